@@ -1,0 +1,10 @@
+"""Voltage waveforms of magnetic components from their currents: data, a physics loss, metrics and plain baselines."""
+
+from vqtool.catalog import Component, hookimpl, scan
+
+
+@hookimpl
+def vqtool_components() -> list[Component]:
+    """Everything in this package, found by file name; imports none of it."""
+    folders = (("data", "data"), ("losses", "loss"), ("metrics", "metric"), ("baselines", "baseline"))
+    return [part for folder, role in folders for part in scan(f"vqtool_voltage.{folder}", role=role)]

@@ -1,0 +1,1 @@
+"""Plain models from current to voltage, measured beside the trained one."""

@@ -1,0 +1,1 @@
+"""Losses from the physics of a winding."""

@@ -1,0 +1,1 @@
+"""Metrics from the physics of a winding."""

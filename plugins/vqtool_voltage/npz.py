@@ -1,0 +1,151 @@
+"""Opening, checking and writing npz files of currents and voltages; every fault is one clear error."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqtool.errors import VqtoolError
+
+Columns = dict[str, NDArray]
+SHORTEST = 8  # samples of a period below which not even a triangle can be told from a sine
+FREQUENCY_HZ = (1e3, 1e8)  # what a power converter's waveform can plausibly have
+TEMPERATURE_C = (-80.0, 250.0)
+
+
+def load(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> Columns:
+    """The arrays `needed` and those of `optional` that `path` holds; nothing pickled is ever read."""
+    where = str(path)
+    if not path.is_file():
+        raise VqtoolError(f"there is no file `{path.name}`", hint=f"ls {path.parent}", where=where)
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise VqtoolError(
+                f"`{path.name}` holds one bare array, not named arrays",
+                hint="save it with numpy.savez(file, i_p=..., freq_hz=..., temp_c=..., material=...)",
+                where=where,
+            )
+        with archive:
+            missing = [key for key in needed if key not in archive.files]
+            if missing:
+                raise VqtoolError(
+                    f"`{path.name}` lacks {_quoted(missing)}; it has {_quoted(archive.files) or 'no arrays at all'}",
+                    hint=f"add the missing key{'s' * (len(missing) > 1)} with numpy.savez",
+                    where=where,
+                )
+            return {key: archive[key] for key in (*needed, *optional) if key in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as fault:
+        raise VqtoolError(
+            f"`{path.name}` cannot be read as npz: {fault}",
+            hint="it may be cut short or of another format; copy or save it again",
+            where=where,
+        ) from fault
+
+
+def save(path: Path, columns: Mapping[str, NDArray]) -> None:
+    """Write an npz file in one step: a failure leaves what was there before untouched."""
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **columns)  # type: ignore[arg-type]  # numpy's stubs take the names for its own options
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as fault:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise VqtoolError(
+            f"cannot write `{path.name}`: {fault.strerror or fault}",
+            hint="choose another --out, or make room there",
+            where=str(path),
+            exit_code=1,
+        ) from fault
+
+
+def waves(columns: Columns, key: str, path: Path) -> NDArray[np.float64]:
+    """`columns[key]` as waveforms [n, L]: numbers, finite, none of them constant; [L] is taken as one waveform."""
+    array = _numbers(columns, key, path)
+    if array.ndim == 1:
+        array = array[None]
+    if array.ndim != 2 or 0 in array.shape:
+        raise _wrong(path, f"`{key}` has the shape {columns[key].shape}, not [waveforms, samples]")
+    if array.shape[1] < SHORTEST:
+        raise _wrong(path, f"`{key}` has {array.shape[1]} samples a waveform; at least {SHORTEST} are needed")
+    _refuse(~np.isfinite(array).all(1), path, f"`{key}` holds NaN or inf", "repair or leave out these waveforms")
+    swing = np.ptp(array, axis=1)
+    constant = swing <= 1e-6 * np.abs(array).max(1)
+    _refuse(constant, path, f"`{key}` is constant", "leave out waveforms that carry no signal")
+    return array
+
+
+def per_row(columns: Columns, key: str, n: int, path: Path) -> NDArray[np.float64]:
+    """`columns[key]` as one finite number for each of `n` waveforms; a single number serves for all."""
+    array = _numbers(columns, key, path)
+    if array.size == 1:
+        array = np.full(n, array.reshape(()))
+    if array.shape != (n,):
+        raise _wrong(path, f"`{key}` has the shape {columns[key].shape}, but there are {n} waveforms")
+    _refuse(~np.isfinite(array), path, f"`{key}` is NaN or inf", "give every waveform a number")
+    return array
+
+
+def frequencies(columns: Columns, n: int, path: Path) -> NDArray[np.float64]:
+    """`freq_hz` [n], in a plausible range; kilohertz given as hertz would scale every derivative by 1000."""
+    value, (low, high) = per_row(columns, "freq_hz", n, path), FREQUENCY_HZ
+    _refuse(value <= 0, path, "`freq_hz` is not positive", "give the frequency in hertz")
+    small = "is it in kHz? It must be in Hz: multiply by 1000"
+    _refuse(value < low, path, f"`freq_hz` is below {low:g} Hz", small, value)
+    _refuse(value > high, path, f"`freq_hz` is above {high:g} Hz", "give the frequency in hertz", value)
+    return value
+
+
+def temperatures(columns: Columns, n: int, path: Path) -> NDArray[np.float64]:
+    """`temp_c` [n], in a plausible range; kelvin is the usual mistake."""
+    value, (low, high) = per_row(columns, "temp_c", n, path), TEMPERATURE_C
+    hint = "is it in kelvin? It must be in degrees Celsius: subtract 273.15"
+    _refuse(value > high, path, f"`temp_c` is above {high:g} C", hint, value)
+    _refuse(value < low, path, f"`temp_c` is below {low:g} C", "give the temperature in degrees Celsius", value)
+    return value
+
+
+def _numbers(columns: Columns, key: str, path: Path) -> NDArray[np.float64]:
+    if columns[key].dtype.kind not in "fiu":
+        raise _wrong(path, f"`{key}` holds {columns[key].dtype}, not real numbers")
+    return columns[key].astype(np.float64)
+
+
+def _refuse(bad: NDArray[np.bool_], path: Path, what: str, hint: str, value: NDArray | None = None) -> None:
+    """Raise the error for the rows marked in `bad`, naming how many and the first."""
+    if bad.any():
+        first = int(bad.argmax())
+        shown = "" if value is None else f" ({value[first]:g})"
+        message = f"{what} in {int(bad.sum())} of {len(bad)} waveforms, the first at index {first}{shown}"
+        raise VqtoolError(message, hint=hint, where=str(path))
+
+
+def _wrong(path: Path, message: str) -> VqtoolError:
+    return VqtoolError(message, hint="waveforms are rows, samples of one period are columns", where=str(path))
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+

@@ -1,0 +1,32 @@
+"""What the plain models share: all rows of a split at once, and quadratic features of the metadata."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vqtool.api import Batch, Rows
+
+
+def everything(rows: Rows) -> Batch:
+    """All rows of a split as one batch."""
+    return rows.__getitems__(list(range(len(rows))))
+
+
+class Quadratic:
+    """1, z, and all products z_a z_b of standardised metadata z: [B, n] -> [B, (n + 1)(n + 2) / 2] in float64."""
+
+    def __init__(self, meta: Tensor) -> None:
+        meta = meta.double()
+        self.mean, self.scale = meta.mean(0), meta.std(0, correction=0).clamp_min(1e-12)
+
+    def __call__(self, meta: Tensor) -> Tensor:
+        z = (meta.double() - self.mean) / self.scale
+        z = torch.cat([torch.ones_like(z[:, :1]), z], 1)
+        a, b = torch.triu_indices(z.shape[1], z.shape[1])
+        return z[:, a] * z[:, b]
+
+
+def metadata(batch: Batch) -> Tensor:
+    """`meta` [B, n], with no columns where the data names no scalar conditions."""
+    return batch.get("meta", batch["dt"].new_zeros(len(batch["dt"]), 0))

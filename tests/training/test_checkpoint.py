@@ -1,0 +1,65 @@
+"""Checkpoints: whole or not at all, tied weights, and one clear error for what is no checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from vqtool.errors import VqtoolError
+from vqtool.files import write_atomic
+from vqtool.training import checkpoint
+
+
+def test_tied_tensors_are_stored_once_and_come_back_twice(tmp_path: Path) -> None:
+    weight = torch.randn(4, 3)
+    checkpoint.save(tmp_path / "a.safetensors", {"one": weight, "two": weight, "view": weight[:2]}, {"n": 3})
+    read = checkpoint.load(tmp_path / "a.safetensors")
+    assert torch.equal(read.tensors["one"], weight)
+    assert torch.equal(read.tensors["two"], weight)
+    assert torch.equal(read.tensors["view"], weight[:2])
+    assert read.about["n"] == 3
+
+
+@pytest.mark.parametrize("cut", [0, 4, 100, -10])
+def test_a_truncated_file_is_one_error(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "a.safetensors"
+    checkpoint.save(path, {"x": torch.randn(50)}, {})
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(VqtoolError):
+        checkpoint.load(path)
+
+
+def test_a_foreign_file_is_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.safetensors"
+    safetensors.torch.save_file({"x": torch.zeros(2)}, path)
+    with pytest.raises(VqtoolError, match="not a checkpoint of vqtool"):
+        checkpoint.load(path)
+    with pytest.raises(VqtoolError, match="there is no checkpoint"):
+        checkpoint.load(tmp_path / "none.safetensors")
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.safetensors"
+    checkpoint.save(path, {"x": torch.ones(2)}, {})
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(VqtoolError, match="No space left") as caught:
+        write_atomic(path, b"new")
+    assert caught.value.exit_code == 1
+    monkeypatch.undo()
+    assert torch.equal(checkpoint.load(path).tensors["x"], torch.ones(2))
+    assert [f.name for f in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_state_that_does_not_fit_names_the_tensor() -> None:
+    with pytest.raises(VqtoolError, match="weight"):
+        checkpoint.fill(nn.Linear(2, 3), {"weight": torch.zeros(5, 2), "bias": torch.zeros(3)}, "x")
+    with pytest.raises(VqtoolError, match="lacks bias"):
+        checkpoint.fill(nn.Linear(2, 3), {"weight": torch.zeros(3, 2)}, "x")

@@ -1,0 +1,79 @@
+"""Stopping by a signal and resuming gives bit for bit what an unbroken run gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.tiny import write_recipe
+from vqtool.recipe import load
+from vqtool.training import checkpoint
+from vqtool.training.rundir import RunDir
+from vqtool.training.runtime import Runtime
+from vqtool.training.session import Session, resume
+
+HERE = Runtime(torch.device("cpu"))
+
+
+def session(recipe: Path, folder: Path, overrides: list[str] | None = None) -> Session:
+    loaded = load(recipe, overrides or [])
+    made = Session(loaded, RunDir.create(loaded, folder, argv=[], device="cpu"), HERE)
+    made.start()
+    return made
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
+    """Send ourselves a signal while the given step (over all stages) is computed."""
+    from vqtool.training import loop
+
+    seen = {"steps": 0}
+    original = loop.StageLoop._step
+
+    def counted(self: loop.StageLoop, *args: object) -> dict[str, float]:
+        seen["steps"] += 1
+        if seen["steps"] == step:
+            os.kill(os.getpid(), number)
+        return original(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop.StageLoop, "_step", counted)
+
+
+@pytest.mark.parametrize("step", [10, 27])
+@pytest.mark.parametrize("options", [[], ["train.average=0.9", "train.accumulate=2", "train.valid_every=4"]])
+def test_resumed_equals_unbroken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, options: list[str]
+) -> None:
+    recipe = write_recipe(tmp_path, prior=True)
+    whole = session(recipe, tmp_path / "whole", options)
+    assert whole.train() == 0
+    with monkeypatch.context() as patch:
+        stop_at(patch, step, signal.SIGTERM)
+        broken = session(recipe, tmp_path / "broken", options)
+        assert broken.train() == signal.SIGTERM
+    again, state = resume(RunDir.open(tmp_path / "broken"), HERE)
+    assert again.train(state=state) == 0
+    for name in ("tokenizer", "prior", "last", "best"):
+        first = checkpoint.load(tmp_path / "whole" / f"{name}.safetensors").tensors
+        second = checkpoint.load(tmp_path / "broken" / f"{name}.safetensors").tensors
+        assert first.keys() == second.keys()
+        for tensor in first:
+            assert torch.equal(first[tensor], second[tensor]), (name, tensor)
+    steps = [
+        [(r["stage"], r["step"], r["split"]) for r in map(json.loads, (tmp_path / run / "metrics.jsonl").open())]
+        for run in ("whole", "broken")
+    ]
+    assert steps[0] == steps[1]
+
+
+def test_a_finished_run_has_nothing_to_resume(tmp_path: Path) -> None:
+    from vqtool.errors import VqtoolError
+
+    made = session(write_recipe(tmp_path), tmp_path / "run", ["stage.tokenizer.steps=2"])
+    made.train()
+    with pytest.raises(VqtoolError, match="nothing to resume"):
+        resume(RunDir.open(tmp_path / "run"), HERE)

@@ -1,0 +1,27 @@
+"""vqtool: vector quantization from one command line; importing it loads nothing heavy."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {  # public names and the modules they are loaded from when first asked for
+    "VqtoolError": "vqtool.errors",
+    "Component": "vqtool.catalog",
+    "scan": "vqtool.catalog",
+    "hookimpl": "vqtool.catalog",
+    "Recipe": "vqtool.recipe",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module `vqtool` has no attribute `{name}`")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

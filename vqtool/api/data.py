@@ -1,0 +1,130 @@
+"""The data contract: named fields with shapes and units, one map-style dataset per split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Batch = dict[str, Tensor]
+FieldRole = Literal["signal", "wave", "scalar", "category", "label", "extra"]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One named field of a batch, without its batch axis.
+
+    `role` says what parts may do with it: "signal" is what is to be coded; "wave" [C, L], "scalar" [n] and
+    "category" [] are conditions, known also when a signal is generated; "label" is a target; "extra" is for
+    losses, metrics and norms that ask for it by name and is not fed to a conditioner.
+    """
+
+    shape: tuple[int, ...]
+    role: FieldRole = "extra"
+    unit: str = ""
+    names: tuple[str, ...] = ()  # of a category: what each index stands for; of scalars: their names
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """What the batches of a data set hold; kept in every checkpoint: parts are rebuilt without the data."""
+
+    fields: Mapping[str, Field]
+    sample_rate: float | None = None  # Hz, where one rate holds for all
+    periodic: bool = False  # the window is one period of a periodic signal: its ends meet
+    about: Mapping[str, Any] = field(default_factory=dict)  # JSON values a plugin wants to find again
+
+    def named(self, role: FieldRole) -> dict[str, Field]:
+        """The fields of one role, in order."""
+        return {name: f for name, f in self.fields.items() if f.role == role}
+
+    @property
+    def signal(self) -> Field:
+        """The field that is to be coded; by convention it is called `x` and has the shape [C, L]."""
+        return self.fields["x"]
+
+    @property
+    def channels(self) -> int:
+        """How many channels the signal has."""
+        return self.signal.shape[0]
+
+    @property
+    def length(self) -> int:
+        """How many samples a window of the signal has."""
+        return self.signal.shape[-1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> DataSpec:
+        """Rebuild a spec from what `to_json` gave."""
+        fields = {
+            name: Field(tuple(f["shape"]), f["role"], f["unit"], tuple(f["names"]))
+            for name, f in value["fields"].items()
+        }
+        return cls(fields, value["sample_rate"], value["periodic"], dict(value["about"]))
+
+
+class Rows(Protocol):
+    """A map-style dataset; `__getitems__` answers for a whole batch at once (and gives a ready `Batch`)."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Batch: ...
+    def __getitems__(self, indices: list[int]) -> Batch: ...
+
+
+class TensorRows:
+    """Rows held in memory: a dict of tensors that share their first axis."""
+
+    def __init__(self, columns: Batch) -> None:
+        self.columns = columns
+        self.n = len(next(iter(columns.values())))
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> Batch:
+        return {name: column[index] for name, column in self.columns.items()}
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        where = torch.as_tensor(indices, dtype=torch.long)
+        return {name: column[where] for name, column in self.columns.items()}
+
+
+class Data:
+    """Base of all data sets. Keyword-only parameters are the recipe's options.
+
+    An option annotated as `Path` is resolved against the folder of the recipe's file before it arrives here.
+    The constructor reads and checks the data and raises `VqtoolError` for what is wrong with it.
+    """
+
+    spec: DataSpec
+    splits: tuple[str, ...]  # "train", "valid", then the held-out ones, each under its official name
+
+    def rows(self, split: str) -> Rows:
+        """The rows of one split; evaluation rows are fixed (any randomness in them is part of the file or seeded)."""
+        raise NotImplementedError
+
+    def augment(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Vary a training batch; randomness only from `generator` (the loop seeds it by seed, stage, step and rank)."""
+        return batch
+
+    @classmethod
+    def read(cls, spec: DataSpec, path: Path, *, condition: bool) -> tuple[Batch, dict[str, Any]]:
+        """Read a user's file as one batch: signals to encode, or (`condition=True`) only the conditions.
+
+        Needs no data set, only the `spec` that a checkpoint holds. Returns the batch and what `write` must know to
+        answer in the user's own units, rates and lengths; its `notes` (a list of sentences) are said aloud.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def write(cls, spec: DataSpec, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
+        """Write signals [B, C, L] (or [S, B, C, L]: S samples each), with what `read` returned, to a user's file."""
+        raise NotImplementedError

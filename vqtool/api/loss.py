@@ -1,0 +1,33 @@
+"""The loss contract: a loss says by its parameter names what it reads, like a pytest fixture."""
+
+from __future__ import annotations
+
+import inspect
+
+from torch import Tensor, nn
+
+from vqtool.api.data import DataSpec
+
+
+class Loss(nn.Module):
+    """A scalar to be minimised. `forward(self, *, x_hat, current)` reads the task's outputs and the batch by name.
+
+    Built with the `DataSpec` as its one wiring argument; keyword-only parameters are the recipe's options. A loss may
+    hold parameters of its own: they are trained with the stage. A name that neither the task nor the data provides
+    is an error of the recipe that says who lacks what. A parameter with a default is read where somebody provides it.
+    """
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, **named: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+def reads(function: object) -> tuple[frozenset[str], frozenset[str]]:
+    """The names a loss's or metric's function needs, and those it takes where there are any (they have a default)."""
+    parameters = inspect.signature(function).parameters.values()  # type: ignore[arg-type]  # callable by contract
+    named = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    needs = frozenset(p.name for p in named if p.default is p.empty)
+    return needs, frozenset(p.name for p in named) - needs

@@ -1,0 +1,42 @@
+"""The metric and baseline contracts: what is measured on held-out rows, and the plain rivals measured beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from vqtool.api.data import Batch, DataSpec, Rows
+
+
+class Metric:
+    """Accumulates over the batches of a split. Built with the `DataSpec`; keyword-only parameters are options.
+
+    `update` reads names like a loss. A metric that reads `x_hat` is computed for every estimate that the task gives
+    (free-running, teacher-forced, reconstruction), under that estimate's prefix, and for every baseline.
+    """
+
+    def __init__(self, spec: DataSpec) -> None:
+        self.spec = spec
+
+    def update(self, **named: Tensor) -> None:
+        """Take one batch."""
+        raise NotImplementedError
+
+    def compute(self) -> Mapping[str, float]:
+        """Dotted metric names and values over everything seen so far; ratios are fractions."""
+        raise NotImplementedError
+
+
+class Baseline:
+    """A plain rival: fitted on the training rows, scored by the same metrics on the same rows as the model."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        self.spec = spec
+
+    def fit(self, rows: Rows) -> None:
+        """Fit on the training rows."""
+
+    def predict(self, batch: Batch) -> Mapping[str, Tensor]:
+        """What metrics read, e.g. `{"x_hat": [B, C, L]}` in the signal's own units; reads conditions only."""
+        raise NotImplementedError

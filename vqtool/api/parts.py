@@ -1,0 +1,154 @@
+"""The contracts of the parts between data and loss. B windows, C channels, L samples, T tokens, D features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from vqtool.api.data import Batch, DataSpec, Rows
+from vqtool.api.quantizer import Quantized
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What is known about a window besides its signal."""
+
+    vector: Tensor  # [B, M]     a summary: metadata and the pooled waves
+    tokens: Tensor | None = None  # [B, S, M]  the condition's waves in full, as S positions
+
+
+class Norm(nn.Module):
+    """Puts a batch into the frame the other parts work in, and signals back into their own units.
+
+    It may read the condition, never the future. What a decoder must know and the condition does not tell (a gain,
+    say) is *sent apart* as `sends` scalars per window, already quantized to `sent_bits` bits in all.
+    The base class changes nothing and serves where a recipe names no norm.
+    """
+
+    sends: tuple[str, ...] = ()
+    sent_bits: float = 0.0
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def fit(self, rows: Rows) -> None:
+        """Take constants (as buffers) from the training rows; called once, before anything is trained."""
+
+    def condition(self, batch: Batch) -> Batch:
+        """The batch with its condition fields in the norm's frame; reads the condition only."""
+        return batch
+
+    def forward(self, batch: Batch) -> tuple[Batch, Tensor]:
+        """(the batch with `x` and the condition in the norm's frame, the sent scalars [B, len(sends)])."""
+        return batch, batch["x"].new_zeros(batch["x"].shape[0], 0)
+
+    def invert(self, x: Tensor, batch: Batch, sent: Tensor) -> Tensor:
+        """`x` [B, C, L] from the norm's frame back to the units of the original `batch`; reads its condition only."""
+        return x
+
+
+class Conditioner(nn.Module):
+    """Turns the condition fields of a batch (those with role wave, scalar and category) into a `Condition`."""
+
+    dim: int  # M, the width of `vector` and `tokens`
+
+    def fit(self, rows: Rows) -> None:
+        """Take standardisation constants (as buffers) from the training rows."""
+
+    def forward(self, batch: Batch) -> Condition:
+        raise NotImplementedError
+
+
+class Encoder(nn.Module):
+    """[B, C, L] -> [B, T, D]. Wiring: `(channels, length, condition_dim)`; `condition_dim` 0 means none is given."""
+
+    dim: int  # D
+    stride: int  # samples per token
+
+    def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
+        raise NotImplementedError
+
+
+class Decoder(nn.Module):
+    """[B, T, D] -> [B, C, L]. Wiring: `(dim, channels, length, stride, condition_dim)`."""
+
+    def forward(self, z: Tensor, condition: Condition | None = None) -> Tensor:
+        raise NotImplementedError
+
+
+class Channel(nn.Module):
+    """What happens to codes on their way to the receiver: `Quantized` -> [B, T, D]."""
+
+    knobs: ClassVar[frozenset[str]] = frozenset()
+
+    def forward(self, quantized: Quantized) -> Tensor:
+        raise NotImplementedError
+
+
+class Prior(nn.Module):
+    """A distribution over codes [B, T, Q], written one after the other in the order (t=0,q=0), (t=0,q=1), ...
+
+    Wiring: `(codebook_sizes, length, condition_dim, vectors)`: Q sizes, T tokens, the width of the condition
+    (0: none) and the quantizer's `vectors()` or None. Logits of a position read only codes before it; the condition is
+    read in full. N = T * Q is the length of the flat sequence.
+    """
+
+    codebook_sizes: tuple[int, ...]
+    length: int
+
+    def forward(self, codes: Tensor, condition: Condition | None = None, *, fed: Tensor | None = None) -> Tensor:
+        """Logits [B, T, Q, Kmax] for `codes` [B, T, Q] (-inf beyond a codebook's size).
+
+        `fed`, where given, are the codes read as the past instead of `codes` (scheduled sampling).
+        """
+        return self.outputs(codes, condition, fed=fed)[0]
+
+    def outputs(
+        self, codes: Tensor, condition: Condition | None = None, *, fed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """`forward`'s logits, and the latents [B, T, Q, D] they were read from (None where `vectors` is None)."""
+        raise NotImplementedError
+
+    def copy_vectors(self, vectors: Sequence[Tensor]) -> None:
+        """Take the codes' vectors from the now trained quantizer; called once, before the prior is trained."""
+
+    def own(self, codes: Tensor, condition: Condition | None, share: float, *, draw: Tensor) -> Tensor:
+        """The past for scheduled sampling: `codes` with a token replaced by the model's own where `draw` < `share`.
+
+        `draw` [B, T, Q] is uniform in [0, 1). No gradient flows. A share of 0 returns `codes` unchanged.
+        """
+        raise NotImplementedError
+
+    def sample(
+        self,
+        batch: int,
+        condition: Condition | None = None,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seeds: Sequence[int] | None = None,
+        prefix: Tensor | None = None,
+    ) -> Tensor:
+        """Write codes [B, T, Q]; temperature 0 is greedy.
+
+        Row b draws from its own generator seeded by `seeds[b]`, so a result does not depend on the rest of the batch.
+        `prefix` [B, T', Q] fixes the first T' tokens.
+        """
+        raise NotImplementedError
+
+    def beam(self, batch: int, condition: Condition | None = None, *, width: int = 8) -> tuple[Tensor, Tensor]:
+        """Beam search: the best codes [B, T, Q] and their log-probabilities [B]; never worse than greedy."""
+        raise NotImplementedError
+
+
+class Regressor(nn.Module):
+    """Predicts the scalars a norm sends apart from the condition alone. Wiring: `(condition_dim, outputs)`."""
+
+    def forward(self, condition: Condition) -> Tensor:
+        """[B, outputs]."""
+        raise NotImplementedError

@@ -1,0 +1,89 @@
+"""The task contract: how parts are wired, one straight training step, and what a trained task can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from vqtool.api.data import Batch, DataSpec
+
+
+class Parts(nn.ModuleDict):
+    """The built parts by role, as attributes: `parts.encoder`."""
+
+    def __getattr__(self, name: str) -> Any:
+        modules = self.__dict__.get("_modules", {})
+        return modules[name] if name in modules else super().__getattr__(name)
+
+
+class Make(Protocol):
+    """Builds the part that the recipe names for a role; given to `Task.build`."""
+
+    def __call__(self, role: str, *wiring: Any, optional: bool = False) -> Any:
+        """Build `[role]` with positional `wiring`; a part that an earlier stage built is returned as it is.
+
+        With `optional`, a role that the recipe does not name gives None (for `norm`: the identity).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """What evaluation measures. Estimates [B, C, L] are in the signal's own units, by prefix ("" = deployed)."""
+
+    x_hat: Mapping[str, Tensor] = field(default_factory=dict)
+    named: Mapping[str, Any] = field(default_factory=dict)  # everything else that metrics may read, e.g. codes
+
+
+class Task:
+    """Keyword-only constructor parameters are a stage's `options`; `knobs` may be set or scheduled as `task.NAME`."""
+
+    provides: ClassVar[frozenset[str]] = frozenset()  # names that `step` returns, for losses to read
+    uses: ClassVar[frozenset[str]] = frozenset()  # every role that `build` may make
+    trains: ClassVar[tuple[str, ...]] = ()  # those of them whose parameters this task changes
+    knobs: ClassVar[frozenset[str]] = frozenset()
+
+    def build(self, make: Make, spec: DataSpec) -> None:
+        """Wire the parts, in plain Python."""
+        raise NotImplementedError
+
+    def begin(self, parts: Parts) -> None:
+        """Called once, before the first step of the stage, when what earlier stages trained is final."""
+
+    def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
+        """One training step's outputs, named as in `provides`; the loop updates from a `Quantized` at "quantized"."""
+        raise NotImplementedError
+
+    def estimate(self, parts: Parts, batch: Batch) -> Estimates:
+        """What the trained parts do on held-out rows, as deployed; metrics read the result."""
+        raise NotImplementedError
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """Signals to codes."""
+
+    def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
+        """`{"codes": [B, T, Q], "sent": [B, S]}`."""
+        ...
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """Codes back to signals."""
+
+    def decode(self, parts: Parts, coded: dict[str, Tensor], batch: Batch) -> Tensor:
+        """[B, C, L] in the signal's own units; `batch` holds the conditions."""
+        ...
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """Signals from conditions alone."""
+
+    def generate(self, parts: Parts, batch: Batch, **how: Any) -> Tensor:
+        """[B, C, L] in the signal's own units. `how`: beam, temperature, top_k, top_p, seeds."""
+        ...

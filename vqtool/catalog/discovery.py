@@ -1,0 +1,222 @@
+"""Discovery: built-ins by file, plugins by entry point or --plugin, each behind a guard; and lookup by name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import vqtool
+from vqtool.catalog.component import FOLDERS, Component, scan
+from vqtool.catalog.hooks import Hooks, trace
+from vqtool.catalog.loading import construct, load_class
+from vqtool.catalog.plugin_file import components_of_file, import_file
+from vqtool.console import out
+from vqtool.errors import VqtoolError
+from vqtool.suggest import did_you_mean, listed
+
+GROUP = "vqtool"
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One provider of components and hooks."""
+
+    name: str
+    distribution: str  # the distribution it came with, or its file
+    version: str
+    components: tuple[Component, ...] = ()
+    hooks: tuple[str, ...] = ()
+    seconds: float = 0.0  # what its import and its components took
+
+    @property
+    def provider(self) -> str:
+        """Distribution and version in one."""
+        return f"{self.distribution} {self.version}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A plugin that was left out, why, and what to do about it."""
+
+    name: str
+    distribution: str
+    reason: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"plugin `{self.name}` of {self.distribution} is broken and was left out: {self.reason}"
+
+
+class Catalog:
+    """Everything that a recipe can name, by role and kind."""
+
+    def __init__(self) -> None:
+        self.plugins: list[Plugin] = []
+        self.broken: list[Broken] = []
+        self.hooks = Hooks()
+        self._by_name: dict[tuple[str, str], tuple[Component, Plugin]] = {}
+
+    @property
+    def components(self) -> list[Component]:
+        """All components, by role (in the order data flows) and name."""
+        order = {role: i for i, role in enumerate(FOLDERS)}
+        found = [component for component, _ in self._by_name.values()]
+        return sorted(found, key=lambda c: (order.get(c.role, len(order)), c.role, c.name))
+
+    @property
+    def roles(self) -> list[str]:
+        """Every role: the built-in ones and those that plugins bring."""
+        return list(dict.fromkeys([*FOLDERS, *(component.role for component in self.components)]))
+
+    def names(self, role: str) -> list[str]:
+        """The kinds of a role."""
+        return sorted(name for r, name in self._by_name if r == role)
+
+    def find(self, role: str, name: str) -> Component:
+        """The component of that role and kind.
+
+        Raises:
+            VqtoolError: there is none; the hint names the nearest, and plugins that could not be loaded.
+        """
+        if (role, name) in self._by_name:
+            return self._by_name[role, name][0]
+        if role not in self.roles:
+            raise VqtoolError(f"there is no role called `{role}`", hint=did_you_mean(role, self.roles, otherwise=listed(self.roles)))
+        elsewhere = [r for r, n in self._by_name if n == name]
+        otherwise = f"`{name}` is a {elsewhere[0]}" if elsewhere else f"vqtool plugins {role}"
+        hint = did_you_mean(name, self.names(role), otherwise=otherwise)
+        told = "".join(f"; {broken}" for broken in self.broken)
+        raise VqtoolError(f'there is no {role} called "{name}"', hint=f"{hint}{told}")
+
+    def load(self, role: str, name: str) -> type[Any]:
+        """The class of a component; what cannot be imported is one error that says which library is lacking."""
+        component = self.find(role, name)
+        return load_class(component, self._by_name[role, name][1].provider)
+
+    def make(self, role: str, name: str, options: Mapping[str, Any], *wiring: Any) -> Any:
+        """Load and construct a component, `options` as keyword arguments after the positional `wiring`."""
+        return construct(self.load(role, name), self.find(role, name), options, wiring)
+
+    def provider(self, component: Component) -> str:
+        """The distribution and version that a component comes with."""
+        return self._by_name[component.role, component.name][1].provider
+
+    def add(self, plugin: Plugin, components: Iterable[Component]) -> None:
+        """Take in a plugin's components, all or none.
+
+        Raises:
+            TypeError: one of them is no component.
+            ValueError: another plugin has one of the same role and kind.
+        """
+        new: dict[tuple[str, str], Component] = {}
+        for component in components:
+            if not isinstance(component, Component):
+                raise TypeError(f"`vqtool_components` gave {type(component).__name__}, not a Component")
+            key = (component.role, component.name)
+            if key in new or key in self._by_name:
+                owner = self._by_name[key][1].provider if key in self._by_name else plugin.provider
+                raise ValueError(f"{component.role} `{component.name}` is in {owner} already, and in {plugin.provider}")
+            new[key] = component
+        plugin = replace(plugin, components=tuple(new.values()))
+        self.plugins.append(plugin)
+        self._by_name |= {key: (component, plugin) for key, component in new.items()}
+
+    def _guarded(self, plugin: Plugin, module_of: Any) -> None:
+        """Import a plugin and take it in; whatever goes wrong is recorded and the plugin left out."""
+        began = time.perf_counter()
+        try:
+            module = module_of()
+            hooks, components = self._asked(plugin.name, module)
+            taken = replace(plugin, hooks=tuple(hooks), seconds=time.perf_counter() - began)
+            self.add(taken, components)
+        except (Exception, SystemExit) as error:
+            self.hooks.drop(plugin.name)
+            self.broken.append(broken_by(plugin, error))
+        trace(f"{plugin.name}: import {1000 * (time.perf_counter() - began):.1f} ms")
+
+    def _asked(self, name: str, module: ModuleType) -> tuple[list[str], list[Component]]:
+        """A plugin's hooks and components; a file of parts needs no hook at all."""
+        parts = components_of_file(module)
+        if parts and not any(hook.startswith("vqtool_") for hook in vars(module)):
+            return [], parts
+        hooks = self.hooks.register(module, name)
+        function = self.hooks.of(name, "vqtool_components")
+        answer = function() if function else []
+        if not isinstance(answer, Iterable) or isinstance(answer, str):
+            raise TypeError(f"`vqtool_components` gave {type(answer).__name__}, not Components")
+        return hooks, list(answer)
+
+
+def broken_by(plugin: Plugin, error: BaseException) -> Broken:
+    """The record of a plugin that raised `error`."""
+    reason = str(error) if isinstance(error, ValueError | TypeError | VqtoolError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        mend = f"install the library that brings `{error.name}`, or reinstall {plugin.distribution}"
+    else:
+        mend = f"mend or remove {plugin.distribution}, or leave the plugin out with VQTOOL_PLUGINS"
+    return Broken(plugin.name, plugin.provider, reason.strip(), mend)
+
+
+def discover(files: Iterable[Path] = ()) -> Catalog:
+    """A catalog of the built-ins, the installed plugins that VQTOOL_PLUGINS allows, and `files`, in this order."""
+    found = Catalog()
+    builtin = Plugin("vqtool", "vqtool", vqtool.__version__)
+    found.add(builtin, [c for role, folder in FOLDERS.items() for c in scan(f"vqtool.parts.{folder}", role)])
+    wanted = os.environ.get("VQTOOL_PLUGINS")
+    names = None if wanted is None else {name.strip() for name in wanted.split(",") if name.strip()}
+    seen = set()
+    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: e.name):
+        seen.add(entry.name)
+        if names is None or entry.name in names:
+            dist = entry.dist
+            plugin = Plugin(entry.name, dist.name if dist else entry.value, dist.version if dist else "")
+            found._guarded(plugin, entry.load)
+    for name in sorted((names or set()) - seen):
+        reason = "VQTOOL_PLUGINS names it, but nothing installed offers it"
+        found.broken.append(Broken(name, "VQTOOL_PLUGINS", reason, "vqtool plugins, with VQTOOL_PLUGINS unset"))
+    for path in files:
+        found._guarded(Plugin(path.stem, str(path), ""), lambda path=path: import_file(path))
+    return found
+
+
+_files: tuple[Path, ...] = ()
+_found: Catalog | None = None
+
+
+def catalog(*, warn: bool = True) -> Catalog:
+    """The catalog of this process, made once; plugins left out are told once unless `warn` is false."""
+    global _found
+    if _found is None:
+        _found = discover(_files)
+        if warn:
+            for broken in _found.broken:
+                out.warn(f"{broken} ({broken.mend})")
+    return _found
+
+
+def use_files(paths: Iterable[Path]) -> None:
+    """Take one-file plugins (--plugin) into the catalog, in place of those given before.
+
+    Raises:
+        VqtoolError: a file is not there or cannot be used: what was asked for by name is never left out silently.
+    """
+    global _files, _found
+    _files, _found = tuple(paths), None
+    for path in _files:
+        if not path.is_file():
+            raise VqtoolError(f"there is no plugin file `{path}`")
+    for broken in list(_given_files_broken()):
+        raise VqtoolError(f"the plugin file `{broken.distribution}` cannot be used: {broken.reason}", exit_code=1)
+
+
+def _given_files_broken() -> Iterator[Broken]:
+    if _files:
+        given = {str(path) for path in _files}
+        yield from (broken for broken in catalog().broken if broken.distribution in given)

@@ -1,0 +1,103 @@
+"""Guarded broadcast: a plugin whose hook fails is told of once and muted; the tool goes on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from vqtool.catalog import hookspecs
+from vqtool.console import out
+from vqtool.suggest import did_you_mean
+
+
+class Hooks:
+    """`hooks.vqtool_metrics(run=..., row=...)` asks every plugin and returns what they answered, None left out."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager("vqtool")
+        self._manager.add_hookspecs(hookspecs)
+        self._muted: set[str] = set()
+
+    def names(self) -> list[str]:
+        """Every hook there is."""
+        return sorted(name for name in vars(hookspecs) if name.startswith("vqtool_"))
+
+    def register(self, module: ModuleType, name: str) -> list[str]:
+        """Take a plugin's module in and return the hooks it answers to.
+
+        Raises:
+            ValueError: it answers to none, to one that is no hook, with a wrong argument, or with a wrapper.
+        """
+        try:
+            self._manager.register(module, name)
+        except (pluggy.PluginValidationError, ValueError) as error:
+            self.drop(name)
+            raise ValueError(str(error).split("\n")[-1].strip() or str(error)) from error
+        callers = self._manager.get_hookcallers(module) or []
+        complaint = self._complaint(callers, module)
+        if complaint:
+            self.drop(name)
+            raise ValueError(complaint)
+        return sorted(caller.name for caller in callers)
+
+    def drop(self, name: str) -> None:
+        """Leave a plugin out."""
+        if self._manager.has_plugin(name):
+            self._manager.unregister(name=name)
+
+    def of(self, name: str, hook: str) -> Callable[..., Any] | None:
+        """One plugin's function for one hook."""
+        return next((i.function for i in self._impls(hook) if i.plugin_name == name), None)
+
+    def _complaint(self, callers: list[Any], module: ModuleType) -> str | None:
+        if not callers:
+            near = next((n for n in vars(module) if n.startswith("vqtool_")), None)
+            lacks = f"`{near}` lacks the decorator `@hookimpl`" if near else "no function of it is decorated `@hookimpl`"
+            return f"it answers to no hook: {lacks}"
+        for caller in callers:
+            if not caller.has_spec():
+                hint = did_you_mean(caller.name, self.names(), otherwise="")
+                return f"`{caller.name}` is not a hook; {hint}" if hint else f"`{caller.name}` is not a hook"
+            if any(i.plugin is module and (i.hookwrapper or i.wrapper) for i in caller.get_hookimpls()):
+                return f"`{caller.name}` is a hook wrapper; wrappers are not supported"
+        return None
+
+    def _impls(self, hook: str) -> list[Any]:
+        return list(reversed(getattr(self._manager.hook, hook).get_hookimpls()))
+
+    def __getattr__(self, hook: str) -> Callable[..., list[Any]]:
+        if not hook.startswith("vqtool_") or not hasattr(self._manager.hook, hook):
+            raise AttributeError(f"there is no hook `{hook}`")
+
+        def broadcast(**arguments: Any) -> list[Any]:
+            answers = (self._ask(impl, hook, arguments) for impl in self._impls(hook))
+            return [answer for answer in answers if answer is not None]
+
+        return broadcast
+
+    def _ask(self, impl: Any, hook: str, arguments: dict[str, Any]) -> Any:
+        if impl.plugin_name in self._muted:
+            return None
+        began = time.perf_counter()
+        try:
+            answer = impl.function(**{name: arguments[name] for name in impl.argnames})
+            return list(answer) if isinstance(answer, Iterator) else answer
+        except Exception as error:
+            if os.environ.get("VQTOOL_DEBUG") == "1":
+                raise
+            self._muted.add(impl.plugin_name)
+            out.warn(f"plugin `{impl.plugin_name}` failed in `{hook}` and is muted: {type(error).__name__}: {error}")
+            return None
+        finally:
+            trace(f"{impl.plugin_name}: {hook}({', '.join(arguments)}) {1000 * (time.perf_counter() - began):.1f} ms")
+
+
+def trace(text: str) -> None:
+    """With VQTOOL_TRACE=1, tell what plugins are asked."""
+    if os.environ.get("VQTOOL_TRACE") == "1":
+        out.trace(text)

@@ -1,0 +1,56 @@
+"""`vqtool generate`: signals from a user's own conditions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vqtool.api import Generates
+from vqtool.catalog import catalog
+from vqtool.commands.encode import capable, fits_here, say_notes
+from vqtool.console import out
+from vqtool.errors import VqtoolError
+from vqtool.training.runtime import runtime, seed_of
+
+
+def run(
+    *,
+    checkpoint: Path,
+    condition: Path,
+    out_file: Path,
+    beam: int | None,
+    temperature: float | None,
+    top_k: int | None,
+    top_p: float | None,
+    samples: int,
+    seed: int,
+    device: str,
+) -> int:
+    """Write a signal per condition (or `samples` of them); greedy unless sampling or a beam is asked for."""
+    sampled = temperature is not None or top_k is not None or top_p is not None or samples > 1
+    if beam is not None and sampled:
+        raise VqtoolError("--beam and sampling exclude each other", hint="--beam N, or --temperature/--top-k/--top-p")
+    how: dict[str, Any] = {"beam": beam} if beam is not None else {}
+    if sampled:
+        how = {"temperature": 1.0 if temperature is None else temperature, "top_k": top_k, "top_p": top_p}
+    fits_here(out_file)
+    with runtime(device) as here, torch.no_grad():
+        model, task = capable(checkpoint, Generates, "generate")
+        data = catalog().load("data", model.recipe.data.kind)
+        batch, about = data.read(model.spec, condition, condition=True)
+        say_notes(about)
+        model.parts.to(here.device).eval()
+        placed = here.place(batch)
+        rows = len(next(iter(batch.values())))
+        drawn = []
+        for sample in range(samples):
+            seeds = [seed_of(seed, row, sample) for row in range(rows)]
+            drawn.append(task.generate(model.parts, placed, **how, seeds=seeds).cpu())
+        signal = drawn[0] if samples == 1 else torch.stack(drawn)
+        data.write(model.spec, out_file, signal, batch, about)
+    out.say(f"wrote {rows} signals" + (f", {samples} samples each" if samples > 1 else "") + f" to {out_file}")
+    out.print(str(out_file))
+    out.document({"out": str(out_file), "signals": rows, "samples": samples})
+    return 0

@@ -1,0 +1,78 @@
+"""`vqtool train` and `vqtool resume`: run a recipe's stages, then show the held-out figures beside the baselines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vqtool.console import out
+from vqtool.errors import VqtoolError
+from vqtool.recipe import load
+from vqtool.training.rundir import RunDir, runs_newest_first
+from vqtool.training.runtime import Runtime, runtime
+from vqtool.training.session import Session
+from vqtool.training.session import resume as resume_session
+
+
+def run(
+    *, recipe: Path, overrides: list[str], out_dir: Path | None, seed: int | None, device: str, stage: str | None
+) -> int:
+    """Train every stage (or those up to and with `stage`); returns the exit code."""
+    if seed is not None:
+        overrides = [*overrides, f"seed={seed}"]
+    loaded = load(recipe, overrides)
+    began = time.perf_counter()
+    with runtime(device) as here:
+        folder = RunDir.create(loaded, out_dir, argv=sys.argv[1:], device=str(here.device), writes=here.leads)
+        out.say(f"run {folder.folder} on {here.device}" + (f", {here.world} ranks" if here.world > 1 else ""))
+        session = Session(loaded, folder, here)
+        session.start()
+        stopped = session.train(until=stage)
+        return _end(session, stopped, began, stage, here)
+
+
+def resume(*, run: Path | None, device: str) -> int:
+    """Go on where a run stopped; without one, the newest that can."""
+    if run is None:
+        run = next((r for r in runs_newest_first() if (r / "resume.safetensors").is_file()), None)
+        if run is None:
+            raise VqtoolError("no run under `runs/` has anything to resume", hint="vqtool resume RUN")
+    began = time.perf_counter()
+    with runtime(device) as here:
+        session, state = resume_session(RunDir.open(run, writes=here.leads), here)
+        stopped = session.train(state=state)
+        return _end(session, stopped, began, None, here)
+
+
+def _end(session: Session, stopped: int, began: float, stage: str | None, here: Runtime) -> int:
+    """Report a stop or the held-out figures."""
+    folder = session.run_dir.folder
+    if stopped:
+        out.say(f"stopped and saved; `vqtool resume {folder}` goes on")
+        return 128 + stopped
+    document = session.finish(seconds=time.perf_counter() - began, until=stage)
+    if here.leads:
+        show_splits(document["splits"])
+        out.say(f"{document['seconds']:.0f} s; {document['checkpoint']}")
+        out.print(document["checkpoint"])
+        out.document(document)
+    return 0
+
+
+def show_splits(splits: Mapping[str, Any]) -> None:
+    """A table per split: a row per metric, the model beside each baseline."""
+    for split, scores in splits.items():
+        baselines = scores["baselines"]
+        rows = [
+            [name, number(value), *(number(b.get(name)) for b in baselines.values())]
+            for name, value in scores["model"].items()
+        ]
+        out.table(f"held-out: {split}", ["metric", "model", *baselines], rows)
+
+
+def number(value: float | None) -> str:
+    """Four significant digits; nothing where a baseline has no such metric."""
+    return "" if value is None else f"{value:.4g}"

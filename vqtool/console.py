@@ -1,0 +1,201 @@
+"""The one output sink: results on stdout, everything for people on stderr, and the one place errors are rendered."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, TextIO
+
+from vqtool.errors import VqtoolError, Where
+from vqtool.progress import Progress, progress_for
+
+Mode = Literal["human", "json", "quiet"]
+_COLOURS = {"red": "31;1", "yellow": "33;1", "cyan": "36", "blue": "34;1", "bold": "1", "dim": "2"}
+
+
+class Output:
+    """Where everything that vqtool says goes through; `mode` is set once, by the command line."""
+
+    def __init__(self) -> None:
+        self.mode: Mode = "human"
+        self.muted = False
+        self._bar: Progress | None = None
+
+    def mute(self) -> None:
+        """Say nothing but errors from now on: this is not rank 0."""
+        self.muted = True
+
+    def say(self, text: str) -> None:
+        """Tell people something, on stderr."""
+        if self.mode != "quiet" and not self.muted:
+            self._people(text)
+
+    def warn(self, text: str) -> None:
+        """Warn, on stderr, also with --quiet."""
+        if not self.muted:
+            self._people(f"{paint('warning', 'yellow', sys.stderr)}: {text}")
+
+    def hint(self, text: str) -> None:
+        """Tell people what they may do next, on stderr."""
+        if self.mode != "quiet" and not self.muted:
+            self._people(f"{paint('hint', 'cyan', sys.stderr)}: {text}")
+
+    def trace(self, text: str) -> None:
+        """A line for those who look into vqtool itself (VQTOOL_TRACE=1), on stderr."""
+        self._people(paint(f"trace: {text}", "dim", sys.stderr))
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """A table for people, on stderr."""
+        self.say("\n" + table_text(title, columns, rows, sys.stderr))
+
+    def print(self, text: str) -> None:
+        """The result, on stdout, where no document is asked for."""
+        if self.mode != "json" and not self.muted:
+            print(text, file=sys.stdout, flush=True)
+
+    def document(self, value: Mapping[str, Any]) -> None:
+        """The result as one JSON document on stdout, where --json asks for it; what is not finite becomes null."""
+        if self.mode == "json" and not self.muted:
+            print(json.dumps(plain(value), indent=1, allow_nan=False, ensure_ascii=False), flush=True)
+
+    @contextmanager
+    def progress(self, total: int | None, label: str) -> Iterator[Progress]:
+        """A bar on a terminal, else plain lines at most every ten seconds; nothing with --quiet."""
+        with progress_for(total, label, silent=self.muted or self.mode == "quiet") as bar:
+            self._bar, before = bar, self._bar
+            try:
+                yield bar
+            finally:
+                self._bar = before
+
+    def _people(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.say(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+out = Output()
+
+
+def render_error(error: VqtoolError) -> None:
+    """Show an error and those found with it, by file and line; with --json as one document on stdout."""
+    errors = sorted(error.all(), key=_place)
+    if out.muted:  # another rank speaks for all, unless this one alone failed
+        print(f"error (rank {os.environ.get('RANK', '?')}): {error.message}", file=sys.stderr, flush=True)
+        return
+    if out.mode == "json":
+        told = [{"message": e.message, "where": e.where_text(), "hint": e.hint} for e in errors]
+        out.document({"error": told[0] | ({"others": told[1:]} if told[1:] else {})})
+        return
+    print("\n".join(error_text(e) for e in errors), file=sys.stderr, flush=True)
+
+
+def _place(error: VqtoolError) -> tuple[bool, str, int, int]:
+    """What errors are sorted by: those without a place come last, in the order they were found."""
+    if isinstance(error.where, Where):
+        return False, error.where.path, error.where.line, error.where.column
+    return True, "", 0, 0
+
+
+def error_text(error: VqtoolError) -> str:
+    """One error as people see it: message, place, the line with a caret, and what to do."""
+    lines = [f"{paint('error', 'red', sys.stderr)}: {error.message}"]
+    hint = error.hint
+    if error.where is not None:
+        lines.append(f"{paint('  -->', 'blue', sys.stderr)} {error.where_text()}")
+    if isinstance(error.where, Where) and error.where.text.strip():
+        lines += _pointed(error.where, hint if _beside(hint) else None)
+        hint = None if _beside(hint) else hint
+    if hint:
+        first, *more = hint.splitlines()
+        lines += [f"{paint('  hint', 'cyan', sys.stderr)}: {first}", *(f"        {line}" for line in more)]
+    return "\n".join(lines)
+
+
+def _beside(hint: str | None) -> bool:
+    """Whether a hint is short enough to stand beside the caret."""
+    return hint is not None and len(hint) <= 60 and "\n" not in hint
+
+
+def _pointed(where: Where, hint: str | None) -> list[str]:
+    """The source line and, under it, carets; of a very long line only the part around the place."""
+    text, column = where.text.replace("\t", " "), where.column - 1
+    begin = max(0, column - 40) if len(text) > 110 else 0
+    shown = ("…" if begin else "") + text[begin : begin + 110] + ("…" if len(text) > begin + 110 else "")
+    lead = ("…" if begin else "") + text[begin:column]
+    under = text[column : column + max(where.width, 1)][:80] or " "
+    gutter = " " * len(str(where.line))
+    bar = paint("|", "blue", sys.stderr)
+    carets = paint("^" * cells(under), "red", sys.stderr)
+    return [
+        f" {gutter} {bar}",
+        f" {paint(str(where.line), 'blue', sys.stderr)} {bar} {shown}",
+        f" {gutter} {bar} {' ' * cells(lead)}{carets}{' ' + hint if hint else ''}",
+    ]
+
+
+def table_text(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], stream: TextIO | None = None) -> str:
+    """An aligned table: numbers to the right; on a narrow terminal the last column wraps."""
+    import textwrap
+
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [max(map(cells, column)) for column in zip(columns, *texts, strict=True)]
+    right = [bool(texts) and all(_numeric(row[i]) for row in texts) for i in range(len(columns))]
+    room = _columns(stream) - sum(widths[:-1]) - 2 * (len(columns) - 1)
+    wraps = room >= 24 and widths[-1] > room
+
+    def line(row: Sequence[str]) -> str:
+        padded = [" " * (w - cells(c)) + c if r else c + " " * (w - cells(c)) for c, w, r in zip(row, widths, right)]
+        if not wraps:
+            return "  ".join(padded).rstrip()
+        first, *more = textwrap.wrap(row[-1], room) or [""]
+        indent = " " * (sum(widths[:-1]) + 2 * (len(columns) - 1))
+        return "\n".join(["  ".join([*padded[:-1], first]).rstrip(), *(indent + part for part in more)])
+
+    head = [paint(title, "bold", stream)] if title else []
+    return "\n".join([*head, paint(line(columns), "dim", stream), *(line(row) for row in texts)])
+
+
+def paint(text: str, colour: str, stream: TextIO | None) -> str:
+    """`text` in a colour where the stream is a terminal that has them (NO_COLOR is heeded)."""
+    plainly = stream is None or not stream.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    return text if plainly else f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+
+
+def cells(text: str) -> int:
+    """How many terminal cells a text takes."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: paths are strings, what is not finite is null, an array's scalar is a number."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    return plain(value.item()) if hasattr(value, "item") else str(value)
+
+
+def _numeric(text: str) -> bool:
+    return not text or text.lstrip("+-")[:1].isdigit()
+
+
+def _columns(stream: TextIO | None) -> int:
+    """The terminal's width; unlimited where there is none, so that nothing is cut in a file."""
+    if stream is None or not stream.isatty():
+        return 10**6
+    import shutil
+
+    return shutil.get_terminal_size().columns

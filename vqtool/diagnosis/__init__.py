@@ -1,0 +1,1 @@
+"""How healthy codebooks are, measured and said in words."""

@@ -1,0 +1,158 @@
+"""Attention blocks: causal self-attention with a key-value cache, cross-attention to a condition, feed-forward."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class KeyValues:
+    """The keys and values [B, heads, steps, width / heads] of the steps that one layer has already taken.
+
+    With `room` 0 nothing is kept: the layer sees its whole sequence in one pass, as in training. With room for N steps
+    the memory is taken once, and written in place (so only where no gradient is needed).
+    """
+
+    def __init__(self, room: int = 0) -> None:
+        self.room = room
+        self.length = 0
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the newest steps and give all of them."""
+        if not self.room:
+            return keys, values
+        if self._keys is None or self._values is None:
+            shape = (*keys.shape[:2], self.room, keys.shape[-1])
+            self._keys, self._values = keys.new_empty(shape), values.new_empty(shape)
+        stop = self.length + keys.shape[2]
+        self._keys[:, :, self.length : stop] = keys
+        self._values[:, :, self.length : stop] = values
+        self.length = stop
+        return self._keys[:, :, :stop], self._values[:, :, :stop]
+
+    def pick(self, rows: Tensor) -> None:
+        """Let row b go on from the past of row `rows[b]` (beam search)."""
+        if self._keys is not None and self._values is not None:
+            self._keys[:, :, : self.length] = self._keys[rows, :, : self.length]
+            self._values[:, :, : self.length] = self._values[rows, :, : self.length]
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, N, W] -> [B, heads, N, W / heads]
+
+
+class SelfAttention(nn.Module):
+    """Causal self-attention: a step reads itself and the steps before it. [B, n, W] -> [B, n, W]."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, past: KeyValues) -> Tensor:
+        """Attend from the n newest steps `x` to those in `past` and to themselves."""
+        query, key, value = (_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
+        before, steps = past.length, x.shape[1]
+        key, value = past.extend(key, value)
+        mask = None
+        if before and steps > 1:  # a block of steps behind a past: causal within the block, open towards the past
+            mask = torch.ones(steps, before + steps, dtype=torch.bool, device=x.device).tril(before)
+        mixed = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=not before and steps > 1,
+        )
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class CrossAttention(nn.Module):
+    """Attention from every step to all S positions of a condition [B, S, M]; the condition is not causal.
+
+    The positions get Fourier features of where they lie in the window, so that S may differ from call to call.
+    """
+
+    frequencies = 16
+
+    def __init__(self, width: int, heads: int, condition_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(condition_dim + 2 * self.frequencies, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the condition, to be computed once and used at every step."""
+        places = _fourier(tokens.shape[1], self.frequencies).to(tokens)
+        placed = torch.cat([tokens, places.expand(tokens.shape[0], -1, -1)], dim=-1)
+        key, value = (_heads(part, self.heads) for part in self.key_value(placed).chunk(2, dim=-1))
+        return key, value
+
+    def forward(self, x: Tensor, read: tuple[Tensor, Tensor]) -> Tensor:
+        """[B, n, W] and what `read` gave -> [B, n, W]."""
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(_heads(self.query(x), self.heads), *read, dropout_p=dropout)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+def _fourier(length: int, frequencies: int) -> Tensor:
+    """[S, 2 F]: sines and cosines of 1 .. F half turns over the window, at the middle of each of its S positions."""
+    turns = (torch.arange(length) + 0.5) / length
+    angles = math.pi * turns[:, None] * torch.arange(1, frequencies + 1)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class FilmNorm(nn.Module):
+    """Layer norm whose gain and shift follow a vector [B, M] (Perez et al. 2018); starts as the plain layer norm."""
+
+    def __init__(self, width: int, condition_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.film = nn.Linear(condition_dim, 2 * width) if condition_dim else None
+        if self.film is not None:
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: Tensor, vector: Tensor | None) -> Tensor:
+        """[B, n, W] -> [B, n, W]."""
+        x = self.norm(x)
+        if self.film is None or vector is None:
+            return x
+        gain, shift = self.film(vector)[:, None].chunk(2, dim=-1)
+        return x * (1 + gain) + shift
+
+
+class FeedForward(nn.Sequential):
+    """Two linear layers with a GELU between. [..., W] -> [..., W]."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(dropout))
+
+
+class Block(nn.Module):
+    """One pre-norm transformer block: self-attention, cross-attention to the condition (if any), feed-forward."""
+
+    def __init__(self, width: int, heads: int, condition_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_self = FilmNorm(width, condition_dim)
+        self.attend = SelfAttention(width, heads, dropout)
+        self.norm_cross = nn.LayerNorm(width) if condition_dim else None
+        self.cross = CrossAttention(width, heads, condition_dim, dropout) if condition_dim else None
+        self.norm_feed = FilmNorm(width, condition_dim)
+        self.feed = FeedForward(width, dropout)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, past: KeyValues, vector: Tensor | None, read: tuple[Tensor, Tensor] | None) -> Tensor:
+        """[B, n, W] -> [B, n, W]; `read` is what `self.cross.read` gave for the condition's tokens."""
+        x = x + self.drop(self.attend(self.norm_self(x, vector), past))
+        if self.cross is not None and self.norm_cross is not None and read is not None:
+            x = x + self.drop(self.cross(self.norm_cross(x), read))
+        return x + self.feed(self.norm_feed(x, vector))

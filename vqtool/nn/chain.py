@@ -1,0 +1,29 @@
+"""Signals to codes and back over built parts: the chain that every task with a quantizer shares."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vqtool.api.data import Batch
+from vqtool.api.parts import Condition
+from vqtool.api.task import Parts
+
+
+def condition_of(parts: Parts, framed: Batch) -> Condition | None:
+    """The condition of a batch in the norm's frame; None where the recipe names no conditioner."""
+    return parts.conditioner(framed) if "conditioner" in parts else None
+
+
+def encode(parts: Parts, batch: Batch) -> dict[str, Tensor]:
+    """`codes` [B, T, Q], the scalars sent apart `sent` [B, S], and the encoder's output `z` [B, T, D]."""
+    framed, sent = parts.norm(batch)
+    z = parts.encoder(framed["x"], condition_of(parts, framed))
+    return {"codes": parts.quantizer(z).codes, "sent": sent, "z": z}
+
+
+def decode(parts: Parts, codes: Tensor, sent: Tensor, batch: Batch) -> Tensor:
+    """Codes [B, T, Q] and sent scalars [B, S] to signals [B, C, L] in their own units; reads conditions only."""
+    condition = condition_of(parts, parts.norm.condition(batch))
+    with torch.autocast(codes.device.type, enabled=False):
+        return parts.norm.invert(parts.decoder(parts.quantizer.decode(codes), condition), batch, sent)

@@ -1,0 +1,1 @@
+"""Plain rivals that a model is measured beside."""

@@ -1,0 +1,1 @@
+"""What happens to codes on their way to a receiver."""

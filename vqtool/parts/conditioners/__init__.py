@@ -1,0 +1,1 @@
+"""Conditions of a window to a vector and tokens."""

@@ -1,0 +1,105 @@
+"""Signals from a NumPy file: `.npy` [n, C, L] or `.npz` with the key `x` and, optionally, conditions."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from annotated_doc import Doc
+from annotated_types import Interval
+from torch import Tensor
+
+from vqtool.api import Batch, Data, DataSpec, Field, Rows, TensorRows
+from vqtool.errors import VqtoolError
+from vqtool.files import save_npz
+
+
+class Arrays(Data):
+    """Rows of one file, split by a seeded permutation into train, valid and test.
+
+    In an `.npz`, `x` is [n, L] or [n, C, L]; keys that begin with `wave_` are conditions [n, C, L] or [n, L],
+    those that begin with `scalar_` are conditions [n] or [n, k].
+    """
+
+    splits = ("train", "valid", "test")
+
+    def __init__(
+        self,
+        *,
+        path: Annotated[Path, Doc("an .npy or .npz file")],
+        periodic: Annotated[bool, Doc("a row is one period of a periodic signal")] = False,
+        valid_share: Annotated[float, Interval(gt=0, lt=1), Doc("share of the rows for validation")] = 0.1,
+        test_share: Annotated[float, Interval(gt=0, lt=1), Doc("share of the rows held out")] = 0.2,
+        seed: Annotated[int, Doc("of the split")] = 0,
+    ) -> None:
+        columns = _columns(path)
+        n = len(columns["x"])
+        if n < 5:
+            raise VqtoolError(f"`{path}` has {n} rows; training, validation and test need at least 5 together")
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+        test, valid = max(1, round(test_share * n)), max(1, round(valid_share * n))
+        cut = {"test": order[:test], "valid": order[test : test + valid], "train": order[test + valid :]}
+        self._rows = {name: TensorRows({k: v[where] for k, v in columns.items()}) for name, where in cut.items()}
+        self.spec = DataSpec({name: _field(name, value) for name, value in columns.items()}, periodic=periodic)
+
+    def rows(self, split: str) -> Rows:
+        """The rows of a split."""
+        return self._rows[split]
+
+    @classmethod
+    def read(cls, spec: DataSpec, path: Path, *, condition: bool) -> tuple[Batch, dict[str, Any]]:
+        """A user's file with the same keys and window length as the training data."""
+        columns = _columns(path, needs_x=not condition)
+        wanted = [name for name, field in spec.fields.items() if not (condition and field.role == "signal")]
+        for name in wanted:
+            if name not in columns:
+                raise VqtoolError(f"`{path}` lacks the key `{name}`", hint="it has " + ", ".join(columns))
+            if tuple(columns[name].shape[1:]) != tuple(spec.fields[name].shape):
+                raise VqtoolError(
+                    f"`{name}` in `{path}` has rows of shape {tuple(columns[name].shape[1:])}; the model knows "
+                    f"{tuple(spec.fields[name].shape)}"
+                )
+        return {name: columns[name] for name in wanted}, {"notes": []}
+
+    @classmethod
+    def write(cls, spec: DataSpec, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
+        """An `.npz` with `x` and the conditions it belongs to."""
+        save_npz(path, {"x": signal.numpy()} | {n: v.numpy() for n, v in batch.items() if n != "x"})
+
+
+def _field(name: str, value: Tensor) -> Field:
+    role = "signal" if name == "x" else "wave" if name.startswith("wave_") else "scalar"
+    return Field(tuple(value.shape[1:]), role)
+
+
+def _columns(path: Path, *, needs_x: bool = True) -> Batch:
+    """The file's arrays as float32 tensors, checked."""
+    if not path.is_file():
+        raise VqtoolError(f"there is no file `{path}`")
+    try:
+        read = np.load(path, allow_pickle=False)
+        arrays = {"x": read} if isinstance(read, np.ndarray) else {name: read[name] for name in read.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise VqtoolError(f"`{path}` is no NumPy file that can be read: {error}") from error
+    columns: Batch = {}
+    for name, array in arrays.items():
+        if name != "x" and not name.startswith(("wave_", "scalar_")):
+            continue
+        try:
+            value = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        except (ValueError, TypeError) as error:
+            raise VqtoolError(f"`{name}` in `{path}` holds no numbers") from error
+        if not torch.isfinite(value).all():
+            row = int((~torch.isfinite(value)).flatten(1).any(1).nonzero()[0])
+            raise VqtoolError(f"`{name}` in `{path}` is NaN or infinite in row {row}", hint="drop or repair that row")
+        short = 1 if name.startswith("scalar_") else 2
+        columns[name] = value.unsqueeze(1) if value.ndim == short else value
+    if needs_x and ("x" not in columns or columns["x"].ndim != 3 or 0 in columns["x"].shape):
+        raise VqtoolError(f"`{path}` needs a key `x` of shape [n, C, L] or [n, L]", hint="it has " + ", ".join(arrays))
+    lengths = {name: len(value) for name, value in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise VqtoolError(f"the arrays of `{path}` differ in rows: {lengths}")
+    return columns

@@ -1,0 +1,1 @@
+"""Latents back to signals."""

@@ -1,0 +1,72 @@
+"""The mirror of the conv1d encoder: tokens back to samples by transposed convolutions."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Annotated, Literal
+
+from annotated_doc import Doc
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+
+from vqtool.api import Condition, Decoder
+from vqtool.errors import VqtoolError
+from vqtool.nn.conv import Conv, ResidualBlock
+
+
+class Conv1dDecoder(Decoder):
+    """[B, T, D] -> [B, C, T * stride]; kernel = stride, so upsampling leaves no checkerboard."""
+
+    def __init__(
+        self,
+        dim: int,
+        channels: int,
+        length: int,
+        stride: int,
+        condition_dim: int = 0,
+        *,
+        width: Annotated[int, Gt(0), Doc("channels inside")] = 64,
+        strides: Annotated[
+            tuple[int, ...], Doc("upsampling of each stage; empty: the encoder's factor in 2s and 4s")
+        ] = (),
+        blocks: Annotated[int, Ge(0), Doc("residual blocks per stage")] = 1,
+        kernel: Annotated[int, Gt(0), Doc("kernel of the residual blocks, in samples of their stage")] = 5,
+        padding: Annotated[
+            Literal["zeros", "circular", "replicate"], Doc("circular: a window is one period, its ends meet")
+        ] = "zeros",
+    ) -> None:
+        super().__init__()
+        factors = strides or factors_of(stride)
+        if prod(factors) != stride:
+            raise VqtoolError(
+                f"the decoder's strides multiply to {prod(factors)}, the encoder's to {stride}",
+                hint="give both the same factors, the decoder's in reverse order",
+            )
+        self.start = nn.Conv1d(dim, width, 1)
+        self.stages = nn.ModuleList(
+            nn.ModuleList(
+                [nn.ConvTranspose1d(width, width, factor, factor)]
+                + [ResidualBlock(width, kernel, condition_dim=condition_dim, mode=padding) for _ in range(blocks)]
+            )
+            for factor in factors
+        )
+        self.end = Conv(width, channels, kernel, mode=padding)
+
+    def forward(self, z: Tensor, condition: Condition | None = None) -> Tensor:
+        """Decode `z` [B, T, D]; the condition's vector modulates every residual block."""
+        vector = condition.vector if condition is not None else None
+        h = self.start(z.transpose(1, 2))
+        for stage in self.stages:
+            for layer in stage:
+                h = layer(h, vector) if isinstance(layer, ResidualBlock) else layer(h)
+        return self.end(h)
+
+
+def factors_of(stride: int) -> tuple[int, ...]:
+    """`stride` as a product of 4s, 2s and what is left, the smallest steps first."""
+    left, factors = stride, []
+    for factor in (4, 2):
+        while left % factor == 0 and left > 1:
+            factors.append(factor)
+            left //= factor
+    return tuple(reversed(factors + ([left] if left > 1 else []))) or (1,)

@@ -1,0 +1,64 @@
+"""Strided 1-D convolutions with residual blocks: a token for every product-of-strides samples."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Annotated, Literal
+
+from annotated_doc import Doc
+from annotated_types import Ge, Gt, MinLen
+from torch import Tensor, nn
+
+from vqtool.api import Condition, Encoder
+from vqtool.errors import VqtoolError
+from vqtool.nn.conv import Conv, ResidualBlock
+
+
+class Conv1dEncoder(Encoder):
+    """[B, C, L] -> [B, L / stride, D]; the stride is the product of `strides` and must divide the length."""
+
+    def __init__(
+        self,
+        channels: int,
+        length: int,
+        condition_dim: int = 0,
+        *,
+        dim: Annotated[int, Gt(0), Doc("features per token, D")] = 64,
+        width: Annotated[int, Gt(0), Doc("channels inside")] = 64,
+        strides: Annotated[tuple[int, ...], MinLen(1), Doc("downsampling of each stage")] = (4, 4, 2),
+        blocks: Annotated[int, Ge(0), Doc("residual blocks per stage")] = 1,
+        kernel: Annotated[int, Gt(0), Doc("kernel of the residual blocks, in samples of their stage")] = 5,
+        padding: Annotated[
+            Literal["zeros", "circular", "replicate"], Doc("circular: a window is one period, its ends meet")
+        ] = "zeros",
+    ) -> None:
+        super().__init__()
+        self.dim, self.stride = dim, prod(strides)
+        check_length(length, self.stride)
+        self.start = Conv(channels, width, kernel, mode=padding)
+        self.stages = nn.ModuleList(
+            nn.ModuleList(
+                [ResidualBlock(width, kernel, condition_dim=condition_dim, mode=padding) for _ in range(blocks)]
+                + [Conv(width, width, 2 * stride if stride > 1 else kernel, stride=stride, mode=padding)]
+            )
+            for stride in strides
+        )
+        self.end = nn.Conv1d(width, dim, 1)
+
+    def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
+        """Encode `x` [B, C, L]; the condition's vector modulates every residual block."""
+        vector = condition.vector if condition is not None else None
+        h = self.start(x)
+        for stage in self.stages:
+            for layer in stage:
+                h = layer(h, vector) if isinstance(layer, ResidualBlock) else layer(h)
+        return self.end(h).transpose(1, 2)  # [B, T, D]
+
+
+def check_length(length: int, stride: int) -> None:
+    """A window must hold a whole number of tokens."""
+    if length % stride:
+        raise VqtoolError(
+            f"a window of {length} samples is no multiple of the encoder's total stride {stride}",
+            hint=f"choose strides whose product divides {length}, or another window length",
+        )

@@ -1,0 +1,1 @@
+"""Signals straight from conditions."""

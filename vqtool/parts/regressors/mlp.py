@@ -1,0 +1,33 @@
+"""A residual network on the condition's vector."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_doc import Doc
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor, nn
+
+from vqtool.api import Condition, Regressor
+from vqtool.nn.residual_mlp import ResidualMlp
+
+
+class MlpRegressor(Regressor):
+    """[B, M] -> [B, outputs]."""
+
+    def __init__(
+        self,
+        condition_dim: int,
+        outputs: int,
+        *,
+        width: Annotated[int, Gt(0), Doc("features inside")] = 128,
+        layers: Annotated[int, Ge(0), Doc("residual layers")] = 1,
+        dropout: Annotated[float, Interval(ge=0, lt=1), Doc("dropout inside the residual layers")] = 0.0,
+    ) -> None:
+        super().__init__()
+        self.inner = ResidualMlp(condition_dim, width, layers, dropout=dropout)
+        self.end = nn.Linear(width, outputs)
+
+    def forward(self, condition: Condition) -> Tensor:
+        """The scalars, standardised as the norm sends them."""
+        return self.end(self.inner(condition.vector))

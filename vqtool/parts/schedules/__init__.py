@@ -1,0 +1,1 @@
+"""Numbers that change while a stage trains."""

@@ -1,0 +1,1 @@
+"""How parts are wired and what one training step does."""

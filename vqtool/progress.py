@@ -1,0 +1,112 @@
+"""Progress of a long computation: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+EVERY = 10.0  # seconds between two plain lines
+
+
+class Progress:
+    """Counts silently; the base of the bar and of the lines."""
+
+    def __init__(self, total: int | None, label: str) -> None:
+        self.total = total
+        self.label = label
+        self.done = 0
+
+    def advance(self, n: int = 1, **figures: float) -> None:
+        """`n` more are done; `figures` are shown beside, the last value of each."""
+        self.done += n
+
+    def say(self, text: str) -> None:
+        """A line for people that must not break the bar."""
+        print(text, file=sys.stderr, flush=True)
+
+
+class Lines(Progress):
+    """A plain line at most every ten seconds, and one at the end."""
+
+    def __init__(self, total: int | None, label: str, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(total, label)
+        self._clock = clock
+        self._began = self._told = clock()
+        self._told_at = 0
+        self._figures: dict[str, float] = {}
+
+    def advance(self, n: int = 1, **figures: float) -> None:
+        """Count, and tell where enough time has passed."""
+        super().advance(n)
+        self._figures |= figures
+        if self._clock() - self._told >= EVERY:
+            self.tell()
+
+    def tell(self) -> None:
+        """Say how far it is."""
+        if self.done == self._told_at:
+            return
+        self._told, self._told_at = self._clock(), self.done
+        seconds = self._told - self._began
+        share = f"{self.done}/{self.total}" if self.total else str(self.done)
+        rate = f"{self.done / seconds:.3g}/s" if seconds > 0 else ""
+        self.say("  ".join(part for part in (f"{self.label} {share}", figures_text(self._figures), rate) if part))
+
+
+class Bar(Progress):
+    """A live bar, drawn by rich."""
+
+    def __init__(self, total: int | None, label: str, drawn: Any) -> None:
+        super().__init__(total, label)
+        self._drawn = drawn
+        self._task = drawn.add_task(label, total=total, figures="")
+        self._figures: dict[str, float] = {}
+
+    def advance(self, n: int = 1, **figures: float) -> None:
+        """Move the bar."""
+        super().advance(n)
+        self._figures |= figures
+        self._drawn.update(self._task, advance=n, figures=figures_text(self._figures))
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        from rich.text import Text
+
+        self._drawn.console.print(Text.from_ansi(text), soft_wrap=True)
+
+
+def figures_text(figures: dict[str, float]) -> str:
+    """`loss 0.1234  mse 0.02`."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+
+
+@contextmanager
+def progress_for(total: int | None, label: str, *, silent: bool) -> Iterator[Progress]:
+    """The progress that suits stderr."""
+    if silent:
+        yield Progress(total, label)
+        return
+    if not sys.stderr.isatty():
+        lines = Lines(total, label)
+        try:
+            yield lines
+        finally:
+            lines.tell()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Drawn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}", markup=False),
+    )
+    with Drawn(*columns, console=Console(stderr=True), transient=True) as drawn:
+        yield Bar(total, label, drawn)

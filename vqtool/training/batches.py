@@ -1,0 +1,58 @@
+"""Which rows a step sees: a function of (seed, stage, epoch) alone, so that resuming needs no loader state."""
+
+from __future__ import annotations
+
+import torch
+
+from vqtool.api.data import Batch, Data, Rows
+from vqtool.errors import VqtoolError
+from vqtool.training.runtime import Runtime, generator_of
+
+
+class Batches:
+    """The training batches of one stage. `batch` rows make one optimizer step, over all ranks and micro-batches."""
+
+    def __init__(self, data: Data, *, batch: int, accumulate: int, seed: int, stage: str, runtime: Runtime) -> None:
+        self.data = data
+        self.rows: Rows = data.rows("train")
+        self.n = len(self.rows)
+        self.batch = min(batch, self.n)
+        self.seed, self.stage, self.runtime = seed, stage, runtime
+        self.accumulate = min(accumulate, max(1, self.batch // runtime.world))
+        if self.n == 0:
+            raise VqtoolError("the data set has no training rows")
+        if self.batch < runtime.world:
+            raise VqtoolError(f"a batch of {self.batch} rows cannot be shared by {runtime.world} ranks")
+        self.per_epoch = max(1, self.n // self.batch)
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.long)
+
+    def indices(self, step: int) -> torch.Tensor:
+        """The rows of a step, over all ranks; an epoch is a permutation, its incomplete last batch is left out."""
+        epoch, place = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            self._order = torch.randperm(self.n, generator=generator_of(self.seed, self.stage, "order", epoch))
+            self._epoch = epoch
+        return self._order[place * self.batch : (place + 1) * self.batch]
+
+    def micro(self, step: int) -> list[Batch]:
+        """This rank's micro-batches of a step, augmented, on the device."""
+        mine = self.indices(step)[self.runtime.rank :: self.runtime.world]
+        parts = mine.tensor_split(self.accumulate)
+        generator = generator_of(self.seed, self.stage, "augment", step, self.runtime.rank)
+        return [
+            self.runtime.place(self.data.augment(self.rows.__getitems__(part.tolist()), generator)) for part in parts
+        ]
+
+    def whole(self, step: int) -> Batch:
+        """The rows of a step on every rank alike, augmented alike: what codebooks start from."""
+        generator = generator_of(self.seed, self.stage, "augment", step, 0)
+        batch = self.data.augment(self.rows.__getitems__(self.indices(step).tolist()), generator)
+        return self.runtime.place(batch)
+
+
+def in_order(rows: Rows, batch: int, runtime: Runtime) -> list[Batch]:
+    """Every row once, in order: the batches of an evaluation."""
+    return [
+        runtime.place(rows.__getitems__(list(range(i, min(i + batch, len(rows)))))) for i in range(0, len(rows), batch)
+    ]

@@ -1,0 +1,169 @@
+"""From a recipe to built parts: each stage's task wires them by name through the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vqtool.api.data import Data, DataSpec
+from vqtool.api.parts import Norm
+from vqtool.api.quantizer import Quantizer
+from vqtool.api.task import Parts, Task
+from vqtool.catalog import catalog
+from vqtool.errors import VqtoolError
+from vqtool.recipe import Recipe, StageSpec
+from vqtool.training.checkpoint import Checkpoint, fill, load
+from vqtool.training.runtime import seed_of
+
+PART_PREFIX = "parts."
+
+
+@dataclass
+class Model:
+    """Built parts and the tasks wired over them, stage by stage."""
+
+    recipe: Recipe
+    spec: DataSpec
+    parts: Parts
+    tasks: dict[str, Task]  # by stage name, in the recipe's order
+
+    def task(self, protocol: type) -> tuple[str, Task] | None:
+        """The last stage whose task can do `protocol`, and its task."""
+        for name, task in reversed(self.tasks.items()):
+            if isinstance(task, protocol):
+                return name, task
+        return None
+
+    def knobs(self) -> dict[str, Any]:
+        """The values of every knob of every part: they are no tensors, and evaluation needs them as trained."""
+        return {
+            f"{role}.{knob}": getattr(part, knob)
+            for role, part in self.parts.items()
+            for knob in sorted(getattr(part, "knobs", ()))
+        }
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The state of all parts under checkpoint names."""
+        return {PART_PREFIX + name: value for name, value in self.parts.state_dict().items()}
+
+
+class Builder:
+    """`make` for one model: builds a role once, from the recipe, with its own seed."""
+
+    def __init__(self, recipe: Recipe, spec: DataSpec) -> None:
+        self.recipe = recipe
+        self.spec = spec
+        self.parts = Parts()
+        self.task = ""
+
+    def __call__(self, role: str, *wiring: Any, optional: bool = False) -> Any:
+        """Build `[role]`, or give what an earlier stage built."""
+        if role in self.parts:
+            return self.parts[role]
+        wanted = self.recipe.parts.get(role)
+        if wanted is None:
+            if not optional:
+                raise VqtoolError(f"the task `{self.task}` needs a part `[{role}]`", hint=f"vqtool plugins {role}")
+            if role != "norm":
+                return None
+            part: Any = Norm(self.spec)
+        else:
+            with torch.random.fork_rng(devices=[]):  # a part's start depends on the seed and its role, not on order
+                torch.manual_seed(seed_of(self.recipe.seed, "part", role))
+                part = catalog().make(role, wanted.kind, wanted.options, *wiring)
+        self.parts[role] = part
+        return part
+
+
+def build(recipe: Recipe, spec: DataSpec, *, until: str | None = None) -> Model:
+    """Build the parts and tasks of every stage, in order, up to and with the stage `until`."""
+    builder = Builder(recipe, spec)
+    tasks: dict[str, Task] = {}
+    for stage in recipe.stages:
+        task = catalog().make("task", stage.task.kind, stage.task.options)
+        builder.task = stage.task.kind
+        task.build(builder, spec)
+        tasks[stage.name] = task
+        if stage.name == until:
+            break
+    return Model(recipe, spec, builder.parts, tasks)
+
+
+def open_data(recipe: Recipe, *, path: Path | None = None) -> Data:
+    """The recipe's data set; `path` replaces its `path` option."""
+    options = dict(recipe.data.options)
+    if path is not None:
+        if "path" not in options:
+            raise VqtoolError(f"data `{recipe.data.kind}` has no option `path` that --data could set")
+        options["path"] = path
+    return catalog().make("data", recipe.data.kind, options)
+
+
+def fit_parts(model: Model, data: Data) -> None:
+    """Let norm and conditioner take their constants from the training rows."""
+    rows = data.rows("train")
+    for role in ("norm", "conditioner"):
+        if role in model.parts:
+            model.parts[role].fit(rows)
+
+
+def from_checkpoint(path: Path) -> tuple[Model, Checkpoint]:
+    """Rebuild a model from its file alone: parts by name through the catalog, no code from the file."""
+    read = load(path)
+    try:
+        about = read.about
+        folder = about.get("folder") or None
+        recipe = Recipe.from_resolved(about["resolved"], text=about["recipe"], folder=Path(folder) if folder else None)
+        spec = DataSpec.from_json(about["data"])
+        stage = about["stage"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise VqtoolError(f"`{path}` is damaged: its metadata lacks {error}", exit_code=1) from error
+    check_plugins(path, about.get("plugins", {}), recipe)
+    model = build(recipe, spec, until=stage)
+    restore(model, read, str(path))
+    return model, read
+
+
+def check_plugins(path: Path, versions: Mapping[str, str], recipe: Recipe) -> None:
+    """Every component must be there; one that is not is told together with the plugins the checkpoint was made with."""
+    wanted = [recipe.data, *recipe.parts.values(), *(stage.task for stage in recipe.stages)]
+    have = {plugin.name for plugin in catalog().plugins}
+    missing = [f"`{name}` {version}" for name, version in versions.items() if name not in have]
+    for part in wanted:
+        try:
+            catalog().find(part.role, part.kind)
+        except VqtoolError as error:
+            lacking = f"; it was made with plugin {', '.join(missing)}, not installed here" if missing else ""
+            raise VqtoolError(
+                f"`{path}` needs the {part.role} `{part.kind}`{lacking}",
+                hint="install that plugin, or give its file with --plugin FILE.py",
+                exit_code=1,
+            ) from error
+
+
+def restore(model: Model, read: Checkpoint, what: str) -> None:
+    """Put a checkpoint's tensors and knobs into built parts."""
+    state = {name.removeprefix(PART_PREFIX): t for name, t in read.tensors.items() if name.startswith(PART_PREFIX)}
+    fill(model.parts, state, what)
+    for name, value in read.about.get("knobs", {}).items():
+        role, knob = name.split(".", 1)
+        if role in model.parts:
+            setattr(model.parts[role], knob, value)
+
+
+def quantizer_of(model: Model) -> Quantizer | None:
+    """The model's quantizer, where it has one."""
+    return model.parts["quantizer"] if "quantizer" in model.parts else None  # noqa: SIM401 - ModuleDict has no get
+
+
+def stage_named(recipe: Recipe, name: str) -> StageSpec:
+    """A stage by name."""
+    for stage in recipe.stages:
+        if stage.name == name:
+            return stage
+    names = ", ".join(f"`{stage.name}`" for stage in recipe.stages)
+    raise VqtoolError(f"there is no stage called `{name}`", hint=f"the stages are {names}")

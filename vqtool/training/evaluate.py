@@ -1,0 +1,112 @@
+"""Held-out metrics of a model, beside the plain baselines scored by the same metrics on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from vqtool.api.data import Batch, Data, Rows
+from vqtool.api.loss import reads
+from vqtool.api.metric import Baseline, Metric
+from vqtool.api.task import Estimates
+from vqtool.catalog import catalog
+from vqtool.errors import VqtoolError
+from vqtool.training.batches import in_order
+from vqtool.training.build import Model
+from vqtool.training.runtime import Runtime, seed_of
+
+
+class Scores:
+    """The recipe's metrics over one set of rows; one instance of each metric per estimate."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.wanted = model.recipe.evaluate.metrics
+        self.metrics: dict[tuple[str, str], Metric] = {}
+
+    def update(self, estimates: Estimates, batch: Batch) -> None:
+        """Take what a task or a baseline says about a batch."""
+        named = {**batch, **estimates.named}
+        for kind in self.wanted if self.wanted is not None else catalog().names("metric"):
+            cls = catalog().load("metric", kind)
+            needs, takes = reads(cls.update)
+            per_estimate = "x_hat" in needs
+            lacking = needs - named.keys() - ({"x_hat"} if per_estimate else set())
+            if lacking:  # a metric of another task or field; the recipe's `evaluate.metrics` narrows the choice
+                continue
+            for prefix, x_hat in estimates.x_hat.items() if per_estimate else [("", None)]:
+                seen = named | ({"x_hat": x_hat} if per_estimate else {})
+                self._of(kind, prefix).update(**{n: seen[n] for n in (needs | takes) & seen.keys()})
+
+    def _of(self, kind: str, prefix: str) -> Metric:
+        if (kind, prefix) not in self.metrics:
+            self.metrics[kind, prefix] = catalog().make("metric", kind, {}, self.model.spec)
+        return self.metrics[kind, prefix]
+
+    def compute(self) -> dict[str, float]:
+        """All metrics by dotted name; those of an estimate but the deployed one carry its prefix."""
+        values: dict[str, float] = {}
+        for (_, prefix), metric in self.metrics.items():
+            lead = f"{prefix}." if prefix else ""
+            values |= {lead + name: float(value) for name, value in metric.compute().items()}
+        free, forced = values.get("error.mean"), values.get("forced.error.mean")
+        if free is not None and forced:
+            values["exposure_gap"] = free / forced - 1  # how much worse the model fares on its own past
+        return values
+
+
+@torch.no_grad()
+def evaluate_rows(model: Model, stage: str, rows: Rows, runtime: Runtime) -> dict[str, float]:
+    """The metrics of one stage's task on `rows`; random draws are the same at every call."""
+    scores = Scores(model)
+    task = model.tasks[stage]
+    torch.manual_seed(seed_of(model.recipe.seed, "evaluation"))
+    was_training = {m: m.training for m in model.parts.modules()}
+    model.parts.eval()
+    try:
+        for batch in in_order(rows, model.recipe.evaluate.batch, runtime):
+            scores.update(task.estimate(model.parts, batch), batch)
+    finally:
+        for each, training in was_training.items():
+            each.training = training
+    return scores.compute()
+
+
+def evaluate_baselines(model: Model, data: Data, splits: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
+    """Every baseline the recipe names, fitted on the training rows: split -> baseline -> metrics."""
+    told: dict[str, dict[str, Any]] = {split: {} for split in splits}
+    here = Runtime(torch.device("cpu"))
+    for kind in model.recipe.evaluate.baselines:
+        baseline: Baseline = catalog().make("baseline", kind, {}, model.spec)
+        baseline.fit(data.rows("train"))
+        for split, rows in splits.items():
+            scores = Scores(model)
+            for batch in in_order(rows, model.recipe.evaluate.batch, here):
+                given = dict(baseline.predict(batch))
+                estimate = {"": given.pop("x_hat")} if "x_hat" in given else {}
+                scores.update(Estimates(estimate, given), batch)
+            told[split][kind] = scores.compute()
+    return told
+
+
+def held_out(data: Data, wanted: str | None, recipe_splits: tuple[str, ...] | None) -> dict[str, Rows]:
+    """The splits to report: one by name, those of the recipe, or all that training never saw."""
+    names = [wanted] if wanted else list(recipe_splits or [s for s in data.splits if s not in ("train", "valid")])
+    for name in names:
+        if name not in data.splits:
+            raise VqtoolError(
+                f"the data have no split called `{name}`", hint="they have " + ", ".join(f"`{s}`" for s in data.splits)
+            )
+    return {name: data.rows(name) for name in names}
+
+
+def evaluate(model: Model, stage: str, data: Data, runtime: Runtime, *, split: str | None = None) -> dict[str, Any]:
+    """`{"<split>": {"model": {...}, "baselines": {"<name>": {...}}}}` on held-out rows."""
+    splits = held_out(data, split, model.recipe.evaluate.splits)
+    baselines = evaluate_baselines(model, data, splits)
+    return {
+        name: {"model": evaluate_rows(model, stage, rows, runtime), "baselines": baselines[name]}
+        for name, rows in splits.items()
+    }

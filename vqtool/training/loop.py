@@ -1,0 +1,226 @@
+"""The one loop. A step is: batch -> task -> losses -> backward -> optimizer -> quantizer.update(statistics)."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vqtool.api.data import Data
+from vqtool.api.quantizer import CodebookStats, Quantized, sum_stats
+from vqtool.console import out
+from vqtool.errors import VqtoolError
+from vqtool.nn.all_reduce import reduce_stats
+from vqtool.recipe import StageSpec
+from vqtool.training.average import Average
+from vqtool.training.batches import Batches
+from vqtool.training.build import Model, quantizer_of
+from vqtool.training.runtime import Runtime, Signals, seed_of
+from vqtool.training.stage import Knobs, StageModule, not_finite
+from vqtool.training.usage import Usage
+from vqtool.training.validate import validate
+
+START_TOKENS = 64  # tokens per code that a codebook's start is taken from, where the data have them
+NAN_FLAG = 1 << 16
+
+
+class _SeenError(Exception):
+    """Carries what the quantizer was given out of a task's step."""
+
+
+@dataclass
+class Progress:
+    """Where a stage stands; everything here, the parts and the optimizer make a resumable state."""
+
+    step: int = 0
+    best: float = math.nan
+    best_step: int = 0
+    stale: int = 0  # validations since the best
+    seconds: float = 0.0
+
+
+class StageLoop:
+    """Trains one stage; `run` is the loop itself, and the rest serves it."""
+
+    def __init__(self, model: Model, stage: StageSpec, data: Data, runtime: Runtime, *, seed: int, log: Any) -> None:
+        self.model, self.stage, self.data, self.runtime, self.seed, self.log = model, stage, data, runtime, seed, log
+        options = stage.train
+        self.options = options
+        self.batches = Batches(data, batch=options.batch, accumulate=options.accumulate, seed=seed, stage=stage.name,
+                               runtime=runtime)  # fmt: skip
+        self.steps = options.steps if options.steps is not None else (options.epochs or 0) * self.batches.per_epoch
+        torch.manual_seed(seed_of(seed, stage.name, "losses"))
+        self.module = StageModule(model, stage).to(runtime.device)
+        self.module.freeze()
+        self.knobs = Knobs(self.module, stage)
+        self.quantizer = quantizer_of(model)
+        self.follows = self.quantizer is not None and "quantizer" in self.module.task.trains
+        self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
+        self.progress = Progress()
+        self.average = Average(self.parameters, options.average)
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=options.lr, betas=tuple(options.betas))
+        self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=options.precision == "fp16")
+        self.usage = Usage()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Weight decay for matrices only: biases, gains and embeddings of one row are left alone."""
+        matrices = [p for p in self.parameters.values() if p.ndim > 1]
+        others = [p for p in self.parameters.values() if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": self.options.weight_decay},
+                  {"params": others, "weight_decay": 0.0}]  # fmt: skip
+        return [g for g in groups if g["params"]]
+
+    def start_codebooks(self) -> None:
+        """Start an uninitialised quantizer from the first real encoder outputs, the same on all ranks."""
+        if self.quantizer is None or not self.follows or self.quantizer.initialised:
+            return
+        seen: list[tuple[Tensor, Tensor | None]] = []
+
+        def catch(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            mask = arguments[1] if len(arguments) > 1 else named.get("mask")
+            seen.append((arguments[0].detach().float(), mask))
+            raise _SeenError
+
+        wanted = START_TOKENS * max(self.quantizer.codebook_sizes)
+        with self.quantizer.register_forward_pre_hook(catch, with_kwargs=True), torch.no_grad():
+            for step in range(max(1, self.batches.per_epoch)):
+                torch.manual_seed(seed_of(self.seed, self.stage.name, "start", step))
+                with contextlib.suppress(_SeenError), self.runtime.autocast(self.options.precision):
+                    self.module(self.batches.whole(step))
+                if sum(z.shape[0] * z.shape[1] for z, _ in seen) >= wanted:
+                    break
+        z = torch.cat([z for z, _ in seen])
+        masks = [mask for _, mask in seen]
+        mask = None if masks[0] is None else torch.cat([m for m in masks if m is not None])
+        self.quantizer.initialise(z, mask, seed=seed_of(self.seed, "codebooks"))
+
+    def run(self, signals: Signals, save: Any) -> int:
+        """Train to the end, or until a signal (returned; 0 when done). `save(kind)` writes what `kind` names."""
+        if self.progress.step == 0:
+            self.module.task.begin(self.module.parts)
+            self.start_codebooks()
+        wrapped = self._wrap()
+        every = self.options.valid_every or max(1, self.steps // 5)
+        with out.progress(self.steps, self.stage.name) as bar:
+            bar.advance(self.progress.step)
+            while self.progress.step < self.steps and not self._out_of_patience():
+                began = time.perf_counter()
+                shown = self._step(wrapped)
+                self.progress.step += 1
+                last = self.progress.step == self.steps
+                if self.progress.step % every == 0 or last:
+                    self._validate(save)
+                self.progress.seconds += time.perf_counter() - began
+                bar.advance(1, **shown)
+                stop = self.runtime.any_rank(signals.received)
+                if stop:
+                    save("resume")
+                    return stop
+        return 0
+
+    def step_once(self) -> None:
+        """One step outside of `run`, for a dry run."""
+        self._step(self.module)
+
+    def _step(self, wrapped: nn.Module) -> dict[str, float]:
+        """One optimizer step; returns what the progress bar shows."""
+        step, options = self.progress.step, self.options
+        scheduled = self.knobs.move(step / max(1, self.steps - 1), step // self.batches.per_epoch, step)
+        rate = scheduled.get("lr", self._rate(step))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(seed_of(self.seed, self.stage.name, "step", step, self.runtime.rank))
+        micro = self.batches.micro(step)
+        rows = sum(len(next(iter(batch.values()))) for batch in micro)
+        sums: dict[str, Tensor] = {}
+        stats: list[tuple[CodebookStats, ...]] = []
+        for number, batch in enumerate(micro):
+            share = len(next(iter(batch.values()))) / rows
+            waits = self._no_sync(wrapped) if number + 1 < len(micro) else contextlib.nullcontext()
+            with waits:
+                with self.runtime.autocast(options.precision):
+                    total, terms, outputs = wrapped(batch)
+                terms = {"loss": total.detach(), **terms}
+                if self.runtime.any_rank(0 if torch.isfinite(total) else NAN_FLAG):
+                    raise not_finite(terms, self.stage.name, step)
+                self.scaler.scale(total * share).backward()
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0) + value * share
+            quantized = outputs.get("quantized")
+            if isinstance(quantized, Quantized):
+                if self.follows and quantized.stats:
+                    stats.append(quantized.stats)
+                self.usage.add(quantized.codes)
+        self._optimise()
+        if stats and self.quantizer is not None:
+            self.quantizer.update(reduce_stats(sum_stats(stats)))
+        return self._log(sums, scheduled | {"lr": rate})
+
+    def _optimise(self) -> None:
+        if self.options.clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.parameters.values(), self.options.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update()
+
+    def _rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine down to `lr_end` of the peak."""
+        warm = max(1, round(self.options.warmup * self.steps))
+        if step < warm:
+            return self.options.lr * (step + 1) / warm
+        along = (step - warm) / max(1, self.steps - 1 - warm)
+        end = self.options.lr_end
+        return self.options.lr * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * along)))
+
+    def _log(self, sums: dict[str, Tensor], knobs: dict[str, float]) -> dict[str, float]:
+        """Write a row of metrics.jsonl every `log_every` steps; the bar shows the loss of that row."""
+        step = self.progress.step + 1
+        if step % self.options.log_every and step != self.steps:
+            return {}
+        row = {name: float(value) for name, value in sums.items()}
+        self.log({"stage": self.stage.name, "step": step, "split": "train", **row, **self.usage.take(self.quantizer),
+                  **knobs, "seconds": round(self.progress.seconds, 2)})  # fmt: skip
+        return {"loss": row["loss"]}
+
+    def _validate(self, save: Any) -> None:
+        """Measure on the validation rows; remember and save the best."""
+        with self.average.applied():
+            row = validate(self.module, self.model, self.stage, self.data, self.runtime, seed=self.seed)
+            if self.options.best not in row:
+                raise VqtoolError(
+                    f'`best = "{self.options.best}"` is not among what validation measures',
+                    hint="one of " + ", ".join(sorted(row)),
+                    where=f"stage `{self.stage.name}`",
+                )
+            value = self.runtime.share(row[self.options.best])
+            sign = 1 if self.options.best_mode == "min" else -1
+            if math.isnan(self.progress.best) or sign * value < sign * self.progress.best:
+                self.progress.best, self.progress.best_step, self.progress.stale = value, self.progress.step, 0
+                save("best")
+            else:
+                self.progress.stale += 1
+        self.log({"stage": self.stage.name, "step": self.progress.step, "split": "valid", **row})
+
+    def _out_of_patience(self) -> bool:
+        patience = self.options.patience
+        return patience is not None and self.progress.stale >= patience
+
+    def _wrap(self) -> nn.Module:
+        """The stage over all ranks; buffers are left alone, since every rank updates them alike."""
+        if self.runtime.world == 1:
+            return self.module
+        named = inspect.signature(DistributedDataParallel.__init__).parameters
+        sync = "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"
+        return DistributedDataParallel(self.module, find_unused_parameters=True, **{sync: False})
+
+    def _no_sync(self, wrapped: nn.Module) -> contextlib.AbstractContextManager[None]:
+        return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else contextlib.nullcontext()

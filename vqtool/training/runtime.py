@@ -1,0 +1,152 @@
+"""The machine a stage runs on: device, precision, seeds, ranks and signals."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from vqtool.api.data import Batch
+from vqtool.console import out
+from vqtool.errors import VqtoolError
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Where this process computes, and which of how many ranks it is."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this rank prints and writes."""
+        return self.rank == 0
+
+    def place(self, batch: Batch) -> Batch:
+        """The batch on this device."""
+        return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+
+    def autocast(self, precision: str) -> contextlib.AbstractContextManager[None]:
+        """The autocast context of a precision; fp32 computes plainly."""
+        if precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=AUTOCAST[precision])
+
+    def any_rank(self, flag: int) -> int:
+        """The largest `flag` over all ranks, so that they decide alike."""
+        if self.world == 1:
+            return flag
+        value = torch.tensor([flag], device=self.device)
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return int(value.item())
+
+    def share(self, value: float) -> float:
+        """Rank 0's `value` on every rank."""
+        if self.world == 1:
+            return value
+        tensor = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.broadcast(tensor, 0)
+        return float(tensor.item())
+
+    def align(self, module: nn.Module) -> None:
+        """Give every rank rank 0's parameters and buffers."""
+        if self.world > 1:
+            for value in module.state_dict().values():
+                dist.broadcast(value, 0)
+
+    def wait(self) -> None:
+        """Wait until every rank is here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` takes cuda, then mps, then cpu; a device that is not there is an error, never a silent fallback."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(d for d in ("cuda", "mps", "cpu") if there[d])
+    kind = name.split(":")[0]
+    if kind not in there:
+        raise VqtoolError(f"there is no device called `{name}`", hint="--device auto, cpu, cuda or mps")
+    if not there[kind]:
+        raise VqtoolError(f"device `{kind}` is not available on this machine", hint="--device cpu", exit_code=1)
+    if kind == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    return torch.device(name)
+
+
+@contextlib.contextmanager
+def runtime(device: str = "auto") -> Iterator[Runtime]:
+    """This process's runtime; joins the other ranks when started by `torchrun`, and leaves them at the end."""
+    where = pick_device(device)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Runtime(where)
+        return
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    joined = not dist.is_initialized()
+    if joined:
+        dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    rank = dist.get_rank()
+    if rank != 0:
+        out.mute()
+    try:
+        yield Runtime(where, rank, dist.get_world_size())
+    finally:
+        if joined:
+            dist.destroy_process_group()
+
+
+def seed_of(*what: object) -> int:
+    """A 63-bit seed that is a function of `what`: (seed, stage, step, rank), say. Stable over Python versions."""
+    digest = hashlib.sha256(repr(what).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def generator_of(*what: object) -> torch.Generator:
+    """A CPU generator seeded by `seed_of(*what)`."""
+    return torch.Generator().manual_seed(seed_of(*what))
+
+
+def deterministic(on: bool) -> None:
+    """Choose deterministic kernels, also where that is slower; must come before CUDA starts."""
+    if on:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(on)
+
+
+class Signals:
+    """Catches SIGINT and SIGTERM while a stage trains: the first asks to stop after the step, the second aborts."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Signals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(ValueError):  # not in the main thread: then nobody signals us
+                self._before[number] = signal.signal(number, self._catch)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
+
+    def _catch(self, number: int, _: FrameType | None) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = number
+        out.warn(f"{signal.Signals(number).name}: finishing this step, then saving; a second one aborts")

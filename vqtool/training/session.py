@@ -1,0 +1,173 @@
+"""A whole training run: every stage in order, saving and resuming, and the figures at the end."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Literal
+
+import torch
+
+import vqtool
+from vqtool.api.data import Data
+from vqtool.catalog import catalog
+from vqtool.console import out
+from vqtool.errors import VqtoolError
+from vqtool.recipe import Recipe
+from vqtool.training import checkpoint
+from vqtool.training.batches import Batches
+from vqtool.training.build import Model, build, fit_parts, open_data, restore, stage_named
+from vqtool.training.evaluate import evaluate
+from vqtool.training.loop import StageLoop
+from vqtool.training.rundir import RunDir, plugin_versions
+from vqtool.training.runtime import Runtime, Signals, deterministic
+from vqtool.training.stage import StageModule
+from vqtool.training.state import load_state, save_state
+
+Status = Literal["done", "interrupted", "failed"]
+
+
+class Session:
+    """Trains the stages of one recipe into one run folder."""
+
+    def __init__(self, recipe: Recipe, run: RunDir, runtime: Runtime) -> None:
+        self.recipe, self.run_dir, self.runtime = recipe, run, runtime
+        deterministic(recipe.deterministic)
+        self.data: Data = open_data(recipe)
+        self.model: Model = build(recipe, self.data.spec)
+        self.done: list[dict[str, Any]] = []
+        self.order = [stage.name for stage in recipe.stages]
+
+    def start(self) -> None:
+        """Take the constants of the parts from the training rows; only at the very beginning of a run."""
+        fit_parts(self.model, self.data)
+        self.model.parts.to(self.runtime.device)
+
+    def train(self, *, until: str | None = None, state: checkpoint.Checkpoint | None = None) -> int:
+        """Train stage after stage up to and with `until`; returns a signal's number where one stopped it, else 0."""
+        if until is not None:
+            stage_named(self.recipe, until)
+        catalog().hooks.vqtool_run_started(run=self.run_dir)
+        begin = self.order.index(state.about["stage"]) if state else 0
+        status: Status = "failed"
+        try:
+            with Signals() as signals:
+                for number in range(begin, len(self.order)):
+                    stopped = self._stage(number, signals, state if number == begin else None)
+                    if stopped:
+                        status = "interrupted"
+                        return stopped
+                    if self.order[number] == until:
+                        break
+            status = "done"
+            return 0
+        finally:
+            catalog().hooks.vqtool_run_finished(run=self.run_dir, status=status)
+
+    def _stage(self, number: int, signals: Signals, state: checkpoint.Checkpoint | None) -> int:
+        stage = self.recipe.stages[number]
+        loop = StageLoop(self.model, stage, self.data, self.runtime, seed=self.recipe.seed, log=self.run_dir.log)
+        if state is not None:
+            load_state(loop, state)
+            self.done = state.about["done"]
+        began, before = time.perf_counter(), loop.progress.seconds
+
+        def save(kind: str) -> None:
+            if kind == "best":
+                self._checkpoint("best.safetensors", stage.name, loop)
+                kind = "resume"  # a killed run goes on from its last gain
+            if kind == "resume" and self.runtime.leads:
+                with loop.average.applied():
+                    self._checkpoint("last.safetensors", stage.name, loop)
+                save_state(self.run_dir.path("resume.safetensors"), loop, stage.name, self.done)
+
+        stopped = loop.run(signals, save)
+        if stopped:
+            return stopped
+        with loop.average.applied():
+            self._checkpoint("last.safetensors", stage.name, loop)
+        if self.runtime.leads:
+            restore(self.model, checkpoint.load(self.run_dir.path("best.safetensors")), "best.safetensors")
+        self.runtime.align(self.model.parts)
+        self._checkpoint(f"{stage.name}.safetensors", stage.name, loop)
+        seconds = before + time.perf_counter() - began
+        self.done.append({"name": stage.name, "steps": loop.progress.step, "seconds": round(seconds, 2)})
+        if number + 1 < len(self.order):
+            self._turn_to(number + 1)
+        elif self.runtime.leads:
+            self.run_dir.path("resume.safetensors").unlink(missing_ok=True)
+        return 0
+
+    def _turn_to(self, number: int) -> None:
+        """Leave a resumable state at the very start of a stage."""
+        if self.runtime.leads:
+            about = {"stage": self.order[number], "done": self.done, "fresh": True, "knobs": self.model.knobs()}
+            checkpoint.save(self.run_dir.path("resume.safetensors"), self.model.tensors(), about)
+
+    def _checkpoint(self, name: str, stage: str, loop: StageLoop) -> None:
+        if not self.runtime.leads:
+            return
+        path = self.run_dir.path(name)
+        checkpoint.save(path, self.model.tensors() | losses_of(loop.module), {
+            "version": vqtool.__version__,
+            "recipe": self.recipe.text,
+            "resolved": self.recipe.resolved(),
+            "folder": str(self.recipe.path.parent.resolve()) if self.recipe.path else "",
+            "stage": stage,
+            "step": loop.progress.step,
+            "data": self.data.spec.to_json(),
+            "plugins": plugin_versions(),
+            "metrics": {"best": loop.progress.best, "best_step": loop.progress.best_step, "named": loop.options.best},
+            "knobs": self.model.knobs(),
+        })  # fmt: skip
+        catalog().hooks.vqtool_checkpoint_saved(run=self.run_dir, path=path)
+
+    def finish(self, *, seconds: float, until: str | None = None) -> dict[str, Any]:
+        """Evaluate what was trained last on held-out rows, and write `summary.json`."""
+        stage = until or self.order[-1]
+        splits = evaluate(self.model, stage, self.data, self.runtime) if self.runtime.leads else {}
+        self.runtime.wait()
+        document = {
+            "run": str(self.run_dir.folder),
+            "checkpoint": str(self.run_dir.path(f"{stage}.safetensors")),
+            "seconds": round(seconds, 2),
+            "stages": self.done,
+            "splits": splits,
+        }
+        self.run_dir.write("summary.json", json.dumps(document, indent=1))
+        return document
+
+
+def losses_of(module: StageModule) -> dict[str, torch.Tensor]:
+    """What losses learned (a physical constant, say), under its own names."""
+    return {"losses." + name: value for name, value in module.losses.state_dict().items()}
+
+
+def resume(run: RunDir, runtime: Runtime) -> tuple[Session, checkpoint.Checkpoint]:
+    """A session at the position where a run stopped."""
+    path = run.path("resume.safetensors")
+    if not path.is_file():
+        raise VqtoolError(f"`{run.folder}` has nothing to resume: it finished, or never saved",
+                          hint=f"vqtool show {run.folder}")  # fmt: skip
+    state = checkpoint.load(path)
+    resolved = json.loads(run.path("resolved.json").read_text())
+    recipe = Recipe.from_resolved(resolved, text=run.path("recipe.toml").read_text(), folder=None)
+    session = Session(recipe, run, runtime)
+    restore(session.model, state, str(path))
+    session.model.parts.to(runtime.device)
+    run.forget_after(session.order, state.about["stage"], state.about.get("progress", {}).get("step", 0))
+    out.say(f"resuming {run.folder} in stage `{state.about['stage']}`")
+    return session, state
+
+
+def dry_run(recipe: Recipe) -> None:
+    """Build everything and take one step of every stage with two rows on the CPU; writes nothing."""
+    here = Runtime(torch.device("cpu"))
+    data = open_data(recipe)
+    model = build(recipe, data.spec)
+    fit_parts(model, data)
+    for stage in recipe.stages:
+        loop = StageLoop(model, stage, data, here, seed=recipe.seed, log=lambda row: None)
+        loop.start_codebooks()
+        loop.batches = Batches(data, batch=2, accumulate=1, seed=recipe.seed, stage=stage.name, runtime=here)
+        loop.step_once()

@@ -1,0 +1,126 @@
+"""One stage as a module: task, parts and losses in one forward, so that wrapping it in DDP is the whole of scaling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqtool.api.data import Batch, DataSpec
+from vqtool.api.loss import reads
+from vqtool.api.quantizer import Quantized
+from vqtool.api.schedule import Schedule
+from vqtool.api.task import Parts, Task
+from vqtool.catalog import catalog
+from vqtool.errors import VqtoolError
+from vqtool.recipe import StageSpec
+from vqtool.training.build import Model
+
+
+class StageModule(nn.Module):
+    """`forward(batch)` gives (total loss, unweighted terms, the task's outputs)."""
+
+    def __init__(self, model: Model, stage: StageSpec) -> None:
+        super().__init__()
+        self.parts: Parts = model.parts
+        self.task: Task = model.tasks[stage.name]
+        self.weights = {loss.name: float(loss.weight) for loss in stage.losses}
+        self.losses = nn.ModuleDict(
+            {loss.name: catalog().make("loss", loss.kind, loss.options, model.spec)
+             for loss in stage.losses if loss.kind is not None}
+        )  # fmt: skip
+        self._check_names(stage, model.spec)
+
+    def _check_names(self, stage: StageSpec, spec: DataSpec) -> None:
+        """Every loss must find what it reads; the error says who lacks what."""
+        there = self.task.provides | frozenset(spec.fields)
+        for name, loss in self.losses.items():
+            lacking = sorted(reads(loss.forward)[0] - there)
+            if lacking:
+                raise VqtoolError(
+                    f"loss `{name}` needs {', '.join(f'`{n}`' for n in lacking)}; task `{stage.task.kind}` and data "
+                    f"provide {', '.join(f'`{n}`' for n in sorted(there))}",
+                    where=f"stage `{stage.name}`",
+                )
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
+        """The weighted sum of the losses, each loss unweighted and detached, and what the task gave."""
+        outputs = self.task.step(self.parts, batch)
+        named = {**batch, **outputs}
+        quantized = outputs.get("quantized")
+        total = None
+        terms: dict[str, Tensor] = {}
+        for name, weight in self.weights.items():
+            if name in self.losses:
+                value = call_with_names(self.losses[name], self.losses[name].forward, named)
+            else:
+                value = _term(quantized, name)
+            terms[name] = value.detach()
+            if weight:  # a weight of zero costs nothing and cannot spread a NaN
+                total = value * weight if total is None else total + value * weight
+        if total is None:
+            raise VqtoolError("all loss weights of the stage are zero: there is nothing to train")
+        return total, terms, outputs
+
+    def trained(self) -> list[nn.Module]:
+        """The modules whose parameters this stage changes."""
+        return [self.parts[role] for role in self.task.trains if role in self.parts] + list(self.losses.values())
+
+    def freeze(self) -> None:
+        """Only what this stage trains is in training mode and takes gradients."""
+        self.eval().requires_grad_(False)
+        for module in self.trained():
+            module.train().requires_grad_(True)
+
+
+def call_with_names(owner: object, function: Callable[..., Any], named: Mapping[str, Any]) -> Any:
+    """Call with the keyword-only names it reads; those with a default only where they are there."""
+    needs, takes = reads(function)
+    arguments = {name: named[name] for name in needs} | {name: named[name] for name in takes if name in named}
+    return owner(**arguments) if isinstance(owner, nn.Module) else function(**arguments)
+
+
+def _term(quantized: Quantized | None, name: str) -> Tensor:
+    if quantized is None or name not in quantized.terms:
+        raise VqtoolError(f"the task's quantizer gives no term `{name}` in this stage")
+    return quantized.terms[name]
+
+
+class Knobs:
+    """What a stage sets once and what it schedules: `quantizer.temperature`, `task.own_tokens`, `losses.mse`, `lr`."""
+
+    def __init__(self, module: StageModule, stage: StageSpec) -> None:
+        self.module = module
+        self.schedules: dict[str, Schedule] = {
+            s.target: catalog().make("schedule", s.kind, s.options) for s in stage.schedules
+        }
+        for target, value in stage.set.items():
+            self._set(target, value)
+
+    def move(self, progress: float, epoch: int, step: int) -> dict[str, float]:
+        """Set every scheduled knob to its value now; returns them for the log."""
+        values = {name: schedule(progress, epoch, step) for name, schedule in self.schedules.items()}
+        for name, value in values.items():
+            self._set(name, value)
+        return values
+
+    def _set(self, target: str, value: Any) -> None:
+        owner, _, knob = target.partition(".")
+        if owner == "lr":  # read by the loop from what `move` returns
+            return
+        if owner == "losses":
+            self.module.weights[knob] = float(value)
+        else:
+            setattr(self.module.task if owner == "task" else self.module.parts[owner], knob, value)
+
+
+def not_finite(terms: Mapping[str, Tensor], stage: str, step: int) -> VqtoolError:
+    """The error for a loss that is no number, naming the term; raised before it reaches the weights."""
+    bad = [name for name, value in terms.items() if not torch.isfinite(value)] or ["total"]
+    return VqtoolError(
+        f"loss {', '.join(f'`{n}`' for n in bad)} became NaN or infinite in stage `{stage}` at step {step}",
+        hint='a lower `lr`, `clip = 1.0`, or `precision = "fp32"`; the last checkpoint is untouched',
+        exit_code=1,
+    )

@@ -1,0 +1,57 @@
+"""A stage's resumable state: live weights, optimizer, scaler and averages, in safetensors; no pickle."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vqtool.errors import VqtoolError
+from vqtool.training import checkpoint
+from vqtool.training.loop import Progress, StageLoop
+
+
+def save_state(path: Path, loop: StageLoop, stage: str, done: list[dict[str, Any]]) -> None:
+    """Write everything that the next step depends on."""
+    tensors = dict(loop.model.tensors())
+    tensors |= {"losses." + name: value for name, value in loop.module.losses.state_dict().items()}
+    tensors |= {"average." + name: value for name, value in loop.average.values.items()}
+    optimizer = loop.optimizer.state_dict()
+    for index, entry in optimizer["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entry.items()}
+    checkpoint.save(path, tensors, {
+        "stage": stage,
+        "done": done,
+        "progress": asdict(loop.progress),
+        "average_steps": loop.average.steps,
+        "param_groups": optimizer["param_groups"],
+        "scaler": loop.scaler.state_dict(),
+        "weights": loop.module.weights,
+        "knobs": loop.model.knobs(),
+    })  # fmt: skip
+
+
+def load_state(loop: StageLoop, state: checkpoint.Checkpoint) -> None:
+    """Put a loop where `save_state` found it; the parts themselves are restored already."""
+    if state.about.get("fresh"):
+        return
+    tensors, about = state.tensors, state.about
+    losses = {n.removeprefix("losses."): t for n, t in tensors.items() if n.startswith("losses.")}
+    checkpoint.fill(loop.module.losses, losses, "resume.safetensors")
+    entries: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, slot = name.split(".", 2)
+            entries.setdefault(int(index), {})[slot] = value
+    try:
+        loop.optimizer.load_state_dict({"state": entries, "param_groups": about["param_groups"]})
+    except ValueError as error:
+        raise VqtoolError(f"the saved optimizer does not fit the recipe: {error}", exit_code=1) from error
+    for name in loop.average.values:
+        loop.average.values[name].copy_(tensors["average." + name])
+    loop.average.steps = about["average_steps"]
+    if about["scaler"]:
+        loop.scaler.load_state_dict(about["scaler"])
+    loop.progress = Progress(**about["progress"])
