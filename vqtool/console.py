@@ -26,6 +26,11 @@ class Output:
         self.muted = False
         self._bar: Progress | None = None
 
+    @property
+    def result_stream(self) -> TextIO:
+        """Where `print` writes to; a table that is a result is laid out for it."""
+        return sys.stdout
+
     def mute(self) -> None:
         """Say nothing but errors from now on: this is not rank 0."""
         self.muted = True
@@ -93,7 +98,7 @@ def render_error(error: VqtoolError) -> None:
         told = [{"message": e.message, "where": e.where_text(), "hint": e.hint} for e in errors]
         out.document({"error": told[0] | ({"others": told[1:]} if told[1:] else {})})
         return
-    print("\n".join(error_text(e) for e in errors), file=sys.stderr, flush=True)
+    print("\n\n".join(error_text(e) for e in errors), file=sys.stderr, flush=True)
 
 
 def _place(error: VqtoolError) -> tuple[bool, str, int, int]:

@@ -6,5 +6,11 @@ from vqtool.catalog import Component, hookimpl, scan
 @hookimpl
 def vqtool_components() -> list[Component]:
     """Everything in this package, found by file name; imports none of it."""
-    folders = (("data", "data"), ("losses", "loss"), ("metrics", "metric"), ("baselines", "baseline"))
+    folders = (
+        ("data", "data"),
+        ("norms", "norm"),
+        ("losses", "loss"),
+        ("metrics", "metric"),
+        ("baselines", "baseline"),
+    )
     return [part for folder, role in folders for part in scan(f"vqtool_voltage.{folder}", role=role)]

@@ -78,5 +78,6 @@ def condition_batch(
         "frequency": torch.from_numpy(frequency.astype(np.float32)),
     }
     if scalars:
-        batch["meta"] = torch.from_numpy(np.stack([of[name] for name in scalars], -1).astype(np.float32))
+        known = [column for name in scalars if (column := of[name]) is not None]
+        batch["meta"] = torch.from_numpy(np.stack(known, -1).astype(np.float32))
     return batch

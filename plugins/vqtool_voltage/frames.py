@@ -29,9 +29,9 @@ def rotate(x: Tensor, phase: Tensor) -> Tensor:
 
     Harmonic h is multiplied by exp(-i h phase), so that `rotate(x, fundamental(x).angle())` has its fundamental at
     phase zero, and a phase of 2 pi m / L is `x.roll(m)`. The map is orthogonal: it keeps the norm, and
-    `rotate(rotate(x, p), -p)` is x up to rounding. The Nyquist bin of an even length cannot be turned by a fraction of a
-    sample and stay real; it is multiplied by the sign it has after the nearest whole number of samples. That keeps
-    the three properties; what is lost is continuity in `phase` of that one bin.
+    `rotate(rotate(x, p), -p)` is x up to rounding. The Nyquist bin of an even length cannot be turned by a fraction of
+    a sample and stay real; it is multiplied by the sign it has after the nearest whole number of samples. That
+    keeps the three properties; what is lost is continuity in `phase` of that one bin.
     """
     length = x.shape[-1]
     spectrum = torch.fft.rfft(x)

@@ -83,7 +83,9 @@ def waves(columns: Columns, key: str, path: Path) -> NDArray[np.float64]:
         raise _wrong(path, f"`{key}` has the shape {columns[key].shape}, not [waveforms, samples]")
     if array.shape[1] < SHORTEST:
         raise _wrong(path, f"`{key}` has {array.shape[1]} samples a waveform; at least {SHORTEST} are needed")
-    _refuse(~np.isfinite(array).all(1), path, f"`{key}` holds NaN or inf", "repair or leave out these waveforms")
+    _refuse(
+        ~np.isfinite(np.abs(array).max(1)), path, f"`{key}` holds NaN or inf", "repair or leave out these waveforms"
+    )
     swing = np.ptp(array, axis=1)
     constant = swing <= 1e-6 * np.abs(array).max(1)
     _refuse(constant, path, f"`{key}` is constant", "leave out waveforms that carry no signal")
@@ -147,5 +149,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-

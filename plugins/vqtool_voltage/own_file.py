@@ -41,7 +41,11 @@ def read(path: Path, spec: DataSpec, *, condition: bool) -> tuple[Batch, dict[st
     recorded = {name: npz.waves(columns, name, path) for name in ("i_p", *(() if condition else ("v",)))}
     n, samples = recorded["i_p"].shape
     if not condition and recorded["v"].shape != (n, samples):
-        raise VqtoolError(f"`v` is {recorded['v'].shape} and `i_p` {(n, samples)}; sample them alike", where=str(path))
+        raise VqtoolError(
+            f"`v` has the shape {recorded['v'].shape} and `i_p` {(n, samples)}",
+            hint="sample both at the same instants",
+            where=str(path),
+        )
     frequency = npz.frequencies(columns, n, path)
     temperature = npz.temperatures(columns, n, path) if "temp_c" in needed else None
     notes: list[str] = []
@@ -84,9 +88,7 @@ def _unfolded(x: Array, about: dict[str, Any]) -> Array:
     return np.stack(rows).astype(np.float32)
 
 
-def _periods(
-    columns: npz.Columns, current: Array, frequency: Array, path: Path, notes: list[str]
-) -> NDArray[np.int64]:
+def _periods(columns: npz.Columns, current: Array, frequency: Array, path: Path, notes: list[str]) -> NDArray[np.int64]:
     """How many periods each row holds, [n]; an error where that is no whole number, or where the keys disagree."""
     n, samples = current.shape
     given = [key for key in TIMES if key in columns]
@@ -104,11 +106,15 @@ def _periods(
     for key in given:
         value = npz.per_row(columns, key, n, path)
         if (value <= 0).any():
-            raise VqtoolError(f"`{key}` must be positive", where=str(path))
+            raise VqtoolError(f"`{key}` must be positive", hint="seconds, hertz, or a count", where=str(path))
         held.append({"dt": samples * value * frequency, "sample_rate": samples / value * frequency}.get(key, value))
     for key, value in zip(given[1:], held[1:], strict=True):
         if not np.allclose(value, held[0], rtol=0.5 / samples):
-            raise VqtoolError(f"`{given[0]}` and `{key}` say different lengths of the record", where=str(path))
+            raise VqtoolError(
+                f"`{given[0]}` and `{key}` say different lengths of the record",
+                hint="one of dt, sample_rate and periods is enough",
+                where=str(path),
+            )
     count = np.rint(held[0])
     off = np.abs(held[0] - count) * samples > 0.5 * held[0]  # more than half a sample away from whole periods
     if bad := np.flatnonzero(off | (count < 1)).tolist():
@@ -130,16 +136,14 @@ def _not_whole(held: float, bad: list[int], samples: int, key: str, path: Path) 
     )
 
 
-def _one_period(
-    x: Array, count: NDArray[np.int64], length: int, name: str, path: Path, notes: list[str]
-) -> Array:
+def _one_period(x: Array, count: NDArray[np.int64], length: int, name: str, path: Path, notes: list[str]) -> Array:
     """The mean period of each row, [n, length]; told where rows were resampled, refused where periods differ."""
     samples = x.shape[1]
     short = samples / count < npz.SHORTEST
     if short.any():
         raise VqtoolError(
             f"`{name}` has {samples / count.max():.3g} samples a period; at least {npz.SHORTEST} are needed",
-            hint="sample faster",
+            hint="check that `dt` is in seconds and `freq_hz` in hertz, or sample faster",
             where=str(path),
         )
     out, worst = np.empty((len(x), length)), 0.0
@@ -151,7 +155,7 @@ def _one_period(
         if worst > UNLIKE_REFUSED:
             row = int(np.flatnonzero(rows)[differ.argmax()])
             raise VqtoolError(
-                f"the {k} periods of `{name}` in row {row} differ by {worst:.0%} of its rms: no steady state at `freq_hz`",
+                f"the {k} periods of `{name}` in row {row} differ by {worst:.0%} of its rms: not steady at `freq_hz`",
                 hint="check `freq_hz` and `dt`, or cut out a steady part",
                 where=str(path),
             )
@@ -190,12 +194,14 @@ def _material_index(columns: npz.Columns, spec: DataSpec, n: int, path: Path) ->
     if key is None:
         if field.role != "category":
             return None
-        raise VqtoolError(
-            f"`{path.name}` lacks `material`", hint=f"add it; the model knows {shown}", where=str(path)
-        )
+        raise VqtoolError(f"`{path.name}` lacks `material`", hint=f"add it; the model knows {shown}", where=str(path))
     asked = np.asarray(columns[key]).astype(str).reshape(-1)
     if asked.size not in (1, n):
-        raise VqtoolError(f"`{key}` names {asked.size} materials for {n} waveforms", where=str(path))
+        raise VqtoolError(
+            f"`{key}` names {asked.size} materials for {n} waveforms",
+            hint="give one for all, or one each",
+            where=str(path),
+        )
     unknown = sorted({name for name in asked.tolist() if name.strip().lower() not in known})
     if unknown:
         close = difflib.get_close_matches(unknown[0].strip().lower(), known, 1)
@@ -208,9 +214,7 @@ def _material_index(columns: npz.Columns, spec: DataSpec, n: int, path: Path) ->
     return np.broadcast_to(np.array([known[name.strip().lower()] for name in asked.tolist()]), (n,)).copy()
 
 
-def _note_ranges(
-    notes: list[str], spec: DataSpec, frequency: Array, temperature: Array | None, current: Array
-) -> None:
+def _note_ranges(notes: list[str], spec: DataSpec, frequency: Array, temperature: Array | None, current: Array) -> None:
     """Tell where a model will have to extrapolate."""
     asked = (
         ("frequency_hz", "frequency", "Hz", frequency),

@@ -37,10 +37,12 @@ def highest_harmonic(x: Wave, share: float = 1e-4) -> int:
 
 
 def unlike(x: Wave, periods: int) -> Wave:
-    """How much the periods of a record [..., n] differ: rms of what is not common to them / rms of all, mean left out."""
+    """How much the periods of a record [..., n] differ: rms of what they do not share / rms, without the mean."""
     power = np.abs(np.fft.rfft(x)) ** 2
     power[..., 0] = 0
-    return np.sqrt(1 - power[..., ::periods].sum(-1) / power.sum(-1)) if periods > 1 else np.zeros(x.shape[:-1])
+    total = power.sum(-1)
+    power[..., ::periods] = 0  # what is left is exactly zero where nothing differs
+    return np.sqrt(power.sum(-1) / total)
 
 
 def hidden_periods(x: Wave) -> int:

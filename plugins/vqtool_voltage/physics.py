@@ -95,12 +95,19 @@ def residual(v: Tensor, slope: Tensor, inductance: Tensor) -> Tensor:
     return v + per_wave(inductance, slope) * slope
 
 
-def relative_residual(v: Tensor, slope: Tensor, inductance: Tensor) -> Tensor:
-    """||r|| / ||v|| of each waveform, [B]: free of the circuit's scale and of where the period starts."""
-    return norm(residual(v, slope, inductance)) / norm(v)
+def relative_residual(v: Tensor, slope: Tensor, inductance: Tensor, least: Tensor | float = 0.0) -> Tensor:
+    """||r|| / max(||v||, least) of each waveform, [B]: free of the circuit's scale and of where the period starts."""
+    return norm(residual(v, slope, inductance)) / _at_least(norm(v), least)
 
 
-def agreement(v: Tensor, slope: Tensor) -> Tensor:
-    """The correlation of v with -x dI/dt of each waveform, [B] in [-1, 1]: needs no M, but knows the sign."""
-    centred = v - v.mean(-1, keepdim=True)
-    return -inner(centred, slope) / (norm(centred) * norm(slope))
+def agreement(v: Tensor, slope: Tensor, least: Tensor | float = 0.0) -> Tensor:
+    """The correlation of v with -x dI/dt of each waveform, [B] in [-1, 1]: needs no M, but knows the sign.
+
+    A voltage whose norm (without its mean) is below `least` [B] is divided by that: it correlates the less the fainter.
+    """
+    v, slope = (s - s.mean(-1, keepdim=True) for s in (v, slope))
+    return -inner(v, slope) / (_at_least(norm(v), least) * norm(slope))
+
+
+def _at_least(size: Tensor, least: Tensor | float) -> Tensor:
+    return torch.maximum(size, torch.as_tensor(least, dtype=size.dtype, device=size.device))

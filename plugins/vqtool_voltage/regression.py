@@ -18,11 +18,12 @@ class Quadratic:
 
     def __init__(self, meta: Tensor) -> None:
         meta = meta.double()
-        self.mean, self.scale = meta.mean(0), meta.std(0, correction=0).clamp_min(1e-12)
+        self.mean = meta.mean(0)
+        self.scale = (meta - self.mean).square().mean(0).sqrt().clamp_min(1e-12)
 
     def __call__(self, meta: Tensor) -> Tensor:
         z = (meta.double() - self.mean) / self.scale
-        z = torch.cat([torch.ones_like(z[:, :1]), z], 1)
+        z = torch.cat([z.new_ones(len(z), 1), z], 1)
         a, b = torch.triu_indices(z.shape[1], z.shape[1])
         return z[:, a] * z[:, b]
 

@@ -113,6 +113,10 @@ class Prior(nn.Module):
         """`forward`'s logits, and the latents [B, T, Q, D] they were read from (None where `vectors` is None)."""
         raise NotImplementedError
 
+    def targets(self, codes: Tensor, fed: Tensor, latent: Tensor | None = None) -> Tensor:
+        """What is right to write [B, T, Q] after the past `fed`, where `codes` are true; `latent` [B, T, D] if known."""
+        return codes
+
     def copy_vectors(self, vectors: Sequence[Tensor]) -> None:
         """Take the codes' vectors from the now trained quantizer; called once, before the prior is trained."""
 
@@ -147,8 +151,8 @@ class Prior(nn.Module):
 
 
 class Regressor(nn.Module):
-    """Predicts the scalars a norm sends apart from the condition alone. Wiring: `(condition_dim, outputs)`."""
+    """Predicts the scalars a norm sends apart. Wiring: `(condition_dim, latent_dim, outputs)`."""
 
-    def forward(self, condition: Condition) -> Tensor:
-        """[B, outputs]."""
+    def forward(self, condition: Condition, z: Tensor) -> Tensor:
+        """[B, outputs] from the condition and the latents `z` [B, T, D] that the codes stand for."""
         raise NotImplementedError

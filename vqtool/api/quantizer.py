@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+SAMPLES = 256  # the most inputs that the statistics of one codebook carry along
+
 
 @dataclass(frozen=True, slots=True)
 class CodebookStats:
     """What one codebook needs to follow the encoder: sums over the *inputs* of a batch, never over outputs.
 
-    All tensors are float32, whatever the precision of the forward pass.
+    All tensors are float32, whatever the precision of the forward pass. Masked and non-finite tokens are in none.
     """
 
     counts: Tensor  # [K]     how many inputs chose each code
     sums: Tensor  # [K, d]  the sum of those inputs
-    samples: Tensor  # [S, d]  a few of the inputs (S <= K), to revive dead codes from
+    samples: Tensor  # [S, d]  a few of the inputs, from `sample`: S <= min(K, SAMPLES); NaN rows stand for none
 
     def __add__(self, other: CodebookStats) -> CodebookStats:
-        """Statistics of two micro-batches: counts and sums add; samples are kept evenly from both, at most K."""
-        size = self.counts.shape[0]
-        samples = torch.cat([self.samples, other.samples])
-        if samples.shape[0] > size:
-            keep = torch.linspace(0, samples.shape[0] - 1, size, device=samples.device).round().long()
-            samples = samples[keep]
+        """Statistics of both batches together: the same as those of one batch that holds all their tokens."""
+        samples = sample(torch.cat([self.samples, other.samples]), self.counts.shape[0])
         return CodebookStats(self.counts + other.counts, self.sums + other.sums, samples)
+
+
+def sample(inputs: Tensor, codes: int, valid: Tensor | None = None) -> Tensor:
+    """min(N, `codes`, SAMPLES) rows of `inputs` [N, d], those with the smallest hash of their content.
+
+    A pure function of the set of rows: the sample of a union is the sample of the samples, so micro-batches and ranks
+    add up to what one large batch gives, in any order. Rows that are not finite or not `valid` [N] come last, as NaN.
+    """
+    size = min(inputs.shape[0], codes, SAMPLES)
+    if valid is None:
+        valid = inputs.isfinite().all(1)
+    keys = content_keys(inputs).masked_fill(~valid, torch.iinfo(torch.long).max)
+    chosen = keys.topk(size, largest=False, sorted=True).indices
+    return inputs[chosen].masked_fill(~valid[chosen, None], torch.nan)
+
+
+def content_keys(rows: Tensor) -> Tensor:
+    """A non-negative 63-bit hash [N] of each row of `rows` [N, d], from the bits of up to eight of its numbers."""
+    width = rows.shape[1]
+    picked = rows[:, :: -(-width // 8)].float().contiguous().view(torch.int32).long()
+    odd = torch.tensor([(0x9E3779B97F4A7C15 * (2 * i + 1)) % 2**63 | 1 for i in range(picked.shape[1])])
+    keys = (picked * odd.to(picked.device)).sum(1)
+    keys = (keys ^ (keys >> 29)) * 0x3F58476D1CE4E5B9
+    return (keys ^ (keys >> 32)) & (2**62 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +63,27 @@ class Quantized:
     soft: Tensor | None = None  # [B, T, D]  the expectation under `probs`, for soft quantizers
     probs: Tensor | None = None  # [B, T, Q, K]
     terms: Mapping[str, Tensor] = field(default_factory=dict)  # unweighted scalars, e.g. "commitment"
-    stats: tuple[CodebookStats, ...] = ()  # one per codebook that follows by moving average; else empty
+    stats: tuple[CodebookStats, ...] = ()  # one per codebook that follows by moving average; in training only
+    not_finite: Tensor | None = None  # 0-dim long: real tokens that held a NaN or an infinity (see `Quantizer`)
 
 
 class Quantizer(nn.Module):
     """Base of all quantizers. Built with the latent width `dim`; keyword-only parameters are the recipe's options.
 
-    `forward` is pure: it changes no parameter and no buffer, in training and in evaluation. That is what makes
-    gradient accumulation, several machines, activation checkpointing and freezing correct without special cases.
+    `forward` is pure: it changes no parameter, no buffer and no random state, in training and in evaluation. That is
+    what makes gradient accumulation, several machines, activation checkpointing and freezing correct without special
+    cases. Where it needs chance (noise, level dropout) it derives the draw from the content of its inputs and codebook.
+
+    Masked tokens and tokens with a NaN or an infinity get code -1 and a zero vector, pass no gradient back and enter
+    neither terms nor statistics; the non-finite ones among the real tokens are counted in `Quantized.not_finite`.
+
+    A quantizer computes in float32, whatever autocast says, and stays in float32 when the model is cast to less.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset()  # what a stage may weight in its losses
     knobs: ClassVar[frozenset[str]] = frozenset()  # attributes that a stage may set or schedule
+    straight_through: ClassVar[bool] = True  # promise: the gradient of `z` by the input is exactly the identity
+    nearest: ClassVar[bool] = True  # promise: each code is the nearest of its `vectors()` to what the ones before left
     dim: int
     codebook_sizes: tuple[int, ...]
 
@@ -81,6 +112,16 @@ class Quantizer(nn.Module):
 
     def update(self, stats: Sequence[CodebookStats]) -> None:
         """Move the codebooks; called once per optimizer step, after the statistics of all ranks are summed."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Quantizer:
+        """Follow `.to(device)` and `.double()`, but keep float32 where `.half()` or `.bfloat16()` ask for less."""
+
+        def careful(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            narrower = result.is_floating_point() and result.dtype.itemsize < 4 <= tensor.dtype.itemsize
+            return tensor.to(result.device) if narrower else result
+
+        return super()._apply(careful, recurse)
 
 
 def sum_stats(many: Sequence[tuple[CodebookStats, ...]]) -> tuple[CodebookStats, ...]:

@@ -68,7 +68,9 @@ class Hooks:
         return None
 
     def _impls(self, hook: str) -> list[Any]:
-        return list(reversed(getattr(self._manager.hook, hook).get_hookimpls()))
+        """The plugins' functions for a hook, in the order the plugins were taken in."""
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        return sorted(found, key=lambda impl: (not impl.tryfirst, impl.trylast))
 
     def __getattr__(self, hook: str) -> Callable[..., list[Any]]:
         if not hook.startswith("vqtool_") or not hasattr(self._manager.hook, hook):

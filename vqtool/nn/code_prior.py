@@ -78,13 +78,14 @@ class CodePrior(Prior):
         hidden = self.advance(self.head.inputs(past), self.start(len(past), condition))
         return self.head.outputs(hidden, past)
 
-    def forward(self, codes: Tensor, condition: Condition | None = None, *, fed: Tensor | None = None) -> Tensor:
-        """Logits [B, T, Q, K] for `codes` [B, T, Q]; -inf beyond a codebook's size."""
-        return self.outputs(codes, condition, fed=fed)[0]
-
     def targets(self, codes: Tensor, fed: Tensor, latent: Tensor | None = None) -> Tensor:
         """What is right to write after `fed` [B, T, Q]: `codes`, or the finer code that mends a wrong coarser one."""
         return self.head.targets(codes, fed, latent)
+
+    def copy_vectors(self, vectors: Sequence[Tensor]) -> None:
+        """Take the codes' vectors, and the scales that follow from them, from the now trained quantizer."""
+        if self.head.vectors is not None:
+            self.head.copy_vectors(vectors)
 
     @torch.no_grad()
     def sample(

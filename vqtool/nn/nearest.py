@@ -79,7 +79,7 @@ def interleaved(weight: Tensor, blocks: int) -> Tensor:
 
 
 def chunked(x: Tensor, centre: Tensor, weight: Tensor, blocks: int) -> tuple[Tensor, Tensor]:
-    """The search proper, a chunk of rows at a time: `weight` [K', d + 1] in interleaved blocks -> (codes, scores) [N]."""
+    """The search, a chunk of rows at a time: `weight` [K', d + 1] in interleaved blocks -> (codes, scores) [N]."""
     count, width = x.shape
     size = weight.shape[0]
     rows = max(LEAST_ROWS, min(count, CHUNK_SCORES.get(x.device.type, CHUNK_SCORES_ELSEWHERE) // size))

@@ -74,7 +74,7 @@ class Builder:
         else:
             with torch.random.fork_rng(devices=[]):  # a part's start depends on the seed and its role, not on order
                 torch.manual_seed(seed_of(self.recipe.seed, "part", role))
-                part = catalog().make(role, wanted.kind, wanted.options, *wiring)
+                part = catalog().make(wanted.role, wanted.kind, wanted.options, *wiring)
         self.parts[role] = part
         return part
 
@@ -116,8 +116,7 @@ def from_checkpoint(path: Path) -> tuple[Model, Checkpoint]:
     read = load(path)
     try:
         about = read.about
-        folder = about.get("folder") or None
-        recipe = Recipe.from_resolved(about["resolved"], text=about["recipe"], folder=Path(folder) if folder else None)
+        recipe = Recipe.from_resolved(about["resolved"], text=about["recipe"])
         spec = DataSpec.from_json(about["data"])
         stage = about["stage"]
     except (KeyError, TypeError, ValueError) as error:

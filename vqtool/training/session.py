@@ -112,7 +112,6 @@ class Session:
             "version": vqtool.__version__,
             "recipe": self.recipe.text,
             "resolved": self.recipe.resolved(),
-            "folder": str(self.recipe.path.parent.resolve()) if self.recipe.path else "",
             "stage": stage,
             "step": loop.progress.step,
             "data": self.data.spec.to_json(),
@@ -151,7 +150,7 @@ def resume(run: RunDir, runtime: Runtime) -> tuple[Session, checkpoint.Checkpoin
                           hint=f"vqtool show {run.folder}")  # fmt: skip
     state = checkpoint.load(path)
     resolved = json.loads(run.path("resolved.json").read_text())
-    recipe = Recipe.from_resolved(resolved, text=run.path("recipe.toml").read_text(), folder=None)
+    recipe = Recipe.from_resolved(resolved, text=run.path("recipe.toml").read_text())
     session = Session(recipe, run, runtime)
     restore(session.model, state, str(path))
     session.model.parts.to(runtime.device)

@@ -60,6 +60,7 @@ class Magnet(Data):
         if voltage.shape != current.shape:
             raise VqtoolError(
                 f"`v` has the shape {voltage.shape} and `i_p` {current.shape}; they must be sampled alike",
+                hint="sample both at the same instants",
                 where=str(path),
             )
         n, length = voltage.shape
@@ -108,7 +109,7 @@ class Magnet(Data):
         return batch
 
     def read(self, path: Path, *, condition: bool) -> tuple[Batch, dict[str, Any]]:
-        """A user's npz with `i_p` (and `v`, unless `condition`), `freq_hz`, `temp_c`, `material`; see `own_file.read`."""
+        """A user's npz: `i_p` (and `v`, unless `condition`), `freq_hz`, `temp_c`, `material`; see `own_file.read`."""
         return own_file.read(path, self.spec, condition=condition)
 
     def write(self, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
@@ -127,7 +128,9 @@ class Magnet(Data):
         """Row numbers and fixed rolls of each split; the choice depends on `seed`, mask and number of rows only."""
         test = columns[mask]
         if test.shape != (n,) or test.dtype != np.bool_:
-            raise VqtoolError(f"`{mask}` must be {n} booleans, one a waveform", where=str(self.path))
+            raise VqtoolError(
+                f"`{mask}` must be {n} booleans, one a waveform", hint="true where held out", where=str(self.path)
+            )
         rng = np.random.default_rng(seed)
         rest = rng.permutation(np.flatnonzero(~test))
         held = max(1, round(share * len(rest)))
@@ -143,7 +146,9 @@ class Magnet(Data):
         if self.track == "random-phase":
             length = columns["v"].shape[-1]
             rolls["valid"] = torch.from_numpy(rng.integers(length, size=held))
-            rolls[mask] = torch.from_numpy(npz.per_row(columns, "phase_roll", n, self.path).astype(np.int64))[rows[mask]]
+            rolls[mask] = torch.from_numpy(npz.per_row(columns, "phase_roll", n, self.path).astype(np.int64))[
+                rows[mask]
+            ]
         return rows, rolls
 
     def _inductances(self, train: Batch, materials: int) -> list[float]:
@@ -163,10 +168,14 @@ class Magnet(Data):
 
 
 def _materials(columns: npz.Columns, n: int, path: Path) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int64]]:
-    """Names of the materials, their one-letter codes (the names again where the file has none), and each row's index."""
+    """Names of the materials, their codes (the names again where the file has none), and each row's index."""
     for key in ("material", "material_code"):
         if key in columns and columns[key].shape != (n,):
-            raise VqtoolError(f"`{key}` has the shape {columns[key].shape}, but there are {n} waveforms", where=str(path))
+            raise VqtoolError(
+                f"`{key}` has the shape {columns[key].shape}, but there are {n} waveforms",
+                hint="name the material of every waveform",
+                where=str(path),
+            )
     names, first, index = np.unique(columns["material"].astype(str), return_index=True, return_inverse=True)
     codes = columns["material_code"].astype(str)[first] if "material_code" in columns else names
     return tuple(map(str, names)), tuple(map(str, codes)), index.astype(np.int64)
@@ -185,5 +194,3 @@ def _rolled(batch: Batch, shift: Tensor) -> TensorRows:
 
 def _range(value: NDArray[np.float64]) -> list[float]:
     return [float(value.min()), float(value.max())]
-
-

@@ -14,14 +14,15 @@ from vqtool.errors import VqtoolError
 from vqtool_voltage import physics
 
 NOMINAL = 2e-4  # henry; where a learned M starts if the data tells nothing better
+FAINT = 0.1  # an estimate fainter than this share of ||v|| is divided by it: an untrained decoder starts near silence
 
 
 class Faraday(Loss):
     """The mean over the batch of a dimensionless residual of r = v_hat + M x dI/dt, one value a waveform.
 
     soft: ||r(v_hat)||^2 / ||v||^2. The law itself is far from exact on a real core, so its minimum is a compromise.
-    matched: | ||r(v_hat)||/||v_hat|| - ||r(v)||/||v|| |: the estimate shall keep the law as well as the measured voltage
-    does, neither better nor worse.
+    matched: | ||r(v_hat)||/||v_hat|| - ||r(v)||/||v|| |: the estimate shall keep the law as well as the measured
+    voltage does, neither better nor worse.
     correlation: 1 - corr(v_hat, -x dI/dt); needs no M and ignores the gain, but knows the sign.
 
     Voltages and slopes are first projected on the harmonics of `band`. M is never fitted to the estimate, which could
@@ -80,7 +81,7 @@ class Faraday(Loss):
             slope = slope * physics.per_wave(x_position.float(), slope)
         guess, real, slope = (physics.band(s, self.harmonics) for s in (estimate.float(), x.float(), slope))
         if self.mode == "correlation":
-            return (1 - physics.agreement(guess, slope)).mean()
+            return (1 - physics.agreement(guess, slope, FAINT * physics.norm(real))).mean()
         if self.log_inductance is None:
             return self._compare(guess, real, slope, physics.closed_form_inductance(real, slope))
         m = self.log_inductance.exp()[material]
@@ -92,6 +93,6 @@ class Faraday(Loss):
         if self.mode == "soft":
             excess = physics.norm(physics.residual(guess, slope, m)) / physics.norm(real)
             return excess.square().mean()
-        ours = physics.relative_residual(guess, slope, m)
+        ours = physics.relative_residual(guess, slope, m, FAINT * physics.norm(real))
         theirs = physics.relative_residual(real, slope, m)
         return (ours - theirs).abs().mean()

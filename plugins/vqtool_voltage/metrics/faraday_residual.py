@@ -18,8 +18,8 @@ class FaradayResidual(Metric):
 
     `residual.model` is that of the estimate (divided by its own norm), `residual.real` that of the measured voltage,
     `residual.excess` their difference: the goal is 0, not a small residual.model. M, one for each material, is the
-    least-squares fit to the *measured* voltages of the rows given, each weighing the same; so `residual.real` is a figure
-    of the rows alone, the same for every model. The derivative is spectral.
+    least-squares fit to the *measured* voltages of the rows given, each weighing the same; so `residual.real` is a
+    figure of the rows alone, the same for every model. The derivative is spectral.
     """
 
     def __init__(self, spec: DataSpec) -> None:
@@ -62,9 +62,7 @@ class FaradayResidual(Metric):
         return figures
 
 
-def _residuals(
-    vv: Tensor, vg: Tensor, gg: Tensor, hh: Tensor, hg: Tensor, material: Tensor
-) -> tuple[Tensor, Tensor]:
+def _residuals(vv: Tensor, vg: Tensor, gg: Tensor, hh: Tensor, hg: Tensor, material: Tensor) -> tuple[Tensor, Tensor]:
     """Relative residuals [n] of estimate and measurement from the inner products of v, v_hat (h) and the slope g."""
     m = torch.zeros_like(vv)
     for one in material.unique():

@@ -14,10 +14,10 @@ from vqtool.api import DataSpec, Metric
 class Codes(Metric):
     """Counts every code over all batches, so that the figures do not depend on the batch size.
 
-    For one codebook of K codes: `codes.used` is the share of the K codes that occur at all, `codes.entropy_bits` the entropy
-    of their distribution in bits a code, `codes.perplexity` = 2^entropy in codes, `codes.perplexity_share` that over
-    K. Where there are several codebooks each has its own figures under `.group0`, `.group1`, ..., and the plain names are
-    `used` over all codes, and the means over the codebooks of the others. `codes.tokens` counts the codes seen.
+    For one codebook of K codes: `codes.used` is the share of the K codes that occur at all, `codes.entropy_bits` the
+    entropy of their distribution in bits a code, `codes.perplexity` = 2^entropy in codes, `codes.perplexity_share` that
+    over K. Where there are several codebooks each has its own figures under `.group0`, `.group1`, ..., and the plain
+    names are `used` over all codes, and the means over the codebooks of the others. `codes.tokens` counts codes seen.
     """
 
     def __init__(self, spec: DataSpec) -> None:

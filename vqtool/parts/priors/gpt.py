@@ -11,7 +11,7 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from vqtool.api import Condition, Prior
+from vqtool.api import Condition
 from vqtool.errors import VqtoolError
 from vqtool.nn.attention import Block, FilmNorm, KeyValues
 from vqtool.nn.code_prior import CodePrior, at_rest
@@ -33,7 +33,7 @@ class State:
             past.pick(rows)
 
 
-class Gpt(CodePrior, Prior):
+class Gpt(CodePrior):
     """A pre-norm transformer in the manner of GPT-2 (Radford et al. 2019) over the flat sequence of codes."""
 
     def __init__(

@@ -9,11 +9,10 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from vqtool.api import Prior
 from vqtool.nn.recurrent import RecurrentPrior
 
 
-class Gru(RecurrentPrior, Prior):
+class Gru(RecurrentPrior):
     """GRU (Cho et al. 2014, arXiv 1406.1078) over the flat sequence of codes."""
 
     def __init__(

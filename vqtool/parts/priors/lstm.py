@@ -9,11 +9,10 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from vqtool.api import Prior
 from vqtool.nn.recurrent import RecurrentPrior
 
 
-class Lstm(RecurrentPrior, Prior):
+class Lstm(RecurrentPrior):
     """LSTM (Hochreiter and Schmidhuber 1997) over the flat sequence of codes."""
 
     def __init__(

@@ -1,9 +1,10 @@
-"""A residual network on the condition's vector."""
+"""A residual network on the condition's vector and the latents."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
@@ -13,11 +14,12 @@ from vqtool.nn.residual_mlp import ResidualMlp
 
 
 class MlpRegressor(Regressor):
-    """[B, M] -> [B, outputs]."""
+    """([B, M], [B, T, D]) -> [B, outputs]; `latent_dim` is T * D."""
 
     def __init__(
         self,
         condition_dim: int,
+        latent_dim: int,
         outputs: int,
         *,
         width: Annotated[int, Gt(0), Doc("features inside")] = 128,
@@ -25,9 +27,9 @@ class MlpRegressor(Regressor):
         dropout: Annotated[float, Interval(ge=0, lt=1), Doc("dropout inside the residual layers")] = 0.0,
     ) -> None:
         super().__init__()
-        self.inner = ResidualMlp(condition_dim, width, layers, dropout=dropout)
+        self.inner = ResidualMlp(condition_dim + latent_dim, width, layers, dropout=dropout)
         self.end = nn.Linear(width, outputs)
 
-    def forward(self, condition: Condition) -> Tensor:
+    def forward(self, condition: Condition, z: Tensor) -> Tensor:
         """The scalars, standardised as the norm sends them."""
-        return self.end(self.inner(condition.vector))
+        return self.end(self.inner(torch.cat([condition.vector, z.flatten(1)], dim=1)))

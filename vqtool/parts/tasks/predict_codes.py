@@ -16,15 +16,18 @@ class PredictCodes(Task):
     """Trains a prior over the codes of a frozen tokenizer, and what regresses the scalars its norm sends apart.
 
     The prior has a conditioner of its own, `[prior_conditioner]`, which reads the condition in full. Provides
-    `logits` [B, T, Q, K], `codes` [B, T, Q], `latent_hat` [B, T, Q, D] and `latent` [B, T, D] (where the prior predicts
-    latents), `sent_hat` and `sent` [B, S].
+    `logits` [B, T, Q, K] and `codes` [B, T, Q] (what is right to write after the past that was fed), `latent_hat`
+    [B, T, Q, D] and `latent` [B, T, D] (where the prior predicts latents), `sent_hat` and `sent` [B, S], and
+    `estimate` [B, C, L], the signal of the codes fed with the scalars regressed.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset(
         {"norm", "conditioner", "encoder", "quantizer", "decoder", "prior_conditioner", "regressor", "prior"}
     )
     trains: ClassVar[tuple[str, ...]] = ("prior_conditioner", "regressor", "prior")
-    provides: ClassVar[frozenset[str]] = frozenset({"logits", "codes", "latent_hat", "latent", "sent_hat", "sent"})
+    provides: ClassVar[frozenset[str]] = frozenset(
+        {"logits", "codes", "latent_hat", "latent", "sent_hat", "sent", "estimate"}
+    )
     knobs: ClassVar[frozenset[str]] = frozenset({"own_tokens"})
 
     def __init__(self) -> None:
@@ -46,8 +49,9 @@ class PredictCodes(Task):
                     f"the norm sends {', '.join(f'`{name}`' for name in norm.sends)} apart, and nothing can predict it",
                     hint="a part `[prior_conditioner]` and a part `[regressor]`",
                 )
-            make("regressor", width, len(norm.sends))
         sizes, tokens = tuple(quantizer.codebook_sizes), spec.length // encoder.stride
+        if norm.sends:
+            make("regressor", width, tokens * encoder.dim, len(norm.sends))
         make("prior", sizes, tokens, width, quantizer.vectors())
 
     def begin(self, parts: Parts) -> None:
@@ -64,20 +68,22 @@ class PredictCodes(Task):
         draw = torch.rand(codes.shape, device=codes.device)  # always drawn: a share of 0 is teacher forcing bit for bit
         fed = parts.prior.own(codes, condition, self.own_tokens, draw=draw)
         logits, latent_hat = parts.prior.outputs(codes, condition, fed=fed)
-        given = {"logits": logits, "codes": codes, "latent_hat": latent_hat, "latent": coded["z"]}
-        return given | {"sent": coded["sent"], "sent_hat": _sent(parts, condition, coded["sent"])}
+        sent_hat = _sent(parts, condition, fed, coded["sent"])
+        given = {"logits": logits, "latent_hat": latent_hat, "latent": coded["z"]}
+        given |= {"codes": parts.prior.targets(codes, fed, coded["z"]), "sent": coded["sent"], "sent_hat": sent_hat}
+        return given | {"estimate": decode(parts, fed, sent_hat, batch)}
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """Greedy free-running generation, and beside it the true past and the true codes."""
         coded = encode(parts, batch)
         codes, condition = coded["codes"], _condition(parts, batch)
-        sent = _sent(parts, condition, coded["sent"])
         logits = parts.prior(codes, condition)
+        forced = logits.argmax(-1)  # each code after the true ones before it
         free = parts.prior.sample(len(codes), condition, temperature=0.0)
         return Estimates(
             {
-                "": decode(parts, free, sent, batch),
-                "forced": decode(parts, logits.argmax(-1), sent, batch),
+                "": decode(parts, free, _sent(parts, condition, free, coded["sent"]), batch),
+                "forced": decode(parts, forced, _sent(parts, condition, forced, coded["sent"]), batch),
                 "reconstruction": decode(parts, codes, coded["sent"], batch),
             },
             {
@@ -104,7 +110,7 @@ class PredictCodes(Task):
             codes, _ = parts.prior.beam(rows, condition, width=how["beam"])
         else:
             codes = parts.prior.sample(rows, condition, **{"temperature": 0.0, **how})
-        sent = _sent(parts, condition, codes.new_zeros(rows, 0, dtype=torch.float32))
+        sent = _sent(parts, condition, codes, codes.new_zeros(rows, 0, dtype=torch.float32))
         return decode(parts, codes, sent, batch)
 
 
@@ -113,6 +119,10 @@ def _condition(parts: Parts, batch: Batch) -> Condition | None:
     return parts.prior_conditioner(parts.norm.condition(batch)) if "prior_conditioner" in parts else None
 
 
-def _sent(parts: Parts, condition: Condition | None, like: Tensor) -> Tensor:
-    """The regressed scalars, or the empty `like` where the norm sends nothing."""
-    return parts.regressor(condition) if condition is not None and "regressor" in parts else like
+def _sent(parts: Parts, condition: Condition | None, codes: Tensor, like: Tensor) -> Tensor:
+    """The scalars regressed from condition and codes, or the empty `like` where the norm sends nothing."""
+    if condition is None or "regressor" not in parts:
+        return like
+    with torch.no_grad():
+        z = parts.quantizer.decode(codes)
+    return parts.regressor(condition, z)

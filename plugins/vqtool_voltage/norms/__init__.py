@@ -1,0 +1,1 @@
+"""The frames in which voltages and currents are coded."""

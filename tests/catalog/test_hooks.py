@@ -1,0 +1,81 @@
+"""Guarded broadcast."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from vqtool.catalog import hookimpl
+from vqtool.catalog.hooks import Hooks
+
+
+def plugin(**functions: Callable[..., Any]) -> types.ModuleType:
+    module = types.ModuleType("plug")
+    for name, function in functions.items():
+        setattr(module, name, hookimpl(function))
+    return module
+
+
+def test_every_plugin_answers_and_none_is_left_out() -> None:
+    hooks = Hooks()
+    hooks.register(plugin(vqtool_diagnose=lambda report: [report, 1]), "one")
+    hooks.register(plugin(vqtool_diagnose=lambda report: (n for n in (2, 3))), "two")
+    hooks.register(plugin(vqtool_diagnose=lambda: None), "three")
+    assert hooks.vqtool_diagnose(report="r") == [["r", 1], [2, 3]]
+
+
+def test_a_failing_plugin_is_told_of_once_and_muted(capsys: pytest.CaptureFixture[str]) -> None:
+    calls = []
+
+    def fails(row: Any) -> None:
+        calls.append(row)
+        raise RuntimeError("no tensor board")
+
+    hooks = Hooks()
+    hooks.register(plugin(vqtool_metrics=fails), "bad")
+    heard: list[Any] = []
+    hooks.register(plugin(vqtool_metrics=lambda row: heard.append(row)), "good")
+    for row in range(3):
+        hooks.vqtool_metrics(run=None, row=row)
+    assert calls == [0]
+    assert heard == [0, 1, 2]
+    told = capsys.readouterr().err
+    assert told.count("plugin `bad` failed in `vqtool_metrics` and is muted: RuntimeError: no tensor board") == 1
+
+
+def test_a_generator_that_fails_late_is_guarded_too(capsys: pytest.CaptureFixture[str]) -> None:
+    def late(report: Any) -> Any:
+        yield 1
+        raise ValueError("late")
+
+    hooks = Hooks()
+    hooks.register(plugin(vqtool_diagnose=late), "bad")
+    assert hooks.vqtool_diagnose(report=None) == []
+    assert "ValueError: late" in capsys.readouterr().err
+
+
+def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(row: Any) -> None:
+        raise RuntimeError("seen")
+
+    hooks = Hooks()
+    hooks.register(plugin(vqtool_metrics=fails), "bad")
+    monkeypatch.setenv("VQTOOL_DEBUG", "1")
+    with pytest.raises(RuntimeError, match="seen"):
+        hooks.vqtool_metrics(run=None, row=None)
+
+
+def test_there_are_six_hooks_each_with_its_meaning() -> None:
+    from vqtool.catalog import hookspecs
+
+    names = Hooks().names()
+    assert len(names) == 6
+    assert all(getattr(hookspecs, name).__doc__ for name in names)
+
+
+def test_an_unknown_hook_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="vqtool_nothing"):
+        Hooks().vqtool_nothing()

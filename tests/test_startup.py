@@ -1,0 +1,59 @@
+"""Nothing heavy loads early: module absence, not milliseconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "numpy", "pydantic", "pluggy", "safetensors", "rich", "importlib.metadata")
+
+
+def loaded_after(code: str, *watched: str) -> set[str]:
+    """Which of the watched modules a fresh Python holds after running `code`."""
+    script = f"{code}\nimport sys\nprint('|'.join(m for m in {watched!r} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split("|")) - {""}
+
+
+def command(*arguments: str) -> str:
+    return f"import sys\nsys.argv = {['vqtool', *arguments]!r}\nfrom vqtool.cli import main\ntry:\n  main()\nexcept SystemExit: pass"
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",)])
+def test_help_and_version_load_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    assert loaded_after(command(*arguments), *HEAVY) == set()
+
+
+def test_importing_vqtool_loads_nothing_heavy() -> None:
+    assert loaded_after("import vqtool, vqtool.catalog, vqtool.errors, vqtool.console", *HEAVY) == set()
+
+
+def test_loading_every_plugin_leaves_torch_out() -> None:
+    code = "from vqtool.catalog import catalog\nassert catalog().components"
+    assert loaded_after(code, "torch", "numpy", "pydantic", "pluggy") == {"pluggy"}
+
+
+def test_plugins_and_show_need_no_torch(tmp_path: object) -> None:
+    assert "torch" not in loaded_after(command("plugins"), "torch")
+    assert "torch" not in loaded_after(command("show", "nothing-here"), "torch")
+
+
+def test_public_names_load_when_asked() -> None:
+    assert "torch" not in loaded_after("import vqtool; vqtool.hookimpl; vqtool.Component", "torch")
+
+
+def test_the_version_is_the_distribution_s() -> None:
+    from importlib.metadata import version
+
+    import vqtool
+
+    assert vqtool.__version__ == version("vqtool")
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    import vqtool
+
+    with pytest.raises(AttributeError, match="nothing_such"):
+        vqtool.nothing_such  # noqa: B018 - the access is the test

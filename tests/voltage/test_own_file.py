@@ -1,0 +1,206 @@
+"""A user's own currents and voltages: any length and rate, read as one period, written back on the same samples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vqtool.errors import VqtoolError
+from vqtool_voltage import periods
+from vqtool_voltage.data.magnet import Magnet
+
+Save = Callable[..., Path]
+NAMES = ["3C92", "3C95", "79", "ML95S"]
+
+
+def currents(samples: int = 128, count: int = 1, n: int = 4) -> np.ndarray:
+    """[n, samples] of `count` periods: harmonics 1 to 5 and a small mean, in ampere."""
+    rng = np.random.default_rng(3)
+    t = 2 * np.pi * count * np.arange(samples) / samples
+    order = np.arange(1, 6)
+    size = rng.normal(size=(n, 5)) / order**2 + 0.3 / order**2
+    return 0.1 * (size @ np.cos(order[:, None] * t) + 0.05)
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    def write(**change: object) -> Path:
+        columns = {"i_p": currents(), "freq_hz": 1e5, "temp_c": 25.0, "material": "3C95"} | change
+        np.savez(tmp_path / "mine.npz", **{k: v for k, v in columns.items() if v is not None})
+        return tmp_path / "mine.npz"
+
+    return write
+
+
+def test_the_bundled_layout_reads_back_as_the_batch_of_the_rows(sample: Magnet, save):
+    rows = sample.rows("test_random").__getitems__([0, 10, 500, 2000])
+    path = save(
+        i_p=rows["current"][:, 0].numpy(),
+        v=rows["x"][:, 0].numpy(),
+        freq_hz=rows["frequency"].numpy(),
+        temp_c=rows["meta"][:, 1].numpy(),
+        material=np.array(NAMES)[rows["material"].numpy()],
+    )
+    batch, about = sample.read(path, condition=False)
+    assert set(batch) == set(rows)
+    for name in rows:
+        torch.testing.assert_close(batch[name], rows[name], rtol=1e-4, atol=1e-4)
+    assert about["notes"] == ["the 128 samples of a row are taken as one period: the file has no `dt`"]
+    json.dumps(about)
+
+
+def test_a_condition_alone_needs_and_reads_no_voltage(sample: Magnet, save):
+    batch, _ = sample.read(save(), condition=True)
+    assert "x" not in batch
+    assert set(batch) == {"current", "meta", "material", "dt", "frequency"}
+    np.testing.assert_allclose(batch["meta"][:, 2].exp().numpy(), np.ptp(currents(), axis=1) / 2, rtol=1e-5)
+    with pytest.raises(VqtoolError, match="lacks `v`"):
+        sample.read(save(), condition=False)
+
+
+@pytest.mark.parametrize(
+    ("samples", "count"), [(128, 1), (100, 1), (1000, 1), (640, 5), (1001, 7), (24, 1), (2560, 20)]
+)
+@pytest.mark.parametrize("key", ["dt", "sample_rate", "periods"])
+def test_other_lengths_and_rates_read_as_the_same_period_and_come_back(sample, save, tmp_path, samples, count, key):
+    rate = 1e5 * samples / count
+    path = save(i_p=currents(samples, count), **{key: {"dt": 1 / rate, "sample_rate": rate, "periods": count}[key]})
+    batch, about = sample.read(path, condition=True)
+    np.testing.assert_allclose(batch["current"][:, 0].numpy(), currents(), atol=1e-6)
+    assert any("resampled" in note for note in about["notes"]) == (samples != 128 * count)
+    assert any("averaged" in note for note in about["notes"]) == (count > 1)
+    sample.write(tmp_path / "out.npz", 100 * batch["current"], batch, about)
+    with np.load(tmp_path / "out.npz") as out:
+        np.testing.assert_allclose(out["v"], 100 * currents(samples, count), atol=1e-4)
+        np.testing.assert_allclose(out["i_p"], currents(samples, count), atol=1e-6)
+        np.testing.assert_allclose(out["freq_hz"], 1e5)
+        np.testing.assert_allclose(out["temp_c"], 25)
+        assert out["material"].tolist() == ["3C95"] * 4
+
+
+def test_rows_may_hold_different_numbers_of_periods(sample: Magnet, save, tmp_path):
+    record = np.concatenate([currents(600, 2, 2)[:1], currents(600, 3, 2)[1:]])
+    batch, about = sample.read(save(i_p=record, freq_hz=np.array([1e5, 1.5e5]), dt=2e-5 / 600), condition=True)
+    np.testing.assert_allclose(batch["current"][:, 0].numpy(), currents(n=2), atol=1e-6)
+    sample.write(tmp_path / "out.npz", batch["current"], batch, about)
+    with np.load(tmp_path / "out.npz") as out:
+        np.testing.assert_allclose(out["v"], record, atol=1e-6)
+
+
+def test_a_single_current_comes_back_as_one_voltage_and_samples_get_an_axis(sample: Magnet, save, tmp_path):
+    batch, about = sample.read(save(i_p=currents(100)[0]), condition=True)
+    assert batch["current"].shape == (1, 1, 128)
+    sample.write(tmp_path / "one.npz", batch["current"], batch, about)
+    sample.write(tmp_path / "many.npz", batch["current"][:, None].expand(1, 3, 1, 128), batch, about)
+    with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "many.npz") as many:
+        assert one["v"].shape == (100,)
+        assert one["freq_hz"].shape == ()
+        assert many["v"].shape == (3, 100)
+
+
+def test_harmonics_that_training_never_had_are_left_out_aloud(sample: Magnet, save):
+    t = 2 * np.pi * np.arange(128) / 128
+    batch, about = sample.read(save(i_p=currents() + 0.01 * np.cos(30 * t)), condition=True)
+    np.testing.assert_allclose(batch["current"][:, 0].numpy(), currents(), atol=1e-6)
+    assert any("limited to 11 harmonics" in note for note in about["notes"])
+    assert periods.highest_harmonic(batch["current"][:, 0].numpy()) <= 11
+
+
+@pytest.mark.parametrize("material", ["C", "3c95", np.array(["C", "3C95", "c", "3C95"]), np.array([b"C"] * 4)])
+def test_materials_go_by_name_or_code(sample: Magnet, save, material):
+    batch, _ = sample.read(save(material=material), condition=True)
+    assert batch["material"].tolist() == [1] * 4
+    batch, _ = sample.read(save(material=None, material_code="C"), condition=True)
+    assert batch["material"].tolist() == [1] * 4
+
+
+def test_reading_needs_the_spec_only(sample: Magnet, save):
+    bare = Magnet.__new__(Magnet)
+    bare.spec = type(sample.spec).from_json(json.loads(json.dumps(sample.spec.to_json())))
+    torch.testing.assert_close(bare.read(save(), condition=True)[0], sample.read(save(), condition=True)[0])
+
+
+def test_a_model_without_temperature_and_material_asks_for_neither(save, made):
+    data = Magnet(path=made(), conditions=("freq_hz", "i_pk_a"))
+    batch, _ = data.read(save(material=None, temp_c=None), condition=True)
+    assert batch["meta"].shape == (4, 2)
+    assert "material" not in batch
+
+
+def test_what_lies_outside_the_trained_ranges_is_told(sample: Magnet, save):
+    path = save(freq_hz=np.array([1e5, 9e5, 1e6, 2e5]), temp_c=120.0, i_p=currents() * 50)
+    notes = " ".join(sample.read(path, condition=True)[1]["notes"])
+    assert "frequency: 2 of 4 rows lie outside the trained" in notes
+    assert "index 1 (9e+05 Hz)" in notes
+    assert "temperature: 4 of 4" in notes
+    assert "amplitude of the current: 4 of 4" in notes
+
+
+noise = 0.3 * np.random.default_rng(0).normal(size=(4, 640))
+REFUSED = [
+    ({"i_p": None}, "lacks `i_p`"),
+    ({"freq_hz": None}, "lacks `freq_hz`"),
+    ({"temp_c": None}, "lacks `temp_c`"),
+    ({"material": None}, "lacks `material`"),
+    ({"material": "N87"}, "unknown material `N87`"),
+    ({"material": np.array(["3C95", "79"])}, "names 2 materials for 4"),
+    ({"freq_hz": 100.0}, "below 1000 Hz"),
+    ({"freq_hz": np.array([1e5, 1e5])}, "there are 4 waveforms"),
+    ({"temp_c": 298.15}, "above 250 C"),
+    ({"i_p": currents() * np.nan}, "NaN or inf"),
+    ({"i_p": np.zeros((4, 128))}, "constant"),
+    ({"i_p": np.zeros(0)}, "not \\[waveforms, samples\\]"),
+    ({"i_p": currents(5)}, "at least 8"),
+    ({"i_p": currents(512, 4)}, "seems to hold 4 periods"),
+    ({"i_p": currents(192)[:, :180], "dt": 1e-5 / 192}, "hold 0.9375 periods"),
+    ({"i_p": currents(300, 2)[:, :225], "dt": 1e-5 / 150}, "hold 1.5 periods"),
+    ({"dt": 1e-5 / 128 * 1e6}, "at least 8"),
+    ({"dt": -1.0}, "`dt` must be positive"),
+    ({"dt": np.nan}, "`dt` is NaN"),
+    ({"periods": 1.5}, "hold 1.5 periods"),
+    ({"dt": 1e-5 / 128, "periods": 2}, "say different lengths"),
+    ({"i_p": currents(640, 5) + noise, "periods": 5}, "periods of `i_p` in row"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_what_cannot_be_read_safely_is_refused(sample: Magnet, save, change, message):
+    path = save(**change)
+    with pytest.raises(VqtoolError, match=message) as caught:
+        sample.read(path, condition=True)
+    assert caught.value.where == str(path)
+    assert caught.value.hint
+
+
+def test_the_hint_knows_the_cut_and_the_materials(sample: Magnet, save):
+    with pytest.raises(VqtoolError) as caught:
+        sample.read(save(i_p=currents(300, 2)[:, :225], dt=1e-5 / 150), condition=True)
+    assert "150 samples" in caught.value.hint
+    with pytest.raises(VqtoolError) as caught:
+        sample.read(save(material="3C9"), condition=True)
+    assert "3C92" in caught.value.hint
+    assert "ML95S (E)" in caught.value.hint
+
+
+def test_a_failed_write_is_one_error_and_keeps_what_was_there(sample: Magnet, save, tmp_path, monkeypatch):
+    batch, about = sample.read(save(), condition=True)
+    with pytest.raises(VqtoolError, match="cannot write"):
+        sample.write(tmp_path / "no" / "out.npz", batch["current"], batch, about)
+    out = tmp_path / "out.npz"
+    sample.write(out, batch["current"], batch, about)
+    before = out.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(VqtoolError, match="No space left") as caught:
+        sample.write(out, batch["current"], batch, about)
+    assert caught.value.exit_code == 1
+    assert out.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.npz", "out.npz"]

@@ -1,0 +1,329 @@
+"""The command line: every command's signature and help. Bodies live in `vqtool/commands` and are imported when run."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from vqtool.errors import VqtoolError
+
+UsageError = typer.BadParameter.__bases__[0]  # typer exports this one child of it
+REPEATED = ("overrides", "arguments")  # options that may be given many times
+
+app = typer.Typer(
+    name="vqtool",
+    help="Vector quantization from one command line: train, evaluate and use what a recipe describes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Device(str, Enum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a key of the recipe, as in quantizer.levels=4."),
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto takes cuda, mps, then cpu.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="In place of the recipe's seed.")]
+Checkpoint = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or a run for its newest.")]
+NewestCheckpoint = Annotated[
+    Path | None, typer.Argument(metavar="CKPT", help="A checkpoint or run; the newest under runs/ by default.")
+]
+OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")]
+COMMON = {  # options that every command has, handled here and not passed on
+    "json_": Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")],
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results, warnings and errors.")],
+    "plugin": Annotated[
+        list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="A one-file plugin to use as well.")
+    ],
+}
+
+
+def command(target: str, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a command of a signature: its values go to `vqtool.commands.MODULE:FUNCTION` as keyword arguments.
+
+    The function decorated is only read: its parameters are the command's, its docstring is the help.
+    """
+
+    def made(signature: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(signature)
+        def body(json_: bool = False, quiet: bool = False, plugin: list[Path] | None = None, **values: Any) -> None:
+            raise typer.Exit(guarded(target, json_, quiet, plugin or [], values))
+
+        own = inspect.signature(signature, eval_str=True)
+        common = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None if name == "plugin" else False,
+                              annotation=annotation)
+            for name, annotation in COMMON.items()
+        ]  # fmt: skip
+        body.__signature__ = own.replace(  # type: ignore[attr-defined]  # typer reads it
+            parameters=[p.replace(kind=p.KEYWORD_ONLY) for p in own.parameters.values()] + common
+        )
+        body.__annotations__ = {p.name: p.annotation for p in [*own.parameters.values(), *common]}
+        app.command(name or signature.__name__.strip("_"))(body)
+        return signature
+
+    return made
+
+
+def guarded(target: str, json_: bool, quiet: bool, plugins: list[Path], values: dict[str, Any]) -> int:
+    """Run a command's body and turn whatever it raises into words and an exit code."""
+    from vqtool.console import out, render_error
+    from vqtool.errors import VqtoolError
+
+    out.mode = "json" if json_ else "quiet" if quiet else "human"
+    debug = os.environ.get("VQTOOL_DEBUG") == "1"
+    try:
+        if plugins:
+            from vqtool.catalog import use_files
+
+            use_files(plugins)
+        module, _, function = target.partition(":")
+        run = getattr(importlib.import_module(f"vqtool.commands.{module}"), function or "run")
+        code = run(**{name: plain_value(name, value) for name, value in values.items()})
+        sys.stdout.flush()
+        return int(code or 0)
+    except VqtoolError as error:
+        if debug:
+            traceback.print_exc()
+        render_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        out.warn("stopped")
+        return 130
+    except BrokenPipeError:  # `vqtool plugins | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        render_error(internal(error))
+        return 1
+
+
+def internal(error: Exception) -> VqtoolError:
+    """An error of ours as one line; a full disk or memory and the like are told as what they are."""
+    from vqtool.errors import VqtoolError
+
+    if isinstance(error, OSError) and error.strerror:
+        what = f" `{error.filename}`" if error.filename else ""
+        return VqtoolError(f"{error.strerror.lower()}{what}", hint="VQTOOL_DEBUG=1 shows where", exit_code=1)
+    lines = str(error).strip().splitlines()
+    told = f"internal: {type(error).__name__}" + (f": {lines[0]}" if lines else "")
+    return VqtoolError(told, hint="VQTOOL_DEBUG=1 shows the traceback; this is a fault of vqtool or a plugin", exit_code=1)
+
+
+def plain_value(name: str, value: Any) -> Any:
+    """A value as bodies take it: no enum, and an empty list where an option that may be repeated was not given."""
+    if name in REPEATED:
+        return list(value or [])
+    return value.value if isinstance(value, Enum) else value
+
+
+def version(shown: bool) -> None:
+    """Print the version and stop."""
+    if shown:
+        import vqtool
+
+        typer.echo(f"vqtool {vqtool.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Vector quantization from one command line: train, evaluate and use what a recipe describes."""
+
+
+@command("train")
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe's TOML file.")],
+    overrides: Overrides = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run's folder; under runs/ by default.")
+    ] = None,
+    seed: Seed = None,
+    device: DeviceOption = Device.auto,
+    stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Stop after this stage.")] = None,
+) -> None:
+    """Train every stage of a recipe. Held-out figures are shown beside those of plain baselines."""
+
+
+@command("train:resume")
+def resume(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="A run's folder; the newest under runs/ by default.")
+    ] = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Go on where a run stopped."""
+
+
+@command("evaluate")
+def evaluate(
+    checkpoint: NewestCheckpoint = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="In place of the recipe's data.")] = None,
+    overrides: Overrides = None,
+    sweep: Annotated[
+        str | None, typer.Option("--sweep", metavar="KEY=A:B:STEP", help="Evaluate at every value from A to B.")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="Only this held-out split.")] = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Measure a checkpoint on held-out rows, beside plain baselines."""
+
+
+@command("generate")
+def generate(
+    checkpoint: Checkpoint,
+    condition: Annotated[Path, typer.Option("--condition", metavar="FILE", help="What the signals are to follow.")],
+    out_file: OutFile,
+    beam: Annotated[int | None, typer.Option("--beam", min=1, metavar="N", help="Beam search of this width.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0.0, metavar="F", help="Sample; 0 is greedy, the default.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", min=1, metavar="N", help="Sample from the N likeliest codes.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option("--top-p", min=0.0, max=1.0, metavar="F", help="Sample from the likeliest share.")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, metavar="N", help="Signals per condition.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Of the sampling.")] = 0,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Write signals that follow given conditions."""
+
+
+@command("encode")
+def encode(
+    checkpoint: Checkpoint,
+    input_file: Annotated[Path, typer.Argument(metavar="INPUT", help="A file of signals.")],
+    out_file: OutFile,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Turn signals into codes."""
+
+
+@command("encode:decode")
+def decode(
+    checkpoint: Checkpoint,
+    codes_file: Annotated[Path, typer.Argument(metavar="CODES", help="What `vqtool encode` wrote.")],
+    out_file: OutFile,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Turn codes back into signals, in their own units."""
+
+
+@command("verify")
+def verify(
+    target: Annotated[
+        str, typer.Argument(metavar="ROLE|TARGET", help="A role, FILE.py:CLASS or package.module:CLASS.")
+    ],
+    kind: Annotated[str | None, typer.Argument(metavar="KIND", help="One kind of the role; all by default.")] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Option("--arg", metavar="KEY=VALUE", help="An argument of the constructor.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the random inputs.")] = 0,
+) -> None:
+    """Tell which laws a quantizer keeps. It may be ours, a plugin's or any torch module."""
+
+
+@command("bench")
+def bench(
+    case: Annotated[str | None, typer.Argument(metavar="CASE", help="What to measure; lists the cases without.")] = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Measure speed and memory beside other libraries."""
+
+
+@command("check")
+def check(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe's TOML file.")],
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Also build the parts and take one step.")] = False,
+) -> None:
+    """Check a recipe and report every problem at once."""
+
+
+@command("new")
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new recipe's name or file.")],
+    source: Annotated[str | None, typer.Option("--from", metavar="KIND", help="The shipped recipe to begin from.")] = None,
+) -> None:
+    """Begin a recipe from a shipped one. Its sample data come along; nothing is overwritten."""
+
+
+@command("show")
+def show(
+    path: Annotated[Path, typer.Argument(metavar="CKPT|RUN", help="A checkpoint or a run's folder.")],
+) -> None:
+    """Tell what a checkpoint or a run holds."""
+
+
+@command("plugins")
+def plugins(
+    role: Annotated[str | None, typer.Argument(metavar="ROLE", help="Only this role, as quantizer.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The options of this kind.")] = None,
+    timings: Annotated[bool, typer.Option("--timings", help="What each plugin's import takes.")] = False,
+) -> None:
+    """List what a recipe can name, and who provides it."""
+
+
+@command("schema")
+def schema() -> None:
+    """Print the JSON Schema of recipes. It covers everything that is installed."""
+
+
+def main() -> None:
+    """The entry point: bad usage is told like any other error, in words or as JSON."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except UsageError as error:
+        if len(sys.argv) == 1:  # no command at all: this "error" is the help
+            error.show()  # type: ignore[attr-defined]  # of every usage error
+            sys.exit(2)
+        sys.exit(bad_usage(error))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+
+
+def bad_usage(error: Any) -> int:
+    """Tell of a wrong command, option or value."""
+    from vqtool.console import out, render_error
+    from vqtool.errors import VqtoolError
+
+    out.mode = "json" if "--json" in sys.argv else "human"
+    told = re.sub(r" \(Possible options: (.*)\)$", r". Did you mean \1?", error.format_message().rstrip("."))
+    told = re.sub(r"'([^']*)'", r"`\1`", told.replace("Value error, ", ""))
+    message, mark, suggestion = told.partition(". Did you mean ")
+    named = message[:1].lower() + message[1:]
+    hint = f"did you mean {suggestion}" if mark else None
+    path = error.ctx.command_path if error.ctx is not None else "vqtool"
+    render_error(VqtoolError(named, hint=hint or f"{path} --help"))
+    return int(error.exit_code)

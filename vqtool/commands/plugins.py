@@ -1,0 +1,94 @@
+"""`vqtool plugins`: what a recipe can name, who provides it, what was left out and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vqtool.catalog import Catalog, Component, catalog
+from vqtool.console import out, table_text
+from vqtool.errors import VqtoolError
+from vqtool.suggest import did_you_mean, listed
+
+
+def run(*, role: str | None, name: str | None, timings: bool) -> int:
+    """List everything, a role, or one kind's options."""
+    found = catalog(warn=False)
+    if role is not None and role not in found.roles:
+        raise VqtoolError(
+            f"there is no role called `{role}`", hint=did_you_mean(role, found.roles, otherwise=listed(found.roles))
+        )
+    if role is not None and name is not None:
+        return one(found, found.find(role, name))
+    shown = [c for c in found.components if role in (None, c.role)]
+    rows = [[c.role, c.name, found.provider(c), c.summary] for c in shown]
+    out.print(table_text("", ["role", "kind", "provided by", "what it is"], rows, out.result_stream))
+    out.print("\n" + plugin_table(found, timings))
+    if found.broken:
+        broken = [[b.name, b.distribution, f"{b.reason}; {b.mend}"] for b in found.broken]
+        out.print("\n" + table_text("left out", ["plugin", "from", "why"], broken, out.result_stream))
+    out.document(
+        {
+            "components": [described(found, c) for c in shown],
+            "plugins": [
+                {
+                    "name": p.name,
+                    "distribution": p.distribution,
+                    "version": p.version,
+                    "components": len(p.components),
+                    "hooks": list(p.hooks),
+                    **({"milliseconds": round(1000 * p.seconds, 2)} if timings else {}),
+                }
+                for p in found.plugins
+            ],
+            "broken": [
+                {"name": b.name, "distribution": b.distribution, "reason": b.reason, "mend": b.mend}
+                for b in found.broken
+            ],
+        }
+    )
+    return 0
+
+
+def plugin_table(found: Catalog, timings: bool) -> str:
+    """The plugins, with what their imports take where asked."""
+    head = ["plugin", "from", "components", "hooks", *(["import ms"] if timings else [])]
+    rows = [
+        [p.name, p.provider, len(p.components), ", ".join(p.hooks), *([f"{1000 * p.seconds:.1f}"] if timings else [])]
+        for p in found.plugins
+    ]
+    return table_text("", head, rows, out.result_stream)
+
+
+def described(found: Catalog, component: Component) -> dict[str, Any]:
+    """A component as JSON."""
+    return {
+        "role": component.role,
+        "name": component.name,
+        "provider": found.provider(component),
+        "target": component.target,
+        "summary": component.summary,
+    }
+
+
+def one(found: Catalog, component: Component) -> int:
+    """One component with its options; this imports its class."""
+    import inspect
+
+    from vqtool.recipe.options import options_of, toml_value
+
+    cls = found.load(component.role, component.name)
+    options = options_of(cls).documented()
+    out.print(f'{component.role} "{component.name}", provided by {found.provider(component)}\n')
+    out.print(inspect.getdoc(cls) or component.summary)
+    rows = [[o.name, o.type, "required" if o.required else toml_value(o.default), o.doc] for o in options]
+    if rows:
+        out.print("\n" + table_text("", ["option", "type", "default", "meaning"], rows, out.result_stream))
+    for title in ("terms", "knobs", "uses", "provides"):
+        names = getattr(cls, title, None)
+        if isinstance(names, frozenset) and names:
+            out.print(f"\n{title}: {', '.join(sorted(names))}")
+    told = [
+        {"name": o.name, "type": o.type, "required": o.required, "default": o.default, "doc": o.doc} for o in options
+    ]
+    out.document(described(found, component) | {"options": told})
+    return 0

@@ -1,0 +1,61 @@
+"""k-means for the start of a codebook: Lloyd's rounds on a random start, with no empty and no double code."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vqtool.nn.nearest import nearest
+
+ROUNDS = 10
+POINTS_PER_CODE = 64  # more inputs than this hardly move a centre
+MOST_POINTS = 2**17
+
+
+def points_wanted(size: int) -> int:
+    """How many inputs a start of `size` codes looks at."""
+    return max(2 * size, min(POINTS_PER_CODE * size, MOST_POINTS))
+
+
+@torch.no_grad()
+def kmeans(points: Tensor, size: int, generator: torch.Generator, rounds: int = ROUNDS) -> Tensor:
+    """`size` distinct centres [size, d] of `points` [N, d]; a code that no point chooses moves to a far-off point."""
+    centres = random_rows(points, size, generator)
+    for _ in range(rounds):
+        codes, _ = nearest(points, centres)
+        counts = torch.bincount(codes, minlength=size)
+        sums = torch.zeros_like(centres).index_add_(0, codes, points)
+        used = counts > 0
+        means = torch.where(used[:, None], sums / counts.clamp_min(1)[:, None], centres)
+        empty = (~used).nonzero().squeeze(1)
+        if empty.numel():
+            away = (points - means[codes]).square().sum(1)
+            far = away.topk(min(empty.numel(), points.shape[0])).indices
+            means[empty[: far.numel()]] = points[far]
+        if torch.equal(means, centres):
+            break
+        centres = means
+    return distinct(centres, points, generator)
+
+
+@torch.no_grad()
+def random_rows(points: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """`size` distinct rows [size, d]: random points, where there are too few of them with a little noise."""
+    order = torch.randperm(points.shape[0], generator=generator)
+    repeats = -(-size // points.shape[0])
+    rows = points[order.repeat(repeats)[:size].to(points.device)]
+    return distinct(rows, points, generator)
+
+
+def distinct(rows: Tensor, points: Tensor, generator: torch.Generator) -> Tensor:
+    """`rows` [K, d] with noise (a hundredth of the spread of `points`) on all but the first of equal rows."""
+    _, group = torch.unique(rows, dim=0, return_inverse=True)
+    order = group.argsort(stable=True)
+    again = torch.zeros_like(group, dtype=torch.bool)
+    again[order[1:]] = group[order[1:]] == group[order[:-1]]
+    if not bool(again.any()):
+        return rows
+    spread = points.std(0, correction=0)
+    spread = torch.maximum(spread, 1e-3 * points.abs().amax().clamp_min(1e-3))
+    noise = torch.randn(rows.shape, generator=generator).to(rows)
+    return torch.where(again[:, None], rows + 1e-2 * spread * noise, rows)

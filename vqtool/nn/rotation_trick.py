@@ -1,0 +1,50 @@
+"""The rotation trick: the gradient that reaches an input is turned and scaled as the input is onto its code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+SMALL = 1e-6  # a cosine to -1 closer than this leaves the plane of the rotation undefined
+
+
+def rotate_back(z: Tensor, value: Tensor, valid: Tensor | None, largest_gain: float) -> Tensor:
+    """`value` [N, d], bit for bit; its gradient g reaches `z` as s R^T g, with R z / |z| = value / |value|.
+
+    s = |value| / |z| is bounded by `largest_gain`, so a vanishing input cannot blow up. Where the rotation is
+    undefined (an input or code of length zero, opposite directions) the gradient passes unchanged.
+    """
+    if not (torch.is_grad_enabled() and z.requires_grad):
+        return value
+    return RotateBack.apply(z, value, valid, largest_gain)
+
+
+class RotateBack(torch.autograd.Function):
+    """R = I - 2 r r^T + 2 q z^T for unit z, q and r = (z + q) / |z + q| (Fifty et al. 2024, section 4.3)."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, value: Tensor, valid: Tensor | None, largest_gain: float) -> Tensor:
+        ctx.save_for_backward(z, value, valid)
+        ctx.largest_gain = largest_gain
+        return value.view_as(value)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        z, value, valid = ctx.saved_tensors
+        tiny = torch.finfo(z.dtype).tiny
+        z_length, q_length = z.norm(dim=1, keepdim=True), value.norm(dim=1, keepdim=True)
+        z_unit, q_unit = z / z_length.clamp_min(tiny), value / q_length.clamp_min(tiny)
+        middle = z_unit + q_unit
+        square = middle.square().sum(1, keepdim=True)
+        turned = g - 2 * middle * ((middle * g).sum(1, keepdim=True) / square.clamp_min(SMALL))
+        turned = turned + 2 * z_unit * (q_unit * g).sum(1, keepdim=True)
+        gain = (q_length / z_length.clamp_min(tiny)).clamp_max(ctx.largest_gain)
+        defined = (square > SMALL) & (z_length > tiny) & (q_length > tiny)
+        gradient = torch.where(defined, gain * turned, g)
+        if valid is not None:
+            gradient = gradient.masked_fill(~valid[:, None], 0)
+        return gradient, None, None, None

@@ -1,0 +1,20 @@
+"""Recipes: text to checked values, every problem at once and with its place."""
+
+from vqtool.recipe.options import Option, Options, options_of
+from vqtool.recipe.recipe import load, parse
+from vqtool.recipe.spec import EvaluateOptions, LossSpec, PartSpec, Recipe, ScheduleSpec, StageSpec, TrainOptions
+
+__all__ = [
+    "EvaluateOptions",
+    "LossSpec",
+    "Option",
+    "Options",
+    "PartSpec",
+    "Recipe",
+    "ScheduleSpec",
+    "StageSpec",
+    "TrainOptions",
+    "load",
+    "options_of",
+    "parse",
+]

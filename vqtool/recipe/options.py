@@ -1,0 +1,285 @@
+"""Options: a component's keyword-only parameters as a strict model, the one source of checks, docs and JSON Schema."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import inspect
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from annotated_doc import Doc
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+from vqtool.errors import VqtoolError
+from vqtool.recipe.type_text import type_text
+from vqtool.suggest import did_you_mean, listed
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+NONE = "none"  # TOML has no null: an option that may be None is switched off with "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option as people read of it."""
+
+    name: str
+    type: str
+    doc: str
+    default: Any = None
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a table, and at which key below it."""
+
+    path: tuple[str | int, ...]
+    message: str
+    hint: str | None = None
+
+
+class Options:
+    """The options of one component, or of one of the recipe's own tables."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self.model = model
+        self.fields: dict[str, FieldInfo] = {f.alias or name: f for name, f in model.model_fields.items()}
+        self._attributes = {f.alias or name: name for name, f in model.model_fields.items()}
+
+    @property
+    def names(self) -> list[str]:
+        """The options' names as a recipe has them."""
+        return list(self.fields)
+
+    def documented(self) -> list[Option]:
+        """Every option with its type, default and meaning."""
+        return [
+            Option(
+                name,
+                type_text(field.annotation, field.metadata),
+                field.description or "",
+                None if field.is_required() else field.get_default(call_default_factory=True),
+                field.is_required(),
+            )
+            for name, field in self.fields.items()
+        ]
+
+    def check(
+        self, table: Mapping[str, Any], what: str, *, folder: Path | None = None, page: str = ""
+    ) -> tuple[dict[str, Any], list[Problem]]:
+        """The checked options with defaults filled in, and every problem; `what` names the owner in messages.
+
+        Paths are resolved against `folder`; lists arrive as tuples. `page` is the command that lists the options.
+        """
+        dated = [Problem(path, f"{what}: `{shown(path)}` is a date", "write it as a string, in quotes")
+                 for path in dates_in(table)]  # fmt: skip
+        plain = {key: self._or_none(key, value) for key, value in table.items()}
+        try:
+            checked = self.model.model_validate_json(json.dumps(plain, default=str))
+        except ValidationError as error:
+            problems = self._problems(error, plain, what, page)
+            known = {p.path for p in dated}
+            return {}, dated + [p for p in problems if p.path not in known]
+        if dated:
+            return {}, dated
+        return {name: settled(getattr(checked, at), folder) for name, at in self._attributes.items()}, []
+
+    def json_schema(self) -> dict[str, Any]:
+        """Draft 7 properties of the options: `{"properties": {...}, "required": [...]}`."""
+        whole = self.model.model_json_schema(by_alias=True)
+        plain = _draft7(whole, whole.get("$defs", {}))
+        return {"properties": plain.get("properties", {}), "required": plain.get("required", [])}
+
+    def _or_none(self, key: str, value: Any) -> Any:
+        """The string "none" as None, where the option may be None and takes no other string."""
+        if value != NONE or key not in self.fields:
+            return value
+        inner = typing.get_args(self.fields[key].annotation)
+        return None if types.NoneType in inner and str not in inner else value
+
+    def _problems(self, error: ValidationError, table: Mapping[str, Any], what: str, page: str) -> list[Problem]:
+        grouped: dict[tuple[str | int, ...], list[Any]] = {}
+        for one in error.errors(include_url=False):
+            grouped.setdefault(_resolved(one["loc"], table), []).append(one)
+        return [self._problem(path, many, table, what, page) for path, many in grouped.items()]
+
+    def _problem(
+        self, path: tuple[str | int, ...], many: list[Any], table: Mapping[str, Any], what: str, page: str
+    ) -> Problem:
+        name, first = shown(path), many[0]
+        if first["type"] == "extra_forbidden" and len(path) == 1:
+            otherwise = f"its options: {listed(self.names)}" if len(self.names) < 7 else page
+            otherwise = "it has no options" if not self.names else otherwise
+            return Problem(path, f"{what} has no option `{name}`", did_you_mean(str(path[0]), self.names, otherwise=otherwise))
+        if first["type"] == "missing":
+            about = self.fields[str(path[0])].description if path and path[0] in self.fields else None
+            return Problem(path[:-1], f"{what} needs the option `{name}`", about)
+        told = " or ".join(dict.fromkeys(_told(one).removeprefix("should be ") for one in many))
+        verb = "should be " if _told(first).startswith("should be ") else ""
+        return Problem(path, f"{what}: `{name}` {verb}{told}", _got(many, _at(table, path)))
+
+
+@functools.cache
+def options_of(cls: type[Any]) -> Options:
+    """The options of a component's class: the keyword-only parameters of its constructor.
+
+    Raises:
+        VqtoolError: the constructor breaks the contract: an option without a type, `**kwargs`, names not resolvable.
+    """
+    if cls.__init__ is object.__init__:
+        return Options(create_model(cls.__name__, __config__=STRICT))
+    try:
+        hints = typing.get_type_hints(cls.__init__, include_extras=True)
+    except NameError as error:
+        raise VqtoolError(f"`{cls.__qualname__}` is broken: its options' types cannot be read: {error}", exit_code=1) from error
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(cls.__init__).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            raise VqtoolError(f"`{cls.__qualname__}` is broken: `**{name}` hides its options", exit_code=1)
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            continue
+        if name not in hints:
+            raise VqtoolError(f"`{cls.__qualname__}` is broken: its option `{name}` has no type", exit_code=1)
+        default = ... if parameter.default is parameter.empty else parameter.default
+        told = [d.documentation for d in typing.get_args(hints[name])[1:] if isinstance(d, Doc)]
+        about = Field(default, alias=name.removesuffix("_"), description=told[-1] if told else None)
+        fields[f"option_{len(fields)}"] = (hints[name], about)  # any name is allowed: `copy` would hide pydantic's
+    return Options(create_model(cls.__name__, __config__=STRICT, **fields))
+
+
+def dates_in(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The places of TOML dates and times, which no option takes."""
+    if isinstance(value, datetime.date | datetime.time):
+        return [path]
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, item in items for found in dates_in(item, (*path, key))]
+
+
+def settled(value: Any, folder: Path | None) -> Any:
+    """A checked value as components receive it: paths absolute, lists as tuples."""
+    if isinstance(value, Path):
+        path = value.expanduser()
+        return path if folder is None or path.is_absolute() else folder / path
+    if isinstance(value, list | tuple):
+        return tuple(settled(item, folder) for item in value)
+    if isinstance(value, dict):
+        return {key: settled(item, folder) for key, item in value.items()}
+    return value
+
+
+def shown(path: Sequence[str | int]) -> str:
+    """A path below a table as people write it: `strides[1]`, `losses.mse`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it, cut where it is long."""
+    if isinstance(value, Mapping):
+        text = "{ " + ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items()) + " }"
+    elif isinstance(value, list | tuple):
+        text = f"[{', '.join(map(toml_value, value))}]"
+    elif value is None:
+        text = f'"{NONE}"'
+    else:
+        text = json.dumps(str(value) if not isinstance(value, bool | int | float) else value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _resolved(loc: Sequence[str | int], table: Any) -> tuple[str | int, ...]:
+    """The part of pydantic's location that exists in the table; it appends the members of unions."""
+    path: list[str | int] = []
+    for part in loc:
+        inside = isinstance(table, Mapping) and part in table
+        inside = inside or (isinstance(table, list) and isinstance(part, int) and part < len(table))
+        if path and not inside:
+            break
+        path.append(part)
+        table = table[part] if inside else None
+    return tuple(path)
+
+
+def _at(table: Any, path: Sequence[str | int]) -> Any:
+    for part in path:
+        table = table[part]
+    return table
+
+
+_WORDS: dict[str, str] = {
+    "tuple_type": "should be a list",
+    "list_type": "should be a list",
+    "path_type": "should be a path, as a string",
+    "int_type": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "float_type": "should be a number",
+    "bool_type": "should be true or false",
+    "string_type": "should be a string",
+    "finite_number": "should be finite",
+    "none_required": f'should be "{NONE}"',
+    "dict_type": "should be a table",
+}
+
+
+def _told(one: Any) -> str:
+    """What pydantic says of a value, in our words."""
+    kind, context = one["type"], one.get("ctx", {})
+    if kind in _WORDS:
+        return _WORDS[kind]
+    if kind == "literal_error":
+        return "should be " + str(context["expected"]).replace("'", '"')
+    if kind in ("too_short", "too_long"):
+        many, bound = ("at least", "min_length") if kind == "too_short" else ("at most", "max_length")
+        return f"should hold {many} {context[bound]} values, not {context['actual_length']}"
+    message = str(one["msg"]).removeprefix("Value error, ").replace("Input should", "should").replace("a valid ", "a ")
+    return message[:1].lower() + message[1:]
+
+
+def _got(many: list[Any], value: Any) -> str:
+    """The value that was given and, where it is easily told, what to write instead."""
+    got = f"got {toml_value(value)}"
+    kinds = {one["type"] for one in many}
+    if isinstance(value, str) and kinds & {"int_type", "float_type", "bool_type"}:
+        try:
+            unquoted = tomllib.loads(f"v = {value}")["v"]
+        except tomllib.TOMLDecodeError:
+            unquoted = None
+        if isinstance(unquoted, int | float):
+            return f"got {toml_value(value)}: leave the quotes out"
+    for one in many:
+        if one["type"] == "literal_error" and isinstance(value, str):
+            near = did_you_mean(value, [part for part in str(one["ctx"]["expected"]).split("'")[1::2]])
+            return near or got
+    return got
+
+
+def _draft7(value: Any, definitions: Mapping[str, Any]) -> Any:
+    """A schema of pydantic as draft 7: no titles, no references, fixed tuples by `items`, "none" for null."""
+    if isinstance(value, list):
+        return [_draft7(item, definitions) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value:
+        return _draft7(definitions[value["$ref"].rsplit("/", 1)[-1]], definitions)
+    if value.get("type") == "null":
+        return {"const": NONE}
+    plain: dict[str, Any] = {}
+    for key, item in value.items():
+        if key == "properties":
+            plain[key] = {name: _draft7(one, definitions) for name, one in item.items()}
+        elif key == "prefixItems":
+            plain["items"] = _draft7(item, definitions)
+        elif key == "default":
+            plain |= {} if item is None else {key: item}
+        elif key not in ("title", "$defs"):
+            plain[key] = _draft7(item, definitions)
+    return plain
+
+

@@ -1,0 +1,98 @@
+"""From a recipe's text to a checked `Recipe`; every problem is found before any is reported."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vqtool.errors import VqtoolError, Where
+from vqtool.recipe import overrides as override
+from vqtool.recipe.checking import Checker
+from vqtool.recipe.places import Places, one_error
+from vqtool.recipe.spec import Recipe
+
+_HINTS = {
+    "Invalid value": "text needs quotes; true and false are lower-case",
+    "Expected '=' after a key": 'key = value; a key with dots or spaces needs quotes: "quantizer.temperature" = 1',
+    "Cannot overwrite a value": "this key is there twice",
+    "Unclosed array": "a `]` is missing",
+}
+
+
+def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe's file, with `-s` overrides applied.
+
+    Raises:
+        VqtoolError: one that carries all the others, each with its place.
+    """
+    path = Path(path)
+    return parse(read_text(path), path=path, overrides=overrides)
+
+
+def parse(text: str, *, path: Path | None = None, overrides: Iterable[str] = ()) -> Recipe:
+    """Check a recipe's text; paths in it are relative to the folder of `path`, else to the working directory."""
+    table = read_toml(text, path)
+    places = Places(text, path)
+    errors = override.apply(table, overrides, places)
+    folder = (path.parent if path is not None else Path()).resolve()
+    return check_table(table, places, errors, text=text, path=path, folder=folder)
+
+
+def check_table(
+    table: dict[str, Any],
+    places: Places,
+    errors: list[VqtoolError],
+    *,
+    text: str,
+    path: Path | None,
+    folder: Path | None,
+) -> Recipe:
+    """Check a recipe's table; `errors` are those found before."""
+    checker = Checker(table, places, folder)
+    recipe = checker.recipe(text, path)
+    errors = [*errors, *checker.errors]
+    if errors or recipe is None:
+        raise one_error(errors)
+    return recipe
+
+
+def read_text(path: Path) -> str:
+    """A recipe's text; what cannot be read is one error."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        hint = "vqtool new NAME makes one"
+        beside = path.with_name(f"{path.name}.toml")
+        if beside.is_file():
+            hint = f"did you mean `{beside}`?"
+        raise VqtoolError(f"there is no recipe `{path}`", hint=hint) from None
+    except UnicodeDecodeError as error:
+        raise VqtoolError(f"`{path}` is no text: byte {error.start} is not UTF-8", hint="a recipe is a TOML file") from None
+    except OSError as error:
+        raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}") from error
+
+
+def read_toml(text: str, path: Path | None) -> dict[str, Any]:
+    """A TOML text as a table; a syntax error is told with its line."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _syntax_error(str(error), text, path) from None
+
+
+def _syntax_error(told: str, text: str, path: Path | None) -> VqtoolError:
+    message = re.sub(r" \(at .*\)$", "", told)
+    at = re.search(r"\(at line (\d+), column (\d+)\)$", told)
+    lines = text.rstrip("\n").split("\n")
+    line, column = (int(at[1]), int(at[2])) if at else (len(lines), len(lines[-1]) + 1)
+    shown = lines[line - 1].rstrip("\r") if line <= len(lines) else ""
+    where = Where(str(path) if path else "recipe", line, column, shown)
+    twice = re.match(r"Cannot declare \((.*?),?\) twice", message)
+    if twice:
+        name = ".".join(part.strip(" '") for part in twice[1].split(","))
+        return VqtoolError(f"the table `[{name}]` is there twice", where=where)
+    hint = next((hint for begin, hint in _HINTS.items() if message.startswith(begin)), None)
+    return VqtoolError(f"not valid TOML: {message[:1].lower()}{message[1:]}", hint=hint, where=where)

@@ -1,0 +1,113 @@
+"""The recipes that come with vqtool, and copying one with the sample data that it names."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shutil
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import vqtool
+from vqtool.errors import VqtoolError
+from vqtool.suggest import did_you_mean, listed
+
+SCHEMA = "recipe.schema.json"
+
+
+def folder() -> Path:
+    """Where the shipped recipes are: beside the package in a source tree, else where the wheel's data were put.
+
+    Raises:
+        VqtoolError: this installation has none.
+    """
+    beside = Path(vqtool.__file__).parents[1] / "recipes"
+    if (Path(vqtool.__file__).parents[1] / "pyproject.toml").is_file() and beside.is_dir():
+        return beside
+    try:
+        files = importlib.metadata.files("vqtool") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        found = Path(str(file.locate())).resolve()
+        if found.parent.parts[-2:] == ("vqtool", "recipes") and found.suffix == ".toml":
+            return found.parent
+    raise VqtoolError("this installation carries no recipes", hint="pip install --force-reinstall vqtool", exit_code=1)
+
+
+def names() -> list[str]:
+    """The shipped recipes by name."""
+    return sorted(path.stem for path in folder().glob("*.toml"))
+
+
+def find(name: str) -> Path:
+    """A shipped recipe's file."""
+    if name not in names():
+        raise VqtoolError(
+            f"there is no shipped recipe called `{name}`", hint=did_you_mean(name, names(), otherwise=listed(names()))
+        )
+    return folder() / f"{name}.toml"
+
+
+def samples(recipe: Path) -> list[Path]:
+    """The files below the recipe's folder that its options name, relative to it."""
+    found = []
+    for text in _strings(tomllib.loads(recipe.read_text(encoding="utf-8"))):
+        path = Path(text)
+        inside = not path.is_absolute() and ".." not in path.parts and len(path.parts) > 0
+        if inside and (recipe.parent / path).is_file():
+            found.append(path)
+    return found
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in items:
+        yield from _strings(item)
+
+
+def copy(source: Path, target: Path) -> list[Path]:
+    """Copy a recipe and its samples to `target` and beside it; what is there already is never changed.
+
+    Returns the files written. Raises:
+        VqtoolError: a file with another content is in the way; then nothing is written at all.
+    """
+    beside = [*samples(source), *([Path(SCHEMA)] if (source.parent / SCHEMA).is_file() else [])]
+    if target.exists():
+        raise VqtoolError(f"`{target}` exists already", hint="give the new recipe another name")
+    wanted = {target.parent / path: source.parent / path for path in beside}
+    for path, origin in wanted.items():
+        if path.exists() and path.name != SCHEMA and not same(path, origin):
+            raise VqtoolError(
+                f"`{path}` exists and differs from the sample that the recipe needs", hint="begin in another folder"
+            )
+    text = renamed(source.read_text(encoding="utf-8"), source.stem, target)
+    written = []
+    try:
+        for path, origin in wanted.items():
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(origin, path)
+                written.append(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("x", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        raise VqtoolError(f"cannot write `{error.filename or target}`: {error.strerror}", exit_code=1) from error
+    return [target, *written]
+
+
+def renamed(text: str, name: str, target: Path) -> str:
+    """The recipe's text with the commands in its comments naming the new file."""
+    return re.sub(rf"(?m)^(#.*\s)(?:recipes/)?{re.escape(name)}\.toml\b", lambda m: m[1] + target.as_posix(), text)
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two files hold the same bytes."""
+    if not one.is_file() or one.stat().st_size != other.stat().st_size:
+        return False
+    return one.resolve() == other.resolve() or one.read_bytes() == other.read_bytes()

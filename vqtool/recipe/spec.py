@@ -1,0 +1,227 @@
+"""What a checked recipe is: frozen values, every default filled in, and their form in a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from annotated_types import Ge, Gt, Interval, MinLen
+from pydantic import BaseModel, Field
+
+from vqtool.recipe.options import STRICT
+
+Table = TypeVar("Table", bound=BaseModel)
+PATH_MARK = "$path"  # how a path, relative to the recipe's folder, is told from a string in resolved.json
+
+
+class TrainOptions(BaseModel):
+    """`[train]`, and what a `[[stage]]` may give itself."""
+
+    model_config = STRICT
+
+    steps: Annotated[int | None, Ge(1)] = Field(None, description="optimizer steps of the stage; either this or `epochs`")
+    epochs: Annotated[int | None, Ge(1)] = Field(None, description="passes over the training rows; either this or `steps`")
+    batch: Annotated[int, Ge(1)] = Field(64, description="rows per step, over all ranks and micro-batches")
+    lr: Annotated[float, Gt(0)] = Field(1e-3, description="learning rate at its peak")
+    weight_decay: Annotated[float, Ge(0)] = Field(0.0, description="decay of weights per step, times lr (AdamW)")
+    betas: tuple[Annotated[float, Interval(ge=0, lt=1)], Annotated[float, Interval(ge=0, lt=1)]] = Field(
+        (0.9, 0.99), description="how slowly AdamW's two averages follow"
+    )
+    warmup: Annotated[float, Interval(ge=0, le=1)] = Field(0.05, description="share of the stage in which lr rises")
+    lr_end: Annotated[float, Interval(ge=0, le=1)] = Field(0.01, description="share of lr at the end of its cosine")
+    clip: Annotated[float, Gt(0)] | None = Field(1.0, description="largest norm of the gradient; \"none\" clips nothing")
+    accumulate: Annotated[int, Ge(1)] = Field(1, description="micro-batches a step is computed in")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the forward pass; statistics stay fp32")
+    average: Annotated[float, Interval(ge=0, lt=1)] = Field(0.0, description="decay of the weights' average; 0 keeps none")
+    log_every: Annotated[int, Ge(1)] = Field(50, description="steps between two rows of metrics.jsonl")
+    valid_every: Annotated[int | None, Ge(1)] = Field(None, description="steps between validations; five a stage by default")
+    patience: Annotated[int | None, Ge(1)] = Field(None, description="stop after so many validations without gain")
+    best: str = Field("loss", description="the validation metric whose best checkpoint is kept")
+    best_mode: Literal["min", "max"] = Field("min", description="whether less or more of `best` is better")
+    keep_optimizer: bool = Field(False, description="go on with the optimizer's state of the stage before")
+
+
+class EvaluateOptions(BaseModel):
+    """`[evaluate]`: what held-out rows are measured by, and against whom."""
+
+    model_config = STRICT
+
+    metrics: tuple[str, ...] | None = Field(None, description="metrics by name; by default all that find what they read")
+    baselines: tuple[str, ...] = Field((), description="plain rivals by name, measured on the same rows")
+    batch: Annotated[int, Ge(1)] = Field(256, description="rows at a time")
+    splits: Annotated[tuple[str, ...], MinLen(1)] | None = Field(
+        None, description="held-out splits to report; by default all"
+    )
+
+
+class TopOptions(BaseModel):
+    """The keys of a recipe outside of any table."""
+
+    model_config = STRICT
+
+    title: str = Field("", description="what the recipe is for, in one line")
+    seed: Annotated[int, Interval(ge=0, lt=2**63)] = Field(0, description="of every random choice")
+    deterministic: bool = Field(False, description="deterministic kernels, also where that is slower")
+
+
+@dataclass(frozen=True, slots=True)
+class PartSpec:
+    """A component that the recipe names: a role, a kind, and its options with defaults filled in."""
+
+    role: str
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LossSpec:
+    """A loss of a stage; `kind` None: one of the quantizer's own terms."""
+
+    name: str
+    weight: float
+    kind: str | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSpec:
+    """A number that changes while a stage trains: `quantizer.temperature`, `task.own_tokens`, `losses.mse`, `lr`."""
+
+    target: str
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """One `[[stage]]`: a task over the parts, its losses, knobs and schedules."""
+
+    name: str
+    task: PartSpec
+    losses: tuple[LossSpec, ...]
+    set: Mapping[str, Any]
+    schedules: tuple[ScheduleSpec, ...]
+    train: TrainOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A checked recipe: its text, and what it says with every default filled in. Paths in options are absolute."""
+
+    text: str
+    path: Path | None
+    title: str
+    seed: int
+    deterministic: bool
+    data: PartSpec
+    parts: Mapping[str, PartSpec]  # by table name: `conditioner`, `prior_conditioner`
+    stages: tuple[StageSpec, ...]
+    evaluate: EvaluateOptions
+    folder: Path | None = None  # what relative paths were resolved against
+
+    def resolved(self) -> dict[str, Any]:
+        """JSON values that `from_resolved` rebuilds the recipe from; paths are relative to the recipe's folder."""
+
+        def part(spec: PartSpec) -> dict[str, Any]:
+            return {"role": spec.role, "kind": spec.kind, "options": self._frozen(spec.options)}
+
+        stages = [
+            {
+                "name": stage.name,
+                "task": part(stage.task),
+                "losses": [
+                    {"name": loss.name, "weight": loss.weight, "kind": loss.kind, "options": self._frozen(loss.options)}
+                    for loss in stage.losses
+                ],
+                "set": self._frozen(stage.set),
+                "schedules": [
+                    {"target": s.target, "kind": s.kind, "options": self._frozen(s.options)} for s in stage.schedules
+                ],
+                "train": self._frozen(stage.train.model_dump()),
+            }
+            for stage in self.stages
+        ]
+        return {
+            "title": self.title,
+            "seed": self.seed,
+            "deterministic": self.deterministic,
+            "folder": None if self.folder is None else str(self.folder),
+            "file": None if self.path is None else self.path.name,
+            "data": part(self.data),
+            "parts": {name: part(spec) for name, spec in self.parts.items()},
+            "stages": stages,
+            "evaluate": self._frozen(self.evaluate.model_dump()),
+        }
+
+    @classmethod
+    def from_resolved(cls, value: Mapping[str, Any], *, text: str, folder: Path | None = None) -> Recipe:
+        """Rebuild a recipe as it was resolved, unchecked: later defaults and bounds do not change an old model.
+
+        `folder` is where relative paths are looked for; by default where they were.
+        """
+        home = folder if folder is not None else Path(value["folder"]) if value["folder"] else None
+
+        def part(spec: Mapping[str, Any]) -> PartSpec:
+            return PartSpec(spec["role"], spec["kind"], _thawed(spec["options"], home))
+
+        stages = tuple(
+            StageSpec(
+                stage["name"],
+                part(stage["task"]),
+                tuple(LossSpec(l["name"], l["weight"], l["kind"], _thawed(l["options"], home)) for l in stage["losses"]),
+                _thawed(stage["set"], home),
+                tuple(ScheduleSpec(s["target"], s["kind"], _thawed(s["options"], home)) for s in stage["schedules"]),
+                _rebuilt(TrainOptions, stage["train"]),
+            )
+            for stage in value["stages"]
+        )
+        return cls(
+            text=text,
+            path=home / value["file"] if home is not None and value["file"] else None,
+            title=value["title"],
+            seed=value["seed"],
+            deterministic=value["deterministic"],
+            data=part(value["data"]),
+            parts={name: part(spec) for name, spec in value["parts"].items()},
+            stages=stages,
+            evaluate=_rebuilt(EvaluateOptions, value["evaluate"]),
+            folder=home,
+        )
+
+    @staticmethod
+    def stage_names(resolved: Path) -> list[str]:
+        """The names of the stages in a run's `resolved.json`, in order; none if it cannot be read."""
+        try:
+            return [stage["name"] for stage in json.loads(resolved.read_text(encoding="utf-8"))["stages"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    def _frozen(self, value: Any) -> Any:
+        """A value as JSON; a path below the recipe's folder is relative to it."""
+        if isinstance(value, Path):
+            below = self.folder is not None and value.is_relative_to(self.folder)
+            return {PATH_MARK: (value.relative_to(self.folder) if below else value).as_posix()}  # type: ignore[arg-type]
+        if isinstance(value, list | tuple):
+            return [self._frozen(item) for item in value]
+        if isinstance(value, Mapping):
+            return {key: self._frozen(item) for key, item in value.items()}
+        return value
+
+
+def _thawed(value: Any, folder: Path | None) -> Any:
+    """The inverse of `_frozen`; lists come back as tuples."""
+    if isinstance(value, Mapping):
+        if set(value) == {PATH_MARK}:
+            path = Path(value[PATH_MARK])
+            return path if folder is None or path.is_absolute() else folder / path
+        return {key: _thawed(item, folder) for key, item in value.items()}
+    return tuple(_thawed(item, folder) for item in value) if isinstance(value, list) else value
+
+
+def _rebuilt(model: type[Table], value: Mapping[str, Any]) -> Table:
+    """A recipe's table from JSON, unchecked; keys that this version does not know are left out."""
+    known = {key: _thawed(item, None) for key, item in value.items() if key in model.model_fields}
+    return model.model_construct(**known)
