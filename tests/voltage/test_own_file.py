@@ -46,7 +46,7 @@ def test_the_bundled_layout_reads_back_as_the_batch_of_the_rows(sample: Magnet, 
         temp_c=rows["meta"][:, 1].numpy(),
         material=np.array(NAMES)[rows["material"].numpy()],
     )
-    batch, about = sample.read(path, condition=False)
+    batch, about = sample.read(sample.spec, path, condition=False)
     assert set(batch) == set(rows)
     for name in rows:
         torch.testing.assert_close(batch[name], rows[name], rtol=1e-4, atol=1e-4)
@@ -55,12 +55,12 @@ def test_the_bundled_layout_reads_back_as_the_batch_of_the_rows(sample: Magnet, 
 
 
 def test_a_condition_alone_needs_and_reads_no_voltage(sample: Magnet, save):
-    batch, _ = sample.read(save(), condition=True)
+    batch, _ = sample.read(sample.spec, save(), condition=True)
     assert "x" not in batch
     assert set(batch) == {"current", "meta", "material", "dt", "frequency"}
     np.testing.assert_allclose(batch["meta"][:, 2].exp().numpy(), np.ptp(currents(), axis=1) / 2, rtol=1e-5)
     with pytest.raises(VqtoolError, match="lacks `v`"):
-        sample.read(save(), condition=False)
+        sample.read(sample.spec, save(), condition=False)
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,11 @@ def test_a_condition_alone_needs_and_reads_no_voltage(sample: Magnet, save):
 def test_other_lengths_and_rates_read_as_the_same_period_and_come_back(sample, save, tmp_path, samples, count, key):
     rate = 1e5 * samples / count
     path = save(i_p=currents(samples, count), **{key: {"dt": 1 / rate, "sample_rate": rate, "periods": count}[key]})
-    batch, about = sample.read(path, condition=True)
+    batch, about = sample.read(sample.spec, path, condition=True)
     np.testing.assert_allclose(batch["current"][:, 0].numpy(), currents(), atol=1e-6)
     assert any("resampled" in note for note in about["notes"]) == (samples != 128 * count)
     assert any("averaged" in note for note in about["notes"]) == (count > 1)
-    sample.write(tmp_path / "out.npz", 100 * batch["current"], batch, about)
+    sample.write(sample.spec, tmp_path / "out.npz", 100 * batch["current"], batch, about)
     with np.load(tmp_path / "out.npz") as out:
         np.testing.assert_allclose(out["v"], 100 * currents(samples, count), atol=1e-4)
         np.testing.assert_allclose(out["i_p"], currents(samples, count), atol=1e-6)
@@ -85,18 +85,18 @@ def test_other_lengths_and_rates_read_as_the_same_period_and_come_back(sample, s
 
 def test_rows_may_hold_different_numbers_of_periods(sample: Magnet, save, tmp_path):
     record = np.concatenate([currents(600, 2, 2)[:1], currents(600, 3, 2)[1:]])
-    batch, about = sample.read(save(i_p=record, freq_hz=np.array([1e5, 1.5e5]), dt=2e-5 / 600), condition=True)
+    batch, about = sample.read(sample.spec, save(i_p=record, freq_hz=np.array([1e5, 1.5e5]), dt=2e-5 / 600), condition=True)
     np.testing.assert_allclose(batch["current"][:, 0].numpy(), currents(n=2), atol=1e-6)
-    sample.write(tmp_path / "out.npz", batch["current"], batch, about)
+    sample.write(sample.spec, tmp_path / "out.npz", batch["current"], batch, about)
     with np.load(tmp_path / "out.npz") as out:
         np.testing.assert_allclose(out["v"], record, atol=1e-6)
 
 
 def test_a_single_current_comes_back_as_one_voltage_and_samples_get_an_axis(sample: Magnet, save, tmp_path):
-    batch, about = sample.read(save(i_p=currents(100)[0]), condition=True)
+    batch, about = sample.read(sample.spec, save(i_p=currents(100)[0]), condition=True)
     assert batch["current"].shape == (1, 1, 128)
-    sample.write(tmp_path / "one.npz", batch["current"], batch, about)
-    sample.write(tmp_path / "many.npz", batch["current"][:, None].expand(1, 3, 1, 128), batch, about)
+    sample.write(sample.spec, tmp_path / "one.npz", batch["current"], batch, about)
+    sample.write(sample.spec, tmp_path / "many.npz", batch["current"][:, None].expand(1, 3, 1, 128), batch, about)
     with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "many.npz") as many:
         assert one["v"].shape == (100,)
         assert one["freq_hz"].shape == ()
@@ -105,7 +105,7 @@ def test_a_single_current_comes_back_as_one_voltage_and_samples_get_an_axis(samp
 
 def test_harmonics_that_training_never_had_are_left_out_aloud(sample: Magnet, save):
     t = 2 * np.pi * np.arange(128) / 128
-    batch, about = sample.read(save(i_p=currents() + 0.01 * np.cos(30 * t)), condition=True)
+    batch, about = sample.read(sample.spec, save(i_p=currents() + 0.01 * np.cos(30 * t)), condition=True)
     np.testing.assert_allclose(batch["current"][:, 0].numpy(), currents(), atol=1e-6)
     assert any("limited to 11 harmonics" in note for note in about["notes"])
     assert periods.highest_harmonic(batch["current"][:, 0].numpy()) <= 11
@@ -113,28 +113,28 @@ def test_harmonics_that_training_never_had_are_left_out_aloud(sample: Magnet, sa
 
 @pytest.mark.parametrize("material", ["C", "3c95", np.array(["C", "3C95", "c", "3C95"]), np.array([b"C"] * 4)])
 def test_materials_go_by_name_or_code(sample: Magnet, save, material):
-    batch, _ = sample.read(save(material=material), condition=True)
+    batch, _ = sample.read(sample.spec, save(material=material), condition=True)
     assert batch["material"].tolist() == [1] * 4
-    batch, _ = sample.read(save(material=None, material_code="C"), condition=True)
+    batch, _ = sample.read(sample.spec, save(material=None, material_code="C"), condition=True)
     assert batch["material"].tolist() == [1] * 4
 
 
 def test_reading_needs_the_spec_only(sample: Magnet, save):
     bare = Magnet.__new__(Magnet)
     bare.spec = type(sample.spec).from_json(json.loads(json.dumps(sample.spec.to_json())))
-    torch.testing.assert_close(bare.read(save(), condition=True)[0], sample.read(save(), condition=True)[0])
+    torch.testing.assert_close(bare.read(bare.spec, save(), condition=True)[0], sample.read(sample.spec, save(), condition=True)[0])
 
 
 def test_a_model_without_temperature_and_material_asks_for_neither(save, made):
     data = Magnet(path=made(), conditions=("freq_hz", "i_pk_a"))
-    batch, _ = data.read(save(material=None, temp_c=None), condition=True)
+    batch, _ = data.read(data.spec, save(material=None, temp_c=None), condition=True)
     assert batch["meta"].shape == (4, 2)
     assert "material" not in batch
 
 
 def test_what_lies_outside_the_trained_ranges_is_told(sample: Magnet, save):
     path = save(freq_hz=np.array([1e5, 9e5, 1e6, 2e5]), temp_c=120.0, i_p=currents() * 50)
-    notes = " ".join(sample.read(path, condition=True)[1]["notes"])
+    notes = " ".join(sample.read(sample.spec, path, condition=True)[1]["notes"])
     assert "frequency: 2 of 4 rows lie outside the trained" in notes
     assert "index 1 (9e+05 Hz)" in notes
     assert "temperature: 4 of 4" in notes
@@ -172,27 +172,27 @@ REFUSED = [
 def test_what_cannot_be_read_safely_is_refused(sample: Magnet, save, change, message):
     path = save(**change)
     with pytest.raises(VqtoolError, match=message) as caught:
-        sample.read(path, condition=True)
+        sample.read(sample.spec, path, condition=True)
     assert caught.value.where == str(path)
     assert caught.value.hint
 
 
 def test_the_hint_knows_the_cut_and_the_materials(sample: Magnet, save):
     with pytest.raises(VqtoolError) as caught:
-        sample.read(save(i_p=currents(300, 2)[:, :225], dt=1e-5 / 150), condition=True)
+        sample.read(sample.spec, save(i_p=currents(300, 2)[:, :225], dt=1e-5 / 150), condition=True)
     assert "150 samples" in caught.value.hint
     with pytest.raises(VqtoolError) as caught:
-        sample.read(save(material="3C9"), condition=True)
+        sample.read(sample.spec, save(material="3C9"), condition=True)
     assert "3C92" in caught.value.hint
     assert "ML95S (E)" in caught.value.hint
 
 
 def test_a_failed_write_is_one_error_and_keeps_what_was_there(sample: Magnet, save, tmp_path, monkeypatch):
-    batch, about = sample.read(save(), condition=True)
+    batch, about = sample.read(sample.spec, save(), condition=True)
     with pytest.raises(VqtoolError, match="cannot write"):
-        sample.write(tmp_path / "no" / "out.npz", batch["current"], batch, about)
+        sample.write(sample.spec, tmp_path / "no" / "out.npz", batch["current"], batch, about)
     out = tmp_path / "out.npz"
-    sample.write(out, batch["current"], batch, about)
+    sample.write(sample.spec, out, batch["current"], batch, about)
     before = out.read_bytes()
 
     def full(*_: object, **__: object) -> None:
@@ -200,7 +200,7 @@ def test_a_failed_write_is_one_error_and_keeps_what_was_there(sample: Magnet, sa
 
     monkeypatch.setattr(np, "savez", full)
     with pytest.raises(VqtoolError, match="No space left") as caught:
-        sample.write(out, batch["current"], batch, about)
+        sample.write(sample.spec, out, batch["current"], batch, about)
     assert caught.value.exit_code == 1
     assert out.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.npz", "out.npz"]

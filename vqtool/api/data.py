@@ -126,5 +126,5 @@ class Data:
 
     @classmethod
     def write(cls, spec: DataSpec, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
-        """Write signals [B, C, L] (or [S, B, C, L]: S samples each), with what `read` returned, to a user's file."""
+        """Write signals [B, C, L] (or [B, S, C, L]: S samples each), with what `read` returned, to a user's file."""
         raise NotImplementedError

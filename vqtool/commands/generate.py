@@ -48,7 +48,7 @@ def run(
         for sample in range(samples):
             seeds = [seed_of(seed, row, sample) for row in range(rows)]
             drawn.append(task.generate(model.parts, placed, **how, seeds=seeds).cpu())
-        signal = drawn[0] if samples == 1 else torch.stack(drawn)
+        signal = drawn[0] if samples == 1 else torch.stack(drawn, dim=1)
         data.write(model.spec, out_file, signal, batch, about)
     out.say(f"wrote {rows} signals" + (f", {samples} samples each" if samples > 1 else "") + f" to {out_file}")
     out.print(str(out_file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -15,6 +16,9 @@ from vqtool.training.rundir import RunDir, runs_newest_first
 from vqtool.training.runtime import Runtime, runtime
 from vqtool.training.session import Session
 from vqtool.training.session import resume as resume_session
+
+
+SINGLE_CODEBOOK = re.compile(r"\.(group|level)\d+$")
 
 
 def run(
@@ -63,12 +67,13 @@ def _end(session: Session, stopped: int, began: float, stage: str | None, here: 
 
 
 def show_splits(splits: Mapping[str, Any]) -> None:
-    """A table per split: a row per metric, the model beside each baseline."""
+    """A table per split: a row per metric, the model beside each baseline; single codebooks stay in the JSON."""
     for split, scores in splits.items():
         baselines = scores["baselines"]
         rows = [
             [name, number(value), *(number(b.get(name)) for b in baselines.values())]
             for name, value in scores["model"].items()
+            if not SINGLE_CODEBOOK.search(name)
         ]
         out.table(f"held-out: {split}", ["metric", "model", *baselines], rows)
 

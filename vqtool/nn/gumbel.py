@@ -68,7 +68,7 @@ class GumbelChoice(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_value: Tensor | None, _: None, by_usage: Tensor | None) -> tuple[Tensor | None, ...]:
-        tokens, weight, vectors, valid, codes, *_ = ctx.saved_tensors
+        tokens, weight, vectors, valid, codes, noisy, plain = ctx.saved_tensors
         groups, size, width = vectors.shape
         by_vectors = torch.zeros_like(vectors)
         by_weight, by_bias = torch.zeros_like(weight), weight.new_zeros(weight.shape[0])
@@ -82,26 +82,18 @@ class GumbelChoice(torch.autograd.Function):
         if by_usage is not None:
             by_usage = by_usage / (max(tokens.shape[0], 1) if valid is None else valid.sum().clamp_min(1))
         for part in slices(tokens, groups * size):
-            by_logits = logits_gradient(ctx, part, by_value, by_usage)
+            by_logits = torch.zeros_like(plain[part])
+            if by_value is not None:
+                by_choice = torch.stack([by_value[part, g] @ vectors[g].t() for g in range(groups)], 1)
+                by_logits = softmax_backward(by_choice, noisy[part]).div_(ctx.temperature)
+            if by_usage is not None:
+                by_plain = softmax_backward(by_usage.expand_as(plain[part]), plain[part])
+                by_logits += by_plain if valid is None else by_plain.masked_fill(~valid[part, None, None], 0)
+            by_logits = by_logits.flatten(1)
             torch.mm(by_logits, weight, out=by_tokens[part])
             by_weight.addmm_(by_logits.t(), tokens[part])
             by_bias += by_logits.sum(0)
         return by_tokens, by_weight, by_bias, by_vectors, None, None, None
-
-
-def logits_gradient(ctx: Any, part: slice, by_value: Tensor | None, by_usage: Tensor | None) -> Tensor:
-    """The gradient by the logits [n, G*K] of one chunk."""
-    _, _, vectors, valid, _, noisy, plain = ctx.saved_tensors
-    total = None
-    if by_value is not None:
-        by_choice = torch.stack([by_value[part, g] @ vectors[g].t() for g in range(vectors.shape[0])], 1)
-        total = softmax_backward(by_choice, noisy[part]).div_(ctx.temperature)
-    if by_usage is not None:
-        by_plain = softmax_backward(by_usage.expand_as(plain[part]), plain[part])
-        if valid is not None:
-            by_plain = by_plain.masked_fill(~valid[part, None, None], 0)
-        total = by_plain if total is None else total.add_(by_plain)
-    return (total if total is not None else torch.zeros_like(plain[part])).flatten(1)
 
 
 def softmax_backward(gradient: Tensor, probs: Tensor) -> Tensor:

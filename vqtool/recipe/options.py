@@ -134,7 +134,8 @@ def options_of(cls: type[Any]) -> Options:
     Raises:
         VqtoolError: the constructor breaks the contract: an option without a type, `**kwargs`, names not resolvable.
     """
-    if cls.__init__ is object.__init__:
+    owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
+    if owner.__module__.split(".")[0] in ("builtins", "torch"):  # no constructor of its own, so no options
         return Options(create_model(cls.__name__, __config__=STRICT))
     try:
         hints = typing.get_type_hints(cls.__init__, include_extras=True)

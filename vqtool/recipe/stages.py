@@ -96,7 +96,7 @@ class StageChecker:
 
     def _losses(self, key: Key, table: Mapping[str, Any], name: str, task: type[Any] | None) -> list[LossSpec]:
         given = self._given(key, table, "losses")
-        if not given:
+        if not table.get("losses"):
             self.recipe.error(key, f"stage `{name}` has no losses", "losses = { NAME = 1.0 }; see vqtool plugins loss")
         return [
             spec

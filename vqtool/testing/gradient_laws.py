@@ -77,9 +77,8 @@ def commitment_error(z: Tensor, codes: Tensor, vectors: list[Tensor], gradient: 
     flat = codes.reshape(-1, codes.shape[-1])
     residual = inputs_by_level(z, codes, vectors)
     product = all(float((v.abs().sum(0) == 0).sum()) > 0 for v in vectors) and len(vectors) > 1
-    after = [
-        given - rows_for(table, flat[:, i]) for i, (given, table) in enumerate(zip(residual, vectors, strict=True))
-    ]
+    steps = enumerate(zip(residual, vectors, strict=True))
+    after = [(given - rows_for(table, flat[:, i])) * (flat[:, i, None] >= 0) for i, (given, table) in steps]
     wanted = after[-1] if product else torch.stack(after).sum(0)
     found = gradient.reshape(wanted.shape).double()
     factor = (found * wanted).sum() / wanted.square().sum()

@@ -100,7 +100,7 @@ def nan_contained(subject: Subject) -> Verdict:
     after = quantizer(bad)
     if not same(after.codes[~where], before.codes[~where]):
         return broken(int((after.codes[~where] != before.codes[~where]).sum()), "codes of other tokens changed")
-    if not bool((after.codes[where] == -1).all()) or float(after.z[where].abs().sum()) > 0:
+    if not bool((after.codes[where] == -1).all()) or float(after.z[where].detach().abs().sum()) > 0:
         return broken(None, "a token that is not finite has code -1 and flows on as zeros")
     if after.not_finite is None or int(after.not_finite) != 3:
         return broken(None, "`not_finite` does not report the 3 tokens")

@@ -56,6 +56,7 @@ def ema_follows_inputs(subject: Subject) -> Verdict:
 
 def means_of(given: Tensor, codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Counts [K] and means [K, D] of `given` [N, D] by code, in float64."""
+    given, codes = given[codes >= 0], codes[codes >= 0]
     counts = torch.bincount(codes, minlength=size).double()
     sums = torch.zeros(size, given.shape[1], dtype=torch.float64).index_add_(0, codes, given)
     return counts, sums / counts.clamp_min(1)[:, None]
@@ -111,9 +112,10 @@ def revival_holds(subject: Subject) -> Verdict:
         return not_applicable("revival is turned off")
     far = subject.tokens(salt=11, windows=16, offset=50.0)
     far[:1] -= 50.0  # a few codes are where the inputs are, the rest far off: dead
-    quantizer = subject.started(far)
+    quick = {"decay": 0.9} if subject.accepts("decay") else {}
+    quantizer = subject.started(far, **quick)
     before = used(quantizer, subject.tokens())
-    for i in range(1200):
+    for i in range(200 if quick else 1200):
         step(quantizer, subject.tokens(salt=i))
         if i % 20 == 0 and used(quantizer, subject.tokens(salt=5000)) >= 0.8 * quantizer.codebook_sizes[0]:
             break

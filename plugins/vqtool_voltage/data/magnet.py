@@ -108,13 +108,15 @@ class Magnet(Data):
             batch = batch | {"x": batch["x"] * sign, "current": batch["current"] * sign}
         return batch
 
-    def read(self, path: Path, *, condition: bool) -> tuple[Batch, dict[str, Any]]:
+    @classmethod
+    def read(cls, spec: DataSpec, path: Path, *, condition: bool) -> tuple[Batch, dict[str, Any]]:
         """A user's npz: `i_p` (and `v`, unless `condition`), `freq_hz`, `temp_c`, `material`; see `own_file.read`."""
-        return own_file.read(path, self.spec, condition=condition)
+        return own_file.read(path, spec, condition=condition)
 
-    def write(self, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
+    @classmethod
+    def write(cls, spec: DataSpec, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
         """An npz with `v` in the length, rate and phase of the user's `i_p`; see `own_file.write`."""
-        own_file.write(path, self.spec, signal, batch, about)
+        own_file.write(path, spec, signal, batch, about)
 
     def _load(self, mask: str) -> npz.Columns:
         needed = ["v", "i_p", "freq_hz", "temp_c", "material", mask]
