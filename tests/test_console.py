@@ -23,7 +23,9 @@ class Terminal(io.StringIO):
 
 def test_an_error_points_at_its_place() -> None:
     where = Where("bad.toml", 4, 1, "codebook_sise = 256", 13)
-    error = VqtoolError('quantizer "ema" has no option `codebook_sise`', hint="did you mean `codebook_size`?", where=where)
+    error = VqtoolError(
+        'quantizer "ema" has no option `codebook_sise`', hint="did you mean `codebook_size`?", where=where
+    )
     assert error_text(error) == (
         'error: quantizer "ema" has no option `codebook_sise`\n'
         "  --> bad.toml:4:1\n"

@@ -18,7 +18,8 @@ def loaded_after(code: str, *watched: str) -> set[str]:
 
 
 def command(*arguments: str) -> str:
-    return f"import sys\nsys.argv = {['vqtool', *arguments]!r}\nfrom vqtool.cli import main\ntry:\n  main()\nexcept SystemExit: pass"
+    argv = ["vqtool", *arguments]
+    return f"import sys\nsys.argv = {argv!r}\nfrom vqtool.cli import main\ntry:\n  main()\nexcept SystemExit: pass"
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",)])

@@ -10,7 +10,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 
 
-class Device(str, Enum):
+class Device(StrEnum):
     """Where to compute."""
 
     auto = "auto"
@@ -132,7 +132,9 @@ def internal(error: Exception) -> VqtoolError:
         return VqtoolError(f"{error.strerror.lower()}{what}", hint="VQTOOL_DEBUG=1 shows where", exit_code=1)
     lines = str(error).strip().splitlines()
     told = f"internal: {type(error).__name__}" + (f": {lines[0]}" if lines else "")
-    return VqtoolError(told, hint="VQTOOL_DEBUG=1 shows the traceback; this is a fault of vqtool or a plugin", exit_code=1)
+    return VqtoolError(
+        told, hint="VQTOOL_DEBUG=1 shows the traceback; this is a fault of vqtool or a plugin", exit_code=1
+    )
 
 
 def plain_value(name: str, value: Any) -> Any:
@@ -256,7 +258,9 @@ def verify(
 
 @command("bench")
 def bench(
-    case: Annotated[str | None, typer.Argument(metavar="CASE", help="What to measure; lists the cases without.")] = None,
+    case: Annotated[
+        str | None, typer.Argument(metavar="CASE", help="What to measure; lists the cases without.")
+    ] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Measure speed and memory beside other libraries."""
@@ -274,7 +278,9 @@ def check(
 @command("new")
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new recipe's name or file.")],
-    source: Annotated[str | None, typer.Option("--from", metavar="KIND", help="The shipped recipe to begin from.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="KIND", help="The shipped recipe to begin from.")
+    ] = None,
 ) -> None:
     """Begin a recipe from a shipped one. Its sample data come along; nothing is overwritten."""
 

@@ -156,7 +156,8 @@ def table_text(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     wraps = room >= 24 and widths[-1] > room
 
     def line(row: Sequence[str]) -> str:
-        padded = [" " * (w - cells(c)) + c if r else c + " " * (w - cells(c)) for c, w, r in zip(row, widths, right)]
+        gaps = [" " * (width - cells(cell)) for cell, width in zip(row, widths, strict=True)]
+        padded = [gap + cell if numbers else cell + gap for cell, gap, numbers in zip(row, gaps, right, strict=True)]
         if not wraps:
             return "  ".join(padded).rstrip()
         first, *more = textwrap.wrap(row[-1], room) or [""]
@@ -175,9 +176,7 @@ def paint(text: str, colour: str, stream: TextIO | None) -> str:
 
 def cells(text: str) -> int:
     """How many terminal cells a text takes."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def plain(value: Any) -> Any:

@@ -60,7 +60,14 @@ def test_first_line(source: str, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [("Loss", "a", "m:C"), ("loss", "A_b", "m:C"), ("loss", "-a", "m:C"), ("loss", "a", "m/n:C"), ("loss", "a", "m:C.d")]
+    "wrong",
+    [
+        ("Loss", "a", "m:C"),
+        ("loss", "A_b", "m:C"),
+        ("loss", "-a", "m:C"),
+        ("loss", "a", "m/n:C"),
+        ("loss", "a", "m:C.d"),
+    ],
 )
 def test_malformed_components_are_refused(wrong: tuple[str, str, str]) -> None:
     with pytest.raises(ValueError, match=r"is no (role|kind|target)"):

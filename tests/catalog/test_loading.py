@@ -23,7 +23,9 @@ def module(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str, target: s
 
 
 def test_the_one_class_of_the_role_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = LOSS + "from vqtool.api import Quantizer\nclass Other(Quantizer): pass\nclass _Base(Loss): pass\nAlias = Loss\n"
+    source = (
+        LOSS + "from vqtool.api import Quantizer\nclass Other(Quantizer): pass\nclass _Base(Loss): pass\nAlias = Loss\n"
+    )
     assert load_class(module(tmp_path, monkeypatch, source), "plug 1").__name__ == "One"
 
 

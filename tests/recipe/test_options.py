@@ -90,7 +90,7 @@ def test_none_switches_an_option_off() -> None:
         ({"sizes": 3}, ("sizes",), 'part "p": `sizes` should be a list', "got 3"),
         ({"sizes": []}, ("sizes",), 'part "p": `sizes` should hold at least 1 values, not 0', "got []"),
         ({"sizes": [1, "a"]}, ("sizes", 1), 'part "p": `sizes[1]` should be a whole number', 'got "a"'),
-        ({"path": 3}, ("path",), 'part "p": `path` should be a path, as a string', "got 3"),
+        ({"path": 3}, ("path",), 'part "p": `path` should be a string', "got 3"),
         ({"limit": -1.0}, ("limit",), 'part "p": `limit` should be greater than 0', "got -1.0"),
     ],
 )

@@ -23,7 +23,9 @@ def complaints(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str
     found = []
     kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
     types = [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type", [])
-    if types and not any(isinstance(value, kinds[t]) and not (isinstance(value, bool) and t != "boolean") for t in types):
+    if types and not any(
+        isinstance(value, kinds[t]) and not (isinstance(value, bool) and t != "boolean") for t in types
+    ):
         return [f"{at}: {value!r} is no {types}"]
     if "const" in schema and value != schema["const"]:
         found.append(f"{at}: is not {schema['const']!r}")
@@ -42,11 +44,11 @@ def complaints(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str
         for name, item in value.items():
             more = schema.get("additionalProperties", True)
             matching = [s for p, s in schema.get("patternProperties", {}).items() if re.search(p, name)]
-            for one in [schema.get("properties", {}).get(name), *matching] or [more]:
-                if one is not None:
-                    found += complaints(item, one, root, f"{at}.{name}")
-            if name not in schema.get("properties", {}) and not matching and more is not True:
-                found += [f"{at}: no {name}"] if more is False else complaints(item, more, root, f"{at}.{name}")
+            known = [s for n, s in schema.get("properties", {}).items() if n == name] + matching
+            if not known and more is False:
+                found.append(f"{at}: no {name}")
+            for one in known or ([more] if isinstance(more, dict) else []):
+                found += complaints(item, one, root, f"{at}.{name}")
     if isinstance(value, list) and isinstance(schema.get("items"), dict):
         found += [c for i, item in enumerate(value) for c in complaints(item, schema["items"], root, f"{at}[{i}]")]
     return found

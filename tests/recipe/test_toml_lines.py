@@ -65,9 +65,15 @@ def test_a_nasty_text(newline: str) -> None:
 
 
 LETTERS = st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])
-NAMES = st.text(LETTERS, min_size=1, max_size=6) | st.sampled_from(["b-c", "kind", "quantizer.temperature", "0", "[x]", '"'])
-SCALARS = st.integers(-9, 9) | st.booleans() | st.floats(-5, 5).map(lambda f: round(f, 3)) | st.text(LETTERS, max_size=5)
-INLINE = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=6)
+NAMES = st.text(LETTERS, min_size=1, max_size=6) | st.sampled_from(
+    ["b-c", "kind", "quantizer.temperature", "0", "[x]", '"']
+)
+SCALARS = (
+    st.integers(-9, 9) | st.booleans() | st.floats(-5, 5).map(lambda f: round(f, 3)) | st.text(LETTERS, max_size=5)
+)
+INLINE = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=6
+)
 TABLES = st.dictionaries(NAMES, st.dictionaries(NAMES, INLINE, max_size=4), max_size=4)
 STAGES = st.lists(st.dictionaries(NAMES, INLINE, max_size=3), max_size=3)
 
@@ -96,7 +102,9 @@ def key(name: str, data: st.DataObject) -> str:
 
 
 @given(TABLES, STAGES, st.data())
-def test_every_key_is_found_on_a_line_that_holds_it(tables: dict[str, Any], stages: list[Any], data: st.DataObject) -> None:
+def test_every_key_is_found_on_a_line_that_holds_it(
+    tables: dict[str, Any], stages: list[Any], data: st.DataObject
+) -> None:
     lines = []
     for name, table in tables.items():
         lines.append(f"[ {key(name, data)} ]" if name != "stage" else '["stage "]')

@@ -77,8 +77,8 @@ def scan(package: str, role: str) -> list[Component]:
             continue
         name = f"{package}.{module.name}"
         spec = module.module_finder.find_spec(name, None)
-        loader = spec.loader if spec else None
-        source = loader.get_source(name) if hasattr(loader, "get_source") else None  # none for compiled modules
+        get_source = getattr(spec.loader if spec else None, "get_source", None)
+        source = get_source(name) if get_source else None  # none for compiled modules
         components.append(Component(role, module.name.replace("_", "-"), name, first_line(source or "")))
     return components
 

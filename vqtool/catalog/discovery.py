@@ -88,11 +88,13 @@ class Catalog:
         if (role, name) in self._by_name:
             return self._by_name[role, name][0]
         if role not in self.roles:
-            raise VqtoolError(f"there is no role called `{role}`", hint=did_you_mean(role, self.roles, otherwise=listed(self.roles)))
+            raise VqtoolError(
+                f"there is no role called `{role}`", hint=did_you_mean(role, self.roles, otherwise=listed(self.roles))
+            )
         elsewhere = [r for r, n in self._by_name if n == name]
         otherwise = f"`{name}` is a {elsewhere[0]}" if elsewhere else f"vqtool plugins {role}"
         hint = did_you_mean(name, self.names(role), otherwise=otherwise)
-        told = "".join(f"; {broken}" for broken in self.broken)
+        told = f"; left out as broken: {listed(b.name for b in self.broken)}, see vqtool plugins" if self.broken else ""
         raise VqtoolError(f'there is no {role} called "{name}"', hint=f"{hint}{told}")
 
     def load(self, role: str, name: str) -> type[Any]:
@@ -156,7 +158,9 @@ class Catalog:
 
 def broken_by(plugin: Plugin, error: BaseException) -> Broken:
     """The record of a plugin that raised `error`."""
-    reason = str(error) if isinstance(error, ValueError | TypeError | VqtoolError) else f"{type(error).__name__}: {error}"
+    reason = (
+        str(error) if isinstance(error, ValueError | TypeError | VqtoolError) else f"{type(error).__name__}: {error}"
+    )
     if isinstance(error, ModuleNotFoundError) and error.name:
         mend = f"install the library that brings `{error.name}`, or reinstall {plugin.distribution}"
     else:

@@ -57,7 +57,9 @@ class Hooks:
     def _complaint(self, callers: list[Any], module: ModuleType) -> str | None:
         if not callers:
             near = next((n for n in vars(module) if n.startswith("vqtool_")), None)
-            lacks = f"`{near}` lacks the decorator `@hookimpl`" if near else "no function of it is decorated `@hookimpl`"
+            lacks = (
+                f"`{near}` lacks the decorator `@hookimpl`" if near else "no function of it is decorated `@hookimpl`"
+            )
             return f"it answers to no hook: {lacks}"
         for caller in callers:
             if not caller.has_spec():

@@ -30,7 +30,9 @@ def load_class(component: Component, provider: str) -> type[Any]:
         raise _lacking(what, provider, module_name, error) from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        raise VqtoolError(f"{what} cannot be loaded: {reason}", hint="VQTOOL_DEBUG=1 shows where", exit_code=1) from error
+        raise VqtoolError(
+            f"{what} cannot be loaded: {reason}", hint="VQTOOL_DEBUG=1 shows where", exit_code=1
+        ) from error
     return _class_in(module, class_name, component, what)
 
 

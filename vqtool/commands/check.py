@@ -13,7 +13,7 @@ def run(*, recipe: Path, overrides: list[str], dry_run: bool) -> int:
     """Check a recipe; returns the exit code."""
     checked = load(recipe, overrides)
     if dry_run:
-        from vqtool.training import dry_run as step
+        from vqtool.training.session import dry_run as step
 
         step(checked)
     out.print(f"{recipe} is sound" + (", and a step of every stage passes" if dry_run else ""))

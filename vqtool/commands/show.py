@@ -19,7 +19,9 @@ def run(*, path: Path) -> int:
     if path.is_dir():
         return show_run(path)
     if not path.exists():
-        raise VqtoolError(f"there is no checkpoint or run `{path}`", hint="a .safetensors file, or a folder under runs/")
+        raise VqtoolError(
+            f"there is no checkpoint or run `{path}`", hint="a .safetensors file, or a folder under runs/"
+        )
     return show_checkpoint(path)
 
 
@@ -100,6 +102,8 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
             raw = file.read(length)
     except OSError as error:
         raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}", exit_code=1) from error
+    if not raw.startswith(b"{"):
+        raise VqtoolError(f"`{path}` is no safetensors file", hint=hint)
     if len(raw) < length:
         raise VqtoolError(f"`{path}` is truncated: its header ends early", hint="it was cut off while copied or saved")
     try:
@@ -110,10 +114,13 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         raise VqtoolError(f"`{path}` is no safetensors file", hint=hint) from None
     if size < 8 + length + end:
         raise VqtoolError(
-            f"`{path}` is truncated: {size:,} of {8 + length + end:,} bytes", hint="it was cut off while copied or saved"
+            f"`{path}` is truncated: {size:,} of {8 + length + end:,} bytes",
+            hint="it was cut off while copied or saved",
         )
     if not str(about.get("format", "")).startswith("vqtool/"):
-        raise VqtoolError(f"`{path}` is a safetensors file, but none of vqtool's", hint="vqtool train RECIPE makes them")
+        raise VqtoolError(
+            f"`{path}` is a safetensors file, but none of vqtool's", hint="vqtool train RECIPE makes them"
+        )
     return about, tensors
 
 
@@ -126,7 +133,9 @@ def show_resolved(resolved: Any) -> None:
         [name, part.get("kind", ""), ", ".join(f"{k}={short(v)}" for k, v in items(part.get("options")))]
         for name, part in every.items()
     ]
-    out.print("\n" + table_text(resolved.get("title") or "parts", ["part", "kind", "options"], parts, out.result_stream))
+    out.print(
+        "\n" + table_text(resolved.get("title") or "parts", ["part", "kind", "options"], parts, out.result_stream)
+    )
     stages = [
         [
             stage["name"],

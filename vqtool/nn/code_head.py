@@ -134,26 +134,33 @@ class CodeHead(nn.Module):
 
     # ---- logits out
 
-    def outputs(self, hidden: Tensor, past: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Hidden states [B, N, W] and the codes fed [B, T, Q] -> logits [B, T, Q, K], z_hat [B, T, Q, D] or None."""
-        books = len(self.codebook_sizes)
-        return self._outputs(hidden.unflatten(1, (-1, books)), self.partial(past), slice(0, books))
+    def outputs(self, hidden: Tensor, past: Tensor, guess: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Hidden states [B, N, W] and the codes fed [B, T, Q] -> logits [B, T, Q, K], z_hat [B, T, Q, D] or None.
 
-    def step(self, hidden: Tensor, past: Tensor, step: int) -> Tensor:
+        `guess` [B, T, D], in units of the latents' spread, is added to what the network says of them.
+        """
+        books = len(self.codebook_sizes)
+        return self._outputs(hidden.unflatten(1, (-1, books)), self.partial(past), slice(0, books), guess)
+
+    def step(self, hidden: Tensor, past: Tensor, step: int, guess: Tensor | None = None) -> Tensor:
         """The logits [B, K] of the flat step `step` from its hidden state [B, W]."""
         token, book = divmod(step, len(self.codebook_sizes))
         partial = self.partial(past[:, token : token + 1])
         partial = None if partial is None else partial[:, :, book : book + 1]
-        return self._outputs(hidden[:, None, None], partial, slice(book, book + 1))[0][:, 0, 0]
+        guess = None if guess is None else guess[:, token : token + 1]
+        return self._outputs(hidden[:, None, None], partial, slice(book, book + 1), guess)[0][:, 0, 0]
 
-    def _outputs(self, hidden: Tensor, partial: Tensor | None, books: slice) -> tuple[Tensor, Tensor | None]:
+    def _outputs(
+        self, hidden: Tensor, partial: Tensor | None, books: slice, guess: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         with torch.autocast(hidden.device.type, enabled=False):  # distances of fine codes need full precision
             hidden = hidden.to(self.table.dtype)
             logits = torch.einsum("btqw,qkw->btqk", hidden, self.table[books])
             z_hat = None
             if partial is not None:
                 gate = (self.gate(hidden) + self.gate_start[books]).sigmoid()
-                own = self.rest_mean[0] + self.spread[-1] * self.latent(hidden)
+                latent = self.latent(hidden) if guess is None else self.latent(hidden) + guess[:, :, None].to(hidden)
+                own = self.rest_mean[0] + self.spread[-1] * latent
                 rest = gate * (own - partial) + (1 - gate) * self.rest_mean[books]
                 z_hat = partial + rest
                 surer = self.sharpness(hidden)[..., books].diagonal(dim1=2, dim2=3)  # [B, T, q]

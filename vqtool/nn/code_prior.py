@@ -35,6 +35,11 @@ class CodePrior(Prior):
         self.head = CodeHead(codebook_sizes, length, width, vectors)
         self.drop = nn.Dropout(dropout)
         self.beside = nn.Linear(2 * condition_dim, width) if condition_dim else None
+        self.guesser: nn.Linear | None = None
+        if condition_dim and vectors is not None:
+            self.guesser = nn.Linear(condition_dim, length * vectors[0].shape[-1])
+            nn.init.normal_(self.guesser.weight, std=0.01)
+            nn.init.zeros_(self.guesser.bias)
 
     # ---- what a network gives
 
@@ -68,6 +73,15 @@ class CodePrior(Prior):
         known = torch.cat([condition.vector[:, None].expand_as(local), local], dim=-1)
         return self.beside(known).repeat_interleave(len(self.codebook_sizes), dim=1)
 
+    def guess(self, condition: Condition | None) -> Tensor | None:
+        """What the condition alone says of the latents, [B, T, D] in units of their spread; None where nothing does.
+
+        A short way from the condition to the latents, as wide as they are: the network, often narrower, corrects it.
+        """
+        if self.guesser is None or condition is None:
+            return None
+        return self.guesser(condition.vector).unflatten(1, (self.length, -1))
+
     # ---- the contract
 
     def outputs(
@@ -76,7 +90,7 @@ class CodePrior(Prior):
         """Logits [B, T, Q, K] and the predicted full latents [B, T, Q, D] (None without codebook vectors)."""
         past = codes if fed is None else fed
         hidden = self.advance(self.head.inputs(past), self.start(len(past), condition))
-        return self.head.outputs(hidden, past)
+        return self.head.outputs(hidden, past, self.guess(condition))
 
     def targets(self, codes: Tensor, fed: Tensor, latent: Tensor | None = None) -> Tensor:
         """What is right to write after `fed` [B, T, Q]: `codes`, or the finer code that mends a wrong coarser one."""

@@ -15,22 +15,23 @@ SMALL_SHARE = 1e-3  # of the wave's rms, below which a harmonic's magnitude is n
 class Features(nn.Module):
     """[B, n] from a batch: scalars and (with `harmonics`) wave spectra, standardised on training rows, and one-hots.
 
-    The spectrum of a wave is that of its derivative (harmonic h times i h), which is flatter than the wave's own, over
-    its rms: real and imaginary parts, log magnitudes, and the log of the rms itself.
+    The spectrum of a wave is its harmonics over the rms of all that are read: real and imaginary parts and log
+    magnitudes; where `sizes` is set, the log of that rms as well.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, spec: DataSpec, *, harmonics: int = 0) -> None:
+    def __init__(self, spec: DataSpec, *, harmonics: int = 0, sizes: bool = True) -> None:
         super().__init__()
+        self.sizes = sizes
         self.waves = sorted(spec.named("wave")) if harmonics else []
         self.scalars = sorted(spec.named("scalar"))
         self.categories = {name: len(field.names) for name, field in sorted(spec.named("category").items())}
         lengths = [spec.fields[name].shape[-1] for name in self.waves]
         self.harmonics = min([harmonics, *(length // 2 - 1 for length in lengths)])
         channels = sum(spec.fields[name].shape[0] for name in self.waves)
-        self.standardised = channels * (3 * self.harmonics + 1) + sum(spec.fields[n].shape[0] for n in self.scalars)
+        self.standardised = channels * (3 * self.harmonics + sizes) + sum(spec.fields[n].shape[0] for n in self.scalars)
         self.size = self.standardised + sum(self.categories.values())
         self.register_buffer("mean", torch.zeros(self.standardised))
         self.register_buffer("scale", torch.ones(self.standardised))
@@ -56,12 +57,12 @@ class Features(nn.Module):
         return torch.cat(parts, dim=1) if parts else self.mean.new_zeros(rows, 0)
 
     def _spectrum(self, wave: Tensor) -> Tensor:
-        """`wave` [B, C, L] -> [B, C (3 H + 1)]."""
-        order = torch.arange(1, self.harmonics + 1, device=wave.device)
-        lines = torch.fft.rfft(wave, norm="forward")[..., 1 : self.harmonics + 1] * (1j * order)
+        """`wave` [B, C, L] -> [B, C (3 H + sizes)]."""
+        lines = torch.fft.rfft(wave, norm="forward")[..., 1 : self.harmonics + 1]
         rms = lines.abs().square().sum(-1, keepdim=True).sqrt() + TINY
         lines = lines / rms
-        return torch.cat([lines.real, lines.imag, (lines.abs() + SMALL_SHARE).log(), rms.log()], dim=-1).flatten(1)
+        parts = [lines.real, lines.imag, (lines.abs() + SMALL_SHARE).log(), *([rms.log()] if self.sizes else [])]
+        return torch.cat(parts, dim=-1).flatten(1)
 
 
 def all_rows(rows: Rows) -> Batch:

@@ -26,6 +26,7 @@ class Writes(Protocol):
 
     def start(self, batch: int, condition: Condition | None, room: int = 0) -> Any: ...
     def advance(self, inputs: Tensor, state: Any) -> Tensor: ...
+    def guess(self, condition: Condition | None) -> Tensor | None: ...
 
 
 def write(
@@ -40,11 +41,11 @@ def write(
         codes[:, : prefix.shape[1]] = prefix
         begin = prefix.shape[1] * books
     steps = prior.length * books
-    state = prior.start(batch, condition, room=steps)
+    state, guess = prior.start(batch, condition, room=steps), prior.guess(condition)
     for step in range(begin, steps):
         taken = 0 if step == begin else step  # the first pass reads the whole prefix
         hidden = prior.advance(prior.head.inputs(codes, taken, step + 1), state)
-        codes[:, step // books, step % books] = choose(prior.head.step(hidden[:, -1], codes, step), step)
+        codes[:, step // books, step % books] = choose(prior.head.step(hidden[:, -1], codes, step, guess), step)
     return codes
 
 
@@ -144,11 +145,12 @@ def _beam(prior: Writes, condition: Condition | None, batch: int, width: int) ->
     codes = torch.zeros(batch * slots, prior.length, books, dtype=torch.long, device=device)
     score = torch.full((batch, slots), -math.inf, dtype=torch.float64)
     score[:, [0, -1]] = 0.0  # one beam to start from
-    state = prior.start(batch * slots, _repeat(condition, slots), room=prior.length * books)
+    repeated = _repeat(condition, slots)
+    state, guess = prior.start(batch * slots, repeated, room=prior.length * books), prior.guess(repeated)
     first = slots * torch.arange(batch)[:, None]
     for step in range(prior.length * books):
         hidden = prior.advance(prior.head.inputs(codes, step, step + 1), state)
-        logits = prior.head.step(hidden[:, -1], codes, step).to("cpu", torch.float64)
+        logits = prior.head.step(hidden[:, -1], codes, step, guess).to("cpu", torch.float64)
         gained = logits.log_softmax(-1).unflatten(0, (batch, slots))
         score, source, chosen = _extend(score, gained, width)
         rows = (first + source).flatten().to(device)

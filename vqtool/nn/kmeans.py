@@ -1,4 +1,4 @@
-"""k-means for the start of a codebook: Lloyd's rounds on a random start, with no empty and no double code."""
+"""k-means for the start of a codebook: a spread-out choice, Lloyd's rounds, no empty and no double code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from vqtool.nn.nearest import nearest
 
 ROUNDS = 10
+SEEDINGS = 16  # steps in which the first centres are chosen
 POINTS_PER_CODE = 64  # more inputs than this hardly move a centre
 MOST_POINTS = 2**17
 
@@ -20,7 +21,7 @@ def points_wanted(size: int) -> int:
 @torch.no_grad()
 def kmeans(points: Tensor, size: int, generator: torch.Generator, rounds: int = ROUNDS) -> Tensor:
     """`size` distinct centres [size, d] of `points` [N, d]; a code that no point chooses moves to a far-off point."""
-    centres = random_rows(points, size, generator)
+    centres = spread_rows(points, size, generator)
     for _ in range(rounds):
         codes, _ = nearest(points, centres)
         counts = torch.bincount(codes, minlength=size)
@@ -36,6 +37,26 @@ def kmeans(points: Tensor, size: int, generator: torch.Generator, rounds: int = 
             break
         centres = means
     return distinct(centres, points, generator)
+
+
+def spread_rows(points: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """`size` rows far from each other, drawn in proportion to their squared distance from those drawn before.
+
+    (k-means++, Arthur and Vassilvitskii 2007, with many rows per step as in Bahmani et al. 2012.)
+    """
+    centres = points[torch.randint(points.shape[0], (1,), generator=generator).to(points.device)]
+    away, new = torch.full((points.shape[0],), torch.inf, device=points.device), centres
+    while centres.shape[0] < size:
+        codes, _ = nearest(points, new)
+        away = torch.minimum(away, (points - new[codes]).square().sum(1))
+        wanted = min(-(-size // SEEDINGS), size - centres.shape[0], int((away > 0).sum()))
+        if wanted == 0:  # there are no more different points
+            rest = random_rows(points, size - centres.shape[0], generator)
+            return distinct(torch.cat([centres, rest]), points, generator)
+        chance = (away / away.max()).cpu().double()
+        new = points[torch.multinomial(chance, wanted, generator=generator).to(points.device)]
+        centres = torch.cat([centres, new])
+    return centres
 
 
 @torch.no_grad()

@@ -104,7 +104,7 @@ class Checker:
     def component(self, role: str, kind: Any, at: Key) -> type[Any] | None:
         """The class of a kind; None, and the problem noted at `at`, where there is none."""
         if not isinstance(kind, str):
-            self.error(at, f"the kind of a {role} should be a string", f"vqtool plugins {role}")
+            self.error(at, f"`{at[-1]}` should be a string that names the {role}", f"vqtool plugins {role}")
             return None
         try:
             return catalog().load(role, kind)
@@ -177,7 +177,7 @@ class Checker:
             self.error(("stage",), "`stage` should be a list of tables", "two brackets: [[stage]]")
             return []
         if not given:
-            self.error((), "the recipe has no `[[stage]]`", "a stage names a task: [[stage]] with task = \"...\"")
+            self.error((), "the recipe has no `[[stage]]`", 'a stage names a task: [[stage]] with task = "..."')
             return []
         checker = StageChecker(self, TRAIN, train)
         stages = [checker.stage(i, table) for i, table in enumerate(given)]
@@ -185,10 +185,10 @@ class Checker:
         return [stage for stage in stages if stage is not None]
 
     def _unused(self, stages: StageChecker) -> None:
-        """Every part must be of use to some stage; not told where a task is not known."""
+        """Every part must be of use to some stage; not told where a task is not known, nor of broken parts."""
         if stages.unsure:
             return
-        for name in [*self.classes, *self.unsure]:
+        for name in self.classes:
             if name not in stages.uses:
                 used = listed(sorted(stages.uses))
                 self.error((name,), f"`[{name}]` is never used", f"the tasks of this recipe use {used}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import inspect
 import json
 import tomllib
@@ -118,7 +117,9 @@ class Options:
         if first["type"] == "extra_forbidden" and len(path) == 1:
             otherwise = f"its options: {listed(self.names)}" if len(self.names) < 7 else page
             otherwise = "it has no options" if not self.names else otherwise
-            return Problem(path, f"{what} has no option `{name}`", did_you_mean(str(path[0]), self.names, otherwise=otherwise))
+            return Problem(
+                path, f"{what} has no option `{name}`", did_you_mean(str(path[0]), self.names, otherwise=otherwise)
+            )
         if first["type"] == "missing":
             about = self.fields[str(path[0])].description if path and path[0] in self.fields else None
             return Problem(path[:-1], f"{what} needs the option `{name}`", about)
@@ -127,22 +128,32 @@ class Options:
         return Problem(path, f"{what}: `{name}` {verb}{told}", _got(many, _at(table, path)))
 
 
-@functools.cache
-def options_of(cls: type[Any]) -> Options:
+_KNOWN: dict[type, Options] = {}
+
+
+def options_of(cls: type) -> Options:
     """The options of a component's class: the keyword-only parameters of its constructor.
 
     Raises:
         VqtoolError: the constructor breaks the contract: an option without a type, `**kwargs`, names not resolvable.
     """
+    if cls not in _KNOWN:
+        _KNOWN[cls] = Options(_model(cls))
+    return _KNOWN[cls]
+
+
+def _model(cls: type) -> type[BaseModel]:
     owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
     if owner.__module__.split(".")[0] in ("builtins", "torch"):  # no constructor of its own, so no options
-        return Options(create_model(cls.__name__, __config__=STRICT))
+        return create_model(cls.__name__, __config__=STRICT)
+    constructor = vars(owner)["__init__"]
     try:
-        hints = typing.get_type_hints(cls.__init__, include_extras=True)
+        hints = typing.get_type_hints(constructor, include_extras=True)
     except NameError as error:
-        raise VqtoolError(f"`{cls.__qualname__}` is broken: its options' types cannot be read: {error}", exit_code=1) from error
+        told = f"`{cls.__qualname__}` is broken: its options' types cannot be read: {error}"
+        raise VqtoolError(told, exit_code=1) from error
     fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(cls.__init__).parameters.items():
+    for name, parameter in inspect.signature(constructor).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             raise VqtoolError(f"`{cls.__qualname__}` is broken: `**{name}` hides its options", exit_code=1)
         if parameter.kind is not parameter.KEYWORD_ONLY:
@@ -150,10 +161,10 @@ def options_of(cls: type[Any]) -> Options:
         if name not in hints:
             raise VqtoolError(f"`{cls.__qualname__}` is broken: its option `{name}` has no type", exit_code=1)
         default = ... if parameter.default is parameter.empty else parameter.default
-        told = [d.documentation for d in typing.get_args(hints[name])[1:] if isinstance(d, Doc)]
-        about = Field(default, alias=name.removesuffix("_"), description=told[-1] if told else None)
+        docs = [d.documentation for d in typing.get_args(hints[name])[1:] if isinstance(d, Doc)]
+        about = Field(default, alias=name.removesuffix("_"), description=docs[-1] if docs else None)
         fields[f"option_{len(fields)}"] = (hints[name], about)  # any name is allowed: `copy` would hide pydantic's
-    return Options(create_model(cls.__name__, __config__=STRICT, **fields))
+    return create_model(cls.__name__, __config__=STRICT, **fields)
 
 
 def dates_in(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
@@ -217,7 +228,7 @@ def _at(table: Any, path: Sequence[str | int]) -> Any:
 _WORDS: dict[str, str] = {
     "tuple_type": "should be a list",
     "list_type": "should be a list",
-    "path_type": "should be a path, as a string",
+    "path_type": "should be a string",
     "int_type": "should be a whole number",
     "int_from_float": "should be a whole number",
     "float_type": "should be a number",
@@ -256,7 +267,7 @@ def _got(many: list[Any], value: Any) -> str:
             return f"got {toml_value(value)}: leave the quotes out"
     for one in many:
         if one["type"] == "literal_error" and isinstance(value, str):
-            near = did_you_mean(value, [part for part in str(one["ctx"]["expected"]).split("'")[1::2]])
+            near = did_you_mean(value, str(one["ctx"]["expected"]).split("'")[1::2])
             return near or got
     return got
 
@@ -282,5 +293,3 @@ def _draft7(value: Any, definitions: Mapping[str, Any]) -> Any:
         elif key not in ("title", "$defs"):
             plain[key] = _draft7(item, definitions)
     return plain
-
-

@@ -70,7 +70,9 @@ def read_text(path: Path) -> str:
             hint = f"did you mean `{beside}`?"
         raise VqtoolError(f"there is no recipe `{path}`", hint=hint) from None
     except UnicodeDecodeError as error:
-        raise VqtoolError(f"`{path}` is no text: byte {error.start} is not UTF-8", hint="a recipe is a TOML file") from None
+        raise VqtoolError(
+            f"`{path}` is no text: byte {error.start} is not UTF-8", hint="a recipe is a TOML file"
+        ) from None
     except OSError as error:
         raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}") from error
 

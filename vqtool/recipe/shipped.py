@@ -18,23 +18,33 @@ SCHEMA = "recipe.schema.json"
 
 
 def folder() -> Path:
-    """Where the shipped recipes are: beside the package in a source tree, else where the wheel's data were put.
+    """Where the shipped recipes are: in a source tree beside the package, else where a wheel's data files were put.
 
     Raises:
         VqtoolError: this installation has none.
     """
-    beside = Path(vqtool.__file__).parents[1] / "recipes"
-    if (Path(vqtool.__file__).parents[1] / "pyproject.toml").is_file() and beside.is_dir():
-        return beside
+    site = Path(vqtool.__file__).parents[1]
+    for found in (*_in_source_tree(site), *_installed(), site / "share" / "vqtool" / "recipes"):  # last: pip --target
+        if any(found.glob("*.toml")):
+            return found
+    raise VqtoolError("this installation carries no recipes", hint="pip install --force-reinstall vqtool", exit_code=1)
+
+
+def _in_source_tree(root: Path) -> Iterator[Path]:
+    if (root / "pyproject.toml").is_file():
+        yield root / "recipes"
+
+
+def _installed() -> Iterator[Path]:
+    """The folder that the distribution's record tells."""
     try:
         files = importlib.metadata.files("vqtool") or []
     except importlib.metadata.PackageNotFoundError:
-        files = []
+        return
     for file in files:
-        found = Path(str(file.locate())).resolve()
-        if found.parent.parts[-2:] == ("vqtool", "recipes") and found.suffix == ".toml":
-            return found.parent
-    raise VqtoolError("this installation carries no recipes", hint="pip install --force-reinstall vqtool", exit_code=1)
+        path = Path(str(file.locate())).resolve()
+        if path.suffix == ".toml" and path.parent.parts[-2:] == ("vqtool", "recipes"):
+            yield path.parent
 
 
 def names() -> list[str]:

@@ -22,8 +22,12 @@ class TrainOptions(BaseModel):
 
     model_config = STRICT
 
-    steps: Annotated[int | None, Ge(1)] = Field(None, description="optimizer steps of the stage; either this or `epochs`")
-    epochs: Annotated[int | None, Ge(1)] = Field(None, description="passes over the training rows; either this or `steps`")
+    steps: Annotated[int | None, Ge(1)] = Field(
+        None, description="optimizer steps of the stage; either this or `epochs`"
+    )
+    epochs: Annotated[int | None, Ge(1)] = Field(
+        None, description="passes over the training rows; either this or `steps`"
+    )
     batch: Annotated[int, Ge(1)] = Field(64, description="rows per step, over all ranks and micro-batches")
     lr: Annotated[float, Gt(0)] = Field(1e-3, description="learning rate at its peak")
     weight_decay: Annotated[float, Ge(0)] = Field(0.0, description="decay of weights per step, times lr (AdamW)")
@@ -32,12 +36,16 @@ class TrainOptions(BaseModel):
     )
     warmup: Annotated[float, Interval(ge=0, le=1)] = Field(0.05, description="share of the stage in which lr rises")
     lr_end: Annotated[float, Interval(ge=0, le=1)] = Field(0.01, description="share of lr at the end of its cosine")
-    clip: Annotated[float, Gt(0)] | None = Field(1.0, description="largest norm of the gradient; \"none\" clips nothing")
+    clip: Annotated[float, Gt(0)] | None = Field(1.0, description='largest norm of the gradient; "none" clips nothing')
     accumulate: Annotated[int, Ge(1)] = Field(1, description="micro-batches a step is computed in")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the forward pass; statistics stay fp32")
-    average: Annotated[float, Interval(ge=0, lt=1)] = Field(0.0, description="decay of the weights' average; 0 keeps none")
+    average: Annotated[float, Interval(ge=0, lt=1)] = Field(
+        0.0, description="decay of the weights' average; 0 keeps none"
+    )
     log_every: Annotated[int, Ge(1)] = Field(50, description="steps between two rows of metrics.jsonl")
-    valid_every: Annotated[int | None, Ge(1)] = Field(None, description="steps between validations; five a stage by default")
+    valid_every: Annotated[int | None, Ge(1)] = Field(
+        None, description="steps between validations; five a stage by default"
+    )
     patience: Annotated[int | None, Ge(1)] = Field(None, description="stop after so many validations without gain")
     best: str = Field("loss", description="the validation metric whose best checkpoint is kept")
     best_mode: Literal["min", "max"] = Field("min", description="whether less or more of `best` is better")
@@ -49,7 +57,9 @@ class EvaluateOptions(BaseModel):
 
     model_config = STRICT
 
-    metrics: tuple[str, ...] | None = Field(None, description="metrics by name; by default all that find what they read")
+    metrics: tuple[str, ...] | None = Field(
+        None, description="metrics by name; by default all that find what they read"
+    )
     baselines: tuple[str, ...] = Field((), description="plain rivals by name, measured on the same rows")
     batch: Annotated[int, Ge(1)] = Field(256, description="rows at a time")
     splits: Annotated[tuple[str, ...], MinLen(1)] | None = Field(
@@ -171,7 +181,10 @@ class Recipe:
             StageSpec(
                 stage["name"],
                 part(stage["task"]),
-                tuple(LossSpec(l["name"], l["weight"], l["kind"], _thawed(l["options"], home)) for l in stage["losses"]),
+                tuple(
+                    LossSpec(one["name"], one["weight"], one["kind"], _thawed(one["options"], home))
+                    for one in stage["losses"]
+                ),
                 _thawed(stage["set"], home),
                 tuple(ScheduleSpec(s["target"], s["kind"], _thawed(s["options"], home)) for s in stage["schedules"]),
                 _rebuilt(TrainOptions, stage["train"]),

@@ -43,22 +43,29 @@ class StageChecker:
         name = self._name(key, table)
         self._unknown_keys(key, table, name)
         task, cls = self._task(key, table)
-        losses = self._losses(key, table, name, cls)
-        knobs = Knobs(self.recipe, cls, self._given(key, table, "losses"))
+        given = self._given(key, table, "losses")
+        losses = [self._loss((*key, "losses", loss), loss, value, cls) for loss, value in given.items()]
+        if not table.get("losses"):
+            told = "losses = { NAME = 1.0 }; see vqtool plugins loss"
+            self.recipe.error(key, f"stage `{name}` has no losses", told)
+        knobs = Knobs(self.recipe, cls, given)
         set_ = {t: v for t, v in self._given(key, table, "set").items() if knobs.set((*key, "set", t), t, v)}
         schedules = [knobs.schedule((*key, "schedule", t), t, v)
                      for t, v in self._given(key, table, "schedule").items()]  # fmt: skip
         train = self._train(key, table, name)
         if len(self.recipe.errors) > before or task is None or train is None:
             return None
-        return StageSpec(name, task, tuple(losses), set_, tuple(s for s in schedules if s is not None), train)
+        done = tuple(loss for loss in losses if loss is not None)
+        return StageSpec(name, task, done, set_, tuple(s for s in schedules if s is not None), train)
 
     def _name(self, key: Key, table: Mapping[str, Any]) -> str:
         """The stage's name; by default its task's. It names files, and `-s stage.NAME.KEY`."""
         name = table.get("name", table.get("task", f"stage{key[1]}"))
         at = (*key, "name") if "name" in table else key
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            self.recipe.error(at, "the name of a stage should be of letters, digits, - and _", f"got {toml_value(name)}")
+            self.recipe.error(
+                at, "the name of a stage should be of letters, digits, - and _", f"got {toml_value(name)}"
+            )
         elif name in RESERVED:
             self.recipe.error(at, f"a stage cannot be called `{name}`: a file of every run is")
         elif name in self._names:
@@ -94,16 +101,6 @@ class StageChecker:
         options = self._given(key, table, "options")
         return self.recipe.built("task", table["task"], cls, (*key, "options"), options), cls
 
-    def _losses(self, key: Key, table: Mapping[str, Any], name: str, task: type[Any] | None) -> list[LossSpec]:
-        given = self._given(key, table, "losses")
-        if not table.get("losses"):
-            self.recipe.error(key, f"stage `{name}` has no losses", "losses = { NAME = 1.0 }; see vqtool plugins loss")
-        return [
-            spec
-            for loss, value in given.items()
-            if (spec := self._loss((*key, "losses", loss), loss, value, task)) is not None
-        ]
-
     def _loss(self, key: Key, name: str, value: Any, task: type[Any] | None) -> LossSpec | None:
         options = dict(value) if isinstance(value, Mapping) else {"weight": value}
         at = (*key, "weight") if isinstance(value, Mapping) else key
@@ -114,15 +111,19 @@ class StageChecker:
         terms = self._terms(task)
         kinds = catalog().names("loss")
         if name in kinds and name in (terms or ()):
-            self.recipe.error(key, f"`{name}` is a loss and also a term of this quantizer; one of them needs another name")
+            self.recipe.error(
+                key, f"`{name}` is a loss and also a term of this quantizer; one of them needs another name"
+            )
             return None
         if terms is not None and name in terms:
             if options:
-                self.recipe.error((*key, next(iter(options))), f"`{name}` is a term of the quantizer and has no options")
+                self.recipe.error(
+                    (*key, next(iter(options))), f"`{name}` is a term of the quantizer and has no options"
+                )
                 return None
             return LossSpec(name, float(weight), None)
         if name not in kinds:
-            if terms is not None or task is None:  # else a broken [quantizer] may have it
+            if terms is not None:  # else a broken [quantizer] may have it
                 self._unknown_loss(key, name, sorted(terms or ()), kinds)
             return None
         cls = self.recipe.component("loss", name, key)
@@ -130,10 +131,10 @@ class StageChecker:
         return LossSpec(name, float(weight), name, spec.options) if spec else None
 
     def _terms(self, task: type[Any] | None) -> frozenset[str] | None:
-        """The terms of the quantizer that the task uses; None where its class is not known."""
-        if task is None or "quantizer" in self.recipe.unsure:
+        """The terms of the quantizer that the task uses (an unknown task may); None where its class is not known."""
+        if "quantizer" in self.recipe.unsure:
             return None
-        quantizer = self.recipe.classes.get("quantizer") if "quantizer" in task.uses else None
+        quantizer = self.recipe.classes.get("quantizer") if task is None or "quantizer" in task.uses else None
         return quantizer.terms if quantizer is not None else frozenset()
 
     def _unknown_loss(self, key: Key, name: str, terms: list[str], kinds: list[str]) -> None:
@@ -181,7 +182,9 @@ class Knobs:
             return False
         number = isinstance(value, bool | int | float | str)
         if not number or (isinstance(value, float) and not math.isfinite(value)):
-            self.recipe.error(key, f"`{target}` should be a number, true, false or a string", f"got {toml_value(value)}")
+            self.recipe.error(
+                key, f"`{target}` should be a number, true, false or a string", f"got {toml_value(value)}"
+            )
             return False
         return self._fits_option(key, target, value)
 
@@ -220,7 +223,9 @@ class Knobs:
             return False  # reported already: its class is not known
         every = ["lr", *(f"{name}.{one}" for name, knobs in owners.items() for one in sorted(knobs))]
         self.recipe.error(
-            key, f"there is no knob called `{target}`", did_you_mean(target, every, otherwise=f"knobs here: {listed(every)}")
+            key,
+            f"there is no knob called `{target}`",
+            did_you_mean(target, every, otherwise=f"knobs here: {listed(every)}"),
         )
         return False
 

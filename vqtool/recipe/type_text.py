@@ -41,7 +41,7 @@ def type_text(annotation: Any, metadata: Iterable[Any] = ()) -> str:
 
 
 def _list_text(inner: tuple[Any, ...]) -> str:
-    if len(inner) == 2 and inner[1] is Ellipsis or len(inner) == 1:
+    if (len(inner) == 2 and inner[1] is Ellipsis) or len(inner) == 1:
         return f"list of {type_text(inner[0])}"
     return f"list of {len(inner)}: {', '.join(type_text(one) for one in inner)}"
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from vqtool.testing import forward_laws, gradient_laws, robustness_laws, update_laws
 from vqtool.testing.law import Law, Outcome, Verdict, judge, judge_all
+from vqtool.testing.stranger import Stranger, meet
+from vqtool.testing.stranger_laws import STRANGER_LAWS
 from vqtool.testing.subject import Subject
 
 QUANTIZER_LAWS: tuple[Law[Subject], ...] = (
@@ -31,4 +33,16 @@ def require(law: Law[Subject], subject: Subject) -> None:
         raise AssertionError(f"{law.id}: {law.meaning}; {verdict.note} {verdict.figure}; mend: {law.mend}")
 
 
-__all__ = ["QUANTIZER_LAWS", "Law", "Outcome", "Subject", "Verdict", "judge", "judge_all", "require"]
+__all__ = [
+    "QUANTIZER_LAWS",
+    "STRANGER_LAWS",
+    "Law",
+    "Outcome",
+    "Stranger",
+    "Subject",
+    "Verdict",
+    "judge",
+    "judge_all",
+    "meet",
+    "require",
+]

@@ -41,7 +41,7 @@ class Stranger:
     name: str
     dim: int = 0
     layout: str = ""
-    reads: frozenset[str] = field(default_factory=frozenset)
+    notes: dict[str, Any] = field(default_factory=dict)  # what the laws have found out about it
 
     def new(self, *, train: bool = True) -> nn.Module:
         """A fresh module; what it draws while it is built does not touch the global random state."""
@@ -86,7 +86,9 @@ def meet(make: Callable[[], nn.Module], name: str, options: Mapping[str, Any]) -
             try:
                 seen = found.see(found.new(), found.tokens(windows=BATCH))
             except Exception as error:  # a stranger may raise anything on a wrong shape
-                reasons.append(f"[{layout}] with D = {dim}: {str(error).splitlines()[0][:90] if str(error) else error!r}")
+                reasons.append(
+                    f"[{layout}] with D = {dim}: {str(error).splitlines()[0][:90] if str(error) else error!r}"
+                )
                 continue
             score = (seen.codes is not None) + 2 * bool(find_codebooks(found.new(), seen, dim))
             if best is None or score > best[0]:
@@ -220,7 +222,7 @@ def tables(module: nn.Module, dim: int, least: int) -> list[tuple[str, Callable[
         if not t.is_floating_point() or t.ndim < 2:
             continue
         lead = t.shape[:-2]
-        for index in ([()] if not lead else [(i,) for i in range(lead[0])] if len(lead) == 1 else []):
+        for index in [()] if not lead else [(i,) for i in range(lead[0])] if len(lead) == 1 else []:
             rows, width = t.shape[-2:]
             if width == dim and rows >= least:
                 found.append((name, lambda s, n=name, i=index: s[n][i] if i else s[n]))
@@ -239,11 +241,11 @@ def matching(module: nn.Module, before: Mapping[str, Tensor], seen: Seen, dim: i
     rest, books = value.clone(), []
     if codes.shape[1] == 1:
         for name, read in candidates:
-            if float((read(before)[codes[:, 0]] - value).abs().max()) <= 1e-3 * scale:
+            if float((read(before).detach()[codes[:, 0]] - value).abs().max()) <= 1e-3 * scale:
                 return [Book(name, read)]
         return []
     for group in same_kind(candidates, codes.shape[1]):
-        total = sum(read(before)[codes[:, i]] for i, (_, read) in enumerate(group))
+        total = sum(read(before).detach()[codes[:, i]] for i, (_, read) in enumerate(group))
         if float((total - rest).abs().max()) <= 1e-3 * scale:
             books = [Book(name, read) for name, read in group]
             break

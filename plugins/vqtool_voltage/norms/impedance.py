@@ -1,4 +1,4 @@
-"""A voltage relative to its current: gain and phase of the fundamental's impedance sent apart from the shape."""
+"""A voltage relative to what its current's fitted impedance foretells: gain and phase sent apart from the shape."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from annotated_types import Interval
 from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Norm, Rows
+from vqtool_voltage import admittance
 from vqtool_voltage.frames import fundamental, rotate
-from vqtool_voltage.physics import derivative
 
 MARGIN = 0.7  # log gain beyond the training rows' that the grid still covers: a factor of two either way
 
@@ -20,18 +20,20 @@ MARGIN = 0.7  # log gain beyond the training rows' that the grid still covers: a
 class ImpedanceNorm(Norm):
     """Takes size and position of a periodic voltage out of the codes' burden.
 
-    The circuit does not care where a period starts: the current is turned so that the fundamental of -dI/dt has phase
-    zero. The voltage is divided by its rms and turned by its *own* fundamental's phase, so that shapes fall on top of
-    each other; what is sent apart is the complex ratio of the two,
+    The current foretells a voltage through the admittance of its material (see `admittance`), fitted on the training
+    rows, harmonic by harmonic. That foretold voltage U stands in for the current in the norm's frame, turned so that its
+    fundamental has phase zero: the circuit does not care where a period starts. The voltage itself is divided by its rms
+    and turned by its *own* fundamental's phase, so that shapes fall on top of each other. Sent apart is what is left,
 
-        log_gain = log(rms v / rms dI/dt),    phase = arg(V_1 / (-dI/dt)_1),
+        log_gain = log(rms v / rms U),    phase = arg(V_1 / U_1),
 
-    in which a good inductor has the gain M and the phase 0. Both are rounded to uniform grids of `gain_bits` and
-    `phase_bits` and standardised by the training rows. Turns are exact (the shift theorem), so `invert` undoes
-    `forward` but for the rounding.
+    rounded to uniform grids of `gain_bits` and `phase_bits` and standardised by the training rows. Turns are exact (the
+    shift theorem), so `invert` undoes `forward` but for the rounding.
     """
 
     sends = ("log_gain", "phase")
+    beta: Tensor
+    known: Tensor
     centre: Tensor
     scale: Tensor
     low: Tensor
@@ -41,12 +43,18 @@ class ImpedanceNorm(Norm):
         self,
         spec: DataSpec,
         *,
+        harmonics: Annotated[int, Interval(ge=1, le=63), Doc("harmonics of the current that are used")] = 11,
         gain_bits: Annotated[int, Interval(ge=1, le=20), Doc("bits of the log gain's grid")] = 12,
         phase_bits: Annotated[int, Interval(ge=1, le=20), Doc("bits of the phase's grid, over a full turn")] = 12,
     ) -> None:
         super().__init__(spec)
+        self.harmonics = min(harmonics, spec.length // 2 - 1)
         self.sent_bits = float(gain_bits + phase_bits)
         self.gain_steps, self.phase_steps = 2**gain_bits - 1, 2**phase_bits
+        materials = max(1, len(spec.fields["material"].names))
+        size = len(admittance.KNOTS_HZ) * admittance.TERMS
+        self.register_buffer("beta", torch.zeros(materials, size, 2))  # real and imaginary part
+        self.register_buffer("known", torch.zeros(2, 2))  # mean and deviation of temperature and log amplitude
         self.register_buffer("centre", torch.zeros(2))  # of log gain and phase over the training rows
         self.register_buffer("scale", torch.ones(2))
         self.register_buffer("low", torch.tensor([-20.0, -math.pi]))
@@ -54,46 +62,85 @@ class ImpedanceNorm(Norm):
 
     @torch.no_grad()
     def fit(self, rows: Rows) -> None:
-        """Centre, scale and range of gain and phase over the training rows."""
-        ratio = self._ratio(rows.__getitems__(list(range(len(rows)))))
+        """The admittances of all materials, then centre, scale and range of gain and phase, over the training rows."""
+        batch = rows.__getitems__(list(range(len(rows))))
+        names = self.spec.fields["meta"].names if "meta" in self.spec.fields else ()
+        for at, name in enumerate(("temperature", "log_current_amplitude")):
+            if name in names:
+                column = batch["meta"][:, names.index(name)]
+                self.known[at] = torch.stack([column.mean(), column.std() + 1e-6])
+            else:
+                self.known[at] = torch.tensor([0.0, math.inf])  # an unknown condition reads as zero
+        exact = {name: value.double() if value.is_floating_point() else value for name, value in batch.items()}
+        design = self._design(exact)
+        voltage = torch.fft.rfft(exact["x"][:, 0])[:, 1 : self.harmonics + 1]
+        slope = self._slope(exact)
+        for material in range(len(self.beta)):
+            mine = batch["material"] == material
+            if mine.any():
+                beta = admittance.fit(design[mine], voltage[mine], slope[mine])
+                self.beta[material] = torch.view_as_real(beta).float()
+        ratio = self._ratio(batch)
         self.centre.copy_(ratio.mean(0))
         self.scale.copy_(ratio.std(0) + 1e-6)
         self.low[0] = ratio[:, 0].min() - MARGIN
         self.step[0] = (ratio[:, 0].max() + MARGIN - self.low[0]) / self.gain_steps
 
     def condition(self, batch: Batch) -> Batch:
-        """The current in its own phase."""
-        return {**batch, "current": rotate(batch["current"], self._start(batch))}
+        """The foretold voltage, its fundamental at phase zero, in the place of the current."""
+        foretold = self._foretold(batch)
+        return {**batch, "current": rotate(foretold, fundamental(foretold)[:, 0].angle())}
 
     def forward(self, batch: Batch) -> tuple[Batch, Tensor]:
-        """The voltage's shape and the current, each in its own phase; sent: log gain and phase, rounded."""
-        x = batch["x"]
+        """The voltage's shape and the foretold voltage, each in its own phase; sent: log gain and phase, rounded."""
+        x = batch["x"].float()
         shape = x / (x.square().mean(-1, keepdim=True).sqrt() + 1e-30)
         framed = {**self.condition(batch), "x": rotate(shape, fundamental(x)[:, 0].angle())}
-        ratio = self._ratio(batch)
-        level = ((ratio - self.low) / self.step).round()
+        level = ((self._ratio(batch) - self.low) / self.step).round()
         gain = level[:, 0].clamp(0, self.gain_steps)
         rounded = torch.stack([gain, level[:, 1]], 1) * self.step + self.low
         return framed, (rounded - self.centre) / self.scale
 
     def invert(self, x: Tensor, batch: Batch, sent: Tensor) -> Tensor:
         """Volts [B, 1, L] at the batch's own phase, from a shape and the scalars sent apart."""
-        log_gain, phase = (sent * self.scale + self.centre).unbind(1)
-        size = (log_gain + self._slope_rms(batch).log()).exp()
-        return rotate(x.float() * size[:, None, None], -(self._start(batch) + phase))
+        foretold = self._foretold(batch)
+        log_gain, phase = (sent.float() * self.scale + self.centre).unbind(1)
+        size = (log_gain + _rms(foretold).log()).exp()
+        return rotate(x.float() * size[:, None, None], -(fundamental(foretold)[:, 0].angle() + phase))
 
-    def _start(self, batch: Batch) -> Tensor:
-        """The phase [B] of the fundamental of -dI/dt, a quarter of a turn behind the current's."""
-        return fundamental(batch["current"].float())[:, 0].angle() - math.pi / 2
+    def _foretold(self, batch: Batch) -> Tensor:
+        """The voltage [B, 1, L] that current and fitted admittance foretell, in volts; band-limited to `harmonics`."""
+        beta = torch.view_as_complex(self.beta)[batch["material"]]  # [B, P]
+        admitted = (self._design(batch).to(beta.dtype) * beta[:, None]).sum(-1)
+        lines = -self._slope(batch) / torch.where(admitted.abs() < 1e-30, 1, admitted)
+        length = batch["current"].shape[-1]
+        spectrum = torch.nn.functional.pad(lines, (1, length // 2 - self.harmonics))
+        return torch.fft.irfft(spectrum, n=length)[:, None]
 
-    def _slope_rms(self, batch: Batch) -> Tensor:
-        """rms of dI/dt [B] in A/s."""
-        slope = derivative(batch["current"].float(), batch["dt"].float(), "spectral")
-        return slope.square().mean((1, 2)).sqrt() + 1e-30
+    def _slope(self, batch: Batch) -> Tensor:
+        """The harmonics 1 .. H of dI/dt [B, H], complex, as `rfft` scales them."""
+        current = torch.fft.rfft(batch["current"][:, 0])[:, 1 : self.harmonics + 1]
+        order = torch.arange(1, self.harmonics + 1, device=current.device)
+        return current * (2j * math.pi * order) * batch["frequency"][:, None]
+
+    def _design(self, batch: Batch) -> Tensor:
+        """The admittance's design matrix [B, H, P]."""
+        known = [torch.zeros_like(batch["frequency"])] * 2
+        names = self.spec.fields["meta"].names if "meta" in self.spec.fields else ()
+        for at, name in enumerate(("temperature", "log_current_amplitude")):
+            if name in names:
+                column = batch["meta"][:, names.index(name)]
+                known[at] = (column - self.known[at, 0]) / self.known[at, 1]
+        return admittance.design(batch["frequency"], known[0], known[1], self.harmonics)
 
     def _ratio(self, batch: Batch) -> Tensor:
-        """[B, 2]: log gain and phase, the phase in [-pi, pi)."""
-        x = batch["x"].float()
-        gain = x.square().mean((1, 2)).sqrt().log() - self._slope_rms(batch).log()
-        phase = fundamental(x)[:, 0].angle() - self._start(batch)
+        """[B, 2]: log gain and phase against the foretold voltage, the phase in [-pi, pi)."""
+        x, foretold = batch["x"].float(), self._foretold(batch)
+        gain = _rms(x).log() - _rms(foretold).log()
+        phase = fundamental(x)[:, 0].angle() - fundamental(foretold)[:, 0].angle()
         return torch.stack([gain, (phase + math.pi).remainder(2 * math.pi) - math.pi], 1)
+
+
+def _rms(x: Tensor) -> Tensor:
+    """[B, C, L] -> [B]."""
+    return x.square().mean((1, 2)).sqrt() + 1e-30

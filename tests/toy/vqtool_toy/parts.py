@@ -13,7 +13,9 @@ from vqtool.api import Baseline, Data, DataSpec, Decoder, Encoder, Loss, Metric,
 class Waves(Data):
     """Nothing but a path."""
 
-    def __init__(self, *, path: Annotated[Path, Doc("a file")], share: Annotated[float, Interval(gt=0, lt=1), Doc("s")] = 0.5):
+    def __init__(
+        self, *, path: Annotated[Path, Doc("a file")], share: Annotated[float, Interval(gt=0, lt=1), Doc("s")] = 0.5
+    ):
         self.path = path
         self.share = share
 

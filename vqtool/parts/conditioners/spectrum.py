@@ -22,6 +22,7 @@ class SpectrumConditioner(Conditioner):
         *,
         dim: Annotated[int, Gt(0), Doc("width of the condition's vector")] = 64,
         harmonics: Annotated[int, Ge(0), Doc("harmonics of each wave that are read; 0: metadata only")] = 11,
+        sizes: Annotated[bool, Doc("read the rms of each wave, beside its shape")] = True,
         layers: Annotated[int, Ge(0), Doc("residual layers")] = 1,
         dropout: Annotated[float, Interval(ge=0, lt=1), Doc("dropout inside the residual layers")] = 0.0,
         jitter: Annotated[float, Ge(0), Doc("noise on the standardised features in training")] = 0.0,
@@ -29,7 +30,7 @@ class SpectrumConditioner(Conditioner):
         super().__init__()
         self.dim = dim
         self.jitter = jitter
-        self.features = Features(spec, harmonics=harmonics)
+        self.features = Features(spec, harmonics=harmonics, sizes=sizes)
         self.network = ResidualMlp(self.features.size, dim, layers, dropout=dropout)
 
     def fit(self, rows: Rows) -> None:

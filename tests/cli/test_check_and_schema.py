@@ -1,0 +1,63 @@
+"""`vqtool check` and `vqtool schema`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.recipe.text import GOOD
+from vqtool.commands import check, schema
+from vqtool.console import out
+from vqtool.errors import VqtoolError
+
+pytestmark = pytest.mark.usefixtures("toy")
+
+
+def test_a_sound_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "toys.toml"
+    path.write_text(GOOD)
+    assert check.run(recipe=path, overrides=["quantizer.codebook_size=4"], dry_run=False) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{path} is sound\n"
+    assert "codebook_size = 4, temperature = 1.0" in told.err
+    assert "2 epochs" in told.err
+
+
+def test_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "toys.toml"
+    path.write_text(GOOD)
+    out.mode = "json"
+    check.run(recipe=path, overrides=[], dry_run=False)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["recipe"], told["sound"], told["dry_run"]) == (str(path), True, False)
+    assert told["resolved"]["parts"]["quantizer"]["options"]["codebook_size"] == 16
+
+
+def test_a_dry_run_takes_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import vqtool.training.session
+
+    path = tmp_path / "toys.toml"
+    path.write_text(GOOD)
+    stepped = []
+    monkeypatch.setattr(vqtool.training.session, "dry_run", stepped.append)
+    check.run(recipe=path, overrides=[], dry_run=True)
+    assert [recipe.title for recipe in stepped] == ["toys"]
+
+
+def test_a_bad_recipe_raises(tmp_path: Path) -> None:
+    path = tmp_path / "toys.toml"
+    path.write_text(GOOD.replace("strides", "stride"))
+    with pytest.raises(VqtoolError, match="has no option `stride`"):
+        check.run(recipe=path, overrides=[], dry_run=False)
+
+
+def test_the_schema_is_json_in_every_mode(capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for mode in ("human", "json", "quiet"):
+        out.mode = mode  # type: ignore[assignment]
+        assert schema.run() == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0] == told[1] == told[2]
+    assert "toy" in told[0]["definitions"]["quantizer"]["properties"]["kind"]["enum"]

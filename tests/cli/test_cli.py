@@ -1,0 +1,195 @@
+"""The command line itself: help, usage errors, exit codes, what bodies receive."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.cli.run import vqtool
+from vqtool import cli
+from vqtool.console import out
+from vqtool.errors import VqtoolError
+
+COMMANDS = ("train", "resume", "evaluate", "generate", "encode", "decode", "verify", "bench", "check", "new", "show",
+            "plugins", "schema")  # fmt: skip
+
+
+def received(monkeypatch: pytest.MonkeyPatch, module: str, *arguments: str, function: str = "run") -> dict[str, Any]:
+    """The keyword arguments that a command's body gets."""
+    values: dict[str, Any] = {}
+    fake = types.SimpleNamespace(**{function: lambda **given: values.update(given)})
+    monkeypatch.setattr(
+        cli.importlib, "import_module", lambda name: fake if name == f"vqtool.commands.{module}" else None
+    )
+    done = CliRunner().invoke(cli.app, list(arguments))
+    assert done.exit_code == 0, done.output
+    return values
+
+
+def body_raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    """The exit code of a command whose body raises."""
+
+    def run(**_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.importlib, "import_module", lambda name: types.SimpleNamespace(run=run))
+    return cli.guarded("check", out.mode == "json", False, [], {})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_the_common_options(command: str) -> None:
+    done = CliRunner().invoke(cli.app, [command, "--help"])
+    assert done.exit_code == 0
+    for option in ("--json", "--quiet", "--plugin"):
+        assert option in done.output
+    listed = CliRunner().invoke(cli.app, ["--help"]).output
+    (line,) = [line for line in listed.splitlines() if line.strip().startswith(f"{command} ")]
+    assert not line.endswith("...")
+
+
+def test_every_parameter_has_a_help_text() -> None:
+    for command in COMMANDS:
+        for parameter in inspect.signature(getattr(cli, command), eval_str=True).parameters.values():
+            (info,) = parameter.annotation.__metadata__
+            assert info.help, (command, parameter.name)
+            assert info.help.endswith("."), (command, parameter.name)
+
+
+def test_train_s_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = received(monkeypatch, "train", "train", "r.toml", "-s", "a.b=1", "--set", "c=2", "-o", "run", "--seed", "4",
+                     "--device", "cpu", "--stage", "one")  # fmt: skip
+    assert given == {
+        "recipe": Path("r.toml"), "overrides": ["a.b=1", "c=2"], "out_dir": Path("run"), "seed": 4, "device": "cpu",
+        "stage": "one",
+    }  # fmt: skip
+    given = received(monkeypatch, "train", "train", "r.toml")
+    assert given["overrides"] == []
+    assert (given["device"], given["seed"]) == ("auto", None)
+
+
+def test_other_commands_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert received(monkeypatch, "train", "resume", function="resume") == {"run": None, "device": "auto"}
+    given = received(monkeypatch, "generate", "generate", "c", "--condition", "i", "--out", "o", "--beam", "8")
+    assert (given["checkpoint"], given["condition"], given["out_file"]) == (Path("c"), Path("i"), Path("o"))
+    assert (given["beam"], given["temperature"], given["samples"], given["seed"]) == (8, None, 1, 0)
+    given = received(monkeypatch, "encode", "decode", "c", "codes", "--out", "o", function="decode")
+    assert given == {"checkpoint": Path("c"), "codes_file": Path("codes"), "out_file": Path("o"), "device": "auto"}
+    given = received(monkeypatch, "verify", "verify", "quantizer", "--arg", "dim=4", "--arg", "k=2")
+    assert given == {"target": "quantizer", "kind": None, "arguments": ["dim=4", "k=2"], "seed": 0}
+
+
+def test_real_bodies_take_what_the_command_line_gives() -> None:
+    import importlib
+
+    bodies = {"resume": "train", "decode": "encode"}
+    for command in COMMANDS:
+        own = set(inspect.signature(getattr(cli, command)).parameters)
+        module = importlib.import_module(f"vqtool.commands.{bodies.get(command, command)}")
+        body = getattr(module, command if command in bodies else "run")
+        assert own == set(inspect.signature(body).parameters), command
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (VqtoolError("a mistake", exit_code=2), 2, "error: a mistake"),
+        (VqtoolError("it failed", exit_code=1), 1, "error: it failed"),
+        (KeyboardInterrupt(), 130, "stopped"),
+        (OSError(28, "No space left on device", "f.bin"), 1, "error: no space left on device `f.bin`"),
+        (RuntimeError("shape\nmismatch"), 1, "error: internal: RuntimeError: shape"),
+        (ValueError(), 1, "error: internal: ValueError"),
+    ],
+)
+def test_exit_codes(
+    error: BaseException, code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("VQTOOL_DEBUG", raising=False)
+    assert body_raises(monkeypatch, error) == code
+    heard = capsys.readouterr()
+    assert told in heard.err
+    assert "Traceback" not in heard.err
+    assert heard.out == ""
+
+
+def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("VQTOOL_DEBUG", "1")
+    assert body_raises(monkeypatch, RuntimeError("deep")) == 1
+    assert "Traceback" in capsys.readouterr().err
+    assert body_raises(monkeypatch, VqtoolError("mine")) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_body_chooses_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    for code, expected in ((None, 0), (0, 0), (143, 143)):
+        fake = types.SimpleNamespace(run=lambda code=code: code)
+        monkeypatch.setattr(cli.importlib, "import_module", lambda name, fake=fake: fake)
+        assert cli.guarded("check", False, False, [], {}) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told", "hint"),
+    [
+        (["trian"], "no such command `trian`", "did you mean `train`?"),
+        (["train"], "missing argument `RECIPE`", "vqtool train --help"),
+        (["check", "r.toml", "--dry-rum"], "no such option: --dry-rum", "did you mean --dry-run?"),
+        (["train", "r.toml", "--seed", "x"], "invalid value for `--seed`", "vqtool train --help"),
+        (["train", "r.toml", "--device", "gpu"], "invalid value for `--device`", "vqtool train --help"),
+        (["generate", "c", "--condition", "f", "--out", "o", "--beam", "0"], "invalid value for `--beam`", "--help"),
+    ],
+)
+def test_bad_usage_is_told_like_any_error(
+    arguments: list[str], told: str, hint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for extra in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", ["vqtool", *arguments, *extra])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == 2
+        heard = capsys.readouterr()
+        if extra:
+            error = json.loads(heard.out)["error"]
+            assert told in error["message"]
+            assert hint in error["hint"]
+        else:
+            assert f"error: {told}" in heard.err
+            assert hint in heard.err
+            assert heard.out == ""
+
+
+def test_no_command_is_help() -> None:
+    done = vqtool()
+    assert done.returncode == 2
+    assert "Commands:" in done.stdout + done.stderr
+
+
+def test_a_plugin_file_serves_for_one_command(tmp_path: Path) -> None:
+    (tmp_path / "my_ramp.py").write_text(
+        '"""A ramp."""\nfrom vqtool.api import Schedule\nclass Ramp(Schedule):\n    pass\n'
+    )
+    done = vqtool("plugins", "schedule", "--plugin", "my_ramp.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "my-ramp" in done.stdout
+    assert "my-ramp" not in vqtool("plugins", "schedule", cwd=tmp_path).stdout
+    done = vqtool("plugins", "--plugin", "none.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no plugin file `none.py`" in done.stderr
+
+
+def test_a_reader_that_stops_early_is_no_traceback() -> None:
+    command = [sys.executable, "-m", "vqtool", "schema"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+    assert process.returncode == 1
+    assert "Traceback" not in told
+    assert "BrokenPipe" not in told

@@ -1,0 +1,67 @@
+"""`vqtool new`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.run import document, vqtool
+from vqtool.commands import new
+from vqtool.console import out
+from vqtool.errors import VqtoolError
+from vqtool.recipe import shipped
+
+
+@pytest.fixture
+def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with one shipped recipe, and a working directory elsewhere."""
+    there = tmp_path / "shipped"
+    there.mkdir()
+    (there / "one.toml").write_text('[data]\nkind = "toy"\n')
+    monkeypatch.setattr(shipped, "folder", lambda: there)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return there
+
+
+@pytest.mark.parametrize(("name", "file"), [("mine", "mine.toml"), ("mine.toml", "mine.toml"), ("a/b", "a/b.toml")])
+@pytest.mark.usefixtures("one")
+def test_a_new_recipe(name: str, file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert new.run(name=name, source=None) == 0
+    assert Path(file).is_file()
+    told = capsys.readouterr()
+    assert told.out.strip() == file
+    assert f"vqtool train {file}" in told.err
+
+
+def test_which_recipe_is_begun_from(one: Path) -> None:
+    (one / "two.toml").write_text("# two\n")
+    new.run(name="two", source=None)
+    assert Path("two.toml").read_text() == "# two\n"
+    new.run(name="mine", source="two")
+    assert Path("mine.toml").read_text() == "# two\n"
+    with pytest.raises(VqtoolError, match="from which recipe") as caught:
+        new.run(name="other", source=None)
+    assert caught.value.hint == "--from one of `one` and `two`"
+
+
+@pytest.mark.usefixtures("one")
+def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    out.mode = "json"
+    new.run(name="mine", source="one")
+    assert json.loads(capsys.readouterr().out) == {"recipe": "mine.toml", "from": "one", "files": ["mine.toml"]}
+
+
+@pytest.mark.parametrize("name", shipped.names())
+def test_a_copy_of_every_shipped_recipe_is_sound_from_anywhere(name: str, tmp_path: Path) -> None:
+    told = document("new", "mine", "--from", name, cwd=tmp_path)
+    assert (tmp_path / told["recipe"]).is_file()
+    checked = document("check", "mine.toml", cwd=tmp_path)
+    path = checked["resolved"]["data"]["options"].get("path")
+    if path is not None:
+        assert (tmp_path / path["$path"]).is_file()
+    again = vqtool("new", "mine", "--from", name, cwd=tmp_path)
+    assert again.returncode == 2
+    assert "`mine.toml` exists already" in again.stderr

@@ -1,0 +1,124 @@
+"""The kit on strangers' modules: each planted bug is caught by exactly the laws that name it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tests.testing.strangers import MUTANTS, UPDATES_IN_FORWARD, Exact, PlainVQ
+from vqtool.errors import VqtoolError
+from vqtool.testing import STRANGER_LAWS, judge_all, meet
+from vqtool.testing.stranger import arranged, flattened
+
+
+def verdicts(make, **options):
+    stranger = meet(make, "stranger", options)
+    return stranger, {o.law.id: o.verdict for o in judge_all(STRANGER_LAWS, stranger)}
+
+
+def broken(found):
+    return {name for name, verdict in found.items() if verdict.status == "broken"}
+
+
+def test_a_right_module_keeps_every_law_but_the_one_it_cannot():
+    stranger, found = verdicts(lambda: PlainVQ(8), dim=8)
+    assert (stranger.layout, stranger.dim) == ("BTD", 8)
+    assert broken(found) == UPDATES_IN_FORWARD
+    assert sum(v.status == "kept" for v in found.values()) >= 15
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.__name__)
+def test_a_mutant_is_caught_by_exactly_the_law_that_names_it(mutant):
+    _, found = verdicts(lambda: mutant(8), dim=8)
+    assert broken(found) - UPDATES_IN_FORWARD == MUTANTS[mutant]
+
+
+@pytest.mark.parametrize("layout", ["BTD", "BDT", "BDHW", "ND", "BHWD"])
+def test_layouts_go_there_and_back(layout):
+    tokens = torch.randn(36, 5)
+    assert torch.equal(flattened(arranged(tokens, layout), layout), tokens)
+
+
+@dataclasses.dataclass
+class Output:
+    latents: torch.Tensor
+    info: dict[str, torch.Tensor]
+
+
+class Images(nn.Module):
+    """Channel-first images, a trained codebook, one-hot codes among other outputs, in a dataclass."""
+
+    def __init__(self, n_e: int = 20, e_dim: int = 6, detached: bool = False) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(n_e, e_dim)
+        self.detached = detached
+
+    def forward(self, x: torch.Tensor) -> Output:
+        flat = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+        codes = torch.cdist(flat.double(), self.embedding.weight.double()).argmin(1)
+        q = self.embedding(codes).view(x.shape[0], x.shape[2], x.shape[3], -1).permute(0, 3, 1, 2)
+        encoder = x.detach() if self.detached else x
+        loss = F.mse_loss(q, x.detach()) + 0.25 * F.mse_loss(encoder, q.detach())
+        onehot = F.one_hot(codes, self.embedding.num_embeddings).float()
+        usage = onehot.mean(0)
+        perplexity = torch.exp(-(usage * (usage + 1e-10).log()).sum())
+        value = Exact.apply(x, q.detach())
+        return Output(value, {"loss": loss, "perplexity": perplexity, "encodings": onehot})
+
+
+def test_channel_first_images_with_one_hot_codes():
+    stranger, found = verdicts(Images)
+    assert (stranger.layout, stranger.dim) == ("BDHW", 6)
+    assert broken(found) == set()
+    assert found["one-owner"].status == "n/a"  # nothing but the optimizer moves the codes
+    assert found["forward-exact"].status == "kept"
+
+
+def test_a_loss_that_trains_the_codebook_only():
+    _, found = verdicts(lambda: Images(detached=True))
+    assert broken(found) == {"commitment-reaches-encoder"}
+
+
+class FirstLevelOnly(nn.Module):
+    """A residual quantizer whose deeper commitments are cut off, as in codecs before 2024; codes [Q, B, T]."""
+
+    def __init__(self, dim: int = 8, levels: int = 3) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Embedding(12, dim) for _ in range(levels))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        x = x.transpose(1, 2)
+        rest, total, codes, losses = x, torch.zeros_like(x), [], []
+        for layer in self.layers:
+            found = torch.cdist(rest.detach().reshape(-1, x.shape[-1]), layer.weight).argmin(1).view(x.shape[:2])
+            q = layer(found).detach()
+            losses.append(F.mse_loss(rest, q))
+            rest, total = (rest - q).detach(), total + q
+            codes.append(found)
+        return Exact.apply(x, total).transpose(1, 2), torch.stack(codes), torch.stack(losses)
+
+
+def test_commitment_of_the_first_level_only():
+    stranger, found = verdicts(FirstLevelOnly)
+    assert stranger.layout == "BDT"
+    assert broken(found) == {"commitment-reaches-encoder"}
+    assert found["commitment-reaches-encoder"].figure < 0.05
+
+
+def test_a_module_that_takes_nothing_known_is_refused_with_a_reason():
+    with pytest.raises(VqtoolError, match="took no input"):
+        meet(lambda: nn.Bilinear(3, 3, 3), "odd", {})
+
+
+def test_the_known_faults_of_a_well_known_library():
+    library = pytest.importorskip("vector_quantize_pytorch")
+    _, found = verdicts(
+        lambda: library.ResidualVQ(dim=8, num_quantizers=4, codebook_size=24, rotation_trick=False), dim=8
+    )
+    assert {"straight-through-gain", "nan-contained", "nearest-code"} <= broken(found)
+    assert found["straight-through-gain"].figure == pytest.approx(3.0, abs=1e-3)
+    assert found["revival-holds"].status == "n/a"

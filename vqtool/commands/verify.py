@@ -1,0 +1,183 @@
+"""`vqtool verify`: which laws a quantizer keeps, ours, a plugin's, or any torch module from a file."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from vqtool.catalog import catalog
+from vqtool.console import out, table_text
+from vqtool.errors import VqtoolError
+from vqtool.recipe.overrides import parse
+from vqtool.suggest import did_you_mean, listed
+
+UNHEALTHY = 3
+DIM = 8  # latent width that a kind of ours is tried at; `--arg dim=64` says otherwise
+
+
+def run(*, target: str, kind: str | None, arguments: list[str] | None, seed: int) -> int:
+    """Check every law on the target, or on every kind of a role; 0 if all are kept, 3 if one is broken."""
+    options = dict(map(argument, arguments or []))
+    if ":" in target or target.endswith(".py"):
+        if kind is not None:
+            raise VqtoolError(f"`{kind}`: a kind goes with a role only", hint=f"vqtool verify {target}")
+        found = [from_outside(target, options, seed)]
+    else:
+        found = of_role(target, kind, options, seed)
+    reports = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the code under test; its verdicts are what counts
+        for name, check in found:
+            out.say(f"checking {name}")
+            reports.append(report(name, check()))
+            told(reports[-1])
+    out.document(reports[0] if kind is not None or ":" in target or target.endswith(".py") else {"targets": reports})
+    return UNHEALTHY if any(r["broken"] for r in reports) else 0
+
+
+def argument(text: str) -> tuple[str, Any]:
+    """`KEY=VALUE` of --arg, with the value read as TOML."""
+    parts, value = parse(text)
+    if len(parts) != 1:
+        raise VqtoolError(f"`{text}` names no argument", hint="KEY=VALUE, as in --arg dim=64", where=f"--arg {text}")
+    return parts[0], value
+
+
+def of_role(role: str, kind: str | None, options: dict[str, Any], seed: int) -> list[tuple[str, Callable[[], Any]]]:
+    """(name, check) of one kind or of every kind of a role."""
+    cat = catalog()
+    if role != "quantizer":
+        if role in cat.roles:
+            raise VqtoolError(f"there are no laws for the role `{role}` yet", hint="vqtool verify quantizer")
+        raise VqtoolError(
+            f"`{role}` is neither a role nor FILE.py:CLASS nor package.module:CLASS",
+            hint=did_you_mean(role, cat.roles, otherwise="vqtool verify quantizer residual-ema"),
+        )
+    kinds = [kind] if kind is not None else cat.names(role)
+    return [(f"{role} {name}", partial(judged_kind, role, name, options, seed)) for name in kinds]
+
+
+def judged_kind(role: str, name: str, options: dict[str, Any], seed: int) -> list[Any]:
+    """The outcomes of every law on a kind of ours or of a plugin's."""
+    from vqtool.recipe.options import options_of
+
+    cls = catalog().load(role, name)
+    given = {key: value for key, value in options.items() if key != "dim"}
+    checked, problems = options_of(cls).check(given, f"{role} `{name}`", page=f"vqtool plugins {role} {name}")
+    if problems:
+        raise VqtoolError(problems[0].message, hint=problems[0].hint, where="--arg")
+    return judged(cls, int(options.get("dim", DIM)), {key: checked[key] for key in given}, seed)
+
+
+def judged(cls: Any, dim: int, options: Mapping[str, Any], seed: int) -> list[Any]:
+    """Every law of vqtool's quantizers on a class."""
+    from vqtool.testing import QUANTIZER_LAWS, Subject, judge_all
+
+    subject = Subject(cls, dim=dim, options=options, seed=seed)
+    subject.new()  # a width or an option that the class refuses is the user's to mend, not a broken law
+    return judge_all(QUANTIZER_LAWS, subject)
+
+
+def from_outside(target: str, options: dict[str, Any], seed: int) -> tuple[str, Callable[[], Any]]:
+    """(name, check) of a class in a file or module: a vqtool quantizer, or a stranger's module."""
+    from torch import nn
+
+    from vqtool.api import Quantizer
+
+    place, _, class_name = target.rpartition(":") if ":" in target else (target, "", "")
+    module = imported(place)
+    cls = member(module, class_name, place)
+    if isinstance(cls, type) and issubclass(cls, Quantizer):
+        given = {key: value for key, value in options.items() if key != "dim"}
+        return target, partial(judged, cls, int(options.get("dim", DIM)), given, seed)
+    if not callable(cls) or (isinstance(cls, type) and not issubclass(cls, nn.Module)):
+        raise VqtoolError(f"`{class_name}` is no torch module", hint="name a class derived from torch.nn.Module")
+    return target, partial(judged_stranger, cls, target, options)
+
+
+def judged_stranger(cls: Callable[..., Any], target: str, options: dict[str, Any]) -> list[Any]:
+    """Every law that can be probed from outside on a stranger's module."""
+    from vqtool.testing import STRANGER_LAWS, judge_all, meet
+    from vqtool.testing.stranger import signature_gaps
+
+    gaps = signature_gaps(cls, options)
+    if gaps:
+        needed = " ".join(f"--arg {gap}=..." for gap in gaps)
+        raise VqtoolError(f"`{target}` needs {listed(gaps)}", hint=f"vqtool verify {target} {needed}")
+    try:
+        cls(**options)
+    except Exception as error:  # a stranger's constructor
+        raise VqtoolError(
+            f"`{target}` cannot be built: {error}", hint="give its arguments with --arg KEY=VALUE"
+        ) from error
+    stranger = meet(lambda: cls(**options), target, options)
+    out.say(f"it takes {stranger.layout} with D = {stranger.dim}")
+    return judge_all(STRANGER_LAWS, stranger)
+
+
+def imported(place: str) -> ModuleType:
+    """The module of a file or of a dotted name; what goes wrong in it is told in one line."""
+    try:
+        if place.endswith(".py"):
+            path = Path(place)
+            if not path.is_file():
+                raise VqtoolError(f"there is no file `{place}`")
+            from vqtool.catalog.plugin_file import import_file
+
+            sys.path.insert(0, str(path.resolve().parent))  # it may import its neighbours
+            try:
+                return import_file(path)
+            finally:
+                sys.path.pop(0)
+        return importlib.import_module(place)
+    except VqtoolError:
+        raise
+    except Exception as error:  # whatever the file raises
+        raise VqtoolError(f"`{place}` cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def member(module: ModuleType, name: str, place: str) -> Any:
+    """The class by name; without a name the one module class that the file defines."""
+    from torch import nn
+
+    own = [n for n, v in vars(module).items()
+           if isinstance(v, type) and issubclass(v, nn.Module) and v.__module__ == module.__name__]  # fmt: skip
+    if name:
+        if not hasattr(module, name):
+            otherwise = f"it defines {listed(own)}" if own else None
+            raise VqtoolError(f"`{place}` has no `{name}`", hint=did_you_mean(name, own, otherwise=otherwise))
+        return getattr(module, name)
+    if len(own) != 1:
+        raise VqtoolError(
+            f"`{place}` defines {listed(own) if own else 'no torch module'}", hint=f"vqtool verify {place}:CLASS"
+        )
+    return getattr(module, own[0])
+
+
+def report(name: str, outcomes: list[Any]) -> dict[str, Any]:
+    """The outcomes as the document that --json prints."""
+    rows = [outcome.row() for outcome in outcomes]
+    count = {status: sum(row["status"] == status for row in rows) for status in ("kept", "broken", "n/a")}
+    return {"target": name, "kept": count["kept"], "broken": count["broken"], "laws": rows}
+
+
+def told(document: dict[str, Any]) -> None:
+    """The report for people: a line a law, and for each broken one what it does and how to mend it."""
+    rows = [[row["id"], row["status"], figure(row["figure"]), row["note"]] for row in document["laws"]]
+    out.print(table_text(document["target"], ["law", "status", "figure", "what was measured"], rows, out.result_stream))
+    for row in document["laws"]:
+        if row["status"] == "broken":
+            out.print(f"\nbroken: {row['id']}  {figure(row['figure'])} {row['note']}")
+            out.print(f"  law:   {row['meaning']}\n  does:  {row['harm']}\n  mend:  {row['mend']}")
+    out.print(f"\n{document['target']}: {document['kept']} laws kept, {document['broken']} broken\n")
+
+
+def figure(value: float | None) -> str:
+    """A figure in few characters."""
+    return "" if value is None else f"{value:.4g}"
