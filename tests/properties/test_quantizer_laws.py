@@ -36,7 +36,7 @@ def test_law_of_other_options(kind, law):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=6)
+@settings(max_examples=2)
 @given(
     dim=st.sampled_from([2, 4, 12, 20]), seed=st.integers(0, 1000), batch=st.integers(3, 5), length=st.integers(24, 80)
 )
@@ -51,7 +51,7 @@ def test_every_law_applies_to_some_quantizer():
     applied = {
         law.id
         for law in FAST
-        for kind in KINDS
+        for kind in ("residual-ema", "gradient")
         if judge(law, Subject(catalog().load("quantizer", kind))).verdict.status == "kept"
     }
     assert applied == {law.id for law in FAST}

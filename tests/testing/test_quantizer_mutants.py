@@ -107,7 +107,7 @@ class TwoOwners(EMA):
         flat = q.codes.reshape(-1)
         rows = self.codebook.codes[flat.clamp_min(0)] * (flat >= 0)[:, None]
         pull = (rows - q.hard.reshape(rows.shape)).square().sum() + (rows.sum() - rows.sum().detach())
-        return dataclasses.replace(q, terms={"commitment": q.terms["commitment"] + pull})
+        return dataclasses.replace(q, hard=q.hard.detach(), terms={"commitment": q.terms["commitment"] + pull})
 
 
 class WrongAtAnOffset(EMA):
@@ -139,10 +139,10 @@ MUTANTS = {
     CommitmentSendsNothing: {"commitment-reaches-encoder"},
     Rounds: {"forward-exact"},
     GainOfTwo: {"straight-through-gain"},
-    MovesInForward: {"forward-pure", "checkpointing"},
+    MovesInForward: {"forward-pure", "checkpointing", "accumulation", "ranks-add-up"},
     MovesInEvaluation: {"forward-pure", "eval-changes-nothing"},
     UnusedDrift: {"unused-code-rests", "revival-relative"},
-    AbsoluteThreshold: {"revival-relative"},
+    AbsoluteThreshold: {"revival-relative", "unused-code-rests"},
     ForgetsWhatWasSet: {"set-codebook-survives"},
     DrawsGlobally: {"own-random-state"},
     TwoOwners: {"one-owner", "commitment-spares-codebook"},
@@ -154,7 +154,8 @@ MUTANTS = {
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.__name__)
 def test_a_mutant_is_caught_by_the_laws_that_name_it(mutant):
-    subject = Subject(mutant, options={"codebook_size": 48})
+    levels = {"levels": 2} if issubclass(mutant, ResidualEMA) else {}
+    subject = Subject(mutant, options={"codebook_size": 48, **levels})
     found = {
         law.id for law in QUANTIZER_LAWS if law.id not in SKIPPED and judge(law, subject).verdict.status == "broken"
     }

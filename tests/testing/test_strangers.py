@@ -94,7 +94,11 @@ class FirstLevelOnly(nn.Module):
         x = x.transpose(1, 2)
         rest, total, codes, losses = x, torch.zeros_like(x), [], []
         for layer in self.layers:
-            found = torch.cdist(rest.detach().reshape(-1, x.shape[-1]), layer.weight).argmin(1).view(x.shape[:2])
+            found = (
+                torch.cdist(rest.detach().reshape(-1, x.shape[-1]).double(), layer.weight.double())
+                .argmin(1)
+                .view(x.shape[:2])
+            )
             q = layer(found).detach()
             losses.append(F.mse_loss(rest, q))
             rest, total = (rest - q).detach(), total + q

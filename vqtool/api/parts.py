@@ -120,6 +120,10 @@ class Prior(nn.Module):
     def copy_vectors(self, vectors: Sequence[Tensor]) -> None:
         """Take the codes' vectors from the now trained quantizer; called once, before the prior is trained."""
 
+    def latents(self, condition: Condition | None) -> Tensor | None:
+        """The latents [B, T, D] that the condition alone lets expect, before any code; None if the prior has no such."""
+        return None
+
     def own(self, codes: Tensor, condition: Condition | None, share: float, *, draw: Tensor) -> Tensor:
         """The past for scheduled sampling: `codes` with a token replaced by the model's own where `draw` < `share`.
 

@@ -24,6 +24,11 @@ def encode(parts: Parts, batch: Batch) -> dict[str, Tensor]:
 
 def decode(parts: Parts, codes: Tensor, sent: Tensor, batch: Batch) -> Tensor:
     """Codes [B, T, Q] and sent scalars [B, S] to signals [B, C, L] in their own units; reads conditions only."""
+    return from_latents(parts, parts.quantizer.decode(codes), sent, batch)
+
+
+def from_latents(parts: Parts, z: Tensor, sent: Tensor, batch: Batch) -> Tensor:
+    """Latents [B, T, D] and sent scalars [B, S] to signals [B, C, L] in their own units."""
     condition = condition_of(parts, parts.norm.condition(batch))
-    with torch.autocast(codes.device.type, enabled=False):
-        return parts.norm.invert(parts.decoder(parts.quantizer.decode(codes), condition), batch, sent)
+    with torch.autocast(z.device.type, enabled=False):
+        return parts.norm.invert(parts.decoder(z.float(), condition), batch, sent)

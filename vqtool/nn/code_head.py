@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 TINY = 1e-12
+GUESSED = 0.0025  # share of the latents' variance that a guess from the condition is expected to miss: 5 % of the rms
 
 
 class CodeHead(nn.Module):
@@ -26,7 +27,8 @@ class CodeHead(nn.Module):
 
     z_hat mixes two estimates, z_hat = g z + (1 - g) (partial + the mean of what the codes still add), where z is
     the network's own and the gate g starts at the share of z's variance in both; so every codebook, however fine,
-    starts with logits of a sensible spread, and g -> 1 as the network gets to know the latent.
+    starts with logits of a sensible spread, and g -> 1 as the network gets to know the latent. With `guessed`, a guess
+    from the condition is added to z, and g starts for a z that misses little.
     """
 
     vectors: Tensor | None
@@ -37,7 +39,13 @@ class CodeHead(nn.Module):
     gate_start: Tensor
 
     def __init__(
-        self, codebook_sizes: Sequence[int], length: int, width: int, vectors: Sequence[Tensor] | None
+        self,
+        codebook_sizes: Sequence[int],
+        length: int,
+        width: int,
+        vectors: Sequence[Tensor] | None,
+        *,
+        guessed: bool = False,
     ) -> None:
         super().__init__()
         self.codebook_sizes, self.length, self.width = tuple(codebook_sizes), length, width
@@ -48,6 +56,7 @@ class CodeHead(nn.Module):
         self.begin = nn.Parameter(0.2 * torch.randn(width))
         self.place_token = nn.Parameter(0.2 * torch.randn(length, width))
         self.place_book = nn.Parameter(0.2 * torch.randn(books, width))
+        self.missed = GUESSED if guessed else 1.0
         self.register_buffer("vectors", None)
         if vectors is not None:
             self._build_geometry(vectors)
@@ -63,7 +72,7 @@ class CodeHead(nn.Module):
         self.latent = nn.Linear(self.width, dim)
         self.gate = nn.Linear(self.width, dim)
         self.sharpness = nn.Linear(self.width, books)
-        for layer in (self.gate, self.sharpness):
+        for layer in (self.gate, self.sharpness, *([self.latent] if self.missed < 1 else [])):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         self.copy_vectors(vectors)
@@ -87,7 +96,7 @@ class CodeHead(nn.Module):
         self.spread[:-1] = (variance + floor).sqrt()
         self.spread[-1] = (rest[0] + floor[0]).sqrt()
         self.log_sharpness.copy_(((torch.stack(effective) + 1) / (rest.sum(1) + TINY)).clamp(max=1e12).log())
-        self.gate_start.copy_(torch.logit(rest / (rest + rest[0] + TINY), eps=1e-5))
+        self.gate_start.copy_(torch.logit(rest / (rest + self.missed * rest[0] + TINY), eps=1e-5))
 
     # ---- codes in
 
@@ -125,6 +134,10 @@ class CodeHead(nn.Module):
         books, size, _ = table.shape
         rows = codes.clamp(min=0) + size * torch.arange(books, device=codes.device)
         return F.embedding(rows, table.flatten(0, 1)) * (codes >= 0)[..., None]
+
+    def whole(self, guess: Tensor) -> Tensor:
+        """A guess [B, T, D] in units of the latents' spread as a latent."""
+        return self.rest_mean[0] + self.spread[-1] * guess
 
     def partial(self, codes: Tensor) -> Tensor | None:
         """[B, T, Q, D]: the sum of the vectors of the codes before q of the same token; None without geometry."""

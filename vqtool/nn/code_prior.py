@@ -32,11 +32,12 @@ class CodePrior(Prior):
     ) -> None:
         super().__init__()
         self.codebook_sizes, self.length, self.condition_dim = tuple(codebook_sizes), length, condition_dim
-        self.head = CodeHead(codebook_sizes, length, width, vectors)
+        guessed = bool(condition_dim) and vectors is not None
+        self.head = CodeHead(codebook_sizes, length, width, vectors, guessed=guessed)
         self.drop = nn.Dropout(dropout)
         self.beside = nn.Linear(2 * condition_dim, width) if condition_dim else None
         self.guesser: nn.Linear | None = None
-        if condition_dim and vectors is not None:
+        if guessed and vectors is not None:
             self.guesser = nn.Linear(condition_dim, length * vectors[0].shape[-1])
             nn.init.normal_(self.guesser.weight, std=0.01)
             nn.init.zeros_(self.guesser.bias)
@@ -81,6 +82,11 @@ class CodePrior(Prior):
         if self.guesser is None or condition is None:
             return None
         return self.guesser(condition.vector).unflatten(1, (self.length, -1))
+
+    def latents(self, condition: Condition | None) -> Tensor | None:
+        """The latents [B, T, D] that the condition alone lets expect; None where the codes have no vectors."""
+        guess = self.guess(condition)
+        return None if guess is None else self.head.whole(guess)
 
     # ---- the contract
 

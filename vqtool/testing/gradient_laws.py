@@ -63,6 +63,8 @@ def commitment_reaches_encoder(subject: Subject) -> Verdict:
     quantizer = subject.started()
     z = subject.tokens().requires_grad_()
     q = quantizer(z)
+    if not q.terms["commitment"].requires_grad:
+        return broken(0.0, "the commitment carries no gradient at all")
     (gradient,) = torch.autograd.grad(q.terms["commitment"], z, allow_unused=True)
     if gradient is None or float(gradient.abs().max()) == 0:
         return broken(0.0, "size of the commitment's gradient by the encoder's output")
@@ -90,7 +92,9 @@ def commitment_spares_codebook(subject: Subject) -> Verdict:
     if "commitment" not in subject.new().terms:
         return not_applicable("it has no commitment term")
     quantizer = subject.started()
-    quantizer(subject.tokens().requires_grad_()).terms["commitment"].backward()
+    commitment = quantizer(subject.tokens().requires_grad_()).terms["commitment"]
+    if commitment.requires_grad:
+        commitment.backward()
     reached = [p for p in quantizer.parameters() if p.grad is not None and float(p.grad.abs().max()) > 0]
     moved = [p for p in reached if moves_codes(quantizer, p)]
     return within(len(moved), 0, "parameters of the codebook that the commitment reaches")
@@ -113,7 +117,9 @@ def codebook_loss_spares_encoder(subject: Subject) -> Verdict:
         return not_applicable("it has no codebook term")
     quantizer = subject.started()
     z = subject.tokens().requires_grad_()
-    quantizer(z).terms["codebook"].backward()
+    codebook = quantizer(z).terms["codebook"]
+    if codebook.requires_grad:
+        codebook.backward()
     reached = any(p.grad is not None and float(p.grad.abs().max()) > 0 for p in quantizer.parameters())
     if not reached:
         return broken(0.0, "the codebook term reaches no parameter")

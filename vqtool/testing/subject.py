@@ -84,7 +84,7 @@ def same(a: Tensor, b: Tensor) -> bool:
 def flat_vectors(quantizer: Quantizer) -> list[Tensor] | None:
     """`vectors()` in float64, if the quantizer is additive."""
     vectors = quantizer.vectors()
-    return None if vectors is None else [v.detach().double() for v in vectors]
+    return None if vectors is None else [v.detach().double().clone() for v in vectors]
 
 
 def rows_for(vectors: Tensor, codes: Tensor) -> Tensor:

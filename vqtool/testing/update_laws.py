@@ -20,6 +20,11 @@ def step(quantizer: Quantizer, z: Tensor) -> tuple[Tensor, tuple[CodebookStats, 
     return q.codes, q.stats
 
 
+def rows(quantizer: Quantizer) -> list[Tensor]:
+    """Copies of the code vectors; `vectors()` may be views that move."""
+    return [v.detach().clone() for v in quantizer.vectors() or ()]
+
+
 def moving(subject: Subject) -> bool:
     """Whether any codebook of this subject follows by moving average."""
     return bool(subject.started()(subject.tokens()).stats)
@@ -94,13 +99,13 @@ def unused_code_rests(subject: Subject) -> Verdict:
     z = subject.tokens()[:1, :8]  # few tokens: most codes are unused
     with torch.no_grad():
         stats = quantizer.train()(z).stats
-    before = quantizer.vectors() or ()
+    before = rows(quantizer)
     resting = [s.counts == 0 for s in stats]
     if not all(bool(r.any()) for r in resting):
         return not_applicable("every code was used by eight tokens")
     for _ in range(200 if subject.accepts("revive_below") else 1):
         quantizer.update(stats)
-    after = quantizer.vectors() or ()
+    after = rows(quantizer)
     moved = sum(int((a[r] != b[r]).any(1).sum()) for a, b, r in zip(before, after, resting, strict=True))
     return within(moved, 0, "codes that moved though nobody chose them")
 
@@ -114,12 +119,14 @@ def revival_holds(subject: Subject) -> Verdict:
     far[:1] -= 50.0  # a few codes are where the inputs are, the rest far off: dead
     quick = {"decay": 0.9} if subject.accepts("decay") else {}
     quantizer = subject.started(far, **quick)
-    before = used(quantizer, subject.tokens())
+    size = quantizer.codebook_sizes[0]
+    probe = subject.tokens(salt=5000, windows=-(-4 * size // subject.length))
+    before = used(quantizer, probe)
     for i in range(200 if quick else 1200):
         step(quantizer, subject.tokens(salt=i))
-        if i % 20 == 0 and used(quantizer, subject.tokens(salt=5000)) >= 0.8 * quantizer.codebook_sizes[0]:
+        if i % 20 == 19 and used(quantizer, probe) >= 0.8 * size:
             break
-    now, size = used(quantizer, subject.tokens(salt=5000)), quantizer.codebook_sizes[0]
+    now = used(quantizer, probe)
     note = f"of {size} codes in use after revival ({before} before)"
     return kept(now, note) if now >= 0.6 * size else broken(now, note)
 
@@ -130,12 +137,12 @@ def revival_relative(subject: Subject) -> Verdict:
     jumped = 0
     for windows, length in ((1, 12), (8, 64)):  # far fewer tokens than codes, and far more
         quantizer = subject.started(subject.tokens(salt=12, windows=32))
-        centres = [v.float() for v in quantizer.vectors() or ()]
+        centres = rows(quantizer)
         for i in range(60):
             z = even_inputs(centres, windows, length, seed=i)
-            before = quantizer.vectors() or ()
+            before = rows(quantizer)
             _, stats = step(quantizer, z)
-            for a, b, s in zip(before, quantizer.vectors() or (), stats, strict=True):
+            for a, b, s in zip(before, rows(quantizer), stats, strict=True):
                 jumped += int(((a != b).any(1) & (s.counts == 0)).sum())
     return within(jumped, 0, "replacements of codes that are used as often as the others")
 
@@ -161,7 +168,7 @@ def set_codebook_survives(subject: Subject) -> Verdict:
             book.copy_(torch.randn(book.shape, generator=torch.Generator().manual_seed(i)) * 3)
     wanted = [b.detach().clone() for b in books]
     step(quantizer, subject.tokens(salt=20)[:1, :16])
-    worst = max(float((b - w).norm() / w.norm()) for b, w in zip(books, wanted, strict=True))
+    worst = max(float((b.detach() - w).norm() / w.norm()) for b, w in zip(books, wanted, strict=True))
     return within(worst, 0.3, "relative change of a codebook that was set, after one small step")
 
 

@@ -65,7 +65,8 @@ class StageLoop:
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         self.progress = Progress()
         self.average = Average(self.parameters, options.average)
-        self.optimizer = torch.optim.AdamW(self._groups(), lr=options.lr, betas=tuple(options.betas))
+        fused = runtime.device.type in ("cpu", "cuda")  # one kernel for all parameters
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=options.lr, betas=tuple(options.betas), fused=fused)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=options.precision == "fp16")
         self.usage = Usage()
 

@@ -54,7 +54,7 @@ class ImpedanceNorm(Norm):
         materials = max(1, len(spec.fields["material"].names))
         size = len(admittance.KNOTS_HZ) * admittance.TERMS
         self.register_buffer("beta", torch.zeros(materials, size, 2))  # real and imaginary part
-        self.register_buffer("known", torch.zeros(2, 2))  # mean and deviation of temperature and log amplitude
+        self.register_buffer("known", torch.zeros(2, 4))  # of temperature and log amplitude: mean, deviation, range
         self.register_buffer("centre", torch.zeros(2))  # of log gain and phase over the training rows
         self.register_buffer("scale", torch.ones(2))
         self.register_buffer("low", torch.tensor([-20.0, -math.pi]))
@@ -68,9 +68,9 @@ class ImpedanceNorm(Norm):
         for at, name in enumerate(("temperature", "log_current_amplitude")):
             if name in names:
                 column = batch["meta"][:, names.index(name)]
-                self.known[at] = torch.stack([column.mean(), column.std() + 1e-6])
+                self.known[at] = torch.stack([column.mean(), column.std() + 1e-6, column.min(), column.max()])
             else:
-                self.known[at] = torch.tensor([0.0, math.inf])  # an unknown condition reads as zero
+                self.known[at] = torch.tensor([0.0, math.inf, -math.inf, math.inf])  # an unknown condition reads as zero
         exact = {name: value.double() if value.is_floating_point() else value for name, value in batch.items()}
         design = self._design(exact)
         voltage = torch.fft.rfft(exact["x"][:, 0])[:, 1 : self.harmonics + 1]
@@ -130,7 +130,8 @@ class ImpedanceNorm(Norm):
         for at, name in enumerate(("temperature", "log_current_amplitude")):
             if name in names:
                 column = batch["meta"][:, names.index(name)]
-                known[at] = (column - self.known[at, 0]) / self.known[at, 1]
+                mean, deviation, low, high = self.known[at]
+                known[at] = (column.clamp(low, high) - mean) / deviation  # a quadratic must not be extrapolated
         return admittance.design(batch["frequency"], known[0], known[1], self.harmonics)
 
     def _ratio(self, batch: Batch) -> Tensor:

@@ -1,0 +1,1 @@
+"""Speed and memory of quantizers beside what users would otherwise take, measured in one process, in turns."""

@@ -1,0 +1,103 @@
+"""Timing in turns: every variant once per round, medians over rounds; and peak memory of one call."""
+
+from __future__ import annotations
+
+import gc
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Call = Callable[[], Any]
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One variant's figures: median and fastest milliseconds of a call, and MiB above what was held before it."""
+
+    ms: float
+    fastest_ms: float
+    mib: float | None
+
+
+def in_turns(calls: Mapping[str, Call], device: torch.device, *, seconds: float, most: int = 9) -> dict[str, Figure]:
+    """Call each variant once per round, at most `most` rounds in about `seconds`; the first call warms up.
+
+    With one thread the time is the process's CPU time, so that other processes on the machine disturb it little;
+    with more it is wall-clock time.
+    """
+    memory = {name: peak_memory(call, device) for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    begin = time.perf_counter()
+    while len(times[next(iter(times))]) < most:
+        for name, call in calls.items():
+            times[name].append(timed(call, device))
+        done = len(times[next(iter(times))])
+        if done >= 3 and (time.perf_counter() - begin) * (done + 1) / done > seconds:
+            break
+    return {n: Figure(statistics.median(t), min(t), memory[n]) for n, t in times.items()}
+
+
+def timed(call: Call, device: torch.device) -> float:
+    """Milliseconds of one call."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    begin = clock()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return 1000 * (clock() - begin)
+
+
+def peak_memory(call: Call, device: torch.device) -> float | None:
+    """MiB that one call holds at its peak above what was held before; None where that cannot be measured."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
+        before = resident("VmRSS")
+        call()
+        return max(0.0, resident("VmHWM") - before)
+    except OSError:
+        call()
+        return None
+
+
+def resident(which: str) -> float:
+    """MiB of this process's memory, now (VmRSS) or at its peak (VmHWM)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(which):
+            return int(line.split()[1]) / 1024
+    raise OSError(which)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the figures were measured on."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+        load = float(Path("/proc/loadavg").read_text().split()[0])
+    except OSError:
+        load = None
+    return {
+        "cpu": name,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "clock": "cpu time" if device.type == "cpu" and torch.get_num_threads() == 1 else "wall",
+        "load_average": load,  # above the number of threads: others were computing too
+    }

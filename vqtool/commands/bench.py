@@ -1,0 +1,55 @@
+"""`vqtool bench`: speed and memory of the quantizers beside other libraries, in turns in one process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vqtool.console import out, table_text
+from vqtool.errors import VqtoolError
+from vqtool.suggest import did_you_mean
+
+CASES = {"quantizers": "train steps and encoding beside vector-quantize-pytorch, EnCodec, transformers and faiss"}
+SECONDS = 25.0  # per row of the table, about
+
+
+def run(*, case: str | None, device: str) -> int:
+    """Measure one case, or list what there is."""
+    if case is None:
+        out.print(table_text("", ["case", "what it measures"], list(CASES.items()), out.result_stream))
+        out.document({"cases": CASES})
+        return 0
+    if case not in CASES:
+        raise VqtoolError(
+            f"there is no case `{case}`", hint=did_you_mean(case, CASES, otherwise="vqtool bench quantizers")
+        )
+    from vqtool.bench.measure import machine
+    from vqtool.bench.quantizers import CASES as SHAPES
+    from vqtool.bench.quantizers import measured
+    from vqtool.training.runtime import pick_device
+
+    where = pick_device(device)
+    about = machine(where)
+    if about["load_average"] is not None and about["load_average"] > about["threads"]:
+        out.warn(f"others are computing on this machine too: load average {about['load_average']}")
+    rows = []
+    for shape in SHAPES:
+        for mode in shape.modes:
+            out.say(f"measuring {shape.name}, {mode}")
+            rows.append(measured(shape, mode, where, SECONDS))
+            out.print(shown(rows[-1]))
+    out.document({"machine": about, "cases": rows})
+    return 0
+
+
+def shown(row: dict[str, Any]) -> str:
+    """One case for people."""
+    lines = [["ours", f"{row['ours_ms']:.1f}", mib(row["ours_mib"]), "1.0"]]
+    lines += [[n, f"{p['ms']:.1f}", mib(p["mib"]), f"{p['ratio']:.2f}"] for n, p in row["peers"].items()]
+    for name, key in (("bare product", "floor_ms"), ("bare product into a buffer", "floor_out_ms")):
+        lines.append([name, f"{row[key]:.1f}", "", f"{row[key] / row['ours_ms']:.2f}"])
+    return table_text(f"{row['case']}, {row['mode']}", ["", "ms", "MiB", "to ours"], lines, out.result_stream)
+
+
+def mib(value: float | None) -> str:
+    """Memory in whole MiB, where it was measured."""
+    return "" if value is None else f"{value:.0f}"

@@ -1,0 +1,54 @@
+"""Regress the latents of a signal from what is known without it: the start that a prior over its codes grows from."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+
+from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
+from vqtool.errors import VqtoolError
+from vqtool.nn.chain import encode
+from vqtool.nn.prior_chain import PRIOR_PARTS, adopt_codebooks, build_prior, prior_condition, write_signal
+
+
+class PredictLatents(Task):
+    """Trains the prior's guess of the latents, its conditioner and the regressor of the scalars sent apart.
+
+    No code is chosen and no past is read, so a step costs a fraction of one of `predict-codes`, and the error of the
+    decoded signal reaches everything that is trained. Provides `latent_hat` [B, T, 1, D], `latent` [B, T, D], `sent_hat`
+    and `sent` [B, S], and `estimate` [B, C, L] in the signal's own units.
+    """
+
+    uses: ClassVar[frozenset[str]] = PRIOR_PARTS
+    trains: ClassVar[tuple[str, ...]] = ("prior_conditioner", "regressor", "prior")
+    provides: ClassVar[frozenset[str]] = frozenset({"latent_hat", "latent", "sent_hat", "sent", "estimate"})
+
+    def build(self, make: Make, spec: DataSpec) -> None:
+        """Wire the tokenizer's parts and the prior."""
+        build_prior(make, spec)
+
+    def begin(self, parts: Parts) -> None:
+        """The prior reads the scales of the trained codebooks."""
+        adopt_codebooks(parts)
+
+    def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
+        """Condition to latents to signal."""
+        with torch.no_grad():
+            coded = encode(parts, batch)
+        given = self._guess(parts, batch)
+        return given | {"latent": coded["z"], "sent": coded["sent"]}
+
+    def estimate(self, parts: Parts, batch: Batch) -> Estimates:
+        """The signal of the guessed latents, not quantized: what the tokens of a later stage are measured against."""
+        return Estimates({"": self._guess(parts, batch)["estimate"]})
+
+    def _guess(self, parts: Parts, batch: Batch) -> dict[str, Any]:
+        condition = prior_condition(parts, batch)
+        z = parts.prior.latents(condition)
+        if z is None:
+            raise VqtoolError(
+                "the prior cannot guess latents: it has no `[prior_conditioner]`, or its quantizer's codes have no vectors"
+            )
+        estimate, sent_hat = write_signal(parts, condition, z, batch)
+        return {"latent_hat": z[:, :, None], "sent_hat": sent_hat, "estimate": estimate}
