@@ -44,9 +44,9 @@ def sample(inputs: Tensor, codes: int, valid: Tensor | None = None) -> Tensor:
 
 
 def content_keys(rows: Tensor) -> Tensor:
-    """A non-negative 63-bit hash [N] of each row of `rows` [N, d], from the bits of up to eight of its numbers."""
+    """A non-negative 63-bit hash [N] of each row of `rows` [N, d], from the bits of up to four of its numbers."""
     width = rows.shape[1]
-    picked = rows[:, :: -(-width // 8)].float().contiguous().view(torch.int32).long()
+    picked = rows[:, :: -(-width // 4)].float().contiguous().view(torch.int32).long()
     odd = torch.tensor([(0x9E3779B97F4A7C15 * (2 * i + 1)) % 2**63 | 1 for i in range(picked.shape[1])])
     keys = (picked * odd.to(picked.device)).sum(1)
     keys = (keys ^ (keys >> 29)) * 0x3F58476D1CE4E5B9

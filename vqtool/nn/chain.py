@@ -18,8 +18,13 @@ def condition_of(parts: Parts, framed: Batch) -> Condition | None:
 def encode(parts: Parts, batch: Batch) -> dict[str, Tensor]:
     """`codes` [B, T, Q], the scalars sent apart `sent` [B, S], and the encoder's output `z` [B, T, D]."""
     framed, sent = parts.norm(batch)
-    z = parts.encoder(framed["x"], condition_of(parts, framed))
+    z = to_latents(parts, framed)
     return {"codes": parts.quantizer(z).codes, "sent": sent, "z": z}
+
+
+def to_latents(parts: Parts, framed: Batch) -> Tensor:
+    """A batch in the norm's frame to latents [B, T, D]."""
+    return parts.encoder(framed["x"], condition_of(parts, framed))
 
 
 def decode(parts: Parts, codes: Tensor, sent: Tensor, batch: Batch) -> Tensor:
@@ -27,8 +32,13 @@ def decode(parts: Parts, codes: Tensor, sent: Tensor, batch: Batch) -> Tensor:
     return from_latents(parts, parts.quantizer.decode(codes), sent, batch)
 
 
-def from_latents(parts: Parts, z: Tensor, sent: Tensor, batch: Batch) -> Tensor:
-    """Latents [B, T, D] and sent scalars [B, S] to signals [B, C, L] in their own units."""
-    condition = condition_of(parts, parts.norm.condition(batch))
+def from_latents(parts: Parts, z: Tensor, sent: Tensor, batch: Batch, framed: Batch | None = None) -> Tensor:
+    """Latents [B, T, D] and sent scalars [B, S] to signals [B, C, L] in their own units.
+
+    `framed` is the batch with its condition in the norm's frame, where the caller has it already.
+    """
+    condition = None
+    if "conditioner" in parts:
+        condition = parts.conditioner(parts.norm.condition(batch) if framed is None else framed)
     with torch.autocast(z.device.type, enabled=False):
         return parts.norm.invert(parts.decoder(z.float(), condition), batch, sent)

@@ -9,8 +9,7 @@ from torch import Tensor
 
 CHUNK_SCORES = {"cpu": 2**20}  # scores per chunk: 4 MiB, so that they stay in the cache
 CHUNK_SCORES_ELSEWHERE = 2**25  # on accelerators a launch costs more than a trip to memory
-BLOCKED_FROM = 256  # codes from which the two-stage minimum pays
-LEAST_ROWS = 8  # a product with fewer rows may round equal columns unequally, and so break a tie the wrong way
+LEAST_ROWS = 8  # a product with fewer tokens may round equal columns unequally, and so break a tie the wrong way
 
 
 @torch.no_grad()
@@ -30,19 +29,15 @@ def nearest(x: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
         scores = torch.mm(with_ones(x, centre), weight.t())
         lowest, codes = scores.min(1)
         return codes, lowest.isfinite()
-    size = codebook.shape[0]
-    blocks = 1 if size < BLOCKED_FROM else 8 if size < 2 * BLOCKED_FROM else 16
-    if blocks > 1:
-        weight = interleaved(weight, blocks)
-    codes, lowest = chunked(x, centre, weight, blocks)
-    return codes.clamp_(max=size - 1), lowest.isfinite()
+    codes, lowest = chunked(x, centre, in_blocks(weight))
+    return codes.clamp_(max=codebook.shape[0] - 1), lowest.isfinite()
 
 
 def prepared(codebook: Tensor) -> tuple[Tensor, Tensor]:
     """The centre [d] and the rows (-s^2 e', s^2 |e'|^2 / 2) [K, d + 1], e' = e - centre and s = 1 / max |e'|."""
     centre = robust_centre(codebook)
     offset = codebook - centre
-    largest = offset.abs().amax().clamp(torch.finfo(offset.dtype).tiny, torch.finfo(offset.dtype).max)
+    largest = largest_of(offset)
     scale = torch.exp2(-torch.frexp(largest).exponent.to(offset.dtype).clamp(-120, 120))
     offset = offset * scale
     half = offset.square().sum(1, keepdim=True) / 2
@@ -53,9 +48,15 @@ def robust_centre(codebook: Tensor) -> Tensor:
     """The mean [d] of the codes, weighted so that a few far-off codes do not pull it away from the many."""
     mean = codebook.mean(0)
     offset = codebook - mean
-    largest = offset.abs().amax().clamp_min(torch.finfo(offset.dtype).tiny)
-    weight = 1 / ((offset / largest).square().sum(1, keepdim=True) + 1e-12)
+    weight = 1 / ((offset / largest_of(offset)).square().sum(1, keepdim=True) + 1e-12)
     return mean + (offset * (weight / weight.sum())).sum(0)
+
+
+def largest_of(values: Tensor) -> Tensor:
+    """The largest absolute value, at least the smallest normal number."""
+    low, high = torch.aminmax(values)
+    limits = torch.finfo(values.dtype)
+    return torch.maximum(high, -low).clamp(limits.tiny, limits.max)
 
 
 def with_ones(x: Tensor, centre: Tensor) -> Tensor:
@@ -63,43 +64,49 @@ def with_ones(x: Tensor, centre: Tensor) -> Tensor:
     return torch.cat([x - centre, x.new_ones(x.shape[0], 1)], 1)
 
 
-def interleaved(weight: Tensor, blocks: int) -> Tensor:
-    """Rows of `weight` [K, d + 1] in the order that puts code j * blocks + b at row b * J + j, J = ceil(K / blocks).
-
-    A minimum over b is then one over contiguous runs of J scores, which is several times as fast as a minimum with an
-    index over all K, and the codes of one j are neighbours, so that the lowest index still wins a tie.
-    """
+def in_blocks(weight: Tensor) -> Tensor:
+    """Rows of `weight` [K, d + 1] in blocks [J, B, d + 1], filled up with codes at an infinite distance."""
     size, width = weight.shape
-    runs = math.ceil(size / blocks)
-    if runs * blocks != size:
-        spare = weight.new_zeros(runs * blocks - size, width)
-        spare[:, -1] = math.inf
-        weight = torch.cat([weight, spare])
-    return weight.view(runs, blocks, width).transpose(0, 1).reshape(-1, width)
+    block = 16 if size >= 128 else 4
+    spare = -size % block
+    if spare:
+        filling = weight.new_zeros(spare, width)
+        filling[:, -1] = math.inf
+        weight = torch.cat([weight, filling])
+    return weight.view(-1, block, width)
 
 
-def chunked(x: Tensor, centre: Tensor, weight: Tensor, blocks: int) -> tuple[Tensor, Tensor]:
-    """The search, a chunk of rows at a time: `weight` [K', d + 1] in interleaved blocks -> (codes, scores) [N]."""
+def chunked(x: Tensor, centre: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The search, a chunk of rows at a time: `weight` [J, B, d + 1] in blocks -> (codes, scores) [N].
+
+    A minimum with an index over all codes takes longer than the product. So: the minimum of each block, tokens side
+    by side [J, n]; then which block holds the lowest; then which of its codes. Each step takes the first of equals.
+    """
     count, width = x.shape
-    size = weight.shape[0]
+    blocks, block, _ = weight.shape
+    size = blocks * block
     rows = max(LEAST_ROWS, min(count, CHUNK_SCORES.get(x.device.type, CHUNK_SCORES_ELSEWHERE) // size))
     codes = torch.empty(count, dtype=torch.long, device=x.device)
     lowest = x.new_empty(count)
-    inputs = x.new_ones(rows, width + 1)
-    scores = x.new_empty(rows, size)
-    columns = weight.t()
+    inputs, buffer = x.new_ones(rows, width + 1), x.new_empty(rows * size)
     for start in range(0, count, rows):
-        stop = min(start + rows, count)
-        taken = stop - start
-        torch.sub(x[start:stop], centre, out=inputs[:taken, :width])
+        taken = min(rows, count - start)
+        torch.sub(x[start : start + taken], centre, out=inputs[:taken, :width])
         padded = max(taken, LEAST_ROWS)
-        found = torch.mm(inputs[:padded], columns, out=scores[:padded])[:taken]
-        if blocks == 1:
-            torch.min(found, 1, out=(lowest[start:stop], codes[start:stop]))
-            continue
-        found = found.view(taken, blocks, size // blocks)
-        _, run = torch.min(found.amin(1), 1)
-        least, block = torch.min(found.gather(2, run[:, None, None].expand(taken, blocks, 1)).squeeze(2), 1)
-        lowest[start:stop] = least
-        torch.add(block, run, alpha=blocks, out=codes[start:stop])
+        scores = buffer[: padded * size].view(size, padded)
+        torch.mm(weight.view(size, -1), inputs[:padded].t(), out=scores)
+        scores = scores.view(blocks, block, padded)[..., :taken]
+        least = scores.amin(1)
+        best = torch.amin(least, 0, out=lowest[start : start + taken])
+        run = first(least, best)
+        within = first(scores.gather(0, run[None, None].expand(1, block, taken))[0], best)
+        torch.add(within, run, alpha=block, out=codes[start : start + taken])
     return codes, lowest
+
+
+def first(values: Tensor, lowest: Tensor) -> Tensor:
+    """The index [n] of the first row of `values` [m, n] that is as low as `lowest` [n]; m - 1 where they are NaN."""
+    size = values.shape[0]
+    countdown = torch.arange(size, 0, -1, dtype=values.dtype, device=values.device)[:, None]
+    hits = torch.le(values, lowest, out=torch.empty_like(values))  # as 1.0 and 0.0: faster than booleans and `where`
+    return (size - hits.mul_(countdown).amax(0)).clamp_(max=size - 1).long()

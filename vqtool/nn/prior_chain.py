@@ -44,15 +44,17 @@ def adopt_codebooks(parts: Parts) -> None:
         parts.prior.copy_vectors(vectors)
 
 
-def prior_condition(parts: Parts, batch: Batch) -> Condition | None:
-    """The prior's own condition, in the norm's frame; None where the recipe names no conditioner for it."""
-    return parts.prior_conditioner(parts.norm.condition(batch)) if "prior_conditioner" in parts else None
+def prior_condition(parts: Parts, framed: Batch) -> Condition | None:
+    """The prior's own condition, from a batch in the norm's frame; None where the recipe names no conditioner for it."""
+    return parts.prior_conditioner(framed) if "prior_conditioner" in parts else None
 
 
-def write_signal(parts: Parts, condition: Condition | None, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def write_signal(
+    parts: Parts, condition: Condition | None, z: Tensor, batch: Batch, framed: Batch
+) -> tuple[Tensor, Tensor]:
     """Latents [B, T, D] to a signal [B, C, L] in its own units, and the scalars [B, S] that were regressed for it."""
     if condition is None or "regressor" not in parts:
         sent = z.new_zeros(len(z), 0)
     else:
         sent = parts.regressor(condition, z)
-    return from_latents(parts, z, sent, batch), sent
+    return from_latents(parts, z, sent, batch, framed), sent

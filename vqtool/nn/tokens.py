@@ -29,7 +29,7 @@ def cleaned(tokens: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor | None,
 
     For parts that compute with all tokens before they choose a code: a NaN times a zero gradient is a NaN still.
     """
-    finite = tokens.detach().isfinite().all(1)
+    finite = finite_rows(tokens.detach())
     not_finite = (~finite if real is None else real & ~finite).sum()
     valid = only_if_some(finite if real is None else real & finite)
     if valid is not None:
@@ -42,6 +42,11 @@ def only_if_some(valid: Tensor) -> Tensor | None:
     if torch.compiler.is_compiling() or valid.device.type != "cpu" or not bool(valid.all()):
         return valid
     return None
+
+
+def finite_rows(tokens: Tensor) -> Tensor:
+    """Which rows of `tokens` [N, d] hold neither NaN nor infinity [N]; several times as fast as isfinite().all(1)."""
+    return tokens.amax(1).isfinite() & tokens.amin(1).isfinite()
 
 
 def entries(tokens: Tensor, valid: Tensor | None) -> Tensor | int:

@@ -80,7 +80,7 @@ class ImpedanceNorm(Norm):
             if mine.any():
                 beta = admittance.fit(design[mine], voltage[mine], slope[mine])
                 self.beta[material] = torch.view_as_real(beta).float()
-        ratio = self._ratio(batch)
+        ratio = _ratio(batch["x"], self._foretold(batch))
         self.centre.copy_(ratio.mean(0))
         self.scale.copy_(ratio.std(0) + 1e-6)
         self.low[0] = ratio[:, 0].min() - MARGIN
@@ -88,15 +88,15 @@ class ImpedanceNorm(Norm):
 
     def condition(self, batch: Batch) -> Batch:
         """The foretold voltage, its fundamental at phase zero, in the place of the current."""
-        foretold = self._foretold(batch)
-        return {**batch, "current": rotate(foretold, fundamental(foretold)[:, 0].angle())}
+        return {**batch, "current": _turned(self._foretold(batch))}
 
     def forward(self, batch: Batch) -> tuple[Batch, Tensor]:
         """The voltage's shape and the foretold voltage, each in its own phase; sent: log gain and phase, rounded."""
         x = batch["x"].float()
         shape = x / (x.square().mean(-1, keepdim=True).sqrt() + 1e-30)
-        framed = {**self.condition(batch), "x": rotate(shape, fundamental(x)[:, 0].angle())}
-        level = ((self._ratio(batch) - self.low) / self.step).round()
+        foretold = self._foretold(batch)
+        framed = {**batch, "current": _turned(foretold), "x": _turned(shape)}
+        level = ((_ratio(x, foretold) - self.low) / self.step).round()
         gain = level[:, 0].clamp(0, self.gain_steps)
         rounded = torch.stack([gain, level[:, 1]], 1) * self.step + self.low
         return framed, (rounded - self.centre) / self.scale
@@ -134,12 +134,17 @@ class ImpedanceNorm(Norm):
                 known[at] = (column.clamp(low, high) - mean) / deviation  # a quadratic must not be extrapolated
         return admittance.design(batch["frequency"], known[0], known[1], self.harmonics)
 
-    def _ratio(self, batch: Batch) -> Tensor:
-        """[B, 2]: log gain and phase against the foretold voltage, the phase in [-pi, pi)."""
-        x, foretold = batch["x"].float(), self._foretold(batch)
-        gain = _rms(x).log() - _rms(foretold).log()
-        phase = fundamental(x)[:, 0].angle() - fundamental(foretold)[:, 0].angle()
-        return torch.stack([gain, (phase + math.pi).remainder(2 * math.pi) - math.pi], 1)
+
+def _turned(x: Tensor) -> Tensor:
+    """`x` [B, 1, L] with its fundamental at phase zero."""
+    return rotate(x, fundamental(x)[:, 0].angle())
+
+
+def _ratio(x: Tensor, foretold: Tensor) -> Tensor:
+    """[B, 2]: log gain and phase of `x` against `foretold`, both [B, 1, L]; the phase in [-pi, pi)."""
+    gain = _rms(x).log() - _rms(foretold).log()
+    phase = fundamental(x)[:, 0].angle() - fundamental(foretold)[:, 0].angle()
+    return torch.stack([gain, (phase + math.pi).remainder(2 * math.pi) - math.pi], 1)
 
 
 def _rms(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from vqtool.nn.codebook import Start
 from vqtool.nn.kmeans import points_wanted
 from vqtool.nn.moving_average import MovingCodebook
 from vqtool.nn.straight_through import pass_on, squared_distance
-from vqtool.nn.tokens import entries, flat, own_precision, starting_points
+from vqtool.nn.tokens import entries, finite_rows, flat, own_precision, starting_points
 
 
 class ProductEMA(Quantizer):
@@ -65,7 +65,7 @@ class ProductEMA(Quantizer):
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:
         with own_precision(z):
             tokens, real = flat(z, mask, self.codebooks[0].codes.dtype)
-            finite = tokens.detach().sum(1).isfinite()  # one NaN takes its token out of every group
+            finite = finite_rows(tokens.detach())  # one NaN takes its token out of every group
             counts = finite if real is None else real & finite
             found, values, stats = [], [], []
             for book, part in zip(self.codebooks, tokens.detach().split(self.width, 1), strict=True):

@@ -129,13 +129,16 @@ class Walk:
         """Take one level's codes away from the rest."""
         vectors = book.look_up(found.codes, found.valid)
         self.codes.append(found.codes)
-        self.rest = self.rest - vectors
-        self.total = vectors if self.total is None else self.total + vectors
+        if self.total is None:  # from here on both are our own, to be changed in place
+            self.rest, self.total = self.rest - vectors, vectors
+        else:
+            self.rest.sub_(vectors)
+            self.total.add_(vectors)
         left = self.rest if found.valid is None else self.rest.masked_fill(~found.valid[:, None], 0)
         self.squares = self.squares + torch.dot(left.view(-1), left.view(-1))
         self.pairs = self.pairs + (left.numel() if found.valid is None else found.valid.sum() * left.shape[1])
         if self.pull is not None:
-            self.pull += left
+            self.pull.add_(left)
 
 
 def both(first: Tensor | None, second: Tensor) -> Tensor:

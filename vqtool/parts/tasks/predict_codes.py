@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
-from vqtool.nn.chain import decode, encode
+from vqtool.nn.chain import decode, encode, to_latents
 from vqtool.nn.prior_chain import PRIOR_PARTS, adopt_codebooks, build_prior, prior_condition, write_signal
 
 
@@ -42,28 +42,36 @@ class PredictCodes(Task):
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """Teacher forcing, or with a share of the model's own tokens in the past."""
         with torch.no_grad():
-            coded = encode(parts, batch)
-        codes, condition = coded["codes"], prior_condition(parts, batch)
+            framed, sent = parts.norm(batch)
+            latent = to_latents(parts, framed)
+            codes = parts.quantizer(latent).codes
+        condition = prior_condition(parts, framed)
         draw = torch.rand(codes.shape, device=codes.device)  # always drawn: a share of 0 is teacher forcing bit for bit
         fed = parts.prior.own(codes, condition, self.own_tokens, draw=draw)
         logits, latent_hat = parts.prior.outputs(codes, condition, fed=fed)
-        estimate, sent_hat = write_signal(parts, condition, parts.quantizer.decode(fed).detach(), batch)
-        given = {"logits": logits, "latent_hat": latent_hat, "latent": coded["z"]}
-        given |= {"codes": parts.prior.targets(codes, fed, coded["z"]), "sent": coded["sent"], "sent_hat": sent_hat}
-        return given | {"estimate": estimate}
+        estimate, sent_hat = write_signal(parts, condition, parts.quantizer.decode(fed).detach(), batch, framed)
+        return {
+            "logits": logits,
+            "codes": parts.prior.targets(codes, fed, latent),
+            "latent_hat": latent_hat,
+            "latent": latent,
+            "sent_hat": sent_hat,
+            "sent": sent,
+            "estimate": estimate,
+        }
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """Greedy free-running generation, and beside it the true past and the true codes."""
-        coded = encode(parts, batch)
-        codes, condition = coded["codes"], prior_condition(parts, batch)
+        framed, sent = parts.norm(batch)
+        codes, condition = parts.quantizer(to_latents(parts, framed)).codes, prior_condition(parts, framed)
         logits = parts.prior(codes, condition)
         forced = logits.argmax(-1)  # each code after the true ones before it
         free = parts.prior.sample(len(codes), condition, temperature=0.0)
         return Estimates(
             {
-                "": write_signal(parts, condition, parts.quantizer.decode(free), batch)[0],
-                "forced": write_signal(parts, condition, parts.quantizer.decode(forced), batch)[0],
-                "reconstruction": decode(parts, codes, coded["sent"], batch),
+                "": write_signal(parts, condition, parts.quantizer.decode(free), batch, framed)[0],
+                "forced": write_signal(parts, condition, parts.quantizer.decode(forced), batch, framed)[0],
+                "reconstruction": decode(parts, codes, sent, batch),
             },
             {
                 "codes": codes,
@@ -83,10 +91,11 @@ class PredictCodes(Task):
 
     def generate(self, parts: Parts, batch: Batch, **how: Any) -> Tensor:
         """Signals [B, C, L]; `how`: `beam`, or `temperature`, `top_k`, `top_p` and `seeds`; else greedy."""
-        condition = prior_condition(parts, batch)
+        framed = parts.norm.condition(batch)
+        condition = prior_condition(parts, framed)
         rows = len(next(iter(batch.values())))
         if "beam" in how:
             codes, _ = parts.prior.beam(rows, condition, width=how["beam"])
         else:
             codes = parts.prior.sample(rows, condition, **{"temperature": 0.0, **how})
-        return write_signal(parts, condition, parts.quantizer.decode(codes), batch)[0]
+        return write_signal(parts, condition, parts.quantizer.decode(codes), batch, framed)[0]

@@ -8,7 +8,7 @@ import torch
 
 from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
 from vqtool.errors import VqtoolError
-from vqtool.nn.chain import encode
+from vqtool.nn.chain import to_latents
 from vqtool.nn.prior_chain import PRIOR_PARTS, adopt_codebooks, build_prior, prior_condition, write_signal
 
 
@@ -35,20 +35,20 @@ class PredictLatents(Task):
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """Condition to latents to signal."""
         with torch.no_grad():
-            coded = encode(parts, batch)
-        given = self._guess(parts, batch)
-        return given | {"latent": coded["z"], "sent": coded["sent"]}
+            framed, sent = parts.norm(batch)
+            latent = to_latents(parts, framed)
+        return self._guess(parts, batch, framed) | {"latent": latent, "sent": sent}
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """The signal of the guessed latents, not quantized: what the tokens of a later stage are measured against."""
-        return Estimates({"": self._guess(parts, batch)["estimate"]})
+        return Estimates({"": self._guess(parts, batch, parts.norm.condition(batch))["estimate"]})
 
-    def _guess(self, parts: Parts, batch: Batch) -> dict[str, Any]:
-        condition = prior_condition(parts, batch)
+    def _guess(self, parts: Parts, batch: Batch, framed: Batch) -> dict[str, Any]:
+        condition = prior_condition(parts, framed)
         z = parts.prior.latents(condition)
         if z is None:
             raise VqtoolError(
                 "the prior cannot guess latents: it has no `[prior_conditioner]`, or its quantizer's codes have no vectors"
             )
-        estimate, sent_hat = write_signal(parts, condition, z, batch)
+        estimate, sent_hat = write_signal(parts, condition, z, batch, framed)
         return {"latent_hat": z[:, :, None], "sent_hat": sent_hat, "estimate": estimate}
