@@ -1,0 +1,74 @@
+"""`vqtool bench`: what it measures and how it says it, on tiny shapes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from vqtool.bench import quantizers
+from vqtool.bench.measure import in_turns
+from vqtool.bench.peers import EnCodecFormula, GumbelFormula
+from vqtool.bench.quantizers import Case
+from vqtool.commands import bench
+from vqtool.console import out
+from vqtool.errors import VqtoolError
+from vqtool.nn.nearest import nearest
+
+
+def test_a_table_of_tiny_cases(monkeypatch, capsys):
+    tiny = (Case("ema", 64, 16, 8), Case("residual-ema", 64, 16, 8, books=2), Case("product-gumbel", 64, 8, 8, books=2))
+    monkeypatch.setattr(quantizers, "CASES", tiny)
+    monkeypatch.setattr(bench, "SECONDS", 0.0)
+    monkeypatch.setattr(out, "mode", "json")
+    assert bench.run(case="quantizers", device="cpu") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["machine"]["threads"] == 1
+    assert len(document["cases"]) == 6
+    for row in document["cases"]:
+        assert {"case", "mode", "ours_ms", "ours_mib", "peers", "floor_ms"} <= set(row)
+        assert row["ours_ms"] > 0
+        for peer in row["peers"].values():
+            assert peer["ratio"] == pytest.approx(peer["ms"] / row["ours_ms"])
+    assert "EnCodec's formula" in document["cases"][0]["peers"]
+
+
+def test_without_a_case_it_lists_them_and_with_a_wrong_one_it_says_so(capsys):
+    assert bench.run(case=None, device="cpu") == 0
+    assert "quantizers" in capsys.readouterr().out
+    with pytest.raises(VqtoolError, match="no case `quantizer`") as raised:
+        bench.run(case="quantizer", device="cpu")
+    assert "quantizers" in str(raised.value.hint)
+
+
+def test_variants_are_measured_in_turns():
+    order = []
+    figures = in_turns({n: lambda n=n: order.append(n) for n in "ab"}, torch.device("cpu"), seconds=0.0)
+    assert order == ["a", "b"] * 4  # one to warm up and for memory, three rounds
+    assert set(figures) == {"a", "b"}
+
+
+def test_memory_of_a_call_is_seen():
+    figures = in_turns(
+        {"big": lambda: torch.ones(30 * 2**18).sum(), "small": lambda: torch.ones(8).sum()},
+        torch.device("cpu"),
+        seconds=0.0,
+    )
+    if figures["big"].mib is None:
+        pytest.skip("this system does not tell")
+    assert 25 < figures["big"].mib < 40
+    assert figures["small"].mib < 10
+
+
+def test_the_peers_formulas_quantize():
+    x = torch.randn(1, 40, 6)
+    formula = EnCodecFormula(6, 12).eval()
+    codes, _ = nearest(x[0], formula.embed)
+    assert torch.allclose(formula(x)[0][0], formula.embed[codes], atol=1e-5)
+    gumbel = GumbelFormula(6, 5, 2).eval()
+    value, _ = gumbel(x)
+    books = gumbel.codevectors.view(2, 5, 3)
+    chosen = gumbel.weight_proj(x).view(40, 2, 5).argmax(-1)
+    wanted = torch.cat([books[g][chosen[:, g]] for g in range(2)], 1)
+    assert torch.allclose(value[0], wanted, atol=1e-6)
