@@ -1,14 +1,14 @@
 """What current a voltage drives at each harmonic: the admittance of every material, fitted on measured pairs.
 
-Faraday's law v = -M dI/dt says dI_h = -V_h / M at every harmonic. On real cores permeability falls with frequency and the
-winding's capacitance takes over, so the ratio is a complex function of the *absolute* frequency h f, of temperature and of
-amplitude:
+Faraday's law v = -M dI/dt says dI_h = -V_h / M at every harmonic. On real cores permeability falls with frequency and
+the winding's capacitance takes over, so the ratio is a complex function of the *absolute* frequency h f, of temperature
+and of amplitude:
 
     -(dI/dt)_h = Y(h f, T, A) V_h,      Y = sum over knots k and terms m of  b_k(h f) p_m(T, A) beta_km,
 
 with b_k piecewise linear in h f and p = (1, t, a, a^2). It is linear in beta, so a ridge with a penalty on the second
-differences over the knots solves it. Being a function of h f, it carries over to fundamentals beyond those measured: the
-high harmonics of slow waveforms have been there already.
+differences over the knots solves it. Being a function of h f, it carries over to fundamentals beyond those measured:
+the high harmonics of slow waveforms have been there already.
 """
 
 from __future__ import annotations

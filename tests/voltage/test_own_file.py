@@ -85,7 +85,9 @@ def test_other_lengths_and_rates_read_as_the_same_period_and_come_back(sample, s
 
 def test_rows_may_hold_different_numbers_of_periods(sample: Magnet, save, tmp_path):
     record = np.concatenate([currents(600, 2, 2)[:1], currents(600, 3, 2)[1:]])
-    batch, about = sample.read(sample.spec, save(i_p=record, freq_hz=np.array([1e5, 1.5e5]), dt=2e-5 / 600), condition=True)
+    batch, about = sample.read(
+        sample.spec, save(i_p=record, freq_hz=np.array([1e5, 1.5e5]), dt=2e-5 / 600), condition=True
+    )
     np.testing.assert_allclose(batch["current"][:, 0].numpy(), currents(n=2), atol=1e-6)
     sample.write(sample.spec, tmp_path / "out.npz", batch["current"], batch, about)
     with np.load(tmp_path / "out.npz") as out:
@@ -122,7 +124,9 @@ def test_materials_go_by_name_or_code(sample: Magnet, save, material):
 def test_reading_needs_the_spec_only(sample: Magnet, save):
     bare = Magnet.__new__(Magnet)
     bare.spec = type(sample.spec).from_json(json.loads(json.dumps(sample.spec.to_json())))
-    torch.testing.assert_close(bare.read(bare.spec, save(), condition=True)[0], sample.read(sample.spec, save(), condition=True)[0])
+    torch.testing.assert_close(
+        bare.read(bare.spec, save(), condition=True)[0], sample.read(sample.spec, save(), condition=True)[0]
+    )
 
 
 def test_a_model_without_temperature_and_material_asks_for_neither(save, made):

@@ -114,14 +114,14 @@ class Prior(nn.Module):
         raise NotImplementedError
 
     def targets(self, codes: Tensor, fed: Tensor, latent: Tensor | None = None) -> Tensor:
-        """What is right to write [B, T, Q] after the past `fed`, where `codes` are true; `latent` [B, T, D] if known."""
+        """What is right to write [B, T, Q] after the past `fed`, where `codes` are true; `latent` is [B, T, D]."""
         return codes
 
     def copy_vectors(self, vectors: Sequence[Tensor]) -> None:
         """Take the codes' vectors from the now trained quantizer; called once, before the prior is trained."""
 
     def latents(self, condition: Condition | None) -> Tensor | None:
-        """The latents [B, T, D] that the condition alone lets expect, before any code; None if the prior has no such."""
+        """The latents [B, T, D] that the condition alone lets expect, before any code; None if there are none."""
         return None
 
     def own(self, codes: Tensor, condition: Condition | None, share: float, *, draw: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from vqtool.training.runtime import Runtime, runtime
 from vqtool.training.session import Session
 from vqtool.training.session import resume as resume_session
 
-
 SINGLE_CODEBOOK = re.compile(r"\.(group|level)\d+$")
 
 

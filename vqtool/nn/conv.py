@@ -32,7 +32,7 @@ class Conv(nn.Module):
 
 
 class Film(nn.Module):
-    """Feature-wise scale and shift by a condition's vector (Perez et al. 2018, arXiv 1709.07871), first the identity."""
+    """Feature-wise scale and shift by a condition's vector (Perez et al. 2018, arXiv 1709.07871), at first none."""
 
     def __init__(self, condition_dim: int, channels: int) -> None:
         super().__init__()

@@ -126,7 +126,7 @@ def forwards(
         usage += counted @ probs.view(probs.shape[0], -1)
         if keys is not None:
             logits = logits - gumbel(keys[part], columns).view_as(logits)
-        codes[part] = logits.max(-1).indices
+        codes[part] = highest(logits)
         if noisy is not None:
             torch.softmax(logits / temperature if temperature != 1 else logits, -1, out=noisy[part])
     usage = usage / (max(tokens.shape[0], 1) if valid is None else valid.sum().clamp_min(1))
@@ -135,6 +135,16 @@ def forwards(
         value = value.masked_fill(~valid[:, None], 0)
         codes = codes.masked_fill(~valid[:, None], -1)
     return value, codes, usage.view(groups, size)
+
+
+def highest(logits: Tensor) -> Tensor:
+    """The index of the first highest of `logits` [n, G, K] in each row [n, G]; on CPUs twice as fast as argmax."""
+    if torch.compiler.is_compiling() or logits.device.type != "cpu":
+        return logits.argmax(-1)
+    size = logits.shape[-1]
+    hits = torch.ge(logits, logits.amax(-1, keepdim=True), out=torch.empty_like(logits))
+    countdown = torch.arange(size, 0, -1, dtype=logits.dtype)
+    return (size - hits.mul_(countdown).amax(-1)).clamp_(max=size - 1).long()
 
 
 def slices(tokens: Tensor, width: int) -> Iterator[slice]:

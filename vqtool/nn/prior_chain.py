@@ -25,12 +25,11 @@ def build_prior(make: Make, spec: DataSpec) -> None:
     make("decoder", encoder.dim, spec.channels, spec.length, encoder.stride, width)
     own = make("prior_conditioner", spec, optional=True)
     width = own.dim if own is not None else 0
-    if norm.sends:
-        if own is None:
-            raise VqtoolError(
-                f"the norm sends {', '.join(f'`{name}`' for name in norm.sends)} apart, and nothing can predict it",
-                hint="a part `[prior_conditioner]` and a part `[regressor]`",
-            )
+    if norm.sends and own is None:
+        raise VqtoolError(
+            f"the norm sends {', '.join(f'`{name}`' for name in norm.sends)} apart, and nothing can predict it",
+            hint="a part `[prior_conditioner]` and a part `[regressor]`",
+        )
     sizes, tokens = tuple(quantizer.codebook_sizes), spec.length // encoder.stride
     if norm.sends:
         make("regressor", width, tokens * encoder.dim, len(norm.sends))
@@ -45,7 +44,7 @@ def adopt_codebooks(parts: Parts) -> None:
 
 
 def prior_condition(parts: Parts, framed: Batch) -> Condition | None:
-    """The prior's own condition, from a batch in the norm's frame; None where the recipe names no conditioner for it."""
+    """The prior's own condition, from a batch in the norm's frame; None where nothing reads it."""
     return parts.prior_conditioner(framed) if "prior_conditioner" in parts else None
 
 
@@ -53,8 +52,6 @@ def write_signal(
     parts: Parts, condition: Condition | None, z: Tensor, batch: Batch, framed: Batch
 ) -> tuple[Tensor, Tensor]:
     """Latents [B, T, D] to a signal [B, C, L] in its own units, and the scalars [B, S] that were regressed for it."""
-    if condition is None or "regressor" not in parts:
-        sent = z.new_zeros(len(z), 0)
-    else:
-        sent = parts.regressor(condition, z)
+    nothing = condition is None or "regressor" not in parts
+    sent = z.new_zeros(len(z), 0) if nothing else parts.regressor(condition, z)
     return from_latents(parts, z, sent, batch, framed), sent

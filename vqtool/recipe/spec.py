@@ -49,7 +49,6 @@ class TrainOptions(BaseModel):
     patience: Annotated[int | None, Ge(1)] = Field(None, description="stop after so many validations without gain")
     best: str = Field("loss", description="the validation metric whose best checkpoint is kept")
     best_mode: Literal["min", "max"] = Field("min", description="whether less or more of `best` is better")
-    keep_optimizer: bool = Field(False, description="go on with the optimizer's state of the stage before")
 
 
 class EvaluateOptions(BaseModel):

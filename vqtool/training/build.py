@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from vqtool.api.data import Data, DataSpec
-from vqtool.api.parts import Norm
+from vqtool.api.parts import Conditioner, Norm
 from vqtool.api.quantizer import Quantizer
 from vqtool.api.task import Parts, Task
 from vqtool.catalog import catalog
@@ -104,11 +104,11 @@ def open_data(recipe: Recipe, *, path: Path | None = None) -> Data:
 
 
 def fit_parts(model: Model, data: Data) -> None:
-    """Let norm and conditioner take their constants from the training rows."""
+    """Let norms and conditioners take their constants from the training rows."""
     rows = data.rows("train")
-    for role in ("norm", "conditioner"):
-        if role in model.parts:
-            model.parts[role].fit(rows)
+    for part in model.parts.values():
+        if isinstance(part, Norm | Conditioner):
+            part.fit(rows)
 
 
 def from_checkpoint(path: Path) -> tuple[Model, Checkpoint]:
@@ -156,7 +156,7 @@ def restore(model: Model, read: Checkpoint, what: str) -> None:
 
 def quantizer_of(model: Model) -> Quantizer | None:
     """The model's quantizer, where it has one."""
-    return model.parts["quantizer"] if "quantizer" in model.parts else None  # noqa: SIM401 - ModuleDict has no get
+    return model.parts.quantizer if "quantizer" in model.parts else None
 
 
 def stage_named(recipe: Recipe, name: str) -> StageSpec:

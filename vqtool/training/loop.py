@@ -66,7 +66,9 @@ class StageLoop:
         self.progress = Progress()
         self.average = Average(self.parameters, options.average)
         fused = runtime.device.type in ("cpu", "cuda")  # one kernel for all parameters
-        self.optimizer = torch.optim.AdamW(self._groups(), lr=options.lr, betas=tuple(options.betas), fused=fused)
+        self.optimizer = torch.optim.AdamW(
+            self._groups(), lr=options.lr, betas=(options.betas[0], options.betas[1]), fused=fused
+        )
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=options.precision == "fp16")
         self.usage = Usage()
 
@@ -221,7 +223,8 @@ class StageLoop:
             return self.module
         named = inspect.signature(DistributedDataParallel.__init__).parameters
         sync = "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"
-        return DistributedDataParallel(self.module, find_unused_parameters=True, **{sync: False})
+        options: dict[str, Any] = {sync: False, "find_unused_parameters": True}
+        return DistributedDataParallel(self.module, **options)
 
     def _no_sync(self, wrapped: nn.Module) -> contextlib.AbstractContextManager[None]:
         return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else contextlib.nullcontext()

@@ -21,9 +21,10 @@ class ImpedanceNorm(Norm):
     """Takes size and position of a periodic voltage out of the codes' burden.
 
     The current foretells a voltage through the admittance of its material (see `admittance`), fitted on the training
-    rows, harmonic by harmonic. That foretold voltage U stands in for the current in the norm's frame, turned so that its
-    fundamental has phase zero: the circuit does not care where a period starts. The voltage itself is divided by its rms
-    and turned by its *own* fundamental's phase, so that shapes fall on top of each other. Sent apart is what is left,
+    rows, harmonic by harmonic. That foretold voltage U stands in for the current in the norm's frame, turned so that
+    its fundamental has phase zero: the circuit does not care where a period starts. The voltage itself is divided by
+    its rms and turned by its *own* fundamental's phase, so that shapes fall on top of each other. Sent apart is what
+    is left,
 
         log_gain = log(rms v / rms U),    phase = arg(V_1 / U_1),
 
@@ -70,7 +71,7 @@ class ImpedanceNorm(Norm):
                 column = batch["meta"][:, names.index(name)]
                 self.known[at] = torch.stack([column.mean(), column.std() + 1e-6, column.min(), column.max()])
             else:
-                self.known[at] = torch.tensor([0.0, math.inf, -math.inf, math.inf])  # an unknown condition reads as zero
+                self.known[at] = torch.tensor([0.0, math.inf, -math.inf, math.inf])  # unknown: reads as zero
         exact = {name: value.double() if value.is_floating_point() else value for name, value in batch.items()}
         design = self._design(exact)
         voltage = torch.fft.rfft(exact["x"][:, 0])[:, 1 : self.harmonics + 1]

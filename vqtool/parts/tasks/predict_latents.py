@@ -16,8 +16,8 @@ class PredictLatents(Task):
     """Trains the prior's guess of the latents, its conditioner and the regressor of the scalars sent apart.
 
     No code is chosen and no past is read, so a step costs a fraction of one of `predict-codes`, and the error of the
-    decoded signal reaches everything that is trained. Provides `latent_hat` [B, T, 1, D], `latent` [B, T, D], `sent_hat`
-    and `sent` [B, S], and `estimate` [B, C, L] in the signal's own units.
+    decoded signal reaches everything that is trained. Provides `latent_hat` [B, T, 1, D], `latent` [B, T, D],
+    `sent_hat` and `sent` [B, S], and `estimate` [B, C, L] in the signal's own units.
     """
 
     uses: ClassVar[frozenset[str]] = PRIOR_PARTS
@@ -48,7 +48,7 @@ class PredictLatents(Task):
         z = parts.prior.latents(condition)
         if z is None:
             raise VqtoolError(
-                "the prior cannot guess latents: it has no `[prior_conditioner]`, or its quantizer's codes have no vectors"
+                "the prior cannot guess latents: it lacks a `[prior_conditioner]`, or its codes have no vectors"
             )
         estimate, sent_hat = write_signal(parts, condition, z, batch, framed)
         return {"latent_hat": z[:, :, None], "sent_hat": sent_hat, "estimate": estimate}
