@@ -74,8 +74,15 @@ class RunDir:
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a row to `metrics.jsonl` and show it to the plugins."""
         if self.writes:
-            with self.path("metrics.jsonl").open("a") as file:
-                file.write(json.dumps(row, allow_nan=True) + "\n")
+            try:
+                with self.path("metrics.jsonl").open("a") as file:
+                    file.write(json.dumps(row, allow_nan=True) + "\n")
+            except OSError as error:
+                raise VqtoolError(
+                    f"cannot write `{self.path('metrics.jsonl')}`: {error.strerror}",
+                    hint=f"free some space, then `vqtool resume {self.folder}`",
+                    exit_code=1,
+                ) from error
             catalog().hooks.vqtool_metrics(run=self, row=row)
 
     def forget_after(self, stage_order: list[str], stage: str, step: int) -> None:
