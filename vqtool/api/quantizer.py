@@ -107,7 +107,10 @@ class Quantizer(nn.Module):
         raise NotImplementedError
 
     def vectors(self) -> tuple[Tensor, ...] | None:
-        """What each code adds to the latent: Q tensors [K_q, D] whose sum is `decode`; None if not additive."""
+        """What each code adds to the latent: Q tensors [K_q, D] whose sum is `decode`; None if not additive.
+
+        Works before the codebooks are started as well: what is built upon it needs the shapes then.
+        """
         return None
 
     def update(self, stats: Sequence[CodebookStats]) -> None:

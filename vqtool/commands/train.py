@@ -17,7 +17,7 @@ from vqtool.training.runtime import Runtime, runtime
 from vqtool.training.session import Session
 from vqtool.training.session import resume as resume_session
 
-SINGLE_CODEBOOK = re.compile(r"\.(group|level)\d+$")
+DETAIL = re.compile(r"\.(group|level)\d+$|^(forced|reconstruction|shuffled)\.(?!error\.)")  # in the JSON only
 
 
 def run(
@@ -66,13 +66,13 @@ def _end(session: Session, stopped: int, began: float, stage: str | None, here: 
 
 
 def show_splits(splits: Mapping[str, Any]) -> None:
-    """A table per split: a row per metric, the model beside each baseline; single codebooks stay in the JSON."""
+    """A table per split: a row per metric, the model beside each baseline; details stay in the JSON."""
     for split, scores in splits.items():
         baselines = scores["baselines"]
         rows = [
             [name, number(value), *(number(b.get(name)) for b in baselines.values())]
             for name, value in scores["model"].items()
-            if not SINGLE_CODEBOOK.search(name)
+            if not DETAIL.search(name)
         ]
         out.table(f"held-out: {split}", ["metric", "model", *baselines], rows)
 

@@ -90,4 +90,4 @@ class Cosine(Quantizer):
 
     def vectors(self) -> tuple[Tensor, ...]:
         with own_precision(self.inwards.weight):
-            return (self.table().detach(),)
+            return (self.outwards(F.normalize(self.codebook.codes, dim=1)).detach(),)

@@ -81,4 +81,4 @@ class SimVQ(Quantizer):
             return look_up(self.codes(), index, index >= 0).view(*codes.shape[:2], self.dim)
 
     def vectors(self) -> tuple[Tensor, ...]:
-        return (self.codes().detach(),)
+        return (F.linear(self.frozen.codes, self.map.weight).detach(),)
