@@ -44,7 +44,7 @@ def _scores(path: Path, model: Model, read: Checkpoint, data: Path | None, overr
     if overrides:
         recipe = apply_to_resolved(model.recipe, overrides)
         model = build(recipe, model.spec, until=read.about["stage"])
-        restore(model, read, str(path))
+        restore(model, read, f"{path}` under `-s {' '.join(overrides)}")
     model.parts.to(here.device)
     splits = evaluate(model, read.about["stage"], open_data(model.recipe, path=data), here, split=split)
     return {"checkpoint": str(path), "task": stage_task(model.recipe, read.about["stage"]), "splits": splits}
@@ -56,7 +56,7 @@ def _sweep(path: Path, model: Model, read: Checkpoint, data: Path | None, overri
     key, values = parse_sweep(sweep)
     points = []
     for value in values:
-        scores = _scores(path, model, read, data, [*overrides, f"{key}={value}"], split, here)
+        scores = _scores(path, model, read, data, [*overrides, f"{key}={value:g}"], split, here)
         name, first = next(iter(scores["splits"].items()))
         points.append({"value": value, **first})
     rows = [[metric, *(number(p["model"].get(metric)) for p in points)] for metric in points[0]["model"]]
