@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,29 +45,6 @@ def load(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> Col
             f"`{path.name}` cannot be read as npz: {fault}",
             hint="it may be cut short or of another format; copy or save it again",
             where=where,
-        ) from fault
-
-
-def save(path: Path, columns: Mapping[str, NDArray]) -> None:
-    """Write an npz file in one step: a failure leaves what was there before untouched."""
-    temporary: str | None = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **columns)  # type: ignore[arg-type]  # numpy's stubs take the names for its own options
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as fault:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        raise VqtoolError(
-            f"cannot write `{path.name}`: {fault.strerror or fault}",
-            hint="choose another --out, or make room there",
-            where=str(path),
-            exit_code=1,
         ) from fault
 
 
@@ -143,9 +117,3 @@ def _wrong(path: Path, message: str) -> VqtoolError:
 
 def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

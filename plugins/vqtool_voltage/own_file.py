@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vqtool.api import Batch, DataSpec
 from vqtool.errors import VqtoolError
+from vqtool.files import save_npz
 from vqtool_voltage import npz, periods
 from vqtool_voltage.fields import amplitude, condition_batch
 
@@ -79,7 +80,7 @@ def write(path: Path, spec: DataSpec, signal: Tensor, batch: Batch, about: dict[
         columns["temp_c"] = batch["meta"][:, scalars.index("temperature")].double().cpu().numpy()
     if "material" in batch:
         columns["material"] = np.array(spec.fields["material"].names)[batch["material"].cpu().numpy()]
-    npz.save(path, {name: column[0] if single else column for name, column in columns.items()})
+    save_npz(path, {name: column[0] if single else column for name, column in columns.items()})
 
 
 def _unfolded(x: Array, about: dict[str, Any]) -> Array:

@@ -82,11 +82,11 @@ def cached(prior: CodePrior, seed: int = 0) -> None:
     whole = flat_logits(prior, codes, condition)
     steps = whole.shape[1]
     for prefix in range(1, steps + 1):
-        state = prior.start(1, row(condition, 1), room=steps)
+        state, guess = prior.start(1, row(condition, 1), room=steps), prior.guess(1, row(condition, 1))
         bounds = [(0, prefix), *((n, n + 1) for n in range(prefix, steps))]
         for start, stop in bounds:
             hidden = prior.advance(prior.head.inputs(codes[1:2], start, stop), state)
-            logits = prior.head.step(hidden[:, -1], codes[1:2], stop - 1)
+            logits = prior.head.step(hidden[:, -1], codes[1:2], stop - 1, guess)
             logits = torch.where(logits.isfinite(), logits, 0.0)
             size = logits.shape[-1]
             torch.testing.assert_close(logits, whole[1:2, stop - 1, :size], rtol=0, atol=1e-5)

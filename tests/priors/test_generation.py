@@ -106,7 +106,10 @@ def test_the_greedy_path_survives_where_beams_prune_it():
         def advance(self, inputs, state):
             return inputs[:, None].double()
 
-        def step(self, hidden, codes, step):
+        def guess(self, batch, condition):
+            return None
+
+        def step(self, hidden, codes, step, guess=None):
             first = torch.tensor([0.28, 0.26, 0.24, 0.22])
             spread = torch.tensor([0.4, 0.3, 0.2, 0.1])
             after_zero = torch.tensor([1.0, 0.0, 0.0, 0.0])

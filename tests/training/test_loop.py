@@ -60,7 +60,7 @@ def test_an_unknown_best_is_one_error(tmp_path: Path) -> None:
         made.train()
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
 def test_precision_keeps_codebooks_in_float32(tmp_path: Path, precision: str) -> None:
     tensors = parts_after(tmp_path, precision, ["stage.tokenizer.steps=4", f'train.precision="{precision}"'])
     floats = [t for name, t in tensors.items() if "quantizer" in name and t.is_floating_point()]

@@ -202,7 +202,7 @@ def test_a_failed_write_is_one_error_and_keeps_what_was_there(sample: Magnet, sa
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(VqtoolError, match="No space left") as caught:
         sample.write(sample.spec, out, batch["current"], batch, about)
     assert caught.value.exit_code == 1

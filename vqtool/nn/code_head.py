@@ -153,6 +153,7 @@ class CodeHead(nn.Module):
         `guess` [B, T, D], in units of the latents' spread, is added to what the network says of them.
         """
         books = len(self.codebook_sizes)
+        guess = None if guess is None else guess[:, : past.shape[1]]
         return self._outputs(hidden.unflatten(1, (-1, books)), self.partial(past), slice(0, books), guess)
 
     def step(self, hidden: Tensor, past: Tensor, step: int, guess: Tensor | None = None) -> Tensor:

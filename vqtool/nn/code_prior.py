@@ -74,18 +74,19 @@ class CodePrior(Prior):
         known = torch.cat([condition.vector[:, None].expand_as(local), local], dim=-1)
         return self.beside(known).repeat_interleave(len(self.codebook_sizes), dim=1)
 
-    def guess(self, condition: Condition | None) -> Tensor | None:
+    def guess(self, batch: int, condition: Condition | None) -> Tensor | None:
         """What the condition alone says of the latents, [B, T, D] in units of their spread; None where nothing does.
 
         A short way from the condition to the latents, as wide as they are: the network, often narrower, corrects it.
         """
+        condition = self.complete(batch, condition)
         if self.guesser is None or condition is None:
             return None
         return self.guesser(condition.vector).unflatten(1, (self.length, -1))
 
     def latents(self, condition: Condition | None) -> Tensor | None:
         """The latents [B, T, D] that the condition alone lets expect; None where the codes have no vectors."""
-        guess = self.guess(condition)
+        guess = None if condition is None else self.guess(len(condition.vector), condition)
         return None if guess is None else self.head.whole(guess)
 
     # ---- the contract
@@ -96,7 +97,7 @@ class CodePrior(Prior):
         """Logits [B, T, Q, K] and the predicted full latents [B, T, Q, D] (None without codebook vectors)."""
         past = codes if fed is None else fed
         hidden = self.advance(self.head.inputs(past), self.start(len(past), condition))
-        return self.head.outputs(hidden, past, self.guess(condition))
+        return self.head.outputs(hidden, past, self.guess(len(past), condition))
 
     def targets(self, codes: Tensor, fed: Tensor, latent: Tensor | None = None) -> Tensor:
         """What is right to write after `fed` [B, T, Q]: `codes`, or the finer code that mends a wrong coarser one."""

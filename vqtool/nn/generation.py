@@ -26,7 +26,7 @@ class Writes(Protocol):
 
     def start(self, batch: int, condition: Condition | None, room: int = 0) -> Any: ...
     def advance(self, inputs: Tensor, state: Any) -> Tensor: ...
-    def guess(self, condition: Condition | None) -> Tensor | None: ...
+    def guess(self, batch: int, condition: Condition | None) -> Tensor | None: ...
 
 
 def write(
@@ -41,7 +41,7 @@ def write(
         codes[:, : prefix.shape[1]] = prefix
         begin = prefix.shape[1] * books
     steps = prior.length * books
-    state, guess = prior.start(batch, condition, room=steps), prior.guess(condition)
+    state, guess = prior.start(batch, condition, room=steps), prior.guess(batch, condition)
     for step in range(begin, steps):
         taken = 0 if step == begin else step  # the first pass reads the whole prefix
         hidden = prior.advance(prior.head.inputs(codes, taken, step + 1), state)
@@ -146,7 +146,8 @@ def _beam(prior: Writes, condition: Condition | None, batch: int, width: int) ->
     score = torch.full((batch, slots), -math.inf, dtype=torch.float64)
     score[:, [0, -1]] = 0.0  # one beam to start from
     repeated = _repeat(condition, slots)
-    state, guess = prior.start(batch * slots, repeated, room=prior.length * books), prior.guess(repeated)
+    state = prior.start(batch * slots, repeated, room=prior.length * books)
+    guess = prior.guess(batch * slots, repeated)
     first = slots * torch.arange(batch)[:, None]
     for step in range(prior.length * books):
         hidden = prior.advance(prior.head.inputs(codes, step, step + 1), state)

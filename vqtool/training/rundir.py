@@ -39,6 +39,10 @@ class RunDir:
             now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
             digest = hashlib.sha256(resolved.encode()).hexdigest()[:4]
             folder = Path("runs") / f"{now}-{name}-{digest}"
+            for number in range(2, 100):  # another run of this very second
+                if not folder.exists():
+                    break
+                folder = Path("runs") / f"{now}-{name}-{digest}-{number}"
         run = cls(folder, writes=writes)
         if not writes:
             return run

@@ -19,7 +19,7 @@ class Usage:
         self.kept.append(codes.detach().reshape(-1, codes.shape[-1]))
 
     def take(self, quantizer: Quantizer | None) -> dict[str, float]:
-        """Codes used and perplexity (exp of the entropy in nats), mean over codebooks, since the last call."""
+        """Share of codes used and perplexity (exp of the entropy in nats): means over codebooks since the last call."""
         if not self.kept or quantizer is None:
             return {}
         codes = torch.cat(self.kept)
@@ -29,7 +29,7 @@ class Usage:
             column = codes[:, q]
             share = torch.bincount(column[column >= 0], minlength=size).double()
             share = share / share.sum().clamp(min=1)
-            used.append(float((share > 0).sum()))
+            used.append(float((share > 0).sum()) / size)
             perplexity.append(float(torch.exp(torch.special.entr(share).sum())))
         mean_used, mean_perplexity = sum(used) / len(used), sum(perplexity) / len(perplexity)
         return {"codes.used": mean_used, "codes.perplexity": mean_perplexity}
