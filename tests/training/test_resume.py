@@ -70,6 +70,31 @@ def test_resumed_equals_unbroken(
     assert steps[0] == steps[1]
 
 
+def test_a_killed_run_goes_on_from_its_last_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vqtool.training import loop
+
+    recipe, options = write_recipe(tmp_path), ["train.average=0.9", "train.valid_every=4"]
+    whole = session(recipe, tmp_path / "whole", options)
+    assert whole.train() == 0
+    original = loop.StageLoop._step
+
+    def killed(self: loop.StageLoop) -> dict[str, float]:
+        if self.progress.step == 10:
+            raise RuntimeError("killed")
+        return original(self, self.module)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.StageLoop, "_step", lambda self, wrapped: killed(self))
+        broken = session(recipe, tmp_path / "broken", options)
+        with pytest.raises(RuntimeError, match="killed"):
+            broken.train()
+    again, state = resume(RunDir.open(tmp_path / "broken"), HERE)
+    assert state.about["progress"]["step"] == 8
+    assert again.train(state=state) == 0
+    first, second = (checkpoint.load(tmp_path / run / "last.safetensors").tensors for run in ("whole", "broken"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_a_finished_run_has_nothing_to_resume(tmp_path: Path) -> None:
     from vqtool.errors import VqtoolError
 

@@ -212,6 +212,7 @@ class StageLoop:
             else:
                 self.progress.stale += 1
         self.log({"stage": self.stage.name, "step": self.progress.step, "split": "valid", **row})
+        save("resume")  # of the live weights, not their average: a killed run goes on from here
 
     def _out_of_patience(self) -> bool:
         patience = self.options.patience

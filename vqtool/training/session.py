@@ -75,8 +75,7 @@ class Session:
         def save(kind: str) -> None:
             if kind == "best":
                 self._checkpoint("best.safetensors", stage.name, loop)
-                kind = "resume"  # a killed run goes on from its last gain
-            if kind == "resume" and self.runtime.leads:
+            elif self.runtime.leads:
                 with loop.average.applied():
                     self._checkpoint("last.safetensors", stage.name, loop)
                 save_state(self.run_dir.path("resume.safetensors"), loop, stage.name, self.done)
