@@ -3,26 +3,42 @@
 from vqtool.api.data import Batch, Data, DataSpec, Field, Rows, TensorRows
 from vqtool.api.loss import Loss
 from vqtool.api.metric import Baseline, Metric
-from vqtool.api.parts import Channel, Condition, Conditioner, Decoder, Encoder, Norm, Prior, Regressor
+from vqtool.api.parts import (
+    Channel,
+    Classifier,
+    Condition,
+    Conditioner,
+    Context,
+    Decoder,
+    Encoder,
+    Norm,
+    Prior,
+    Regressor,
+)
 from vqtool.api.quantizer import CodebookStats, Quantized, Quantizer, sum_stats
 from vqtool.api.schedule import Schedule
-from vqtool.api.task import Decodes, Encodes, Estimates, Generates, Make, Parts, Task
+from vqtool.api.task import Classifies, Decodes, Embeds, Encodes, Estimates, Forecasts, Generates, Make, Parts, Task
 
 __all__ = [
     "Baseline",
     "Batch",
     "Channel",
+    "Classifier",
+    "Classifies",
     "CodebookStats",
     "Condition",
     "Conditioner",
+    "Context",
     "Data",
     "DataSpec",
     "Decoder",
     "Decodes",
+    "Embeds",
     "Encoder",
     "Encodes",
     "Estimates",
     "Field",
+    "Forecasts",
     "Generates",
     "Loss",
     "Make",

@@ -160,3 +160,20 @@ class Regressor(nn.Module):
     def forward(self, condition: Condition, z: Tensor) -> Tensor:
         """[B, outputs] from the condition and the latents `z` [B, T, D] that the codes stand for."""
         raise NotImplementedError
+
+
+class Context(nn.Module):
+    """Lets every token see the others: [B, T, D] -> [B, T, `dim`]. Wiring: `(dim,)`, the width of its input."""
+
+    dim: int  # the width of the output
+
+    def forward(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`mask` [B, T] is true for real tokens; others are not looked at."""
+        raise NotImplementedError
+
+
+class Classifier(nn.Module):
+    """Class scores from latents: [B, T, D] -> [B, classes]. Wiring: `(dim, tokens, classes)`."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        raise NotImplementedError

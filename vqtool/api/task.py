@@ -87,3 +87,34 @@ class Generates(Protocol):
     def generate(self, parts: Parts, batch: Batch, **how: Any) -> Tensor:
         """[B, C, L] in the signal's own units. `how`: beam, temperature, top_k, top_p, seeds."""
         ...
+
+
+@runtime_checkable
+class Forecasts(Protocol):
+    """What comes after a history."""
+
+    def forecast(self, parts: Parts, batch: Batch, steps: int, **how: Any) -> Tensor:
+        """Sample paths [B, S, C, steps] in the signal's own units, after the histories `x` [B, C, L] of `batch`.
+
+        `how`: samples (S), temperature, top_k, top_p and seeds (one a row); greedy gives S = 1. Row b depends on its
+        own history and seed alone, and the first k steps of a longer forecast are those of a forecast of k steps.
+        """
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """Signals to features before and behind the quantizer, for probes."""
+
+    def embed(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
+        """`{"features": [B, T, D], "codes": [B, T, Q]}`; `context` [B, T, D'] where there is a context network."""
+        ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """Signals to class scores."""
+
+    def classify(self, parts: Parts, batch: Batch) -> Tensor:
+        """Logits [B, classes], as deployed."""
+        ...

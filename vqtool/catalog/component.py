@@ -15,6 +15,8 @@ BASES = {  # role -> the class of `vqtool.api` that its components are subclasse
     "quantizer": "Quantizer",
     "channel": "Channel",
     "decoder": "Decoder",
+    "context": "Context",
+    "classifier": "Classifier",
     "regressor": "Regressor",
     "prior": "Prior",
     "task": "Task",

@@ -1,0 +1,61 @@
+"""What a diagnosis is: codebooks with their measures, the history of training, and findings with their mends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+Severity = Literal["ok", "note", "warn", "fail"]
+SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warn", "fail")  # from the best to the worst
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing worth telling, with the figure that shows it and the recipe lines that mend it."""
+
+    id: str  # "collapse", "dead-codes", "dead-level", ...
+    severity: Severity
+    figure: float
+    threshold: float | None  # the figure at which it becomes a finding of this severity
+    source: str  # where the threshold comes from
+    cause: str  # one sentence, for people
+    mend: tuple[str, ...] = ()  # recipe lines or commands
+    where: str = ""  # a codebook's name, or a stage
+    step: int | None = None  # when it began, where the history tells
+    changed: str = ""  # what changed at that step: a stage, a knob
+
+
+@dataclass(frozen=True, slots=True)
+class Codebook:
+    """One codebook, level or group, and how a set of tokens uses it."""
+
+    name: str  # "codebook", "level3", "group0"
+    size: int  # K
+    counts: np.ndarray | None  # [K] how often each code was chosen; None where nothing tells
+    vectors: np.ndarray | None  # [K, d]; None for quantizers without code vectors
+    measures: Mapping[str, float] = field(default_factory=dict)  # by dotted name, e.g. "used", "perplexity"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that a diagnosis knows; findings are added to it and plugins read it."""
+
+    source: Path  # the checkpoint
+    counted: str  # what the counts are of: "split valid", "the moving average of training", ...
+    tokens: int  # how many tokens were counted
+    codebooks: tuple[Codebook, ...]
+    measures: Mapping[str, float]  # of the whole: joint use, soft-hard gap, range ratio, ...
+    history: Sequence[Mapping[str, Any]] = ()  # rows of metrics.jsonl
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # resolved.json's content
+    about: Mapping[str, Any] = field(default_factory=dict)  # the checkpoint's metadata: versions, stage, step, metrics
+    run: Path | None = None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing warns and nothing fails."""
+        return all(f.severity in ("ok", "note") for f in self.findings)

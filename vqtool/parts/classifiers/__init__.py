@@ -1,0 +1,1 @@
+"""Class scores from latents."""

@@ -1,0 +1,1 @@
+"""Networks that let every token see the others."""
