@@ -277,12 +277,19 @@ def check(
 
 @command("new")
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The new recipe's name or file.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The new recipe's name or file; `plugin` for a plugin instead.")
+    ],
+    plugin_name: Annotated[str | None, typer.Argument(metavar="PLUGIN", help="The new plugin's name.")] = None,
     source: Annotated[
         str | None, typer.Option("--from", metavar="KIND", help="The shipped recipe to begin from.")
     ] = None,
 ) -> None:
-    """Begin a recipe from a shipped one. Its sample data come along; nothing is overwritten."""
+    """Begin a recipe from a shipped one, or a plugin: `vqtool new plugin NAME`. Nothing is overwritten.
+
+    A recipe's sample data come along. A plugin is a folder of its own with a quantizer, a loss, a data set and tests
+    that pass as written.
+    """
 
 
 @command("show")

@@ -100,6 +100,31 @@ def test_the_environment_chooses_plugins(tmp_path: Path, monkeypatch: pytest.Mon
         assert [p.name for p in discovery.discover().plugins] == ["vqtool", *expected]
     monkeypatch.delenv("VQTOOL_PLUGINS")
     assert {"good", "other"} <= {p.name for p in discovery.discover().plugins}
+    monkeypatch.setenv("VQTOOL_PLUGINS", "-other")
+    assert {"good", "other"} & {p.name for p in discovery.discover().plugins} == {"good"}
+    assert discovery.discover().broken == []
+
+
+def test_a_heavy_import_is_told_and_the_plugin_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "heavy_library.py").write_text("")
+    monkeypatch.setattr(discovery, "HEAVY", ("heavy_library",))
+    install(tmp_path, monkeypatch, good="import heavy_library\n" + GOOD)
+    assert [plugin.name for plugin in catalog().plugins] == ["vqtool", "good"]
+    told = capsys.readouterr().err
+    assert told.count("plugin `good` of plug-good 1.2 slows every command: its import loads `heavy_library`") == 1
+    assert "should import it in its parts' modules" in told
+
+
+def test_what_an_import_prints_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(tmp_path, monkeypatch, good="print('hello')\n" + GOOD)
+    catalog()
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "plugin `good`: hello" in told.err
 
 
 def test_a_chosen_plugin_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def test_a_failing_plugin_is_told_of_once_and_muted(capsys: pytest.CaptureFixtur
         raise RuntimeError("no tensor board")
 
     hooks = Hooks()
-    hooks.register(plugin(vqtool_metrics=fails), "bad")
+    hooks.register(plugin(vqtool_metrics=fails), "bad", "plug-bad 1.2")
     heard: list[Any] = []
     hooks.register(plugin(vqtool_metrics=lambda row: heard.append(row)), "good")
     for row in range(3):
@@ -43,7 +43,11 @@ def test_a_failing_plugin_is_told_of_once_and_muted(capsys: pytest.CaptureFixtur
     assert calls == [0]
     assert heard == [0, 1, 2]
     told = capsys.readouterr().err
-    assert told.count("plugin `bad` failed in `vqtool_metrics` and is muted: RuntimeError: no tensor board") == 1
+    assert (
+        told.count("plugin `bad` of plug-bad 1.2 failed in `vqtool_metrics` and is muted: RuntimeError: no tensor b")
+        == 1
+    )
+    assert "VQTOOL_PLUGINS=-bad" in told
 
 
 def test_a_generator_that_fails_late_is_guarded_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,6 +59,16 @@ def test_a_generator_that_fails_late_is_guarded_too(capsys: pytest.CaptureFixtur
     hooks.register(plugin(vqtool_diagnose=late), "bad")
     assert hooks.vqtool_diagnose(report=None) == []
     assert "ValueError: late" in capsys.readouterr().err
+
+
+def test_what_a_hook_prints_is_told_apart_from_results(capsys: pytest.CaptureFixture[str]) -> None:
+    hooks = Hooks()
+    hooks.register(plugin(vqtool_metrics=lambda row: print("a\nb")), "loud")
+    hooks.vqtool_metrics(run=None, row={})
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "plugin `loud`: a" in told.err
+    assert "plugin `loud`: b" in told.err
 
 
 def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from typing import Any
 
 import vqtool
 from vqtool.catalog.component import FOLDERS, Component, scan
-from vqtool.catalog.hooks import Hooks, trace
+from vqtool.catalog.hooks import Hooks, told_apart, trace
 from vqtool.catalog.loading import construct, load_class
 from vqtool.catalog.plugin_file import components_of_file, import_file
 from vqtool.console import out
@@ -22,6 +23,7 @@ from vqtool.errors import VqtoolError
 from vqtool.suggest import did_you_mean, listed
 
 GROUP = "vqtool"
+HEAVY = ("torch", "sklearn", "matplotlib", "pandas", "scipy")  # what a plugin's module may only import where it is used
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Catalog:
     def __init__(self) -> None:
         self.plugins: list[Plugin] = []
         self.broken: list[Broken] = []
+        self.slow: list[Broken] = []  # taken in, but their import makes every command slow
         self.hooks = Hooks()
         self._by_name: dict[tuple[str, str], tuple[Component, Plugin]] = {}
 
@@ -133,23 +136,30 @@ class Catalog:
     def _guarded(self, plugin: Plugin, module_of: Any) -> None:
         """Import a plugin and take it in; whatever goes wrong is recorded and the plugin left out."""
         began = time.perf_counter()
+        light = {name for name in HEAVY if name not in sys.modules}
         try:
-            module = module_of()
-            hooks, components = self._asked(plugin.name, module)
+            with told_apart(plugin.name):
+                module = module_of()
+                hooks, components = self._asked(plugin, module)
             taken = replace(plugin, hooks=tuple(hooks), seconds=time.perf_counter() - began)
             self.add(taken, components)
         except (Exception, SystemExit) as error:
             self.hooks.drop(plugin.name)
             self.broken.append(broken_by(plugin, error))
+        loaded = sorted(name for name in light if name in sys.modules)
+        if loaded and plugin.version:  # a file given by --plugin may hold the parts themselves
+            reason = f"its import loads {listed(loaded)}"
+            mend = f"{plugin.distribution} should import {'them' if len(loaded) > 1 else 'it'} in its parts' modules"
+            self.slow.append(Broken(plugin.name, plugin.provider, reason, mend))
         trace(f"{plugin.name}: import {1000 * (time.perf_counter() - began):.1f} ms")
 
-    def _asked(self, name: str, module: ModuleType) -> tuple[list[str], list[Component]]:
+    def _asked(self, plugin: Plugin, module: ModuleType) -> tuple[list[str], list[Component]]:
         """A plugin's hooks and components; a file of parts needs no hook at all."""
         parts = components_of_file(module)
         if parts and not any(hook.startswith("vqtool_") for hook in vars(module)):
             return [], parts
-        hooks = self.hooks.register(module, name)
-        function = self.hooks.of(name, "vqtool_components")
+        hooks = self.hooks.register(module, plugin.name, plugin.provider)
+        function = self.hooks.of(plugin.name, "vqtool_components")
         answer = function() if function else []
         if not isinstance(answer, Iterable) or isinstance(answer, str):
             raise TypeError(f"`vqtool_components` gave {type(answer).__name__}, not Components")
@@ -169,20 +179,25 @@ def broken_by(plugin: Plugin, error: BaseException) -> Broken:
 
 
 def discover(files: Iterable[Path] = ()) -> Catalog:
-    """A catalog of the built-ins, the installed plugins that VQTOOL_PLUGINS allows, and `files`, in this order."""
+    """A catalog of the built-ins, the installed plugins that VQTOOL_PLUGINS allows, and `files`, in this order.
+
+    VQTOOL_PLUGINS: empty for none, `a,b` for only these, `-a,-b` for all but these.
+    """
     found = Catalog()
     builtin = Plugin("vqtool", "vqtool", vqtool.__version__)
     found.add(builtin, [c for role, folder in FOLDERS.items() for c in scan(f"vqtool.parts.{folder}", role)])
     wanted = os.environ.get("VQTOOL_PLUGINS")
-    names = None if wanted is None else {name.strip() for name in wanted.split(",") if name.strip()}
+    given = [name.strip() for name in (wanted or "").split(",") if name.strip()]
+    blocked = {name[1:] for name in given if name.startswith("-")}
+    names = None if wanted is None or (blocked and len(blocked) == len(given)) else set(given)
     seen = set()
     for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: e.name):
         seen.add(entry.name)
-        if names is None or entry.name in names:
+        if entry.name not in blocked and (names is None or entry.name in names):
             dist = entry.dist
             plugin = Plugin(entry.name, dist.name if dist else entry.value, dist.version if dist else "")
             found._guarded(plugin, entry.load)
-    for name in sorted((names or set()) - seen):
+    for name in sorted((names or set()) - blocked - seen - {f"-{name}" for name in blocked}):
         reason = "VQTOOL_PLUGINS names it, but nothing installed offers it"
         found.broken.append(Broken(name, "VQTOOL_PLUGINS", reason, "vqtool plugins, with VQTOOL_PLUGINS unset"))
     for path in files:
@@ -202,6 +217,10 @@ def catalog(*, warn: bool = True) -> Catalog:
         if warn:
             for broken in _found.broken:
                 out.warn(f"{broken} ({broken.mend})")
+            for slow in _found.slow:
+                out.warn(
+                    f"plugin `{slow.name}` of {slow.distribution} slows every command: {slow.reason} ({slow.mend})"
+                )
     return _found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -22,13 +24,14 @@ class Hooks:
         self._manager = pluggy.PluginManager("vqtool")
         self._manager.add_hookspecs(hookspecs)
         self._muted: set[str] = set()
+        self._providers: dict[str, str] = {}
 
     def names(self) -> list[str]:
         """Every hook there is."""
         return sorted(name for name in vars(hookspecs) if name.startswith("vqtool_"))
 
-    def register(self, module: ModuleType, name: str) -> list[str]:
-        """Take a plugin's module in and return the hooks it answers to.
+    def register(self, module: ModuleType, name: str, provider: str = "") -> list[str]:
+        """Take a plugin's module in and return the hooks it answers to; `provider` is the distribution it is told by.
 
         Raises:
             ValueError: it answers to none, to one that is no hook, with a wrong argument, or with a wrapper.
@@ -43,6 +46,7 @@ class Hooks:
         if complaint:
             self.drop(name)
             raise ValueError(complaint)
+        self._providers[name] = f" of {provider}" if provider else ""
         return sorted(caller.name for caller in callers)
 
     def drop(self, name: str) -> None:
@@ -89,16 +93,32 @@ class Hooks:
             return None
         began = time.perf_counter()
         try:
-            answer = impl.function(**{name: arguments[name] for name in impl.argnames})
-            return list(answer) if isinstance(answer, Iterator) else answer
+            with told_apart(impl.plugin_name):
+                answer = impl.function(**{name: arguments[name] for name in impl.argnames})
+                return list(answer) if isinstance(answer, Iterator) else answer
         except Exception as error:
             if os.environ.get("VQTOOL_DEBUG") == "1":
                 raise
-            self._muted.add(impl.plugin_name)
-            out.warn(f"plugin `{impl.plugin_name}` failed in `{hook}` and is muted: {type(error).__name__}: {error}")
+            name = impl.plugin_name
+            self._muted.add(name)
+            out.warn(
+                f"plugin `{name}`{self._providers[name]} failed in `{hook}` and is muted: {type(error).__name__}: "
+                f"{error} (VQTOOL_DEBUG=1 shows where, VQTOOL_PLUGINS=-{name} leaves it out)"
+            )
             return None
         finally:
             trace(f"{impl.plugin_name}: {hook}({', '.join(arguments)}) {1000 * (time.perf_counter() - began):.1f} ms")
+
+
+@contextlib.contextmanager
+def told_apart(name: str) -> Iterator[None]:
+    """What a plugin prints goes to people under its name: stdout is for results, and a progress bar must stay whole."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        try:
+            yield
+        finally:
+            for line in printed.getvalue().splitlines():
+                out.say(f"plugin `{name}`: {line}")
 
 
 def trace(text: str) -> None:

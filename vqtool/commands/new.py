@@ -1,7 +1,8 @@
-"""`vqtool new`: a recipe of one's own, copied from a shipped one with its sample data."""
+"""`vqtool new`: a recipe of one's own, copied from a shipped one with its sample data; or a plugin of one's own."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from vqtool.console import out
@@ -9,9 +10,19 @@ from vqtool.errors import VqtoolError
 from vqtool.recipe import shipped
 from vqtool.suggest import listed
 
+EXAMPLE = "example"  # what the template plugin is called
 
-def run(*, name: str, source: str | None) -> int:
-    """Copy a recipe to NAME.toml; never overwrites a file."""
+
+def run(*, name: str, plugin_name: str | None = None, source: str | None = None) -> int:
+    """Copy a recipe to NAME.toml, or the example plugin to a folder; never overwrites a file."""
+    if name == "plugin" and source is None:
+        if plugin_name is None:
+            raise VqtoolError("what is the plugin called?", hint="vqtool new plugin my-vq")
+        return plugin(plugin_name)
+    if plugin_name is not None:
+        raise VqtoolError(
+            f"`{plugin_name}`: one name for one recipe", hint=f"vqtool new {name}, or vqtool new plugin {name}"
+        )
     target = Path(name if name.endswith(".toml") else f"{name}.toml")
     if target.name in (".toml", "..toml"):
         raise VqtoolError(f"`{name}` is no name for a recipe", hint="vqtool new mine")
@@ -33,3 +44,31 @@ def default(name: str) -> str:
     if len(there) == 1:
         return there[0]
     raise VqtoolError("from which recipe?", hint=f"--from one of {listed(there)}")
+
+
+def plugin(name: str) -> int:
+    """Copy the example plugin to the folder NAME, under the new name."""
+    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name):
+        raise VqtoolError(f"`{name}` is no name for a plugin", hint="lower-case letters, digits and -, as in my-vq")
+    target, module = Path(name), name.replace("-", "_")
+    if module in ("vqtool", "plugin"):
+        raise VqtoolError(f"`{name}` would hide a package of that name", hint="vqtool new plugin my-vq")
+    if target.exists():
+        raise VqtoolError(f"`{target}` exists already", hint="give the new plugin another name")
+    origin = shipped.template()
+    told = {f"vqtool_{EXAMPLE}": module, f"vqtool-{EXAMPLE}": name, f"{EXAMPLE}.toml": f"{name}.toml"}
+    written = []
+    for file in sorted(p for p in origin.rglob("*") if p.suffix in (".py", ".toml", ".md")):
+        path, text = file.relative_to(origin).as_posix(), file.read_text(encoding="utf-8")
+        text = re.sub(rf"(?m)^{EXAMPLE} = ", f"{name} = ", text)
+        for old, new in told.items():
+            path, text = path.replace(old, new), text.replace(old, new)
+        written.append(target / path)
+        written[-1].parent.mkdir(parents=True, exist_ok=True)
+        written[-1].write_text(text, encoding="utf-8")
+    for path in written:
+        out.say(f"wrote {path}")
+    out.hint(f"pip install -e {target} && vqtool verify quantizer grid")
+    out.print(str(target))
+    out.document({"plugin": name, "files": [str(path) for path in written]})
+    return 0

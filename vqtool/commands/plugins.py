@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from vqtool.catalog import Catalog, Component, catalog
@@ -23,9 +24,10 @@ def run(*, role: str | None, name: str | None, timings: bool) -> int:
     rows = [[c.role, c.name, found.provider(c), c.summary] for c in shown]
     out.print(table_text("", ["role", "kind", "provided by", "what it is"], rows, out.result_stream))
     out.print("\n" + plugin_table(found, timings))
-    if found.broken:
-        broken = [[b.name, b.distribution, f"{b.reason}; {b.mend}"] for b in found.broken]
-        out.print("\n" + table_text("left out", ["plugin", "from", "why"], broken, out.result_stream))
+    for title, several in (("left out", found.broken), ("slow", found.slow)):
+        if several:
+            rows = [[b.name, b.distribution, f"{b.reason}; {b.mend}"] for b in several]
+            out.print("\n" + table_text(title, ["plugin", "from", "why"], rows, out.result_stream))
     out.document(
         {
             "components": [described(found, c) for c in shown],
@@ -40,10 +42,8 @@ def run(*, role: str | None, name: str | None, timings: bool) -> int:
                 }
                 for p in found.plugins
             ],
-            "broken": [
-                {"name": b.name, "distribution": b.distribution, "reason": b.reason, "mend": b.mend}
-                for b in found.broken
-            ],
+            "broken": [asdict(b) for b in found.broken],
+            "slow": [asdict(b) for b in found.slow],
         }
     )
     return 0

@@ -47,6 +47,18 @@ def _installed() -> Iterator[Path]:
             yield path.parent
 
 
+def template() -> Path:
+    """The folder of the example plugin, which `vqtool new plugin` copies.
+
+    Raises:
+        VqtoolError: this installation has none.
+    """
+    for found in (folder().parent / "plugins" / "example", folder().parent / "example"):
+        if (found / "pyproject.toml").is_file():
+            return found
+    raise VqtoolError("this installation carries no plugin to copy", hint="pip install --force-reinstall vqtool")
+
+
 def names() -> list[str]:
     """The shipped recipes by name."""
     return sorted(path.stem for path in folder().glob("*.toml"))
@@ -62,13 +74,16 @@ def find(name: str) -> Path:
 
 
 def samples(recipe: Path) -> list[Path]:
-    """The files below the recipe's folder that its options name, relative to it."""
+    """The files below the recipe's folder that its options name, or that lie in a folder they name, relative to it."""
     found = []
     for text in _strings(tomllib.loads(recipe.read_text(encoding="utf-8"))):
         path = Path(text)
         inside = not path.is_absolute() and ".." not in path.parts and len(path.parts) > 0
         if inside and (recipe.parent / path).is_file():
             found.append(path)
+        elif inside and len(path.parts) > 1 and (recipe.parent / path).is_dir():  # one word may be anything but a path
+            files = (file for file in (recipe.parent / path).rglob("*") if file.is_file())
+            found.extend(sorted(file.relative_to(recipe.parent) for file in files))
     return found
 
 

@@ -131,12 +131,12 @@ def check_plugins(path: Path, versions: Mapping[str, str], recipe: Recipe) -> No
     """Every component must be there; one that is not is told together with the plugins the checkpoint was made with."""
     wanted = [recipe.data, *recipe.parts.values(), *(stage.task for stage in recipe.stages)]
     have = {plugin.name for plugin in catalog().plugins}
-    missing = [f"`{name}` {version}" for name, version in versions.items() if name not in have]
+    missing = [f"`{name}` ({provider})" for name, provider in versions.items() if name not in have]
     for part in wanted:
         try:
             catalog().find(part.role, part.kind)
         except VqtoolError as error:
-            lacking = f"; it was made with plugin {', '.join(missing)}, not installed here" if missing else ""
+            lacking = f"; it was made with {', '.join(missing)}, not here" if missing else ""
             raise VqtoolError(
                 f"`{path}` needs the {part.role} `{part.kind}`{lacking}",
                 hint="install that plugin, or give its file with --plugin FILE.py",

@@ -119,8 +119,8 @@ def environment(argv: list[str], device: str) -> dict[str, Any]:
 
 
 def plugin_versions() -> dict[str, str]:
-    """Name and version of each plugin's distribution."""
-    return {plugin.name: plugin.version for plugin in catalog().plugins}
+    """Each plugin's name, and the distribution and version it comes with ("a file" for one of --plugin)."""
+    return {plugin.name: plugin.provider if plugin.version else "a file" for plugin in catalog().plugins}
 
 
 def runs_newest_first(root: Path = Path("runs")) -> Iterator[Path]:

@@ -1,0 +1,1 @@
+"""Series from CSV and Parquet files, cut into windows."""

@@ -1,0 +1,234 @@
+"""Small runs that are really trained, each with one fault planted, and healthy ones of every quantizer beside them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqtool.api import CodebookStats
+from vqtool.catalog import catalog
+from vqtool.nn.codebook import Codebook, Found
+from vqtool.nn.moving_average import MovingCodebook
+from vqtool.parts.losses.mse import Mse
+from vqtool.recipe import load
+from vqtool.training.rundir import RunDir
+from vqtool.training.runtime import Runtime
+from vqtool.training.session import Session
+
+WINDOWS, SAMPLES = 800, 64  # 8 tokens a window; 80 windows validate, 160 are held out
+
+RECIPE = """
+title = "{title}"
+
+[data]
+kind = "arrays"
+path = "signals.npz"
+
+[encoder]
+kind = "patch"
+patch = 8
+
+[quantizer]
+{quantizer}
+
+[decoder]
+kind = "patch"
+
+[train]
+batch = 64
+lr = {lr}
+log_every = 5
+valid_every = 20
+
+[evaluate]
+metrics = ["codes", "relative-error"]
+
+[[stage]]
+name = "tokenizer"
+task = "autoencode"
+steps = {steps}
+losses = {{ {losses} }}
+{more}
+"""
+
+
+def waves(rng: np.random.Generator) -> np.ndarray:
+    """[n, L]: two partials of random phase and size, and a little noise."""
+    phase, other = rng.uniform(0, 2 * np.pi, (2, WINDOWS, 1))
+    size = rng.uniform(0.1, 0.6, (WINDOWS, 1))
+    time = np.arange(SAMPLES) * 2 * np.pi / 32
+    x = np.sin(time + phase) + size * np.sin(3 * time + other) + 0.02 * rng.normal(size=(WINDOWS, SAMPLES))
+    return x.astype(np.float32)
+
+
+def waves_and_silence(rng: np.random.Generator) -> np.ndarray:
+    """[n, L]: every third window is silent, but for the noise of a good microphone."""
+    x = waves(rng)
+    x[::3] = 3e-3 * rng.normal(size=x[::3].shape)
+    return x
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run to be trained: its recipe, its data, and the fault that is planted while it trains."""
+
+    name: str
+    quantizer: str  # the lines of its table
+    disease: str | None = None  # the id of the finding that must name it, and no other; None: healthy
+    losses: str = "mse = 1.0, commitment = 0.25"
+    steps: int = 60
+    lr: float = 1e-3
+    data: Callable[[np.random.Generator], np.ndarray] = waves
+    plant: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+    more: str = ""
+
+    def write(self, folder: Path) -> Path:
+        """The recipe and its data in `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(folder / "signals.npz", x=self.data(np.random.default_rng(0)))
+        path = folder / f"{self.name}.toml"
+        path.write_text(RECIPE.format(title=self.name, quantizer=self.quantizer, losses=self.losses, steps=self.steps,
+                                      lr=self.lr, more=self.more))  # fmt: skip
+        return path
+
+    def train(self, folder: Path) -> Path:
+        """Train it in `folder`; the run's folder, which tells nothing of the fault."""
+        with self.plant():
+            return train(self.write(folder), folder / "run")
+
+
+def train(recipe: Path, folder: Path, overrides: list[str] | None = None) -> Path:
+    """Train a recipe as `vqtool train` does; returns the run's folder."""
+    loaded = load(recipe, overrides or [])
+    session = Session(loaded, RunDir.create(loaded, folder, argv=[], device="cpu"), Runtime(torch.device("cpu")))
+    session.start()
+    assert session.train() == 0
+    session.finish(seconds=0.0)
+    return folder
+
+
+# --- the faults ------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def codes_started_as(change: Callable[[Tensor], Tensor], *, book: int | None = None) -> Iterator[None]:
+    """Change the codes [K, d] that a start gave; only those of the `book`-th codebook that is started, where given."""
+    original, started = Codebook.start, []
+
+    def start(self: Codebook, *arguments: object) -> None:
+        original(self, *arguments)  # type: ignore[arg-type]  # passed on as they are
+        if book is None or len(started) == book:
+            self.set(change(self.codes.detach().clone()))
+        started.append(self)
+
+    with mock.patch.object(Codebook, "start", start):
+        yield
+
+
+def all_far_but_one(codes: Tensor) -> Tensor:
+    """No code but the first is near any input, and that one is where they all are."""
+    far = 50 * codes.std() * torch.randn(codes.shape, generator=torch.Generator().manual_seed(0))
+    far[0] = codes.mean(0)
+    return far
+
+
+def every_second_far(codes: Tensor) -> Tensor:
+    """Half the codes start where no input comes."""
+    far = 50 * codes.std() * torch.randn(codes.shape, generator=torch.Generator().manual_seed(0))
+    return torch.where(torch.arange(len(codes))[:, None] % 2 == 0, codes, far)
+
+
+def never_updated() -> contextlib.AbstractContextManager[object]:
+    """A loop that forgets to call `update`."""
+    return mock.patch.object(MovingCodebook, "update", lambda self, stats: None)
+
+
+@contextlib.contextmanager
+def decay_of_one() -> Iterator[None]:
+    """A moving average that keeps all of the past; the recipe's check refuses it, code by hand does not."""
+    original = MovingCodebook.update
+
+    def update(self: MovingCodebook, stats: CodebookStats) -> None:
+        self.decay = 1.0
+        original(self, stats)
+
+    with mock.patch.object(MovingCodebook, "update", update):
+        yield
+
+
+@contextlib.contextmanager
+def sums_of_outputs() -> Iterator[None]:
+    """The moving average is fed the code vectors that were chosen instead of the inputs that chose them."""
+    original = MovingCodebook.stats
+
+    def stats(self: MovingCodebook, tokens: Tensor, found: Found) -> CodebookStats:
+        fed = original(self, tokens, found)
+        return replace(fed, sums=fed.counts[:, None] * self.codes)
+
+    with mock.patch.object(MovingCodebook, "stats", stats):
+        yield
+
+
+def a_loss_that_shrinks() -> contextlib.AbstractContextManager[object]:
+    """The decoder learns 0.45 of the signal."""
+
+    def forward(self: Mse, *, x_hat: Tensor, target: Tensor) -> Tensor:
+        return (x_hat - 0.45 * target).square().mean()
+
+    return mock.patch.object(Mse, "forward", forward)
+
+
+# --- the runs --------------------------------------------------------------------------------------------------------
+
+EMA = 'kind = "ema"\ncodebook_size = 32\nrevive_below = 0.0\n'
+FAST = EMA + "decay = 0.8\n"
+RESIDUAL = 'kind = "residual-ema"\nlevels = 4\ncodebook_size = 16\n'
+
+ILL = (
+    Case("total-collapse", FAST, "collapse", plant=lambda: codes_started_as(all_far_but_one)),
+    Case("half-dead", FAST, "dead-codes", plant=lambda: codes_started_as(every_second_far)),
+    Case("level-3-of-4-dead", RESIDUAL + "revive_below = 0.0\ndecay = 0.8\n", "dead-level",
+         plant=lambda: codes_started_as(all_far_but_one, book=2)),
+    Case("duplicates", EMA + 'start = "random"\n', "duplicate-codes", data=waves_and_silence),
+    Case("never-updated", EMA, "frozen-codebook", lr=1e-2, plant=never_updated),
+    Case("decay-of-one", EMA, "frozen-codebook", lr=1e-2, plant=decay_of_one),
+    Case("outputs-fed", EMA, "outputs-fed", lr=1e-2, plant=sums_of_outputs),
+    Case("soft-path-drifted", 'kind = "soft"\ncodebook_size = 16\ntemperature = 1.0\n', "soft-hard-gap",
+         losses="mse = 1.0", steps=100),
+    Case("range-0.45", 'kind = "ema"\ncodebook_size = 32\n', "range-drift", plant=a_loss_that_shrinks),
+)  # fmt: skip
+
+
+UNHURRIED = ("cosine", "fsq", "lfq", "product-gumbel", "simvq")  # no k-means start in the latent: more to learn
+SOFT_TO_HARD = """
+schedule."quantizer.temperature" = { kind = "geometric", from = 0.1, to = 0.01 }
+schedule."quantizer.hard" = { kind = "linear", from = 0.0, to = 1.0 }
+"""
+
+
+def healthy_case(kind: str) -> Case:
+    """The tiny run of a quantizer with its own defaults, but for a codebook as small as the data."""
+    sizes = {"fsq": "levels = [4, 4]\n", "lfq": "bits = 4\n"}
+    terms = catalog().load("quantizer", kind).terms
+    weights = {"commitment": 0.25, "codebook": 1.0, "diversity": 0.5}
+    losses = ", ".join(["mse = 1.0", *(f'"{term}" = {weights.get(term, 0.1)}' for term in sorted(terms))])
+    return Case(
+        f"healthy-{kind}",
+        f'kind = "{kind}"\n' + sizes.get(kind, "codebook_size = 16\n"),
+        losses=losses,
+        steps=120,
+        lr=1e-2 if kind in UNHURRIED else 1e-3,
+        more=SOFT_TO_HARD if kind == "soft" else "",
+    )
+
+
+def healthy() -> tuple[Case, ...]:
+    """A healthy run of every quantizer in the catalog."""
+    return tuple(healthy_case(kind) for kind in catalog().names("quantizer"))

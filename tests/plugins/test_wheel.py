@@ -1,0 +1,52 @@
+"""What an installed wheel can do outside of the repository."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.plugins.conftest import Environment
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def test_it_is_the_wheel_that_runs(environment: Environment, away: Path) -> None:
+    done = environment.run("python", "-c", "import vqtool; print(vqtool.__file__)", cwd=away)
+    assert Path(done.stdout.strip()).is_relative_to(environment.folder), done.stdout + done.stderr
+
+
+def test_recipes_and_their_samples_travel(environment: Environment, away: Path) -> None:
+    done = environment.run("vqtool", "new", "mine", "--from", "voltage", cwd=away)
+    assert done.returncode == 0, done.stderr
+    checked = environment.run("vqtool", "check", "mine.toml", "--dry-run", cwd=away)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_every_shipped_recipe_is_sound(environment: Environment, away: Path) -> None:
+    names = environment.run("python", "-c", "from vqtool.recipe import shipped; print(*shipped.names())", cwd=away)
+    assert "voltage" in names.stdout.split(), names.stderr
+    for name in names.stdout.split():
+        environment.run("vqtool", "new", f"{name}/{name}", "--from", name, cwd=away)
+        done = environment.run("vqtool", "check", f"{name}/{name}.toml", cwd=away)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_schema(environment: Environment, away: Path) -> None:
+    done = environment.run("vqtool", "schema", cwd=away)
+    assert "grid" in json.dumps(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(environment: Environment, away: Path, shell: str) -> None:
+    done = environment.run("vqtool", cwd=away, _VQTOOL_COMPLETE=f"source_{shell}")
+    assert "_VQTOOL_COMPLETE" in done.stdout, done.stderr
+
+
+def test_completion_of_a_command(environment: Environment, away: Path) -> None:
+    asked = {"_VQTOOL_COMPLETE": "complete_bash", "COMP_WORDS": "vqtool diag", "COMP_CWORD": "1"}
+    assert environment.run("vqtool", cwd=away, **asked).stdout.split() == ["diagnose"]
