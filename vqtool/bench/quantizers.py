@@ -49,6 +49,13 @@ CASES = (
 )
 
 
+def rows(device: torch.device, seconds: float) -> Iterator[dict[str, Any]]:
+    """Every row of the table, each in about `seconds`."""
+    for case in CASES:
+        for mode in case.modes:
+            yield measured(case, mode, device, seconds)
+
+
 def measured(case: Case, mode: Mode, device: torch.device, seconds: float) -> dict[str, Any]:
     """One row of the table: times, memory and ratios to ours."""
     with torch.random.fork_rng(devices=[]):

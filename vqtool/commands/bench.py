@@ -1,13 +1,15 @@
-"""`vqtool bench`: speed and memory of the quantizers beside other libraries, in turns in one process."""
+"""`vqtool bench`: speed and memory beside other libraries, in turns in one process."""
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
 from vqtool.suggest import did_you_mean
 
+# Each case is the module of its name in vqtool/bench, whose `rows(device, seconds)` yields what `--json` calls "cases".
 CASES = {"quantizers": "train steps and encoding beside vector-quantize-pytorch, EnCodec, transformers and faiss"}
 SECONDS = 25.0  # per row of the table, about
 
@@ -23,30 +25,28 @@ def run(*, case: str | None, device: str) -> int:
             f"there is no case `{case}`", hint=did_you_mean(case, CASES, otherwise="vqtool bench quantizers")
         )
     from vqtool.bench.measure import machine
-    from vqtool.bench.quantizers import CASES as SHAPES
-    from vqtool.bench.quantizers import measured
     from vqtool.training.runtime import pick_device
 
+    measure = importlib.import_module(f"vqtool.bench.{case}").rows
     where = pick_device(device)
     about = machine(where)
     if about["load_average"] is not None and about["load_average"] > about["threads"]:
         out.warn(f"others are computing on this machine too: load average {about['load_average']}")
     rows = []
-    for shape in SHAPES:
-        for mode in shape.modes:
-            out.say(f"measuring {shape.name}, {mode}")
-            rows.append(measured(shape, mode, where, SECONDS))
-            out.print(shown(rows[-1]))
+    for row in measure(where, SECONDS):
+        rows.append(row)
+        out.print(shown(row))
     out.document({"machine": about, "cases": rows})
     return 0
 
 
 def shown(row: dict[str, Any]) -> str:
     """One case for people."""
-    lines = [["ours", f"{row['ours_ms']:.1f}", mib(row["ours_mib"]), "1.0"]]
-    lines += [[n, f"{p['ms']:.1f}", mib(p["mib"]), f"{p['ratio']:.2f}"] for n, p in row["peers"].items()]
+    lines = [["ours", f"{row['ours_ms']:.1f}", mib(row.get("ours_mib")), "1.0"]]
+    lines += [[n, f"{p['ms']:.1f}", mib(p.get("mib")), f"{p['ratio']:.2f}"] for n, p in row["peers"].items()]
     for name, key in (("bare product", "floor_ms"), ("bare product into a buffer", "floor_out_ms")):
-        lines.append([name, f"{row[key]:.1f}", "", f"{row[key] / row['ours_ms']:.2f}"])
+        if key in row:
+            lines.append([name, f"{row[key]:.1f}", "", f"{row[key] / row['ours_ms']:.2f}"])
     return table_text(f"{row['case']}, {row['mode']}", ["", "ms", "MiB", "to ours"], lines, out.result_stream)
 
 
