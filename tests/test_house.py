@@ -20,18 +20,19 @@ USE_CASES = sorted(p for folder in (ROOT / "plugins").glob("vqtool_*") for p in 
 TESTS = sorted(p for p in (ROOT / "tests").rglob("*.py") if p.stat().st_size)
 
 # What each package of vqtool may import of vqtool; those of GROUND stand below all.
-GROUND = {"errors", "suggest", "progress", "console", "files", ""}
+GROUND = {"errors", "suggest", "progress", "console", "files", "runs", ""}
 MAY = {
     "errors": set(),
     "suggest": set(),
     "files": {"errors"},
+    "runs": set(),
     "progress": set(),
     "console": {"errors", "progress"},
     "api": {"errors"},
     "nn": {"errors", "api"},
     "parts": {"errors", "files", "api", "nn"},
     "catalog": {"api"} | GROUND,
-    "recipe": {"api", "catalog"} | GROUND,
+    "recipe": {"api", "catalog", "diagnosis"} | GROUND,
     "diagnosis": {"api", "catalog"} | GROUND,
     "training": {"api", "nn", "catalog", "recipe", "diagnosis"} | GROUND,
     "testing": {"api", "nn", "catalog", "recipe"} | GROUND,

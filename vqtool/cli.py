@@ -32,6 +32,13 @@ app = typer.Typer(
 )
 
 
+class Severity(StrEnum):
+    """From which finding on to stop."""
+
+    warn = "warn"
+    fail = "fail"
+
+
 class Device(StrEnum):
     """Where to compute."""
 
@@ -50,6 +57,9 @@ Seed = Annotated[int | None, typer.Option("--seed", help="In place of the recipe
 Checkpoint = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or a run for its newest.")]
 NewestCheckpoint = Annotated[
     Path | None, typer.Argument(metavar="CKPT", help="A checkpoint or run; the newest under runs/ by default.")
+]
+StopOn = Annotated[
+    Severity | None, typer.Option("--stop-on", help="Save, stop and exit 3 where the watch finds this, twice in a row.")
 ]
 OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")]
 COMMON = {  # options that every command has, handled here and not passed on
@@ -172,8 +182,12 @@ def train(
     seed: Seed = None,
     device: DeviceOption = Device.auto,
     stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Stop after this stage.")] = None,
+    stop_on: StopOn = None,
 ) -> None:
-    """Train every stage of a recipe. Held-out figures are shown beside those of plain baselines."""
+    """Train every stage of a recipe. Held-out figures are shown beside those of plain baselines.
+
+    Codebooks are watched meanwhile, as by `vqtool diagnose`; what is found is warned of once.
+    """
 
 
 @command("train:resume")
@@ -182,6 +196,7 @@ def resume(
         Path | None, typer.Argument(metavar="RUN", help="A run's folder; the newest under runs/ by default.")
     ] = None,
     device: DeviceOption = Device.auto,
+    stop_on: StopOn = None,
 ) -> None:
     """Go on where a run stopped."""
 
@@ -198,6 +213,29 @@ def evaluate(
     device: DeviceOption = Device.auto,
 ) -> None:
     """Measure a checkpoint on held-out rows, beside plain baselines."""
+
+
+@command("diagnose")
+def diagnose(
+    checkpoint: NewestCheckpoint = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="PATH", help="Encode these data, in place of the recipe's.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="Encode this split of the data; valid with --data.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page to click through.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw use and code vectors.")] = None,
+    tsne: Annotated[bool, typer.Option("--tsne", help="Lay out code vectors by t-SNE, in place of PCA.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 3 where something fails.")] = False,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Tell how healthy a checkpoint's codebooks are, why, and what to do.
+
+    Without --data or --split nothing is encoded: what the last validation counted is read from the checkpoint.
+    """
 
 
 @command("generate")
@@ -240,6 +278,17 @@ def decode(
     device: DeviceOption = Device.auto,
 ) -> None:
     """Turn codes back into signals, in their own units."""
+
+
+@command("export")
+def export(
+    checkpoint: Checkpoint,
+    to: Annotated[str, typer.Option("--to", metavar="onnx|pt2", help="ONNX, or a program of torch.export.")] = "onnx",
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to; beside the checkpoint by default.")
+    ] = None,
+) -> None:
+    """Write a model's ways to codes and back for other runtimes. Each file is run and compared with PyTorch."""
 
 
 @command("verify")

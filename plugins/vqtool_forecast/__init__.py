@@ -1,4 +1,4 @@
-"""Forecasting of time series: data in the field's layouts, plain rivals, metrics, and the parts of a token forecaster."""
+"""Forecasting of time series: data, plain rivals, metrics, and the parts of a forecaster that writes tokens."""
 
 import contextlib
 

@@ -16,7 +16,7 @@ FAST = [law for law in QUANTIZER_LAWS if law.id not in SLOW]
 VARIANTS = {
     "residual-ema": {"level_dropout": 0.5, "levels": 3},
     "product-ema": {"groups": 4},
-    "product-gumbel": {"groups": 1, "codebook_size": 300},  # wide enough for several chunks
+    "product-gumbel": {"groups": 1, "codebook_size": 300, "logits": "distance"},  # wide enough for several chunks
     "ema": {"codebook_size": 300, "start": "random"},  # the two-stage minimum
     "soft": {"hard": 1.0, "temperature": 0.3},
     "fsq": {"levels": (4, 3, 2, 2, 2, 2, 2, 2)},  # as many as features: no linear maps

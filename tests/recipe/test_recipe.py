@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.recipe.text import GOOD
 from vqtool.errors import VqtoolError, Where
 from vqtool.recipe import LossSpec, PartSpec, Recipe, ScheduleSpec, load, parse
+from vqtool.runs import stage_names
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -61,8 +62,8 @@ def test_a_resolved_recipe_comes_back_as_it_was(tmp_path: Path) -> None:
     moved = Recipe.from_resolved(stored, text=GOOD, folder=Path("/elsewhere"))
     assert moved.data.options["path"] == Path("/elsewhere/waves.npy")
     (tmp_path / "resolved.json").write_text(json.dumps(stored))
-    assert Recipe.stage_names(tmp_path / "resolved.json") == ["first", "second"]
-    assert Recipe.stage_names(tmp_path / "nothing.json") == []
+    assert stage_names(tmp_path) == ["first", "second"]
+    assert stage_names(tmp_path / "nothing") == []
 
 
 def test_later_defaults_do_not_change_an_old_recipe() -> None:

@@ -1,6 +1,7 @@
 """The contracts that parts and plugins are written against, and nothing else."""
 
 from vqtool.api.data import Batch, Data, DataSpec, Field, Rows, TensorRows
+from vqtool.api.forecast import Continues, Forecast, Histories
 from vqtool.api.loss import Loss
 from vqtool.api.metric import Baseline, Metric
 from vqtool.api.parts import (
@@ -13,6 +14,7 @@ from vqtool.api.parts import (
     Encoder,
     Norm,
     Prior,
+    Received,
     Regressor,
 )
 from vqtool.api.quantizer import CodebookStats, Quantized, Quantizer, sum_stats
@@ -29,6 +31,7 @@ __all__ = [
     "Condition",
     "Conditioner",
     "Context",
+    "Continues",
     "Data",
     "DataSpec",
     "Decoder",
@@ -38,8 +41,10 @@ __all__ = [
     "Encodes",
     "Estimates",
     "Field",
+    "Forecast",
     "Forecasts",
     "Generates",
+    "Histories",
     "Loss",
     "Make",
     "Metric",
@@ -48,6 +53,7 @@ __all__ = [
     "Prior",
     "Quantized",
     "Quantizer",
+    "Received",
     "Regressor",
     "Rows",
     "Schedule",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 Batch = dict[str, Tensor]
-FieldRole = Literal["signal", "wave", "scalar", "category", "label", "extra"]
+FieldRole = Literal["signal", "wave", "scalar", "category", "label", "group", "extra"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +19,15 @@ class Field:
     """One named field of a batch, without its batch axis.
 
     `role` says what parts may do with it: "signal" is what is to be coded; "wave" [C, L], "scalar" [n] and
-    "category" [] are conditions, known also when a signal is generated; "label" is a target; "extra" is for
-    losses, metrics and norms that ask for it by name and is not fed to a conditioner.
+    "category" [] are conditions, known also when a signal is generated; "label" [] or [T] is a target, -1 where there
+    is none; "group" [] tells what belongs together (who was recorded, where) and is best held out together; "extra" is
+    for losses, metrics and norms that ask for it by name and is not fed to a conditioner.
     """
 
     shape: tuple[int, ...]
     role: FieldRole = "extra"
     unit: str = ""
-    names: tuple[str, ...] = ()  # of a category: what each index stands for; of scalars: their names
+    names: tuple[str, ...] = ()  # of a category, label or group: what each index stands for; of scalars: their names
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class DataSpec:
 
     @property
     def signal(self) -> Field:
-        """The field that is to be coded; by convention it is called `x` and has the shape [C, L]."""
+        """The field that is to be coded; by convention it is called `x` and has the shape [C, L], an image [C, H, W]."""
         return self.fields["x"]
 
     @property
@@ -56,6 +57,11 @@ class DataSpec:
     def length(self) -> int:
         """How many samples a window of the signal has."""
         return self.signal.shape[-1]
+
+    @property
+    def extent(self) -> int | tuple[int, ...]:
+        """The length of a window [C, L]; the (height, width) of an image [C, H, W]."""
+        return self.length if len(self.signal.shape) <= 2 else self.signal.shape[1:]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is the inverse."""
@@ -106,6 +112,7 @@ class Data:
 
     spec: DataSpec
     splits: tuple[str, ...]  # "train", "valid", then the held-out ones, each under its official name
+    notes: tuple[str, ...] = ()  # what was found out about the data, to be said aloud
 
     def rows(self, split: str) -> Rows:
         """The rows of one split; evaluation rows are fixed (any randomness in them is part of the file or seeded)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,13 +15,22 @@ class Metric:
 
     `update` reads names like a loss. A metric that reads `x_hat` is computed for every estimate that the task gives
     (free-running, teacher-forced, reconstruction), under that estimate's prefix, and for every baseline.
+
+    A metric that `learns` is shown the training rows first, by `learn`, which reads names just as `update` does: a
+    probe is fitted on what the model makes of them. Validation while a stage trains leaves that out.
     """
+
+    learns: ClassVar[bool] = False
 
     def __init__(self, spec: DataSpec) -> None:
         self.spec = spec
 
     def update(self, **named: Tensor) -> None:
         """Take one batch."""
+        raise NotImplementedError
+
+    def learn(self, **named: Tensor) -> None:
+        """Take one batch of training rows; of metrics that `learns` only."""
         raise NotImplementedError
 
     def compute(self) -> Mapping[str, float]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -64,7 +64,10 @@ class Conditioner(nn.Module):
 
 
 class Encoder(nn.Module):
-    """[B, C, L] -> [B, T, D]. Wiring: `(channels, length, condition_dim)`; `condition_dim` 0 means none is given."""
+    """[B, C, L] -> [B, T, D]. Wiring: `(channels, length, condition_dim)`; `condition_dim` 0 means none is given.
+
+    For images [B, C, H, W] the `length` is (H, W).
+    """
 
     dim: int  # D
     stride: int  # samples per token
@@ -80,12 +83,50 @@ class Decoder(nn.Module):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What a channel hands to the receiver. B windows, T tokens, D features, Q codebooks."""
+
+    z: Tensor  # [B, T, D]  what flows on; its gradient reaches the sender
+    hard: Tensor  # [B, T, D]  what a receiver of the hard codes makes of them: the deployed path
+    codes: Tensor  # [B, T, Q]  the codes that receiver finds likeliest
+    soft: Tensor | None = None  # [B, T, D]  the same for the quantizer's distribution in place of its codes
+    stages: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # (soft, hard) along the way
+    figures: Mapping[str, Tensor] = field(default_factory=dict)  # [B] each: "ber", ...
+
+
 class Channel(nn.Module):
-    """What happens to codes on their way to the receiver: `Quantized` -> [B, T, D]."""
+    """What happens to codes on their way to a receiver. Wiring: `(codebook_sizes,)`.
+
+    Hard and soft path of one call go through the same noise. `level` is the channel's own measure of its quality.
+    """
 
     knobs: ClassVar[frozenset[str]] = frozenset()
 
-    def forward(self, quantized: Quantized) -> Tensor:
+    def prepare(self, tables: Sequence[Tensor]) -> None:
+        """Once, before the first step of the first stage: the codes' vectors `tables`, Q of [K_q, D], as they start."""
+
+    def levels(self) -> Mapping[str, float]:
+        """The qualities to evaluate at, by the name a metric's figure ends in: `{"": 10.0, ".12db": 12.0}`."""
+        return {}
+
+    def draw(self, quantized: Quantized) -> tuple[Tensor, ...]:
+        """The noise of one call, from torch's generator; the same noise may serve several levels."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        quantized: Quantized,
+        tables: Sequence[Tensor],
+        *,
+        level: float | None = None,
+        noise: tuple[Tensor, ...] | None = None,
+    ) -> Received:
+        """Send `quantized`; `tables` are the codes' vectors, Q of [K_q, D], which the receiver knows as well.
+
+        Without a `level`, training draws one for each row and evaluation takes the recipe's; without `noise` it is
+        drawn.
+        """
         raise NotImplementedError
 
 

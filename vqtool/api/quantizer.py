@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,7 @@ class Quantized:
     hard: Tensor  # [B, T, D]  the code vectors, detached
     soft: Tensor | None = None  # [B, T, D]  the expectation under `probs`, for soft quantizers
     probs: Tensor | None = None  # [B, T, Q, K]
+    usage: Tensor | None = None  # [Q, K]  the mean of such probabilities over the real tokens, without noise; detached
     terms: Mapping[str, Tensor] = field(default_factory=dict)  # unweighted scalars, e.g. "commitment"
     stats: tuple[CodebookStats, ...] = ()  # one per codebook that follows by moving average; in training only
     not_finite: Tensor | None = None  # 0-dim long: real tokens that held a NaN or an infinity (see `Quantizer`)
@@ -84,8 +85,15 @@ class Quantizer(nn.Module):
     knobs: ClassVar[frozenset[str]] = frozenset()  # attributes that a stage may set or schedule
     straight_through: ClassVar[bool] = True  # promise: the gradient of `z` by the input is exactly the identity
     nearest: ClassVar[bool] = True  # promise: each code is the nearest of its `vectors()` to what the ones before left
+    noun: ClassVar[Literal["group", "level"]] = "group"  # of several codebooks: a level codes what those before left
     dim: int
     codebook_sizes: tuple[int, ...]
+
+    @property
+    def codebook_names(self) -> tuple[str, ...]:
+        """What the codebooks are called in metrics and findings: "codebook", or "level0", "level1", ..."""
+        count = len(self.codebook_sizes)
+        return ("codebook",) if count == 1 else tuple(f"{self.noun}{q}" for q in range(count))
 
     @property
     def initialised(self) -> bool:
@@ -112,6 +120,14 @@ class Quantizer(nn.Module):
         Works before the codebooks are started as well: what is built upon it needs the shapes then.
         """
         return None
+
+    def fed_codebooks(self, tokens: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
+        """(a codebook, the inputs [N, d] that reach it) for latents `tokens` [N, D], in the order they are searched.
+
+        The codebooks are `vqtool.nn.codebook.Codebook`s whose codes may be set while this goes on: the inputs of those
+        that follow are what the changed ones leave. Empty where codes cannot be moved one by one.
+        """
+        return iter(())
 
     def update(self, stats: Sequence[CodebookStats]) -> None:
         """Move the codebooks; called once per optimizer step, after the statistics of all ranks are summed."""

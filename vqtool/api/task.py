@@ -51,10 +51,13 @@ class Task:
         raise NotImplementedError
 
     def begin(self, parts: Parts) -> None:
-        """Called once, before the first step of the stage, when what earlier stages trained is final."""
+        """Called once, before the first step of the stage: earlier stages are final, codebooks have their start."""
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
-        """One training step's outputs, named as in `provides`; the loop updates from a `Quantized` at "quantized"."""
+        """One training step's outputs, named as in `provides`; the loop updates from a `Quantized` at "quantized".
+
+        "figures", a dict of scalars, are logged beside the losses, in training and in validation.
+        """
         raise NotImplementedError
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vqtool.commands.newest import checkpoint_path
 from vqtool.commands.train import number, show_splits
 from vqtool.console import out
 from vqtool.errors import VqtoolError
@@ -13,7 +14,6 @@ from vqtool.recipe.overrides import apply_to_resolved
 from vqtool.training.build import Model, build, from_checkpoint, open_data, restore
 from vqtool.training.checkpoint import Checkpoint
 from vqtool.training.evaluate import evaluate
-from vqtool.training.rundir import runs_newest_first
 from vqtool.training.runtime import Runtime, runtime
 
 
@@ -76,32 +76,6 @@ def parse_sweep(text: str) -> tuple[str, list[float]]:
     if count < 0:
         raise VqtoolError(f"the sweep `{text}` never reaches its end", hint="--sweep KEY=FROM:TO:STEP")
     return key, [start + i * step for i in range(count + 1)]
-
-
-def checkpoint_path(given: Path | None, *, file: str = "") -> Path:
-    """A checkpoint file: the given one, a run's newest, or the newest run's; a choice that was not asked is said."""
-    if given is not None and given.is_file():
-        return given
-    if given is not None and not given.exists():
-        raise VqtoolError(f"there is no checkpoint or run `{given}`", hint="vqtool show RUN lists a run's files")
-    folders = [given] if given is not None else list(runs_newest_first())
-    for folder in folders:
-        path = newest_in(folder)
-        if path is not None:
-            if given is None:
-                out.say(f"taking the newest run: {path}")
-            return path
-    raise VqtoolError("there is no trained run" + (f" in `{given}`" if given else " under `runs/`"),
-                      hint="vqtool train RECIPE")  # fmt: skip
-
-
-def newest_in(folder: Path) -> Path | None:
-    """A run's result: the checkpoint of its last finished stage, else the best so far."""
-    stages = Recipe.stage_names(folder / "resolved.json")
-    for name in [f"{stage}.safetensors" for stage in reversed(stages)] + ["best.safetensors", "last.safetensors"]:
-        if (folder / name).is_file():
-            return folder / name
-    return None
 
 
 def stage_task(recipe: Recipe, stage: str) -> str:

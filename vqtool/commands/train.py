@@ -12,16 +12,25 @@ from typing import Any
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.recipe import load
-from vqtool.training.rundir import RunDir, runs_newest_first
+from vqtool.runs import runs_newest_first
+from vqtool.training.rundir import RunDir
 from vqtool.training.runtime import Runtime, runtime
 from vqtool.training.session import Session
 from vqtool.training.session import resume as resume_session
+from vqtool.training.watch import StopOn
 
 DETAIL = re.compile(r"\.(group|level)\d+$|^(forced|reconstruction|shuffled)\.(?!error\.)")  # in the JSON only
 
 
 def run(
-    *, recipe: Path, overrides: list[str], out_dir: Path | None, seed: int | None, device: str, stage: str | None
+    *,
+    recipe: Path,
+    overrides: list[str],
+    out_dir: Path | None,
+    seed: int | None,
+    device: str,
+    stage: str | None,
+    stop_on: StopOn | None = None,
 ) -> int:
     """Train every stage (or those up to and with `stage`); returns the exit code."""
     if seed is not None:
@@ -31,13 +40,13 @@ def run(
     with runtime(device) as here:
         folder = RunDir.create(loaded, out_dir, argv=sys.argv[1:], device=str(here.device), writes=here.leads)
         out.say(f"run {folder.folder} on {here.device}" + (f", {here.world} ranks" if here.world > 1 else ""))
-        session = Session(loaded, folder, here)
+        session = Session(loaded, folder, here, stop_on=stop_on)
         session.start()
         stopped = session.train(until=stage)
         return _end(session, stopped, began, stage, here)
 
 
-def resume(*, run: Path | None, device: str) -> int:
+def resume(*, run: Path | None, device: str, stop_on: StopOn | None = None) -> int:
     """Go on where a run stopped; without one, the newest that can."""
     if run is None:
         run = next((r for r in runs_newest_first() if (r / "resume.safetensors").is_file()), None)
@@ -45,7 +54,7 @@ def resume(*, run: Path | None, device: str) -> int:
             raise VqtoolError("no run under `runs/` has anything to resume", hint="vqtool resume RUN")
     began = time.perf_counter()
     with runtime(device) as here:
-        session, state = resume_session(RunDir.open(run, writes=here.leads), here)
+        session, state = resume_session(RunDir.open(run, writes=here.leads), here, stop_on=stop_on)
         stopped = session.train(state=state)
         return _end(session, stopped, began, None, here)
 

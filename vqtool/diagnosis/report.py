@@ -15,14 +15,17 @@ SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warn", "fail")  # from the be
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing worth telling, with the figure that shows it and the recipe lines that mend it."""
+    """One thing worth telling, with the figure that shows it and the recipe lines that mend it.
+
+    An "ok" says that something was looked at and found well; its figure and threshold tell how far from ill.
+    """
 
     id: str  # "collapse", "dead-codes", "dead-level", ...
     severity: Severity
     figure: float
-    threshold: float | None  # the figure at which it becomes a finding of this severity
+    threshold: float | None  # the figure at which it becomes a finding of this severity; of an "ok", where it warns
     source: str  # where the threshold comes from
-    cause: str  # one sentence, for people
+    cause: str  # a sentence or two, for people
     mend: tuple[str, ...] = ()  # recipe lines or commands
     where: str = ""  # a codebook's name, or a stage
     step: int | None = None  # when it began, where the history tells
@@ -59,3 +62,29 @@ class Report:
     def healthy(self) -> bool:
         """Whether nothing warns and nothing fails."""
         return all(f.severity in ("ok", "note") for f in self.findings)
+
+    def worst(self) -> Severity:
+        """The worst severity among the findings."""
+        return max((f.severity for f in self.findings), key=SEVERITIES.index, default="ok")
+
+    def option(self, part: str, name: str) -> Any:
+        """An option of a part, as the recipe was resolved; None where there is none."""
+        return ((self.recipe.get("parts") or {}).get(part) or {}).get("options", {}).get(name)
+
+    def has_option(self, part: str, name: str) -> bool:
+        """Whether a part takes an option: mends name only those that exist."""
+        return name in ((self.recipe.get("parts") or {}).get(part) or {}).get("options", {})
+
+    def stage(self) -> Mapping[str, Any]:
+        """The resolved stage that trains the quantizer: the first with one of its terms as a loss, else the first."""
+        stages = self.recipe.get("stages") or []
+        with_terms = [s for s in stages if any(loss["kind"] is None for loss in s["losses"])]
+        return next(iter(with_terms or stages), {})
+
+    def weight(self, loss: str) -> float:
+        """The weight of a loss in that stage; 0 where it has no such loss."""
+        return next((one["weight"] for one in self.stage().get("losses", []) if one["name"] == loss), 0.0)
+
+    def gives(self, term: str) -> bool:
+        """Whether the quantizer gives such a term, so that a stage can weight it."""
+        return term in (self.about.get("quantizer") or {}).get("terms", ())

@@ -1,4 +1,4 @@
-"""Attention blocks: causal self-attention with a key-value cache, cross-attention to a condition, feed-forward."""
+"""Attention blocks: self-attention, causal with a cache or open; cross-attention to a condition; feed-forward."""
 
 from __future__ import annotations
 
@@ -71,6 +71,25 @@ class SelfAttention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=not before and steps > 1,
         )
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class FullAttention(nn.Module):
+    """Self-attention in which every step reads all real ones, before and after it. [B, T, W] -> [B, T, W]."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`mask` [B, T] is true for real steps; a window without any gets finite nonsense."""
+        query, key, value = (_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
+        if mask is not None:
+            mask = (mask | ~mask.any(1, keepdim=True))[:, None, None]  # [B, 1, 1, T]
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 

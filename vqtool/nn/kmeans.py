@@ -19,9 +19,14 @@ def points_wanted(size: int) -> int:
 
 
 @torch.no_grad()
-def kmeans(points: Tensor, size: int, generator: torch.Generator, rounds: int = ROUNDS) -> Tensor:
-    """`size` distinct centres [size, d] of `points` [N, d]; a code that no point chooses moves to a far-off point."""
-    centres = spread_rows(points, size, generator)
+def kmeans(
+    points: Tensor, size: int, generator: torch.Generator, rounds: int = ROUNDS, *, first: Tensor | None = None
+) -> Tensor:
+    """`size` distinct centres [size, d] of `points` [N, d]; a code that no point chooses moves to a far-off point.
+
+    `first` [M <= size, d]: centres to begin from; the others are spread among the points that these are far from.
+    """
+    centres = spread_rows(points, size, generator, first)
     for _ in range(rounds):
         codes, _ = nearest(points, centres)
         counts = torch.bincount(codes, minlength=size)
@@ -39,12 +44,15 @@ def kmeans(points: Tensor, size: int, generator: torch.Generator, rounds: int = 
     return distinct(centres, points, generator)
 
 
-def spread_rows(points: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def spread_rows(points: Tensor, size: int, generator: torch.Generator, first: Tensor | None = None) -> Tensor:
     """`size` rows far from each other, drawn in proportion to their squared distance from those drawn before.
 
     (k-means++, Arthur and Vassilvitskii 2007, with many rows per step as in Bahmani et al. 2012.)
     """
-    centres = points[torch.randint(points.shape[0], (1,), generator=generator).to(points.device)]
+    if first is not None and len(first):
+        centres = first
+    else:
+        centres = points[torch.randint(points.shape[0], (1,), generator=generator).to(points.device)]
     away, new = torch.full((points.shape[0],), torch.inf, device=points.device), centres
     while centres.shape[0] < size:
         codes, _ = nearest(points, new)

@@ -38,7 +38,7 @@ def prepared(codebook: Tensor) -> tuple[Tensor, Tensor]:
     centre = robust_centre(codebook)
     offset = codebook - centre
     largest = largest_of(offset)
-    scale = torch.exp2(-torch.frexp(largest).exponent.to(offset.dtype).clamp(-120, 120))
+    scale = torch.exp2(-(largest.log2().floor() + 1).clamp(-120, 120))  # ONNX has no frexp
     offset = offset * scale
     half = offset.square().sum(1, keepdim=True) / 2
     return centre, torch.cat([offset * -scale, half], 1)
@@ -54,7 +54,10 @@ def robust_centre(codebook: Tensor) -> Tensor:
 
 def largest_of(values: Tensor) -> Tensor:
     """The largest absolute value, at least the smallest normal number."""
-    low, high = torch.aminmax(values)
+    if torch.compiler.is_compiling():  # ONNX knows no aminmax
+        low, high = values.min(), values.max()
+    else:
+        low, high = torch.aminmax(values)
     limits = torch.finfo(values.dtype)
     return torch.maximum(high, -low).clamp(limits.tiny, limits.max)
 

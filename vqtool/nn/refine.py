@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from vqtool.nn.activation import Activation
 from vqtool.nn.conv import Conv, Padding, ResidualBlock
 
 
@@ -11,12 +12,21 @@ class Refine(nn.Module):
     """[B, C, L] -> [B, C, L] through `blocks` residual blocks; with no block the signal itself."""
 
     def __init__(
-        self, channels: int, *, width: int, blocks: int, kernel: int, condition_dim: int, mode: Padding
+        self,
+        channels: int,
+        *,
+        width: int,
+        blocks: int,
+        kernel: int,
+        condition_dim: int,
+        mode: Padding = "zeros",
+        act: Activation = "gelu",
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            ResidualBlock(width, kernel, condition_dim=condition_dim, mode=mode) for _ in range(blocks)
+            ResidualBlock(width, kernel, condition_dim=condition_dim, mode=mode, act=act) for _ in range(blocks)
         )
+        self.reach = (blocks + 2) * (kernel // 2) if blocks else 0  # samples either side that one sample sees
         if blocks:
             self.start = Conv(channels, width, kernel, mode=mode)
             self.end = Conv(width, channels, kernel, mode=mode)

@@ -70,3 +70,8 @@ def starting_points(z: Tensor, mask: Tensor | None, most: int, generator: torch.
     if tokens.shape[0] > most:
         tokens = tokens[torch.randperm(tokens.shape[0], generator=generator)[:most].to(tokens.device)]
     return tokens
+
+
+def silenced(x: Tensor, mask: Tensor | None) -> Tensor:
+    """`x` [B, T, W] with zeros where `mask` [B, T] is false, whatever stands there."""
+    return x if mask is None else x.masked_fill(~mask[..., None], 0)

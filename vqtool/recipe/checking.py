@@ -10,13 +10,22 @@ from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
 from vqtool.recipe.options import Options, options_of
 from vqtool.recipe.places import Key, Places
-from vqtool.recipe.spec import EvaluateOptions, PartSpec, Recipe, StageSpec, TopOptions, TrainOptions
+from vqtool.recipe.spec import (
+    DiagnoseOptions,
+    EvaluateOptions,
+    PartSpec,
+    Recipe,
+    StageSpec,
+    TopOptions,
+    TrainOptions,
+)
 from vqtool.recipe.stages import StageChecker
 from vqtool.suggest import did_you_mean, listed
 
 NOT_PARTS = ("data", "task", "loss", "metric", "baseline", "schedule")  # roles that are named in other places
-TABLES = ("data", "train", "evaluate", "stage")
+TABLES = ("data", "train", "evaluate", "diagnose", "stage")
 TOP, TRAIN, EVALUATE = Options(TopOptions), Options(TrainOptions), Options(EvaluateOptions)
+DIAGNOSE = Options(DiagnoseOptions)
 ELSEWHERE = {  # what people write as a table of its own, and where it belongs
     "loss": "losses belong to a [[stage]]: losses = { NAME = 1.0 }",
     "losses": "losses belong to a [[stage]]: losses = { NAME = 1.0 }",
@@ -62,6 +71,7 @@ class Checker:
         top = self.options(TOP, (), {k: self.table[k] for k in TOP.names if k in self.table}, "the recipe")
         train = self.own_table("train", TRAIN)
         evaluate = self.own_table("evaluate", EVALUATE)
+        diagnose = self.own_table("diagnose", DIAGNOSE)
         data = self._data()
         for name, table in self.table.items():
             if name not in TABLES and name not in TOP.names:
@@ -80,11 +90,12 @@ class Checker:
             parts=self.parts,
             stages=tuple(stages),
             evaluate=EvaluateOptions(**evaluate),
+            diagnose=diagnose,
             folder=self.folder,
         )
 
     def own_table(self, name: str, options: Options) -> dict[str, Any]:
-        """`[train]` or `[evaluate]`, checked: of [train] only what it gives, of [evaluate] with defaults."""
+        """`[train]`, `[evaluate]` or `[diagnose]`, checked: of [train] only what it gives, the others with defaults."""
         table = self.table.get(name, {})
         if not isinstance(table, Mapping):
             self.error((name,), f"`{name}` should be a table", f"[{name}]")

@@ -116,6 +116,7 @@ def as_table(recipe: Recipe) -> dict[str, Any]:
         "deterministic": recipe.deterministic,
         "data": {"kind": recipe.data.kind, **_plain(recipe.data.options)},
         "evaluate": _plain(recipe.evaluate.model_dump()),
+        "diagnose": _plain(dict(recipe.diagnose)),
         "stage": stages,
         **parts,
     }

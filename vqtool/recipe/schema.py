@@ -8,8 +8,8 @@ from typing import Any
 from vqtool.catalog import catalog
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.recipe.checking import EVALUATE, TOP, TRAIN, part_roles
-from vqtool.recipe.options import options_of
+from vqtool.recipe.checking import DIAGNOSE, EVALUATE, TOP, TRAIN, part_roles
+from vqtool.recipe.options import Options, options_of
 
 Schema = dict[str, Any]
 
@@ -21,8 +21,9 @@ def recipe_schema() -> Schema:
     properties: Schema = {
         **TOP.json_schema()["properties"],
         "data": {"$ref": "#/definitions/data"},
-        "train": {"type": "object", "additionalProperties": False, "properties": TRAIN.json_schema()["properties"]},
+        "train": own_table(TRAIN),
         "evaluate": evaluate(),
+        "diagnose": own_table(DIAGNOSE),
         "stage": {"type": "array", "minItems": 1, "items": stage()},
         **parts,
     }
@@ -36,6 +37,11 @@ def recipe_schema() -> Schema:
         "additionalProperties": False,
         "definitions": definitions,
     }
+
+
+def own_table(options: Options) -> Schema:
+    """One of the recipe's own tables."""
+    return {"type": "object", "additionalProperties": False, "properties": options.json_schema()["properties"]}
 
 
 def component(role: str) -> Schema:

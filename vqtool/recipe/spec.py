@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Interval, MinLen
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
+from vqtool.diagnosis import thresholds
 from vqtool.recipe.options import STRICT
 
 Table = TypeVar("Table", bound=BaseModel)
@@ -64,6 +64,20 @@ class EvaluateOptions(BaseModel):
     splits: Annotated[tuple[str, ...], MinLen(1)] | None = Field(
         None, description="held-out splits to report; by default all"
     )
+
+
+def _diagnose_options() -> type[BaseModel]:
+    """`[diagnose]`: how often the watch looks, and every threshold of every finding."""
+    fields: dict[str, Any] = {
+        key: (float | None, Field(value, description=f'{meaning}; "none" switches it off'))
+        for key, (meaning, value) in thresholds.keys().items()
+    }
+    told = "steps between two looks at the codebooks while training; 0 never looks"
+    fields["every"] = (Annotated[int, Ge(0)], Field(thresholds.EVERY, description=told))
+    return create_model("DiagnoseOptions", __config__=STRICT, **fields)
+
+
+DiagnoseOptions = _diagnose_options()
 
 
 class TopOptions(BaseModel):
@@ -129,6 +143,7 @@ class Recipe:
     parts: Mapping[str, PartSpec]  # by table name: `conditioner`, `prior_conditioner`
     stages: tuple[StageSpec, ...]
     evaluate: EvaluateOptions
+    diagnose: Mapping[str, Any] = field(default_factory=lambda: DiagnoseOptions().model_dump())
     folder: Path | None = None  # what relative paths were resolved against
 
     def resolved(self) -> dict[str, Any]:
@@ -163,6 +178,7 @@ class Recipe:
             "parts": {name: part(spec) for name, spec in self.parts.items()},
             "stages": stages,
             "evaluate": self._frozen(self.evaluate.model_dump()),
+            "diagnose": dict(self.diagnose),
         }
 
     @classmethod
@@ -200,16 +216,9 @@ class Recipe:
             parts={name: part(spec) for name, spec in value["parts"].items()},
             stages=stages,
             evaluate=_rebuilt(EvaluateOptions, value["evaluate"]),
+            diagnose=_rebuilt(DiagnoseOptions, value.get("diagnose") or {}).model_dump(),
             folder=home,
         )
-
-    @staticmethod
-    def stage_names(resolved: Path) -> list[str]:
-        """The names of the stages in a run's `resolved.json`, in order; none if it cannot be read."""
-        try:
-            return [stage["name"] for stage in json.loads(resolved.read_text(encoding="utf-8"))["stages"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
 
     def _frozen(self, value: Any) -> Any:
         """A value as JSON; a path below the recipe's folder is relative to it."""

@@ -44,6 +44,11 @@ class Law(Generic[S]):
         """How code that breaks it is mended, in one line."""
         return WORDS[self.id].mend
 
+    @property
+    def source(self) -> str:
+        """Where the law comes from."""
+        return WORDS[self.id].source
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

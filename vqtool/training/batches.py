@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from vqtool.api.data import Batch, Data, Rows
@@ -51,8 +53,7 @@ class Batches:
         return self.runtime.place(batch)
 
 
-def in_order(rows: Rows, batch: int, runtime: Runtime) -> list[Batch]:
-    """Every row once, in order: the batches of an evaluation."""
-    return [
-        runtime.place(rows.__getitems__(list(range(i, min(i + batch, len(rows)))))) for i in range(0, len(rows), batch)
-    ]
+def in_order(rows: Rows, batch: int, runtime: Runtime) -> Iterator[Batch]:
+    """Every row once, in order: the batches of an evaluation, one at a time."""
+    for begin in range(0, len(rows), batch):
+        yield runtime.place(rows.__getitems__(list(range(begin, min(begin + batch, len(rows))))))

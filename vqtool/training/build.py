@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from vqtool.api.parts import Conditioner, Norm
 from vqtool.api.quantizer import Quantizer
 from vqtool.api.task import Parts, Task
 from vqtool.catalog import catalog
+from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.recipe import Recipe, StageSpec
 from vqtool.training.checkpoint import Checkpoint, fill, load
 from vqtool.training.runtime import seed_of
+from vqtool.training.usage import Seen, about_quantizer, vector_tensors
 
 PART_PREFIX = "parts."
 
@@ -30,6 +32,7 @@ class Model:
     spec: DataSpec
     parts: Parts
     tasks: dict[str, Task]  # by stage name, in the recipe's order
+    seen: Seen = field(default_factory=Seen)  # what the last validation saw of the quantizer
 
     def task(self, protocol: type) -> tuple[str, Task] | None:
         """The last stage whose task can do `protocol`, and its task."""
@@ -47,8 +50,17 @@ class Model:
         }
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The state of all parts under checkpoint names."""
-        return {PART_PREFIX + name: value for name, value in self.parts.state_dict().items()}
+        """The state of all parts under checkpoint names, and what a diagnosis reads: use and vectors of the codes."""
+        state = {PART_PREFIX + name: value for name, value in self.parts.state_dict().items()}
+        quantizer = quantizer_of(self)
+        vectors = vector_tensors(quantizer) if quantizer is not None else {}
+        return state | self.seen.tensors | vectors
+
+    def diagnosed(self) -> dict[str, Any]:
+        """What a diagnosis reads from a checkpoint's metadata."""
+        quantizer = quantizer_of(self)
+        told: dict[str, Any] = {"validation": self.seen.row}
+        return told | ({"quantizer": about_quantizer(quantizer)} if quantizer is not None else {})
 
 
 class Builder:
@@ -100,7 +112,10 @@ def open_data(recipe: Recipe, *, path: Path | None = None) -> Data:
         if "path" not in options:
             raise VqtoolError(f"data `{recipe.data.kind}` has no option `path` that --data could set")
         options["path"] = path
-    return catalog().make("data", recipe.data.kind, options)
+    data: Data = catalog().make("data", recipe.data.kind, options)
+    for note in data.notes:
+        out.say(note)
+    return data
 
 
 def fit_parts(model: Model, data: Data) -> None:
@@ -148,6 +163,7 @@ def restore(model: Model, read: Checkpoint, what: str) -> None:
     """Put a checkpoint's tensors and knobs into built parts."""
     state = {name.removeprefix(PART_PREFIX): t for name, t in read.tensors.items() if name.startswith(PART_PREFIX)}
     fill(model.parts, state, what)
+    model.seen = Seen.of(read.tensors, read.about)
     for name, value in read.about.get("knobs", {}).items():
         role, knob = name.split(".", 1)
         if role in model.parts:

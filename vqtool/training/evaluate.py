@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,24 +27,42 @@ class Scores:
         self.wanted = model.recipe.evaluate.metrics
         self.metrics: dict[tuple[str, str], Metric] = {}
 
-    def update(self, estimates: Estimates, batch: Batch) -> None:
-        """Take what a task or a baseline says about a batch."""
+    def update(self, estimates: Estimates, batch: Batch, *, learn: bool = False) -> None:
+        """Take what a task or a baseline says about a batch; with `learn`, only what metrics learn from it."""
         named = {**batch, **estimates.named}
-        for kind in self.wanted if self.wanted is not None else catalog().names("metric"):
+        for kind in self.kinds():
             cls = catalog().load("metric", kind)
-            needs, takes = reads(cls.update)
+            if learn and not cls.learns:
+                continue
+            needs, takes = reads(cls.learn if learn else cls.update)
             per_estimate = "x_hat" in needs
             lacking = needs - named.keys() - ({"x_hat"} if per_estimate else set())
             if lacking:  # a metric of another task or field; the recipe's `evaluate.metrics` narrows the choice
                 continue
             for prefix, x_hat in estimates.x_hat.items() if per_estimate else [("", None)]:
                 seen = named | ({"x_hat": x_hat} if per_estimate else {})
-                self._of(kind, prefix).update(**{n: seen[n] for n in (needs | takes) & seen.keys()})
+                metric = self._of(kind, prefix)
+                take = metric.learn if learn else metric.update
+                take(**{n: seen[n] for n in (needs | takes) & seen.keys()})
+
+    def kinds(self) -> Sequence[str]:
+        """The metrics asked for; all there are where the recipe names none."""
+        return self.wanted if self.wanted is not None else catalog().names("metric")
+
+    def learns(self) -> bool:
+        """Whether a metric must see the training rows first."""
+        return any(catalog().load("metric", kind).learns for kind in self.kinds())
 
     def _of(self, kind: str, prefix: str) -> Metric:
         if (kind, prefix) not in self.metrics:
             self.metrics[kind, prefix] = catalog().make("metric", kind, {}, self.model.spec)
         return self.metrics[kind, prefix]
+
+    def copy(self) -> Scores:
+        """The same metrics with what they have seen so far, to go on with other rows."""
+        other = Scores(self.model)
+        other.metrics = {key: copy.deepcopy(metric) for key, metric in self.metrics.items()}
+        return other
 
     def compute(self) -> dict[str, float]:
         """All metrics by dotted name; those of an estimate but the deployed one carry its prefix."""
@@ -58,20 +77,41 @@ class Scores:
 
 
 @torch.no_grad()
-def evaluate_rows(model: Model, stage: str, rows: Rows, runtime: Runtime) -> dict[str, float]:
-    """The metrics of one stage's task on `rows`; random draws are the same at every call."""
+def evaluate_rows(
+    model: Model, stage: str, rows: Rows, runtime: Runtime, *, learned: Scores | None = None
+) -> dict[str, float]:
+    """The metrics of one stage's task on `rows`; random draws are the same at every call.
+
+    `learned` holds what metrics that learn took from the training rows.
+    """
+    scores = learned.copy() if learned is not None else Scores(model)
+    _pass(model, stage, rows, runtime, scores)
+    return scores.compute()
+
+
+@torch.no_grad()
+def learned_scores(model: Model, stage: str, rows: Rows, runtime: Runtime) -> Scores:
+    """The metrics that learn, after they have seen the training rows `rows`; where none does, nothing is computed."""
     scores = Scores(model)
+    if scores.learns():
+        _pass(model, stage, rows, runtime, scores, learn=True)
+    return scores
+
+
+def _pass(model: Model, stage: str, rows: Rows, runtime: Runtime, scores: Scores, *, learn: bool = False) -> None:
+    """Show `scores` what the stage's task says of every row."""
     task = model.tasks[stage]
     torch.manual_seed(seed_of(model.recipe.seed, "evaluation"))
     was_training = {m: m.training for m in model.parts.modules()}
     model.parts.eval()
     try:
         for batch in in_order(rows, model.recipe.evaluate.batch, runtime):
-            scores.update(task.estimate(model.parts, batch), batch)
+            scores.update(task.estimate(model.parts, batch), batch, learn=learn)
+            if not scores.metrics:  # none of them reads what these rows hold
+                break
     finally:
         for each, training in was_training.items():
             each.training = training
-    return scores.compute()
 
 
 def evaluate_baselines(model: Model, data: Data, splits: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
@@ -81,14 +121,26 @@ def evaluate_baselines(model: Model, data: Data, splits: Mapping[str, Rows]) -> 
     for kind in model.recipe.evaluate.baselines:
         baseline: Baseline = catalog().make("baseline", kind, {}, model.spec)
         baseline.fit(data.rows("train"))
+        learned = Scores(model)
+        if learned.learns():
+            _show(baseline, data.rows("train"), model, here, learned, learn=True)
         for split, rows in splits.items():
-            scores = Scores(model)
-            for batch in in_order(rows, model.recipe.evaluate.batch, here):
-                given = dict(baseline.predict(batch))
-                estimate = {"": given.pop("x_hat")} if "x_hat" in given else {}
-                scores.update(Estimates(estimate, given), batch)
+            scores = learned.copy()
+            _show(baseline, rows, model, here, scores)
             told[split][kind] = scores.compute()
     return told
+
+
+def _show(
+    baseline: Baseline, rows: Rows, model: Model, runtime: Runtime, scores: Scores, *, learn: bool = False
+) -> None:
+    """Show `scores` what a baseline says of every row."""
+    for batch in in_order(rows, model.recipe.evaluate.batch, runtime):
+        given = dict(baseline.predict(batch))
+        estimate = {"": given.pop("x_hat")} if "x_hat" in given else {}
+        scores.update(Estimates(estimate, given), batch, learn=learn)
+        if not scores.metrics:
+            break
 
 
 def held_out(data: Data, wanted: str | None, recipe_splits: tuple[str, ...] | None) -> dict[str, Rows]:
@@ -106,7 +158,8 @@ def evaluate(model: Model, stage: str, data: Data, runtime: Runtime, *, split: s
     """`{"<split>": {"model": {...}, "baselines": {"<name>": {...}}}}` on held-out rows."""
     splits = held_out(data, split, model.recipe.evaluate.splits)
     baselines = evaluate_baselines(model, data, splits)
+    learned = learned_scores(model, stage, data.rows("train"), runtime)
     return {
-        name: {"model": evaluate_rows(model, stage, rows, runtime), "baselines": baselines[name]}
+        name: {"model": evaluate_rows(model, stage, rows, runtime, learned=learned), "baselines": baselines[name]}
         for name, rows in splits.items()
     }

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from vqtool.api.data import Data
 from vqtool.api.quantizer import CodebookStats, Quantized, sum_stats
 from vqtool.console import out
+from vqtool.diagnosis.report import Finding
 from vqtool.errors import VqtoolError
 from vqtool.nn.all_reduce import reduce_stats
 from vqtool.recipe import StageSpec
@@ -24,8 +25,9 @@ from vqtool.training.batches import Batches
 from vqtool.training.build import Model, quantizer_of
 from vqtool.training.runtime import Runtime, Signals, seed_of
 from vqtool.training.stage import Knobs, StageModule, not_finite
-from vqtool.training.usage import Usage
+from vqtool.training.usage import Usage, figures
 from vqtool.training.validate import validate
+from vqtool.training.watch import Motion, StopOn, UnhealthyError, Watch
 
 START_TOKENS = 64  # tokens per code that a codebook's start is taken from, where the data have them
 NAN_FLAG = 1 << 16
@@ -49,7 +51,8 @@ class Progress:
 class StageLoop:
     """Trains one stage; `run` is the loop itself, and the rest serves it."""
 
-    def __init__(self, model: Model, stage: StageSpec, data: Data, runtime: Runtime, *, seed: int, log: Any) -> None:
+    def __init__(self, model: Model, stage: StageSpec, data: Data, runtime: Runtime, *, seed: int, log: Any,
+                 stop_on: StopOn | None = None) -> None:  # fmt: skip
         self.model, self.stage, self.data, self.runtime, self.seed, self.log = model, stage, data, runtime, seed, log
         options = stage.train
         self.options = options
@@ -71,6 +74,11 @@ class StageLoop:
         )
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=options.precision == "fp16")
         self.usage = Usage()
+        self.moved: dict[str, float] = {}  # which codes moved in the last step that was looked at
+        self.watch: Watch | None = None
+        if self.follows and self.quantizer is not None:
+            self.watch = Watch(model.recipe.resolved(), stage.name, self.steps, self.quantizer, stop_on)
+        self.ill: Finding | None = None  # what to stop at
 
     def _groups(self) -> list[dict[str, Any]]:
         """Weight decay for matrices only: biases, gains and embeddings of one row are left alone."""
@@ -107,8 +115,8 @@ class StageLoop:
     def run(self, signals: Signals, save: Any) -> int:
         """Train to the end, or until a signal (returned; 0 when done). `save(kind)` writes what `kind` names."""
         if self.progress.step == 0:
-            self.module.task.begin(self.module.parts)
             self.start_codebooks()
+            self.module.task.begin(self.module.parts)
         wrapped = self._wrap()
         every = self.options.valid_every or max(1, self.steps // 5)
         with out.progress(self.steps, self.stage.name) as bar:
@@ -126,6 +134,7 @@ class StageLoop:
                 if stop:
                     save("resume")
                     return stop
+                self._stop_if_ill(save)
         return 0
 
     def step_once(self) -> None:
@@ -135,6 +144,9 @@ class StageLoop:
     def _step(self, wrapped: nn.Module) -> dict[str, float]:
         """One optimizer step; returns what the progress bar shows."""
         step, options = self.progress.step, self.options
+        watched = self.quantizer if self.follows and self._logs(step + 1) else None
+        motion = Motion(watched) if watched is not None and watched.initialised else None
+        before = len(self.usage.kept)
         scheduled = self.knobs.move(step / max(1, self.steps - 1), step // self.batches.per_epoch, step)
         rate = scheduled.get("lr", self._rate(step))
         for group in self.optimizer.param_groups:
@@ -152,6 +164,8 @@ class StageLoop:
                     total, terms, outputs = wrapped(batch)
                 terms = {"loss": total.detach(), **terms}
                 if self.runtime.any_rank(0 if torch.isfinite(total) else NAN_FLAG):
+                    lost = {name: float(value) for name, value in terms.items()}
+                    self.log({"stage": self.stage.name, "step": step, "split": "train", **lost})
                     raise not_finite(terms, self.stage.name, step)
                 self.scaler.scale(total * share).backward()
             for name, value in terms.items():
@@ -164,6 +178,8 @@ class StageLoop:
         self._optimise()
         if stats and self.quantizer is not None:
             self.quantizer.update(reduce_stats(sum_stats(stats)))
+        if motion is not None:
+            self.moved = motion.figures(self.usage.kept[before:])
         return self._log(sums, scheduled | {"lr": rate})
 
     def _optimise(self) -> None:
@@ -187,17 +203,38 @@ class StageLoop:
     def _log(self, sums: dict[str, Tensor], knobs: dict[str, float]) -> dict[str, float]:
         """Write a row of metrics.jsonl every `log_every` steps; the bar shows the loss of that row."""
         step = self.progress.step + 1
-        if step % self.options.log_every and step != self.steps:
+        if not self._logs(step):
             return {}
-        row = {name: float(value) for name, value in sums.items()}
-        self.log({"stage": self.stage.name, "step": step, "split": "train", **row, **self.usage.take(self.quantizer),
-                  **knobs, "seconds": round(self.progress.seconds, 2)})  # fmt: skip
-        return {"loss": row["loss"]}
+        losses = {name: float(value) for name, value in sums.items()}
+        counts = self.usage.take(self.quantizer)
+        row = {"stage": self.stage.name, "step": step, "split": "train", **losses, **figures(counts), **self.moved,
+               **knobs, "seconds": round(self.progress.seconds, 2)}  # fmt: skip
+        self.log(row)
+        if self.watch is not None:
+            self.watch.note(row)
+            if self.watch.due(step):
+                self.ill = self.watch.look(step, counts, row) or self.ill
+        return {"loss": losses["loss"]}
+
+    def _logs(self, step: int) -> bool:
+        """Whether the step, counted from 1, has a row in metrics.jsonl."""
+        return step % self.options.log_every == 0 or step == self.steps
+
+    def _stop_if_ill(self, save: Any) -> None:
+        """With `--stop-on`, stop as a signal does: saved, and to be resumed. A stage that is done anyway is finished."""
+        watch = self.watch
+        if watch is None or watch.stop_on is None or self.progress.step >= self.steps:
+            return
+        if self.runtime.any_rank(int(self.ill is not None)):
+            save("resume")
+            raise UnhealthyError(self.ill, self.stage.name, self.progress.step)
 
     def _validate(self, save: Any) -> None:
         """Measure on the validation rows; remember and save the best."""
         with self.average.applied():
-            row = validate(self.module, self.model, self.stage, self.data, self.runtime, seed=self.seed)
+            seen = validate(self.module, self.model, self.stage, self.data, self.runtime, seed=self.seed)
+            self.model.seen = self.model.seen.followed_by(seen)
+            row = self.model.seen.row = {**self.model.seen.row, **self.moved}
             if self.options.best not in row:
                 raise VqtoolError(
                     f'`best = "{self.options.best}"` is not among what validation measures',
@@ -211,7 +248,10 @@ class StageLoop:
                 save("best")
             else:
                 self.progress.stale += 1
-        self.log({"stage": self.stage.name, "step": self.progress.step, "split": "valid", **row})
+        row = {"stage": self.stage.name, "step": self.progress.step, "split": "valid", **row}
+        self.log(row)
+        if self.watch is not None:
+            self.watch.note(row)
         save("resume")  # of the live weights, not their average: a killed run goes on from here
 
     def _out_of_patience(self) -> bool:

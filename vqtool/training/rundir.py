@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +121,3 @@ def environment(argv: list[str], device: str) -> dict[str, Any]:
 def plugin_versions() -> dict[str, str]:
     """Each plugin's name, and the distribution and version it comes with ("a file" for one of --plugin)."""
     return {plugin.name: plugin.provider if plugin.version else "a file" for plugin in catalog().plugins}
-
-
-def runs_newest_first(root: Path = Path("runs")) -> Iterator[Path]:
-    """The runs under `root`, the newest first."""
-    if root.is_dir():
-        folders = [f for f in root.iterdir() if (f / "resolved.json").is_file() and not f.is_symlink()]
-        yield from sorted(folders, key=lambda f: (f.stat().st_mtime, f.name), reverse=True)

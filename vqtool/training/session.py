@@ -23,6 +23,7 @@ from vqtool.training.rundir import RunDir, plugin_versions
 from vqtool.training.runtime import Runtime, Signals, deterministic
 from vqtool.training.stage import StageModule
 from vqtool.training.state import load_state, save_state
+from vqtool.training.watch import StopOn, UnhealthyError
 
 Status = Literal["done", "interrupted", "failed"]
 
@@ -30,8 +31,8 @@ Status = Literal["done", "interrupted", "failed"]
 class Session:
     """Trains the stages of one recipe into one run folder."""
 
-    def __init__(self, recipe: Recipe, run: RunDir, runtime: Runtime) -> None:
-        self.recipe, self.run_dir, self.runtime = recipe, run, runtime
+    def __init__(self, recipe: Recipe, run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None) -> None:
+        self.recipe, self.run_dir, self.runtime, self.stop_on = recipe, run, runtime, stop_on
         deterministic(recipe.deterministic)
         self.data: Data = open_data(recipe)
         self.model: Model = build(recipe, self.data.spec)
@@ -61,12 +62,16 @@ class Session:
                         break
             status = "done"
             return 0
+        except UnhealthyError:
+            status = "interrupted"
+            raise
         finally:
             catalog().hooks.vqtool_run_finished(run=self.run_dir, status=status)
 
     def _stage(self, number: int, signals: Signals, state: checkpoint.Checkpoint | None) -> int:
         stage = self.recipe.stages[number]
-        loop = StageLoop(self.model, stage, self.data, self.runtime, seed=self.recipe.seed, log=self.run_dir.log)
+        loop = StageLoop(self.model, stage, self.data, self.runtime, seed=self.recipe.seed, log=self.run_dir.log,
+                         stop_on=self.stop_on)  # fmt: skip
         if state is not None:
             load_state(loop, state)
             self.done = state.about["done"]
@@ -101,6 +106,7 @@ class Session:
         """Leave a resumable state at the very start of a stage."""
         if self.runtime.leads:
             about = {"stage": self.order[number], "done": self.done, "fresh": True, "knobs": self.model.knobs()}
+            about |= self.model.diagnosed()
             checkpoint.save(self.run_dir.path("resume.safetensors"), self.model.tensors(), about)
 
     def _checkpoint(self, name: str, stage: str, loop: StageLoop) -> None:
@@ -117,6 +123,7 @@ class Session:
             "plugins": plugin_versions(),
             "metrics": {"best": loop.progress.best, "best_step": loop.progress.best_step, "named": loop.options.best},
             "knobs": self.model.knobs(),
+            **self.model.diagnosed(),
         })  # fmt: skip
         catalog().hooks.vqtool_checkpoint_saved(run=self.run_dir, path=path)
 
@@ -141,7 +148,9 @@ def losses_of(module: StageModule) -> dict[str, torch.Tensor]:
     return {"losses." + name: value for name, value in module.losses.state_dict().items()}
 
 
-def resume(run: RunDir, runtime: Runtime) -> tuple[Session, checkpoint.Checkpoint]:
+def resume(
+    run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None
+) -> tuple[Session, checkpoint.Checkpoint]:
     """A session at the position where a run stopped."""
     path = run.path("resume.safetensors")
     if not path.is_file():
@@ -150,7 +159,7 @@ def resume(run: RunDir, runtime: Runtime) -> tuple[Session, checkpoint.Checkpoin
     state = checkpoint.load(path)
     resolved = json.loads(run.path("resolved.json").read_text())
     recipe = Recipe.from_resolved(resolved, text=run.path("recipe.toml").read_text())
-    session = Session(recipe, run, runtime)
+    session = Session(recipe, run, runtime, stop_on=stop_on)
     restore(session.model, state, str(path))
     session.model.parts.to(runtime.device)
     run.forget_after(session.order, state.about["stage"], state.about.get("progress", {}).get("step", 0))

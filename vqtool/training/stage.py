@@ -46,7 +46,7 @@ class StageModule(nn.Module):
                 )
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
-        """The weighted sum of the losses, each loss unweighted and detached, and what the task gave."""
+        """The weighted sum of the losses, what is logged of it (each loss unweighted, and figures), all the task gave."""
         outputs = self.task.step(self.parts, batch)
         named = {**batch, **outputs}
         quantized = outputs.get("quantized")
@@ -62,7 +62,7 @@ class StageModule(nn.Module):
                 total = value * weight if total is None else total + value * weight
         if total is None:
             raise VqtoolError("all loss weights of the stage are zero: there is nothing to train")
-        return total, terms, outputs
+        return total, terms | {name: value.detach() for name, value in outputs.get("figures", {}).items()}, outputs
 
     def trained(self) -> list[nn.Module]:
         """The modules whose parameters this stage changes."""

@@ -30,6 +30,7 @@ def save_state(path: Path, loop: StageLoop, stage: str, done: list[dict[str, Any
         "scaler": loop.scaler.state_dict(),
         "weights": loop.module.weights,
         "knobs": loop.model.knobs(),
+        **loop.model.diagnosed(),
     })  # fmt: skip
 
 

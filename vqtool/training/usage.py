@@ -1,11 +1,19 @@
-"""How codes are used while training, over the log interval, not one batch."""
+"""How codes are used: over a log interval of training, and in full over the rows of a split."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from vqtool.api.quantizer import Quantizer
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vqtool.api.quantizer import Quantized, Quantizer
+from vqtool.diagnosis.measures import decibels, joint_usage, lag, sequences, usage
+
+USAGE_PREFIX, VECTORS_PREFIX = "usage.", "vectors."
 
 
 class Usage:
@@ -18,18 +26,225 @@ class Usage:
         """Take a batch's codes."""
         self.kept.append(codes.detach().reshape(-1, codes.shape[-1]))
 
-    def take(self, quantizer: Quantizer | None) -> dict[str, float]:
-        """Share of codes used and perplexity (exp of the entropy in nats): means over codebooks since the last call."""
+    def take(self, quantizer: Quantizer | None) -> dict[str, np.ndarray]:
+        """The counts [K] of each codebook, by its name, since the last call; none where no codes came."""
         if not self.kept or quantizer is None:
             return {}
         codes = torch.cat(self.kept)
         self.kept = []
-        used, perplexity = [], []
-        for q, size in enumerate(quantizer.codebook_sizes):
+        return {
+            name: torch.bincount(column[column >= 0], minlength=size).cpu().numpy()
+            for name, size, column in zip(quantizer.codebook_names, quantizer.codebook_sizes, codes.unbind(1),
+                                          strict=True)
+        }  # fmt: skip
+
+
+def figures(counts: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """For a row of metrics.jsonl: share of codes used and perplexity, means over the codebooks and each codebook's."""
+    each = {name: usage(n) for name, n in counts.items()}
+    if not each:
+        return {}
+    row = {"codes.used": float(np.mean([m["used_share"] for m in each.values()])),
+           "codes.perplexity": float(np.mean([m["perplexity"] for m in each.values()]))}  # fmt: skip
+    if len(each) > 1:
+        row |= {f"codes.perplexity.{name}": m["perplexity"] for name, m in each.items()}
+    return row
+
+
+@dataclass
+class Seen:
+    """What the last validation saw of the quantizer: it rides in every checkpoint, for a diagnosis without the data.
+
+    `tensors` hold, per codebook q, `usage.q.counts` [K] (tokens that chose each code), and where codes are the nearest
+    of their vectors also `usage.q.errors` [K] (the sum of squared distances of those inputs to it) and
+    `usage.q.offsets` [K] (the squared distance between it and their mean).
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    row: dict[str, float] = field(default_factory=dict)  # everything that the validation measured
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Seen:
+        """What a checkpoint holds of it."""
+        kept = {name: value for name, value in tensors.items() if name.startswith(USAGE_PREFIX)}
+        return cls(kept, dict(about.get("validation") or {}))
+
+    def followed_by(self, later: Seen) -> Seen:
+        """What is known after a later validation; one that used no codes leaves the older knowledge of them."""
+        if later.tensors:
+            return later
+        codes = {name: value for name, value in self.row.items() if name.startswith(("codes.", "joint.", "sequence."))}
+        return Seen(self.tensors, codes | later.row)
+
+
+def vector_tensors(quantizer: Quantizer) -> dict[str, Tensor]:
+    """`vectors.q` [K, d]: what each code stands for; of groups, their own features only. Shared where it is a weight."""
+    vectors = quantizer.vectors()
+    if vectors is None:
+        return {}
+    return {f"{VECTORS_PREFIX}{q}": own_features(quantizer, v.detach()) for q, v in enumerate(vectors)}
+
+
+def own_features(quantizer: Quantizer, vectors: Tensor) -> Tensor:
+    """`vectors` [K, D] without the features of other groups, where they are zero."""
+    if quantizer.noun == "level" or len(quantizer.codebook_sizes) == 1:
+        return vectors
+    own = (vectors != 0).any(0)
+    return vectors[:, own] if own.any() and not own.all() else vectors
+
+
+def about_quantizer(quantizer: Quantizer) -> dict[str, Any]:
+    """What a diagnosis must know of a quantizer and cannot tell from tensors; JSON values."""
+    return {
+        "names": list(quantizer.codebook_names),
+        "sizes": list(quantizer.codebook_sizes),
+        "noun": quantizer.noun,
+        "nearest": quantizer.nearest,
+        "initialised": quantizer.initialised,
+        "terms": sorted(quantizer.terms),
+        "knobs": sorted(quantizer.knobs),
+    }
+
+
+class Tally:
+    """Watches a quantizer while a split passes through it; nothing it keeps grows with the number of batches but codes.
+
+    Use as a context: inside, every forward of the quantizer is counted.
+    """
+
+    def __init__(self, quantizer: Quantizer) -> None:
+        self.quantizer = quantizer
+        self.codes: list[Tensor] = []  # [B, T, Q] each
+        self.vectors = quantizer.vectors() if quantizer.nearest and quantizer.initialised else None
+        self.sums: list[Tensor] = []  # [K, D] of each codebook's inputs
+        self.errors: list[Tensor] = []  # [K]
+        self.power = self.left = 0.0  # sum of squares of the inputs, and of what is left of them
+        self.mean: Tensor | float = 0.0  # the sum of the inputs [D]
+        self.inputs = 0
+        self.mixed: dict[str, Any] = {}
+        self._hook: Any = None
+
+    def __enter__(self) -> Tally:
+        self._hook = self.quantizer.register_forward_hook(self._see, with_kwargs=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+    @torch.no_grad()
+    def _see(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], given: Quantized) -> None:
+        codes = given.codes.detach()
+        self.codes.append(codes.cpu())
+        z = (arguments[0] if arguments else named["z"]).detach().float()
+        flat = codes.reshape(-1, codes.shape[-1])
+        real = (flat >= 0).any(1)
+        if not bool(real.any()):
+            return
+        z, flat = z.reshape(-1, z.shape[-1])[real], flat[real]
+        if self.vectors is not None:
+            self._measure(z, flat)
+        if given.soft is not None and given.probs is not None:
+            self._mixture(z, given, real)
+
+    def _measure(self, z: Tensor, codes: Tensor) -> None:
+        """Add up what each code's inputs were and how far from it; z [N, D], codes [N, Q]."""
+        assert self.vectors is not None
+        if not self.sums:
+            self.sums = [torch.zeros_like(v, dtype=torch.float32) for v in self.vectors]
+            self.errors = [v.new_zeros(len(v), dtype=torch.float32) for v in self.vectors]
+        self.inputs += len(z)
+        self.mean = self.mean + z.double().sum(0)
+        self.power += float(z.double().square().sum())
+        rest = z
+        for q, vectors in enumerate(self.vectors):
+            some = codes[:, q] >= 0
+            index = codes[:, q][some]
+            before = rest[some]
+            after = before - vectors.float()[index]
+            own = self._own(vectors)
+            self.sums[q].index_add_(0, index, before)
+            self.errors[q].index_add_(0, index, after[:, own].square().sum(1))
+            if some.all():
+                rest = after
+            else:
+                rest = rest.clone()
+                rest[some] = after
+        self.left += float(rest.double().square().sum())
+
+    def _own(self, vectors: Tensor) -> Tensor:
+        """Which features [D] a codebook describes."""
+        everything = torch.ones(vectors.shape[1], dtype=torch.bool, device=vectors.device)
+        if self.quantizer.noun == "level" or len(self.quantizer.codebook_sizes) == 1:
+            return everything
+        own = (vectors != 0).any(0)
+        return own if bool(own.any()) else everything
+
+    def _mixture(self, z: Tensor, given: Quantized, real: Tensor) -> None:
+        """Add up what soft choices were like."""
+        assert given.probs is not None and given.soft is not None
+        probs = given.probs.detach().float().flatten(0, 1)[real]  # [N, Q, K]
+        far = (given.soft.detach() - given.hard).float().flatten(0, 1)[real].square().sum()
+        sums = self.mixed
+        sums["tokens"] = sums.get("tokens", 0) + len(probs)
+        sums["use"] = sums.get("use", 0) + probs.sum(0)
+        sums["own"] = sums.get("own", 0) + float(torch.special.entr(probs).sum()) / probs.shape[1]
+        sums["far"] = sums.get("far", 0.0) + float(far)
+        sums["first"] = sums.get("first", 0) + z.double().sum(0)
+        sums["second"] = sums.get("second", 0.0) + float(z.double().square().sum())
+
+    def seen(self) -> Seen:
+        """Everything counted, as tensors for a checkpoint and figures for a row."""
+        if not self.codes:
+            return Seen()
+        codes = torch.cat([c.flatten(0, 1) for c in self.codes])
+        tensors: dict[str, Tensor] = {}
+        counts: dict[str, np.ndarray] = {}
+        row: dict[str, float] = {}
+        books = zip(self.quantizer.codebook_names, self.quantizer.codebook_sizes, strict=True)
+        for q, (name, size) in enumerate(books):
             column = codes[:, q]
-            share = torch.bincount(column[column >= 0], minlength=size).double()
-            share = share / share.sum().clamp(min=1)
-            used.append(float((share > 0).sum()) / size)
-            perplexity.append(float(torch.exp(torch.special.entr(share).sum())))
-        mean_used, mean_perplexity = sum(used) / len(used), sum(perplexity) / len(perplexity)
-        return {"codes.used": mean_used, "codes.perplexity": mean_perplexity}
+            n = torch.bincount(column[column >= 0], minlength=size)
+            tensors[f"{USAGE_PREFIX}{q}.counts"], counts[name] = n, n.numpy()
+            if self.sums and self.vectors is not None:
+                row |= self._errors_of(q, name, n, tensors)
+        if self.sums:
+            row["codes.snr_db"] = decibels(self._centred(), self.left)
+        row = figures(counts) | row | joint_usage(codes.numpy()) if len(counts) > 1 else figures(counts) | row
+        return Seen(tensors, row | self._sequence() | self._soft())
+
+    def _errors_of(self, q: int, name: str, counts: Tensor, tensors: dict[str, Tensor]) -> dict[str, float]:
+        assert self.vectors is not None
+        own = self._own(self.vectors[q])
+        means = self.sums[q] / counts.clamp_min(1).to(self.sums[q])[:, None]
+        offsets = (means - self.vectors[q].float())[:, own].square().sum(1)
+        offsets = torch.where(counts.to(offsets.device) > 0, offsets, 0).cpu()
+        errors = self.errors[q].cpu()
+        tensors |= {f"{USAGE_PREFIX}{q}.errors": errors, f"{USAGE_PREFIX}{q}.offsets": offsets}
+        row = {f"codes.error.{name}": float(errors.double().sum()) / max(int(counts.sum()), 1),
+               f"codes.lag.{name}": lag(counts.numpy(), errors.numpy(), offsets.numpy())}  # fmt: skip
+        return row
+
+    def _centred(self) -> float:
+        """The sum of squares of the inputs about their mean."""
+        mean = self.mean
+        return max(0.0, self.power - float(mean.square().sum()) / self.inputs) if isinstance(mean, Tensor) else 0.0
+
+    def _sequence(self) -> dict[str, float]:
+        """How the tokens of a window vary: of the first codebook, which says most."""
+        lengths = {c.shape[1] for c in self.codes}
+        if len(lengths) != 1 or lengths == {1}:
+            return {}
+        return sequences(torch.cat(self.codes)[..., 0].numpy())
+
+    def _soft(self) -> dict[str, float]:
+        """Entropies of the mixtures in bits a codebook, and how far they are from the codes."""
+        if not self.mixed:
+            return {}
+        m, log2 = self.mixed, float(np.log(2))
+        use = (m["use"] / m["tokens"]).double()
+        spread = m["second"] - float(m["first"].square().sum()) / m["tokens"]
+        return {
+            "soft.use_bits": float(torch.special.entr(use).sum()) / use.shape[0] / log2,  # H_use
+            "soft.token_bits": m["own"] / m["tokens"] / log2,  # H_tok
+            "soft.distance": m["far"] / spread if spread > 0 else 0.0,
+        }

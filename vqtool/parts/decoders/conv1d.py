@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import torch
 from annotated_doc import Doc
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from vqtool.api import Condition, Decoder
 from vqtool.errors import VqtoolError
+from vqtool.nn.activation import Activation
 from vqtool.nn.conv import Conv, ResidualBlock
 
 
@@ -34,6 +36,10 @@ class Conv1dDecoder(Decoder):
         padding: Annotated[
             Literal["zeros", "circular", "replicate"], Doc("circular: a window is one period, its ends meet")
         ] = "zeros",
+        causal: Annotated[bool, Doc("no sample depends on a later token than its own")] = False,
+        activation: Annotated[Activation, Doc("the nonlinearity of the residual blocks")] = "gelu",
+        weight_norm: Annotated[bool, Doc("train gains and directions of the filters apart")] = False,
+        output_scale: Annotated[bool, Doc("a trained gain on the output, 1 at first")] = False,
     ) -> None:
         super().__init__()
         factors = strides or factors_of(stride)
@@ -42,15 +48,18 @@ class Conv1dDecoder(Decoder):
                 f"the decoder's strides multiply to {prod(factors)}, the encoder's to {stride}",
                 hint="give both the same factors, the decoder's in reverse order",
             )
+        how: dict[str, Any] = {"mode": padding, "causal": causal, "normed": weight_norm}
+        inner = how | {"condition_dim": condition_dim, "act": activation}
         self.start = nn.Conv1d(dim, width, 1)
         self.stages = nn.ModuleList(
             nn.ModuleList(
                 [nn.ConvTranspose1d(width, width, factor, factor)]
-                + [ResidualBlock(width, kernel, condition_dim=condition_dim, mode=padding) for _ in range(blocks)]
+                + [ResidualBlock(width, kernel, **inner) for _ in range(blocks)]
             )
             for factor in factors
         )
-        self.end = Conv(width, channels, kernel, mode=padding)
+        self.end = Conv(width, channels, kernel, **how)
+        self.scale = nn.Parameter(torch.ones(())) if output_scale else None
 
     def forward(self, z: Tensor, condition: Condition | None = None) -> Tensor:
         """Decode `z` [B, T, D]; the condition's vector modulates every residual block."""
@@ -59,7 +68,7 @@ class Conv1dDecoder(Decoder):
         for stage in self.stages:
             for layer in stage:
                 h = layer(h, vector) if isinstance(layer, ResidualBlock) else layer(h)
-        return self.end(h)
+        return self.end(h) if self.scale is None else self.end(h) * self.scale
 
 
 def factors_of(stride: int) -> tuple[int, ...]:

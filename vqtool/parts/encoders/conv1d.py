@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, MinLen
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vqtool.api import Condition, Encoder
 from vqtool.errors import VqtoolError
+from vqtool.nn.activation import Activation
 from vqtool.nn.conv import Conv, ResidualBlock
 
 
@@ -31,15 +32,20 @@ class Conv1dEncoder(Encoder):
         padding: Annotated[
             Literal["zeros", "circular", "replicate"], Doc("circular: a window is one period, its ends meet")
         ] = "zeros",
+        causal: Annotated[bool, Doc("no token sees a later sample than its own last one")] = False,
+        activation: Annotated[Activation, Doc("the nonlinearity of the residual blocks")] = "gelu",
+        weight_norm: Annotated[bool, Doc("train gains and directions of the filters apart")] = False,
     ) -> None:
         super().__init__()
         self.dim, self.stride = dim, prod(strides)
         check_length(length, self.stride)
-        self.start = Conv(channels, width, kernel, mode=padding)
+        how: dict[str, Any] = {"mode": padding, "causal": causal, "normed": weight_norm}
+        inner = how | {"condition_dim": condition_dim, "act": activation}
+        self.start = Conv(channels, width, kernel, **how)
         self.stages = nn.ModuleList(
             nn.ModuleList(
-                [ResidualBlock(width, kernel, condition_dim=condition_dim, mode=padding) for _ in range(blocks)]
-                + [Conv(width, width, 2 * stride if stride > 1 else kernel, stride=stride, mode=padding)]
+                [ResidualBlock(width, kernel, **inner) for _ in range(blocks)]
+                + [Conv(width, width, 2 * stride if stride > 1 else kernel, stride=stride, **how)]
             )
             for stride in strides
         )

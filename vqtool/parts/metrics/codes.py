@@ -16,21 +16,25 @@ class Codes(Metric):
 
     For one codebook of K codes: `codes.used` is the share of the K codes that occur at all, `codes.entropy_bits` the
     entropy of their distribution in bits a code, `codes.perplexity` = 2^entropy in codes, `codes.perplexity_share` that
-    over K. Where there are several codebooks each has its own figures under `.group0`, `.group1`, ..., and the plain
-    names are `used` over all codes, and the means over the codebooks of the others. `codes.tokens` counts codes seen.
+    over K. Where there are several codebooks each has its own figures under `.group0`, `.group1`, ... (`.level0`, ... of
+    levels, each of which codes what those before it left), and the plain names are `used` over all codes, and the means over the codebooks of the others. `codes.tokens` counts codes seen.
     """
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
         self.counts: list[Tensor] = []  # one [K_q] for each codebook
+        self.names: list[str] = []
 
-    def update(self, *, codes: Tensor, codebook_sizes: Sequence[int]) -> None:
-        """`codes` [B, T, Q], -1 for none; `codebook_sizes` the Q sizes."""
+    def update(
+        self, *, codes: Tensor, codebook_sizes: Sequence[int], codebook_names: Sequence[str] | None = None
+    ) -> None:
+        """`codes` [B, T, Q], -1 for none; `codebook_sizes` the Q sizes, `codebook_names` what they are called."""
         sizes = [int(size) for size in codebook_sizes]
         if codes.shape[-1] != len(sizes):
             raise ValueError(f"codes of {codes.shape[-1]} codebooks, but {len(sizes)} sizes")
         if not self.counts:
             self.counts = [torch.zeros(size, dtype=torch.long) for size in sizes]
+            self.names = list(codebook_names or (f"group{q}" for q in range(len(sizes))))
         flat = codes.detach().cpu().reshape(-1, len(sizes))
         for column, counts in zip(flat.unbind(1), self.counts, strict=True):
             counts += torch.bincount(column[column >= 0], minlength=len(counts))
@@ -45,7 +49,8 @@ class Codes(Metric):
         figures["codes.used"] = sum(int((counts > 0).sum()) for counts in self.counts) / total
         figures["codes.tokens"] = float(sum(int(counts.sum()) for counts in self.counts))
         if len(each) > 1:
-            figures |= {f"codes.{name}.group{q}": v for q, one in enumerate(each) for name, v in one.items()}
+            named = zip(self.names, each, strict=True)
+            figures |= {f"codes.{name}.{book}": value for book, one in named for name, value in one.items()}
         return figures
 
 

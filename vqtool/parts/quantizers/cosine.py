@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import torch
@@ -54,7 +55,12 @@ class Cosine(Quantizer):
     def initialise(self, z: Tensor, mask: Tensor | None = None, *, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)
         points = starting_points(z, mask, points_wanted(self.codebook_sizes[0]), generator)
-        self.codebook.start(F.normalize(self.inwards(points), dim=1), self.start, generator)
+        for book, inputs in self.fed_codebooks(points):
+            book.start(inputs, self.start, generator)
+
+    @torch.no_grad()
+    def fed_codebooks(self, tokens: Tensor) -> Iterator[tuple[Codebook, Tensor]]:
+        yield self.codebook, F.normalize(self.inwards(tokens), dim=1)
 
     def table(self) -> Tensor:
         """What each code adds to the latent [K, D]; a gradient reaches W_out only."""

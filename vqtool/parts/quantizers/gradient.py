@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import torch
@@ -47,6 +48,9 @@ class Gradient(Quantizer):
         generator = torch.Generator().manual_seed(seed)
         points = starting_points(z, mask, points_wanted(self.codebook_sizes[0]), generator)
         self.codebook.start(points, self.start, generator)
+
+    def fed_codebooks(self, tokens: Tensor) -> Iterator[tuple[Codebook, Tensor]]:
+        yield self.codebook, tokens
 
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:
         with own_precision(z):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vqtool.api import CodebookStats, Quantized, Quantizer
 from vqtool.errors import VqtoolError
-from vqtool.nn.codebook import Start
+from vqtool.nn.codebook import Codebook, Start
 from vqtool.nn.kmeans import points_wanted
 from vqtool.nn.moving_average import MovingCodebook
 from vqtool.nn.straight_through import pass_on, squared_distance
@@ -59,8 +59,12 @@ class ProductEMA(Quantizer):
     def initialise(self, z: Tensor, mask: Tensor | None = None, *, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)
         points = starting_points(z, mask, points_wanted(self.codebook_sizes[0]), generator)
-        for book, part in zip(self.codebooks, points.split(self.width, 1), strict=True):
-            book.start(part.contiguous(), self.start, generator)
+        for book, part in self.fed_codebooks(points):
+            book.start(part, self.start, generator)
+
+    def fed_codebooks(self, tokens: Tensor) -> Iterator[tuple[Codebook, Tensor]]:
+        for book, part in zip(self.codebooks, tokens.split(self.width, 1), strict=True):
+            yield book, part.contiguous()
 
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:
         with own_precision(z):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from typing import Annotated, Literal
 
 import torch
 from annotated_doc import Doc
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from vqtool.api import Quantized, Quantizer
 from vqtool.errors import VqtoolError
 from vqtool.nn.codebook import look_up
+from vqtool.nn.entropy import entropy
 from vqtool.nn.gumbel import choose, noise_keys
 from vqtool.nn.tokens import cleaned, flat, own_precision
 
@@ -20,14 +22,18 @@ from vqtool.nn.tokens import cleaned, flat, own_precision
 class ProductGumbel(Quantizer):
     """wav2vec 2.0's quantizer (Baevski et al. 2020, arXiv 2006.11477, section 2).
 
-    A linear map gives logits; in training the code is the argmax of logits + Gumbel noise and the gradient that of
-    softmax((logits + noise) / temperature); in evaluation it is the argmax of the logits. Nothing needs a start.
+    Each token has a logit for every code: of a linear map, or minus the squared distance between the code and the
+    token's features of that group. In training the code is the argmax of logits + Gumbel noise and the gradient that
+    of softmax((logits + noise) / temperature); in evaluation it is the argmax of the logits. Nothing needs a start.
     The noise is a hash of the token, its place and the weights: a second pass draws the same, the next step another.
-    Terms: `diversity`, 1 minus the perplexity of the mean softmax(logits) over the number of codes, averaged over
-    groups: 0 when all codes are used alike.
+    It has a standard deviation of 1.28, and distances of many features would drown it: those of a token are divided by
+    their own standard deviation over the codes, and multiplied by `spread`.
+    Terms, from the perplexity P_g of the mean softmax(logits) in each of the G groups of K codes: `log-perplexity`, the
+    mean over groups of -log(P_g / K), in nats, 0 to log K; `hf`, (G K - sum P_g) / (G K), 0 to 1 - 1 / K (as
+    transformers and fairseq compute it). Both are 0 when all codes are used alike; both see the soft choice only.
     """
 
-    terms = frozenset({"diversity"})
+    terms = frozenset({"log-perplexity", "hf"})
     knobs = frozenset({"temperature"})
     straight_through = False
     nearest = False
@@ -39,6 +45,12 @@ class ProductGumbel(Quantizer):
         codebook_size: Annotated[int, Gt(1), Doc("codes per group")] = 320,
         groups: Annotated[int, Ge(1), Doc("groups that the output's features are cut into")] = 2,
         temperature: Annotated[float, Gt(0), Doc("of the softmax behind the gradient")] = 2.0,
+        logits: Annotated[Literal["linear", "distance"], Doc("of a linear map, or of the distance to the code")] = (
+            "linear"
+        ),
+        spread: Annotated[
+            float, Gt(0), Doc("standard deviation of a token's logits over the codes; of a linear map at its start")
+        ] = 4.0,
     ) -> None:
         super().__init__()
         if dim % groups:
@@ -50,27 +62,53 @@ class ProductGumbel(Quantizer):
         self.width = dim // groups
         self.codebook_sizes = (codebook_size,) * groups
         self.temperature = temperature
-        self.logits = nn.Linear(dim, groups * codebook_size)
-        self.codes = nn.Parameter(torch.rand(groups, codebook_size, self.width))
-        nn.init.normal_(self.logits.weight)
-        nn.init.zeros_(self.logits.bias)
+        self.spread = spread
+        self.linear = nn.Linear(dim, groups * codebook_size) if logits == "linear" else None
+        self.codes = nn.Parameter(torch.randn(groups, codebook_size, self.width))
+        if self.linear is not None:
+            nn.init.normal_(self.linear.weight, std=spread * dim**-0.5)
+            nn.init.zeros_(self.linear.bias)
 
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:
         with own_precision(z):
             tokens, valid, not_finite = cleaned(*flat(z, mask, self.codes.dtype))
-            keys = noise_keys(z.detach(), self.logits.weight) if self.training else None
-            value, codes, usage = choose(
-                tokens, self.logits.weight, self.logits.bias, self.codes, valid, self.temperature, keys
-            )
-            perplexity = torch.special.entr(usage).sum(1).exp()
-            some = (usage.detach().sum() > 0).to(usage.dtype)
+            inputs, weight, bias = self.logits_of(tokens)
+            keys = noise_keys(z.detach(), weight.detach()) if self.training else None
+            value, codes, usage = choose(inputs, weight, bias, self.codes, valid, self.temperature, keys)
             return Quantized(
                 z=value.view(z.shape),
                 codes=codes.view(*z.shape[:2], len(self.codebook_sizes)),
                 hard=value.detach().view(z.shape),
-                terms={"diversity": some * (1 - perplexity.mean() / self.codebook_sizes[0])},
+                terms=self.all_terms(usage),
+                usage=usage.detach(),
                 not_finite=not_finite,
             )
+
+    def logits_of(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(inputs [N, I], weight [G * K, I], bias [G * K]) of the linear map that gives the logits of `tokens` [N, D].
+
+        Half a squared distance is |x|^2 / 2 - (x e - |e|^2 / 2): but for the first, which all codes share, linear in
+        (x, -1/2), whose variance over the codes is a quadratic form.
+        """
+        if self.linear is not None:
+            return tokens, self.linear.weight, self.linear.bias
+        groups, size, width = self.codes.shape
+        known = torch.cat([self.codes, self.codes.square().sum(2, keepdim=True)], 2)  # [G, K, d + 1]
+        known = known - known.mean(1, keepdim=True)
+        covariance = known.transpose(1, 2) @ known / size
+        x = F.pad(tokens.view(-1, groups, width), (0, 1), value=-0.5)  # [N, G, d + 1]
+        variance = (torch.einsum("ngi,gij->ngj", x, covariance) * x).sum(2, keepdim=True)
+        x = x * self.spread * variance.clamp_min(1e-12).rsqrt()
+        return x.flatten(1), torch.block_diag(*known.unbind()), self.codes.new_zeros(groups * size)
+
+    def all_terms(self, usage: Tensor) -> dict[str, Tensor]:
+        """The terms by name, from the mean softmax of the logits [G, K]; 0 where no token counts."""
+        some = (usage.detach().sum() > 0).to(usage.dtype)
+        nats, size = entropy(usage), self.codebook_sizes[0]  # [G]
+        return {
+            "log-perplexity": some * (math.log(size) - nats.mean()),
+            "hf": some * (1 - nats.exp().mean() / size),
+        }
 
     def decode(self, codes: Tensor) -> Tensor:
         columns = codes.reshape(-1, codes.shape[-1]).long().unbind(1)

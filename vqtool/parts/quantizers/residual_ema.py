@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import torch
@@ -30,6 +30,7 @@ class ResidualEMA(Quantizer):
     """
 
     terms = frozenset({"commitment"})
+    noun = "level"
 
     def __init__(
         self,
@@ -58,11 +59,15 @@ class ResidualEMA(Quantizer):
     def initialise(self, z: Tensor, mask: Tensor | None = None, *, seed: int = 0) -> None:
         """Level by level: each starts from what the levels before it, already started, leave over."""
         generator = torch.Generator().manual_seed(seed)
-        rest = starting_points(z, mask, points_wanted(self.codebook_sizes[0]), generator)
-        for book in self.codebooks:
+        points = starting_points(z, mask, points_wanted(self.codebook_sizes[0]), generator)
+        for book, rest in self.fed_codebooks(points):
             book.start(rest, self.start, generator)
-            found = book.search(rest)
-            rest = rest - book.look_up(found.codes, found.valid)
+
+    def fed_codebooks(self, tokens: Tensor) -> Iterator[tuple[Codebook, Tensor]]:
+        for book in self.codebooks:
+            yield book, tokens
+            found = book.search(tokens)
+            tokens = tokens - book.look_up(found.codes, found.valid)
 
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:
         with own_precision(z):

@@ -52,7 +52,11 @@ class Autoencode(Task):
         shuffled = self.decode(parts, {**coded, "codes": coded["codes"].roll(1, 0)}, batch)
         return Estimates(
             {"": x_hat, "reconstruction": x_hat, "shuffled": shuffled},
-            {"codes": coded["codes"], "codebook_sizes": parts.quantizer.codebook_sizes},
+            {
+                "codes": coded["codes"],
+                "codebook_sizes": parts.quantizer.codebook_sizes,
+                "codebook_names": parts.quantizer.codebook_names,
+            },
         )
 
     def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:

@@ -78,6 +78,7 @@ class PredictCodes(Task):
                 "codes_free": free,
                 "logits": logits,
                 "codebook_sizes": parts.quantizer.codebook_sizes,
+                "codebook_names": parts.quantizer.codebook_names,
             },
         )
 

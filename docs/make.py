@@ -1,0 +1,163 @@
+"""Writes the pages of docs/ that are made from the code: `python docs/make.py`; with --check it only compares."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+NOTE = "<!-- made by docs/make.py from the code; change it there -->\n"
+os.environ["COLUMNS"] = "100"  # the width of help texts
+
+ROLES = {
+    "data": "what is read: named fields and splits",
+    "norm": "the frame the other parts work in",
+    "conditioner": "what is known about a window besides its signal",
+    "encoder": "signals to latents",
+    "quantizer": "latents to codes",
+    "channel": "what happens to codes on their way",
+    "decoder": "latents to signals",
+    "context": "lets every token see the others",
+    "classifier": "class scores from latents",
+    "regressor": "the scalars that a norm sends apart",
+    "prior": "a distribution over codes",
+    "task": "what a stage does",
+    "loss": "what a stage makes small",
+    "metric": "what is measured on held-out rows",
+    "baseline": "plain rivals, measured beside the model",
+    "schedule": "how a knob moves over a stage",
+}
+
+
+def cli() -> str:
+    """Every command's help, as typed."""
+    from typer.testing import CliRunner
+
+    from vqtool.cli import app
+
+    runner = CliRunner()
+    names = [info.name for info in app.registered_commands if info.name]
+    pages = [f"# Commands\n\n{NOTE}"]
+    for name in names:
+        text = runner.invoke(app, [name, "--help"], prog_name="vqtool").output
+        pages.append(f"## vqtool {name}\n\n```\n{trimmed(text)}\n```\n")
+    return "\n".join(pages)
+
+
+def trimmed(text: str) -> str:
+    """Without spaces at the ends of lines and empty lines around."""
+    return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
+
+
+def parts() -> str:
+    """Every component with its options, by role."""
+    import vqtool
+    from vqtool.catalog import catalog
+    from vqtool.recipe.options import options_of, toml_value
+
+    found, own = catalog(), f"vqtool {vqtool.__version__}"  # not what else is installed here
+    lines = [f"# Parts\n\n{NOTE}\nWhat a recipe can name, by role; `vqtool plugins ROLE KIND` prints the same.\n"]
+    for role in found.roles:
+        kinds = [c for c in found.components if c.role == role and found.provider(c) == own]
+        if not kinds:
+            continue
+        lines.append(f"\n## {role}: {ROLES.get(role, '')}\n")
+        for component in kinds:
+            cls = found.load(role, component.name)
+            lines.append(f"### {role} `{component.name}`\n\n{quoted(inspect.getdoc(cls) or component.summary)}\n")
+            options = options_of(cls).documented()
+            if options:
+                lines.append("| option | type | default | meaning |\n|---|---|---|---|")
+                for o in options:
+                    default = "required" if o.required else f"`{toml_value(o.default)}`"
+                    lines.append(f"| `{o.name}` | {cell(o.type)} | {cell(default)} | {cell(o.doc)} |")
+                lines.append("")
+            lines.extend(f"{title}: {', '.join(f'`{n}`' for n in sorted(names))}\n" for title, names in lists(cls))
+    return "\n".join(lines)
+
+
+def lists(cls: type) -> Iterator[tuple[str, frozenset[str]]]:
+    """What a component declares beside its options."""
+    for title in ("terms", "knobs", "uses", "provides"):
+        names = getattr(cls, title, None)
+        if isinstance(names, frozenset) and names:
+            yield title.capitalize(), names
+
+
+def cell(text: str) -> str:
+    """Text that does not end a table's cell."""
+    return text.replace("|", "\\|")
+
+
+def quoted(text: str) -> str:
+    """A docstring as Markdown: its own indentation would read as code."""
+    return "\n".join(line.strip() for line in text.splitlines())
+
+
+def laws() -> str:
+    """Every law: what it says, what breaks, how it is mended, and the source."""
+    from vqtool.testing import QUANTIZER_LAWS, STRANGER_LAWS
+
+    outside = {law.id for law in STRANGER_LAWS}
+    lines = [f"# Laws of quantizers\n\n{NOTE}\n" + LAWS_INTRO]
+    for law in QUANTIZER_LAWS:
+        lines.append(f"## `{law.id}`\n\n{sentence(law.meaning)}\n")
+        lines.append(f"* **Broken:** {law.harm}.\n* **Mend:** {law.mend}.\n* **Source:** {law.source}.")
+        lines.append(f"* Checked on any `nn.Module`: {'yes' if law.id in outside else 'no'}.\n")
+    return "\n".join(lines)
+
+
+LAWS_INTRO = """\
+`vqtool verify quantizer KIND` checks a quantizer of vqtool or of a plugin against all of them;
+`vqtool verify FILE.py:CLASS` checks any `torch.nn.Module` against those that can be seen from outside. In a plugin's
+tests:
+
+```python
+from vqtool.testing import QUANTIZER_LAWS, Subject, require
+
+@pytest.mark.parametrize("law", QUANTIZER_LAWS, ids=lambda law: law.id)
+def test_law(law):
+    require(law, Subject(MyQuantizer))
+```
+"""
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return text[:1].upper() + text[1:] + "."
+
+
+def hooks() -> str:
+    """Every hook with its arguments."""
+    from vqtool.catalog import hookspecs
+
+    lines = [f"# Hooks\n\n{NOTE}\nWhat every installed plugin may answer to; `docs/writing-a-plugin.md` shows how.\n"]
+    for name, function in inspect.getmembers(hookspecs, inspect.isfunction):
+        if name.startswith("vqtool_"):
+            arguments = ", ".join(inspect.signature(function).parameters)
+            lines.append(f"## `{name}({arguments})`\n\n{inspect.getdoc(function)}\n")
+    return "\n".join(lines)
+
+
+PAGES = {"cli.md": cli, "parts.md": parts, "laws.md": laws, "hooks.md": hooks}
+
+
+def main() -> int:
+    """Write or compare every page."""
+    stale = []
+    for name, make in PAGES.items():
+        path, text = DOCS / name, make().rstrip("\n") + "\n"
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if "--check" not in sys.argv:
+                path.write_text(text, encoding="utf-8")
+    if stale:
+        print("stale:" if "--check" in sys.argv else "written:", *stale)
+    return int(bool(stale) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

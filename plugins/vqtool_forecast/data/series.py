@@ -1,0 +1,194 @@
+"""Time series from a CSV or Parquet file, long or wide, cut into windows of a history and its future."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from annotated_doc import Doc
+from annotated_types import Gt, MinLen
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vqtool.api import Batch, Data, DataSpec, Field, Forecast, Histories
+from vqtool.errors import VqtoolError
+from vqtool_forecast import answer, own_file
+from vqtool_forecast.frame import SENTINELS, Reading
+from vqtool_forecast.frequency import season_of
+from vqtool_forecast.regular import load
+from vqtool_forecast.scores import in_sample
+from vqtool_forecast.windows import SeriesRows, borders_of, ltsf_borders, share_borders, table_of
+
+LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
+
+
+class Series(Data):
+    """Every window of `lookback` values and the `horizons` after it, scaled by the mean and deviation of training rows.
+
+    A batch holds `x` [C, lookback], `future` [C, max(horizons)] and `at`, the row of the first future value in its
+    series. With independent channels C is 1, a row is a window of one series and `series` is that series' place in
+    `spec.about["ids"]`; with joint channels C is the number of series. Splits follow each other in time: histories
+    reach back over a border, futures never do. A held-out window counts as soon as the shortest of the horizons fits
+    into the split; its `future` is NaN beyond the end. Values are in units of the training rows' standard deviation.
+    """
+
+    splits = ("train", "valid", "test")
+
+    def __init__(
+        self,
+        *,
+        path: Annotated[Path, Doc("CSV, TSV (packed or not) or Parquet")],
+        layout: Annotated[
+            Literal["auto", "long", "wide"], Doc("a row per value with an id, or a column per series")
+        ] = "auto",
+        id: Annotated[str, Doc("column of a long file that names the series")] = "unique_id",
+        time: Annotated[str, Doc("column of time stamps; by default `ds`, or the one column without numbers")] = "",
+        target: Annotated[str, Doc("column of a long file that holds the values")] = "y",
+        series: Annotated[tuple[str, ...], Doc("the series to take; all by default")] = (),
+        freq: Annotated[
+            str, Doc("step of the calendar, as h, 15min, D, B, W, M or Q; read off the stamps by default")
+        ] = "",
+        time_format: Annotated[str, Doc("how stamps are written, as %d/%m/%Y; ISO needs none")] = "",
+        timezone: Annotated[str, Doc("the stamps' zone, as Europe/Berlin, where days of summer time count")] = "",
+        fill: Annotated[
+            Literal["none", "ffill", "interp"], Doc("what to do with gaps, NaN and sentinels; none makes them errors")
+        ] = "none",
+        sentinels: Annotated[tuple[float, ...], Doc("values that stand for a missing one")] = SENTINELS,
+        protocol: Annotated[
+            Literal["shares", "ltsf"],
+            Doc("splits by `shares`, or 12/4/4 months of 30 days as in long-term forecasting"),
+        ] = "shares",
+        shares: Annotated[tuple[float, float, float], Doc("of rows to train, validate, test")] = (0.7, 0.1, 0.2),
+        scale: Annotated[
+            Literal["train", "none"], Doc("standardise each series by its training rows, or leave it")
+        ] = "train",
+        lookback: Annotated[int, Gt(1), Doc("values in a history")] = 96,
+        horizons: Annotated[
+            tuple[Annotated[int, Gt(0)], ...], MinLen(1), Doc("steps ahead to report errors at; the longest is trained")
+        ] = (96, 192, 336, 720),
+        channels: Annotated[
+            Literal["independent", "joint"], Doc("one series a row, or all series as channels of one row")
+        ] = "independent",
+        season: Annotated[int | None, Gt(0), Doc("steps in a season; by default as usual for the frequency")] = None,
+        train_stride: Annotated[int, Gt(0), Doc("take every k-th training window")] = 1,
+        valid_stride: Annotated[int, Gt(0), Doc("take every k-th validation window")] = 1,
+        test_stride: Annotated[int, Gt(0), Doc("take every k-th held-out window; 1 is the protocol")] = 1,
+    ) -> None:
+        found, freq, notes = load(
+            path, Reading(layout, id, time, target, series, freq, time_format, timezone, fill, sentinels)
+        )
+        if channels == "joint":
+            own_file.check_aligned(found, path)
+        lengths = [len(one.values) for one in found]
+        cuts = ltsf_borders(lengths, freq, path) if protocol == "ltsf" else share_borders(lengths, shares)
+        end = cuts["train"][1]
+        mean, std = scaler([one.values[:n][one.known[:n]] for one, n in zip(found, end, strict=True)], scale)
+        self.table = dataclasses.replace(table_of(found, mean, std), borders=borders_of(cuts))
+        strides = {"train": train_stride, "valid": valid_stride, "test": test_stride}
+        self._rows = {
+            split: SeriesRows(self.table, split, lookback=lookback, horizons=horizons, joint=channels == "joint",
+                              stride=strides[split], whole=split != "test")
+            for split in self.splits
+        }  # fmt: skip
+        self._check(max(lengths), path)
+        ids, season = [one.id for one in found], season or season_of(freq)
+        each = zip(found, end, mean, std, strict=True)
+        mase, rmsse = zip(
+            *(in_sample(torch.from_numpy((one.values[:n] - m) / s), season) for one, n, m, s in each), strict=True
+        )
+        flat = [f"`{name}`" for name, value in zip(ids, mase, strict=True) if value is None]
+        if flat:
+            notes.append(f"no MASE, for want of any seasonal change in the training rows: {', '.join(flat[:5])}")
+        self.notes = tuple(notes)
+        self.spec = describe({
+            "ids": ids,
+            "mean": mean.tolist(),
+            "std": std.tolist(),
+            "freq": freq,
+            "season": season,
+            "lookback": lookback,
+            "horizons": list(horizons),
+            "horizon": max(horizons),
+            "channels": channels,
+            "quantiles": list(LEVELS),
+            "mase_scale": list(mase),
+            "rmsse_scale": list(rmsse),
+        })  # fmt: skip
+
+    def rows(self, split: str) -> SeriesRows:
+        """The windows of `train`, `valid` or `test`."""
+        return self._rows[split]
+
+    def _check(self, longest: int, path: Path) -> None:
+        """Every split needs a window."""
+        for split, rows in self._rows.items():
+            if len(rows) == 0:
+                room = max(rows.horizons) if split != "test" else min(rows.horizons)
+                raise VqtoolError(
+                    f"no window of {rows.lookback} + {room} rows fits into the {split} part of series of at most "
+                    f"{longest} rows",
+                    hint="a shorter `lookback`, shorter `horizons` or other `shares`",
+                    where=str(path),
+                )
+
+    @classmethod
+    def read(cls, spec: DataSpec, path: Path, *, condition: bool) -> tuple[Batch, dict[str, Any]]:
+        """A user's series cut into histories end to end, to be encoded; what does not fill one at the start is left."""
+        if condition:
+            raise VqtoolError("series are forecast, not generated from a condition", hint="vqtool forecast --steps N")
+        return own_file.to_encode(spec, path)
+
+    @classmethod
+    def write(cls, spec: DataSpec, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
+        """`unique_id, ds, y` of the windows that `read` cut, in the series' own units: CSV or Parquet."""
+        own_file.write_decoded(path, signal, about)
+
+    @classmethod
+    def histories(
+        cls,
+        spec: DataSpec,
+        path: Path,
+        options: Mapping[str, Any],
+        *,
+        steps: int,
+        cutoff: str | None = None,
+        windows: int | None = None,
+        step_size: int | None = None,
+    ) -> Histories:
+        """What a file's series were up to a cutoff, or up to several; see `own_file.SeriesHistories`."""
+        return own_file.histories(spec, path, options, steps=steps, cutoff=cutoff, windows=windows, step_size=step_size)
+
+    @classmethod
+    def write_forecasts(cls, path: Path, forecasts: Sequence[Forecast]) -> None:
+        """`unique_id, ds, median, q0.1, ...` as CSV or Parquet; with `cutoff` and `y` where the truth is known."""
+        answer.write(path, forecasts)
+
+    @classmethod
+    def plot_forecasts(cls, path: Path, forecasts: Sequence[Forecast]) -> None:
+        """A picture of histories, medians and fans."""
+        answer.plot(path, forecasts)
+
+
+def describe(about: dict[str, Any]) -> DataSpec:
+    """The spec of batches of such series."""
+    joint = about["channels"] == "joint"
+    channels, unit = len(about["ids"]) if joint else 1, "standard deviations"
+    fields = {
+        "x": Field((channels, about["lookback"]), "signal", unit),
+        "future": Field((channels, about["horizon"]), unit=unit),
+        "at": Field(()),
+    }
+    return DataSpec(fields if joint else fields | {"series": Field(())}, about=about)
+
+
+def scaler(train: Sequence[NDArray[np.float64]], scale: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each series' training rows; a constant series keeps its own size."""
+    if scale == "none":
+        return np.zeros(len(train)), np.ones(len(train))
+    mean, std = np.array([v.mean() for v in train]), np.array([v.std() for v in train])
+    flat = std <= 1e-12 * np.maximum(np.abs(mean), np.finfo(float).tiny)
+    return mean, np.where(flat, np.where(mean == 0, 1.0, np.abs(mean)), std)

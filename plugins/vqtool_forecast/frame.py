@@ -1,0 +1,263 @@
+"""From a file to series: CSV or Parquet, long or wide; columns found, time stamps parsed, nothing guessed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqtool.errors import VqtoolError, missing_extra
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SENTINELS = (-999.0, -9999.0, -99999.0)
+TEXT_KINDS = (".csv", ".tsv", ".txt")
+PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst")
+TIME_NAMES = ("ds", "date", "datetime", "time", "timestamp")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How to read a file; the options of the data kind `series` that say so."""
+
+    layout: Literal["auto", "long", "wide"] = "auto"
+    id: str = "unique_id"
+    time: str = ""  # of a long file `ds`, of a wide one its one column of dates
+    target: str = "y"
+    series: tuple[str, ...] = ()
+    freq: str = ""
+    time_format: str = ""
+    timezone: str = ""
+    fill: Literal["none", "ffill", "interp"] = "none"
+    sentinels: tuple[float, ...] = SENTINELS
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """One series as it stands in its file."""
+
+    id: str
+    stamps: pd.Index  # [n]
+    values: NDArray[np.float64]  # [n]
+    rows: NDArray[np.int64]  # [n] 1-based rows of the file, its header not counted
+
+
+def pandas(needed_by: str = "reading series") -> Any:
+    """The library, or the error that names the extra it comes with."""
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise missing_extra("pandas", "forecast", needed_by) from error
+    return pd
+
+
+def read(path: Path, how: Reading, cutoff: str | None, notes: list[str]) -> list[Raw]:
+    """Every series of a file, up to and with `cutoff`; what was found out about the file goes to `notes`."""
+    table = read_table(path)
+    layout, time = columns(table, how, path)
+    stamps = parse_times(table[time], how, path)
+    rows = np.arange(1, len(table) + 1)
+    if cutoff is not None:
+        limit = parse_cutoff(cutoff, stamps)
+        kept = np.asarray(stamps <= limit)
+        if not kept.any():
+            raise VqtoolError(
+                f"no row is as early as the cutoff {cutoff}: the first is {stamps.min()}", where=str(path)
+            )
+        if kept.all() and stamps.max() < limit:
+            notes.append(f"the file ends at {stamps.max()}, before the cutoff {cutoff}")
+        table, stamps, rows = table[kept], stamps[kept], rows[kept]
+    if layout == "wide":
+        names = _chosen([str(c) for c in table.columns if c != time], how, path)
+        return [Raw(n, stamps, _numbers(table[n], rows, n, path), rows) for n in names]
+    ids = table[how.id]
+    if bool(ids.isna().any()):
+        row = int(rows[int(np.flatnonzero(ids.isna())[0])])
+        raise VqtoolError(f"row {row} has no `{how.id}`", where=str(path))
+    code, found = pandas().factorize(ids.astype(str))
+    places = dict(
+        zip(map(str, found), np.split(code.argsort(kind="stable"), np.bincount(code).cumsum()[:-1]), strict=True)
+    )
+    return [
+        Raw(name, stamps[at], _numbers(table[how.target].iloc[at], rows[at], name, path), rows[at])
+        for name in _chosen(list(places), how, path)
+        for at in (places[name],)
+    ]
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The file as a frame; CSV and TSV, packed or not, and Parquet."""
+    if not path.is_file():
+        raise VqtoolError(f"there is no file `{path}`")
+    pd = pandas()
+    kinds = [s.lower() for s in path.suffixes]
+    kind = kinds[-2] if len(kinds) > 1 and kinds[-1] in PACKED else kinds[-1] if kinds else ""
+    try:
+        if kind in (".parquet", ".pq"):
+            table = pd.read_parquet(path)
+            table = table.reset_index() if table.index.name else table
+        elif kind in TEXT_KINDS:
+            table = pd.read_csv(path, sep="\t" if kind == ".tsv" else ",", float_precision="round_trip")
+        else:
+            raise VqtoolError(
+                f"`{path.name}` is of an unknown kind", hint="CSV (.csv, .csv.gz), TSV or Parquet (.parquet)"
+            )
+    except ImportError as error:
+        raise missing_extra("pyarrow", "forecast", "reading Parquet") from error
+    except (ValueError, OSError, EOFError) as error:  # pandas' and pyarrow's own errors are among these
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise VqtoolError(f"`{path}` cannot be read: {lines[0]}") from error
+    table.columns = [str(c) for c in table.columns]
+    if len(table) == 0 or table.shape[1] < 2:
+        raise VqtoolError(
+            f"`{path}` has {len(table)} rows and {table.shape[1]} columns", hint="a time column and values"
+        )
+    return table
+
+
+def columns(table: pd.DataFrame, how: Reading, path: Path) -> tuple[str, str]:
+    """The layout (`long` or `wide`) and the name of the time column."""
+    there = list(table.columns)
+    long = how.id in there and how.target in there and (how.time or "ds") in there
+    if how.layout == "long" or (how.layout == "auto" and long):
+        lacking = [name for name in (how.id, how.time or "ds", how.target) if name not in there]
+        if lacking:
+            raise VqtoolError(
+                f"a long file needs the column{'s' if len(lacking) > 1 else ''} "
+                f"{', '.join(f'`{name}`' for name in lacking)}; it has {', '.join(f'`{c}`' for c in there)}",
+                hint='name yours: -s data.id="..." -s data.time="..." -s data.target="..."',
+                where=str(path),
+            )
+        return "long", how.time or "ds"
+    if how.time:
+        if how.time not in there:
+            raise VqtoolError(
+                f"there is no column `{how.time}`; there are {', '.join(f'`{c}`' for c in there)}", where=str(path)
+            )
+        return "wide", how.time
+    return "wide", _time_column(table, path)
+
+
+def _time_column(table: pd.DataFrame, path: Path) -> str:
+    """The one column of a wide file that holds no numbers, or one that is called like a time."""
+    numeric = pandas().api.types.is_numeric_dtype
+    texts = [c for c in table.columns if not numeric(table[c])]
+    named = [c for c in table.columns if c.lower() in TIME_NAMES]
+    for found in (texts, named, [c for c in named if c in texts]):
+        if len(found) == 1:
+            return str(found[0])
+    told = ", ".join(f"`{c}`" for c in texts or table.columns)
+    raise VqtoolError(
+        f"which of the columns {told} is the time?",
+        hint='-s data.time="..."; of a long file also -s data.layout="long" -s data.id="..." -s data.target="..."',
+        where=str(path),
+    )
+
+
+def _chosen(found: list[str], how: Reading, path: Path) -> list[str]:
+    """The series asked for, in the file's order; all of them by default."""
+    lacking = [name for name in how.series if name not in found]
+    if lacking:
+        raise VqtoolError(
+            f"there is no series `{lacking[0]}`; there are {', '.join(f'`{n}`' for n in found[:12])}", where=str(path)
+        )
+    return [name for name in found if name in how.series] if how.series else found
+
+
+def _numbers(column: pd.Series, rows: NDArray[np.int64], name: str, path: Path) -> NDArray[np.float64]:
+    """A column as float64; what is no number is an error that names its row. Infinities are missing values."""
+    try:
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (ValueError, TypeError):
+        for place, value in enumerate(column.to_numpy()):
+            try:
+                float(value)
+            except (ValueError, TypeError):
+                raise VqtoolError(
+                    f"series `{name}`: `{value}` in row {rows[place]} is no number",
+                    hint='choose the columns that are series: -s data.series=["..."]',
+                    where=str(path),
+                ) from None
+        raise
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def parse_times(column: pd.Series, how: Reading, path: Path) -> pd.Index:
+    """Integers as they are; else time stamps, in `timezone` where one is given."""
+    pd = pandas()
+    if bool(column.isna().any()):
+        raise VqtoolError(f"row {int(np.flatnonzero(column.isna())[0]) + 1} has no time stamp", where=str(path))
+    if pd.api.types.is_integer_dtype(column) and not how.time_format:
+        return pd.Index(column.to_numpy(dtype=np.int64))
+    if pd.api.types.is_float_dtype(column):
+        raise VqtoolError(f"the times in `{column.name}` are numbers with fractions", hint="dates, or whole numbers")
+    stamps = column
+    if not pd.api.types.is_datetime64_any_dtype(column):
+        stamps = _parsed(column.astype(str), how, path)
+    index = pd.DatetimeIndex(stamps)
+    if not how.timezone:
+        return index
+    try:
+        if index.tz is not None:
+            return index.tz_convert(how.timezone)
+        return index.tz_localize(how.timezone, ambiguous="infer" if index.is_unique is False else "raise")
+    except Exception as error:  # zoneinfo's, pytz's and pandas' own errors share no parent
+        raise VqtoolError(f"the stamps are no times of `{how.timezone}`: {error}", where=str(path)) from error
+
+
+def _parsed(column: pd.Series, how: Reading, path: Path) -> pd.Series:
+    """Text to stamps. A date like 3/4/2020 is read one way only if the file itself rules out the other."""
+    pd = pandas()
+    first = str(column.iloc[0])
+    layout: str | None = how.time_format or None
+    day_first = False
+    numbers = column.str.extract(r"^\s*(\d{1,2})[/.-](\d{1,2})[/.-]\d{2,4}")
+    if layout is None and bool(numbers[0].notna().all()):
+        one, two = (int(numbers[i].astype(int).max()) for i in (0, 1))
+        if (one > 12) == (two > 12):
+            raise VqtoolError(
+                f"dates like `{first}` may have the day or the month first",
+                hint='-s data.time_format="%d/%m/%Y" or "%m/%d/%Y"',
+                where=str(path),
+            )
+        day_first = one > 12
+    elif layout is None and first[:4].isdigit():
+        layout = "ISO8601"
+    offset = bool(column.str.contains(r"\d(?:[+-]\d{2}:?\d{2}|Z)$").all())
+    try:
+        stamps = pd.to_datetime(column, format=layout, dayfirst=day_first, utc=bool(offset and how.timezone))
+        if pd.api.types.is_datetime64_any_dtype(stamps):
+            return stamps
+    except (ValueError, TypeError) as error:
+        if "Mixed timezones" in str(error):
+            raise VqtoolError(
+                "the stamps have several UTC offsets", hint="-s data.timezone=Europe/Berlin, say", where=str(path)
+            ) from error
+    wrong = pd.to_datetime(column, format=layout, dayfirst=day_first, utc=True, errors="coerce").isna().to_numpy()
+    row = int(np.flatnonzero(wrong)[0]) if wrong.any() else 0
+    raise VqtoolError(
+        f"`{column.iloc[row]}` in row {row + 1} of `{column.name}` is no time stamp like `{first}`",
+        hint='its format, as in -s data.time_format="%d.%m.%Y %H:%M"',
+        where=str(path),
+    )
+
+
+def parse_cutoff(cutoff: str, stamps: pd.Index) -> Any:
+    """The cutoff as a stamp of the file's kind: an integer, or a time, in the file's zone where it has one."""
+    pd = pandas()
+    timed = isinstance(stamps, pd.DatetimeIndex)
+    try:
+        if not timed:
+            return int(cutoff)
+        limit = pd.Timestamp(cutoff)
+    except ValueError:
+        raise VqtoolError(
+            f"`{cutoff}` is no {'time' if timed else 'integer'}", hint=f"--cutoff, as in {stamps[-1]}"
+        ) from None
+    if stamps.tz is None:
+        return limit.tz_localize(None)
+    return limit.tz_localize(stamps.tz) if limit.tz is None else limit.tz_convert(stamps.tz)

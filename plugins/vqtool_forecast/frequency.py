@@ -1,0 +1,167 @@
+"""The calendar of a series: what step its time stamps keep, which stamps come next, and how long its season is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vqtool.errors import VqtoolError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEWEST = 4  # stamps that a frequency is inferred from
+COVERED = 0.7  # share of a calendar's stamps that must be there for it to be recognised
+OLD_NAMES = {"H": "h", "T": "min", "S": "s", "L": "ms", "BM": "BME"}  # as pandas < 2.2 wrote them
+ANCHORED = {"W": "W", "M": "M", "Q": "Q", "Y": "Y", "A": "Y"}  # a family: the member is read off the stamps
+MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
+EXAMPLES = "h, 15min, D, B, W, M, Q, Y, or 1 where time is counted in integers"
+
+
+def infer(stamps: pd.Index, what: str) -> str:
+    """The one frequency that the stamps keep, gaps allowed; an error where there is none or more than one."""
+    stamps = stamps.unique().sort_values()
+    if len(stamps) < FEWEST:
+        raise VqtoolError(
+            f"{what} has {len(stamps)} time stamps: too few to tell its frequency from",
+            hint=f"--freq, as in {EXAMPLES}",
+        )
+    share = {freq: len(stamps) / len(grid) for freq in candidates(stamps) if (grid := fits(stamps, freq)) is not None}
+    good = [freq for freq, covered in share.items() if covered >= COVERED]
+    best = [freq for freq in good if share[freq] == max(share.values())]
+    if len(best) == 1:
+        return best[0]
+    if best:
+        raise VqtoolError(
+            f"the stamps of {what} keep several frequencies: {', '.join(f'`{freq}`' for freq in best)}",
+            hint=f"choose with --freq, as in --freq {best[0]}",
+        )
+    raise VqtoolError(f"the stamps of {what} keep no regular step", hint=f"--freq, as in {EXAMPLES}")
+
+
+def candidates(stamps: pd.Index) -> list[str]:
+    """Frequencies that the stamps might keep: their commonest fixed step, and calendars anchored at the first stamp."""
+    if not _timed(stamps):
+        steps, counts = np.unique(np.diff(stamps.to_numpy()), return_counts=True)
+        return [str(int(steps[counts.argmax()]))]
+    steps, counts = np.unique(np.diff(stamps.asi8), return_counts=True)
+    return list(dict.fromkeys([_fixed(stamps, int(steps[counts.argmax()])), "B", *(family(stamps, f) for f in "MQY")]))
+
+
+def _fixed(stamps: pd.Index, step: int) -> str:
+    """A fixed step in the stamps' resolution as a frequency: weeks and days, hours, minutes, seconds, or finer."""
+    import pandas as pd
+
+    step = pd.Timedelta(step, unit=stamps.unit) // pd.Timedelta(1, "ns")
+    for name, size in (("W", 7 * 86400 * 10**9), ("D", 86400 * 10**9), ("h", 3600 * 10**9), ("min", 60 * 10**9),
+                       ("s", 10**9), ("ms", 10**6)):  # fmt: skip
+        if step % size == 0:
+            many = step // size
+            if name == "W":
+                return family(stamps, "W") if many == 1 else f"{7 * many}D"
+            return name if many == 1 else f"{many}{name}"
+    return f"{step}ns"
+
+
+def family(stamps: pd.Index, name: str) -> str:
+    """The member of a family of calendars that the first stamp belongs to: `M` is `MS` or `ME`, `W` is `W-TUE`, ..."""
+    first = stamps[0]
+    if name == "W":
+        return f"W-{DAYS[first.dayofweek]}"
+    begins = first.day == 1
+    if name == "M":
+        return "MS" if begins else "ME"
+    month = MONTHS[first.month - 1]
+    return f"{name}S-{month}" if begins else f"{name}E-{month}"
+
+
+def given(freq: str, stamps: pd.Index) -> str:
+    """A user's frequency as pandas calls it; old names are understood, a family's member is read off the stamps."""
+    import pandas as pd
+
+    freq = freq.strip()
+    if not _timed(stamps):
+        if freq.isdigit() and int(freq) > 0:
+            return str(int(freq))
+        raise VqtoolError(f"time is counted in integers, so `{freq}` is no frequency of it", hint="--freq 1")
+    number = freq.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-")
+    unit = freq[len(number) :]
+    if not number and unit in ANCHORED:
+        return family(stamps, ANCHORED[unit])
+    name = number + OLD_NAMES.get(unit, unit)
+    try:
+        pd.tseries.frequencies.to_offset(name)
+    except ValueError as error:
+        raise VqtoolError(f"`{freq}` is no frequency", hint=EXAMPLES) from error
+    return name
+
+
+def fits(stamps: pd.Index, freq: str) -> pd.Index | None:
+    """The full calendar from the first stamp to the last if every stamp is on it, else None."""
+    grid = between(stamps[0], stamps[-1], freq)
+    return grid if len(grid) >= len(stamps) and stamps.isin(grid).all() else None
+
+
+def between(first: Any, last: Any, freq: str) -> pd.Index:
+    """All stamps of a calendar from `first` to `last`."""
+    import pandas as pd
+
+    if freq.isdigit():
+        return pd.Index(np.arange(int(first), int(last) + 1, int(freq)))
+    return pd.date_range(first, last, freq=freq)
+
+
+def following(last: Any, freq: str, steps: int) -> pd.Index:
+    """The `steps` stamps after `last`: calendar-true months, and days of local time where the stamps have a zone."""
+    import pandas as pd
+
+    if freq.isdigit():
+        return pd.Index(int(last) + int(freq) * np.arange(1, steps + 1))
+    try:
+        return pd.date_range(last, periods=steps + 1, freq=freq)[1:]
+    except (ValueError, OverflowError) as error:  # pandas' OutOfBoundsDatetime is a ValueError
+        raise VqtoolError(f"{steps} steps of `{freq}` after {last} leave the calendar", hint="fewer --steps") from error
+
+
+def kind(freq: str) -> str:
+    """A frequency without its anchor: `W-TUE` and `W-SUN` are weeks, `MS` and `ME` months."""
+    plain = freq.split("-")[0]
+    return {"MS": "M", "ME": "M", "QS": "Q", "QE": "Q", "YS": "Y", "YE": "Y"}.get(plain, plain)
+
+
+def season_of(freq: str) -> int:
+    """Steps in the usual season: a day of anything finer than a day, a week of days, a year of the rest; 1 if none."""
+    import pandas as pd
+
+    if freq.isdigit():
+        return 1
+    unit, number = freq.lstrip("0123456789").split("-")[0], int(freq[: len(freq) - len(freq.lstrip("0123456789"))] or 1)
+    whole = {"D": 7, "B": 5, "W": 52, "MS": 12, "ME": 12, "BME": 12, "BMS": 12, "QS": 4, "QE": 4}
+    if unit in whole:
+        return whole[unit] // number if whole[unit] % number == 0 else 1
+    try:
+        step = pd.Timedelta(number, unit=unit)  # type: ignore[arg-type]  # one of pandas' unit names
+    except ValueError:
+        return 1
+    day = pd.Timedelta(days=1)
+    return int(day // step) if step >= pd.Timedelta(minutes=1) and day % step == pd.Timedelta(0) else 1
+
+
+def written(stamps: pd.Index) -> list[str]:
+    """Stamps as text: a date where they are all at midnight, else date and time, with the offset where there is one."""
+    if not _timed(stamps):
+        return [str(int(value)) for value in stamps]
+    if stamps.tz is None and bool((stamps == stamps.normalize()).all()):
+        return list(stamps.strftime("%Y-%m-%d"))
+    if stamps.tz is not None:
+        return [stamp.isoformat(sep=" ") for stamp in stamps]
+    fine = "%Y-%m-%d %H:%M:%S" + (".%f" if bool((stamps.microsecond != 0).any()) else "")
+    return list(stamps.strftime(fine))
+
+
+def _timed(stamps: pd.Index) -> bool:
+    import pandas as pd
+
+    return isinstance(stamps, pd.DatetimeIndex)

@@ -1,0 +1,62 @@
+"""Whether the spread of a forecast is honest: pinball loss, WQL, coverage and width of its intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from vqtool.api import DataSpec, Metric
+from vqtool_forecast.scores import QuantileErrors, denominators
+
+
+class Intervals(Metric):
+    """Of the quantiles that the data name (0.1 to 0.9), or of sample paths' quantiles, over the longest horizon.
+
+    `pinball` is the mean over levels, steps and series, in training deviations; `wql` twice the pinball loss over the
+    sum of |truth|, in the series' own units. `coverage.80` is the share of true values inside the central 80 % interval
+    (a fraction), `coverage.80.lowest` and `.highest` that of the worst steps, `width.80` the interval's mean width;
+    `coverage.80.h96` counts the windows and steps of the horizon 96.
+    """
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec)
+        self.errors: dict[int, QuantileErrors] = {}
+
+    def update(
+        self,
+        *,
+        future: Tensor,
+        paths: Tensor | None = None,
+        quantiles: Tensor | None = None,
+        series: Tensor | None = None,
+    ) -> None:
+        """`future` [B, C, H]; `quantiles` [B, Q, C, H'] or `paths` [B, S, C, H']; neither: nothing is measured."""
+        if quantiles is None and (paths is None or paths.shape[1] < 2):
+            return
+        about = self.spec.about
+        levels = about["quantiles"]
+        if quantiles is None:
+            assert paths is not None
+            quantiles = paths.quantile(torch.tensor(levels, dtype=paths.dtype, device=paths.device), 1).movedim(0, 1)
+        mean, std = (denominators(about, name) for name in ("mean", "std"))
+        batch, channels, _ = future.shape
+        of = torch.arange(channels).expand(batch, -1) if series is None else series.cpu()[:, None]
+        for horizon in about["horizons"]:
+            if quantiles.shape[-1] < horizon:
+                continue
+            truth, guess = future[..., :horizon].cpu(), quantiles[..., :horizon].movedim(1, 2).cpu()  # [B, C, Q, H]
+            whole = truth.isfinite().all(-1)
+            errors = self.errors.setdefault(horizon, QuantileErrors(len(mean), levels))
+            errors.add(of[whole], truth[whole], guess[whole], mean[of[whole]], std[of[whole]])
+
+    def compute(self) -> Mapping[str, float]:
+        """The figures named above; nothing where no spread was told."""
+        figures: dict[str, float] = {}
+        for horizon, errors in self.errors.items():
+            found = errors.figures()
+            figures |= {f"{name}.h{horizon}": found[name] for name in ("coverage.80", "wql") if name in found}
+            if horizon == max(self.errors):
+                figures |= found
+        return figures

@@ -1,0 +1,91 @@
+"""Plain forecasts that any model must be held against: from a history alone, or after one closed-form fit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from vqtool.api import Batch, Rows
+from vqtool.errors import VqtoolError
+from vqtool_forecast.ridge import fit_ridge
+from vqtool_forecast.windows import SeriesRows, Table, borders_of
+
+VALID_SHARE = 0.2  # of the rows before the first cutoff, for the choice of the ridge's penalty
+
+
+def naive(x: Tensor, steps: int) -> Tensor:
+    """The last value [..., L] -> [..., steps]."""
+    return x[..., -1:].expand(*x.shape[:-1], steps)
+
+
+def seasonal_naive(x: Tensor, season: int, steps: int) -> Tensor:
+    """The last season, over and over: [..., L] with L >= `season` -> [..., steps]."""
+    return x[..., -season:][..., torch.arange(steps) % season]
+
+
+def seasonal_mean(x: Tensor, season: int, steps: int) -> Tensor:
+    """The mean of all whole seasons of the history, over and over."""
+    whole = x.shape[-1] // season
+    cycle = x[..., -whole * season :].unflatten(-1, (whole, season)).mean(-2)
+    return cycle[..., torch.arange(steps) % season]
+
+
+def forecasts(
+    table: Table, of: Tensor, at: Tensor, steps: int, lookback: int, season: int, notes: list[str]
+) -> dict[str, Tensor]:
+    """Every rival's forecasts [B, C, steps] of a backtest, in the units of the table.
+
+    `of` and `at` [B, C] are the series and the rows of the first future values. The ridge is fitted on what precedes
+    the first of them in each series; it and the seasonal ones are left out, and that is noted, where rows are too few.
+    """
+    x = table.history(of, at, lookback)
+    told = {"naive": naive(x, steps)}
+    long = x if season <= lookback else table.history(of, at, season) if int(at.min()) >= season else None
+    if long is not None:
+        told |= {
+            "seasonal-naive": seasonal_naive(long, season, steps),
+            "seasonal-mean": seasonal_mean(long, season, steps),
+        }
+    else:
+        notes.append(f"no seasonal rivals: a season is {season} rows, the first cutoff comes after {int(at.min())}")
+    try:
+        told["ridge"] = ridge(table, of, at, x, steps)
+    except VqtoolError:
+        notes.append(f"no ridge: too few rows before the first cutoff for windows of {lookback} + {steps}")
+    return told
+
+
+def ridge(table: Table, of: Tensor, at: Tensor, x: Tensor, steps: int) -> Tensor:
+    """The closed form, fitted on the rows before the first cutoff, each series scaled by those rows."""
+    first = [int(at[of == s].min()) for s in range(table.series)]
+    train = [int((1 - VALID_SHARE) * n) for n in first]
+    parts = [table.values[a : a + n] for a, n in zip(table.offset.tolist(), first, strict=True)]
+    mean, std = (torch.stack([getattr(part, name)() for part in parts]) for name in ("mean", "std"))
+    std = torch.where(std > 0, std, 1.0)
+    each = table.length
+    scaled = dataclasses.replace(
+        table,
+        values=((table.values - mean.repeat_interleave(each)) / std.repeat_interleave(each)).float(),
+        borders=borders_of({"train": ([0] * len(first), train), "valid": (train, first)}),
+    )
+    fitted = fit_ridge(SeriesRows(scaled, "train", lookback=x.shape[-1], horizons=(steps,)), steps)
+    m, s = mean[of][..., None], std[of][..., None]
+    return fitted.predict((x - m) / s) * s + m
+
+
+def of_a_season(rows: Rows, batch: Batch, season: int) -> Tensor:
+    """A batch's histories [B, C, L], or the longer ones of a season where they are shorter than that."""
+    x = batch["x"]
+    if x.shape[-1] >= season:
+        return x
+    assert isinstance(rows, SeriesRows)
+    at = batch["at"][:, None].expand(-1, x.shape[1])
+    if int(at.min()) < season:
+        raise VqtoolError(
+            f"a season is {season} rows, but a window begins at row {int(at.min())}: no seasonal forecast of it",
+            hint="`season` or `shares` under [data], or leave the seasonal baselines out of [evaluate]",
+        )
+    of = torch.arange(rows.table.series).expand(len(at), -1) if rows.joint else batch["series"][:, None]
+    return rows.table.history(of, at, season)

@@ -1,0 +1,130 @@
+"""Errors of forecasts, summed and counted series by series; means are taken at the very end, never of batch means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+POINT = ("mse", "mae", "rmse", "smape", "mase", "rmsse")
+
+
+def in_sample(values: Tensor, season: int) -> tuple[float | None, float | None]:
+    """Mean absolute and mean squared error of the seasonal naive forecast within training values [n].
+
+    The denominators of MASE (Hyndman and Koehler, 2006) and of RMSSE (squared); None where they would be zero.
+    """
+    step = values[season:] - values[:-season]
+    absolute, squared = (float(v.mean()) if len(step) else 0.0 for v in (step.abs(), step.square()))
+    return absolute or None, squared or None
+
+
+class PointErrors:
+    """Squared, absolute and symmetric percentage errors of point forecasts, by series."""
+
+    def __init__(self, series: int) -> None:
+        self.squared, self.absolute, self.symmetric, self.n = torch.zeros(4, series, dtype=torch.float64)
+
+    def add(self, of: Tensor, truth: Tensor, guess: Tensor, mean: Tensor, std: Tensor) -> None:
+        """`of` [N] series, `truth` and `guess` [N, H]; `mean` and `std` [N] bring them to their own units."""
+        truth, guess, of = truth.double().cpu(), guess.double().cpu(), of.cpu()
+        error = guess - truth
+        own, own_guess = (v * std[:, None] + mean[:, None] for v in (truth, guess))
+        size = own.abs() + own_guess.abs()
+        symmetric = torch.where(size > 0, (own - own_guess).abs() / size.clamp_min(1e-300), 0.0)
+        self.squared.index_add_(0, of, error.square().sum(1))
+        self.absolute.index_add_(0, of, error.abs().sum(1))
+        self.symmetric.index_add_(0, of, symmetric.sum(1))
+        self.n.index_add_(0, of, torch.full((len(of),), float(truth.shape[1]), dtype=torch.float64))
+
+    def figures(self, mase: Tensor, rmsse: Tensor, only: int | None = None) -> dict[str, float]:
+        """`mse`, `mae`, `rmse` and `smape` (in [0, 1]) over all values; `mase` and `rmsse` as means over the series.
+
+        `mase` and `rmsse` [S] are the denominators, NaN where a series has none: it is left out of the mean.
+        """
+        s = slice(None) if only is None else slice(only, only + 1)
+        squared, absolute, symmetric, n = (v[s] for v in (self.squared, self.absolute, self.symmetric, self.n))
+        total = float(n.sum())
+        if total == 0:
+            return {}
+        mse = float(squared.sum()) / total
+        seen = n > 0
+        each = {"mase": (absolute / n / mase[s])[seen], "rmsse": (squared / n / rmsse[s]).sqrt()[seen]}
+        return {
+            "mse": mse,
+            "mae": float(absolute.sum()) / total,
+            "rmse": math.sqrt(mse),
+            "smape": float(symmetric.sum()) / total,
+            **{name: float(v.nanmean()) for name, v in each.items()},
+        }
+
+
+class QuantileErrors:
+    """Pinball loss, coverage and width of quantile forecasts, by series."""
+
+    def __init__(self, series: int, levels: Sequence[float]) -> None:
+        self.levels = torch.tensor(list(levels), dtype=torch.float64)
+        self.pairs = {
+            round(100 * (1 - 2 * low)): (i, j)
+            for i, low in enumerate(levels) for j, high in enumerate(levels)
+            if low < 0.5 and abs(low + high - 1) < 1e-9
+        }  # fmt: skip
+        self.pinball = torch.zeros(series, len(levels), dtype=torch.float64)
+        self.inside = torch.zeros(series, len(self.pairs), dtype=torch.float64)
+        self.width = torch.zeros(series, len(self.pairs), dtype=torch.float64)
+        self.size, self.n, self.std = torch.zeros(3, series, dtype=torch.float64)
+        self.inside_at: dict[int, Tensor] = {}  # interval -> [H] how often the truth was inside, by step
+        self.n_at = torch.zeros(0, dtype=torch.float64)
+
+    def add(self, of: Tensor, truth: Tensor, quantiles: Tensor, mean: Tensor, std: Tensor) -> None:
+        """`of` [N], `truth` [N, H], `quantiles` [N, Q, H] of `levels`; `mean`, `std` [N] as for `PointErrors`."""
+        truth, quantiles, of = truth.double().cpu(), quantiles.double().cpu(), of.cpu()
+        ahead = truth[:, None] - quantiles  # [N, Q, H]
+        level = self.levels[:, None]
+        self.pinball.index_add_(0, of, torch.maximum(level * ahead, (level - 1) * ahead).sum(2))
+        self.size.index_add_(0, of, (truth * std[:, None] + mean[:, None]).abs().sum(1))
+        self.n.index_add_(0, of, torch.full((len(of),), float(truth.shape[1]), dtype=torch.float64))
+        self.std[of] = std
+        steps = truth.shape[1]
+        if steps > len(self.n_at):
+            grow = torch.zeros(steps - len(self.n_at), dtype=torch.float64)
+            self.n_at = torch.cat([self.n_at, grow])
+            self.inside_at = {p: torch.cat([self.inside_at.get(p, grow[:0]), grow]) for p in self.pairs}
+        self.n_at[:steps] += len(truth)
+        for k, (percent, (i, j)) in enumerate(self.pairs.items()):
+            low, high = quantiles[:, i], quantiles[:, j]
+            hit = ((low <= truth) & (truth <= high)).double()
+            self.inside[:, k].index_add_(0, of, hit.sum(1))
+            self.width[:, k].index_add_(0, of, (high - low).sum(1))
+            self.inside_at[percent][:steps] += hit.sum(0)
+
+    def figures(self, only: int | None = None) -> dict[str, float]:
+        """`pinball` (mean over levels), `wql`, and for each central interval `coverage.80` and `width.80`.
+
+        `wql` is twice the mean pinball loss over the mean absolute truth, in the series' own units (the scaled CRPS of
+        Chronos and GluonTS). Over all series also `coverage.80.lowest` and `.highest` of any step.
+        """
+        s = slice(None) if only is None else slice(only, only + 1)
+        total = float(self.n[s].sum())
+        if total == 0:
+            return {}
+        own, size = (self.pinball[s] * self.std[s, None]).sum(), float(self.size[s].sum())
+        figures = {
+            "pinball": float(self.pinball[s].sum()) / total / len(self.levels),
+            "wql": 2 * float(own) / len(self.levels) / size if size else math.nan,
+        }
+        for k, percent in enumerate(self.pairs):
+            figures[f"coverage.{percent}"] = float(self.inside[s, k].sum()) / total
+            figures[f"width.{percent}"] = float(self.width[s, k].sum()) / total
+            if only is None:
+                share = self.inside_at[percent] / self.n_at
+                figures[f"coverage.{percent}.lowest"] = float(share.min())
+                figures[f"coverage.{percent}.highest"] = float(share.max())
+        return figures
+
+
+def denominators(about: Mapping[str, Sequence[float | None]], name: str) -> Tensor:
+    """[S] in float64, NaN where a series has none."""
+    return torch.tensor([math.nan if v is None else v for v in about[name]], dtype=torch.float64)

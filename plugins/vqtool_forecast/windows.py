@@ -1,0 +1,177 @@
+"""Windows over series: a flat table of values, and rows that cut history and future out of it when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vqtool.api import Batch
+from vqtool.errors import VqtoolError
+from vqtool_forecast.frequency import season_of
+from vqtool_forecast.regular import Regular, neighbours
+
+CHUNK = 4096  # windows that `pairs` gives at once
+
+
+@dataclass(frozen=True)
+class Table:
+    """All series end to end. Row r of series s is `values[offset[s] + r]`.
+
+    `borders` gives for each split the rows [begin, end) of each series in which a *future* of that split may lie; a
+    history may reach back over the border. `last_known` and `next_known` [N] point to the neighbouring measured values
+    where gaps were filled by interpolation: a window must not see a filled value that leans on one after its history.
+    """
+
+    values: Tensor  # [N] float32, scaled (float64 and unscaled for a user's file)
+    offset: Tensor  # [S] long
+    length: Tensor  # [S] long
+    borders: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    last_known: Tensor | None = None  # [N] long
+    next_known: Tensor | None = None  # [N] long
+
+    @property
+    def series(self) -> int:
+        """How many series there are."""
+        return len(self.offset)
+
+    def history(self, series: Tensor, at: Tensor, lookback: int) -> Tensor:
+        """The `lookback` values before row `at` of each series, as they were known then: [..., lookback]."""
+        cut = (self.offset[series] + at)[..., None]
+        where = cut + torch.arange(-lookback, 0)
+        if self.last_known is not None and self.next_known is not None:
+            where = torch.where(self.next_known[where] >= cut, self.last_known[where], where)
+        return self.values[where]
+
+    def future(self, series: Tensor, at: Tensor, horizon: int, end: Tensor) -> Tensor:
+        """The `horizon` values from row `at` on, NaN from row `end` on: [..., horizon]."""
+        row = at[..., None] + torch.arange(horizon)
+        inside = row < end[..., None]
+        where = (self.offset[series][..., None] + row).clamp_max(len(self.values) - 1)
+        return self.values[where].masked_fill(~inside, torch.nan)
+
+    def starts(self, split: str, series: int, lookback: int, room: int, stride: int = 1) -> Tensor:
+        """Every `stride`-th row at which a future of `room` steps fits into a split and a history before it."""
+        begin, end = (int(border[series]) for border in self.borders[split])
+        return torch.arange(max(begin, lookback), max(begin, lookback, end - room + 1), stride)
+
+
+class SeriesRows:
+    """The windows of one split; nothing is copied until a batch is asked for.
+
+    A row is a window of one series (`joint` false), series after series, or of all series at once. Unless `whole`,
+    windows of which only the shortest of `horizons` is inside the split count too: their `future` ends in NaN.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        split: str,
+        *,
+        lookback: int,
+        horizons: tuple[int, ...],
+        joint: bool = False,
+        stride: int = 1,
+        whole: bool = True,
+    ) -> None:
+        self.table, self.split, self.joint = table, split, joint
+        self.lookback, self.horizons = lookback, horizons
+        room = max(horizons) if whole else min(horizons)
+        many = range(1 if joint else table.series)
+        each = [table.starts(split, s, lookback, room, stride) for s in many]
+        self.at = torch.cat(each)  # [rows]
+        self.of = torch.cat([torch.full_like(at, s) for s, at in zip(many, each, strict=True)])  # [rows]
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def __getitem__(self, index: int) -> Batch:
+        return {name: value[0] for name, value in self.__getitems__([index]).items()}
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        where = torch.as_tensor(indices, dtype=torch.long)
+        at, series = self.at[where], self.of[where]
+        rows = torch.arange(self.table.series).expand(len(at), -1) if self.joint else series[:, None]  # [B, C]
+        cut = at[:, None].expand_as(rows)
+        end = self.table.borders[self.split][1][rows]
+        batch = {
+            "x": self.table.history(rows, cut, self.lookback),
+            "future": self.table.future(rows, cut, max(self.horizons), end),
+            "at": at,
+        }
+        return batch if self.joint else batch | {"series": series}
+
+    def pairs(self, split: str, room: int, longest: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Histories [n, L] and futures [n, `room`] of every window of a split, of all series, in chunks.
+
+        With `longest`, only those windows in which `room` steps fit, but `longest` do not.
+        """
+        begin_end = self.table.borders[split]
+        for s in range(self.table.series):
+            at = self.table.starts(split, s, self.lookback, room)
+            if longest is not None:
+                at = at[at > int(begin_end[1][s]) - longest]
+            for part in at.split(CHUNK):
+                one = torch.full_like(part, s)
+                x = self.table.history(one, part, self.lookback)
+                yield x, self.table.future(one, part, room, begin_end[1][one])
+
+
+Cuts = Mapping[str, tuple[list[int], list[int]]]  # split -> the begin and the end of its futures, of each series
+
+
+def table_of(
+    series: Sequence[Regular], mean: NDArray[np.float64], std: NDArray[np.float64], dtype: type = np.float32
+) -> Table:
+    """All series end to end, scaled in float64 and kept as `dtype`."""
+    length = torch.tensor([len(one.values) for one in series])
+    offset = length.cumsum(0) - length
+    scaled = [(one.values - m) / s for one, m, s in zip(series, mean, std, strict=True)]
+    values = torch.from_numpy(np.concatenate(scaled).astype(dtype))
+    if all(one.known.all() for one in series):
+        return Table(values, offset, length)
+    both = [neighbours(one.known) for one in series]
+    last, following = (
+        torch.cat([torch.from_numpy(pair[i]) + begin for pair, begin in zip(both, offset, strict=True)]) for i in (0, 1)
+    )
+    return Table(values, offset, length, last_known=last, next_known=following)
+
+
+def borders_of(cuts: Cuts) -> dict[str, tuple[Tensor, Tensor]]:
+    """Borders as a table holds them."""
+    return {split: (torch.tensor(begin), torch.tensor(end)) for split, (begin, end) in cuts.items()}
+
+
+def share_borders(lengths: Sequence[int], shares: Sequence[float]) -> Cuts:
+    """Train, valid and test rows by shares; what rounding leaves goes to validation, as the field does it."""
+    if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+        raise VqtoolError(f"`shares` are {list(shares)}; they must be positive and sum to 1", where="[data] shares")
+    train = [int(n * shares[0]) for n in lengths]
+    test = [n - int(n * shares[2]) for n in lengths]
+    return {"train": ([0] * len(lengths), train), "valid": (train, test), "test": (test, list(lengths))}
+
+
+def ltsf_borders(lengths: Sequence[int], freq: str, path: Path) -> Cuts:
+    """12, 4 and 4 months of 30 days: the protocol of Informer (Zhou et al., AAAI 2021) and its successors."""
+    day = season_of(freq)
+    if freq.lstrip("0123456789") not in ("h", "min") or day == 1:
+        raise VqtoolError(
+            f"the protocol `ltsf` is for steps of hours or minutes, not `{freq}`",
+            hint='protocol = "shares"',
+            where=str(path),
+        )
+    train, valid, test = 12 * 30 * day, 16 * 30 * day, 20 * 30 * day
+    if min(lengths) < test:
+        raise VqtoolError(
+            f"the protocol `ltsf` needs {test} rows of `{freq}`; a series has {min(lengths)}",
+            hint='protocol = "shares"',
+            where=str(path),
+        )
+    many = len(lengths)
+    return {"train": ([0] * many, [train] * many), "valid": ([train] * many, [valid] * many),
+            "test": ([valid] * many, [test] * many)}  # fmt: skip

@@ -1,0 +1,1 @@
+"""Plain rivals of learned codes: spectra, k-means on them, and STA/LTA."""

@@ -1,0 +1,1 @@
+"""Seismograms from SeisBench folders, miniSEED and SAC."""

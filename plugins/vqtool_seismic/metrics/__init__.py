@@ -1,0 +1,1 @@
+"""Metrics that hold codes against picked phases."""

@@ -1,0 +1,33 @@
+"""Log-spectrograms of windows by frame: the features of the plain baselines."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vqtool.api import DataSpec, Rows
+
+
+def frame_of(spec: DataSpec) -> int:
+    """How many samples a frame has."""
+    return spec.length // spec.fields["phase"].shape[0]
+
+
+def log_spectra(x: Tensor, frame: int) -> Tensor:
+    """[B, L // frame, 3 (frame + 1)] log power of `x` [B, 3, L]: two frames long, a Hann window about each middle."""
+    size = 2 * frame
+    frames = x.shape[-1] // frame
+    around = F.pad(x, (frame // 2, size))
+    cut = around.unfold(-1, size, frame)[:, :, :frames]  # [B, 3, T, 2 frame]
+    power = torch.fft.rfft(cut * torch.hann_window(size)).abs().square()
+    return (power + 1e-8).log().transpose(1, 2).flatten(2)
+
+
+def all_spectra(rows: Rows, frame: int, batch: int = 64) -> Tensor:
+    """[n, 3 (frame + 1)] those of every frame of every row."""
+    parts = [
+        log_spectra(rows.__getitems__(list(range(i, min(i + batch, len(rows)))))["x"], frame).flatten(0, 1)
+        for i in range(0, len(rows), batch)
+    ]
+    return torch.cat(parts)

@@ -1,0 +1,1 @@
+"""Plain rivals of a learned transceiver."""

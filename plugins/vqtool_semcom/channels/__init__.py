@@ -1,0 +1,1 @@
+"""Noise on the way from sender to receiver."""

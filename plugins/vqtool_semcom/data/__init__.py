@@ -1,0 +1,1 @@
+"""Pictures and sentences with labels."""

@@ -1,0 +1,92 @@
+"""Pictures and labels from files: the IDX format of MNIST and its kin, gzipped or not, or one NumPy archive."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqtool.errors import VqtoolError
+
+Columns = dict[str, NDArray[np.generic]]
+NAMES = {
+    "train_images": "train-images-idx3-ubyte",
+    "train_labels": "train-labels-idx1-ubyte",
+    "test_images": "t10k-images-idx3-ubyte",
+    "test_labels": "t10k-labels-idx1-ubyte",
+}
+
+
+def pictures(path: Path) -> Columns:
+    """`train_images`, `test_images` uint8 [n, C, H, W], `train_labels`, `test_labels` int64 [n], and `classes` (names).
+
+    `path` is a folder with the four IDX files of MNIST's names, or an npz with these keys (images [n, H, W] or
+    [n, C, H, W]; `classes` may be left out).
+
+    Raises:
+        VqtoolError: a file is missing, damaged, or the arrays do not fit together.
+    """
+    found = _folder(path) if path.is_dir() else _archive(path)
+    columns: Columns = {}
+    for part in ("train", "test"):
+        images, labels = found[f"{part}_images"], found[f"{part}_labels"]
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or 0 in images.shape:
+            raise VqtoolError(
+                f"`{part}_images` has the shape {images.shape} of {images.dtype}; pictures are uint8 [n, H, W] or "
+                "[n, C, H, W]",
+                where=str(path),
+            )
+        if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+            raise VqtoolError(
+                f"{len(images)} pictures of `{part}`, but labels of the shape {labels.shape}", where=str(path)
+            )
+        columns[f"{part}_images"] = images if images.ndim == 4 else images[:, None]
+        columns[f"{part}_labels"] = labels.astype(np.int64)
+    seen = [columns["train_labels"], columns["test_labels"]]
+    count = 1 + max(int(labels.max()) for labels in seen)
+    if min(int(labels.min()) for labels in seen) < 0:
+        raise VqtoolError("a label is negative", where=str(path))
+    names = found.get("classes", np.array([str(i) for i in range(count)]))
+    if len(names) < count:
+        raise VqtoolError(f"there are {len(names)} names in `classes`, but a label {count - 1}", where=str(path))
+    if columns["train_images"].shape[1:] != columns["test_images"].shape[1:]:
+        raise VqtoolError("training and test pictures differ in size", where=str(path))
+    return columns | {"classes": names.astype(str)}
+
+
+def _folder(path: Path) -> Columns:
+    return {key: _idx(path, name) for key, name in NAMES.items()}
+
+
+def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
+    """An IDX file of bytes: two zeros, the type 8, the number of axes, their lengths (big-endian), the bytes."""
+    path = next((p for p in (folder / f"{name}.gz", folder / name) if p.is_file()), None)
+    if path is None:
+        raise VqtoolError(f"`{folder}` has no `{name}.gz`", hint="a folder needs: " + ", ".join(NAMES.values()))
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise VqtoolError(f"`{path}` cannot be read: {error}") from error
+    axes = raw[3] if len(raw) > 3 else 0
+    shape = np.frombuffer(raw[4 : 4 + 4 * axes], ">u4") if len(raw) >= 4 + 4 * axes else np.empty(0, ">u4")
+    if raw[:3] != b"\0\0\x08" or len(shape) != axes or len(raw) != 4 + 4 * axes + int(np.prod(shape, dtype=np.int64)):
+        raise VqtoolError(f"`{path}` is no IDX file of bytes, or is cut off")
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(tuple(int(n) for n in shape))
+
+
+def _archive(path: Path) -> Columns:
+    if not path.is_file():
+        raise VqtoolError(f"there is no file or folder `{path}`")
+    try:
+        with np.load(path, allow_pickle=False) as read:
+            found = {key: read[key] for key in read.files}
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise VqtoolError(f"`{path}` is no npz that can be read: {error}") from error
+    lacking = sorted(NAMES.keys() - found.keys())
+    if lacking:
+        raise VqtoolError(f"`{path}` lacks {', '.join(f'`{key}`' for key in lacking)}", hint="it has " + ", ".join(found))
+    return found

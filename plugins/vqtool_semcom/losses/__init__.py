@@ -1,0 +1,1 @@
+"""What pulls the soft path towards the deployed one."""

@@ -1,0 +1,121 @@
+"""Bits on QAM symbols: what the Gaussian and the fading channel share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import torch
+from annotated_doc import Doc
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor
+
+from vqtool.api import Quantized
+from vqtool.errors import VqtoolError
+from vqtool.nn.bit_channel import BitChannel, Carried, Gradient, toward
+from vqtool.nn.labels import Table
+from vqtool_semcom.qam import Llr, Order, Qam, bit_error_rate, expected_llr, sharpened
+
+
+class SymbolChannel(BitChannel):
+    """y = h x + n over S = ceil(N k / m) M-QAM symbols a window; the pad bits are known zeros and dropped again.
+
+    The one meaning of SNR here: Es/N0 in dB with E|x|^2 = 1 over complex symbols, so each real axis has noise of the
+    variance N0 / 2, N0 = 10^(-SNR / 10). Eb/N0 = Es/N0 - 10 log10(m). Under fading it is the mean over E|h|^2 = 1.
+    """
+
+    fading = False
+
+    def __init__(
+        self,
+        codebook_sizes: Sequence[int],
+        *,
+        order: Annotated[Order, Doc("M of the M-QAM constellation: log2 M bits a symbol")] = 16,
+        snr_db: Annotated[float, Doc("Es/N0 in evaluation, in dB, with E|x|^2 = 1 over complex symbols")] = 12.0,
+        train_db: Annotated[
+            tuple[float, float], Doc("lowest and highest Es/N0 in training, in dB; each row draws its own")
+        ] = (0.0, 20.0),
+        report_db: Annotated[tuple[float, ...], Doc("Es/N0 to evaluate at besides, in dB")] = (3.0, 6.0, 12.0),
+        llr: Annotated[Llr, Doc("the receiver's LLRs: log-sum-exp over a bit's symbols, or its largest")] = "exact",
+        soft_symbol: Annotated[
+            Annotated[float, Gt(0)] | None,
+            Doc("temperature of distance-softmax symbols on the soft path; none: the exact expectation"),
+        ] = None,
+        labels: Annotated[Table, Doc("the codes' bits: by number, along their first axis, or switched")] = "pseudo-gray",
+        radius: Annotated[
+            Annotated[int, Ge(0)] | None, Doc("Hamming distance of the codes that the receiver weighs; none: all")
+        ] = None,
+        hard: Annotated[
+            float, Interval(ge=0, le=1), Doc("share of hard bits and symbols in what training sends")
+        ] = 1.0,
+        gradient: Annotated[Gradient, Doc("way back: past the channel, through its noise, or both")] = "both",
+    ) -> None:
+        super().__init__(codebook_sizes, labels=labels, radius=radius, hard=hard, gradient=gradient)
+        if train_db[0] > train_db[1]:
+            raise VqtoolError(f"`train_db` goes from {train_db[0]} down to {train_db[1]}", hint="the lower one first")
+        self.qam = Qam(order)
+        self.snr_db, self.train_db, self.report_db = snr_db, train_db, report_db
+        self.llr, self.soft_symbol = llr, soft_symbol
+        self._theory: dict[float, tuple[float, float]] = {}
+
+    def levels(self) -> Mapping[str, float]:
+        return {"": self.snr_db} | {f".{snr:g}db": snr for snr in self.report_db}
+
+    def training_level(self, rows: int, device: torch.device) -> Tensor:
+        low, high = self.train_db
+        return low + (high - low) * torch.rand(rows, device=device)
+
+    def symbols_of(self, bits: int) -> int:
+        """S, the symbols that carry `bits` bits of a window."""
+        return -(-bits // self.qam.bits)
+
+    def draw(self, quantized: Quantized) -> tuple[Tensor, ...]:
+        rows, symbols = len(quantized.codes), self.symbols_of(self.bits_of(quantized))
+        return (torch.randn(rows, symbols, 2, device=quantized.z.device),)
+
+    def gain(self, noise: tuple[Tensor, ...]) -> Tensor | None:
+        """|h| [B, S] of what `draw` gave; None: 1."""
+        return None
+
+    def carry(self, bits: Tensor, level: Tensor, noise: tuple[Tensor, ...], *, soft: bool) -> Carried:
+        return self._through(self._symbols(bits, soft), bits.shape[1], level, noise)
+
+    def blend(self, soft: Carried, hard: Carried, bits: Tensor, level: Tensor, noise: tuple[Tensor, ...]) -> Carried:
+        symbols = toward(self._symbols(bits, True), hard.sent["symbols"], self.hard)
+        return self._through(symbols, bits.shape[1], level, noise)
+
+    def _symbols(self, bits: Tensor, soft: bool) -> Tensor:
+        """[B, n] -> [B, S, 2]; the pad bits are certain, but a distance softmax knows no certainty."""
+        bits = torch.nn.functional.pad(bits, (0, self.symbols_of(bits.shape[1]) * self.qam.bits - bits.shape[1]))
+        if soft and self.soft_symbol is not None:
+            bits = sharpened(bits, self.soft_symbol)
+        return self.qam.symbols(bits)
+
+    def _through(self, symbols: Tensor, bits: int, level: Tensor, noise: tuple[Tensor, ...]) -> Carried:
+        """The LLRs of `bits` bits. Known fading: y conj(h) / |h| = |h| x + n', with the noise as strong as before."""
+        n0 = 10 ** (-level / 10)
+        gain = self.gain(noise)
+        arrived = symbols if gain is None else gain[..., None] * symbols
+        arrived = arrived + (n0 / 2).sqrt()[:, None, None] * noise[0]
+        llr = self.qam.llr(arrived, n0[:, None], gain, self.llr)[:, :bits]
+        return Carried(llr, {"symbols": symbols}, self._figures(llr, symbols, level))
+
+    @torch.no_grad()
+    def _figures(self, llr: Tensor, symbols: Tensor, level: Tensor) -> dict[str, Tensor]:
+        """Per window; theory only in evaluation, where a whole batch has one level."""
+        figures = {"tx_power": symbols.square().sum(-1).mean(-1)}
+        if not self.training and len(level):
+            ber, size = self._expected(float(level[0]))
+            figures["ber.theory"] = torch.full_like(level, ber)
+            figures["llr.ratio"] = llr.abs().mean(-1) / size
+        return figures
+
+    def _expected(self, snr_db: float) -> tuple[float, float]:
+        if snr_db not in self._theory:
+            snr, order = math.pow(10, snr_db / 10), self.qam.order
+            self._theory[snr_db] = (
+                bit_error_rate(order, snr, fading=self.fading),
+                expected_llr(order, snr, fading=self.fading, how=self.llr),
+            )
+        return self._theory[snr_db]

@@ -1,0 +1,10 @@
+"""A neural speech codec: audio files, spectral losses, codec metrics, plain rivals and a container for the codes."""
+
+from vqtool.catalog import Component, hookimpl, scan
+
+
+@hookimpl
+def vqtool_components() -> list[Component]:
+    """Everything in this package, found by file name; imports none of it."""
+    folders = (("data", "data"), ("losses", "loss"), ("metrics", "metric"), ("baselines", "baseline"))
+    return [part for folder, role in folders for part in scan(f"vqtool_speech.{folder}", role=role)]

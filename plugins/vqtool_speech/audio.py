@@ -1,0 +1,140 @@
+"""Audio files in and out: formats and rates by libraries, block by block, so that a file may be longer than memory."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqtool.errors import VqtoolError, missing_extra
+from vqtool.files import write_atomic
+
+Sound = NDArray[np.float32]  # [frames, channels]
+Mix = Literal["mean", "first", "each"]
+BLOCK = 2**16  # frames read at a time
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus", ".w64")
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a file's header says."""
+
+    rate: int  # Hz
+    frames: int
+    channels: int
+
+
+def library(name: str) -> Any:
+    """`soundfile` or `soxr`; the error names the extra that brings it."""
+    try:
+        return __import__(name)
+    except ImportError as fault:
+        raise missing_extra(name, "audio", "reading audio files") from fault
+
+
+def info(path: Path) -> Info:
+    """Rate, length and channels of a file."""
+    soundfile = library("soundfile")
+    try:
+        found = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        raise not_audio(path, error) from error
+    if found.frames <= 0 or found.samplerate <= 0:
+        raise VqtoolError(f"`{path}` holds no sound", hint="leave it out")
+    return Info(found.samplerate, found.frames, found.channels)
+
+
+def read(path: Path, start: int, frames: int) -> Sound:
+    """`frames` frames from `start`, [frames, channels]; zeros before the beginning and after the end."""
+    soundfile = library("soundfile")
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            first, last = max(0, start), min(file.frames, start + frames)
+            out = np.zeros((frames, file.channels), np.float32)
+            if first < last:
+                file.seek(first)
+                got = file.read(last - first, dtype="float32", always_2d=True)
+                out[first - start : first - start + len(got)] = got
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        raise not_audio(path, error) from error
+    return finite(out, path)
+
+
+def blocks(path: Path, size: int = BLOCK) -> Iterator[Sound]:
+    """The whole file, [up to `size`, channels] at a time."""
+    soundfile = library("soundfile")
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            while len(block := file.read(size, dtype="float32", always_2d=True)):
+                yield finite(block, path)
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        raise not_audio(path, error) from error
+
+
+def resampled(source: Iterator[Sound], channels: int, rate: int, to: int) -> Iterator[Sound]:
+    """A sound at another rate, block by block; sample k of the output is at the time of k / `to` seconds."""
+    if rate == to:
+        yield from source
+        return
+    stream = library("soxr").ResampleStream(rate, to, channels, dtype="float32")
+    for block in source:
+        yield stream.resample_chunk(np.ascontiguousarray(block))
+    yield stream.resample_chunk(np.zeros((0, channels), np.float32), last=True)
+
+
+def resample(sound: Sound, rate: int, to: int) -> Sound:
+    """All of a sound in memory at another rate."""
+    return sound if rate == to else library("soxr").resample(sound, rate, to)
+
+
+def mixed(sound: Sound, mix: Mix) -> Sound:
+    """[frames, channels] to one channel, or (`each`) as it is."""
+    if mix == "each" or sound.shape[1] == 1:
+        return sound
+    return sound.mean(1, keepdims=True) if mix == "mean" else sound[:, :1]
+
+
+class Writer:
+    """Writes a 16-bit file block by block to memory, and whole to its place when closed without an error."""
+
+    def __init__(self, path: Path, rate: int, channels: int) -> None:
+        soundfile = library("soundfile")
+        kind = path.suffix.lower().lstrip(".") or "wav"
+        if kind.upper() not in soundfile.available_formats():
+            raise VqtoolError(f"`{path}`: `.{kind}` is no format to write", hint="name it .wav or .flac")
+        subtype = "PCM_16" if soundfile.check_format(kind.upper(), "PCM_16") else None
+        self.path, self.clipped = path, 0
+        self.content = io.BytesIO()
+        self.file = soundfile.SoundFile(
+            self.content, "w", samplerate=rate, channels=channels, format=kind.upper(), subtype=subtype
+        )
+
+    def write(self, sound: Sound) -> None:
+        """[frames, channels]; what is beyond full scale is cut off and counted."""
+        top = 1 - 2.0**-15
+        self.clipped += int((np.abs(sound) > 1).sum())
+        self.file.write(np.clip(sound, -1.0, top))
+
+    def close(self) -> None:
+        """Put the file in its place, whole or not at all."""
+        self.file.close()
+        write_atomic(self.path, self.content.getvalue())
+
+
+def finite(sound: Sound, path: Path) -> Sound:
+    """`sound`, if it holds numbers only."""
+    if not np.isfinite(sound).all():
+        raise VqtoolError(f"`{path}` holds NaN or infinite samples", hint="repair it or leave it out")
+    return sound
+
+
+def not_audio(path: Path, error: Exception) -> VqtoolError:
+    """The error for a file that cannot be read."""
+    if not path.is_file():
+        return VqtoolError(f"there is no file `{path}`")
+    return VqtoolError(f"`{path}` is no audio file that can be read: {error}", hint="wav, flac, ogg and mp3 can be")

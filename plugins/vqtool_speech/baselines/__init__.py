@@ -1,0 +1,1 @@
+"""Plain codecs, measured beside the trained one."""

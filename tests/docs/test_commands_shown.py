@@ -1,0 +1,49 @@
+"""Every command shown in the README and in docs/ parses, and every recipe it names is sound with what it sets."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from vqtool.cli import app
+from vqtool.recipe import load
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "plugins").glob("*/README.md"))]
+GENERATED = {"cli.md", "parts.md", "laws.md", "hooks.md", "findings.md"}
+
+
+def shown(path: Path) -> Iterator[str]:
+    """The commands in a page's code blocks and in the first column of its tables, joined over line ends."""
+    text = path.read_text(encoding="utf-8")
+    for block in re.findall(r"```[a-z]*\n(.*?)```", text, re.S) + re.findall(r"(?m)^(?: {4}.*\n)+", text):
+        for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+            for piece in re.split(r"&&|\|\||;", line.split("  #")[0]):
+                if piece.strip().startswith("vqtool "):
+                    yield piece.strip()
+
+
+COMMANDS = [(page.name, line) for page in PAGES if page.name not in GENERATED for line in dict.fromkeys(shown(page))]
+
+
+def test_some_are_shown() -> None:
+    assert len(COMMANDS) > 10
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[f"{page}: {line[:60]}" for page, line in COMMANDS])
+def test_a_command_parses(page: str, line: str) -> None:
+    words = shlex.split(line.split(" > ")[0])[1:]
+    group = typer.main.get_command(app)
+    name, rest = words[0], words[1:]
+    command = group.commands.get(name)  # type: ignore[attr-defined]  # a group has commands
+    assert command is not None, f"{page}: there is no command `{name}`"
+    rest = [word.replace("...", "x") for word in rest]
+    context = command.make_context(name, rest, resilient_parsing=False)
+    recipe = context.params.get("recipe")
+    if recipe is not None and str(recipe).startswith("recipes/"):
+        load(ROOT / recipe, [o for o in context.params.get("overrides") or [] if "<" not in o])

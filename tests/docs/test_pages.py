@@ -1,0 +1,64 @@
+"""The pages made from the code are current, and everything that has a name is on one of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from vqtool.catalog import catalog
+from vqtool.catalog.hooks import Hooks
+from vqtool.cli import app
+from vqtool.testing import QUANTIZER_LAWS
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def make() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_make", DOCS / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["cli.md", "parts.md", "laws.md", "hooks.md", "findings.md"])
+def test_a_page_is_current(make: ModuleType, page: str) -> None:
+    assert (DOCS / page).read_text(encoding="utf-8") == make.PAGES[page]().rstrip("\n") + "\n", "python docs/make.py"
+
+
+def test_every_page_that_is_made_is_tested(make: ModuleType) -> None:
+    assert set(make.PAGES) == {"cli.md", "parts.md", "laws.md", "hooks.md", "findings.md"}
+
+
+def text(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+def test_every_command_is_there() -> None:
+    for command in app.registered_commands:
+        assert f"## vqtool {command.name}\n" in text("cli.md")
+
+
+def test_every_component_of_ours_and_every_option_has_words() -> None:
+    page = text("parts.md")
+    for component in catalog().components:
+        if catalog().provider(component).startswith("vqtool "):
+            assert f"### {component.role} `{component.name}`\n" in page
+    assert not re.search(r"\| *\| *\|$", page, re.M), "an option without a meaning"
+
+
+def test_every_role_has_words(make: ModuleType) -> None:
+    assert set(catalog().roles) == set(make.ROLES)
+
+
+def test_every_law_and_hook_is_there() -> None:
+    for law in QUANTIZER_LAWS:
+        assert f"## `{law.id}`\n" in text("laws.md")
+    for hook in Hooks().names():
+        assert f"## `{hook}(" in text("hooks.md")

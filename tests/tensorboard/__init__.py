@@ -1,0 +1,1 @@
+"""TensorBoard as an observer."""

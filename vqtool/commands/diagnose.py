@@ -1,0 +1,101 @@
+"""`vqtool diagnose`: the health of a checkpoint's codebooks; torch is loaded only where data are to be encoded."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from vqtool.catalog import catalog
+from vqtool.commands.newest import checkpoint_path
+from vqtool.console import out
+from vqtool.diagnosis import terminal
+from vqtool.diagnosis.findings import diagnosed
+from vqtool.diagnosis.reading import report_of
+from vqtool.diagnosis.report import Finding, Report
+
+
+def run(
+    *,
+    checkpoint: Path | None,
+    data: Path | None,
+    split: str | None,
+    report: Path | None,
+    plot: Path | None,
+    tsne: bool,
+    strict: bool,
+    device: str,
+) -> int:
+    """Diagnose, say and draw; returns 3 with `strict` where something failed."""
+    found = report_of(checkpoint_path(checkpoint))
+    samples: Any = None
+    if data is not None or split is not None or report is not None:
+        from vqtool.commands.diagnose_data import encoded  # torch
+
+        wanted = data is not None or split is not None
+        found, samples = encoded(found, data, split or "valid", device, count=wanted, pictures=report is not None)
+    found = with_findings(found)
+    if out.mode != "json":
+        out.print(terminal.text(found, out.result_stream))
+    out.document(document(found))
+    draw(found, samples, report, plot, "tsne" if tsne else "pca")
+    sys.stdout.flush()
+    return 3 if strict and found.worst() == "fail" else 0
+
+
+def with_findings(found: Report) -> Report:
+    """The findings of vqtool and of every plugin."""
+    answers = catalog().hooks.vqtool_diagnose(report=found)
+    return diagnosed(found, [finding for answer in answers for finding in answer])
+
+
+def draw(
+    found: Report, samples: Any, report: Path | None, plot: Path | None, layout: Literal["pca", "tsne"]
+) -> None:
+    """Write the page and the picture, where asked for."""
+    if plot is not None:
+        from vqtool.diagnosis import pictures
+
+        pictures.plot(found, plot, layout=layout)
+        out.say(f"plot: {plot}")
+    if report is not None:
+        from vqtool.diagnosis import page
+
+        page.write(found, report, samples, layout=layout)
+        out.say(f"report: {report}")
+
+
+def document(found: Report) -> dict[str, Any]:
+    """What --json says."""
+    return {
+        "checkpoint": str(found.source),
+        "run": None if found.run is None else str(found.run),
+        "healthy": found.healthy,
+        "counted": found.counted,
+        "tokens": found.tokens,
+        "codebooks": [{"name": b.name, "size": b.size, **whole(b.measures)} for b in found.codebooks],
+        "measures": dict(found.measures),
+        "findings": [finding_document(f) for f in found.findings],
+    }
+
+
+def whole(measures: Any) -> dict[str, float | int]:
+    """Measures, those that are numbers of codes as whole numbers."""
+    return {name: int(value) if name in ("used", "dead", "duplicates", "lagging_codes") else value
+            for name, value in measures.items()}  # fmt: skip
+
+
+def finding_document(finding: Finding) -> dict[str, Any]:
+    """One finding as JSON."""
+    return {
+        "id": finding.id,
+        "severity": finding.severity,
+        "where": finding.where,
+        "figure": finding.figure,
+        "threshold": finding.threshold,
+        "source": finding.source,
+        "cause": finding.cause,
+        "mend": list(finding.mend),
+        "step": finding.step,
+        "changed": finding.changed,
+    }

@@ -1,0 +1,181 @@
+"""`vqtool export`: the ways from signals to codes and from codes to signals, as ONNX files or torch.export programs."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqtool.api import Batch, Decodes, Encodes, Task
+from vqtool.api.task import Parts
+from vqtool.commands.encode import capable, fits_here
+from vqtool.console import out
+from vqtool.errors import VqtoolError, missing_extra
+from vqtool.files import write_atomic
+from vqtool.training.build import Model, open_data
+
+FORMATS = ("onnx", "pt2")
+ROWS = 3  # of the batch that a way is traced with: 0 and 1 would be taken for constants
+AGREE = 1e-5  # the largest difference to PyTorch, as a share of the largest value
+
+
+class Way(nn.Module):
+    """A way through a task's parts, from tensors in a fixed order to tensors in a fixed order."""
+
+    def __init__(self, name: str, task: Task, parts: Parts, takes: Sequence[str], gives: Sequence[str]) -> None:
+        super().__init__()
+        self.name, self.task, self.parts, self.takes, self.gives = name, task, parts, tuple(takes), tuple(gives)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """`encode` takes fields and gives `codes` [B, T, Q] and `sent` [B, S]; `decode` gives `x_hat` [B, C, L]."""
+        named = dict(zip(self.takes, inputs, strict=True))
+        if self.name == "encode":
+            coded = self.task.encode(self.parts, named)  # type: ignore[attr-defined]  # the task `Encodes`
+            return tuple(coded[name] for name in self.gives)
+        codes = named.pop("codes")
+        sent = named.pop("sent", codes.new_zeros(codes.shape[0], 0, dtype=torch.float32))
+        return (self.task.decode(self.parts, {"codes": codes, "sent": sent}, named),)  # type: ignore[attr-defined]
+
+
+def run(*, checkpoint: Path, to: str, out_dir: Path | None) -> int:
+    """Write `encode.onnx` and `decode.onnx` (or `.pt2`), run each once and compare it with PyTorch."""
+    if to not in FORMATS:
+        raise VqtoolError(f"there is no format `{to}`", hint="--to onnx, or --to pt2")
+    if to == "onnx":
+        need("onnx", "onnxscript", "onnxruntime")
+    model, task = capable(checkpoint, Encodes, "encode")
+    folder = out_dir or (checkpoint if checkpoint.is_dir() else checkpoint.parent)
+    fits_here(folder)
+    folder.mkdir(exist_ok=True)
+    model.parts.eval().requires_grad_(False)
+    told: dict[str, Any] = {}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporters' own; the comparison is what counts
+        for way, inputs in ways(model, task):
+            path = folder / f"{way.name}.{to}"
+            difference = written(way, inputs, path)
+            told[way.name] = {"file": str(path), "inputs": way.takes, "outputs": way.gives, "difference": difference}
+            out.say(
+                f"{path}: {', '.join(way.takes)} -> {', '.join(way.gives)}; differs from PyTorch by {difference:.1e}"
+            )
+            out.print(str(path))
+    out.document({"to": to, "paths": told})
+    return 0
+
+
+def need(*libraries: str) -> None:
+    """Import what the format needs, or name the extra."""
+    for library in libraries:
+        try:
+            __import__(library)
+        except ImportError as error:
+            raise missing_extra(library, "onnx") from error
+
+
+def ways(model: Model, task: Any) -> list[tuple[Way, tuple[Tensor, ...]]]:
+    """The ways a task has, with the inputs to trace them by."""
+    batch = sample(model)
+    coded = task.encode(model.parts, batch)
+    apart = ("sent",) if coded["sent"].shape[1] else ()
+    fields = needed(batch, lambda given: task.encode(model.parts, given))
+    found = [(Way("encode", task, model.parts, fields, ("codes", *apart)), tuple(batch[name] for name in fields))]
+    if isinstance(task, Decodes):
+        conditions = {name: value for name, value in batch.items() if name != "x"}
+        fields = needed(conditions, lambda given: task.decode(model.parts, coded, given))
+        given = {**coded, **conditions}
+        takes = ("codes", *apart, *fields)
+        found.append((Way("decode", task, model.parts, takes, ("x_hat",)), tuple(given[name] for name in takes)))
+    return found
+
+
+def sample(model: Model) -> Batch:
+    """Rows to trace with: real ones where the recipe's data are here, else random ones of the same shapes."""
+    try:
+        return dict(open_data(model.recipe).rows("valid").__getitems__(list(range(ROWS))))
+    except (VqtoolError, OSError, IndexError):
+        generator = torch.Generator().manual_seed(0)
+        return {
+            name: torch.zeros(ROWS, *field.shape, dtype=torch.long)
+            if field.role in ("category", "label")
+            else 0.5 + torch.rand(ROWS, *field.shape, generator=generator)
+            for name, field in model.spec.fields.items()
+        }
+
+
+def needed(batch: Batch, function: Callable[[Batch], Any]) -> tuple[str, ...]:
+    """The fields that `function` reads: those without which it fails."""
+    kept = dict(batch)
+    for name in batch:
+        try:
+            function({other: value for other, value in kept.items() if other != name})
+        except Exception:  # a part that lacks its field; what else may be wrong shows when all are given
+            continue
+        del kept[name]
+    return tuple(kept)
+
+
+def written(way: Way, inputs: tuple[Tensor, ...], path: Path) -> float:
+    """Write one way with a free batch size and run what was written; how far it is from PyTorch."""
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        program = torch.export.export(way, inputs, dynamic_shapes={"inputs": tuple({0: batch} for _ in inputs)})
+        got = as_onnx(way, program, inputs, path) if path.suffix == ".onnx" else as_program(program, inputs, path)
+    except Exception as error:  # whatever the exporters make of a part that they cannot capture
+        raise VqtoolError(
+            f"`{way.name}` cannot be exported to {path.suffix[1:]}: {reason(error)}",
+            hint="law `exports` of `vqtool verify quantizer KIND` tells whether the quantizer stands in the way"
+            + ("; --to pt2 takes more" if path.suffix == ".onnx" else ""),
+            exit_code=1,
+        ) from error
+    difference = max(apart(a, b) for a, b in zip(way(*inputs), got, strict=True))
+    if not difference <= AGREE:
+        path.unlink()
+        raise VqtoolError(
+            f"`{way.name}` as {path.suffix[1:]} differs from PyTorch by {difference:.1e} of the largest value",
+            hint=f"the bound is {AGREE:g}; the other format may do: --to {FORMATS[path.suffix == '.onnx']}",
+            exit_code=1,
+        )
+    return difference
+
+
+def as_program(program: Any, inputs: tuple[Tensor, ...], path: Path) -> tuple[Tensor, ...]:
+    """Save a torch.export program, load it again and run it."""
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    write_atomic(path, buffer.getvalue())
+    return tuple(torch.export.load(path).module()(*inputs))
+
+
+def as_onnx(way: Way, program: Any, inputs: tuple[Tensor, ...], path: Path) -> tuple[Tensor, ...]:
+    """Save an ONNX model and run it under onnxruntime."""
+    import onnxruntime
+
+    names = {"input_names": list(way.takes), "output_names": list(way.gives)}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of libraries that are not needed here
+    made = torch.onnx.export(program, (), dynamo=True, verbose=False, **names)
+    assert made is not None
+    write_atomic(path, made.model_proto.SerializeToString())
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    fed = {given.name: value.numpy() for given, value in zip(session.get_inputs(), inputs, strict=True)}
+    return tuple(torch.from_numpy(value) for value in session.run(None, fed))
+
+
+def apart(wanted: Tensor, got: Tensor) -> float:
+    """The largest difference as a share of the largest value; for codes the share of those that differ."""
+    if not wanted.is_floating_point():
+        return float((wanted != got).double().mean())
+    return float((wanted - got).abs().max() / wanted.abs().max().clamp_min(1e-30)) if wanted.numel() else 0.0
+
+
+def reason(error: BaseException) -> str:
+    """What the first cause of an error says."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -1,0 +1,77 @@
+"""What the page's explorer of codes is made of: its elements, and the data that its script reads."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+
+from vqtool.diagnosis.code_map import Layout, places
+from vqtool.diagnosis.report import Codebook, Report
+from vqtool.diagnosis.samples import Samples
+
+MOST_CODES = 4096  # of one codebook; of a larger one the most used are drawn
+GRID = 1000  # steps of a coordinate on the map
+
+EXPLORER = """<div id="explorer" hidden>
+<p class="controls"><label>Codebook <select id="book"></select></label>
+<label>Code <input id="code" type="number" min="0" step="1" inputmode="numeric"></label>
+<button id="more" type="button">more used</button> <button id="less" type="button">less used</button></p>
+<div class="pair">
+<figure><figcaption id="bars-h"><b>Use</b> <span>of each code, the most used first; click, or use the arrow keys</span>
+</figcaption><svg id="bars" viewBox="0 0 400 200" preserveAspectRatio="none" tabindex="0" role="slider"
+aria-labelledby="bars-h" aria-valuemin="0"></svg></figure>
+<figure id="map-figure"><figcaption><b>Map</b> <span id="map-told"></span></figcaption>
+<svg id="map" viewBox="0 0 400 400" aria-label="code vectors in the plane"></svg></figure>
+</div>
+<div id="panel" aria-live="polite"><h3 id="panel-h"></h3><p id="panel-told"></p>
+<div id="windows" class="grid"></div></div>
+</div>
+<noscript><p>The codes can be explored where scripts are allowed; all figures stand here without.</p></noscript>"""
+
+
+def explorer_data(report: Report, samples: Samples | None, layout: Layout) -> dict[str, Any]:
+    """What the page's script reads: counts, places on the map, and pieces of signals as bytes."""
+    books = [book_data(book, layout) for book in report.codebooks]
+    told: dict[str, Any] = {"books": books, "layout": "t-SNE" if layout == "tsne" else "principal components"}
+    if samples is not None:
+        told["pieces"] = pieces_data(samples)
+        for book, examples in zip(books, samples.examples, strict=False):
+            kept = np.arange(len(examples)) if "codes" not in book else np.array(book["codes"])
+            book["examples"] = [[[int(p), int(t)] for p, t in examples[code] if p >= 0] for code in kept]
+    return told
+
+
+def book_data(book: Codebook, layout: Layout) -> dict[str, Any]:
+    """One codebook: counts by code, and its code vectors' places in steps of a thousandth."""
+    counts = None if book.counts is None else np.asarray(book.counts, np.float64)
+    told: dict[str, Any] = {"name": book.name, "size": book.size}
+    kept = np.arange(book.size)
+    if book.size > MOST_CODES:
+        kept = np.sort(np.argsort(-(counts if counts is not None else -kept), kind="stable")[:MOST_CODES])
+        told["codes"] = kept.tolist()
+    if counts is not None:
+        told["total"] = float(f"{counts.sum():.6g}")
+        told["counts"] = [int(c) if float(c).is_integer() else float(f"{c:.4g}") for c in counts[kept]]
+    if book.vectors is not None and len(book.vectors) == book.size:
+        here = places(book.vectors[kept], None if counts is None else counts[kept], layout)
+        told["x"], told["y"] = ((GRID * here[:, i]).round().astype(int).tolist() for i in range(2))
+    return told
+
+
+def pieces_data(samples: Samples) -> dict[str, Any]:
+    """Pieces as bytes, each channel of each piece between its own lowest and highest value."""
+    pieces = np.nan_to_num(samples.pieces.astype(np.float64), posinf=0, neginf=0)
+    axes = tuple(range(2, pieces.ndim))
+    low, high = pieces.min(axes, keepdims=True), pieces.max(axes, keepdims=True)
+    levels = np.round(255 * (pieces - low) / np.where(high > low, high - low, 1)).astype(np.uint8)
+    return {
+        "shape": list(pieces.shape),
+        "tokens": samples.piece_tokens,
+        "unit": samples.unit,
+        "split": samples.split,
+        "low": [float(f"{v:.4g}") for v in low.ravel()],
+        "high": [float(f"{v:.4g}") for v in high.ravel()],
+        "bytes": base64.b64encode(levels.tobytes()).decode(),
+    }

@@ -1,0 +1,54 @@
+"""The one mechanism of findings: every check reads the report, and what another finding explains is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from vqtool.diagnosis import codebook_findings, history, run_findings
+from vqtool.diagnosis.report import SEVERITIES, Finding, Report
+
+Check = Callable[[Report], Iterable[Finding]]
+
+CHECKS: tuple[Check, ...] = (*codebook_findings.CHECKS, *run_findings.CHECKS, *history.CHECKS)
+
+# What one disease brings along: where the first is found, the others are its symptoms and are not told as well.
+EXPLAINS: dict[str, frozenset[str]] = {
+    "nan": frozenset({"collapse", "dead-codes", "dead-level", "duplicate-codes", "range-drift", "dc-offset",
+                      "perplexity-falling", "loss-stuck", "frozen-codebook", "outputs-fed"}),
+    "not-started": frozenset({"collapse", "dead-codes", "dead-level", "duplicate-codes", "frozen-codebook"}),
+    "frozen-codebook": frozenset({"collapse", "dead-codes", "dead-level", "duplicate-codes", "perplexity-falling",
+                                  "commitment-growing", "codebook-lags", "codes-ignored", "soft-hard-gap",
+                                  "loss-stuck"}),
+    "outputs-fed": frozenset({"collapse", "dead-codes", "dead-level", "duplicate-codes", "perplexity-falling",
+                              "commitment-growing", "codebook-lags", "codes-ignored", "loss-stuck"}),
+    "collapse": frozenset({"dead-codes", "dead-level", "duplicate-codes", "perplexity-falling", "commitment-growing",
+                           "loss-stuck", "codes-ignored", "repeated-tokens", "hot-code", "codebook-lags",
+                           "range-drift", "dc-offset"}),
+    "dead-level": frozenset({"perplexity-falling"}),
+    "dead-codes": frozenset({"perplexity-falling"}),
+    "soft-hard-gap": frozenset({"range-drift", "dc-offset", "codebook-lags", "commitment-growing"}),
+    "no-negatives": frozenset({"loss-stuck"}),
+}  # fmt: skip
+
+
+def diagnosed(report: Report, more: Iterable[Finding] = ()) -> Report:
+    """The report with its findings, the worst first; `more` are those of plugins."""
+    told = [finding for check in CHECKS for finding in check(report)]
+    told += [finding for finding in more if isinstance(finding, Finding)]
+    told = list(without_symptoms(history.begun(finding, report) for finding in told))
+    told.sort(key=lambda finding: -SEVERITIES.index(finding.severity))
+    return replace(report, findings=tuple(told))
+
+
+def without_symptoms(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The findings that no other one explains; the first of two with the same id and place."""
+    every = list(findings)
+    ill = {finding.id for finding in every if finding.severity in ("warn", "fail")}
+    explained = frozenset[str]().union(*(EXPLAINS.get(name, frozenset()) for name in ill))
+    seen: set[tuple[str, str]] = set()
+    for finding in every:
+        if finding.id in explained or (finding.id, finding.where) in seen:
+            continue
+        seen.add((finding.id, finding.where))
+        yield finding

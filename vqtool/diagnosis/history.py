@@ -1,0 +1,206 @@
+"""What the rows of `metrics.jsonl` tell: what went wrong over time, when it began, and what changed then."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vqtool.diagnosis import mends
+from vqtool.diagnosis.measures import folded, thirds
+from vqtool.diagnosis.report import Finding, Report
+from vqtool.diagnosis.thresholds import limit_of
+
+ENOUGH = {"valid": 3, "train": 6}  # rows that a trend is read from
+GROWN = 3.0  # dB of quantization SNR lost: the error has grown, not only the scale of the encoder's outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One figure over the rows of one stage and split that hold it."""
+
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+    split: str
+
+    def since(self, ill: Callable[[float], bool]) -> int | None:
+        """The first step from which on the figure stayed ill; None if it is not ill now."""
+        began = None
+        for step, value in zip(reversed(self.steps), reversed(self.values), strict=True):
+            if not ill(value):
+                break
+            began = step
+        return began
+
+
+def series(report: Report, name: str, *, stage: str | None = None) -> Series | None:
+    """A figure in the stage that trains the quantizer: of validation, where there are enough rows, else of training."""
+    stage = stage if stage is not None else report.stage().get("name")
+    for split, enough in ENOUGH.items():
+        rows = [row for row in report.history
+                if row.get("split") == split and isinstance(row.get(name), int | float)
+                and (stage is None or row.get("stage") == stage)]  # fmt: skip
+        if len(rows) >= enough:
+            return Series(tuple(int(r["step"]) for r in rows), tuple(float(r[name]) for r in rows), split)
+    return None
+
+
+def not_a_number(report: Report) -> Iterator[Finding]:
+    """A loss that became NaN or infinite."""
+    for row in report.history:
+        bad = [k for k, v in row.items() if isinstance(v, float) and not math.isfinite(v) and k not in ("lr",)]
+        losses = [name for name in bad if name == "loss" or name in _losses_of(report, row.get("stage"))]
+        if losses:
+            named = ", ".join(f"`{name}`" for name in losses)
+            yield Finding(
+                "nan", "fail", math.nan, None, "a loss must be a number",
+                f"{named} became NaN or infinite in stage `{row.get('stage')}` at step {row.get('step')}. A step too "
+                "large for a low precision, or an input that holds one",
+                ("train.clip = 1.0", 'train.precision = "fp32"', *mends.slower_encoder(report)),
+                where=str(row.get("stage", "")), step=row.get("step"),
+                changed=changed_at(report, str(row.get("stage", "")), int(row.get("step", 0))),
+            )  # fmt: skip
+            return
+
+
+def _losses_of(report: Report, stage: Any) -> list[str]:
+    """The names of a stage's losses."""
+    found = [s for s in report.recipe.get("stages") or [] if s["name"] == stage]
+    return [loss["name"] for loss in found[0]["losses"]] if found else []
+
+
+def perplexity_falling(report: Report) -> Iterator[Finding]:
+    """Codes fall out of use while training goes on."""
+    seen = series(report, "codes.perplexity")
+    if seen is None or max(seen.values) <= 0:
+        return
+    limit = limit_of("perplexity-falling", report.recipe)
+    top, now = max(seen.values), seen.values[-1]
+    severity, at = limit.grade(now / top)
+    if severity == "ok":
+        yield Finding("perplexity-falling", "ok", now / top, at, limit.source, "use of the codes holds")
+        return
+    step = seen.since(lambda value: value < (top + now) / 2)
+    stage = str(report.stage().get("name", ""))
+    yield Finding(
+        "perplexity-falling", severity, now / top, at, limit.source,
+        f"perplexity fell from {top:.3g} to {now:.3g} while training: the encoder leaves codes behind that nothing "
+        "brings back", (*mends.revival(report), *mends.diversity(report), *mends.slower_encoder(report)),
+        where=stage, step=step, changed=changed_at(report, stage, step),
+    )  # fmt: skip
+
+
+def commitment_growing(report: Report) -> Iterator[Finding]:
+    """The encoder runs away from its codes."""
+    seen, error = series(report, "commitment"), series(report, "codes.snr_db")
+    if seen is None or min(seen.values) <= 0:
+        return
+    limit = limit_of("commitment-growing", report.recipe)
+    low, now = min(seen.values), seen.values[-1]
+    worse = error is not None and max(error.values) - error.values[-1] >= GROWN
+    still = now >= 0.8 * max(seen.values)
+    severity, at = limit.grade(now / low if still else 1.0)
+    if severity == "ok" or (error is not None and not worse) or (error is None and now / low < 10):
+        yield Finding("commitment-growing", "ok", now / low, limit.warn, limit.source, "the encoder keeps to its codes")
+        return
+    step = seen.since(lambda value: value > math.sqrt(low * now))
+    stage = str(report.stage().get("name", ""))
+    yield Finding(
+        "commitment-growing", severity, now / low, at, limit.source,
+        f"the commitment loss grew from {low:.3g} to {now:.3g} and is still growing: the encoder's outputs run away "
+        "from the codes faster than these follow",
+        (*mends.weighted(report, "commitment", 0.25), *mends.faster_codebook(report), *mends.slower_encoder(report)),
+        where=stage, step=step, changed=changed_at(report, stage, step),
+    )  # fmt: skip
+
+
+def loss_stuck(report: Report) -> Iterator[Finding]:
+    """The first stage learns nothing: its loss does not fall, and its output is no better than a constant."""
+    stages = report.recipe.get("stages") or []
+    if not stages:
+        return
+    stage = stages[0]
+    rows = [row["loss"] for row in report.history
+            if row.get("stage") == stage["name"] and row.get("split") == "train"
+            and isinstance(row.get("loss"), int | float)]  # fmt: skip
+    if len(rows) < 10 or min(rows) <= 0 or not all(map(math.isfinite, rows)):
+        return
+    first, last = thirds(rows)
+    better = report.measures.get("output.snr_db")
+    if better is None:  # a loss alone does not tell what is stuck from what is as good as it can be
+        return
+    limit = limit_of("loss-stuck", report.recipe)
+    severity, at = limit.grade(better) if last > 0.99 * max(first, rows[0]) else ("ok", limit.warn)
+    cause = f"in stage `{stage['name']}` the loss went from {rows[0]:.4g} to {last:.4g}; the output has {better:.2g} dB"
+    rate = stage["train"].get("lr")
+    lines: tuple[str, ...] = ()
+    if severity != "ok":
+        cause += (". Nothing is learned: a learning rate far off, a part that no gradient reaches, or a term of large "
+                  "weight that hides the others")  # fmt: skip
+        lines = (f"stage.{stage['name']}.lr = {rate * 3:.2g}",) if rate else ()
+    yield Finding("loss-stuck", severity, better, at, limit.source, cause, lines, where=stage["name"])
+
+
+def begun(finding: Finding, report: Report) -> Finding:
+    """The finding with the step at which it began and what changed there, where the history tells."""
+    if finding.severity not in ("warn", "fail") or finding.step is not None:
+        return finding
+    name, ill = _trace(finding, report)
+    seen = series(report, name) if name else None
+    step = seen.since(ill) if seen is not None else None
+    if seen is None or step is None:
+        return finding
+    stage = str(report.stage().get("name", ""))
+    changed = "from the first row on" if step == seen.steps[0] else changed_at(report, stage, step)
+    return replace(finding, step=step, changed=changed)
+
+
+def _trace(finding: Finding, report: Report) -> tuple[str, Callable[[float], bool]]:
+    """The logged figure in which a finding shows, and when that figure is ill."""
+    if finding.id in ("collapse", "dead-codes", "dead-level"):
+        own = len(report.codebooks) > 1 and finding.where
+        name = f"codes.perplexity.{finding.where}" if own else "codes.perplexity"
+        seen = series(report, name)
+        middle = (max(seen.values) + seen.values[-1]) / 2 if seen else 0.0
+        return name, lambda value: value <= middle
+    if finding.id in ("frozen-codebook", "outputs-fed"):
+        limit = limit_of(finding.id, report.recipe)
+        return f"codes.moved.{finding.where}", lambda value: limit.grade(value)[0] != "ok"
+    if finding.id in ("range-drift", "soft-hard-gap"):
+        limit = limit_of(finding.id, report.recipe)
+        if finding.id == "range-drift":
+            return "range_ratio", lambda value: limit.grade(folded(value))[0] != "ok"
+        return "soft_hard.gap", lambda value: limit.grade(value)[0] != "ok"
+    if finding.id == "no-negatives":
+        limit = limit_of(finding.id, report.recipe)
+        return "contrastive.effective_negatives", lambda value: limit.grade(value)[0] != "ok"
+    return "", lambda value: False
+
+
+def changed_at(report: Report, stage: str, step: int | None) -> str:
+    """What changed between the training row at `step` of a stage and the one before: the stage, or a scheduled knob."""
+    if step is None:
+        return ""
+    rows = [row for row in report.history if row.get("split") == "train"]
+    here = [i for i, row in enumerate(rows) if row.get("stage") == stage and row.get("step", 0) <= step]
+    if not here:
+        return ""
+    now, before = rows[here[-1]], rows[here[-1] - 1] if here[-1] else None
+    if before is None or before.get("stage") != stage:
+        return f"stage `{stage}` had just begun"
+    told = []
+    for knob in _knobs(report, stage):
+        old, new = before.get(knob), now.get(knob)
+        if isinstance(old, int | float) and isinstance(new, int | float) and old != new:
+            told.append(f"`{knob}` went from {old:.3g} to {new:.3g}")
+    return "; ".join(told)
+
+
+def _knobs(report: Report, stage: str) -> Sequence[str]:
+    """The knobs that a stage schedules; the learning rate where it schedules none."""
+    found: Mapping[str, Any] = next((s for s in report.recipe.get("stages") or [] if s["name"] == stage), {})
+    return [s["target"] for s in found.get("schedules", [])] or ["lr"]
+
+
+CHECKS = (not_a_number, perplexity_falling, commitment_growing, loss_stuck)

@@ -1,0 +1,246 @@
+"""What is measured of codebooks, codes and signals: pure functions of numpy arrays, each with its exact definition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+TWIN = 0.05  # of the upper quartile of neighbour distances: nearer than that, two codes are one
+CHUNK = 1 << 22  # distances held at a time
+
+
+# --- how codes are used ----------------------------------------------------------------------------------------------
+
+
+def shares(counts: ArrayLike) -> Array:
+    """p_k = counts_k / sum of counts [K]; all zero where nothing was counted."""
+    counts = np.asarray(counts, dtype=np.float64)
+    return counts / max(counts.sum(), 1e-300)
+
+
+def entropy(counts: ArrayLike) -> float:
+    """-sum p_k log2 p_k in bits, of the distribution that `counts` [K] give; 0 where nothing was counted."""
+    p = shares(counts)
+    p = p[p > 0]
+    return float(abs((p * np.log2(p)).sum()))
+
+
+def perplexity(counts: ArrayLike) -> float:
+    """2^entropy: how many codes, used alike, would have this entropy; 0 where nothing was counted."""
+    return 2.0 ** entropy(counts) if np.sum(counts) > 0 else 0.0
+
+
+def gini(counts: ArrayLike) -> float:
+    """Gini coefficient of use: mean |n_i - n_j| / (2 mean n); 0 for equal use, (K - 1) / K where one code has all."""
+    ordered = np.sort(np.asarray(counts, dtype=np.float64))
+    total, size = ordered.sum(), len(ordered)
+    if total <= 0:
+        return 0.0
+    return float((2 * np.arange(1, size + 1) - size - 1) @ ordered / (size * total))
+
+
+def hottest(counts: ArrayLike, codes: int = 1) -> float:
+    """The share of all tokens that the `codes` most used codes have."""
+    return float(np.sort(shares(counts))[::-1][:codes].sum())
+
+
+def expected_used(size: int, tokens: float) -> float:
+    """How many of K codes N tokens would hit if use were uniform: K (1 - (1 - 1/K)^N)."""
+    if size == 1:
+        return float(min(tokens, 1.0))
+    return size * -math.expm1(tokens * math.log1p(-1 / size))
+
+
+def usage(counts: ArrayLike) -> dict[str, float]:
+    """All figures of use of one codebook, from its counts [K].
+
+    `used` and `dead` are numbers of codes, `tokens` how many were counted; `dead_share` is 1 - used / the codes that so
+    many tokens would hit under uniform use (0 where more were hit); `spread` is (perplexity - 1) / (the same - 1).
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    size, tokens, used = len(counts), float(counts.sum()), int((counts > 0).sum())
+    reachable = expected_used(size, tokens)
+    found = perplexity(counts)
+    return {
+        "tokens": tokens,
+        "used": float(used),
+        "dead": float(size - used),
+        "used_share": used / size,
+        "dead_share": max(0.0, 1 - used / reachable) if tokens else 0.0,
+        "perplexity": found,
+        "perplexity_share": found / size,
+        "spread": max(0.0, found - 1) / max(reachable - 1, 1e-9),
+        "entropy_bits": entropy(counts),
+        "hottest": hottest(counts),
+        "hottest_10": hottest(counts, 10),
+        "gini": gini(counts),
+    }
+
+
+def joint_usage(codes: NDArray[np.int64]) -> dict[str, float]:
+    """Use of whole tuples, for `codes` [N, Q]; rows with a -1 count nowhere.
+
+    `joint.used` tuples occur; `joint.entropy_bits` is the entropy of their distribution; `joint.redundancy_bits` the
+    sum of the codebooks' entropies minus it: what they say twice (the total correlation; biased upwards where N is
+    not much larger than the number of tuples).
+    """
+    codes = codes[(codes >= 0).all(1)]
+    if not len(codes):
+        return {}
+    keys = np.zeros(len(codes), dtype=np.int64)
+    for column in codes.T:  # renumbered at each codebook, so that the key never overflows
+        _, keys = np.unique(keys * (column.max() + 1) + column, return_inverse=True)
+    counts = np.bincount(keys)
+    own = sum(entropy(np.bincount(column)) for column in codes.T)
+    joint = entropy(counts)
+    return {
+        "joint.used": float(len(counts)),
+        "joint.entropy_bits": joint,
+        "joint.redundancy_bits": max(0.0, own - joint),
+    }
+
+
+def sequences(codes: NDArray[np.int64]) -> dict[str, float]:
+    """How token sequences vary, for codes [B, T] of one codebook; -1 ends a sequence.
+
+    `sequence.repeated` is the share of neighbours that are equal; `sequence.longest_repeat` the longest run of one
+    code; `sequence.bigram_bits` the entropy of the next code given this one, H(c_t, c_t+1) - H(c_t), in bits.
+    """
+    if codes.shape[1] < 2:
+        return {}
+    first, then = codes[:, :-1], codes[:, 1:]
+    real = (first >= 0) & (then >= 0)
+    if not real.any():
+        return {}
+    pairs = first[real] * (codes.max() + 1) + then[real]
+    _, counts = np.unique(pairs, return_counts=True)
+    given = entropy(np.bincount(first[real]))
+    run = longest = np.where(codes[:, 0] >= 0, 1, 0)
+    for t in range(1, codes.shape[1]):
+        same = (codes[:, t] == codes[:, t - 1]) & (codes[:, t] >= 0)
+        run = np.where(same, run + 1, np.where(codes[:, t] >= 0, 1, 0))
+        longest = np.maximum(longest, run)
+    return {
+        "sequence.repeated": float((first[real] == then[real]).mean()),
+        "sequence.longest_repeat": float(longest.max()),
+        "sequence.bigram_bits": max(0.0, entropy(counts) - given),
+    }
+
+
+# --- where codes lie -------------------------------------------------------------------------------------------------
+
+
+def neighbour_distances(vectors: ArrayLike) -> Array:
+    """The Euclidean distance of each row of `vectors` [K, d] to its nearest other row [K]; inf for a single row."""
+    rows = np.asarray(vectors, dtype=np.float64)
+    rows = rows - rows.mean(0)  # a common offset would cancel digits
+    squares = np.einsum("kd,kd->k", rows, rows)
+    nearest = np.full(len(rows), np.inf)
+    step = max(1, CHUNK // max(len(rows), 1))
+    for at in range(0, len(rows), step):
+        part = squares[at : at + step, None] + squares - 2 * rows[at : at + step] @ rows.T
+        part[np.arange(len(part)), np.arange(at, at + len(part))] = np.inf
+        who = part.argmin(1)
+        if len(rows) > 1:  # exact for the neighbour found: the expansion above loses small distances
+            nearest[at : at + step] = np.linalg.norm(rows[at : at + step] - rows[who], axis=1)
+    return nearest
+
+
+def twins(vectors: ArrayLike, share: float = TWIN) -> NDArray[np.bool_]:
+    """Which rows of `vectors` [K, d] have a neighbour nearer than `share` of the upper quartile of those distances [K].
+
+    The upper quartile, not the median: it still holds when more than half of the codes are twins.
+    """
+    distances = neighbour_distances(vectors)
+    if len(distances) < 3:
+        return np.zeros(len(distances), dtype=bool)
+    return distances < share * np.quantile(distances, 0.75)
+
+
+def effective_rank(vectors: ArrayLike) -> float:
+    """exp of the entropy (nats) of the normalised singular values of centred `vectors` [K, d] (Roy & Vetterli 2007)."""
+    rows = np.asarray(vectors, dtype=np.float64)
+    rows = rows - rows.mean(0)
+    gram = rows.T @ rows if rows.shape[1] <= rows.shape[0] else rows @ rows.T
+    values = np.sqrt(np.clip(np.linalg.eigvalsh(gram), 0, None))
+    if values.sum() <= 0:
+        return 0.0
+    p = values / values.sum()
+    p = p[p > 0]
+    return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def geometry(vectors: ArrayLike, counts: ArrayLike | None = None) -> dict[str, float]:
+    """Figures of the code vectors [K, d]; twins are looked for among codes in use, where `counts` [K] tell.
+
+    `norm` is the mean length, `norm_spread` the lengths' standard deviation over it; `duplicates` is how many codes
+    have a twin, `duplicate_share` that over the codes looked at; `neighbour` the median distance of neighbours.
+    """
+    rows = np.asarray(vectors, dtype=np.float64)
+    lengths = np.linalg.norm(rows, axis=1)
+    looked = rows if counts is None or np.sum(counts) <= 0 else rows[np.asarray(counts) > 0]
+    same = twins(looked)
+    distances = neighbour_distances(looked)
+    return {
+        "norm": float(lengths.mean()),
+        "norm_spread": float(lengths.std() / max(lengths.mean(), 1e-300)),
+        "effective_rank": effective_rank(rows),
+        "duplicates": float(same.sum()),
+        "duplicate_share": float(same.mean()) if len(same) else 0.0,
+        "neighbour": float(np.median(distances)) if len(distances) > 1 else 0.0,
+    }
+
+
+def drift(before: ArrayLike, after: ArrayLike) -> float:
+    """How far the codes [K, d] moved between two checkpoints: rms |after - before| over the rms spread of `before`."""
+    a, b = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    spread = math.sqrt(float(np.square(a - a.mean(0)).sum(1).mean()))
+    moved = math.sqrt(float(np.square(b - a).sum(1).mean()))
+    return moved / spread if spread > 0 else (math.inf if moved > 0 else 0.0)
+
+
+# --- what quantizing costs -------------------------------------------------------------------------------------------
+
+
+def lag(counts: ArrayLike, errors: ArrayLike, offsets: ArrayLike) -> float:
+    """The share of the squared error that is due to codes not lying at the mean of their inputs, 0 to 1.
+
+    For each code k: n_k inputs (`counts`), the sum of their squared distances to it (`errors`), and its squared
+    distance to their mean (`offsets`), all [K]. The mean of n inputs is itself uncertain by (their variance) / n,
+    which is taken off: sum_k (n_k offset_k - v_k) / sum of errors, v_k = (errors_k - n_k offset_k) / (n_k - 1).
+    Codes with a single input tell nothing and are left out.
+    """
+    n, error, offset = (np.asarray(v, dtype=np.float64) for v in (counts, errors, offsets))
+    some = n > 1
+    if not some.any() or error[some].sum() <= 0:
+        return 0.0
+    n, error, offset = n[some], error[some], offset[some]
+    within = np.clip(error - n * offset, 0, None) / (n - 1)
+    return float(np.clip((n * offset - within).sum() / error.sum(), 0, 1))
+
+
+def decibels(power: float, noise: float) -> float:
+    """10 log10(power / noise), within -200 and 200 dB."""
+    if power <= 0 or noise <= 0:
+        return 200.0 if power > noise else -200.0 if noise > power else 0.0
+    return max(-200.0, min(200.0, 10 * math.log10(power / noise)))
+
+
+def folded(ratio: float) -> float:
+    """A ratio or its inverse, whichever is at most 1: 0.5 for 0.5 and for 2; 0 for what is no positive number."""
+    if not math.isfinite(ratio) or ratio <= 0:
+        return 0.0
+    return min(ratio, 1 / ratio)
+
+
+# --- series ----------------------------------------------------------------------------------------------------------
+
+
+def thirds(values: Sequence[float]) -> tuple[float, float]:
+    """The medians of the first and of the last third of a series."""
+    third = max(1, len(values) // 3)
+    return float(np.median(values[:third])), float(np.median(values[-third:]))

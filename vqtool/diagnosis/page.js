@@ -1,0 +1,213 @@
+// The explorer: choose a code in the bars or on the map and see pieces of real signals that it stands for.
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const byId = (id) => document.getElementById(id);
+  const [bars, map, panel] = [byId("bars"), byId("map"), byId("windows")];
+  const pieces = data.pieces;
+  const bytes = pieces ? Uint8Array.from(atob(pieces.bytes), (c) => c.charCodeAt(0)) : null;
+  let book = null; // the codebook that is shown
+  let order = []; // its codes as indices, the most used first
+  let rank = []; // where each index stands in `order`
+  let chosen = 0; // an index; the code's own number is number(chosen)
+
+  const number = (index) => (book.codes ? book.codes[index] : index);
+  const count = (index) => (book.counts ? book.counts[index] : null);
+
+  function draw(parent, name, attributes) {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    return parent.appendChild(element);
+  }
+
+  function show(index) {
+    book = data.books[index];
+    const size = book.codes ? book.codes.length : book.size;
+    order = Array.from({ length: size }, (_, i) => i);
+    if (book.counts) order.sort((a, b) => book.counts[b] - book.counts[a] || a - b);
+    rank = [];
+    order.forEach((code, place) => (rank[code] = place));
+    byId("code").max = book.size - 1;
+    bars.setAttribute("aria-valuemax", size - 1);
+    drawBars(size);
+    drawMap(size);
+    choose(order[0]);
+  }
+
+  function drawBars(size) {
+    bars.replaceChildren();
+    const top = book.counts ? Math.max(book.counts[order[0]], 1e-12) : 1;
+    const width = 400 / size;
+    let path = "";
+    let alive = 0;
+    order.forEach((code, place) => {
+      const share = book.counts ? book.counts[code] / top : 1;
+      if (share > 0) alive = place + 1;
+      path += `M${(place * width).toFixed(2)} 200V${(200 - 185 * share).toFixed(1)}h${(width * 0.9).toFixed(2)}V200z`;
+    });
+    draw(bars, "path", { class: "all", d: path });
+    if (book.counts) {
+      const even = 200 - (185 * book.total) / book.size / top;
+      draw(bars, "path", { class: "even", d: `M0 ${even.toFixed(1)}H400` });
+      if (alive < size) draw(bars, "path", { class: "dead", d: `M${(alive * width).toFixed(2)} 198H400` });
+    }
+    draw(bars, "rect", { class: "chosen", id: "bar-chosen", height: 200, width: Math.max(width, 2) });
+  }
+
+  function drawMap(size) {
+    map.replaceChildren();
+    byId("map-figure").hidden = !book.x;
+    if (!book.x) return;
+    const top = book.counts ? Math.log1p(Math.max(book.counts[order[0]], 1e-12)) : 1;
+    const radius = Math.max(2, Math.min(6, 90 / Math.sqrt(size)));
+    for (const code of [...order].reverse()) {
+      const used = book.counts ? Math.log1p(book.counts[code]) / top : 1;
+      const dot = { cx: at(book.x[code]), cy: 400 - at(book.y[code]), r: radius, "data-code": number(code) };
+      if (used > 0) dot["fill-opacity"] = (0.2 + 0.8 * used).toFixed(2);
+      else dot.class = "dead";
+      draw(map, "circle", dot);
+    }
+    draw(map, "circle", { class: "chosen", id: "dot-chosen", r: radius + 4 });
+    tellMap(null);
+  }
+
+  const at = (step) => 8 + (384 * step) / 1000;
+
+  function tellMap(index) {
+    const plain = `${data.layout}; darker is more used, rings are dead, codes far away stand on the edge`;
+    byId("map-told").textContent = index === null ? plain : `code ${number(index)}: ${share(index)}`;
+  }
+
+  function share(index) {
+    if (!book.counts) return "not counted";
+    if (!count(index)) return "never chosen";
+    const percent = ((100 * count(index)) / book.total).toPrecision(3);
+    return `chosen ${count(index).toLocaleString("en")} times, ${percent} % of tokens`;
+  }
+
+  function choose(index) {
+    chosen = index;
+    const size = order.length;
+    byId("code").value = number(index);
+    bars.setAttribute("aria-valuenow", rank[index]);
+    bars.setAttribute("aria-valuetext", `code ${number(index)}, ${share(index)}`);
+    byId("bar-chosen").setAttribute("x", (rank[index] * 400) / size);
+    const ring = byId("dot-chosen");
+    if (ring) {
+      ring.setAttribute("cx", at(book.x[index]));
+      ring.setAttribute("cy", 400 - at(book.y[index]));
+    }
+    byId("panel-h").textContent = `Code ${number(index)} of ${book.name}`;
+    const place = book.counts ? `; ${rank[index] + 1} of ${book.size} by use` : "";
+    byId("panel-told").textContent = share(index) + place + ".";
+    drawWindows(book.examples ? book.examples[index] : []);
+  }
+
+  function drawWindows(examples) {
+    panel.replaceChildren();
+    if (!pieces) return;
+    if (!examples.length) {
+      const told = document.createElement("p");
+      told.textContent = count(chosen) ? "None of the pieces kept in this page holds it." : "No window holds it.";
+      panel.append(told);
+      return;
+    }
+    examples.forEach(([piece, token], i) => {
+      const figure = document.createElement("figure");
+      figure.className = "window";
+      figure.append(pieces.shape.length === 4 ? image(piece) : line(piece, token));
+      const caption = document.createElement("figcaption");
+      const span = document.createElement("span");
+      const low = Math.min(...lanes(piece, pieces.low));
+      const high = Math.max(...lanes(piece, pieces.high));
+      span.textContent = `${pieces.split}, token ${token + 1} of ${pieces.tokens}; ${low} to ${high} ${pieces.unit}`;
+      caption.append(span);
+      figure.append(caption);
+      panel.append(figure);
+    });
+  }
+
+  const lanes = (piece, values) => values.slice(piece * pieces.shape[1], (piece + 1) * pieces.shape[1]);
+
+  function line(piece, token) {
+    const [, channels, points] = pieces.shape;
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("viewBox", "0 0 320 110");
+    svg.setAttribute("role", "img");
+    svg.setAttribute("aria-label", `a piece of the signal; the code stands for token ${token + 1}`);
+    const wide = 320 / pieces.tokens;
+    if (pieces.tokens > 1) draw(svg, "rect", { class: "token", x: token * wide, width: wide, y: 0, height: 110 });
+    for (let channel = 0; channel < channels; channel++) {
+      const from = (piece * channels + channel) * points;
+      const tall = 110 / channels;
+      let path = "";
+      for (let i = 0; i < points; i++) {
+        const y = tall * (channel + 0.06 + (0.88 * (255 - bytes[from + i])) / 255);
+        path += `${i ? "L" : "M"}${((320 * (i + 0.5)) / points).toFixed(1)} ${y.toFixed(1)}`;
+      }
+      draw(svg, "path", { d: path });
+    }
+    return svg;
+  }
+
+  function image(piece) {
+    const [, channels, high, wide] = pieces.shape;
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [wide, high];
+    const context = canvas.getContext("2d");
+    const pixels = context.createImageData(wide, high);
+    const from = piece * channels * high * wide;
+    for (let i = 0; i < high * wide; i++) {
+      for (let c = 0; c < 3; c++) pixels.data[4 * i + c] = bytes[from + (channels === 3 ? c : 0) * high * wide + i];
+      pixels.data[4 * i + 3] = 255;
+    }
+    context.putImageData(pixels, 0, 0);
+    return canvas;
+  }
+
+  function place(event, svg) {
+    const box = svg.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  }
+
+  function nearest(event) {
+    const box = map.getBoundingClientRect();
+    const side = Math.min(box.width, box.height); // the drawing is square and centred
+    const x = 0.5 + (event.clientX - box.left - box.width / 2) / side;
+    const y = 0.5 + (event.clientY - box.top - box.height / 2) / side;
+    let [best, least] = [0, Infinity];
+    for (const code of order) {
+      const away = (at(book.x[code]) / 400 - x) ** 2 + (1 - at(book.y[code]) / 400 - y) ** 2;
+      if (away < least) [best, least] = [code, away];
+    }
+    return best;
+  }
+
+  const step = (by) => choose(order[Math.max(0, Math.min(order.length - 1, rank[chosen] + by))]);
+  const keys = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -1e9, End: 1e9 };
+
+  bars.addEventListener("click", (event) => {
+    choose(order[Math.min(order.length - 1, Math.floor(place(event, bars)[0] * order.length))]);
+  });
+  bars.addEventListener("keydown", (event) => {
+    if (!(event.key in keys)) return;
+    event.preventDefault();
+    step(keys[event.key]);
+  });
+  map.addEventListener("click", (event) => choose(nearest(event)));
+  map.addEventListener("pointermove", (event) => tellMap(nearest(event)));
+  map.addEventListener("pointerleave", () => tellMap(null));
+  byId("less").addEventListener("click", () => step(1));
+  byId("more").addEventListener("click", () => step(-1));
+  byId("code").addEventListener("change", (event) => {
+    const wanted = Number(event.target.value);
+    const index = book.codes ? book.codes.indexOf(wanted) : wanted;
+    if (Number.isInteger(index) && index >= 0 && index < order.length) choose(index);
+  });
+  byId("book").addEventListener("change", (event) => show(Number(event.target.value)));
+
+  if (!data.books.length) return;
+  data.books.forEach((each, i) => byId("book").add(new Option(each.name, i)));
+  byId("explorer").hidden = false;
+  show(0);
+})();

@@ -1,0 +1,58 @@
+"""Bits that are flipped at random, each on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import torch
+from annotated_doc import Doc
+from annotated_types import Ge, Interval
+from torch import Tensor
+
+from vqtool.api import Quantized
+from vqtool.nn.bit_channel import BitChannel, Carried, Gradient
+from vqtool.nn.labels import Table
+
+
+class Bsc(BitChannel):
+    """The binary symmetric channel: a bit arrives flipped with the probability `flip`, which the receiver knows.
+
+    LLR = (2 bit - 1) log((1 - flip) / flip). The level of the channel is `flip`. On the soft path p arrives as p, or
+    as 1 - p where the flip falls.
+    """
+
+    def __init__(
+        self,
+        codebook_sizes: Sequence[int],
+        *,
+        flip: Annotated[float, Interval(ge=0, le=0.5), Doc("probability of a flip in evaluation")] = 0.05,
+        train_flip: Annotated[
+            tuple[float, float], Doc("least and largest probability in training; each row draws its own")
+        ] = (0.0, 0.1),
+        report: Annotated[tuple[float, ...], Doc("probabilities to evaluate at besides")] = (),
+        labels: Annotated[Table, Doc("the codes' bits: by number, along their first axis, or switched")] = "pseudo-gray",
+        radius: Annotated[
+            Annotated[int, Ge(0)] | None, Doc("Hamming distance of the codes the receiver weighs; none: all")
+        ] = None,
+        hard: Annotated[float, Interval(ge=0, le=1), Doc("share of the hard bits in what training sends")] = 1.0,
+        gradient: Annotated[Gradient, Doc("way back: past the channel, through its noise, or both")] = "both",
+    ) -> None:
+        super().__init__(codebook_sizes, labels=labels, radius=radius, hard=hard, gradient=gradient)
+        self.flip, self.train_flip, self.report = flip, train_flip, report
+
+    def levels(self) -> Mapping[str, float]:
+        return {"": self.flip} | {f".{flip:g}flip": flip for flip in self.report}
+
+    def draw(self, quantized: Quantized) -> tuple[Tensor, ...]:
+        return (torch.rand(len(quantized.codes), self.bits_of(quantized), device=quantized.z.device),)
+
+    def training_level(self, rows: int, device: torch.device) -> Tensor:
+        low, high = self.train_flip
+        return low + (high - low) * torch.rand(rows, device=device)
+
+    def carry(self, bits: Tensor, level: Tensor, noise: tuple[Tensor, ...], *, soft: bool) -> Carried:
+        rate = level[:, None]
+        arrived = torch.where(noise[0] < rate, 1 - bits, bits)
+        rate = rate.clamp_min(1e-9)
+        return Carried((2 * arrived - 1) * torch.log((1 - rate) / rate), {}, {"ber.theory": level})

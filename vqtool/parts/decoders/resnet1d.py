@@ -1,0 +1,57 @@
+"""The mirror of the resnet1d encoder: residual blocks at the tokens' rate, then doubling convolutions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_doc import Doc
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vqtool.api import Condition, Decoder
+from vqtool.errors import VqtoolError
+from vqtool.nn.conv import Conv, Padding, ResidualBlock
+
+
+class Resnet1dDecoder(Decoder):
+    """[B, T, D] -> [B, C, T * stride] for any T; of a window that fills its first token in part, the window alone."""
+
+    def __init__(
+        self,
+        dim: int,
+        channels: int,
+        length: int,
+        stride: int,
+        condition_dim: int = 0,
+        *,
+        width: Annotated[int, Gt(1), Doc("channels inside")] = 128,
+        blocks: Annotated[int, Ge(0), Doc("residual blocks")] = 2,
+        kernel: Annotated[int, Gt(0), Doc("kernel of the residual blocks, in tokens")] = 3,
+        padding: Annotated[Padding, Doc("what a window sees beyond its ends")] = "zeros",
+    ) -> None:
+        super().__init__()
+        if stride & (stride - 1):
+            raise VqtoolError(f"the decoder doubles the rate, and the encoder's stride {stride} is no power of two")
+        doublings = stride.bit_length() - 1
+        widths = [width, *(max(1, width >> (i + 1)) for i in range(doublings))]
+        self.start = Conv(dim, width, kernel, mode=padding)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(width, kernel, condition_dim=condition_dim, mode=padding) for _ in range(blocks)
+        )
+        self.grow = nn.ModuleList(
+            nn.ConvTranspose1d(before, after, 4, stride=2, padding=1)
+            for before, after in zip(widths, widths[1:], strict=False)
+        )
+        self.end = Conv(widths[-1], channels, kernel, mode=padding)
+
+    def forward(self, z: Tensor, condition: Condition | None = None) -> Tensor:
+        """Decode `z` [B, T, D]; the condition's vector modulates every residual block."""
+        vector = condition.vector if condition is not None else None
+        h = self.start(z.transpose(1, 2))
+        for block in self.blocks:
+            h = block(h, vector)
+        h = F.gelu(h)
+        for grow in self.grow:
+            h = F.gelu(grow(h))
+        return self.end(h)

@@ -1,0 +1,45 @@
+"""What a channel tells of itself, averaged over rows: bit errors beside theory, power, confidence."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from vqtool.api import DataSpec, Metric, Received
+
+
+class ReceivedFigures(Metric):
+    """`<figure>.<level>` for every figure that the channel gives, and how far the soft path is from the hard one.
+
+    `ber` is the share of wrong bits before the receiver weighs codes, `ber.theory` what the channel's law foretells,
+    `token_errors` the share of codes that the receiver takes for others. `consistency` is |soft - hard|^2 of the
+    vectors that the receiver works with, over the variance of the hard ones.
+    """
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec)
+        self.sums: dict[str, float] = defaultdict(float)
+        self.moments: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0, 0.0])
+        self.rows = 0
+
+    def update(self, *, received: Mapping[str, Received], codes: Tensor) -> None:
+        """`received` by level, `codes` [B, T, Q] as sent."""
+        self.rows += len(codes)
+        for level, one in received.items():
+            for name, figure in one.figures.items():
+                self.sums[name + level] += float(figure.double().sum())
+            self.sums["token_errors" + level] += float((one.codes != codes).double().flatten(1).mean(1).sum())
+            if one.soft is not None:
+                hard, soft = one.hard.double(), one.soft.double()
+                new = ((soft - hard).square().sum(), hard.sum(), hard.square().sum(), hard.new_tensor(hard.numel()))
+                self.moments[level] = [old + float(n) for old, n in zip(self.moments[level], new, strict=True)]
+
+    def compute(self) -> Mapping[str, float]:
+        """The figures named above."""
+        figures = {name: value / max(1, self.rows) for name, value in self.sums.items()}
+        for level, (away, total, squares, count) in self.moments.items():
+            variance = squares / count - (total / count) ** 2
+            figures["consistency" + level] = away / count / max(variance, 1e-12)
+        return figures

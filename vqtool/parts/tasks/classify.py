@@ -1,0 +1,97 @@
+"""Say what a window is: through the codebook, and through a channel where the recipe names one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Quantized, Received, Task
+from vqtool.errors import VqtoolError
+from vqtool.nn.bit_channel import code_tables
+
+
+class Classify(Task):
+    """x -> norm -> encoder -> quantizer -> channel -> classifier -> logits; quantizer and channel may be left out.
+
+    Provides `logits` [B, classes] (of what training sends), `quantized`, `codes` [B, T, Q] and `received`. In
+    evaluation every level of the channel is measured on the deployed path ("hard") and, where the quantizer gives
+    probabilities, on the path of its expectations ("soft"), both through the same noise.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "channel", "classifier"})
+    trains: ClassVar[tuple[str, ...]] = ("encoder", "quantizer", "channel", "classifier")
+    provides: ClassVar[frozenset[str]] = frozenset({"logits", "quantized", "codes", "received"})
+
+    def build(self, make: Make, spec: DataSpec) -> None:
+        """Wire norm, encoder, quantizer and channel (each optional but the encoder) and classifier."""
+        labels = spec.named("label")
+        if len(labels) != 1:
+            raise VqtoolError(f"the task `classify` needs data with one label, these have {len(labels)}")
+        (label,) = labels.values()
+        make("norm", spec, optional=True)
+        encoder = make("encoder", spec.channels, spec.extent, 0)
+        quantizer = make("quantizer", encoder.dim, optional=True)
+        if quantizer is not None:
+            make("channel", quantizer.codebook_sizes, optional=True)
+        make("classifier", encoder.dim, prod(spec.signal.shape[1:]) // encoder.stride, len(label.names))
+
+    def begin(self, parts: Parts) -> None:
+        """Name the codes for the channel, as they start."""
+        if "channel" in parts:
+            parts.channel.prepare(code_tables(parts.quantizer))
+
+    def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
+        """One pass through the whole chain."""
+        z, quantized = self._coded(parts, batch)
+        if quantized is None:
+            return {"logits": parts.classifier(z)}
+        if "channel" not in parts:
+            return {"logits": parts.classifier(quantized.z), "quantized": quantized, "codes": quantized.codes}
+        received = parts.channel(quantized, code_tables(parts.quantizer))
+        return {
+            "logits": parts.classifier(received.z),
+            "quantized": quantized,
+            "codes": quantized.codes,
+            "received": received,
+        }
+
+    def estimate(self, parts: Parts, batch: Batch) -> Estimates:
+        """`scores`, logits by path and level: "hard.12db"; `received`, what the channel gave, by level: ".12db"."""
+        z, quantized = self._coded(parts, batch)
+        if quantized is None:
+            return Estimates(named={"scores": {"": parts.classifier(z)}})
+        named: dict[str, Any] = {"codes": quantized.codes, "codebook_sizes": parts.quantizer.codebook_sizes}
+        if quantized.probs is not None:
+            named["probs"] = quantized.probs
+        if "channel" not in parts:
+            return Estimates(named={**named, "scores": {"": parts.classifier(quantized.hard)}})
+        scores: dict[str, Tensor] = {}
+        received = dict(self._levels(parts, quantized))
+        for level, one in received.items():
+            scores[f"hard{level}"] = parts.classifier(one.hard)
+            if one.soft is not None:
+                scores[f"soft{level}"] = parts.classifier(one.soft)
+        return Estimates(named={**named, "scores": scores, "received": received})
+
+    def classify(self, parts: Parts, batch: Batch) -> Tensor:
+        """Logits [B, classes] of the deployed path, at the channel's own level."""
+        z, quantized = self._coded(parts, batch)
+        if quantized is None:
+            return parts.classifier(z)
+        if "channel" not in parts:
+            return parts.classifier(quantized.hard)
+        return parts.classifier(parts.channel(quantized, code_tables(parts.quantizer)).hard)
+
+    def _coded(self, parts: Parts, batch: Batch) -> tuple[Tensor, Quantized | None]:
+        framed, _ = parts.norm(batch)
+        z = parts.encoder(framed["x"])
+        return z, parts.quantizer(z) if "quantizer" in parts else None
+
+    @staticmethod
+    def _levels(parts: Parts, quantized: Quantized) -> Iterator[tuple[str, Received]]:
+        tables, noise = code_tables(parts.quantizer), parts.channel.draw(quantized)
+        for name, level in parts.channel.levels().items():
+            yield name, parts.channel(quantized, tables, level=level, noise=noise)

@@ -1,0 +1,32 @@
+"""Runs as folders on disk: which there are, their stages, and the checkpoint that is a run's result; needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+BEST, LAST = "best.safetensors", "last.safetensors"
+
+
+def runs_newest_first(root: Path = Path("runs")) -> Iterator[Path]:
+    """The runs under `root`, the newest first."""
+    if root.is_dir():
+        folders = [f for f in root.iterdir() if (f / "resolved.json").is_file() and not f.is_symlink()]
+        yield from sorted(folders, key=lambda f: (f.stat().st_mtime, f.name), reverse=True)
+
+
+def stage_names(run: Path) -> list[str]:
+    """The names of a run's stages, in order; none if its `resolved.json` cannot be read."""
+    try:
+        return [stage["name"] for stage in json.loads((run / "resolved.json").read_text(encoding="utf-8"))["stages"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def newest_in(run: Path) -> Path | None:
+    """A run's result: the checkpoint of its last finished stage, else the best so far."""
+    for name in [*(f"{stage}.safetensors" for stage in reversed(stage_names(run))), BEST, LAST]:
+        if (run / name).is_file():
+            return run / name
+    return None

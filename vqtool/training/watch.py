@@ -1,0 +1,123 @@
+"""Watching codebooks while they train: the findings of `vqtool diagnose`, from what the loop has counted anyway."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqtool.api.quantizer import Quantizer
+from vqtool.console import out
+from vqtool.diagnosis.findings import diagnosed
+from vqtool.diagnosis.measures import usage
+from vqtool.diagnosis.report import SEVERITIES, Codebook, Finding, Report
+from vqtool.errors import VqtoolError
+from vqtool.nn.moving_average import MovingCodebook
+from vqtool.training.usage import about_quantizer
+
+StopOn = Literal["warn", "fail"]
+REMEMBERED = 400  # rows of metrics.jsonl that a look reads trends from
+WARM = 0.1  # the share of a stage in which codebooks may still be finding their places
+LATER = ("few-tokens", "hot-code")  # notes of a diagnosis; nobody wants them while training
+
+
+class Motion:
+    """Which of the codes chosen in one step moved by it, and whether their moving averages did."""
+
+    def __init__(self, quantizer: Quantizer) -> None:
+        self.quantizer = quantizer
+        self.books = [m for m in quantizer.modules() if isinstance(m, MovingCodebook)]
+        self.before = self._vectors()
+        self.weights = self._weights()
+
+    def _vectors(self) -> list[Tensor]:
+        return [v.detach().clone() for v in self.quantizer.vectors() or ()]
+
+    def _weights(self) -> list[Tensor]:
+        return [book.weights.detach().clone() for book in self.books]
+
+    def figures(self, codes: Sequence[Tensor]) -> dict[str, float]:
+        """After the step, whose tokens chose `codes` [N, Q]: shares of the codes chosen, by codebook.
+
+        `codes.moved` is the share that changed at all, `codes.followed` the share whose record of use did.
+        """
+        chosen = torch.cat(list(codes)) if codes else None
+        if chosen is None or not self.before:
+            return {}
+        told: dict[str, float] = {}
+        for q, name in enumerate(self.quantizer.codebook_names):
+            column = chosen[:, q]
+            used = torch.unique(column[column >= 0])
+            if not len(used):
+                continue
+            now = (self.quantizer.vectors() or ())[q]
+            told[f"codes.moved.{name}"] = float((now != self.before[q])[used].any(1).double().mean())
+            if len(self.books) == len(self.before):
+                followed = self.books[q].weights != self.weights[q]
+                told[f"codes.followed.{name}"] = float(followed[used].double().mean())
+        return told
+
+
+class Watch:
+    """Looks at most every `every` steps, says each finding once, and stops the stage where that is asked for."""
+
+    def __init__(self, recipe: Mapping[str, Any], stage: str, steps: int, quantizer: Quantizer,
+                 stop_on: StopOn | None = None) -> None:  # fmt: skip
+        self.recipe, self.stage, self.steps, self.quantizer, self.stop_on = recipe, stage, steps, quantizer, stop_on
+        self.every = int((recipe.get("diagnose") or {}).get("every", 0))
+        self.rows: deque[Mapping[str, Any]] = deque(maxlen=REMEMBERED)
+        self.said: set[tuple[str, str]] = set()
+        self.before: set[tuple[str, str]] = set()  # found at the last look
+        self.looked = 0  # the step of the last look
+        self.about = about_quantizer(quantizer)
+
+    def note(self, row: Mapping[str, Any]) -> None:
+        """Take a row of metrics.jsonl."""
+        self.rows.append(row)
+
+    def due(self, step: int) -> bool:
+        """Whether it is time for another look."""
+        return self.every > 0 and step - self.looked >= self.every and step >= WARM * self.steps
+
+    def look(self, step: int, counts: Mapping[str, np.ndarray], row: Mapping[str, Any]) -> Finding | None:
+        """Look, and warn of what is new; the finding to stop at, where one was there at the last look already."""
+        self.looked = step
+        report = self.report(step, counts, row)
+        found = [f for f in diagnosed(report).findings if f.severity in ("warn", "fail") and f.id not in LATER]
+        for finding in found:
+            if (finding.id, finding.where) not in self.said:
+                self.said.add((finding.id, finding.where))
+                mend = f"; {finding.mend[0]}" if finding.mend else ""
+                out.warn(f"step {step}: {finding.id}: {finding.cause}{mend}")
+        names = {(f.id, f.where) for f in found}
+        again, self.before = names & self.before, names
+        if self.stop_on is None:
+            return None
+        least = SEVERITIES.index(self.stop_on)
+        return next((f for f in found if (f.id, f.where) in again and SEVERITIES.index(f.severity) >= least), None)
+
+    def report(self, step: int, counts: Mapping[str, np.ndarray], row: Mapping[str, Any]) -> Report:
+        """What the checks read: use of the codes since the last row, without their vectors."""
+        sizes = zip(self.quantizer.codebook_names, self.quantizer.codebook_sizes, strict=True)
+        books = tuple(Codebook(name, size, counts.get(name), None, usage(counts[name]) if name in counts else {})
+                      for name, size in sizes)  # fmt: skip
+        validated = next((r for r in reversed(self.rows) if r.get("split") == "valid"), {})
+        figures = {k: float(v) for k, v in {**validated, **row}.items() if isinstance(v, int | float)}
+        tokens = max((int(n.sum()) for n in counts.values()), default=0)
+        return Report(Path(), f"stage {self.stage}, up to step {step}", tokens, books, figures, self.rows, self.recipe,
+                      {"quantizer": self.about, "stage": self.stage, "step": step})  # fmt: skip
+
+
+class UnhealthyError(VqtoolError):
+    """`--stop-on` found what it was to stop at; everything is saved."""
+
+    def __init__(self, finding: Finding | None, stage: str, step: int) -> None:
+        told = f"{finding.id}: {finding.cause}" if finding is not None else "what another rank found"
+        mend = finding.mend if finding is not None else ()
+        super().__init__(f"stopped for {told}", hint="\n".join((*mend, "`vqtool resume` goes on all the same")),
+                         where=f"stage `{stage}`, step {step}", exit_code=3)  # fmt: skip
