@@ -142,7 +142,39 @@ def hooks() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"cli.md": cli, "parts.md": parts, "laws.md": laws, "hooks.md": hooks}
+OTHER_FINDINGS = {  # those that are no threshold's: what they say
+    "not-started": "**fail**: the codebooks hold no codes yet",
+    "nan": "**fail**: a code, a loss or a metric is no number",
+    "few-tokens": "note: so few tokens were counted that use and perplexity are understated",
+    "hot-code": "note: one code has more than half of all tokens",
+    "codebook-lags": "note: most of the error is there because the codes are not at the mean of their inputs",
+}
+
+
+def findings() -> str:
+    """Every finding of `vqtool diagnose` with its thresholds."""
+    from vqtool.diagnosis.thresholds import LIMITS, key
+
+    lines = [f"# Findings of vqtool diagnose\n\n{NOTE}\n{FINDINGS_INTRO}"]
+    lines.append("| finding | warns | fails | the figure | source of the thresholds |\n|---|---|---|---|---|")
+    for name, limit in LIMITS.items():
+        sign = "at most" if limit.worse == "low" else "at least"
+        warns, fails = (f"{sign} {v:g}" if v is not None else "" for v in (limit.warn, limit.fail))
+        lines.append(f"| `{name}` | {warns} | {fails} | {cell(limit.figure)} | {cell(limit.source)} |")
+    lines.append("\nIn a recipe, for instance:\n\n```toml\n[diagnose]")
+    lines.append(f"{key('dead-codes', 'warn')} = 0.4\n```\n\nOthers have no threshold to set:\n")
+    lines.extend(f"* `{name}`: {words}." for name, words in OTHER_FINDINGS.items())
+    return "\n".join(lines)
+
+
+FINDINGS_INTRO = """\
+`vqtool diagnose` prints each finding with its severity (ok, note, warn, fail), the figure, the threshold and its source,
+the likely cause and the recipe lines that mend it. Every threshold is a default: the table `[diagnose]` of a recipe sets
+others. `vqtool train --stop-on fail` watches for the same findings while training. What another finding explains is not
+told as well.
+"""
+
+PAGES = {"findings.md": findings, "cli.md": cli, "parts.md": parts, "laws.md": laws, "hooks.md": hooks}
 
 
 def main() -> int:

@@ -62,6 +62,37 @@ StopOn = Annotated[
     Severity | None, typer.Option("--stop-on", help="Save, stop and exit 3 where the watch finds this, twice in a row.")
 ]
 OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")]
+NewestForecaster = Annotated[
+    Path | None,
+    typer.Argument(metavar="CKPT", help="A checkpoint or run; the newest under runs/ that can forecast by default."),
+]
+SeriesFile = Annotated[
+    Path | None, typer.Option("--data", metavar="FILE", help="The series (CSV, Parquet); the training data by default.")
+]
+DataOverrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="data.KEY=VALUE", help="How to read the file, as in data.time=when."),
+]
+Cutoff = Annotated[
+    str | None, typer.Option("--cutoff", metavar="TIME", help="As if the rows after this time did not exist.")
+]
+Freq = Annotated[str | None, typer.Option("--freq", help="The calendar's step, as h, D or M; inferred by default.")]
+Fill = Annotated[
+    str | None, typer.Option("--fill", metavar="ffill|interp", help="Fill gaps and missing values, else an error.")
+]
+DECILES = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
+Quantiles = Annotated[str, typer.Option("--quantiles", metavar="Q,Q,...", help="Between 0 and 1.")]
+PathCount = Annotated[int, typer.Option("--samples", min=1, metavar="N", help="Sample paths for each series.")]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", min=0.0, metavar="F", help="Of the sampling; 0 is greedy.")
+]
+TopK = Annotated[int | None, typer.Option("--top-k", min=1, metavar="N", help="Sample from the N likeliest codes.")]
+TopP = Annotated[
+    float | None, typer.Option("--top-p", min=0.0, max=1.0, metavar="F", help="Sample from the likeliest share.")
+]
+Greedy = Annotated[bool, typer.Option("--greedy", help="The likeliest codes, one path.")]
+SamplingSeed = Annotated[int, typer.Option("--seed", help="Of the sampling.")]
+ForecastFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to write (CSV, Parquet).")]
 COMMON = {  # options that every command has, handled here and not passed on
     "json_": Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")],
     "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results, warnings and errors.")],
@@ -182,6 +213,9 @@ def train(
     seed: Seed = None,
     device: DeviceOption = Device.auto,
     stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Stop after this stage.")] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", metavar="CKPT", help="Begin with the parts of this checkpoint or run.")
+    ] = None,
     stop_on: StopOn = None,
 ) -> None:
     """Train every stage of a recipe. Held-out figures are shown beside those of plain baselines.
@@ -238,6 +272,24 @@ def diagnose(
     """
 
 
+@command("improve")
+def improve(
+    checkpoint: Checkpoint,
+    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="In place of the recipe's data.")] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Also make one of codes that are nearly the same, and free the others.")
+    ] = False,
+    steps: Annotated[
+        int, typer.Option("--steps", min=0, metavar="N", help="Train the stage on for so many steps.")
+    ] = 200,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to write; beside the checkpoint by default.")
+    ] = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Give dead codes a new life where the data are, and train on. The figures before and after are shown."""
+
+
 @command("generate")
 def generate(
     checkpoint: Checkpoint,
@@ -258,6 +310,61 @@ def generate(
     device: DeviceOption = Device.auto,
 ) -> None:
     """Write signals that follow given conditions."""
+
+
+@command("forecast")
+def forecast(
+    steps: Annotated[int, typer.Option("--steps", min=1, metavar="N", help="How many time steps ahead.")],
+    checkpoint: NewestForecaster = None,
+    data: SeriesFile = None,
+    overrides: DataOverrides = None,
+    cutoff: Cutoff = None,
+    freq: Freq = None,
+    fill: Fill = None,
+    quantiles: Quantiles = DECILES,
+    samples: PathCount = 100,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    greedy: Greedy = False,
+    seed: SamplingSeed = 0,
+    out_file: ForecastFile = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="A picture of histories, medians and fans (PNG).")
+    ] = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Forecast series in their own units and time stamps."""
+
+
+@command("backtest")
+def backtest(
+    horizon: Annotated[int, typer.Option("--horizon", min=1, metavar="N", help="Time steps ahead of each cutoff.")],
+    checkpoint: NewestForecaster = None,
+    n_windows: Annotated[int, typer.Option("--n-windows", min=1, metavar="N", help="Cutoffs for each series.")] = 1,
+    step_size: Annotated[
+        int | None,
+        typer.Option("--step-size", min=1, metavar="N", help="Rows between cutoffs; the horizon by default."),
+    ] = None,
+    data: SeriesFile = None,
+    overrides: DataOverrides = None,
+    cutoff: Cutoff = None,
+    freq: Freq = None,
+    fill: Fill = None,
+    quantiles: Quantiles = DECILES,
+    samples: PathCount = 100,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    greedy: Greedy = False,
+    seed: SamplingSeed = 0,
+    out_file: ForecastFile = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Score forecasts from past cutoffs, beside plain rivals.
+
+    The last window ends with the file; each of the others begins --step-size rows before the next.
+    """
 
 
 @command("encode")

@@ -19,6 +19,7 @@ from vqtool_forecast.regular import Regular, load
 from vqtool_forecast.windows import Table, table_of
 
 READING = tuple(field.name for field in dataclasses.fields(Reading))
+OF_THE_FILE = ("series", "freq", "time_format", "timezone")  # what the training data's say nothing about another file
 
 
 class OwnSeries:
@@ -92,6 +93,9 @@ class SeriesHistories(OwnSeries):
         super().__init__(spec, series, cuts, notes)
         self.freq, self.steps, self.backtest = freq, steps, backtest
         about = spec.about
+        self.warnings: list[str] = []
+        if steps > about["horizon"]:
+            self.warnings.append(f"{steps} steps are more than the {about['horizon']} that the model was trained for")
         self.season = int(about["season"]) if freq == about["freq"] else frequency.season_of(freq)
         self.keys = [
             "|".join(f"{series[s].id}@{series[s].stamps[at - 1]}" for s, at in zip(of, ats, strict=True))
@@ -143,18 +147,23 @@ def joint(spec: DataSpec) -> bool:
     return bool(spec.about["channels"] == "joint")
 
 
+def reading(options: Mapping[str, Any], asked: Mapping[str, Any], *, own: bool) -> Reading:
+    """How to read a file: as the training data were, but a file of the user's own has series and stamps of its own."""
+    kept = {name: options[name] for name in READING if name in options and not (own and name in OF_THE_FILE)}
+    return Reading(**(kept | {name: value for name, value in asked.items() if name in READING}))
+
+
 def histories(
     spec: DataSpec,
     path: Path,
-    options: Mapping[str, Any],
+    how: Reading,
     *,
     steps: int,
-    cutoff: str | None,
-    windows: int | None,
-    step_size: int | None,
+    cutoff: str | None = None,
+    windows: int | None = None,
+    step_size: int | None = None,
 ) -> SeriesHistories:
     """Read `path`, check that the model can go on from it, and cut the histories."""
-    how = Reading(**{name: options[name] for name in READING if name in options})
     series, freq, notes = opened(spec, path, how, cutoff)
     step = step_size or steps
     after = 0 if windows is None else steps + (windows - 1) * step
@@ -175,7 +184,7 @@ def opened(spec: DataSpec, path: Path, how: Reading, cutoff: str | None = None) 
                 hint=f"--freq {freq} to go on all the same",
                 where=str(path),
             )
-        notes.append(f"the model was trained on steps of `{trained}`; these are `{freq}`")
+        notes.append(f"the model was trained on steps of `{trained}`; these are of `{freq}`")
     if joint(spec):
         there = {one.id: one for one in series}
         lacking = [f"`{name}`" for name in spec.about["ids"] if name not in there]

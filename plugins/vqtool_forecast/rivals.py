@@ -51,7 +51,7 @@ def forecasts(
     else:
         notes.append(f"no seasonal rivals: a season is {season} rows, the first cutoff comes after {int(at.min())}")
     try:
-        told["ridge"] = ridge(table, of, at, x, steps)
+        told["ridge-forecast"] = ridge(table, of, at, x, steps)
     except VqtoolError:
         notes.append(f"no ridge: too few rows before the first cutoff for windows of {lookback} + {steps}")
     return told

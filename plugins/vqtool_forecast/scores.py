@@ -29,14 +29,14 @@ class PointErrors:
 
     def add(self, of: Tensor, truth: Tensor, guess: Tensor, mean: Tensor, std: Tensor) -> None:
         """`of` [N] series, `truth` and `guess` [N, H]; `mean` and `std` [N] bring them to their own units."""
-        truth, guess, of = truth.double().cpu(), guess.double().cpu(), of.cpu()
         error = guess - truth
-        own, own_guess = (v * std[:, None] + mean[:, None] for v in (truth, guess))
-        size = own.abs() + own_guess.abs()
-        symmetric = torch.where(size > 0, (own - own_guess).abs() / size.clamp_min(1e-300), 0.0)
-        self.squared.index_add_(0, of, error.square().sum(1))
-        self.absolute.index_add_(0, of, error.abs().sum(1))
-        self.symmetric.index_add_(0, of, symmetric.sum(1))
+        mean, std = (v.to(truth)[:, None] for v in (mean, std))
+        own, own_guess = torch.addcmul(mean, truth, std), torch.addcmul(mean, guess, std)
+        symmetric = (own - own_guess).abs() / (own.abs() + own_guess.abs())
+        double = {"dim": 1, "dtype": torch.float64}
+        self.squared.index_add_(0, of, error.square().sum(**double))
+        self.absolute.index_add_(0, of, error.abs().sum(**double))
+        self.symmetric.index_add_(0, of, symmetric.nan_to_num(0.0).sum(**double))  # 0 / 0: both are zero, no error
         self.n.index_add_(0, of, torch.full((len(of),), float(truth.shape[1]), dtype=torch.float64))
 
     def figures(self, mase: Tensor, rmsse: Tensor, only: int | None = None) -> dict[str, float]:
@@ -80,7 +80,7 @@ class QuantileErrors:
 
     def add(self, of: Tensor, truth: Tensor, quantiles: Tensor, mean: Tensor, std: Tensor) -> None:
         """`of` [N], `truth` [N, H], `quantiles` [N, Q, H] of `levels`; `mean`, `std` [N] as for `PointErrors`."""
-        truth, quantiles, of = truth.double().cpu(), quantiles.double().cpu(), of.cpu()
+        truth, quantiles = truth.double(), quantiles.double()
         ahead = truth[:, None] - quantiles  # [N, Q, H]
         level = self.levels[:, None]
         self.pinball.index_add_(0, of, torch.maximum(level * ahead, (level - 1) * ahead).sum(2))
@@ -101,10 +101,10 @@ class QuantileErrors:
             self.inside_at[percent][:steps] += hit.sum(0)
 
     def figures(self, only: int | None = None) -> dict[str, float]:
-        """`pinball` (mean over levels), `wql`, and for each central interval `coverage.80` and `width.80`.
+        """`pinball` (mean over levels), `wql`, `coverage.80` and so on of each central interval, `width` of the widest.
 
         `wql` is twice the mean pinball loss over the mean absolute truth, in the series' own units (the scaled CRPS of
-        Chronos and GluonTS). Over all series also `coverage.80.lowest` and `.highest` of any step.
+        Chronos and GluonTS). Over all series also the widest interval's lowest and highest coverage of any step.
         """
         s = slice(None) if only is None else slice(only, only + 1)
         total = float(self.n[s].sum())
@@ -115,13 +115,16 @@ class QuantileErrors:
             "pinball": float(self.pinball[s].sum()) / total / len(self.levels),
             "wql": 2 * float(own) / len(self.levels) / size if size else math.nan,
         }
-        for k, percent in enumerate(self.pairs):
-            figures[f"coverage.{percent}"] = float(self.inside[s, k].sum()) / total
-            figures[f"width.{percent}"] = float(self.width[s, k].sum()) / total
+        figures |= {f"coverage.{p}": float(self.inside[s, k].sum()) / total for k, p in enumerate(self.pairs)}
+        if self.pairs:
+            widest = max(self.pairs)
+            figures[f"width.{widest}"] = float(self.width[s, list(self.pairs).index(widest)].sum()) / total
             if only is None:
-                share = self.inside_at[percent] / self.n_at
-                figures[f"coverage.{percent}.lowest"] = float(share.min())
-                figures[f"coverage.{percent}.highest"] = float(share.max())
+                share = self.inside_at[widest] / self.n_at
+                figures |= {
+                    f"coverage.{widest}.lowest": float(share.min()),
+                    f"coverage.{widest}.highest": float(share.max()),
+                }
         return figures
 
 

@@ -59,12 +59,12 @@ losses = {{ {losses} }}
 """
 
 
-def waves(rng: np.random.Generator) -> np.ndarray:
+def waves(rng: np.random.Generator, windows: int = WINDOWS) -> np.ndarray:
     """[n, L]: two partials of random phase and size, and a little noise."""
-    phase, other = rng.uniform(0, 2 * np.pi, (2, WINDOWS, 1))
-    size = rng.uniform(0.1, 0.6, (WINDOWS, 1))
+    phase, other = rng.uniform(0, 2 * np.pi, (2, windows, 1))
+    size = rng.uniform(0.1, 0.6, (windows, 1))
     time = np.arange(SAMPLES) * 2 * np.pi / 32
-    x = np.sin(time + phase) + size * np.sin(3 * time + other) + 0.02 * rng.normal(size=(WINDOWS, SAMPLES))
+    x = np.sin(time + phase) + size * np.sin(3 * time + other) + 0.02 * rng.normal(size=(windows, SAMPLES))
     return x.astype(np.float32)
 
 

@@ -8,9 +8,9 @@ import torch
 
 from tests.diagnosis.conftest import Trained
 from tests.diagnosis.reports import told_windows
+from vqtool.commands.diagnose_data import samples as samples_of
 from vqtool.diagnosis.samples import EXAMPLES, Picker, thinned, thinned_image
 from vqtool.training.build import from_checkpoint, open_data
-from vqtool.training.pieces import pieces_of
 from vqtool.training.runtime import Runtime
 
 
@@ -68,11 +68,9 @@ def test_pieces_of_a_trained_run(trained: Trained) -> None:
     """What a checkpoint's own encoder says of the pieces' windows is what the page will say of them."""
     model, _ = from_checkpoint(trained("half-dead") / "tokenizer.safetensors")
     rows = open_data(model.recipe).rows("valid")
-    model.parts.train()
-    samples = pieces_of(model, rows, Runtime(torch.device("cpu")), split="valid")
-    assert samples is not None
-    assert model.parts.training
     model.parts.eval()
+    samples = samples_of(model, rows, "valid", Runtime(torch.device("cpu")))
+    assert samples is not None
     x = rows.__getitems__(list(range(len(rows))))["x"]
     with torch.no_grad():
         codes = model.parts.quantizer(model.parts.encoder(x)).codes.numpy()

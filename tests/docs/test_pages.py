@@ -62,3 +62,16 @@ def test_every_law_and_hook_is_there() -> None:
         assert f"## `{law.id}`\n" in text("laws.md")
     for hook in Hooks().names():
         assert f"## `{hook}(" in text("hooks.md")
+
+
+def test_every_finding_is_there() -> None:
+    source = "".join(p.read_text(encoding="utf-8") for p in (DOCS.parent / "vqtool" / "diagnosis").glob("*.py"))
+    found = set(re.findall(r'"([a-z-]+)", (?:severity|"(?:ok|note|warn|fail)")', source))
+    assert {"collapse", "dead-codes", "nan"} <= found
+    for finding in found:
+        assert f"`{finding}`" in text("findings.md"), finding
+
+
+def test_every_metric_says_what_it_measures() -> None:
+    for kind in catalog().names("metric"):
+        assert len(catalog().load("metric", kind).__doc__ or "") > 60, kind

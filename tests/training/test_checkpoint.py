@@ -63,3 +63,17 @@ def test_a_state_that_does_not_fit_names_the_tensor() -> None:
         checkpoint.fill(nn.Linear(2, 3), {"weight": torch.zeros(5, 2), "bias": torch.zeros(3)}, "x")
     with pytest.raises(VqtoolError, match="lacks bias"):
         checkpoint.fill(nn.Linear(2, 3), {"weight": torch.zeros(3, 2)}, "x")
+
+
+def test_a_stage_s_checkpoint_loads_alone(tmp_path: Path) -> None:
+    """The run holds the untrained parts of later stages as well; the tokenizer is whole without them."""
+    from tests.training.test_resume import session
+    from tests.training.tiny import write_recipe
+    from vqtool.training.build import from_checkpoint
+
+    made = session(write_recipe(tmp_path, prior=True), tmp_path / "run", ["stage.tokenizer.steps=2"])
+    made.train(until="tokenizer")
+    model, read = from_checkpoint(tmp_path / "run" / "tokenizer.safetensors")
+    assert any(name.startswith("parts.prior.") for name in read.tensors)
+    assert "prior" not in model.parts
+    assert torch.equal(model.parts.encoder.start.conv.weight, made.model.parts.encoder.start.conv.weight)

@@ -35,6 +35,7 @@ class Histories(Protocol):
     batch: Batch  # what the task reads: `x` [B, C, L] and more
     keys: Sequence[str]  # [B] what a row is: its random draws depend on this alone
     notes: Sequence[str]  # to be said aloud
+    warnings: Sequence[str]  # what makes the forecasts less to be trusted
 
     def forecasts(self, rows: range, paths: Tensor, quantiles: Sequence[float]) -> list[Forecast]:
         """The sample paths [len(rows), S, C, steps] of some rows as forecasts: one a row and channel."""
@@ -55,17 +56,20 @@ class Continues(Protocol):
     def histories(
         self,
         spec: DataSpec,
-        path: Path,
+        path: Path | None,
         options: Mapping[str, Any],
         *,
+        asked: Mapping[str, Any],
         steps: int,
         cutoff: str | None = None,
         windows: int | None = None,
         step_size: int | None = None,
     ) -> Histories:
-        """Every series of a file up to `cutoff`, as if later rows did not exist; `options` are the data's, to read it.
+        """Every series of a file up to `cutoff`, as if later rows did not exist.
 
-        With `windows`, as many cutoffs a series, `step_size` rows apart, the last `steps` rows before the end.
+        `options` are the training data's, and without a `path` it is their file that is read; `asked` are those that
+        the user set for this call. With `windows`, as many cutoffs a series, `step_size` rows apart, the last of them
+        `steps` rows before the end.
         """
         ...
 

@@ -49,9 +49,7 @@ def with_findings(found: Report) -> Report:
     return diagnosed(found, [finding for answer in answers for finding in answer])
 
 
-def draw(
-    found: Report, samples: Any, report: Path | None, plot: Path | None, layout: Literal["pca", "tsne"]
-) -> None:
+def draw(found: Report, samples: Any, report: Path | None, plot: Path | None, layout: Literal["pca", "tsne"]) -> None:
     """Write the page and the picture, where asked for."""
     if plot is not None:
         from vqtool.diagnosis import pictures

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.recipe import load
@@ -30,18 +31,20 @@ def run(
     seed: int | None,
     device: str,
     stage: str | None,
+    start: Path | None = None,
     stop_on: StopOn | None = None,
 ) -> int:
-    """Train every stage (or those up to and with `stage`); returns the exit code."""
+    """Train every stage (or those up to and with `stage`), from the checkpoint `start`; returns the exit code."""
     if seed is not None:
         overrides = [*overrides, f"seed={seed}"]
     loaded = load(recipe, overrides)
+    learned = None if start is None else checkpoint_path(start)
     began = time.perf_counter()
     with runtime(device) as here:
         folder = RunDir.create(loaded, out_dir, argv=sys.argv[1:], device=str(here.device), writes=here.leads)
         out.say(f"run {folder.folder} on {here.device}" + (f", {here.world} ranks" if here.world > 1 else ""))
         session = Session(loaded, folder, here, stop_on=stop_on)
-        session.start()
+        session.start(learned)
         stopped = session.train(until=stage)
         return _end(session, stopped, began, stage, here)
 

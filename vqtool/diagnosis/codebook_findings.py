@@ -222,9 +222,10 @@ def few_tokens(report: Report) -> Iterator[Finding]:
 
 def hot_code(report: Report) -> Iterator[Finding]:
     """One code that has most tokens: silence, often, so a note only."""
+    limit = limit_of("collapse", report.recipe)
     for book in report.codebooks:
         share = book.measures.get("hottest", 0.0)
-        if share > 0.5 and book.size > 2:
+        if share > 0.5 and book.size > 2 and limit.grade(book.measures["spread"])[0] == "ok":
             yield Finding(
                 "hot-code", "note", share, 0.5, "more than all others together",
                 f"{spoken(report, book)}: one code has {share:.0%} of all tokens: silence or padding, if the data "

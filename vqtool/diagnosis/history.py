@@ -152,7 +152,7 @@ def begun(finding: Finding, report: Report) -> Finding:
     if seen is None or step is None:
         return finding
     stage = str(report.stage().get("name", ""))
-    changed = "from the first row on" if step == seen.steps[0] else changed_at(report, stage, step)
+    changed = f"from the first {seen.split} row on" if step == seen.steps[0] else changed_at(report, stage, step)
     return replace(finding, step=step, changed=changed)
 
 
@@ -198,9 +198,9 @@ def changed_at(report: Report, stage: str, step: int | None) -> str:
 
 
 def _knobs(report: Report, stage: str) -> Sequence[str]:
-    """The knobs that a stage schedules; the learning rate where it schedules none."""
+    """The knobs that a stage schedules."""
     found: Mapping[str, Any] = next((s for s in report.recipe.get("stages") or [] if s["name"] == stage), {})
-    return [s["target"] for s in found.get("schedules", [])] or ["lr"]
+    return [s["target"] for s in found.get("schedules", [])]
 
 
 CHECKS = (not_a_number, perplexity_falling, commitment_growing, loss_stuck)

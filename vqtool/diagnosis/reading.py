@@ -29,7 +29,7 @@ def report_of(checkpoint: Path) -> Report:
     """
     about, arrays = read(checkpoint, (r"usage\.", r"vectors\.", r"parts\.quantizer\..*(codes|weights)$"))
     quantizer = about.get("quantizer")
-    resolved = about.get("resolved") if isinstance(about.get("resolved"), dict) else {}
+    resolved: dict[str, Any] = about["resolved"] if isinstance(about.get("resolved"), dict) else {}
     if quantizer is None and "quantizer" not in (resolved.get("parts") or {}):
         raise VqtoolError(f"`{checkpoint}` holds no quantizer: there is nothing to diagnose",
                           hint=f"vqtool show {checkpoint}")  # fmt: skip
@@ -38,7 +38,8 @@ def report_of(checkpoint: Path) -> Report:
     counted, counts = _counts(arrays, about)
     known = {q: (arrays[f"usage.{q}.errors"], arrays[f"usage.{q}.offsets"]) for q in counts
              if f"usage.{q}.offsets" in arrays}  # fmt: skip
-    validation = {k: float(v) for k, v in (about.get("validation") or {}).items() if isinstance(v, int | float)}
+    validation = {k: float(v) for k, v in (about.get("validation") or {}).items()
+                  if isinstance(v, int | float) and k != "step"}  # fmt: skip
     measures = validation | (held_out(run, checkpoint) if run is not None else {})
     names, sizes, vectors = _shape(arrays, quantizer or {}, counts)
     books = [codebook(name, sizes[q], counts.get(q), vectors.get(q), measures, known.get(q))

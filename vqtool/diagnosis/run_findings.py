@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from vqtool.diagnosis import mends
 from vqtool.diagnosis.measures import folded
@@ -20,13 +21,14 @@ def worse(
     The checkpoint that is kept is the best one, so it may be from before a disease broke out.
     """
     stage = report.stage().get("name")
-    last = next((r for r in reversed(report.history) if r.get("split") == "valid" and r.get("stage") == stage), {})
+    rows = (r for r in reversed(report.history) if r.get("split") == "valid" and r.get("stage") == stage)
+    last: Mapping[str, Any] = next(rows, {})
     if not isinstance(last.get(name), float) or not math.isfinite(last[name]):
         return report.measures, ""
     now = report.measures.get(name)
     if now is not None and SEVERITIES.index(grade(last[name])[0]) <= SEVERITIES.index(grade(now)[0]):
         return report.measures, ""
-    kept = report.about.get("step")
+    kept = (report.about.get("validation") or {}).get("step")
     aside = f" (the checkpoint is of step {kept}, before)" if kept is not None and kept != last["step"] else ""
     figures = {key: float(value) for key, value in last.items() if isinstance(value, int | float)}
     return figures, f"at step {last['step']}{aside} "

@@ -9,6 +9,7 @@ import numpy as np
 
 from vqtool.console import paint, table_text
 from vqtool.diagnosis.report import Codebook, Finding, Report
+from vqtool.diagnosis.thresholds import LIMITS
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 BARS = 48  # columns of a histogram
@@ -94,12 +95,15 @@ def findings(report: Report, stream: TextIO) -> str:
 def finding_text(finding: Finding, stream: TextIO | None) -> str:
     """One finding: its name and figure, the cause, when it began, and what mends it."""
     head = paint(f"{finding.severity} {finding.id}", COLOURS[finding.severity], stream)
-    at = "" if finding.threshold is None else f" (threshold {finding.threshold:.3g}: {finding.source})"
-    lines = [f"{head}  {finding.figure:.3g}{at}", *_indented(finding.cause)]
+    lines = [head + (f" in {finding.where}" if finding.where else ""), *_indented(finding.cause)]
     if finding.step is not None:
         lines += _indented(f"since step {finding.step}" + (f": {finding.changed}" if finding.changed else ""))
     lines += [f"    {'mend:' if i == 0 else '     '} {line}" for i, line in enumerate(finding.mend)]
-    return "\n".join(lines)
+    about = f"{finding.figure:.3g}" + (f", threshold {finding.threshold:.3g}" if finding.threshold is not None else "")
+    meaning = LIMITS[finding.id].figure + ": " if finding.id in LIMITS else ""
+    return "\n".join(
+        [*lines, *(paint(line, "dim", stream) for line in _indented(f"{meaning}{about} ({finding.source})"))]
+    )
 
 
 def _indented(told: str) -> list[str]:

@@ -185,7 +185,9 @@ def code_tables(quantizer: Quantizer) -> tuple[Tensor, ...]:
         raise VqtoolError(
             "a channel needs code vectors that add up, and this quantizer's do not", hint="residual-ema or product-ema"
         )
-    device = vectors[0].device if vectors is not None else next(iter([*quantizer.parameters(), *quantizer.buffers()])).device
+    device = (
+        vectors[0].device if vectors is not None else next(iter([*quantizer.parameters(), *quantizer.buffers()])).device
+    )
     tables = []
     for q, size in enumerate(sizes):
         codes = torch.full((1, size, len(sizes)), -1, device=device)

@@ -68,6 +68,11 @@ class Codebook(nn.Module):
         self.require_ready()
         return look_up(self.codes, codes, valid)
 
+    @property
+    def vectors(self) -> Tensor:
+        """What each code stands for [K, D]."""
+        return self.codes
+
     def require_ready(self) -> None:
         """Refuse to work on codes that were never started."""
         if not self.is_ready:

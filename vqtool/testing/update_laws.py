@@ -42,13 +42,14 @@ def ema_follows_inputs(subject: Subject) -> Verdict:
     after, worst, pulled = flat_vectors(quantizer) or [], 0.0, 1.0
     flat = codes.reshape(-1, codes.shape[-1])
     for i, given in enumerate(inputs_by_level(z, codes, before)):
-        width = slice(None) if stats[i].sums.shape[1] == given.shape[1] else before[i].abs().sum(0) > 0
+        span = None if stats[i].sums.shape[1] == given.shape[1] else directions(before[i])
         counts, means = means_of(given, flat[:, i], before[i].shape[0])
         if float((stats[i].counts.double() - counts).abs().max()) > 0:
             return broken(None, "the counts are not those of the codes")
         used = counts > 0
-        way = (means - before[i])[used][:, width]
-        gone = (after[i] - before[i])[used][:, width]
+        way, gone = (means - before[i])[used], (after[i] - before[i])[used]
+        if span is not None:  # codes of fewer features than the latent go the way as far as they can
+            way, gone = way @ span.T, gone @ span.T
         share = (gone * way).sum(1) / way.square().sum(1).clamp_min(1e-30)
         worst = max(worst, float((gone - share[:, None] * way).norm() / way.norm()))
         pulled = min(pulled, float(share.mean()))
@@ -57,6 +58,12 @@ def ema_follows_inputs(subject: Subject) -> Verdict:
     if not pulled > 1e-4:
         return broken(pulled, "mean share of the way to the mean of their inputs that codes went")
     return within(worst, 1e-4, "how far codes left the way to the mean of their inputs")
+
+
+def directions(table: Tensor) -> Tensor:
+    """An orthonormal basis [r, D] of what the rows of `table` [K, D] differ in."""
+    _, size, rows = torch.linalg.svd(table - table.mean(0), full_matrices=False)
+    return rows[size > 1e-4 * size[0]]
 
 
 def means_of(given: Tensor, codes: Tensor, size: int) -> tuple[Tensor, Tensor]:

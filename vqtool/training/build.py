@@ -160,9 +160,10 @@ def check_plugins(path: Path, versions: Mapping[str, str], recipe: Recipe) -> No
 
 
 def restore(model: Model, read: Checkpoint, what: str) -> None:
-    """Put a checkpoint's tensors and knobs into built parts."""
+    """Put a checkpoint's tensors and knobs into built parts; those of parts that only later stages have are left."""
     state = {name.removeprefix(PART_PREFIX): t for name, t in read.tensors.items() if name.startswith(PART_PREFIX)}
-    fill(model.parts, state, what)
+    later = model.recipe.parts.keys() - model.parts.keys()
+    fill(model.parts, {name: t for name, t in state.items() if name.split(".", 1)[0] not in later}, what)
     model.seen = Seen.of(read.tensors, read.about)
     for name, value in read.about.get("knobs", {}).items():
         role, knob = name.split(".", 1)

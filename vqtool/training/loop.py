@@ -92,6 +92,12 @@ class StageLoop:
         """Start an uninitialised quantizer from the first real encoder outputs, the same on all ranks."""
         if self.quantizer is None or not self.follows or self.quantizer.initialised:
             return
+        z, mask = self.quantizer_inputs()
+        self.quantizer.initialise(z, mask, seed=seed_of(self.seed, "codebooks"))
+
+    def quantizer_inputs(self) -> tuple[Tensor, Tensor | None]:
+        """What the quantizer is given of the first batches: `z` [B, T, D] and the mask [B, T], START_TOKENS a code."""
+        assert self.quantizer is not None
         seen: list[tuple[Tensor, Tensor | None]] = []
 
         def catch(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -109,8 +115,7 @@ class StageLoop:
                     break
         z = torch.cat([z for z, _ in seen])
         masks = [mask for _, mask in seen]
-        mask = None if masks[0] is None else torch.cat([m for m in masks if m is not None])
-        self.quantizer.initialise(z, mask, seed=seed_of(self.seed, "codebooks"))
+        return z, None if masks[0] is None else torch.cat([m for m in masks if m is not None])
 
     def run(self, signals: Signals, save: Any) -> int:
         """Train to the end, or until a signal (returned; 0 when done). `save(kind)` writes what `kind` names."""
@@ -221,7 +226,7 @@ class StageLoop:
         return step % self.options.log_every == 0 or step == self.steps
 
     def _stop_if_ill(self, save: Any) -> None:
-        """With `--stop-on`, stop as a signal does: saved, and to be resumed. A stage that is done anyway is finished."""
+        """With `--stop-on`, stop as a signal does: saved, and to be resumed. A stage at its end is finished."""
         watch = self.watch
         if watch is None or watch.stop_on is None or self.progress.step >= self.steps:
             return
@@ -234,7 +239,7 @@ class StageLoop:
         with self.average.applied():
             seen = validate(self.module, self.model, self.stage, self.data, self.runtime, seed=self.seed)
             self.model.seen = self.model.seen.followed_by(seen)
-            row = self.model.seen.row = {**self.model.seen.row, **self.moved}
+            row = self.model.seen.row = {**self.model.seen.row, **self.moved, "step": self.progress.step}
             if self.options.best not in row:
                 raise VqtoolError(
                     f'`best = "{self.options.best}"` is not among what validation measures',
@@ -248,10 +253,10 @@ class StageLoop:
                 save("best")
             else:
                 self.progress.stale += 1
-        row = {"stage": self.stage.name, "step": self.progress.step, "split": "valid", **row}
-        self.log(row)
+        logged = {"stage": self.stage.name, "step": self.progress.step, "split": "valid", **row}
+        self.log(logged)
         if self.watch is not None:
-            self.watch.note(row)
+            self.watch.note(logged)
         save("resume")  # of the live weights, not their average: a killed run goes on from here
 
     def _out_of_patience(self) -> bool:

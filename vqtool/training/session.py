@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -23,6 +24,7 @@ from vqtool.training.rundir import RunDir, plugin_versions
 from vqtool.training.runtime import Runtime, Signals, deterministic
 from vqtool.training.stage import StageModule
 from vqtool.training.state import load_state, save_state
+from vqtool.training.take_over import take_over
 from vqtool.training.watch import StopOn, UnhealthyError
 
 Status = Literal["done", "interrupted", "failed"]
@@ -39,9 +41,17 @@ class Session:
         self.done: list[dict[str, Any]] = []
         self.order = [stage.name for stage in recipe.stages]
 
-    def start(self) -> None:
-        """Take the constants of the parts from the training rows; only at the very beginning of a run."""
+    def start(self, learned: Path | None = None) -> None:
+        """Take the constants of the parts from the training rows, and what parts learned before from a checkpoint.
+
+        Only at the very beginning of a run.
+        """
         fit_parts(self.model, self.data)
+        if learned is not None:
+            taken = take_over(self.model, checkpoint.load(learned), str(learned))
+            fresh = [f"[{role}]" for role, part in self.model.parts.items() if part.state_dict() and role not in taken]
+            out.say(f"from {learned}: {', '.join(f'[{role}]' for role in taken)}"
+                    + (f"; new: {', '.join(fresh)}" if fresh else ""))  # fmt: skip
         self.model.parts.to(self.runtime.device)
 
     def train(self, *, until: str | None = None, state: checkpoint.Checkpoint | None = None) -> int:
@@ -148,9 +158,7 @@ def losses_of(module: StageModule) -> dict[str, torch.Tensor]:
     return {"losses." + name: value for name, value in module.losses.state_dict().items()}
 
 
-def resume(
-    run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None
-) -> tuple[Session, checkpoint.Checkpoint]:
+def resume(run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None) -> tuple[Session, checkpoint.Checkpoint]:
     """A session at the position where a run stopped."""
     path = run.path("resume.safetensors")
     if not path.is_file():

@@ -78,7 +78,7 @@ class Seen:
 
 
 def vector_tensors(quantizer: Quantizer) -> dict[str, Tensor]:
-    """`vectors.q` [K, d]: what each code stands for; of groups, their own features only. Shared where it is a weight."""
+    """`vectors.q` [K, d]: what each code stands for; of groups, their own features only. A weight itself where it is."""
     vectors = quantizer.vectors()
     if vectors is None:
         return {}
@@ -181,7 +181,8 @@ class Tally:
 
     def _mixture(self, z: Tensor, given: Quantized, real: Tensor) -> None:
         """Add up what soft choices were like."""
-        assert given.probs is not None and given.soft is not None
+        assert given.probs is not None
+        assert given.soft is not None
         probs = given.probs.detach().float().flatten(0, 1)[real]  # [N, Q, K]
         far = (given.soft.detach() - given.hard).float().flatten(0, 1)[real].square().sum()
         sums = self.mixed
@@ -220,9 +221,8 @@ class Tally:
         offsets = torch.where(counts.to(offsets.device) > 0, offsets, 0).cpu()
         errors = self.errors[q].cpu()
         tensors |= {f"{USAGE_PREFIX}{q}.errors": errors, f"{USAGE_PREFIX}{q}.offsets": offsets}
-        row = {f"codes.error.{name}": float(errors.double().sum()) / max(int(counts.sum()), 1),
-               f"codes.lag.{name}": lag(counts.numpy(), errors.numpy(), offsets.numpy())}  # fmt: skip
-        return row
+        return {f"codes.error.{name}": float(errors.double().sum()) / max(int(counts.sum()), 1),
+                f"codes.lag.{name}": lag(counts.numpy(), errors.numpy(), offsets.numpy())}  # fmt: skip
 
     def _centred(self) -> float:
         """The sum of squares of the inputs about their mean."""

@@ -24,9 +24,7 @@ from vqtool.training.usage import Seen, Tally
 
 
 @torch.no_grad()
-def validate(
-    module: StageModule, model: Model, stage: StageSpec, data: Data, runtime: Runtime, *, seed: int
-) -> Seen:
+def validate(module: StageModule, model: Model, stage: StageSpec, data: Data, runtime: Runtime, *, seed: int) -> Seen:
     """What `measure` tells of the validation rows, and the metrics where `best` names one of them."""
     rows = data.rows("valid")
     seen = measure(module, model, stage, rows, runtime, seed=seed)
@@ -36,9 +34,7 @@ def validate(
 
 
 @torch.no_grad()
-def measure(
-    module: StageModule, model: Model, stage: StageSpec, rows: Rows, runtime: Runtime, *, seed: int
-) -> Seen:
+def measure(module: StageModule, model: Model, stage: StageSpec, rows: Rows, runtime: Runtime, *, seed: int) -> Seen:
     """Mean losses over all `rows`, and how they use the codes; the random numbers are the same at every call.
 
     Of a quantizer with a soft path, `soft.loss` and `hard.loss` are what the task's own losses come to over either

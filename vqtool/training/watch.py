@@ -106,7 +106,7 @@ class Watch:
         sizes = zip(self.quantizer.codebook_names, self.quantizer.codebook_sizes, strict=True)
         books = tuple(Codebook(name, size, counts.get(name), None, usage(counts[name]) if name in counts else {})
                       for name, size in sizes)  # fmt: skip
-        validated = next((r for r in reversed(self.rows) if r.get("split") == "valid"), {})
+        validated: Mapping[str, Any] = next((r for r in reversed(self.rows) if r.get("split") == "valid"), {})
         figures = {k: float(v) for k, v in {**validated, **row}.items() if isinstance(v, int | float)}
         tokens = max((int(n.sum()) for n in counts.values()), default=0)
         return Report(Path(), f"stage {self.stage}, up to step {step}", tokens, books, figures, self.rows, self.recipe,

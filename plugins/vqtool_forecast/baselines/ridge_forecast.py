@@ -9,7 +9,7 @@ from vqtool.api import Baseline, Batch, Rows
 from vqtool_forecast.ridge import fit_ridges
 
 
-class Ridge(Baseline):
+class RidgeForecast(Baseline):
     """Ridge regression from the history to the future, both less the history's last value; one matrix for all series.
 
     Fitted on all training windows of each horizon; the penalty, one of six, is the best on the validation windows. It

@@ -151,16 +151,19 @@ class Series(Data):
     def histories(
         cls,
         spec: DataSpec,
-        path: Path,
+        path: Path | None,
         options: Mapping[str, Any],
         *,
+        asked: Mapping[str, Any],
         steps: int,
         cutoff: str | None = None,
         windows: int | None = None,
         step_size: int | None = None,
     ) -> Histories:
-        """What a file's series were up to a cutoff, or up to several; see `own_file.SeriesHistories`."""
-        return own_file.histories(spec, path, options, steps=steps, cutoff=cutoff, windows=windows, step_size=step_size)
+        """What a file's series were up to a cutoff, or up to several of them; see `own_file.SeriesHistories`."""
+        how = own_file.reading(options, asked, own=path is not None)
+        file = Path(options["path"]) if path is None else path
+        return own_file.histories(spec, file, how, steps=steps, cutoff=cutoff, windows=windows, step_size=step_size)
 
     @classmethod
     def write_forecasts(cls, path: Path, forecasts: Sequence[Forecast]) -> None:

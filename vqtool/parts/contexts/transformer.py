@@ -46,7 +46,7 @@ class TransformerContext(Context):
 
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]; zeros where `mask` [B, T] is false."""
-        x = silenced(self.start(z), mask)
+        x = silenced(self.start(silenced(z, mask)), mask)
         kernel = self.place.kernel_size[0]
         around = F.pad(x.transpose(1, 2), (kernel // 2, (kernel - 1) // 2))
         x = self.drop(x + F.gelu(self.place(around)).transpose(1, 2))

@@ -88,8 +88,8 @@ class MemoryBlock(nn.Module):
 def recall(query: Tensor, key: Tensor, value: Tensor, write: Tensor, kept: Tensor) -> Tensor:
     """What `query` [B, H, T, d] reads at each step from a memory of `key` and `value`, all steps at once.
 
-    C_t = f_t C_{t-1} + i_t v_t k_t^T, n_t = f_t n_{t-1} + i_t k_t, h_t = C_t q_t / max(|n_t q_t|, 1), with i = exp(write)
-    and f = exp(kept), [B, H, T] (Beck et al. 2024, equations 19 to 27 and appendix A.3, its parallel form).
+    C_t = f_t C_{t-1} + i_t v_t k_t^T, n_t = f_t n_{t-1} + i_t k_t and h_t = C_t q_t / max(|n_t q_t|, 1), with k over
+    the root of d, i = exp(write) and f = exp(kept), [B, H, T] (Beck et al. 2024, equations 19 to 27; appendix A.3).
     """
     steps, far = query.shape[2], kept.cumsum(2)
     past = torch.ones(steps, steps, dtype=torch.bool, device=query.device).tril()

@@ -60,6 +60,7 @@ class Cosine(Quantizer):
 
     @torch.no_grad()
     def fed_codebooks(self, tokens: Tensor) -> Iterator[tuple[Codebook, Tensor]]:
+        self.codebook.codes.copy_(F.normalize(self.codebook.codes, dim=1))  # their lengths are nowhere looked at
         yield self.codebook, F.normalize(self.inwards(tokens), dim=1)
 
     def table(self) -> Tensor:

@@ -11,11 +11,13 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from vqtool.api import CodebookStats, Quantized, Quantizer
+from vqtool.errors import VqtoolError
 from vqtool.nn.codebook import Codebook, Found, Start
 from vqtool.nn.draw import row_keys, uniform
 from vqtool.nn.kmeans import points_wanted
 from vqtool.nn.moving_average import MovingCodebook
 from vqtool.nn.straight_through import pass_on
+from vqtool.nn.subspace import SubspaceCodebook
 from vqtool.nn.tokens import flat, own_precision, starting_points
 
 
@@ -39,6 +41,7 @@ class ResidualEMA(Quantizer):
         codebook_size: Annotated[int, Gt(1), Doc("codes per level")] = 512,
         levels: Annotated[int, Ge(1), Doc("number of levels")] = 4,
         level_dropout: Annotated[float, Interval(ge=0, le=1), Doc("share of windows trained with fewer levels")] = 0.0,
+        code_dim: Annotated[int, Ge(0), Doc("dimensions of a code, in a subspace of its level's own; 0: all")] = 0,
         decay: Annotated[float, Interval(ge=0, lt=1), Doc("share of the past in the moving average, per step")] = 0.99,
         revive_below: Annotated[float, Ge(0), Doc("revive codes used less than this share of uniform use")] = 0.1,
         start: Annotated[Start, Doc("first codes: k-means centres or random ones of the first inputs")] = "kmeans",
@@ -48,8 +51,14 @@ class ResidualEMA(Quantizer):
         self.codebook_sizes = (codebook_size,) * levels
         self.level_dropout = level_dropout
         self.start: Start = start
+        if code_dim > dim:
+            raise VqtoolError(f"codes of {code_dim} dimensions do not fit into a latent of {dim}")
+        how = {"decay": decay, "revive_below": revive_below}
         self.codebooks = nn.ModuleList(
-            MovingCodebook(codebook_size, dim, decay=decay, revive_below=revive_below) for _ in range(levels)
+            SubspaceCodebook(codebook_size, dim, code_dim, **how)
+            if code_dim
+            else MovingCodebook(codebook_size, dim, **how)
+            for _ in range(levels)
         )
 
     @property
@@ -112,7 +121,7 @@ class ResidualEMA(Quantizer):
         return total.view(*codes.shape[:2], self.dim)
 
     def vectors(self) -> tuple[Tensor, ...]:
-        return tuple(book.codes.detach() for book in self.codebooks)
+        return tuple(book.vectors.detach() for book in self.codebooks)
 
     def update(self, stats: Sequence[CodebookStats]) -> None:
         for book, part in zip(self.codebooks, stats, strict=True):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Quantized, Task
 from vqtool.errors import VqtoolError
 from vqtool.nn.chain import condition_of, encode, to_latents
+from vqtool.nn.entropy import entropy
 from vqtool.nn.spans import hidden_spans
 
 
@@ -28,7 +29,8 @@ class Contrast(Task):
     `hidden` [B, T], `quantized`, `codes` [B, T, Q], and the figures `contrastive.accuracy`,
     `contrastive.effective_negatives`, the mean number of candidates that are wrong, and `contrastive.chance`, the mean
     of 1 / (1 + that number). Where all tokens share one code nothing is wrong: accuracy and chance are 1 and the
-    negatives 0, so none of the three means anything without the others.
+    negatives 0, so none of the three means anything without the others. Of a quantizer that tells its choice's mean
+    probabilities, `perplexity.soft.group0`, ... are their perplexities over the batch.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "conditioner", "encoder", "quantizer", "context"})
@@ -68,6 +70,10 @@ class Contrast(Task):
         quantized = parts.quantizer(z)
         outputs = self.compare(parts, z, quantized)
         figures = contrast_figures(outputs["similarities"], outputs["positive"])
+        if quantized.usage is not None:
+            soft = entropy(quantized.usage).exp().unbind()
+            names = parts.quantizer.codebook_names
+            figures |= {f"perplexity.soft.{name}": value for name, value in zip(names, soft, strict=True)}
         return outputs | {"quantized": quantized, "codes": quantized.codes, "figures": figures}
 
     def compare(self, parts: Parts, z: Tensor, quantized: Quantized) -> dict[str, Tensor]:
@@ -104,10 +110,10 @@ class Contrast(Task):
                 "codes": quantized.codes,
                 "codebook_sizes": parts.quantizer.codebook_sizes,
                 "codebook_names": parts.quantizer.codebook_names,
-                "usage": quantized.usage,
                 "features": z,
                 "context": parts.context(z),
                 **self.compare(parts, z, quantized),
+                **({} if quantized.usage is None else {"usage": quantized.usage}),
             }
         )
 

@@ -1,0 +1,176 @@
+"""`vqtool improve`: dead codes come to life, the error does not grow, and nothing is overwritten unasked."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.diagnosis import ill
+from vqtool.catalog import catalog
+from vqtool.commands import improve
+from vqtool.console import out
+from vqtool.errors import VqtoolError
+from vqtool.nn.kmeans import kmeans
+from vqtool.training.renewal import doubles, renew
+
+Made = Callable[[str], Path]
+HALF_OF_256 = replace(
+    ill.CASES["half-dead"],
+    name="half-of-256",
+    quantizer='kind = "ema"\ncodebook_size = 256\nrevive_below = 0.0\ndecay = 0.9\n',
+    data=lambda rng: ill.waves(rng, windows=3000),
+    steps=40,
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Runs by the name of their case, each trained once for this module."""
+    folders: dict[str, Path] = {}
+
+    def folder_of(name: str) -> Path:
+        if name not in folders:
+            case = HALF_OF_256 if name == HALF_OF_256.name else ill.CASES[name]
+            folders[name] = case.train(tmp_path_factory.mktemp(name))
+        return folders[name]
+
+    return folder_of
+
+
+def improved(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> dict[str, Any]:
+    """What `vqtool improve --json` says."""
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(out, "document", told.append)
+    given = {"data": None, "merge": False, "steps": 20, "out_file": None, "device": "cpu"} | options
+    assert improve.run(checkpoint=checkpoint, **given) == 0
+    return told[0]
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_half_of_256_codes_come_to_life(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figure to reach: at least 95 % used on validation rows, and the reconstruction no worse."""
+    told = improved(made("half-of-256"), monkeypatch, out_file=tmp_path / "new.safetensors")
+    before, after = told["before"], told["after"]
+    assert before["codes.used"] <= 0.5
+    assert told["codebooks"][0]["revived"] >= 128
+    assert after["codes.used"] >= 0.95
+    assert after["codes.perplexity"] > 1.5 * before["codes.perplexity"]
+    assert after["mse"] < 0.8 * before["mse"]
+    assert after["error.mean"] < before["error.mean"]
+
+
+def test_without_training_k_means_alone_helps(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = improved(made("half-of-256"), monkeypatch, out_file=tmp_path / "new.safetensors", steps=0)
+    assert told["steps"] == 0
+    assert told["after"]["codes.used"] >= 0.95
+    assert told["after"]["mse"] < told["before"]["mse"]
+
+
+def test_the_dead_level_of_a_residual_codec(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = improved(made("level-3-of-4-dead"), monkeypatch, out_file=tmp_path / "new.safetensors")
+    revived = [book["revived"] for book in told["codebooks"]]
+    assert revived[:2] == [0, 0]
+    assert revived[2] == 15
+    assert told["after"]["codes.used"] == 1
+    assert told["after"]["mse"] < 0.6 * told["before"]["mse"]
+
+
+def test_what_is_written_is_a_checkpoint_with_these_figures(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evaluated again from the file; the run's own file stays bit for bit."""
+    run = tmp_path / "run"
+    shutil.copytree(made("half-dead"), run)
+    source = run / "tokenizer.safetensors"
+    before = digest(source)
+    told = improved(run, monkeypatch)
+    assert digest(source) == before
+    target = run / "tokenizer-improved.safetensors"
+    assert told["out"] == str(target)
+    again = improved(target, monkeypatch, steps=0, out_file=tmp_path / "again.safetensors")
+    assert again["before"] == pytest.approx(told["after"])
+    assert again["codebooks"][0]["revived"] == 0
+    with pytest.raises(VqtoolError, match="there already"):
+        improved(run, monkeypatch)
+    improved(source, monkeypatch, steps=0, out_file=source)  # asked for
+    assert digest(source) != before
+
+
+def test_what_is_well_is_left_alone(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = improved(made("healthy-residual-ema"), monkeypatch, steps=0, out_file=tmp_path / "new.safetensors")
+    assert {book["revived"] for book in told["codebooks"]} == {0}
+    assert told["after"] == pytest.approx(told["before"])
+
+
+def test_merging_frees_doubles(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = improved(made("duplicates"), monkeypatch, merge=True, out_file=tmp_path / "new.safetensors")
+    assert told["codebooks"][0]["merged"] >= 8
+    assert told["after"]["mse"] < told["before"]["mse"]
+
+
+@pytest.mark.parametrize("kind", ["fsq", "lfq", "product-gumbel", "simvq"])
+def test_quantizers_whose_codes_cannot_be_moved_one_by_one(kind: str) -> None:
+    options = {"fsq": {}, "lfq": {"bits": 4}}.get(kind, {"codebook_size": 8})
+    quantizer = catalog().make("quantizer", kind, options, 8)
+    z = torch.randn(4, 16, 8, generator=torch.Generator().manual_seed(0))
+    quantizer.initialise(z)
+    with pytest.raises(VqtoolError, match="no codes that could be moved") as caught:
+        renew(quantizer, z, None, merge=False, seed=0)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["ema", "rotation", "gradient", "soft", "cosine", "residual-ema", "product-ema"])
+def test_every_codebook_that_can_be_renewed_is(kind: str) -> None:
+    """Half the codes of each codebook are sent away; afterwards inputs of all places choose all of them."""
+    quantizer = catalog().make("quantizer", kind, {"codebook_size": 16}, 8).eval()
+    z = torch.randn(8, 64, 8, generator=torch.Generator().manual_seed(0))
+    quantizer.initialise(z)
+    for book in (m for m in quantizer.modules() if hasattr(m, "set")):
+        codes = book.codes.detach().clone()
+        codes[::2] = 1e4 if kind != "cosine" else codes[1]
+        book.set(codes)
+    first = quantizer(z)
+    told = renew(quantizer, z, None, merge=False, seed=0)
+    after = quantizer(z)
+    assert all(one.dead >= 7 for one in told[:1])
+    for column in after.codes.flatten(0, 1).unbind(1):
+        assert len(column.unique()) == 16
+    assert (after.hard - z).square().mean() < 0.95 * (first.hard - z).square().mean() or kind == "cosine"
+    assert quantizer.initialised
+
+
+def test_a_stage_that_reads_the_codes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.training.tiny import write_recipe
+
+    run = ill.train(write_recipe(tmp_path, prior=True), tmp_path / "run", ["stage.tokenizer.steps=4"])
+    with pytest.raises(VqtoolError, match="knows the codes as they are") as caught:
+        improved(run / "prior.safetensors", monkeypatch)
+    assert "tokenizer.safetensors" in str(caught.value.hint)
+    assert improved(run, monkeypatch, steps=1)["stage"] == "tokenizer"  # of a run, the right one is taken
+
+
+def test_of_doubles_the_most_used_stays() -> None:
+    far = torch.eye(8)
+    codes = torch.cat([far, far[:2] + 1e-3, far[:1] - 1e-3, far[5:6]])
+    counts = torch.tensor([3, 5, 5, 5, 5, 5, 5, 5, 9, 5, 4, 0])
+    assert doubles(codes, counts).nonzero().squeeze(1).tolist() == [0, 9, 10]  # beside 8, 1 and 8; 11 is not in use
+
+
+def test_k_means_goes_on_from_given_centres() -> None:
+    """Centres that are right already stay, and the others find the clusters that are left."""
+    generator = torch.Generator().manual_seed(0)
+    clusters = torch.eye(4) * 10
+    points = clusters.repeat(50, 1) + 0.01 * torch.randn(200, 4, generator=generator)
+    found = kmeans(points, 4, generator, first=clusters[:2])
+    assert torch.cdist(clusters[:2], found[:2]).diagonal().max() < 0.1
+    assert torch.cdist(clusters, found).amin(1).max() < 0.1

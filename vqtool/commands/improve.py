@@ -1,0 +1,108 @@
+"""`vqtool improve`: new places for dead codes, some more training, and the figures before and after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vqtool.commands.encode import fits_here
+from vqtool.commands.newest import checkpoint_path
+from vqtool.commands.train import DETAIL, number
+from vqtool.console import out
+from vqtool.errors import VqtoolError
+from vqtool.recipe import StageSpec
+from vqtool.training import checkpoint as files
+from vqtool.training.build import Model, from_checkpoint, open_data, stage_named
+from vqtool.training.checkpoint import Checkpoint
+from vqtool.training.evaluate import evaluate_rows
+from vqtool.training.renewal import Improvement, improve
+from vqtool.training.runtime import Runtime, runtime
+from vqtool.training.session import losses_of
+
+USE = ("codes.used", "codes.perplexity")
+
+
+def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_file: Path | None, device: str) -> int:
+    """Improve the codebooks of a checkpoint, write another one, and show the validation rows before and after."""
+    path, model, read, stage = quantizers_own(checkpoint)
+    target = out_file if out_file is not None else path.with_name(f"{path.stem}-improved.safetensors")
+    fits_here(target)
+    if out_file is None and target.exists():
+        raise VqtoolError(f"`{target}` is there already", hint="--out FILE says where to write, also over a file")
+    with runtime(device) as here:
+        rows = open_data(model.recipe, path=data)
+        before = metrics(model, stage, rows.rows("valid"), here)
+        done = improve(model, read, stage, rows, here, merge=merge, steps=steps)
+        after = metrics(model, stage, rows.rows("valid"), here)
+        files.save(target, model.tensors() | losses_of(done.loop.module), about(read, model, done, merge))
+    show(done, done.before.row | before, done.after.row | after)
+    best = done.loop.options.best
+    sign = 1 if done.loop.options.best_mode == "min" else -1
+    if best in done.before.row and sign * done.after.row[best] > sign * done.before.row[best]:
+        out.warn(f"`{best}` is worse than before: more --steps may mend that")
+    later = [s.name for s in model.recipe.stages if s.name not in model.tasks]
+    if later:
+        out.say(f"stage {', '.join(later)} knows the old codes: train it again on this checkpoint's")
+    out.print(str(target))
+    out.document({
+        "checkpoint": str(path),
+        "out": str(target),
+        "stage": stage.name,
+        "split": "valid",
+        "steps": done.steps,
+        "codebooks": [{"name": r.name, "size": r.size, "revived": r.dead, "merged": r.doubles} for r in done.renewed],
+        "before": done.before.row | before,
+        "after": done.after.row | after,
+    })  # fmt: skip
+    return 0
+
+
+def quantizers_own(given: Path) -> tuple[Path, Model, Checkpoint, StageSpec]:
+    """The checkpoint of the last stage that trained the quantizer: the given one, or that of the given run."""
+    path = checkpoint_path(given)
+    model, read = from_checkpoint(path)
+    name = next((n for n, task in reversed(model.tasks.items()) if "quantizer" in task.trains), None)
+    if name is None or "quantizer" not in model.parts:
+        raise VqtoolError(f"`{path}` holds no quantizer that a stage trained: there is nothing to improve")
+    if name != read.about["stage"]:  # what was trained later reads the codes as they are
+        own = path.with_name(f"{name}.safetensors")
+        if path == given or not own.is_file():
+            raise VqtoolError(
+                f"`{path}` comes from stage `{read.about['stage']}`, which knows the codes as they are",
+                hint=f"vqtool improve {own}, the checkpoint of stage `{name}`, then train what follows it",
+            )
+        path = own
+        model, read = from_checkpoint(path)
+    return path, model, read, stage_named(model.recipe, name)
+
+
+def metrics(model: Model, stage: StageSpec, rows: Any, here: Runtime) -> dict[str, float]:
+    """The recipe's own metrics on the validation rows; the use of codes is measured beside them."""
+    model.parts.to(here.device)
+    found = evaluate_rows(model, stage.name, rows, here)
+    return {name: value for name, value in found.items() if not name.startswith("codes.")}
+
+
+def about(read: Checkpoint, model: Model, done: Improvement, merge: bool) -> dict[str, Any]:
+    """The metadata of the new checkpoint: those of the old one, and what was done to it."""
+    progress, options = done.loop.progress, done.loop.options
+    return {
+        **{name: value for name, value in read.about.items() if name != "format"},
+        **model.diagnosed(),
+        "step": int(read.about.get("step", 0)) + done.steps,
+        "knobs": model.knobs(),
+        "metrics": {"best": progress.best, "best_step": progress.best_step, "named": options.best},
+        "improved": {"steps": done.steps, "merge": merge, "revived": sum(r.dead for r in done.renewed),
+                     "merged": sum(r.doubles for r in done.renewed)},
+    }  # fmt: skip
+
+
+def show(done: Improvement, before: dict[str, float], after: dict[str, float]) -> None:
+    """What was done to each codebook, then a table: a row a figure, before and after."""
+    for book in done.renewed:
+        merged = f", {book.doubles} doubles freed" if book.doubles else ""
+        out.say(f"{book.name}: {book.dead} of {book.size} codes revived{merged}")
+    names = [*USE, "loss", *done.loop.module.weights, *(n for n in before if n.startswith("error") or "." not in n)]
+    shown = [n for n in dict.fromkeys(names) if n in before and n in after and not DETAIL.search(n)]
+    rows = [[name, number(before[name]), number(after[name])] for name in shown]
+    out.table(f"valid, after {done.steps} more steps", ["figure", "before", "after"], rows)

@@ -1,0 +1,146 @@
+"""New places for codes that nothing chooses: k-means over what the encoder gives, then some more training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vqtool.api.data import Data
+from vqtool.api.quantizer import Quantizer
+from vqtool.catalog import catalog
+from vqtool.diagnosis.measures import TWIN, neighbour_distances, twins
+from vqtool.errors import VqtoolError
+from vqtool.nn.kmeans import kmeans, points_wanted
+from vqtool.nn.tokens import starting_points
+from vqtool.recipe import StageSpec
+from vqtool.training.build import Model
+from vqtool.training.checkpoint import Checkpoint, fill
+from vqtool.training.loop import StageLoop
+from vqtool.training.runtime import Runtime, Signals, seed_of
+from vqtool.training.usage import Seen
+from vqtool.training.validate import validate
+
+DEAD = 0.02  # of uniform use; a code with less counts as dead: of 64 inputs a code, at most one
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """What was done to one codebook."""
+
+    name: str
+    size: int
+    dead: int  # codes that were given new places because hardly anything chose them
+    doubles: int  # codes that were freed because another is nearly the same
+
+
+@torch.no_grad()
+def renew(quantizer: Quantizer, z: Tensor, mask: Tensor | None, *, merge: bool, seed: int) -> list[Renewed]:
+    """Put dead codes (and, with `merge`, doubles) where inputs `z` [B, T, D] are far from all codes, in place.
+
+    The others are where k-means begins. A codebook in which nothing is dead is left as it is, unless one before it
+    changed: then its inputs did.
+
+    Raises:
+        VqtoolError: the quantizer has no codes that could be moved one by one.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tokens = starting_points(z, mask, max(map(points_wanted, quantizer.codebook_sizes)), generator)
+    told: list[Renewed] = []
+    for name, (book, inputs) in zip(quantizer.codebook_names, quantizer.fed_codebooks(tokens), strict=False):
+        size = len(book.codes)
+        counts = torch.bincount(book.search(inputs).codes, minlength=size)
+        dead = counts < DEAD * len(inputs) / size
+        same = doubles(book.codes, counts * ~dead) if merge else torch.zeros_like(dead)
+        keep = ~(dead | same)
+        if not bool(keep.all()) or any(done.dead or done.doubles for done in told):
+            book.set(kmeans(inputs, size, generator, first=book.codes.detach()[keep].clone()))
+        told.append(Renewed(name, size, int(dead.sum()), int(same.sum())))
+    if not told:
+        raise VqtoolError(
+            f"a quantizer of the kind {type(quantizer).__name__} has no codes that could be moved one by one",
+            hint="fsq and lfq: fewer levels or bits; others: their own losses, `vqtool diagnose` says which",
+        )
+    return told
+
+
+def doubles(codes: Tensor, counts: Tensor) -> Tensor:
+    """Which of `codes` [K, d] in use have a more used twin, as `vqtool diagnose` counts them [K]."""
+    used = (counts > 0).nonzero().squeeze(1)
+    vectors = codes.detach()[used].double().cpu().numpy()
+    found = torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
+    if len(used) < 3 or not (flagged := twins(vectors)).any():
+        return found
+    radius = TWIN * float(torch.tensor(neighbour_distances(vectors)).quantile(0.75))
+    some = used[torch.from_numpy(flagged).to(used.device)]
+    some = some[counts[some].argsort(descending=True, stable=True)]
+    near = torch.cdist(codes.detach()[some].double(), codes.detach()[some].double()) < radius
+    for place in range(len(some)):  # the most used first: it stays unless one that stays is near
+        found[some[place]] = bool((near[place, :place] & ~found[some[:place]]).any())
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Improvement:
+    """A stage trained on over renewed codebooks."""
+
+    loop: StageLoop
+    renewed: list[Renewed]
+    before: Seen
+    after: Seen
+    steps: int  # how many of the steps the result has had; the validation chose them
+
+
+def improve(
+    model: Model, read: Checkpoint, stage: StageSpec, data: Data, runtime: Runtime, *, merge: bool, steps: int
+) -> Improvement:
+    """Renew the model's codebooks, train `stage` on, and leave the best by validation in the model's parts."""
+    model.parts.to(runtime.device)
+    seed = seed_of(model.recipe.seed, "improve")
+    loop = StageLoop(model, trained_on(stage, steps, read), data, runtime, seed=seed, log=lambda row: None)
+    losses = {n.removeprefix("losses."): t for n, t in read.tensors.items() if n.startswith("losses.")}
+    fill(loop.module.losses, losses, "the checkpoint")
+    before = measured(loop)
+    z, mask = loop.quantizer_inputs()
+    assert loop.quantizer is not None  # `stage` trains it
+    renewed = renew(loop.quantizer, z, mask, merge=merge, seed=seed)
+    loop.progress.best = measured(loop).row[loop.options.best]
+    best = state_of(loop)
+
+    def keep(kind: str) -> None:
+        if kind == "best":
+            best.update(state_of(loop))
+
+    if steps:
+        with Signals() as signals:
+            if loop.run(signals, keep):
+                raise KeyboardInterrupt
+    loop.module.load_state_dict(best)
+    model.seen = measured(loop)
+    return Improvement(loop, renewed, before, model.seen, loop.progress.best_step)
+
+
+def measured(loop: StageLoop) -> Seen:
+    """The validation rows, by the model as it is."""
+    return validate(loop.module, loop.model, loop.stage, loop.data, loop.runtime, seed=loop.model.recipe.seed)
+
+
+def state_of(loop: StageLoop) -> dict[str, Tensor]:
+    """A copy of everything that the stage changes."""
+    return {name: tensor.detach().clone() for name, tensor in loop.module.state_dict().items()}
+
+
+def trained_on(stage: StageSpec, steps: int, read: Checkpoint) -> StageSpec:
+    """The stage with so many steps, its schedules at their ends: what annealed is not warmed up again."""
+    done = int(read.about.get("step", 0))
+    ends: Mapping[str, object] = {
+        s.target: catalog().make("schedule", s.kind, s.options)(1.0, done, done)
+        for s in stage.schedules
+        if s.target.startswith(("losses.", "task."))  # a part's knobs are in the checkpoint; lr has its own cosine
+    }
+    train = stage.train.model_copy(
+        update={"steps": max(1, steps), "epochs": None, "patience": None, "valid_every": None}
+    )
+    return replace(stage, set={**stage.set, **ends}, schedules=(), train=train)

@@ -1,0 +1,64 @@
+"""Starting a run from another's checkpoint: parts of the same role, kind and shapes go on from what they learned."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vqtool.errors import VqtoolError
+from vqtool.recipe import Recipe
+from vqtool.training.build import PART_PREFIX, Model
+from vqtool.training.checkpoint import Checkpoint
+
+
+def take_over(model: Model, read: Checkpoint, what: str) -> list[str]:
+    """Fill the parts that the checkpoint `what` has too, with their fitted constants and knobs; returns their roles.
+
+    Raises:
+        VqtoolError: a part of the same role differs in kind or shapes, or none is the same: nothing is changed then.
+    """
+    learned = _by_role(read)
+    kinds = {role: part.kind for role, part in Recipe.from_resolved(read.about["resolved"]).parts.items()}
+    both = [role for role in model.parts if role in learned and model.parts[role].state_dict()]
+    wrong = [told for role in both for told in _difference(model, role, kinds.get(role, ""), learned[role])]
+    if wrong:
+        raise VqtoolError(
+            f"`{what}` does not fit this recipe: {'; '.join(wrong)}",
+            hint=f"give the part the options it has there: vqtool show {what}",
+        )
+    if not both:
+        raise VqtoolError(
+            f"`{what}` has no part of this recipe: it holds {', '.join(f'[{role}]' for role in learned) or 'none'}"
+        )
+    for role in both:
+        model.parts[role].load_state_dict(learned[role])
+    for name, value in read.about.get("knobs", {}).items():
+        role, knob = name.split(".", 1)
+        if role in both:
+            setattr(model.parts[role], knob, value)
+    return both
+
+
+def _by_role(read: Checkpoint) -> dict[str, dict[str, Tensor]]:
+    """The checkpoint's tensors by role, under the names they have within their part."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in read.tensors.items():
+        if name.startswith(PART_PREFIX):
+            role, _, rest = name.removeprefix(PART_PREFIX).partition(".")
+            found.setdefault(role, {})[rest] = tensor
+    return found
+
+
+def _difference(model: Model, role: str, kind: str, learned: dict[str, Tensor]) -> list[str]:
+    """What keeps a part from going on: another kind, other tensors or other shapes; at most one sentence."""
+    wanted = model.recipe.parts.get(role)
+    if wanted is not None and kind and wanted.kind != kind:
+        return [f"[{role}] is `{kind}` there and `{wanted.kind}` here"]
+    here = model.parts[role].state_dict()
+    for name in sorted(here.keys() | learned.keys()):
+        there_is, here_is = (tuple(t[name].shape) if name in t else None for t in (learned, here))
+        if there_is != here_is:
+            sizes = [
+                f"{'x'.join(map(str, s)) or 'a number'}" if s is not None else "absent" for s in (there_is, here_is)
+            ]
+            return [f"[{role}] `{name}` is {sizes[0]} there and {sizes[1]} here"]
+    return []
