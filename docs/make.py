@@ -168,10 +168,10 @@ def findings() -> str:
 
 
 FINDINGS_INTRO = """\
-`vqtool diagnose` prints each finding with its severity (ok, note, warn, fail), the figure, the threshold and its source,
-the likely cause and the recipe lines that mend it. Every threshold is a default: the table `[diagnose]` of a recipe sets
-others. `vqtool train --stop-on fail` watches for the same findings while training. What another finding explains is not
-told as well.
+`vqtool diagnose` prints each finding with its severity (ok, note, warn, fail), the figure, the threshold and its
+source, the likely cause and the recipe lines that mend it. Every threshold is a default: the table `[diagnose]` of a
+recipe sets others. `vqtool train --stop-on fail` watches for the same findings while training. What another finding
+explains is not told as well.
 """
 
 PAGES = {"findings.md": findings, "cli.md": cli, "parts.md": parts, "laws.md": laws, "hooks.md": hooks}

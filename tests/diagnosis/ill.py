@@ -17,6 +17,7 @@ from vqtool.catalog import catalog
 from vqtool.nn.codebook import Codebook, Found
 from vqtool.nn.moving_average import MovingCodebook
 from vqtool.parts.losses.mse import Mse
+from vqtool.parts.tasks.contrast import Contrast
 from vqtool.recipe import load
 from vqtool.training.rundir import RunDir
 from vqtool.training.runtime import Runtime
@@ -38,8 +39,7 @@ patch = 8
 [quantizer]
 {quantizer}
 
-[decoder]
-kind = "patch"
+{behind}
 
 [train]
 batch = 64
@@ -48,11 +48,11 @@ log_every = 5
 valid_every = 20
 
 [evaluate]
-metrics = ["codes", "relative-error"]
+metrics = ["codes", "relative-error", "contrastive"]
 
 [[stage]]
 name = "tokenizer"
-task = "autoencode"
+task = "{task}"
 steps = {steps}
 losses = {{ {losses} }}
 {more}
@@ -89,6 +89,8 @@ class Case:
     data: Callable[[np.random.Generator], np.ndarray] = waves
     plant: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
     more: str = ""
+    task: str = "autoencode"
+    behind: str = '[decoder]\nkind = "patch"'
 
     def write(self, folder: Path) -> Path:
         """The recipe and its data in `folder`."""
@@ -96,7 +98,7 @@ class Case:
         np.savez(folder / "signals.npz", x=self.data(np.random.default_rng(0)))
         path = folder / f"{self.name}.toml"
         path.write_text(RECIPE.format(title=self.name, quantizer=self.quantizer, losses=self.losses, steps=self.steps,
-                                      lr=self.lr, more=self.more))  # fmt: skip
+                                      lr=self.lr, more=self.more, task=self.task, behind=self.behind))  # fmt: skip
         return path
 
     def train(self, folder: Path) -> Path:
@@ -184,6 +186,15 @@ def a_loss_that_shrinks() -> contextlib.AbstractContextManager[object]:
         return (x_hat - 0.45 * target).square().mean()
 
     return mock.patch.object(Mse, "forward", forward)
+
+
+def all_negatives_masked() -> contextlib.AbstractContextManager[object]:
+    """A mask that leaves of the candidates only the right one."""
+
+    def candidates(self: Contrast, hidden: Tensor, codes: Tensor) -> Tensor:
+        return torch.eye(hidden.shape[1], dtype=torch.bool).expand(len(hidden), -1, -1)
+
+    return mock.patch.object(Contrast, "candidates", candidates)
 
 
 # --- the runs --------------------------------------------------------------------------------------------------------
