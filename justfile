@@ -8,11 +8,27 @@ lint:
     ruff check .
     ruff format --check .
     mypy
+    python docs/make.py --check
 
 fix:
     ruff check --fix .
     ruff format .
 
-# the JSON Schema that editors complete recipes with
-schema:
+# the pages and the JSON Schema that are made from the code
+docs:
+    python docs/make.py
     vqtool schema > recipes/recipe.schema.json
+
+# figures of docs/benchmarks.md; on an otherwise idle machine
+bench:
+    OMP_NUM_THREADS=1 vqtool bench quantizers
+    OMP_NUM_THREADS=1 vqtool bench generation
+    OMP_NUM_THREADS=1 vqtool bench tokenise
+
+# train every shipped recipe; about an hour on two cores
+recipes:
+    for recipe in recipes/*.toml; do vqtool train "$recipe" || exit 1; done
+
+# the tests that depend on torch, under other versions of it: `just matrix 2.6.0 2.13.0`
+matrix +versions:
+    python tests/matrix.py {{versions}}

@@ -60,33 +60,44 @@ def read(path: Path, how: Reading, cutoff: str | None, notes: list[str]) -> list
     table = read_table(path)
     layout, time = columns(table, how, path)
     stamps = parse_times(table[time], how, path)
-    rows = np.arange(1, len(table) + 1)
-    if cutoff is not None:
-        limit = parse_cutoff(cutoff, stamps)
-        kept = np.asarray(stamps <= limit)
-        if not kept.any():
-            raise VqtoolError(
-                f"no row is as early as the cutoff {cutoff}: the first is {stamps.min()}", where=str(path)
-            )
-        if kept.all() and stamps.max() < limit:
-            notes.append(f"the file ends at {stamps.max()}, before the cutoff {cutoff}")
-        table, stamps, rows = table[kept], stamps[kept], rows[kept]
     if layout == "wide":
         names = _chosen([str(c) for c in table.columns if c != time], how, path)
-        return [Raw(n, stamps, _numbers(table[n], rows, n, path), rows) for n in names]
-    ids = table[how.id]
+        stamps = in_zone(stamps, how, path)
+        at = np.arange(len(table))[until(cutoff, stamps)]
+        found = [Raw(name, stamps[at], _numbers(table[name].iloc[at], at + 1, name, path), at + 1) for name in names]
+    else:
+        found = []
+        for name, at in _places(table[how.id], how, path).items():
+            own = in_zone(stamps[at], how, path)
+            kept = until(cutoff, own)
+            at = at[kept]
+            found.append(Raw(name, own[kept], _numbers(table[how.target].iloc[at], at + 1, name, path), at + 1))
+    there = [raw for raw in found if len(raw.stamps)]
+    if not there:
+        raise VqtoolError(f"no row is as early as the cutoff {cutoff}: the first is of {stamps.min()}", where=str(path))
+    notes += [f"series `{raw.id}` begins after the cutoff and is left out" for raw in found if not len(raw.stamps)]
+    last = max(raw.stamps[-1] for raw in there)
+    if cutoff is not None and sum(len(raw.stamps) for raw in there) == len(table) * (
+        len(found) if layout == "wide" else 1
+    ):
+        notes.append(f"no row is later than the cutoff {cutoff}: the last is of {last}")
+    return there
+
+
+def _places(ids: pd.Series, how: Reading, path: Path) -> dict[str, NDArray[np.intp]]:
+    """The rows of each series that is wanted, in a long file."""
     if bool(ids.isna().any()):
-        row = int(rows[int(np.flatnonzero(ids.isna())[0])])
+        row = int(np.flatnonzero(ids.isna())[0]) + 1
         raise VqtoolError(f"row {row} has no `{how.id}`", where=str(path))
     code, found = pandas().factorize(ids.astype(str))
-    places = dict(
-        zip(map(str, found), np.split(code.argsort(kind="stable"), np.bincount(code).cumsum()[:-1]), strict=True)
-    )
-    return [
-        Raw(name, stamps[at], _numbers(table[how.target].iloc[at], rows[at], name, path), rows[at])
-        for name in _chosen(list(places), how, path)
-        for at in (places[name],)
-    ]
+    groups = np.split(code.argsort(kind="stable"), np.bincount(code).cumsum()[:-1])
+    places = dict(zip(map(str, found), groups, strict=True))
+    return {name: places[name] for name in _chosen(list(places), how, path)}
+
+
+def until(cutoff: str | None, stamps: pd.Index) -> NDArray[np.bool_]:
+    """Which stamps are as early as the cutoff."""
+    return np.ones(len(stamps), dtype=bool) if cutoff is None else np.asarray(stamps <= parse_cutoff(cutoff, stamps))
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -101,7 +112,7 @@ def read_table(path: Path) -> pd.DataFrame:
             table = pd.read_parquet(path)
             table = table.reset_index() if table.index.name else table
         elif kind in TEXT_KINDS:
-            table = pd.read_csv(path, sep="\t" if kind == ".tsv" else ",", float_precision="round_trip")
+            table = pd.read_csv(path, sep="\t" if kind == ".tsv" else ",")
         else:
             raise VqtoolError(
                 f"`{path.name}` is of an unknown kind", hint="CSV (.csv, .csv.gz), TSV or Parquet (.parquet)"
@@ -187,7 +198,7 @@ def _numbers(column: pd.Series, rows: NDArray[np.int64], name: str, path: Path) 
 
 
 def parse_times(column: pd.Series, how: Reading, path: Path) -> pd.Index:
-    """Integers as they are; else time stamps, in `timezone` where one is given."""
+    """Integers as they are; else time stamps."""
     pd = pandas()
     if bool(column.isna().any()):
         raise VqtoolError(f"row {int(np.flatnonzero(column.isna())[0]) + 1} has no time stamp", where=str(path))
@@ -198,13 +209,17 @@ def parse_times(column: pd.Series, how: Reading, path: Path) -> pd.Index:
     stamps = column
     if not pd.api.types.is_datetime64_any_dtype(column):
         stamps = _parsed(column.astype(str), how, path)
-    index = pd.DatetimeIndex(stamps)
-    if not how.timezone:
+    return pd.DatetimeIndex(stamps)
+
+
+def in_zone(index: pd.Index, how: Reading, path: Path) -> pd.Index:
+    """One series' stamps in `timezone`, where one is given; the hour that comes twice is told apart by the order."""
+    if not how.timezone or not isinstance(index, pandas().DatetimeIndex):
         return index
     try:
         if index.tz is not None:
             return index.tz_convert(how.timezone)
-        return index.tz_localize(how.timezone, ambiguous="infer" if index.is_unique is False else "raise")
+        return index.tz_localize(how.timezone, ambiguous="raise" if index.is_unique else "infer")
     except Exception as error:  # zoneinfo's, pytz's and pandas' own errors share no parent
         raise VqtoolError(f"the stamps are no times of `{how.timezone}`: {error}", where=str(path)) from error
 

@@ -154,4 +154,4 @@ def neighbours(known: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.
     n, rows = len(known), np.arange(len(known))
     last = np.maximum.accumulate(np.where(known, rows, 0))
     following = np.minimum.accumulate(np.where(known, rows, n)[::-1])[::-1]
-    return last, following
+    return last, following.copy()  # torch takes no reversed view

@@ -21,14 +21,16 @@ def bandpassed(x: Array, rate: float, low: float, high: float) -> Array:
 
 
 def sta_lta(x: Array, short: int, long: int) -> Array:
-    """[..., n] recursive STA/LTA of `x` [..., n]; zero for the first `long` samples (Withers et al. 1998, eq. 3-5).
+    """[..., n] recursive STA/LTA of `x` [..., n]; zero for the first `short` samples (Withers et al. 1998, eq. 3-5).
 
-    sta_i = x_i^2 / short + (1 - 1 / short) sta_{i-1}, and so with `long`.
+    sta_i = x_i^2 / short + (1 - 1 / short) sta_{i-1}, and so with `long`; both are taken over what there has been of
+    the signal so far, so that an onset early in a window is seen as well.
     """
     from scipy.signal import lfilter
 
     energy = np.square(x)
-    sta, lta = (lfilter([1 / n], [1, 1 / n - 1], energy, axis=-1) for n in (short, long))
+    steps = np.arange(1, x.shape[-1] + 1)
+    sta, lta = (lfilter([1 / n], [1, 1 / n - 1], energy, axis=-1) / (1 - (1 - 1 / n) ** steps) for n in (short, long))
     ratio = sta / np.maximum(lta, np.finfo(np.float64).tiny)
-    ratio[..., :long] = 0
+    ratio[..., :short] = 0
     return np.asarray(ratio)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from vqtool.api import Batch, Data, Rows
+from vqtool.api import Batch, Coded, Data, DataSpec, Rows
 from vqtool.errors import VqtoolError
+from vqtool_seismic import stream
 from vqtool_seismic.phases import PHASES
 from vqtool_seismic.splits import SPLITS, By, divided
 from vqtool_seismic.traces import Held, Source, Trace
@@ -17,7 +21,7 @@ BOTH = "dev+test"  # all held-out stations together
 
 
 class Seismograms(Data):
-    """Windows `x` [3, L] of ground motion: components Z, N, E, each less its mean and over its standard deviation.
+    """Windows `x` [3, L] of ground motion: components Z, N, E, each standardised by the `level` seconds about it.
 
     A batch also holds `phase` [T] (a label of `PHASES` for every frame, -1 where none is known), `event` (1: the window
     holds a P onset, 0: it is noise, -1: neither), `p` and `s` (samples after the window's begin, NaN where not picked),
@@ -42,7 +46,12 @@ class Seismograms(Data):
         parts[BOTH] = parts["valid"] + parts["test"]
         self._rows = {name: Windows(self.held, traces, stations, cut, seed=seed) for name, traces in parts.items()}
         self.notes = (_summary(parts, cut), *notes)
-        about = {"frame": cut.frame, "skipped": dict(skipped), "traces": {n: len(t) for n, t in parts.items()}}
+        about = {
+            "frame": cut.frame,
+            "level": cut.level,
+            "skipped": dict(skipped),
+            "traces": {n: len(t) for n, t in parts.items()},
+        }
         self.spec = described(cut, stations, about)
 
     def rows(self, split: str) -> Rows:
@@ -56,6 +65,23 @@ class Seismograms(Data):
         """Every window moved at random within its trace, so that no onset has a place of its own."""
         shares = torch.rand(len(batch["window"]), generator=generator, device=generator.device).tolist()
         return self._rows["train"].crops(batch["window"].tolist(), shares)
+
+    own_codes = True
+
+    @classmethod
+    def read_chunks(cls, spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, Any]]]:
+        """Overlapping windows of continuous records or of a SeisBench folder, some minutes at a time; see `stream`."""
+        return stream.read(spec, path)
+
+    @classmethod
+    def write_codes(cls, spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[str, Any]) -> list[Path]:
+        """One line or row a token, with its time: `.csv` or `.npz`; see `stream`."""
+        return stream.write(spec, path, chunks, about)
+
+    @classmethod
+    def read_codes(cls, spec: DataSpec, path: Path) -> tuple[dict[str, Any], Iterator[Coded]]:
+        """An error: the tokens written for reading hold neither the level nor the overlap that decoding needs."""
+        raise VqtoolError(f"the tokens in `{path}` are for reading: seismograms cannot be made of them again")
 
 
 def _summary(parts: dict[str, list[Trace]], cut: Cut) -> str:

@@ -24,10 +24,12 @@ def log_spectra(x: Tensor, frame: int) -> Tensor:
     return (power + 1e-8).log().transpose(1, 2).flatten(2)
 
 
-def all_spectra(rows: Rows, frame: int, batch: int = 64) -> Tensor:
-    """[n, 3 (frame + 1)] those of every frame of every row."""
-    parts = [
-        log_spectra(rows.__getitems__(list(range(i, min(i + batch, len(rows)))))["x"], frame).flatten(0, 1)
-        for i in range(0, len(rows), batch)
-    ]
-    return torch.cat(parts)
+def training_spectra(rows: Rows, frame: int, batch: int = 64) -> Tensor:
+    """[n, 3 (frame + 1)] those of the rows' frames that have a phase; of all frames where none has one."""
+    spectra, known = [], []
+    for begin in range(0, len(rows), batch):
+        read = rows.__getitems__(list(range(begin, min(begin + batch, len(rows)))))
+        spectra.append(log_spectra(read["x"], frame).flatten(0, 1))
+        known.append(read["phase"].flatten() >= 0)
+    all_, labelled = torch.cat(spectra), torch.cat(known)
+    return all_[labelled] if bool(labelled.any()) else all_

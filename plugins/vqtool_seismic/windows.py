@@ -23,6 +23,7 @@ class Cut:
     length: int  # samples
     rate: float  # Hz
     frame: int  # samples a label stands for
+    level: int  # samples about a window that its mean and standard deviation are taken from; at least `length`
     three: bool  # label three-component traces only
 
     @property
@@ -31,13 +32,19 @@ class Cut:
         return self.length // self.frame
 
 
-def standardised(window: Samples) -> tuple[Samples, Samples]:
-    """[3, L] less its mean and over its standard deviation, by component; and the deviations [3], 0 for a dead one."""
-    centred = window - window.mean(1, keepdims=True, dtype=np.float64)
-    spread = np.sqrt(np.square(centred).mean(1))
-    dead = spread <= 1e-6 * np.abs(window).max(1)  # of a constant only the rounding is left
+def standardised(samples: Samples, begin: int, length: int, level: int) -> tuple[Samples, Samples]:
+    """The window [3, length] of `samples` [3, n] from `begin` on, and the standard deviations [3], 0 where dead.
+
+    Each component is less the mean and over the standard deviation of the `level` samples about the window (of what
+    there is of them); a component that is constant in the window is zero.
+    """
+    first = max(0, min(begin - (level - length) // 2, samples.shape[1] - level))
+    about = samples[:, first : first + max(level, length)].astype(np.float64)
+    mean, spread = about.mean(1, keepdims=True), about.std(1)
+    window = samples[:, begin : begin + length]
+    dead = (window.min(1) == window.max(1)) | (spread <= 1e-6 * np.abs(about).max(1))  # of a constant: its rounding
     scale = np.where(dead, 0, spread)
-    return (centred / np.where(dead, np.inf, spread)[:, None]).astype(np.float32), scale.astype(np.float32)
+    return ((window - mean) / np.where(dead, np.inf, spread)[:, None]).astype(np.float32), scale.astype(np.float32)
 
 
 def padded(samples: Samples, length: int) -> Samples:
@@ -99,7 +106,7 @@ class Windows:
         samples = self.held[trace]
         bound, complete = self._labels(number, samples)
         begin = min(max(nominal, 0), max(0, trace.samples - cut.length))
-        x, scale = standardised(padded(samples, cut.length)[:, begin : begin + cut.length])
+        x, scale = standardised(padded(samples, cut.length), begin, cut.length, cut.level)
         own = (max(nominal, 0), min(nominal + cut.length, trace.samples))  # frames outside are another window's
         phase = frame_labels(bound, begin, cut.frames, cut.frame)
         middle = begin + cut.frame * np.arange(cut.frames) + cut.frame / 2

@@ -201,6 +201,17 @@ def all_negatives_masked() -> contextlib.AbstractContextManager[object]:
 
 EMA = 'kind = "ema"\ncodebook_size = 32\nrevive_below = 0.0\ndecay = 0.9\n'
 RESIDUAL = 'kind = "residual-ema"\nlevels = 4\ncodebook_size = 16\n'
+CONTEXT = '[context]\nkind = "transformer"\nwidth = 32\nlayers = 1\nkernel = 3'
+CONTRASTIVE = Case(
+    "healthy-contrast",
+    'kind = "product-ema"\ncodebook_size = 16\ndecay = 0.9\n',
+    losses="info-nce = 1.0, commitment = 0.25",
+    task="contrast",
+    more="options = { span = 2 }",
+    behind=CONTEXT,
+    steps=60,
+    lr=1e-3,
+)
 
 ILL = (
     Case("total-collapse", EMA, "collapse", plant=lambda: codes_started_as(all_far_but_one)),
@@ -215,6 +226,7 @@ ILL = (
          losses="mse = 1.0", steps=100),
     Case("range-0.45", 'kind = "ema"\ncodebook_size = 32\ndecay = 0.9\n', "range-drift", lr=1e-2,
          plant=a_loss_that_shrinks),
+    replace(CONTRASTIVE, name="no-negatives", disease="no-negatives", plant=all_negatives_masked),
 )  # fmt: skip
 
 
@@ -242,8 +254,8 @@ def healthy_case(kind: str) -> Case:
 
 
 def healthy() -> tuple[Case, ...]:
-    """A healthy run of every quantizer in the catalog."""
-    return tuple(healthy_case(kind) for kind in catalog().names("quantizer"))
+    """A healthy run of every quantizer in the catalog, and of the contrastive task."""
+    return *(healthy_case(kind) for kind in catalog().names("quantizer")), CONTRASTIVE
 
 
 CASES = {case.name: case for case in (*ILL, *healthy())}

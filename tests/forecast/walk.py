@@ -44,7 +44,9 @@ class Walk(Autoencode):
         for row, seed in enumerate(how["seeds"]):
             paths = []
             for path in range(samples):
-                draw = torch.from_numpy(np.random.default_rng([seed, path]).standard_normal((steps, x.shape[1]))).float()
+                draw = torch.from_numpy(
+                    np.random.default_rng([seed, path]).standard_normal((steps, x.shape[1]))
+                ).float()
                 state = (x[row, :, -1] - mean[row]) / std[row]
                 walk = []
                 for step in range(steps):

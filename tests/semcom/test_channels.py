@@ -88,16 +88,15 @@ def test_certain_probabilities_take_the_hard_path(kind: type) -> None:
 
 
 def test_the_receivers_posterior_is_bayes_rule() -> None:
-    """P(code | y) by summing over all codes and symbols, with labels that no code has left out."""
+    """P(code | y) by summing over all codes, of which labels that no code has are none; each bit has its own axis."""
     sent, tables, _ = quantized(11, 2, rows=3)
-    channel = Awgn((11,), order=16, labels="identity").eval()
+    channel = Awgn((11,), order=4, labels="identity").eval()
     (noise,) = channel.draw(sent)
     received = channel(sent, tables, level=4.0, noise=(noise,))
     n0 = torch.tensor(10**-0.4)
-    y = received.stages["symbols"][1] + (n0 / 2).sqrt() * noise
-    words = channel.books[0].table()  # 4 bits, one symbol a token
-    points = channel.qam.symbols(words)[:, 0]
-    log_p = -(y[:, :, None] - points).square().sum(-1) / n0
+    y = (received.stages["symbols"][1] + (n0 / 2).sqrt() * noise).view(3, 2, 2, 2)  # 4 bits: two symbols a token
+    points = channel.qam.symbols(channel.books[0].table())  # [11, 2, 2]
+    log_p = -(y[:, :, None] - points).square().sum((-1, -2)) / n0
     torch.testing.assert_close(received.hard, log_p.softmax(-1) @ tables[0], atol=1e-5, rtol=1e-4)
 
 

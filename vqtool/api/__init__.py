@@ -1,6 +1,6 @@
 """The contracts that parts and plugins are written against, and nothing else."""
 
-from vqtool.api.data import Batch, Data, DataSpec, Field, Rows, TensorRows
+from vqtool.api.data import Batch, Coded, Data, DataSpec, Field, Rows, TensorRows
 from vqtool.api.forecast import Continues, Forecast, Histories
 from vqtool.api.loss import Loss
 from vqtool.api.metric import Baseline, Metric
@@ -28,6 +28,7 @@ __all__ = [
     "Classifier",
     "Classifies",
     "CodebookStats",
+    "Coded",
     "Condition",
     "Conditioner",
     "Context",

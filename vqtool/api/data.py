@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -77,6 +77,16 @@ class DataSpec:
         return cls(fields, value["sample_rate"], value["periodic"], dict(value["about"]))
 
 
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A piece of a user's input in codes: what `Data.write_codes` gets, one after the other, and `read_codes` gives."""
+
+    codes: Tensor  # [B, T, Q]
+    sent: Tensor  # [B, S] the scalars sent apart
+    batch: Batch  # what else decoding needs: the conditions, no signal
+    about: dict[str, Any]  # what `Data.read_chunks` told with the batch
+
+
 class Rows(Protocol):
     """A map-style dataset; `__getitems__` answers for a whole batch at once (and gives a ready `Batch`)."""
 
@@ -113,6 +123,7 @@ class Data:
     spec: DataSpec
     splits: tuple[str, ...]  # "train", "valid", then the held-out ones, each under its official name
     notes: tuple[str, ...] = ()  # what was found out about the data, to be said aloud
+    own_codes: ClassVar[bool] = False  # `write_codes` and `read_codes` know a format of codes of their own
 
     def rows(self, split: str) -> Rows:
         """The rows of one split; evaluation rows are fixed (any randomness in them is part of the file or seeded)."""
@@ -135,3 +146,35 @@ class Data:
     def write(cls, spec: DataSpec, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
         """Write signals [B, C, L] (or [B, S, C, L]: S samples each), with what `read` returned, to a user's file."""
         raise NotImplementedError
+
+    @classmethod
+    def read_chunks(cls, spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, Any]]]:
+        """Read what `vqtool encode` is given piece by piece, so that it may be larger than memory: a day, a folder.
+
+        Each piece is a batch, and what `write_codes` and `write_chunks` must know of it; its `notes` are said aloud.
+        """
+        yield cls.read(spec, path, condition=False)
+
+    @classmethod
+    def write_codes(cls, spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[str, Any]) -> list[Path]:
+        """Write the pieces' codes to `path`, in a format of the field's own; returns the files written.
+
+        `about` says which model they are of ("model", to be kept and given back by `read_codes`) and the
+        "codebook_sizes". Called where the class says `own_codes`; else all pieces go to one safetensors file.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def read_codes(cls, spec: DataSpec, path: Path) -> tuple[dict[str, Any], Iterator[Coded]]:
+        """What `write_codes` was given as `about`, and the pieces."""
+        raise NotImplementedError
+
+    @classmethod
+    def write_chunks(
+        cls, spec: DataSpec, path: Path, chunks: Iterator[tuple[Tensor, Batch, dict[str, Any]]]
+    ) -> list[Path]:
+        """Write decoded pieces, (signal, batch, about) each, to `path`; returns the files written."""
+        signals, batches, abouts = zip(*chunks, strict=True)
+        batch = {name: torch.cat([b[name] for b in batches]) for name in batches[0]}
+        cls.write(spec, path, torch.cat(signals), batch, abouts[0])
+        return [path]

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from vqtool.api.data import Batch, DataSpec, Rows
+from vqtool.api.task import Parts
 
 
 class Metric:
@@ -43,6 +44,9 @@ class Baseline:
 
     def __init__(self, spec: DataSpec) -> None:
         self.spec = spec
+
+    def meet(self, parts: Parts) -> None:
+        """Called first: take from the model what a fair rival must share, as the channel it sends over."""
 
     def fit(self, rows: Rows) -> None:
         """Fit on the training rows."""

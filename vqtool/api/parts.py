@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from vqtool.api.data import Batch, DataSpec, Rows
@@ -30,6 +31,7 @@ class Norm(nn.Module):
 
     sends: tuple[str, ...] = ()
     sent_bits: float = 0.0
+    reach: int | None = None  # the most steps that `ahead` foretells; None: any number
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
@@ -49,6 +51,19 @@ class Norm(nn.Module):
     def invert(self, x: Tensor, batch: Batch, sent: Tensor) -> Tensor:
         """`x` [B, C, L] from the norm's frame back to the units of the original `batch`; reads its condition only."""
         return x
+
+    def ahead(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
+        """What the history foretells of the next `steps` samples: their centre [B, C, steps] and scale [B, C, 1].
+
+        The frame of a future is (future - centre) / scale. `reach` is the most steps that can be asked for.
+        """
+        x = batch["x"]
+        return x.new_zeros(*x.shape[:-1], steps), x.new_ones(*x.shape[:-1], 1)
+
+    def moved_on(self, batch: Batch, values: Tensor) -> Batch:
+        """The batch as it is once `values` [B, C, n] have followed its history, which keeps its length."""
+        length = batch["x"].shape[-1]
+        return {**batch, "x": torch.cat([batch["x"], values], dim=-1)[..., -length:]}
 
 
 class Conditioner(nn.Module):
@@ -182,11 +197,14 @@ class Prior(nn.Module):
         top_p: float | None = None,
         seeds: Sequence[int] | None = None,
         prefix: Tensor | None = None,
+        paths: int = 1,
+        tokens: int | None = None,
     ) -> Tensor:
-        """Write codes [B, T, Q]; temperature 0 is greedy.
+        """Write codes [B * paths, T, Q], row after row and of each row path after path; temperature 0 is greedy.
 
-        Row b draws from its own generator seeded by `seeds[b]`, so a result does not depend on the rest of the batch.
-        `prefix` [B, T', Q] fixes the first T' tokens.
+        Every path draws from its own generator, seeded by its place in `seeds`, so that it does not depend on the rest
+        of the batch. `prefix` [B, T', Q] fixes the first T' tokens; it is read once for all paths of a row. With
+        `tokens` writing stops after so many, and those are the first of what would have been written.
         """
         raise NotImplementedError
 

@@ -3,65 +3,125 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from vqtool.api import Decodes, Encodes, Task
+from vqtool.api import Batch, Coded, Decodes, Encodes, Task
 from vqtool.catalog import catalog
 from vqtool.commands.evaluate import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.training import checkpoint as files
 from vqtool.training.build import Model, from_checkpoint
-from vqtool.training.runtime import runtime
+from vqtool.training.runtime import Runtime, runtime
 
 
 def run(*, checkpoint: Path, input_file: Path, out_file: Path, device: str) -> int:
-    """Signals to codes, in a safetensors file with the conditions they need to be decoded."""
+    """Signals to codes, piece by piece: in the data's own format of codes, or in a safetensors file."""
     fits_here(out_file)
+    if not input_file.exists():
+        raise VqtoolError(f"there is no file or folder `{input_file}`")
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Encodes, "encode")
         data = catalog().load("data", model.recipe.data.kind)
-        batch, about = data.read(model.spec, input_file, condition=False)
-        say_notes(about)
         model.parts.to(here.device).eval()
-        coded = task.encode(model.parts, here.place(batch))
-        tensors = {"codes": coded["codes"], "sent": coded["sent"]}
-        tensors |= {f"condition.{name}": value for name, value in batch.items() if name != "x"}
-        files.save(out_file, tensors, {"kind": "codes", "model": model_hash(model), "about": about})
-    codes = coded["codes"]
-    out.say(f"wrote codes {tuple(codes.shape)} (windows, tokens, codebooks) to {out_file}")
-    out.print(str(out_file))
-    out.document({"out": str(out_file), "codes": list(codes.shape)})
+        coded = Counted(encoded(model, task, data.read_chunks(model.spec, input_file), here))
+        sizes = list(model.parts.quantizer.codebook_sizes)
+        about = {"model": model_hash(model), "codebook_sizes": sizes}
+        if data.own_codes:
+            written = data.write_codes(model.spec, out_file, coded, about)
+        else:
+            written = save_codes(out_file, coded, about)
+    out.say(f"wrote codes {(coded.windows, *coded.shape)} (windows, tokens, codebooks) to {listed(written)}")
+    out.print("\n".join(map(str, written)))
+    out.document({"out": str(out_file), "files": [str(f) for f in written], "codes": [coded.windows, *coded.shape]})
     return 0
 
 
 def decode(*, checkpoint: Path, codes_file: Path, out_file: Path, device: str) -> int:
-    """Codes back to signals in the units they came in."""
+    """Codes back to signals in the units they came in, piece by piece."""
     fits_here(out_file)
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Decodes, "decode")
         data = catalog().load("data", model.recipe.data.kind)
-        read = files.load(codes_file)
-        if read.about.get("kind") != "codes":
-            raise VqtoolError(f"`{codes_file}` holds no codes", hint="vqtool encode CKPT INPUT --out FILE writes them")
-        if read.about["model"] != model_hash(model):
+        about, pieces = data.read_codes(model.spec, codes_file) if data.own_codes else load_codes(codes_file)
+        if about["model"] != model_hash(model):
             raise VqtoolError(
                 f"`{codes_file}` was written with another model than `{checkpoint}`",
                 hint="decode with the checkpoint that encoded it",
             )
-        batch = {n.removeprefix("condition."): t for n, t in read.tensors.items() if n.startswith("condition.")}
         model.parts.to(here.device).eval()
-        coded = here.place({"codes": read.tensors["codes"], "sent": read.tensors["sent"]})
-        signal = task.decode(model.parts, coded, here.place(batch)).cpu()
-        data.write(model.spec, out_file, signal, batch, read.about["about"])
-    out.say(f"wrote {len(signal)} signals to {out_file}")
-    out.print(str(out_file))
-    out.document({"out": str(out_file), "signals": len(signal)})
+        count = 0
+
+        def signals() -> Iterator[tuple[Tensor, Batch, dict[str, Any]]]:
+            nonlocal count
+            for piece in pieces:
+                coded = here.place({"codes": piece.codes, "sent": piece.sent})
+                signal = task.decode(model.parts, coded, here.place(piece.batch)).cpu()
+                count += len(signal)
+                yield signal, piece.batch, piece.about
+
+        written = data.write_chunks(model.spec, out_file, signals())
+    out.say(f"wrote {count} signals to {listed(written)}")
+    out.print("\n".join(map(str, written)))
+    out.document({"out": str(out_file), "files": [str(f) for f in written], "signals": count})
     return 0
+
+
+def encoded(model: Model, task: Any, chunks: Iterable[tuple[Batch, dict[str, Any]]], here: Runtime) -> Iterator[Coded]:
+    """The codes of each piece, computed when the writer asks for it."""
+    for batch, about in chunks:
+        say_notes(about)
+        coded = task.encode(model.parts, here.place(batch))
+        rest = {name: value for name, value in batch.items() if name != "x"}
+        yield Coded(coded["codes"].cpu(), coded["sent"].cpu(), rest, about)
+
+
+class Counted:
+    """An iterator over pieces that remembers how much went through it."""
+
+    def __init__(self, pieces: Iterator[Coded]) -> None:
+        self.pieces = pieces
+        self.windows = 0
+        self.shape: tuple[int, ...] = ()
+
+    def __iter__(self) -> Counted:
+        return self
+
+    def __next__(self) -> Coded:
+        piece = next(self.pieces)
+        self.windows += len(piece.codes)
+        self.shape = tuple(piece.codes.shape[1:])
+        return piece
+
+
+def save_codes(path: Path, pieces: Iterable[Coded], about: Mapping[str, Any]) -> list[Path]:
+    """All pieces' codes in one safetensors file, with the conditions they need to be decoded."""
+    held = list(pieces)
+    if not held:
+        raise VqtoolError("there is nothing to encode")
+    tensors = {"codes": torch.cat([p.codes for p in held]), "sent": torch.cat([p.sent for p in held])}
+    tensors |= {f"condition.{name}": torch.cat([p.batch[name] for p in held]) for name in held[0].batch}
+    files.save(path, tensors, {"kind": "codes", **about, "about": held[0].about})
+    return [path]
+
+
+def load_codes(path: Path) -> tuple[dict[str, Any], Iterator[Coded]]:
+    """What `save_codes` wrote."""
+    read = files.load(path)
+    if read.about.get("kind") != "codes":
+        raise VqtoolError(f"`{path}` holds no codes", hint="vqtool encode CKPT INPUT --out FILE writes them")
+    batch = {n.removeprefix("condition."): t for n, t in read.tensors.items() if n.startswith("condition.")}
+    return read.about, iter([Coded(read.tensors["codes"], read.tensors["sent"], batch, read.about["about"])])
+
+
+def listed(files: Sequence[Path]) -> str:
+    """One file by its name, more by how many there are."""
+    return str(files[0]) if len(files) == 1 else f"{len(files)} files"
 
 
 def capable(checkpoint: Path, protocol: type, verb: str) -> tuple[Model, Task]:

@@ -36,10 +36,17 @@ class KeyValues:
         return self._keys[:, :, :stop], self._values[:, :, :stop]
 
     def pick(self, rows: Tensor) -> None:
-        """Let row b go on from the past of row `rows[b]` (beam search)."""
+        """Let row b go on from the past of row `rows[b]`: beam search, or several paths from one past."""
         if self._keys is not None and self._values is not None:
-            self._keys[:, :, : self.length] = self._keys[rows, :, : self.length]
-            self._values[:, :, : self.length] = self._values[rows, :, : self.length]
+            self._keys = self._picked(self._keys, rows)
+            self._values = self._picked(self._values, rows)
+
+    def _picked(self, kept: Tensor, rows: Tensor) -> Tensor:
+        past = kept[rows, :, : self.length]
+        if len(past) != len(kept):
+            kept = kept.new_empty(len(past), *kept.shape[1:])
+        kept[:, :, : self.length] = past
+        return kept
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
@@ -77,9 +84,9 @@ class SelfAttention(nn.Module):
 class FullAttention(nn.Module):
     """Self-attention in which every step reads all real ones, before and after it. [B, T, W] -> [B, T, W]."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
@@ -88,8 +95,7 @@ class FullAttention(nn.Module):
         query, key, value = (_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
         if mask is not None:
             mask = (mask | ~mask.any(1, keepdim=True))[:, None, None]  # [B, 1, 1, T]
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
@@ -175,3 +181,37 @@ class Block(nn.Module):
         if self.cross is not None and self.norm_cross is not None and read is not None:
             x = x + self.drop(self.cross(self.norm_cross(x), read))
         return x + self.feed(self.norm_feed(x, vector))
+
+
+class OneStep:
+    """A block without a condition, laid out for writing: one more step of every row, [B, W] -> [B, W].
+
+    What `Block` computes, on plain matrices that lie as the products read them: for few rows the calls of a step cost
+    more than its arithmetic. Holds copies of the weights, so it lives as long as one text is written.
+    """
+
+    def __init__(self, block: Block, past: KeyValues) -> None:
+        attend, (first, _, second, _) = block.attend, block.feed
+        self.past, self.heads, self.width = past, attend.heads, attend.out.in_features
+        self.norm_self, self.norm_feed = block.norm_self.norm, block.norm_feed.norm
+        scale = torch.ones(3 * self.width, 1).to(attend.qkv.weight)
+        scale[: self.width] /= math.sqrt(self.width / self.heads)  # queries arrive scaled
+        self.qkv = (attend.qkv.bias * scale[:, 0], (attend.qkv.weight * scale).t().contiguous())
+        self.out, self.first, self.second = (
+            (layer.bias, layer.weight.t().contiguous()) for layer in (attend.out, first, second)
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The block's output for the newest step `x`, which also joins the past."""
+        batch, width, heads = len(x), self.width, self.heads
+        query, key, value = torch.addmm(self.qkv[0], _normed(x, self.norm_self), self.qkv[1]).split(width, 1)
+        key, value = self.past.extend(key.view(batch, heads, 1, -1), value.view(batch, heads, 1, -1))
+        look = torch.matmul(query.view(batch, heads, 1, -1), key.transpose(2, 3)).softmax(-1)
+        mixed = torch.matmul(look, value).view(batch, width)
+        x = x + torch.addmm(self.out[0], mixed, self.out[1])
+        inner = F.gelu(torch.addmm(self.first[0], _normed(x, self.norm_feed), self.first[1]))
+        return x + torch.addmm(self.second[0], inner, self.second[1])
+
+
+def _normed(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    return torch.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqtool.api import Channel, Quantized, Quantizer, Received
 from vqtool.errors import VqtoolError
@@ -51,7 +52,7 @@ class BitChannel(Channel):
         gradient: Gradient,
     ) -> None:
         super().__init__()
-        self.books = torch.nn.ModuleList(IndexBits(size, radius=radius) for size in codebook_sizes)
+        self.books = nn.ModuleList(IndexBits(size, radius=radius) for size in codebook_sizes)
         self.width = sum(book.width for book in self.books)  # bits per token
         self.how, self.hard, self.gradient = labels, hard, gradient
         self.register_buffer("prepared", torch.zeros((), dtype=torch.bool))
@@ -63,6 +64,14 @@ class BitChannel(Channel):
         self.prepared.fill_(True)
         for book, table in zip(self.books, tables, strict=True):
             book.relabel(self.how, table)
+
+    def for_codes(self, codebook_sizes: Sequence[int], labels: Table) -> BitChannel:
+        """The same noise for other codes, weighed by all that may have been sent."""
+        other = copy.deepcopy(self)
+        other.books = nn.ModuleList(IndexBits(size) for size in codebook_sizes)
+        other.width, other.how = sum(book.width for book in other.books), labels
+        other.prepared.fill_(False)
+        return other
 
     def carry(self, bits: Tensor, level: Tensor, noise: tuple[Tensor, ...], *, soft: bool) -> Carried:
         """Bits or, where `soft`, probabilities of ones [B, n] through the noise at `level` [B]; differentiable."""
@@ -117,7 +126,7 @@ class BitChannel(Channel):
         arrived_soft = self.mean(self.posteriors(soft.llr, quantized), tables)
         stages = {"bits": (soft_bits, bits), "llr": (soft.llr, hard.llr), "vectors": (arrived_soft, arrived)}
         stages |= {name: (soft.sent[name], hard.sent[name]) for name in hard.sent}
-        figures |= {f"{name}.soft": figure for name, figure in soft.figures.items()}
+        figures |= {f"{name}.soft": figure for name, figure in soft.figures.items() if name != "ber.theory"}
         z = arrived
         if self.training:
             z = self._blended(quantized, tables, (soft_bits, bits), (soft, hard), (arrived_soft, arrived), level, noise)
@@ -135,8 +144,7 @@ class BitChannel(Channel):
     ) -> Tensor:
         """What flows on in training; each pair is (soft, hard)."""
         if self.gradient == "straight-through":
-            value = arrived[0] + self.hard * (arrived[1] - arrived[0])
-            return self._past(value, quantized)
+            return self._past(torch.lerp(arrived[0].detach(), arrived[1], self.hard), quantized)
         if self.hard == 0:
             z = arrived[0]
         else:

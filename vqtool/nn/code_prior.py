@@ -17,7 +17,7 @@ from vqtool.nn.code_head import CodeHead
 class CodePrior(Prior):
     """A prior whose network turns a flat sequence of inputs into hidden states, in one pass or step by step.
 
-    A network gives `start` and `advance`; its state answers `pick(rows)`. Both ways of running it are one code path:
+    A network gives `start` and `advance`; its state answers `pick(rows)` and `spread(rows)`. Both ways of running it are one code path:
     training takes all N steps in one `advance`, writing takes them one after the other.
     """
 
@@ -119,14 +119,16 @@ class CodePrior(Prior):
         top_p: float | None = None,
         seeds: Sequence[int] | None = None,
         prefix: Tensor | None = None,
+        paths: int = 1,
+        tokens: int | None = None,
     ) -> Tensor:
-        """Write codes [B, T, Q]; see `Prior.sample`. Without `seeds` the global generator gives one to each row.
+        """Write codes [B * paths, tokens, Q]; see `Prior.sample`. Without `seeds` the global generator gives them.
 
         Raises:
             VqtoolError: a temperature below 0, `top_k` below 1, `top_p` outside (0, 1], or a prefix that does not fit.
         """
-        choose = generation.chooser(self, batch, temperature, top_k, top_p, seeds)
-        return generation.write(self, batch, condition, choose, prefix)
+        choose = generation.chooser(self, batch * paths, temperature, top_k, top_p, seeds)
+        return generation.write(self, batch, condition, choose, prefix, paths=paths, tokens=tokens)
 
     @torch.no_grad()
     def beam(self, batch: int, condition: Condition | None = None, *, width: int = 8) -> tuple[Tensor, Tensor]:
@@ -140,6 +142,11 @@ def overlap(length: int, positions: int) -> Tensor:
     pieces = torch.arange(positions)[None] / positions
     shared = torch.minimum(tokens + 1 / length, pieces + 1 / positions) - torch.maximum(tokens, pieces)
     return shared.clamp(min=0) * length
+
+
+def taken(value: Tensor | None, rows: Tensor) -> Tensor | None:
+    """The rows of a tensor, where there is one."""
+    return None if value is None else value[rows]
 
 
 @contextmanager

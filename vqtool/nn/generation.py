@@ -30,30 +30,46 @@ class Writes(Protocol):
 
 
 def write(
-    prior: Writes, batch: int, condition: Condition | None, choose: Choose, prefix: Tensor | None = None
+    prior: Writes,
+    batch: int,
+    condition: Condition | None,
+    choose: Choose,
+    prefix: Tensor | None = None,
+    *,
+    paths: int = 1,
+    tokens: int | None = None,
 ) -> Tensor:
-    """Write codes [B, T, Q], each chosen by `choose` from the logits that those before it give."""
+    """Write codes [B * paths, T, Q], each chosen by `choose` from the logits that those before it give.
+
+    The paths of a row share the pass over the prefix. T is the prior's length, or `tokens`.
+    """
     books = len(prior.codebook_sizes)
-    codes = torch.zeros(batch, prior.length, books, dtype=torch.long, device=prior.head.begin.device)
-    begin = 0
+    length = prior.length if tokens is None else min(tokens, prior.length)
+    codes = torch.zeros(batch, length, books, dtype=torch.long, device=prior.head.begin.device)
+    begin, steps = 0, length * books
     if prefix is not None:
-        _check_prefix(prior, batch, prefix)
+        _check_prefix(prior, batch, prefix, length)
         codes[:, : prefix.shape[1]] = prefix
         begin = prefix.shape[1] * books
-    steps = prior.length * books
+    rows = torch.arange(batch, device=codes.device).repeat_interleave(paths)
+    if begin == steps:
+        return codes[rows]
     state, guess = prior.start(batch, condition, room=steps), prior.guess(batch, condition)
     for step in range(begin, steps):
         taken = 0 if step == begin else step  # the first pass reads the whole prefix
-        hidden = prior.advance(prior.head.inputs(codes, taken, step + 1), state)
-        codes[:, step // books, step % books] = choose(prior.head.step(hidden[:, -1], codes, step, guess), step)
+        hidden = prior.advance(prior.head.inputs(codes, taken, step + 1), state)[:, -1]
+        if step == begin and paths > 1:
+            state.spread(rows)
+            codes, hidden, guess = codes[rows], hidden[rows], None if guess is None else guess[rows]
+        codes[:, step // books, step % books] = choose(prior.head.step(hidden, codes, step, guess), step)
     return codes
 
 
-def _check_prefix(prior: Writes, batch: int, prefix: Tensor) -> None:
+def _check_prefix(prior: Writes, batch: int, prefix: Tensor, length: int) -> None:
     books = len(prior.codebook_sizes)
-    if prefix.ndim != 3 or prefix.shape[0] != batch or prefix.shape[2] != books or prefix.shape[1] > prior.length:
+    if prefix.ndim != 3 or prefix.shape[0] != batch or prefix.shape[2] != books or prefix.shape[1] > length:
         raise VqtoolError(
-            f"a prefix of shape {tuple(prefix.shape)} does not fit: {batch} rows, at most {prior.length} tokens "
+            f"a prefix of shape {tuple(prefix.shape)} does not fit: {batch} rows, at most {length} tokens "
             f"and {books} codes a token are written"
         )
     sizes = torch.tensor(prior.codebook_sizes, device=prefix.device)
@@ -86,7 +102,7 @@ def chooser(
         seeds = torch.randint(2**62, (batch,)).tolist()
     if len(seeds) != batch:
         raise VqtoolError(f"{len(seeds)} seeds for {batch} rows: every row needs one")
-    steps = prior.length * len(prior.codebook_sizes)
+    steps = prior.length * len(prior.codebook_sizes)  # always all of them: how many are used changes none
     draws = [torch.rand(steps, generator=torch.Generator().manual_seed(int(s)), dtype=torch.float64) for s in seeds]
     draw = torch.stack(draws) if draws else torch.zeros(0, steps, dtype=torch.float64)
     return lambda logits, step: pick(probabilities(logits, temperature, top_k, top_p), draw[:, step]).to(logits.device)
@@ -100,16 +116,26 @@ def greedy(logits: Tensor, step: int) -> Tensor:
 def probabilities(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> Tensor:
     """[B, K] logits -> what to draw from, on the CPU in float64; 0 for what top-k or top-p (the nucleus) leaves out."""
     logits = logits.detach().to("cpu", torch.float64)
-    logits = (logits - logits.max(-1, keepdim=True).values) / temperature
-    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
-    kept = ordered.softmax(-1)
-    if top_k is not None:
-        kept[:, top_k:] = 0
-        kept = kept / kept.sum(-1, keepdim=True)
-    if top_p is not None:  # the smallest set that holds top_p: a code stays while those before it hold less
-        kept = kept * (kept.cumsum(-1) - kept < top_p)
-        kept = kept / kept.sum(-1, keepdim=True)
-    return torch.zeros_like(kept).scatter(-1, order, kept)
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature
+    if top_k is not None and top_k < logits.shape[-1]:
+        logits = logits.masked_fill(~_largest(logits, top_k), -math.inf)
+    probs = logits.softmax(-1)
+    if top_p is None:
+        return probs
+    ordered, order = probs.sort(dim=-1, descending=True, stable=True)
+    kept = ordered * (ordered.cumsum(-1) - ordered < top_p)  # the smallest set that holds top_p: a code stays while
+    return torch.zeros_like(kept).scatter(-1, order, kept / kept.sum(-1, keepdim=True))  # those before it hold less
+
+
+def _largest(logits: Tensor, count: int) -> Tensor:
+    """[B, K]: which `count` codes of each row are the likeliest, the first of equals."""
+    least = logits.topk(count).values[:, -1:]
+    kept = logits >= least
+    if int(kept.sum()) > count * len(logits):  # equals at the border
+        above = logits > least
+        border = kept & ~above
+        kept = above | (border & (border.cumsum(-1) <= count - above.sum(-1, keepdim=True)))
+    return kept
 
 
 def pick(probs: Tensor, draw: Tensor) -> Tensor:

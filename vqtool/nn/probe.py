@@ -15,12 +15,15 @@ FOLDS = 5
 
 
 class LinearProbe:
-    """Logistic regression with an L2 penalty of 1 whose classes weigh the same, however rare; scikit-learn's.
+    """Logistic regression whose classes weigh the same, however rare; scikit-learn's.
 
-    Features are standardised by the rows it is fitted on; one-hots (sparse) are taken as they are.
+    Args:
+        penalty: weight of half the squared coefficients beside the summed loss.
+        standardise: dense features by the rows it is fitted on; one-hots (sparse) are taken as they are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, penalty: float = 1.0, standardise: bool = True) -> None:
+        self.penalty, self.standardise = penalty, standardise
         self.model: Any = None
 
     def fit(self, x: Any, labels: Labels) -> LinearProbe:
@@ -31,9 +34,9 @@ class LinearProbe:
             from sklearn.preprocessing import StandardScaler
         except ImportError as fault:
             raise missing_extra("scikit-learn", "probe", "a linear probe") from fault
-        regression = LogisticRegression(class_weight="balanced", max_iter=1000)
-        dense = isinstance(x, np.ndarray)
-        self.model = make_pipeline(StandardScaler(), regression) if dense else regression
+        regression = LogisticRegression(C=1 / self.penalty, class_weight="balanced", max_iter=1000)
+        scaled = self.standardise and isinstance(x, np.ndarray)
+        self.model = make_pipeline(StandardScaler(), regression) if scaled else regression
         self.model.fit(x, labels)
         return self
 

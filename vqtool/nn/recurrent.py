@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vqtool.api import Condition
 from vqtool.nn import generation
 from vqtool.nn.attention import CrossAttention, FeedForward, FilmNorm
-from vqtool.nn.code_prior import CodePrior, at_rest
+from vqtool.nn.code_prior import CodePrior, at_rest, taken
 
 
 @dataclass(slots=True)
@@ -31,6 +31,12 @@ class State:
             self.memory = tuple(part[:, rows] for part in self.memory)
         elif self.memory is not None:
             self.memory = self.memory[:, rows]
+
+    def spread(self, rows: Tensor) -> None:
+        """Let row b go on from row `rows[b]` of this state, from its memory and under its condition."""
+        self.vector, self.aside = taken(self.vector, rows), taken(self.aside, rows)
+        self.read = None if self.read is None else (self.read[0][rows], self.read[1][rows])
+        self.pick(rows)
 
 
 class RecurrentPrior(CodePrior):

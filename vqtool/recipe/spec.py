@@ -47,6 +47,9 @@ class TrainOptions(BaseModel):
         None, description="steps between validations; five a stage by default"
     )
     patience: Annotated[int | None, Ge(1)] = Field(None, description="stop after so many validations without gain")
+    patience_after: Annotated[float, Interval(ge=0, le=1)] = Field(
+        0.0, description="share of the stage before which validations without gain do not count"
+    )
     best: str = Field("loss", description="the validation metric whose best checkpoint is kept")
     best_mode: Literal["min", "max"] = Field("min", description="whether less or more of `best` is better")
 

@@ -103,6 +103,7 @@ def unused_code_rests(subject: Subject) -> Verdict:
     if not moving(subject):
         return not_applicable(STILL)
     quantizer = subject.started(**({"revive_below": 0.0} if subject.accepts("revive_below") else {}))
+    step(quantizer, subject.tokens(salt=6))  # what the first step does to a start is another law
     z = subject.tokens()[:1, :8]  # few tokens: most codes are unused
     with torch.no_grad():
         stats = quantizer.train()(z).stats
@@ -149,7 +150,7 @@ def revival_relative(subject: Subject) -> Verdict:
             z = even_inputs(centres, windows, length, seed=i)
             before = rows(quantizer)
             _, stats = step(quantizer, z)
-            for a, b, s in zip(before, rows(quantizer), stats, strict=True):
+            for a, b, s in zip(before, rows(quantizer), stats, strict=True) if i else ():  # the first: another law
                 jumped += int(((a != b).any(1) & (s.counts == 0)).sum())
     return within(jumped, 0, "replacements of codes that are used as often as the others")
 

@@ -120,6 +120,7 @@ def evaluate_baselines(model: Model, data: Data, splits: Mapping[str, Rows]) -> 
     here = Runtime(torch.device("cpu"))
     for kind in model.recipe.evaluate.baselines:
         baseline: Baseline = catalog().make("baseline", kind, {}, model.spec)
+        baseline.meet(model.parts)
         baseline.fit(data.rows("train"))
         learned = Scores(model)
         if learned.learns():

@@ -251,7 +251,7 @@ class StageLoop:
             if math.isnan(self.progress.best) or sign * value < sign * self.progress.best:
                 self.progress.best, self.progress.best_step, self.progress.stale = value, self.progress.step, 0
                 save("best")
-            else:
+            elif self.progress.step > self.options.patience_after * self.steps:
                 self.progress.stale += 1
         logged = {"stage": self.stage.name, "step": self.progress.step, "split": "valid", **row}
         self.log(logged)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from vqtool.errors import VqtoolError
-from vqtool.recipe import Recipe
 from vqtool.training.build import PART_PREFIX, Model
 from vqtool.training.checkpoint import Checkpoint
 
@@ -17,7 +16,7 @@ def take_over(model: Model, read: Checkpoint, what: str) -> list[str]:
         VqtoolError: a part of the same role differs in kind or shapes, or none is the same: nothing is changed then.
     """
     learned = _by_role(read)
-    kinds = {role: part.kind for role, part in Recipe.from_resolved(read.about["resolved"]).parts.items()}
+    kinds = {role: part["kind"] for role, part in read.about.get("resolved", {}).get("parts", {}).items()}
     both = [role for role in model.parts if role in learned and model.parts[role].state_dict()]
     wrong = [told for role in both for told in _difference(model, role, kinds.get(role, ""), learned[role])]
     if wrong:

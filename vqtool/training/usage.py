@@ -78,7 +78,7 @@ class Seen:
 
 
 def vector_tensors(quantizer: Quantizer) -> dict[str, Tensor]:
-    """`vectors.q` [K, d]: what each code stands for; of groups, their own features only. A weight itself where it is."""
+    """`vectors.q` [K, d]: what each code stands for; of groups, their own features only."""
     vectors = quantizer.vectors()
     if vectors is None:
         return {}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vqtool.api import Baseline, Batch, DataSpec, Rows
 from vqtool.errors import missing_extra
-from vqtool_seismic.spectra import all_spectra, frame_of, log_spectra
+from vqtool_seismic.spectra import frame_of, log_spectra, training_spectra
 
 
 class Kmeans(Baseline):
@@ -30,12 +30,15 @@ class Kmeans(Baseline):
         self.codes, self.seed = codes, seed
 
     def fit(self, rows: Rows) -> None:
-        """Centres from the training rows. Raises VqtoolError where scikit-learn is not installed."""
+        """Centres from the training rows' frames that have a phase: they are what is asked about, a help to this rival.
+
+        Raises VqtoolError where scikit-learn is not installed.
+        """
         try:
             from sklearn.cluster import MiniBatchKMeans
         except ImportError as fault:
             raise missing_extra("scikit-learn", "seismic", "baseline `kmeans`") from fault
-        spectra = all_spectra(rows, frame_of(self.spec)).numpy()
+        spectra = training_spectra(rows, frame_of(self.spec)).numpy()
         self.mean, self.scale = spectra.mean(0), np.maximum(spectra.std(0), 1e-6)
         codes = min(self.codes, len(spectra))
         model = MiniBatchKMeans(codes, random_state=self.seed, n_init=1, batch_size=4096)

@@ -34,7 +34,7 @@ class StaLta(Baseline):
         self.rate, self.short, self.long, self.band = spec.sample_rate, short, long, (low, high)
 
     def predict(self, batch: Batch) -> Mapping[str, Tensor]:
-        """`event_score` [B]: the largest ratio, from one long-term average after the begin on."""
+        """`event_score` [B]: the largest ratio in the window."""
         vertical = bandpassed(batch["x"][:, 0].cpu().double().numpy(), self.rate, *self.band)
         ratio = sta_lta(vertical, round(self.short * self.rate), round(self.long * self.rate))
         return {"event_score": torch.from_numpy(np.ascontiguousarray(ratio.max(1)))}

@@ -28,6 +28,9 @@ class Seisbench(Seismograms):
         window: Annotated[int, Ge(64), Doc("samples of a window")] = 2880,
         sample_rate: Annotated[float, Gt(0), Doc("in Hz; traces of another rate are resampled")] = 100.0,
         frame: Annotated[int, Ge(1), Doc("samples that a label stands for, best the encoder's stride")] = 32,
+        level: Annotated[
+            float, Ge(0), Doc("seconds about a window whose mean and deviation standardise it; 0: the window's own")
+        ] = 90.0,
         split: Annotated[By, Doc("by the metadata's column, by station or by trace; auto: what works first")] = "auto",
         valid_share: Annotated[float, Interval(gt=0, lt=0.5), Doc("for validation, where no column says")] = 0.1,
         test_share: Annotated[float, Interval(gt=0, lt=0.5), Doc("held out, where no column says")] = 0.2,
@@ -36,6 +39,6 @@ class Seisbench(Seismograms):
             Literal["three-component", "any"], Doc("which traces are labelled by phase; all of them train")
         ] = "three-component",
     ) -> None:
-        cut = Cut(window, sample_rate, frame, labelled == "three-component")
+        cut = Cut(window, sample_rate, frame, max(window, round(level * sample_rate)), labelled == "three-component")
         source = SeisBenchFolder(path, sample_rate)
         super().__init__(source, cut, by=split, valid_share=valid_share, test_share=test_share, seed=seed)

@@ -61,7 +61,7 @@ class OpenBlock(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.norm_attend, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attend = FullAttention(width, heads, dropout)
+        self.attend = FullAttention(width, heads)
         self.feed = FeedForward(width, dropout)
         self.drop = nn.Dropout(dropout)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from vqtool.api import Condition
 from vqtool.errors import VqtoolError
-from vqtool.nn.attention import Block, FilmNorm, KeyValues
-from vqtool.nn.code_prior import CodePrior, at_rest
+from vqtool.nn.attention import Block, FilmNorm, KeyValues, OneStep
+from vqtool.nn.code_prior import CodePrior, at_rest, taken
 
 
 @dataclass(slots=True)
@@ -26,11 +26,18 @@ class State:
     reads: list[tuple[Tensor, Tensor] | None]
     pasts: list[KeyValues]
     taken: int = 0
+    single: list[OneStep] = field(default_factory=list)  # the blocks, laid out for one step at a time
 
     def pick(self, rows: Tensor) -> None:
         """Let row b go on from the past of row `rows[b]`, which has the same condition."""
         for past in self.pasts:
             past.pick(rows)
+
+    def spread(self, rows: Tensor) -> None:
+        """Let row b go on from row `rows[b]` of this state, from its past and under its condition."""
+        self.vector, self.aside = taken(self.vector, rows), taken(self.aside, rows)
+        self.reads = [None if read is None else (read[0][rows], read[1][rows]) for read in self.reads]
+        self.pick(rows)
 
 
 class Gpt(CodePrior):
@@ -66,12 +73,24 @@ class Gpt(CodePrior):
     def advance(self, inputs: Tensor, state: State) -> Tensor:
         """[B, n, W] -> [B, n, W], the hidden states of the next n steps."""
         stop = state.taken + inputs.shape[1]
+        if state.vector is None and inputs.shape[1] == 1 and state.pasts[0].room and not torch.is_grad_enabled():
+            return self._advance_one(inputs, state)
         x = inputs if state.aside is None else inputs + state.aside[:, state.taken : stop]
         x = self.drop(x)
         for block, past, read in zip(self.blocks, state.pasts, state.reads, strict=True):
             x = block(x, past, state.vector, read)
         state.taken = stop
         return self.norm(x, state.vector)
+
+    def _advance_one(self, inputs: Tensor, state: State) -> Tensor:
+        """The same for one step without a condition: [B, 1, W] -> [B, 1, W]."""
+        if not state.single:
+            state.single = [OneStep(block, past) for block, past in zip(self.blocks, state.pasts, strict=True)]
+        x = inputs[:, 0]
+        for step in state.single:
+            x = step(x)
+        state.taken += 1
+        return self.norm(x[:, None], None)
 
     @torch.no_grad()
     def own(self, codes: Tensor, condition: Condition | None, share: float, *, draw: Tensor) -> Tensor:

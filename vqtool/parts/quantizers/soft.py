@@ -15,6 +15,7 @@ from vqtool.nn.codebook import Codebook, Found, Start
 from vqtool.nn.codebook_loss import codebook_loss
 from vqtool.nn.entropy import confidence_and_diversity
 from vqtool.nn.kmeans import points_wanted
+from vqtool.nn.mixture import mixture
 from vqtool.nn.straight_through import Carry, pass_on, squared_distance
 from vqtool.nn.tokens import cleaned, entries, flat, own_precision, starting_points
 
@@ -69,7 +70,7 @@ class Soft(Quantizer):
             tokens, valid, not_finite = cleaned(*flat(z, mask, self.codebook.codes.dtype))
             found = self.codebook.search(tokens, valid)
             value = self.codebook.look_up(found.codes, found.valid).detach()
-            probs = self.probabilities(tokens, found.valid)
+            probs = mixture(tokens, self.codebook.codes, self.temperature, found.valid)
             soft = probs @ self.codebook.codes
             passed = self.mix(soft, value) if self.training else value
             return Quantized(
@@ -81,16 +82,6 @@ class Soft(Quantizer):
                 terms=self.all_terms(tokens, found, value, soft, probs),
                 not_finite=not_finite,
             )
-
-    def probabilities(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
-        """The mixture [N, K] of each token; zeros for those that do not count."""
-        codes = self.codebook.codes
-        centre = codes.detach().mean(0)  # distances do not depend on it; without an offset they cancel less
-        away, ours = tokens - centre, codes - centre
-        half = ours.square().sum(1) / 2
-        scores = torch.addmm(half, away, ours.t(), alpha=-1)  # half the squared distance, but for the token's own share
-        probs = torch.softmax(scores * (-2 / (self.dim * self.temperature)), 1)
-        return probs if valid is None else probs.masked_fill(~valid[:, None], 0)
 
     def mix(self, soft: Tensor, value: Tensor) -> Tensor:
         """What flows on in training."""

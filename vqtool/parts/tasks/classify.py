@@ -18,7 +18,8 @@ class Classify(Task):
 
     Provides `logits` [B, classes] (of what training sends), `quantized`, `codes` [B, T, Q] and `received`. In
     evaluation every level of the channel is measured on the deployed path ("hard") and, where the quantizer gives
-    probabilities, on the path of its expectations ("soft"), both through the same noise.
+    probabilities, on the path of its expectations ("soft"), both through the same noise; "no-channel" is the same
+    network with quantizer and channel left out.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "channel", "classifier"})
@@ -68,7 +69,7 @@ class Classify(Task):
             named["probs"] = quantized.probs
         if "channel" not in parts:
             return Estimates(named={**named, "scores": {"": parts.classifier(quantized.hard)}})
-        scores: dict[str, Tensor] = {}
+        scores: dict[str, Tensor] = {"no-channel": parts.classifier(z)}
         received = dict(self._levels(parts, quantized))
         for level, one in received.items():
             scores[f"hard{level}"] = parts.classifier(one.hard)

@@ -1,0 +1,1 @@
+"""Frames in which series are coded: what is sent apart, and what the history foretells."""

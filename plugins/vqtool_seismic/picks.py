@@ -1,0 +1,112 @@
+"""Phase picks from QuakeML or from a table: when P and S arrived at a station."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vqtool.errors import VqtoolError
+from vqtool_seismic.recordings import obspy
+
+COLUMNS = {  # what a table may call them; the first that is there counts
+    "station": ("station_id", "station", "id", "sta"),
+    "time": ("phase_time", "time", "pick_time", "begin_time_utc"),
+    "phase": ("phase_type", "phase", "phase_hint", "type"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """One arrival."""
+
+    station: str  # "NET.STA", or "STA" where the network is not told
+    phase: str  # "P" or "S"
+    time: float  # seconds since 1970
+
+
+def read_picks(path: Path) -> list[Pick]:
+    """Picks of a `.csv` file, else of whatever ObsPy reads events from (QuakeML, ...), in order of time.
+
+    A table needs a column for the station ("NET.STA", "NET.STA.LOC.CHA" or "STA"; a column `network` is put before
+    it), one for the time in UTC and one for the phase; of phases the first letter counts.
+    """
+    if not path.is_file():
+        raise VqtoolError(f"there is no file `{path}`", where="[data] picks")
+    found = _from_table(path) if path.suffix.lower() == ".csv" else _from_events(path)
+    if not found:
+        raise VqtoolError(f"`{path}` holds no picks of P or S", where="[data] picks")
+    return sorted(found, key=lambda pick: pick.time)
+
+
+def of_station(picks: list[Pick], station: str) -> list[Pick]:
+    """Those of a station "NET.STA"; a pick without a network fits by its station's code alone."""
+    code = station.rsplit(".", 1)[-1]
+    return [pick for pick in picks if pick.station in (station, code) or ("." not in station and
+            pick.station.rsplit(".", 1)[-1] == code)]  # fmt: skip
+
+
+def _from_events(path: Path) -> list[Pick]:
+    try:
+        events = obspy().read_events(str(path))
+    except VqtoolError:
+        raise
+    except Exception as error:  # ObsPy's readers raise whatever they meet in a foreign or broken file
+        raise VqtoolError(f"ObsPy reads no events from it: {error}", where=str(path)) from error
+    made = []
+    for pick in (pick for event in events for pick in event.picks):
+        phase, where = (pick.phase_hint or "").strip().upper()[:1], pick.waveform_id
+        if phase in ("P", "S") and where is not None and where.station_code:
+            station = ".".join(filter(None, (where.network_code, where.station_code)))
+            made.append(Pick(station, phase, pick.time.timestamp))
+    return made
+
+
+def _from_table(path: Path) -> list[Pick]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        there = {name.strip().lower(): name for name in reader.fieldnames or ()}
+        name = {key: next((there[n] for n in names if n in there), None) for key, names in COLUMNS.items()}
+        lacking = [key for key, column in name.items() if column is None]
+        if lacking:
+            raise VqtoolError(
+                f"`{path}` has no column for the {', '.join(lacking)}",
+                hint="station_id, phase_time and phase_type, as pickers write them",
+                where="[data] picks",
+            )
+        made = []
+        for number, row in enumerate(reader, 2):
+            phase = (row[name["phase"]] or "").strip().upper()[:1]
+            if phase not in ("P", "S"):
+                continue
+            parts = (row[name["station"]] or "").split(".")
+            network = (row.get(there.get("network", ""), "") or "").strip()
+            station = ".".join(filter(None, parts[:2] if len(parts) > 1 else [network, parts[0]]))
+            made.append(Pick(station, phase, _time(row[name["time"]], f"{path}:{number}")))
+        return made
+
+
+def _time(text: str, where: str) -> float:
+    """Seconds since 1970 of an ISO time in UTC, or of a number that says them."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        pass
+    try:
+        told = datetime.fromisoformat(str(text).strip().replace("/", "-"))
+    except ValueError:
+        raise VqtoolError(f"`{text}` is no time", hint="2014-04-01T02:00:05.250", where=where) from None
+    return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
+
+
+def arrivals(picks: list[Pick]) -> list[tuple[float, float]]:
+    """(P, S) of each event of one station, from its picks in order: the S is the first before the next P, or NaN."""
+    told: list[tuple[float, float]] = []
+    for pick in picks:
+        if pick.phase == "P":
+            told.append((pick.time, math.nan))
+        elif told and math.isnan(told[-1][1]):
+            told[-1] = (told[-1][0], pick.time)
+    return told

@@ -1,0 +1,192 @@
+"""Continuous records in files that ObsPy reads (miniSEED, SAC, ...): an index of what is there, read on demand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vqtool.errors import VqtoolError, missing_extra
+from vqtool_seismic.traces import COMPONENTS, Samples, component_of, length_at, resampled
+
+NO_WAVEFORMS = {".xml", ".qml", ".quakeml", ".csv", ".txt", ".json", ".md", ".png", ".pdf", ".html", ".toml"}
+MARGIN = 10.0  # s read beside a stretch, so that resampling has no edge within it
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One unbroken channel in one file."""
+
+    file: Path
+    code: str  # "NET.STA.LOC.CHA"
+    component: str  # Z, N or E
+    rate: float
+    begin: float  # seconds since 1970
+    end: float  # of the last sample
+
+    @property
+    def instrument(self) -> str:
+        """The code without the component: what three components have in common."""
+        return self.code[:-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A time that the same components of an instrument cover without a gap."""
+
+    instrument: str
+    rate: float
+    begin: float
+    end: float  # of the last sample
+
+    @property
+    def station(self) -> str:
+        """ "NET.STA"."""
+        return ".".join(filter(None, self.instrument.split(".")[:2])) or "unnamed"
+
+    @property
+    def samples(self) -> int:
+        """How many at its own rate."""
+        return round((self.end - self.begin) * self.rate) + 1
+
+
+def obspy() -> Any:
+    """The library. Raises VqtoolError where it is not installed."""
+    try:
+        import obspy as library
+    except ImportError as fault:
+        raise missing_extra("obspy", "seismic", "reading seismograms") from fault
+    return library
+
+
+class Recordings:
+    """An index of files, made from their headers; nothing is read but what is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.skipped: Counter[str] = Counter()
+        library = obspy()
+        parts: list[Part] = []
+        for file in files_below(path):
+            parts += self._parts(library, file)
+        if not parts:
+            told = "; ".join(f"{n}: {reason}" for reason, n in self.skipped.items())
+            raise VqtoolError(
+                f"there are no seismograms in `{path}`" + (f" ({told})" if told else ""),
+                hint="a file, a folder or an SDS tree of miniSEED, SAC or whatever else ObsPy reads",
+            )
+        self.parts: dict[str, list[Part]] = defaultdict(list)
+        for part in parts:
+            self.parts[part.instrument].append(part)
+        self.stretches = [s for name in sorted(self.parts) for s in self._stretches(name)]
+
+    def read(self, stretch: Stretch, begin: float, samples: int, rate: float) -> Samples:
+        """[3, samples] from `begin` (seconds since 1970) on at `rate` Hz, Z, N, E; absent components are zero."""
+        library = obspy()
+        wanted = round((begin - stretch.begin) * rate)
+        step = Fraction(stretch.rate / rate).limit_denominator(1000).denominator  # the samples that both rates share
+        ahead = max(0, wanted - round(MARGIN * rate)) // step * step if rate != stretch.rate else wanted
+        first, skip = stretch.begin + ahead / rate, wanted - ahead
+        last = min(stretch.end, begin + (samples - 1) / rate + MARGIN)
+        count = math.floor((last - first) * stretch.rate + 0.5) + 1
+        made = np.zeros((len(COMPONENTS), count), dtype=np.float32)
+        for part in self.parts[stretch.instrument]:
+            if part.end < first or part.begin > last:
+                continue
+            half = 0.5 / part.rate
+            stream = library.read(str(part.file), starttime=library.UTCDateTime(first - half),
+                                  endtime=library.UTCDateTime(last + half))  # fmt: skip
+            for trace in stream:
+                if trace.id == part.code:
+                    _lay(made[COMPONENTS.index(part.component)], trace, first)
+        return resampled(made, stretch.rate, rate)[:, skip : skip + samples]
+
+    def _parts(self, library: Any, file: Path) -> Iterator[Part]:
+        try:
+            stream = library.read(str(file), headonly=True)
+        except Exception as error:  # ObsPy's readers raise whatever they meet in a foreign or broken file
+            self.skipped[f"ObsPy cannot read the file ({type(error).__name__})"] += 1
+            return
+        for trace in stream:
+            stats = trace.stats
+            component = component_of(stats.channel or "?")
+            if component is None:
+                self.skipped[f"the channel `{stats.channel}` is none of Z, N, E, 1, 2, 3"] += 1
+            elif stats.npts < 2 or stats.sampling_rate <= 0:
+                self.skipped["no samples"] += 1
+            else:
+                yield Part(file, trace.id, component, float(stats.sampling_rate), stats.starttime.timestamp,
+                           stats.endtime.timestamp)  # fmt: skip
+
+    def _stretches(self, instrument: str) -> Iterator[Stretch]:
+        """Cut at every gap of every component: within a stretch the same ones are there throughout."""
+        parts = self.parts[instrument]
+        rates = Counter(part.rate for part in parts)
+        rate = rates.most_common(1)[0][0]
+        if len(rates) > 1:
+            self.skipped[f"another sampling rate than the {rate:g} Hz of its instrument"] += len(parts) - rates[rate]
+            parts = self.parts[instrument] = [part for part in parts if part.rate == rate]
+        zero = min(part.begin for part in parts)
+        spans = [(p.component, round((p.begin - zero) * rate), round((p.end - zero) * rate) + 1) for p in parts]
+        edges = snapped({edge for _, begin, end in spans for edge in (begin, end)})
+        run: tuple[int, int, frozenset[str]] = (0, 0, frozenset())
+        for begin, end in itertools.pairwise([*sorted(set(edges.values())), math.inf]):
+            there = frozenset(c for c, b, e in spans if edges[b] <= begin < edges[e])
+            if there == run[2]:
+                run = (run[0], int(end) if there else 0, there)
+                continue
+            if run[2]:
+                yield Stretch(instrument, rate, zero + run[0] / rate, zero + (run[1] - 1) / rate)
+            run = (int(begin), int(end) if there else 0, there)
+
+
+def snapped(edges: Iterable[int], within: int = 2) -> dict[int, int]:
+    """Each edge with the first of those that follow each other by at most `within` samples: clocks differ a little."""
+    told: dict[int, int] = {}
+    first = before = -math.inf
+    for edge in sorted(edges):
+        first = first if edge - before <= within else edge
+        told[edge], before = int(first), edge
+    return told
+
+
+def files_below(path: Path) -> list[Path]:
+    """The file itself, or all that lie below a folder and may hold waveforms, in order."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise VqtoolError(f"there is no file or folder `{path}`")
+    found = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    return sorted(file for file in found if file.suffix.lower() not in NO_WAVEFORMS)
+
+
+def pieces(stretch: Stretch, seconds: float) -> Iterator[Stretch]:
+    """A stretch in parts of `seconds`, the last up to half as long again; nothing is left out and nothing twice."""
+    step = max(1, round(seconds * stretch.rate))
+    count = max(1, round(stretch.samples / step))
+    for number in range(count):
+        begin = stretch.begin + number * step / stretch.rate
+        end = stretch.end if number + 1 == count else begin + (step - 1) / stretch.rate
+        yield Stretch(stretch.instrument, stretch.rate, begin, end)
+
+
+def samples_of(stretch: Stretch, rate: float) -> int:
+    """How many samples a stretch has at `rate` Hz."""
+    return length_at(stretch.samples, stretch.rate, rate)
+
+
+def _lay(row: np.ndarray, trace: Any, first: float) -> None:
+    """Put a trace's samples where they belong in a row that begins at `first`."""
+    data = np.ma.filled(np.ma.asarray(trace.data, dtype=np.float32), 0)
+    data = np.where(np.isfinite(data), data, 0)
+    at = round((trace.stats.starttime.timestamp - first) * trace.stats.sampling_rate)
+    data = data[max(0, -at) :]
+    at = max(0, at)
+    data = data[: max(0, len(row) - at)]
+    row[at : at + len(data)] = data

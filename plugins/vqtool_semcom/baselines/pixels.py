@@ -1,0 +1,93 @@
+"""The separate scheme: a thumbnail's quantised pixels over the same symbols, and a classifier of thumbnails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isqrt
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_doc import Doc
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+
+from vqtool.api import Baseline, Batch, DataSpec, Parts, Quantized, Rows
+from vqtool.errors import VqtoolError
+from vqtool.nn.bit_channel import BitChannel
+
+
+class Pixels(Baseline):
+    """The picture shrunk to as many pixels as the model's bits carry, Gray-coded uniform levels, uncoded.
+
+    The receiver takes the mean level that the LLRs leave possible and is a multilayer perceptron, trained through the
+    channel at the model's training levels. JPEG-like in spirit only: no transform and no error-correcting code.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        pixel_bits: Annotated[int, Ge(1), Doc("bits per pixel")] = 2,
+        width: Annotated[int, Gt(0), Doc("hidden features of the classifier")] = 256,
+        steps: Annotated[int, Ge(1), Doc("training steps")] = 1500,
+    ) -> None:
+        super().__init__(spec)
+        self.pixel_bits, self.width, self.steps = pixel_bits, width, steps
+
+    def meet(self, parts: Parts) -> None:
+        """Take the model's channel, for pixels in place of codes, and its bits per picture."""
+        channel = parts["channel"] if "channel" in parts else None
+        if not isinstance(channel, BitChannel):
+            raise VqtoolError("the baseline `pixels` needs a channel of bits to send pixels over")
+        height, width = self.spec.signal.shape[-2:]
+        bits = height * width // parts.encoder.stride * channel.width
+        self.side = isqrt(bits // (self.pixel_bits * self.spec.channels))
+        if not 0 < self.side <= min(height, width):
+            raise VqtoolError(f"{bits} bits do not carry a thumbnail of {self.pixel_bits} bits a pixel")
+        levels = 2**self.pixel_bits
+        self.table = ((torch.arange(levels) + 0.5) / levels)[:, None]
+        self.channel = channel.for_codes((levels,), "pca-gray").cpu()
+        self.channel.prepare((self.table,))
+
+    def fit(self, rows: Rows) -> None:
+        """Train on all training rows, mirrored at random, with a fixed seed."""
+        generator = torch.Generator().manual_seed(0)
+        (label,) = self.spec.named("label").values()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            inputs = self.spec.channels * self.side**2
+            self.net = nn.Sequential(
+                nn.Linear(inputs, self.width), nn.ReLU(), nn.Linear(self.width, self.width), nn.ReLU(),
+                nn.Linear(self.width, len(label.names)),
+            )  # fmt: skip
+            batch = rows.__getitems__(list(range(len(rows))))
+            sent, known = self._pixels(batch["x"]), batch["label"]
+            optimizer = torch.optim.AdamW(self.net.parameters(), lr=2e-3, weight_decay=0.01)
+            slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+            self.channel.train()
+            for _ in range(self.steps):
+                at = torch.randint(len(sent), (256,), generator=generator)
+                loss = F.cross_entropy(self.net(self._arrived(sent[at], None)), known[at])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                slower.step()
+            self.channel.eval()
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Mapping[str, Mapping[str, Tensor]]:
+        """`scores` by level, as of the deployed path."""
+        sent = self._pixels(batch["x"])
+        return {"scores": {f"hard{n}": self.net(self._arrived(sent, at)) for n, at in self.channel.levels().items()}}
+
+    def _pixels(self, x: Tensor) -> Tensor:
+        """Codes [B, pixels, 1] of the thumbnails."""
+        small = F.adaptive_avg_pool2d(x, self.side).flatten(1)[..., None]
+        return (small * len(self.table)).long().clamp(0, len(self.table) - 1)
+
+    def _arrived(self, codes: Tensor, level: float | None) -> Tensor:
+        values = self.table[codes[..., 0]]
+        with torch.no_grad():
+            received = self.channel(Quantized(z=values, codes=codes, hard=values), (self.table,), level=level)
+        return received.hard.flatten(1) * 2 - 1

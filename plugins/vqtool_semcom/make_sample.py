@@ -1,0 +1,43 @@
+"""How the sample beside the recipe was cut: the first pictures of each class of the four IDX files, as one npz.
+
+python -m vqtool_semcom.make_sample FOLDER OUT.npz
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from vqtool_semcom.idx import pictures
+
+TRAIN, TEST = 1050, 250  # pictures of each class
+CLASSES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
+
+
+def first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
+    """Places of the first `count` of each class, in the file's order."""
+    return np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c in np.unique(labels)]))
+
+
+def main(folder: Path, out: Path) -> None:
+    """Write the sample; pictures that occur in both parts are kept out of the test part."""
+    whole = pictures(folder)
+    train = first_of_each(whole["train_labels"], TRAIN)
+    known = {image.tobytes() for image in whole["train_images"]}
+    fresh = np.array([image.tobytes() not in known for image in whole["test_images"]])
+    test = first_of_each(np.where(fresh, whole["test_labels"], -1), TEST)
+    test = test[fresh[test]]
+    np.savez_compressed(
+        out,
+        train_images=whole["train_images"][train, 0],
+        train_labels=whole["train_labels"][train].astype(np.uint8),
+        test_images=whole["test_images"][test, 0],
+        test_labels=whole["test_labels"][test].astype(np.uint8),
+        classes=np.array(CLASSES),
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

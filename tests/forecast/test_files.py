@@ -1,0 +1,205 @@
+"""Files as users have them: layouts, dates, disorder, gaps; every refusal names the series and the row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.forecast.tiny import frame, long
+from vqtool.errors import VqtoolError
+from vqtool_forecast.frame import Reading
+from vqtool_forecast.regular import load, neighbours
+
+
+def written(folder: Path, table: pd.DataFrame, name: str = "it.csv") -> Path:
+    """The table in a file of the kind that its name says."""
+    path = folder / name
+    if path.suffix == ".parquet":
+        table.to_parquet(path, index=False)
+    else:
+        table.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+    return path
+
+
+@pytest.mark.parametrize("name", ["it.csv", "it.csv.gz", "it.tsv", "it.parquet"])
+@pytest.mark.parametrize("layout", ["wide", "long"])
+def test_all_kinds_and_layouts_say_the_same(tmp_path: Path, name: str, layout: str) -> None:
+    table = frame(100)
+    path = written(tmp_path, long(table) if layout == "long" else table, name)
+    series, freq, notes = load(path, Reading())
+    assert [one.id for one in series] == ["a", "b"]
+    assert freq == "h"
+    assert notes == ["frequency `h`, inferred from 100 time stamps"]
+    for one in series:
+        np.testing.assert_array_equal(one.values, table[one.id])
+        assert one.known.all()
+    assert str(series[0].stamps[-1]) == "2020-03-05 03:00:00"
+
+
+def test_real_time_stamps_and_integers(tmp_path: Path) -> None:
+    table = frame(50).assign(date=lambda t: pd.to_datetime(t["date"]))
+    series, freq, _ = load(written(tmp_path, table, "it.parquet"), Reading())
+    assert (freq, len(series[0].values)) == ("h", 50)
+    table = pd.DataFrame({"time": np.arange(10, 30, 2), "v": np.arange(10.0)})
+    series, freq, _ = load(written(tmp_path, table), Reading())
+    assert (freq, series[0].stamps[-1]) == ("2", 28)
+
+
+def test_names_of_columns(tmp_path: Path) -> None:
+    table = long(frame(50)).rename(columns={"unique_id": "item", "ds": "when", "y": "sold"})
+    path = written(tmp_path, table)
+    with pytest.raises(VqtoolError, match="which of the columns `item`, `when` is the time"):
+        load(path, Reading())
+    with pytest.raises(VqtoolError, match="needs the columns `unique_id`, `ds`, `y`; it has `item`, `when`, `sold`"):
+        load(path, Reading(layout="long"))
+    series, _, _ = load(path, Reading(layout="long", id="item", time="when", target="sold"))
+    assert [one.id for one in series] == ["a", "b"]
+    series, _, _ = load(path, Reading(layout="long", id="item", time="when", target="sold", series=("b",)))
+    assert [one.id for one in series] == ["b"]
+    with pytest.raises(VqtoolError, match="there is no series `z`; there are `a`, `b`"):
+        load(path, Reading(layout="long", id="item", time="when", target="sold", series=("z",)))
+
+
+def monthly() -> pd.DataFrame:
+    """Three years of months."""
+    stamps = pd.date_range("2020-01-01", periods=36, freq="MS").strftime("%Y-%m-%d")
+    return pd.DataFrame({"ds": stamps, "milk": np.arange(36.0) + 500})
+
+
+ILL = [
+    (lambda t: t.iloc[::-1], r"series `milk`: the stamps descend: row 2 \(2022-11-01 .*\) stands after 2022-12-01"),
+    (lambda t: t.iloc[[*range(9), 20, *range(9, 20)]], r"not sorted: row 11 \(2020-10-01"),
+    (lambda t: t.iloc[[*range(9), *range(8, 36)]], r"rows 9 and 10 have the same time stamp 2020-09-01"),
+    (lambda t: t.drop(index=[5, 6, 20]), r"3 rows are missing; the first after row 5: 2020-06-01 .* 2020-05-01"),
+    (lambda t: t.assign(milk=t.milk.where(t.index != 7)), r"row 8 \(2020-08-01 00:00:00\) has no value"),
+    (lambda t: t.assign(milk=t.milk.where(t.index != 3, -9999)), r"row 4 \(2020-04-01 .*\) is -9999, which stands"),
+    (lambda t: t.assign(milk=t.milk.where(t.index != 7, np.inf)), r"row 8 .* has no value"),
+    (lambda t: t.assign(milk=t.milk.astype(object).where(t.index != 2, "n/b")), r"`n/b` in row 3 is no number"),
+    (lambda t: t.assign(ds=t.ds.where(t.index != 4, "soon")), r"`soon` in row 5 of `ds` is no time stamp"),
+    (lambda t: t.assign(ds=t.ds.where(t.index != 4)), r"row 5 has no time stamp"),
+    (lambda t: t.assign(ds=t.ds.where(t.index != 4, "2020-05-02")), r"keep no regular step"),
+    (lambda t: t.assign(milk=np.nan), r"row 1 .* has no value \(36 such rows\)"),
+    (lambda t: t.iloc[:0], r"has 0 rows"),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), ILL, ids=[told[:30] for _, told in ILL])
+def test_what_is_wrong_with_a_file_is_told_by_series_and_row(tmp_path: Path, change: object, told: str) -> None:
+    path = written(tmp_path, change(monthly()))  # type: ignore[operator]
+    with pytest.raises(VqtoolError, match=told) as caught:
+        load(path, Reading())
+    assert str(path) in f"{caught.value.where}{caught.value.message}" or "--freq" in str(caught.value.hint)
+
+
+def test_a_stamp_off_the_calendar_given(tmp_path: Path) -> None:
+    table = monthly()
+    table.loc[4, "ds"] = "2020-05-02"
+    with pytest.raises(VqtoolError, match=r"row 5 \(2020-05-02 .*\) is not on the calendar `MS`"):
+        load(written(tmp_path, table), Reading(freq="M"))
+
+
+def test_nothing_but_a_file_that_can_be_read(tmp_path: Path) -> None:
+    for name, content, told in (("a.tsf", b"@data", "unknown kind"), ("a.csv", b"", "cannot be read"),
+                                ("a.csv.gz", b"no gzip", "cannot be read"), ("a.parquet", b"PAR1", "cannot be read"),
+                                ("a.csv", b"\xff\xfe\x00a,b\n", "cannot be read")):  # fmt: skip
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(VqtoolError, match=told):
+            load(path, Reading())
+    with pytest.raises(VqtoolError, match="there is no file"):
+        load(tmp_path / "none.csv", Reading())
+
+
+@pytest.mark.parametrize(
+    ("fill", "expected"), [("ffill", [504, 504, 504, 507, 507]), ("interp", [504, 505, 506, 507, 508])]
+)
+def test_filling_is_asked_for(tmp_path: Path, fill: str, expected: list[float]) -> None:
+    table = monthly().drop(index=[5]).assign(milk=lambda t: t.milk.where(t.index != 8, -9999).where(t.index != 6))
+    series, _, notes = load(written(tmp_path, table), Reading(fill=fill))  # type: ignore[arg-type]
+    assert list(series[0].values[4:9]) == expected
+    assert list(np.flatnonzero(~series[0].known)) == [5, 6, 8]
+    assert notes[-1] == f"3 missing values filled ({fill})"
+
+
+def test_what_comes_before_the_first_value_is_dropped_and_after_the_last_it_stays(tmp_path: Path) -> None:
+    table = monthly().assign(milk=lambda t: t.milk.where((t.index > 2) & (t.index < 30)))
+    series, _, _ = load(written(tmp_path, table), Reading(fill="interp"))
+    assert (len(series[0].values), series[0].values[0], series[0].values[-1]) == (33, 503, 529)
+
+
+def test_a_real_minus_999_can_be_declared(tmp_path: Path) -> None:
+    table = monthly().assign(milk=lambda t: t.milk.where(t.index != 8, -999))
+    series, _, _ = load(written(tmp_path, table), Reading(sentinels=()))
+    assert series[0].values[8] == -999
+
+
+@pytest.mark.parametrize(
+    ("stamps", "told"),
+    [
+        (["1/12/2020", "2/12/2020", "3/12/2020", "4/12/2020", "5/12/2020"], "the day or the month first"),
+        (["13/1/2020", "14/1/2020", "15/1/2020", "16/1/2020", "17/1/2020", "18/1/2020"], None),
+        (["1/13/2020", "1/14/2020", "1/15/2020", "1/16/2020", "1/17/2020", "1/18/2020"], None),
+    ],
+)
+def test_dates_with_slashes(tmp_path: Path, stamps: list[str], told: str | None) -> None:
+    path = written(tmp_path, pd.DataFrame({"ds": stamps, "v": np.arange(float(len(stamps)))}))
+    if told is None:
+        series, freq, _ = load(path, Reading())
+        assert (freq, str(series[0].stamps[0])) == ("D", "2020-01-13 00:00:00")
+        return
+    with pytest.raises(VqtoolError, match=told):
+        load(path, Reading())
+    series, freq, _ = load(path, Reading(time_format="%d/%m/%Y", freq="D"))
+    assert str(series[0].stamps[0]) == "2020-12-01 00:00:00"
+
+
+def test_local_time(tmp_path: Path) -> None:
+    local = pd.date_range("2024-10-26", periods=60, freq="h", tz="Europe/Berlin")
+    naive = pd.DataFrame({"ds": local.strftime("%Y-%m-%d %H:%M"), "v": np.arange(60.0)})
+    path = written(tmp_path, naive, "naive.csv")
+    with pytest.raises(VqtoolError, match="rows 27 and 28 have the same time stamp 2024-10-27 02:00:00"):
+        load(path, Reading())
+    series, freq, _ = load(path, Reading(timezone="Europe/Berlin"))
+    assert (freq, list(series[0].stamps)) == ("h", list(local))
+    table = pd.read_csv(path)
+    both = pd.concat([table.assign(unique_id=name) for name in "xy"]).rename(columns={"v": "y"})
+    series, _, _ = load(written(tmp_path, both), Reading(timezone="Europe/Berlin"))
+    assert [list(one.stamps) for one in series] == [list(local)] * 2
+    path = written(tmp_path, pd.DataFrame({"ds": [stamp.isoformat() for stamp in local], "v": np.arange(60.0)}))
+    with pytest.raises(VqtoolError, match="several UTC offsets"):
+        load(path, Reading())
+    series, _, _ = load(path, Reading(timezone="Europe/Berlin"))
+    assert list(series[0].stamps) == list(local)
+    with pytest.raises(VqtoolError, match="no times of `Mars/Phobos`"):
+        load(path, Reading(timezone="Mars/Phobos"))
+
+
+def test_a_cutoff_hides_all_that_comes_later(tmp_path: Path) -> None:
+    table = frame(100)
+    whole, _, _ = load(written(tmp_path, table), Reading(), "2020-03-03 05:00")
+    table["a"] = table["a"].astype(object).where(table.index < 54, "rubbish")  # from the first row after the cutoff
+    table.loc[60:, "date"] = "2021-01-01"
+    cut, freq, _ = load(written(tmp_path, table), Reading(), "2020-03-03 05:00")
+    assert freq == "h"
+    for one, other in zip(whole, cut, strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
+        assert len(one.values) == 54
+    with pytest.raises(VqtoolError, match="no row is as early"):
+        load(written(tmp_path, frame(9)), Reading(), "2019-01-01")
+    with pytest.raises(VqtoolError, match="`then` is no time"):
+        load(written(tmp_path, frame(9)), Reading(), "then")
+    _, _, notes = load(written(tmp_path, frame(9)), Reading(), "2030-01-01")
+    assert "no row is later than the cutoff 2030-01-01: the last is of 2020-03-01 08:00:00" in notes
+    late = pd.concat([long(frame(60)), long(frame(200)).iloc[100:200].assign(unique_id="late")])
+    series, _, notes = load(written(tmp_path, late), Reading(), "2020-03-03")
+    assert [one.id for one in series] == ["a", "b"]
+    assert "series `late` begins after the cutoff and is left out" in notes
+
+
+def test_neighbours() -> None:
+    last, following = neighbours(np.array([True, False, False, True, False]))
+    assert list(last) == [0, 0, 0, 3, 3]
+    assert list(following) == [0, 3, 3, 3, 5]

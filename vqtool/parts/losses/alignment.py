@@ -1,0 +1,51 @@
+"""How far the soft path through a channel is from the deployed one, stage by stage."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_doc import Doc
+from annotated_types import MinLen
+from torch import Tensor
+
+from vqtool.api import DataSpec, Loss, Received
+from vqtool.errors import VqtoolError
+
+
+class Alignment(Loss):
+    """Mean over the named stages of |soft - sg(hard)|^2 / var(sg(hard)), both behind the same noise.
+
+    The hard side is held fixed: it has no gradient to the quantizer's distribution. Divided by its variance, 1 is what a
+    soft path that always says the mean would have, at any scale. "bits" and "symbols" are as sent, "llr" and "vectors"
+    (what the classifier reads) as received.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        stages: Annotated[
+            tuple[str, ...], MinLen(1), Doc("of bits, symbols, llr and vectors, as far as the channel has them")
+        ] = ("vectors",),
+    ) -> None:
+        super().__init__(spec)
+        self.stages = stages
+
+    def forward(self, *, received: Received) -> Tensor:
+        """Raises VqtoolError where the channel or the quantizer has no such stage."""
+        lacking = [name for name in self.stages if name not in received.stages]
+        if lacking:
+            told = ", ".join(f"`{name}`" for name in received.stages)
+            raise VqtoolError(
+                f"loss `alignment`: the link has no stage `{lacking[0]}`",
+                hint=f"it has {told}" if told else "the quantizer gives no probabilities: soft-ema and soft do",
+            )
+        return sum((distance(*received.stages[name]) for name in self.stages), start=received.z.new_zeros(())) / len(
+            self.stages
+        )
+
+
+def distance(soft: Tensor, hard: Tensor) -> Tensor:
+    """|soft - hard|^2 over the variance of `hard`, which gets no gradient."""
+    hard = hard.detach().float()
+    return (soft.float() - hard).square().mean() / (hard.var(correction=0) + 1e-8)
