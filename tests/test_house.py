@@ -43,7 +43,9 @@ MAY = {
     "": GROUND,
 }
 USE_CASE_MAY = {"vqtool.api", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files"}
-FIELD_LIBRARIES = {"torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types"}
+FIELD_LIBRARIES = {
+    "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "matplotlib",
+}  # fmt: skip
 
 
 def imports(path: Path) -> Iterator[str]:

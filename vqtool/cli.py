@@ -243,6 +243,9 @@ def evaluate(
     sweep: Annotated[
         str | None, typer.Option("--sweep", metavar="KEY=A:B:STEP", help="Evaluate at every value from A to B.")
     ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the sweep: .png, .svg or .pdf.")
+    ] = None,
     split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="Only this held-out split.")] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
@@ -370,8 +373,9 @@ def backtest(
 @command("encode")
 def encode(
     checkpoint: Checkpoint,
-    input_file: Annotated[Path, typer.Argument(metavar="INPUT", help="A file of signals.")],
+    input_file: Annotated[Path, typer.Argument(metavar="INPUT", help="A file of signals, or a folder.")],
     out_file: OutFile,
+    levels: Annotated[int | None, typer.Option(help="Only the first levels of a residual quantizer.")] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Turn signals into codes."""
@@ -382,6 +386,7 @@ def decode(
     checkpoint: Checkpoint,
     codes_file: Annotated[Path, typer.Argument(metavar="CODES", help="What `vqtool encode` wrote.")],
     out_file: OutFile,
+    levels: Annotated[int | None, typer.Option(help="Only the first levels of a residual quantizer.")] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Turn codes back into signals, in their own units."""
@@ -396,6 +401,29 @@ def export(
     ] = None,
 ) -> None:
     """Write a model's ways to codes and back for other runtimes. Each file is run and compared with PyTorch."""
+
+
+@command("codes")
+def codes(
+    checkpoint: Checkpoint,
+    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="In place of the recipe's data.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="Which rows; the held-out ones by default.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", metavar="NAME", help="Which label of the data; of frames by default.")
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write a page and its pictures there.")
+    ] = None,
+    tsne: Annotated[bool, typer.Option("--tsne", help="Lay out code vectors by t-SNE, in place of PCA.")] = False,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Tell which codes fire on which labels, how surely, and how much all of them tell.
+
+    For data with a label for every frame or window. A code is claimed for a label only where enough groups (stations,
+    people, machines) are behind it. The probes are fitted on the training rows, or in folds over the groups.
+    """
 
 
 @command("verify")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vqtool.errors import VqtoolError
-from vqtool_forecast.instance import statistics
+from vqtool_forecast.instance import TINY, statistics
 from vqtool_forecast.windows import SeriesRows
 
-PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # of the weights' distance from the seasonal mean's
-PROFILE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
+PENALTIES = (0.03, 0.3, 3.0)  # of the weights' distance from the seasonal mean's
+PROFILE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1e4)  # the last leaves no profile
+BLOCKS = 4  # of time, which the training windows are cut into to judge penalties on
 MOST_PROFILE = 1024  # more series x places than this are not solved for in one system
 CHUNK = 2048
 
@@ -53,10 +54,23 @@ class Moments:
 
     def first(self, features: int) -> Moments:
         """The same windows with the first features only."""
-        copy = Moments(0, 0)
-        copy.n, copy.power = self.n, self.power
-        copy.gram, copy.cross = self.gram[:features, :features], self.cross[:features]
-        return copy
+        return self._like(self.n, self.gram[:features, :features], self.cross[:features], self.power)
+
+    def without(self, other: Moments) -> Moments:
+        """These windows but for those of `other`, which are among them."""
+        return self._like(self.n - other.n, self.gram - other.gram, self.cross - other.cross, self.power - other.power)
+
+    @classmethod
+    def total(cls, parts: Sequence[Moments]) -> Moments:
+        """The windows of all parts."""
+        columns = zip(*((p.gram, p.cross, p.power) for p in parts), strict=True)
+        return cls._like(sum(p.n for p in parts), *(torch.stack(column).sum(0) for column in columns))
+
+    @classmethod
+    def _like(cls, n: int, gram: Tensor, cross: Tensor, power: Tensor) -> Moments:
+        made = cls(0, 0)
+        made.n, made.gram, made.cross, made.power = n, gram, cross, power
+        return made
 
     def solve(self, prior: Tensor, penalty: Tensor) -> Tensor:
         """[F, H]: least squares, drawn to `prior` [F, H] with `penalty` [F]."""
@@ -70,61 +84,87 @@ class Moments:
 
 
 def fit(rows: SeriesRows, horizons: Sequence[int], season: int, *, profile: bool) -> Linear:
-    """Fit on every training window; penalties by the error on the validation windows, from horizon to horizon.
+    """Fit on every training window.
 
-    No feature is in absolute units and there is no bias: for a history a x + b, a > 0, the forecast is a f + b.
+    Penalties are chosen by the error on windows that were not fitted on: the validation windows, and each of a few
+    blocks of the training windows in turn. No feature is in absolute units and there is no bias, so the forecast of a
+    history a x + b, a > 0, is a f + b.
+
+    Raises:
+        VqtoolError: there is no training window of the longest horizon.
     """
-    series, horizon = rows.table.series, max(horizons)
-    profile = profile and series * season <= MOST_PROFILE
-    places = series * season if profile else 0
-    train, valid = (moments(rows, split, horizon, season, places) for split in ("train", "valid"))
-    if train.n == 0:
-        raise VqtoolError("there is no training window to fit a linear forecast on", where="[data]")
-    prior = torch.zeros(rows.lookback + places, horizon, dtype=torch.float64)
-    prior[: rows.lookback] = seasonal_mean(rows.lookback, horizon, season)
-    plain = _best(train.first(rows.lookback), valid.first(rows.lookback), prior[: rows.lookback], 0, horizons)
-    weight = _best(train, valid, prior, places, horizons) if places else plain
-    shape = (series, season, horizon)
-    both = weight[rows.lookback :].reshape(shape) if places else torch.zeros(shape)
-    return Linear(plain.float(), weight[: rows.lookback].float(), both.float())
+    series, horizon, lookback = rows.table.series, max(horizons), rows.lookback
+    places = series * season if profile and series * season <= MOST_PROFILE else 0
+    blocks = moments(rows, "train", horizon, season, places, BLOCKS)
+    held_out = moments(rows, "valid", horizon, season, places, 1)
+    if not blocks:
+        raise VqtoolError(f"there is no training window of {lookback} + {horizon} rows to fit on", where="[data]")
+    prior = torch.zeros(lookback + places, horizon, dtype=torch.float64)
+    prior[:lookback] = seasonal_mean(lookback, horizon, season)
+    plain = [[m.first(lookback) for m in some] for some in (blocks, held_out)]
+    weight = _best(blocks, held_out, prior, places, horizons)
+    own = weight[lookback:].float() if places else torch.zeros(series * season, horizon)
+    return Linear(
+        plain=_best(*plain, prior[:lookback], 0, horizons).float() if places else weight.float(),
+        weight=weight[:lookback].float(),
+        profile=own.view(series, season, horizon),
+    )
 
 
-def _best(train: Moments, valid: Moments, prior: Tensor, places: int, horizons: Sequence[int]) -> Tensor:
-    """The solution of the penalties with the least validation error, chosen anew between one horizon and the next."""
-    size = len(prior)
-    tried = []
+def _best(
+    blocks: Sequence[Moments], held_out: Sequence[Moments], prior: Tensor, places: int, horizons: Sequence[int]
+) -> Tensor:
+    """The solution of the best penalties, which are chosen anew between one horizon and the next."""
+    train = Moments.total(blocks)
+    folds = [[(train, one) for one in held_out]]
+    if len(blocks) > 1:
+        folds.append([(train.without(block), block) for block in blocks])
+    tried, scores = [], []
     for penalty, own in itertools.product(PENALTIES, PROFILE_PENALTIES if places else (0.0,)):
-        each = torch.full((size,), penalty, dtype=torch.float64)
-        each[size - places :] = own
+        each = torch.full((len(prior),), penalty, dtype=torch.float64)
+        each[len(prior) - places :] = own
         tried.append(train.solve(prior, each))
-    judge = valid if valid.n else train
-    errors = torch.stack([judge.error(weight) for weight in tried])  # [tried, H]
+        scores.append(sum((_relative(fold, prior, each, tried[-1], train) for fold in folds if fold), torch.zeros(())))
     borders = [0, *sorted(horizons)]
-    parts = [
-        tried[int(errors[:, begin:end].sum(1).argmin())][:, begin:end] for begin, end in itertools.pairwise(borders)
-    ]
+    parts = []
+    for begin, end in itertools.pairwise(borders):
+        told = torch.stack([score.expand(len(train.power))[begin:end].sum() for score in scores])
+        parts.append(tried[int(told.argmin())][:, begin:end])
     return torch.cat(parts, dim=1)
 
 
-def moments(rows: SeriesRows, split: str, horizon: int, season: int, places: int) -> Moments:
-    """The moments of all windows of a split in which the whole horizon fits."""
-    sums = Moments(rows.lookback + places, horizon)
-    for x, y, place in _windows(rows, split, horizon, season):
-        last = x[:, -1:]
-        features = [x - last]
-        if places:
-            one = torch.nn.functional.one_hot(place, places)
-            features.append(statistics(x)[2].to(x.dtype) * one)
-        sums.add(torch.cat(features, dim=1), y - last)
-    return sums
+def _relative(
+    fold: Sequence[tuple[Moments, Moments]], prior: Tensor, penalty: Tensor, whole: Tensor, train: Moments
+) -> Tensor:
+    """[H]: the error of what one part of the windows gives on the other, over that of the seasonal mean."""
+    off = [seen.n * seen.error(whole if fit_on is train else fit_on.solve(prior, penalty)) for fit_on, seen in fold]
+    plain = [seen.n * seen.error(prior) for _, seen in fold]
+    return torch.stack(off).sum(0) / torch.stack(plain).sum(0).clamp_min(TINY)
 
 
-def _windows(rows: SeriesRows, split: str, horizon: int, season: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Histories [n, L], futures [n, H] and places [n] = series * season + phase, series after series."""
+def moments(rows: SeriesRows, split: str, horizon: int, season: int, places: int, blocks: int) -> list[Moments]:
+    """The moments of all windows of a split in which the whole horizon fits, in blocks of time; no empty block."""
+    sums = [Moments(rows.lookback + places, horizon) for _ in range(blocks)]
     table = rows.table
-    for s in range(table.series):
-        for at in table.starts(split, s, rows.lookback, horizon).split(CHUNK):
-            one = torch.full_like(at, s)
-            end = table.borders[split][1][one]
-            x, y = table.history(one, at, rows.lookback), table.future(one, at, horizon, end)
-            yield x.float(), y.float(), s * season + rows.phase(one, at)
+    for series in range(table.series):
+        at = table.starts(split, series, rows.lookback, horizon)
+        for block, cut in zip(sums, at.tensor_split(blocks), strict=True):
+            for some in cut.split(CHUNK):
+                if len(some):
+                    block.add(*_equations(rows, split, series, some, horizon, season, places))
+    return [block for block in sums if block.n]
+
+
+def _equations(
+    rows: SeriesRows, split: str, series: int, at: Tensor, horizon: int, season: int, places: int
+) -> tuple[Tensor, Tensor]:
+    """Features [n, F] and targets [n, H] of windows of one series."""
+    one = torch.full_like(at, series)
+    end = rows.table.borders[split][1][one]
+    x, y = (v.float() for v in (rows.table.history(one, at, rows.lookback), rows.table.future(one, at, horizon, end)))
+    last = x[:, -1:]
+    features = [x - last]
+    if places:
+        place = torch.nn.functional.one_hot(series * season + rows.phase(one, at), places)
+        features.append(statistics(x)[2].to(x.dtype) * place)
+    return torch.cat(features, dim=1), y - last

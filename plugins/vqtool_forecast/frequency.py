@@ -146,16 +146,19 @@ def season_of(freq: str) -> int:
     return int(day // step) if step >= pd.Timedelta(minutes=1) and day % step == pd.Timedelta(0) else 1
 
 
-def written(stamps: pd.Index) -> list[str]:
-    """Stamps as text: a date where they are all at midnight, else date and time, with the offset where there is one."""
+def has_clock(stamps: pd.Index) -> bool:
+    """Whether any stamp is at another time than midnight, or has a zone."""
+    return _timed(stamps) and (stamps.tz is not None or not bool((stamps == stamps.normalize()).all()))
+
+
+def written(stamps: pd.Index, clock: bool) -> list[str]:
+    """Stamps as text: the date, with `clock` the time too, and the offset where there is one."""
     if not _timed(stamps):
         return [str(int(value)) for value in stamps]
-    if stamps.tz is None and bool((stamps == stamps.normalize()).all()):
-        return list(stamps.strftime("%Y-%m-%d"))
     if stamps.tz is not None:
         return [stamp.isoformat(sep=" ") for stamp in stamps]
-    fine = "%Y-%m-%d %H:%M:%S" + (".%f" if bool((stamps.microsecond != 0).any()) else "")
-    return list(stamps.strftime(fine))
+    fine = ".%f" if clock and bool((stamps.microsecond != 0).any()) else ""
+    return list(stamps.strftime("%Y-%m-%d" + (f" %H:%M:%S{fine}" if clock else "")))
 
 
 def _timed(stamps: pd.Index) -> bool:

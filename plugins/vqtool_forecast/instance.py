@@ -1,4 +1,4 @@
-"""Instance statistics of histories: mean, deviation and range of each, from the history alone and never differentiated."""
+"""Instance statistics of histories: mean, deviation and range of each, from it alone and never differentiated."""
 
 from __future__ import annotations
 

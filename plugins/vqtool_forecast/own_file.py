@@ -18,6 +18,7 @@ from vqtool_forecast.frame import Reading
 from vqtool_forecast.regular import Regular, load
 from vqtool_forecast.windows import Table, table_of
 
+FAR, SIZES = 10.0, 0.01  # a history so far off, in training deviations, or so small beside one, has another scale
 READING = tuple(field.name for field in dataclasses.fields(Reading))
 OF_THE_FILE = ("series", "freq", "time_format", "timezone")  # what the training data's say nothing about another file
 
@@ -26,7 +27,8 @@ class OwnSeries:
     """A file's series, and histories [B, C, L] out of them: a row per series, or of all series where they are joint.
 
     `of` and `at` [B, C] say of which series and before which row. A trained series is scaled as in training, any other
-    by its own history. A row depends on what stands in the file before `at`, and on nothing else.
+    (or one that has another size or level now) by its own history: float32 keeps its digits. A row depends on what
+    stands in the file before `at`, and on nothing else.
     """
 
     def __init__(self, spec: DataSpec, series: Sequence[Regular], cuts: Sequence[Tensor], notes: list[str]) -> None:
@@ -41,6 +43,7 @@ class OwnSeries:
         self.table: Table = table_of(series, 0 * ones, ones, dtype=np.float64)
         raw = self.table.history(self.of, self.at, self.lookback)
         self.known = self._known()
+        self.clock = any(frequency.has_clock(one.stamps) for one in series)
         self.mean, self.std = self._scales(raw)  # [B, C]
         x = ((raw - self.mean[..., None]) / self.std[..., None]).float()
         self.batch: Batch = {"x": x, "at": self.at[:, 0]}
@@ -63,26 +66,30 @@ class OwnSeries:
         at = int(self.at[row, channel])
         return self.series[int(self.of[row, channel])].stamps[at - self.lookback : at]
 
+    def written(self, stamps: Any) -> list[str]:
+        """Stamps as text, in one form for the whole file."""
+        return frequency.written(stamps, self.clock)
+
     def _known(self) -> Tensor:
         """Each series' place among the trained ones; -1 where it is none of them."""
         places = {name: i for i, name in enumerate(self.spec.about["ids"])}
-        known = [places.get(one.id, -1) for one in self.series]
-        new = [f"`{one.id}`" for one, place in zip(self.series, known, strict=True) if place < 0]
-        if new:
-            self.notes.append(
-                "not among the trained series, so scaled by their own history: " + ", ".join(new[:3])
-                + (", ..." if len(new) > 3 else "")
-            )  # fmt: skip
-        return torch.tensor(known)
+        return torch.tensor([places.get(one.id, -1) for one in self.series])
 
     def _scales(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation [B, C] of each row; a constant history keeps its own size."""
         about, place = self.spec.about, self.known[self.of]
         mean, std = (torch.tensor(about[name], dtype=torch.float64)[place.clamp_min(0)] for name in ("mean", "std"))
         own_mean, own_std = raw.mean(-1), raw.std(-1, correction=0)
+        far = ((own_mean - mean).abs() > FAR * std) | (own_std > std / SIZES) | (own_std < std * SIZES)
         flat = own_std <= 1e-12 * own_mean.abs().clamp_min(torch.finfo(torch.float64).tiny)
         own_std = torch.where(flat, torch.where(own_mean == 0, 1.0, own_mean.abs()), own_std)
-        return torch.where(place < 0, own_mean, mean), torch.where(place < 0, own_std, std)
+        for what, rows in (("not among the trained series", place < 0), ("unlike in training", far & (place >= 0))):
+            names = [f"`{self.series[s].id}`" for s in self.of[rows].unique().tolist()]
+            if names:
+                more = ", ..." if len(names) > 3 else ""
+                self.notes.append(f"{what}, so scaled by their own history: {', '.join(names[:3])}{more}")
+        own = far | (place < 0)
+        return torch.where(own, own_mean, mean), torch.where(own, own_std, std)
 
 
 class SeriesHistories(OwnSeries):
@@ -131,11 +138,11 @@ class SeriesHistories(OwnSeries):
         ds = one.stamps[come] if self.backtest else frequency.following(past[-1], self.freq, self.steps)
         return Forecast(
             one.id,
-            frequency.written(past[-1:])[0],
-            frequency.written(ds),
+            self.written(past[-1:])[0],
+            self.written(ds),
             median,
             quantiles,
-            frequency.written(past),
+            self.written(past),
             one.values[at - self.lookback : at],
             one.values[come] if self.backtest else None,
             {name: guess[row, c].numpy() for name, guess in self.rivals.items()},
@@ -239,7 +246,7 @@ def to_encode(spec: DataSpec, path: Path) -> tuple[Batch, dict[str, Any]]:
     places = [(row, c) for row in range(rows) for c in range(channels)]
     return own.batch, {
         "ids": [series[int(own.of[place])].id for place in places],
-        "ds": [frequency.written(own.past(*place)) for place in places],
+        "ds": [own.written(own.past(*place)) for place in places],
         "mean": own.mean.tolist(),
         "std": own.std.tolist(),
         "notes": notes,

@@ -130,7 +130,8 @@ def _standardised(record: Record, plan: list[tuple[int, int, int]], spec: DataSp
 
 
 def _about(record: Record, plan: list[tuple[int, int, int]], rate: float) -> dict[str, Any]:
-    return {"record": record.name, "station": record.station, "start": record.start, "rate": rate, "windows": plan}
+    return {"record": record.name, "station": record.station, "start": record.start, "samples": record.samples,
+            "rate": rate, "windows": plan}  # fmt: skip
 
 
 def _kept(chunk: Coded, spec: DataSpec) -> tuple[np.ndarray, np.ndarray, float]:
@@ -142,7 +143,7 @@ def _kept(chunk: Coded, spec: DataSpec) -> tuple[np.ndarray, np.ndarray, float]:
     kept, times = [], []
     for window, (begin, low, high) in zip(codes, about["windows"], strict=True):
         at = begin + within
-        inside = (at + samples / 2 >= low) & (at + samples <= high + samples / 2)
+        inside = (at + samples / 2 >= low) & (at + samples / 2 < high) & (at + samples <= about["samples"])
         kept.append(window[inside])
         times.append(start + at[inside] / about["rate"])
     return np.concatenate(kept), np.concatenate(times), samples / about["rate"]

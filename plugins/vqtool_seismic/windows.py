@@ -81,17 +81,9 @@ class Windows:
         return self.read(indices, [int(self.at[i, 1]) for i in indices])
 
     def crops(self, indices: list[int], shares: Sequence[float]) -> Batch:
-        """Other windows of the same traces: moved from where they are by less than half a window either way.
-
-        `shares` in [0, 1) choose among the begins that a window may take; near the ends of a trace there are fewer.
-        """
-        begins = []
-        for index, share in zip(indices, shares, strict=True):
-            number, nominal = (int(v) for v in self.at[index])
-            last = max(0, self.traces[number].samples - self.cut.length)
-            low = min(max(0, nominal - self.cut.length // 2), last)
-            high = min(max(0, nominal + self.cut.length // 2), last)
-            begins.append(low + int(share * (high - low + 1)))
+        """Other windows of the same traces: `shares` in [0, 1) choose among all begins that fit into the trace."""
+        traces = [self.traces[int(self.at[index, 0])] for index in indices]
+        begins = [int(s * (max(0, t.samples - self.cut.length) + 1)) for t, s in zip(traces, shares, strict=True)]
         return self.read(indices, begins)
 
     def read(self, indices: Sequence[int], nominal: Sequence[int]) -> Batch:
@@ -114,6 +106,8 @@ class Windows:
         event = window_label(trace, *own, cut.rate) if complete else NONE
         if event == 0 and not trace.noise and trace.key in self.with_noise:
             event = NONE  # the same samples stand in a row of their own
+        if event == 0 and 2 * (own[1] - own[0]) < min(cut.length, trace.samples):
+            event = NONE  # nearly all of it stands in its neighbour
         return {
             "x": x,
             "phase": phase,

@@ -88,5 +88,7 @@ def _archive(path: Path) -> Columns:
         raise VqtoolError(f"`{path}` is no npz that can be read: {error}") from error
     lacking = sorted(NAMES.keys() - found.keys())
     if lacking:
-        raise VqtoolError(f"`{path}` lacks {', '.join(f'`{key}`' for key in lacking)}", hint="it has " + ", ".join(found))
+        raise VqtoolError(
+            f"`{path}` lacks {', '.join(f'`{key}`' for key in lacking)}", hint="it has " + ", ".join(found)
+        )
     return found

@@ -42,7 +42,9 @@ class SymbolChannel(BitChannel):
             Annotated[float, Gt(0)] | None,
             Doc("temperature of distance-softmax symbols on the soft path; none: the exact expectation"),
         ] = None,
-        labels: Annotated[Table, Doc("the codes' bits: by number, along their first axis, or switched")] = "pseudo-gray",
+        labels: Annotated[
+            Table, Doc("the codes' bits: by number, along their first axis, or switched")
+        ] = "pseudo-gray",
         radius: Annotated[
             Annotated[int, Ge(0)] | None, Doc("Hamming distance of the codes that the receiver weighs; none: all")
         ] = None,

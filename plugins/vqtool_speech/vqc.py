@@ -1,28 +1,28 @@
 """The .vqc container: codes of one audio file, packed to the bit, with all that a decoder needs and checks.
 
-Version 1, little-endian: 40 bytes of header, then the payload.
+Version 1, little-endian:
 
     offset  type  what
     0       3s    "VQC"
     3       u8    version, 1
-    4       u8    coding of the payload: 0 all levels of every token, 1 with the number of levels of each token
+    4       u8    coding: 0 all levels of every token, 1 the last n levels of a token, n range-coded
     5       u8    channels
     6       u8    levels
     7       u8    bits of a code
-    8       u32   sample rate of the codec, Hz
-    12      u32   sample rate of the source, Hz
-    16      u64   length of the source in its own samples
-    24      f32   what the source was multiplied by before it was coded
-    28      8s    digest of the model
-    36      u32   CRC-32 of everything else
-
-The payload is a stream of bits, highest first, filled up with zeros to a byte: for coding 1 the numbers of levels
-[channels, tokens], then the codes that are sent [channels, tokens, levels].
+    8       u8    tokens that belong to the same moment ("bands")
+    9       u16   samples per token
+    11      u32   sample rate of the codec, Hz
+    15      u32   sample rate of the source, Hz
+    19      u64   length of the source in its own samples
+    27      8s    digest of the model
+    35      f32   for each channel, what the source was multiplied by before it was coded
+    ...           for coding 1 the numbers of levels [channels, tokens], range-coded; then the codes that are sent, in
+                  the order [channels, tokens, levels], as bits, highest first, filled up with zeros to a byte
+    end     u32   CRC-32 of everything before
 """
 
 from __future__ import annotations
 
-import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -31,10 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
+from vqtool_speech.range_coder import Decoder, Encoder, Table
 
 Codes = NDArray[np.int64]
 MAGIC, VERSION = b"VQC", 1
-HEADER = struct.Struct("<3s5B2IQf8sI")
+HEADER = struct.Struct("<3s6BHIIQ8s")
 ALL, COUNTED = 0, 1
 
 
@@ -45,12 +46,17 @@ class Header:
     rate: int  # Hz, of the codec
     source_rate: int  # Hz
     length: int  # samples of the source, at its own rate
-    channels: int
     levels: int
     bits: int  # of a code
-    stride: int  # samples of the codec's rate per token; known to the model, not stored
-    gain: float  # the source times this was coded
+    stride: int  # samples per token, at the codec's rate
+    bands: int  # tokens of the same moment
+    gains: tuple[float, ...]  # of each channel: the source times this was coded
     model: str  # 16 hex digits
+
+    @property
+    def channels(self) -> int:
+        """How many signals there are."""
+        return len(self.gains)
 
     @property
     def samples(self) -> int:
@@ -59,8 +65,8 @@ class Header:
 
     @property
     def tokens(self) -> int:
-        """Tokens of each channel."""
-        return -(-self.samples // self.stride)
+        """Tokens of each channel: whole moments."""
+        return -(-self.samples // (self.stride * self.bands)) * self.bands
 
     @property
     def seconds(self) -> float:
@@ -73,13 +79,8 @@ def samples_at(length: int, source_rate: int, rate: int) -> int:
     return -(-length * rate // source_rate)
 
 
-def bitrate(size: int, seconds: float) -> float:
-    """Bits per second of a file of `size` bytes."""
-    return size * 8 / seconds if seconds > 0 else 0.0
-
-
 def pack(header: Header, codes: Codes) -> bytes:
-    """`codes` [channels, tokens, levels] as a file; -1 for levels that are not sent, which only a sent one may precede.
+    """`codes` [channels, tokens, levels] as a file; -1 for levels that are not sent, none of which follows a sent one.
 
     Raises:
         ValueError: the codes do not fit the header.
@@ -88,62 +89,96 @@ def pack(header: Header, codes: Codes) -> bytes:
         raise ValueError(f"codes {codes.shape} for a header of {(header.channels, header.tokens, header.levels)}")
     sent = codes >= 0
     counts = sent.sum(-1)
-    if codes.max(initial=0) >> header.bits or (sent != (np.arange(header.levels) < counts[..., None])).any():
-        raise ValueError("a code is too large, or one is sent after one that is not")
+    if int(codes.max(initial=0)) >> header.bits or (sent != _last(counts, header.levels)).any():
+        raise ValueError("a code is too large, or one that is not sent follows one that is")
     coding = ALL if sent.all() else COUNTED
-    parts = [] if coding == ALL else [to_bits(counts.ravel(), count_bits(header.levels))]
-    payload = np.packbits(np.concatenate([*parts, to_bits(codes[sent], header.bits)])).tobytes()
-    head = _head(header, coding, 0)[:-4]
-    return head + struct.pack("<I", zlib.crc32(head + payload)) + payload
+    head = HEADER.pack(
+        MAGIC, VERSION, coding, header.channels, header.levels, header.bits, header.bands, header.stride,
+        header.rate, header.source_rate, header.length, bytes.fromhex(header.model),
+    )  # fmt: skip
+    content = head + struct.pack(f"<{header.channels}f", *header.gains)
+    if coding == COUNTED:
+        content += pack_counts(counts, header.levels, header.bands)
+    content += np.packbits(to_bits(codes[sent], header.bits)).tobytes()
+    return content + struct.pack("<I", zlib.crc32(content))
 
 
-def unpack(content: bytes, stride: int, where: str) -> tuple[Header, Codes]:
+def unpack(content: bytes, where: str) -> tuple[Header, Codes]:
     """The header and the codes [channels, tokens, levels] of a file's `content`; `where` names it in errors.
 
     Raises VqtoolError for anything but the file as it was written: another format or version, a cut, a flipped bit.
     """
-    if len(content) < HEADER.size or content[:3] != MAGIC:
-        raise VqtoolError(
-            f"`{where}` is no .vqc file, or cut short", hint="vqtool encode writes such files", exit_code=1
-        )
-    if content[3] != VERSION:
+    if content[:3] != MAGIC:
+        raise VqtoolError(f"`{where}` is no .vqc file", hint="vqtool encode writes such files", exit_code=1)
+    if len(content) > 3 and content[3] != VERSION:
         raise VqtoolError(
             f"`{where}` is a .vqc file of version {content[3]}; this vqtool reads version {VERSION}",
             hint="decode it with the vqtool that wrote it",
             exit_code=1,
         )
-    *fields, crc = HEADER.unpack(content[: HEADER.size])
-    payload = content[HEADER.size :]
-    if zlib.crc32(content[: HEADER.size - 4] + payload) != crc:
+    if len(content) < HEADER.size + 8 or zlib.crc32(content[:-4]) != int.from_bytes(content[-4:], "little"):
         raise _damaged(where, "its checksum does not fit")
-    _, _, coding, channels, levels, bits, rate, source_rate, length, gain, model = fields
-    if coding not in (ALL, COUNTED) or not (rate and source_rate and channels and levels and 0 < bits <= 32):
+    _, _, coding, channels, levels, bits, bands, stride, rate, source_rate, length, model = HEADER.unpack_from(content)
+    if coding not in (ALL, COUNTED) or not all((channels, levels, 0 < bits <= 32, bands, stride, rate, source_rate)):
         raise _damaged(where, "its header makes no sense")
-    header = Header(rate, source_rate, length, channels, levels, bits, stride, gain, model.hex())
-    return header, _codes(header, coding, payload, where)
+    gains = struct.unpack_from(f"<{channels}f", content, HEADER.size)
+    header = Header(rate, source_rate, length, levels, bits, stride, bands, gains, model.hex())
+    return header, _codes(header, coding, content[HEADER.size + 4 * channels : -4], where)
 
 
 def _codes(header: Header, coding: int, payload: bytes, where: str) -> Codes:
     """The codes of a payload that has exactly the length that its header and counts tell."""
-    stream = np.unpackbits(np.frombuffer(payload, np.uint8))
-    tokens, at = header.channels * header.tokens, 0
-    counts = np.full(tokens, header.levels)
+    counts, at = np.full((header.channels, header.tokens), header.levels), 0
     if coding == COUNTED:
-        at = tokens * count_bits(header.levels)
-        if at > stream.size:
-            raise _damaged(where, "it is cut short")
-        counts = from_bits(stream[:at], count_bits(header.levels))
-    end = at + int(counts.sum()) * header.bits
-    if counts.max(initial=0) > header.levels or -(-end // 8) != len(payload):
-        raise _damaged(where, f"it holds {len(payload)} bytes of codes where {-(-end // 8)} are expected")
-    codes = np.full((tokens, header.levels), -1, np.int64)
-    codes[np.arange(header.levels) < counts[:, None]] = from_bits(stream[at:end], header.bits)
-    return codes.reshape(header.channels, header.tokens, header.levels)
+        counts, at = unpack_counts(payload, header)
+    end = int(counts.sum()) * header.bits
+    if at > len(payload) or at + -(-end // 8) != len(payload):
+        raise _damaged(where, f"it holds {len(payload)} bytes of codes where {at + -(-end // 8)} are expected")
+    stream = np.unpackbits(np.frombuffer(payload, np.uint8, offset=at), count=end)
+    codes = np.full((header.channels, header.tokens, header.levels), -1, np.int64)
+    codes[_last(counts, header.levels)] = from_bits(stream, header.bits)
+    return codes
 
 
-def count_bits(levels: int) -> int:
-    """Bits that tell how many of `levels` are sent: 0 to all."""
-    return math.ceil(math.log2(levels + 1))
+def pack_counts(counts: Codes, levels: int, bands: int) -> bytes:
+    """Numbers of levels [channels, tokens], each by what its neighbours before it lead to expect."""
+    tables, coder = count_tables(levels), Encoder()
+    for row in counts.tolist():
+        for at, count in enumerate(row):
+            coder.put(count, tables[_expected(row, at, bands)])
+    return coder.finish()
+
+
+def unpack_counts(content: bytes, header: Header) -> tuple[Codes, int]:
+    """The inverse of `pack_counts`, and how many bytes it took."""
+    tables, coder = count_tables(header.levels), Decoder(content)
+    rows: list[list[int]] = []
+    for _ in range(header.channels):
+        row: list[int] = []
+        for at in range(header.tokens):
+            row.append(coder.get(tables[_expected(row, at, header.bands)]))
+        rows.append(row)
+    return np.array(rows, dtype=np.int64).reshape(header.channels, header.tokens), coder.at
+
+
+def _expected(row: list[int], at: int, bands: int) -> int:
+    """The context of a token: about twice the number of levels of those below and before it (0 where there are none).
+
+    Read are the band below at the same moment, and the same band and the one above at the moment before.
+    """
+    band = at % bands
+    below = row[at - 1] if band else 0
+    before = row[at - bands] if at >= bands else 0
+    above = row[at - bands + 1] if at >= bands and band + 1 < bands else 0
+    return (4 * before + 4 * below + 2 * above + 2) // 5
+
+
+def count_tables(levels: int) -> list[Table]:
+    """A table for each context: at first a number is half as likely for each half level it is from the expected."""
+    return [
+        Table([max(1, 1024 >> min(10, abs(2 * n - context))) for n in range(levels + 1)])
+        for context in range(2 * levels + 1)
+    ]
 
 
 def to_bits(values: Codes, width: int) -> NDArray[np.uint8]:
@@ -158,14 +193,11 @@ def from_bits(stream: NDArray[np.uint8], width: int) -> Codes:
     return stream.reshape(-1, width).astype(np.int64) @ weights
 
 
-def _head(header: Header, coding: int, crc: int) -> bytes:
-    return HEADER.pack(
-        MAGIC, VERSION, coding, header.channels, header.levels, header.bits, header.rate, header.source_rate,
-        header.length, header.gain, bytes.fromhex(header.model), crc,
-    )  # fmt: skip
+def _last(counts: Codes, levels: int) -> NDArray[np.bool_]:
+    """Which levels [..., levels] are sent of tokens that send their last `counts` [...]."""
+    return np.arange(levels) >= levels - counts[..., None]
 
 
 def _damaged(where: str, why: str) -> VqtoolError:
-    return VqtoolError(
-        f"`{where}` is damaged: {why}", hint="encode the sound again, or fetch the file again", exit_code=1
-    )
+    hint = "encode the sound again, or fetch the file again"
+    return VqtoolError(f"`{where}` is damaged or cut short: {why}", hint=hint, exit_code=1)

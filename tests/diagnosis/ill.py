@@ -247,7 +247,7 @@ def healthy_case(kind: str) -> Case:
         f"healthy-{kind}",
         f'kind = "{kind}"\n' + sizes.get(kind, "codebook_size = 16\n"),
         losses=losses,
-        steps=120,
+        steps=120 if kind in UNHURRIED else 50,
         lr=1e-2 if kind in UNHURRIED else 1e-3,
         more=SOFT_TO_HARD if kind == "soft" else "",
     )

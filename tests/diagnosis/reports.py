@@ -1,67 +1,82 @@
-"""Reports made by hand, for tests of the page and the pictures."""
+"""Reports made by hand, for tests of the findings."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vqtool.diagnosis.report import Codebook, Finding, Report
-from vqtool.diagnosis.samples import Picker, Samples
+from vqtool.diagnosis.findings import diagnosed
+from vqtool.diagnosis.reading import codebook
+from vqtool.diagnosis.report import Finding, Report
+from vqtool.recipe.recipe import parse
 
-NASTY = "</script><script>alert(1)</script>&\"'"
+RECIPE = """
+[data]
+kind = "arrays"
+path = "signals.npz"
+[encoder]
+kind = "conv1d"
+[quantizer]
+{quantizer}
+[decoder]
+kind = "conv1d"
+{more}
+[[stage]]
+name = "tokenizer"
+task = "autoencode"
+steps = 100
+losses = {{ {losses} }}
+"""
 
 
-def codebook(name: str = "codebook", size: int = 16, width: int = 4, dead: int = 4, seed: int = 0) -> Codebook:
-    """A codebook whose last `dead` codes were never chosen."""
-    rng = np.random.default_rng(seed)
-    counts = rng.integers(1, 100, size)
-    counts[size - dead :] = 0
-    figures = {"used": float(size - dead), "dead": float(dead), "perplexity": size / 2}
-    return Codebook(name, size, counts, rng.normal(size=(size, width)).astype(np.float32), figures)
+def text(quantizer: str = 'kind = "ema"\nrevive_below = 0.0', losses: str = "mse = 1.0", more: str = "") -> str:
+    """A recipe."""
+    return RECIPE.format(quantizer=quantizer, losses=losses, more=more)
 
 
-def report(*codebooks: Codebook, findings: tuple[Finding, ...] = (), history: Any = (), **more: Any) -> Report:
-    """A report of these codebooks."""
+def report(
+    counts: Sequence[np.ndarray] = (),
+    vectors: Sequence[np.ndarray] = (),
+    measures: Mapping[str, float] | None = None,
+    *,
+    history: Sequence[Mapping[str, Any]] = (),
+    recipe: str | None = None,
+    noun: str = "group",
+    **about: Any,
+) -> Report:
+    """A report of codebooks with these counts [K] (a healthy one by default)."""
+    counts = list(counts) or [np.full(32, 100)]
+    names = ["codebook"] if len(counts) == 1 else [f"{noun}{q}" for q in range(len(counts))]
+    measures = dict(measures or {})
+    books = tuple(
+        codebook(name, len(n), n, vectors[q] if q < len(vectors) else None, measures)
+        for q, (name, n) in enumerate(zip(names, counts, strict=True))
+    )
+    quantizer = {"noun": noun, "initialised": True, "terms": ["commitment"], "knobs": [], **about}
     return Report(
-        source=Path("run/tokenizer.safetensors"),
+        source=Path("tokenizer.safetensors"),
         counted="split valid",
-        tokens=1234,
-        codebooks=codebooks,
-        measures={"range_ratio": 0.98},
+        tokens=max(int(n.sum()) for n in counts),
+        codebooks=books,
+        measures=measures,
         history=history,
-        recipe={"title": "by hand"},
-        about={"recipe": 'title = "by hand"\n', "version": "0.1.0", "stage": "tokenizer", "step": 60},
-        findings=findings,
-        **more,
+        recipe=parse(recipe or text()).resolved(),
+        about={"quantizer": quantizer},
     )
 
 
-def rows(steps: int = 60, every: int = 5) -> list[dict[str, Any]]:
-    """A stage's history, with validation at every fourth row."""
-    told = []
-    for step in range(every, steps + 1, every):
-        row = {"stage": "tokenizer", "step": step, "loss": 1 / step, "codes.perplexity": 10 + step / 10}
-        told.append({**row, "split": "train"})
-        if step % (4 * every) == 0:
-            told.append({**row, "split": "valid"})
-    return told
+def findings(made: Report, least: Sequence[str] = ("warn", "fail")) -> dict[str, Finding]:
+    """The findings of some severities by id."""
+    return {f.id: f for f in diagnosed(made).findings if f.severity in least}
 
 
-def picked(sizes: tuple[int, ...], windows: int = 40, tokens: int = 20, channels: int = 1, seed: int = 0) -> Samples:
-    """Samples of windows whose every value says which window and which place it is from."""
-    x, codes = told_windows(sizes, windows, tokens, channels, seed)
-    picker = Picker(sizes)
-    picker.add(x, codes)
-    return picker.samples("valid", x[:3], x[:3] + 0.5, "V")
-
-
-def told_windows(
-    sizes: tuple[int, ...], windows: int, tokens: int, channels: int = 1, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Windows [B, C, 4 T] that hold 1000 * window + place, and random codes [B, T, Q], some of them -1."""
-    rng = np.random.default_rng(seed)
-    x = 1000.0 * np.arange(windows)[:, None, None] + np.arange(4 * tokens) + np.zeros((1, channels, 1))
-    codes = np.stack([rng.integers(-1, size, (windows, tokens)) for size in sizes], -1)
-    return x.astype(np.float32), codes
+def with_history(made: Report, *, split: str = "valid", stage: str = "tokenizer", **columns: Sequence[float]) -> Report:
+    """The report with rows of metrics.jsonl, ten steps apart."""
+    length = len(next(iter(columns.values())))
+    rows = [{"stage": stage, "split": split, "step": 10 * (i + 1), **{k: v[i] for k, v in columns.items()}}
+            for i in range(length)]  # fmt: skip
+    return replace(made, history=[*made.history, *rows])

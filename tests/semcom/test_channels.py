@@ -120,7 +120,7 @@ def test_a_radius_where_no_code_is_near_weighs_all() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("kind", [*CHANNELS, Bsc])
 def test_blend_of_value_and_gradient(kind: type, share: float) -> None:
-    """The value is the hard path's where `hard` = 1, the soft path's where 0; the gradient reaches the scores always."""
+    """The value is the hard path's where `hard` = 1, the soft path's where 0; the gradient reaches the scores."""
     sent, tables, scores = quantized(16, 4)
     channel = kind((16,), hard=share, gradient="link").train()
     received = channel(sent, tables, level=0.1 if kind is Bsc else 5.0)

@@ -45,7 +45,7 @@ class DataSpec:
 
     @property
     def signal(self) -> Field:
-        """The field that is to be coded; by convention it is called `x` and has the shape [C, L], an image [C, H, W]."""
+        """The field that is to be coded; by convention it is called `x` and has the shape [C, L], images [C, H, W]."""
         return self.fields["x"]
 
     @property
@@ -163,6 +163,11 @@ class Data:
         "codebook_sizes". Called where the class says `own_codes`; else all pieces go to one safetensors file.
         """
         raise NotImplementedError
+
+    @classmethod
+    def code_figures(cls, spec: DataSpec, written: list[Path]) -> dict[str, float]:
+        """What is to be said of the files that `write_codes` wrote, by dotted names: `{"bitrate.kbps": 8.0}`."""
+        return {}
 
     @classmethod
     def read_codes(cls, spec: DataSpec, path: Path) -> tuple[dict[str, Any], Iterator[Coded]]:

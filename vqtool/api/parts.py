@@ -86,6 +86,7 @@ class Encoder(nn.Module):
 
     dim: int  # D
     stride: int  # samples per token
+    bands: int = 1  # how many tokens in a row stand for the same moment
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
         raise NotImplementedError

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vqtool.api import Batch, Coded, Decodes, Encodes, Task
 from vqtool.catalog import catalog
-from vqtool.commands.evaluate import checkpoint_path
+from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.training import checkpoint as files
@@ -20,33 +20,39 @@ from vqtool.training.build import Model, from_checkpoint
 from vqtool.training.runtime import Runtime, runtime
 
 
-def run(*, checkpoint: Path, input_file: Path, out_file: Path, device: str) -> int:
+def run(*, checkpoint: Path, input_file: Path, out_file: Path, levels: int | None, device: str) -> int:
     """Signals to codes, piece by piece: in the data's own format of codes, or in a safetensors file."""
     fits_here(out_file)
     if not input_file.exists():
         raise VqtoolError(f"there is no file or folder `{input_file}`")
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Encodes, "encode")
+        check_levels(model, levels)
         data = catalog().load("data", model.recipe.data.kind)
         model.parts.to(here.device).eval()
-        coded = Counted(encoded(model, task, data.read_chunks(model.spec, input_file), here))
+        coded = Counted(encoded(model, task, data.read_chunks(model.spec, input_file), here, levels))
         sizes = list(model.parts.quantizer.codebook_sizes)
-        about = {"model": model_hash(model), "codebook_sizes": sizes}
+        about = {"model": model_hash(model), "codebook_sizes": sizes, "bands": model.parts.encoder.bands}
         if data.own_codes:
             written = data.write_codes(model.spec, out_file, coded, about)
+            figures = data.code_figures(model.spec, written)
         else:
-            written = save_codes(out_file, coded, about)
+            written, figures = save_codes(out_file, coded, about), {}
     out.say(f"wrote codes {(coded.windows, *coded.shape)} (windows, tokens, codebooks) to {listed(written)}")
+    for name, value in figures.items():
+        out.say(f"{name} {value:.3f}")
     out.print("\n".join(map(str, written)))
-    out.document({"out": str(out_file), "files": [str(f) for f in written], "codes": [coded.windows, *coded.shape]})
+    told = {"out": str(out_file), "files": [str(f) for f in written], "codes": [coded.windows, *coded.shape]}
+    out.document(told | figures)
     return 0
 
 
-def decode(*, checkpoint: Path, codes_file: Path, out_file: Path, device: str) -> int:
+def decode(*, checkpoint: Path, codes_file: Path, out_file: Path, levels: int | None, device: str) -> int:
     """Codes back to signals in the units they came in, piece by piece."""
     fits_here(out_file)
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Decodes, "decode")
+        check_levels(model, levels)
         data = catalog().load("data", model.recipe.data.kind)
         about, pieces = data.read_codes(model.spec, codes_file) if data.own_codes else load_codes(codes_file)
         if about["model"] != model_hash(model):
@@ -60,7 +66,7 @@ def decode(*, checkpoint: Path, codes_file: Path, out_file: Path, device: str) -
         def signals() -> Iterator[tuple[Tensor, Batch, dict[str, Any]]]:
             nonlocal count
             for piece in pieces:
-                coded = here.place({"codes": piece.codes, "sent": piece.sent})
+                coded = here.place({"codes": piece.codes[..., :levels], "sent": piece.sent})
                 signal = task.decode(model.parts, coded, here.place(piece.batch)).cpu()
                 count += len(signal)
                 yield signal, piece.batch, piece.about
@@ -72,13 +78,15 @@ def decode(*, checkpoint: Path, codes_file: Path, out_file: Path, device: str) -
     return 0
 
 
-def encoded(model: Model, task: Any, chunks: Iterable[tuple[Batch, dict[str, Any]]], here: Runtime) -> Iterator[Coded]:
-    """The codes of each piece, computed when the writer asks for it."""
+def encoded(
+    model: Model, task: Any, chunks: Iterable[tuple[Batch, dict[str, Any]]], here: Runtime, levels: int | None
+) -> Iterator[Coded]:
+    """The codes of each piece (of the first `levels` codebooks), computed when the writer asks for it."""
     for batch, about in chunks:
         say_notes(about)
         coded = task.encode(model.parts, here.place(batch))
         rest = {name: value for name, value in batch.items() if name != "x"}
-        yield Coded(coded["codes"].cpu(), coded["sent"].cpu(), rest, about)
+        yield Coded(coded["codes"][..., :levels].cpu(), coded["sent"].cpu(), rest, about)
 
 
 class Counted:
@@ -133,6 +141,17 @@ def capable(checkpoint: Path, protocol: type, verb: str) -> tuple[Model, Task]:
         tasks = ", ".join(f"`{stage.task.kind}`" for stage in model.recipe.stages if stage.name in model.tasks)
         raise VqtoolError(f"`{path}` cannot {verb}; it was trained with {tasks}")
     return model, found[1]
+
+
+def check_levels(model: Model, levels: int | None) -> None:
+    """`--levels` takes some of a residual quantizer's levels, the first ones."""
+    if levels is None:
+        return
+    quantizer = model.parts.quantizer
+    have = len(quantizer.codebook_sizes)
+    if quantizer.noun != "level" or not 1 <= levels <= have:
+        has = f"{have} levels" if quantizer.noun == "level" else "no levels to leave out"
+        raise VqtoolError(f"--levels {levels} cannot be: the model's quantizer has {has}")
 
 
 def model_hash(model: Model) -> str:

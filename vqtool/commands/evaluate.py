@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vqtool.api.data import Data
 from vqtool.commands.newest import checkpoint_path
-from vqtool.commands.train import number, show_splits
+from vqtool.commands.sweep import check_plot, draw, parse_sweep, show
+from vqtool.commands.train import show_splits
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.recipe import Recipe
+from vqtool.recipe import PartSpec, Recipe
 from vqtool.recipe.overrides import apply_to_resolved
 from vqtool.training.build import Model, build, from_checkpoint, open_data, restore
 from vqtool.training.checkpoint import Checkpoint
@@ -25,13 +27,16 @@ def run(
     sweep: str | None,
     split: str | None,
     device: str,
+    plot: Path | None = None,
 ) -> int:
     """Evaluate on held-out rows; returns the exit code."""
+    if plot is not None and sweep is None:
+        raise VqtoolError("`--plot` draws a sweep", hint="--sweep channel.snr_db=0:18:3")
     path = checkpoint_path(checkpoint)
     with runtime(device) as here:
         model, read = from_checkpoint(path)
         if sweep is not None:
-            return _sweep(path, model, read, data, overrides, sweep, split, here)
+            return _sweep(path, model, read, data, overrides, sweep, split, here, plot)
         document = _scores(path, model, read, data, overrides, split, here)
         show_splits(document["splits"])
         out.document(document)
@@ -39,43 +44,49 @@ def run(
 
 
 def _scores(path: Path, model: Model, read: Checkpoint, data: Path | None, overrides: list[str], split: str | None,
-            here: Runtime) -> dict[str, Any]:  # fmt: skip
+            here: Runtime, opened: Opened | None = None) -> dict[str, Any]:  # fmt: skip
     """One evaluation; overrides may change options that change no weight."""
     if overrides:
         recipe = apply_to_resolved(model.recipe, overrides)
         model = build(recipe, model.spec, until=read.about["stage"])
         restore(model, read, f"{path}` under `-s {' '.join(overrides)}")
     model.parts.to(here.device)
-    splits = evaluate(model, read.about["stage"], open_data(model.recipe, path=data), here, split=split)
+    rows = (opened or Opened()).of(model.recipe, data)
+    splits = evaluate(model, read.about["stage"], rows, here, split=split)
     return {"checkpoint": str(path), "task": stage_task(model.recipe, read.about["stage"]), "splits": splits}
 
 
+class Opened:
+    """The data set of the last evaluation: the next point of a sweep mostly reads the same."""
+
+    def __init__(self) -> None:
+        self._spec: PartSpec | None = None
+        self._data: Data | None = None
+
+    def of(self, recipe: Recipe, path: Path | None) -> Data:
+        """The recipe's data; `path` replaces its `path` option."""
+        if self._data is None or self._spec != recipe.data:
+            self._spec, self._data = recipe.data, open_data(recipe, path=path)
+        return self._data
+
+
 def _sweep(path: Path, model: Model, read: Checkpoint, data: Path | None, overrides: list[str], sweep: str,
-           split: str | None, here: Runtime) -> int:  # fmt: skip
+           split: str | None, here: Runtime, plot: Path | None) -> int:  # fmt: skip
     """The same evaluation at several values of one option."""
     key, values = parse_sweep(sweep)
-    points = []
+    if plot is not None:
+        check_plot(plot)
+    points, opened, name = [], Opened(), ""
     for value in values:
-        scores = _scores(path, model, read, data, [*overrides, f"{key}={value:g}"], split, here)
+        scores = _scores(path, model, read, data, [*overrides, f"{key}={value:g}"], split, here, opened)
         name, first = next(iter(scores["splits"].items()))
         points.append({"value": value, **first})
-    rows = [[metric, *(number(p["model"].get(metric)) for p in points)] for metric in points[0]["model"]]
-    out.table(f"held-out: {name}", [key, *(f"{p['value']:g}" for p in points)], rows)
+    show(name, key, points)
+    if plot is not None:
+        draw(plot, key, points)
+        out.say(f"wrote {plot}")
     out.document({"sweep": {"key": key, "points": points}})
     return 0
-
-
-def parse_sweep(text: str) -> tuple[str, list[float]]:
-    """`channel.snr_db=0:18:3` -> the key and its values, the end included."""
-    key, _, span = text.partition("=")
-    try:
-        start, stop, step = (float(part) for part in span.split(":"))
-        count = round((stop - start) / step)
-    except (ValueError, ZeroDivisionError):
-        raise VqtoolError(f"`{text}` is no sweep", hint="--sweep channel.snr_db=0:18:3 (from, to, step)") from None
-    if count < 0:
-        raise VqtoolError(f"the sweep `{text}` never reaches its end", hint="--sweep KEY=FROM:TO:STEP")
-    return key, [start + i * step for i in range(count + 1)]
 
 
 def stage_task(recipe: Recipe, stage: str) -> str:

@@ -24,7 +24,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
                               "commitment-growing", "codebook-lags", "codes-ignored", "loss-stuck"}),
     "collapse": frozenset({"dead-codes", "dead-level", "duplicate-codes", "perplexity-falling", "commitment-growing",
                            "loss-stuck", "codes-ignored", "repeated-tokens", "hot-code", "codebook-lags",
-                           "range-drift", "dc-offset"}),
+                           "range-drift", "dc-offset", "no-negatives"}),
     "dead-level": frozenset({"perplexity-falling"}),
     "dead-codes": frozenset({"perplexity-falling"}),
     "soft-hard-gap": frozenset({"range-drift", "dc-offset", "codebook-lags", "commitment-growing"}),

@@ -54,14 +54,18 @@ def soft_hard_gap(report: Report) -> Iterator[Finding]:
 
 
 def accuracy_gap(report: Report) -> Iterator[Finding]:
-    """The same, told by accuracies at several conditions of a channel (`gap.12db`)."""
-    gaps = {name: value for name, value in report.measures.items() if re.fullmatch(r"gap\.[\w.-]+db", name)}
-    if not gaps or "soft_hard.gap" in report.measures:
+    """The same, told by accuracies of both paths, where there are several at each condition of a channel."""
+    m = report.measures
+    gaps = {name.removeprefix("accuracy.soft").strip("."): value - m[name.replace("soft", "hard", 1)]
+            for name, value in m.items()
+            if re.match(r"accuracy\.soft\b", name) and name.replace("soft", "hard", 1) in m}  # fmt: skip
+    if not gaps or "soft_hard.gap" in m:
         return
-    name, gap = max(gaps.items(), key=lambda item: item[1])
+    where, gap = max(gaps.items(), key=lambda item: item[1])
     limit = limit_of("soft-hard-accuracy", report.recipe)
     severity, at = limit.grade(gap)
-    cause = f"at {name.removeprefix('gap.')} the soft path is {gap:+.1%} more often right than the deployed one"
+    at_level = f"at {where} " if where else ""
+    cause = f"{at_level}the soft path is right in {100 * gap:+.3g} % more cases than the deployed one"
     if severity != "ok":
         cause += ": the receiver learned from soft symbols that the deployed transmitter never sends"
     yield Finding("soft-hard-gap", severity, gap, at, limit.source, cause,

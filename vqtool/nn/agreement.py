@@ -49,9 +49,10 @@ def rolled(labels: Labels, groups: Labels, generator: np.random.Generator) -> La
 
 
 def agreements(codes: Labels, labels: Labels, groups: Labels, *, rolls: int = ROLLS, seed: int = 0) -> dict[str, float]:
-    """`nmi` and `ami` of the joint code, of each codebook (`.group0`, ...) and, under `.rolled`, of the null.
+    """`nmi` and `ami` of the joint code, and of each codebook: `nmi.group0`, ...
 
-    The null is the mean over `rolls` times of labels rolled within their groups.
+    Beside each, under `nmi.rolled`, `nmi.rolled.group0`, ..., its null: the mean of `rolls` times with the labels
+    rolled within their groups.
     """
     books = {"": joint(codes)}
     if codes.shape[1] > 1:
@@ -62,7 +63,7 @@ def agreements(codes: Labels, labels: Labels, groups: Labels, *, rolls: int = RO
     for name, book in books.items():
         told |= {f"{figure}{name}": value for figure, value in agreement(book, labels).items()}
         chance = [agreement(book, null) for null in nulls]
-        told |= {f"{figure}{name}.rolled": _mean(chance, figure) for figure in ("nmi", "ami")}
+        told |= {f"{figure}.rolled{name}": _mean(chance, figure) for figure in ("nmi", "ami")}
     return told
 
 

@@ -186,32 +186,36 @@ class Block(nn.Module):
 class OneStep:
     """A block without a condition, laid out for writing: one more step of every row, [B, W] -> [B, W].
 
-    What `Block` computes, on plain matrices that lie as the products read them: for few rows the calls of a step cost
-    more than its arithmetic. Holds copies of the weights, so it lives as long as one text is written.
+    What `Block` computes, in as few calls as it takes: for few rows they cost more than the arithmetic. The matrices
+    lie as the products read them, and what can be multiplied into them is: gain and shift of the norms, the scale of
+    the queries, the factors of GELU, u (1 + erf u) with u = x / sqrt 2. It holds copies of the weights, so it lives
+    only as long as one text is written.
     """
 
     def __init__(self, block: Block, past: KeyValues) -> None:
         attend, (first, _, second, _) = block.attend, block.feed
         self.past, self.heads, self.width = past, attend.heads, attend.out.in_features
-        self.norm_self, self.norm_feed = block.norm_self.norm, block.norm_feed.norm
-        scale = torch.ones(3 * self.width, 1).to(attend.qkv.weight)
-        scale[: self.width] /= math.sqrt(self.width / self.heads)  # queries arrive scaled
-        self.qkv = (attend.qkv.bias * scale[:, 0], (attend.qkv.weight * scale).t().contiguous())
-        self.out, self.first, self.second = (
-            (layer.bias, layer.weight.t().contiguous()) for layer in (attend.out, first, second)
-        )
+        scale = torch.ones(3 * self.width).to(attend.qkv.weight)
+        scale[: self.width] /= math.sqrt(self.width / self.heads)
+        self.qkv = _after(block.norm_self.norm, attend.qkv.weight * scale[:, None], attend.qkv.bias * scale)
+        self.first = _after(block.norm_feed.norm, first.weight / math.sqrt(2), first.bias / math.sqrt(2))
+        self.out = (attend.out.bias, attend.out.weight.t().contiguous())
+        self.second = (second.bias, second.weight.t().contiguous() / math.sqrt(2))
+        self.shape, self.split = (self.width,), (3, self.heads, 1, self.width // self.heads)
+        self.eps = block.norm_self.norm.eps
 
     def __call__(self, x: Tensor) -> Tensor:
         """The block's output for the newest step `x`, which also joins the past."""
-        batch, width, heads = len(x), self.width, self.heads
-        query, key, value = torch.addmm(self.qkv[0], _normed(x, self.norm_self), self.qkv[1]).split(width, 1)
-        key, value = self.past.extend(key.view(batch, heads, 1, -1), value.view(batch, heads, 1, -1))
-        look = torch.matmul(query.view(batch, heads, 1, -1), key.transpose(2, 3)).softmax(-1)
-        mixed = torch.matmul(look, value).view(batch, width)
-        x = x + torch.addmm(self.out[0], mixed, self.out[1])
-        inner = F.gelu(torch.addmm(self.first[0], _normed(x, self.norm_feed), self.first[1]))
-        return x + torch.addmm(self.second[0], inner, self.second[1])
+        batch = x.shape[0]
+        qkv = torch.addmm(self.qkv[0], torch.layer_norm(x, self.shape, eps=self.eps), self.qkv[1])
+        query, key, value = qkv.view(batch, *self.split).unbind(1)
+        key, value = self.past.extend(key, value)
+        look = torch.matmul(query, key.mT).softmax(-1)
+        x = x + torch.addmm(self.out[0], torch.matmul(look, value).view(batch, self.width), self.out[1])
+        u = torch.addmm(self.first[0], torch.layer_norm(x, self.shape, eps=self.eps), self.first[1])
+        return x + torch.addmm(self.second[0], torch.addcmul(u, u, torch.erf(u)), self.second[1])
 
 
-def _normed(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    return torch.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+def _after(norm: nn.LayerNorm, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Bias and transposed weight that do to a norm's plain output what the layer does to its scaled and shifted one."""
+    return bias + weight @ norm.bias, (weight * norm.weight).t().contiguous()

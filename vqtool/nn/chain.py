@@ -41,4 +41,9 @@ def from_latents(parts: Parts, z: Tensor, sent: Tensor, batch: Batch, framed: Ba
     if "conditioner" in parts:
         condition = parts.conditioner(parts.norm.condition(batch) if framed is None else framed)
     with torch.autocast(z.device.type, enabled=False):
-        return parts.norm.invert(parts.decoder(z.float(), condition), batch, sent)
+        return parts.norm.invert(to_frame(parts, z.float(), condition), batch, sent)
+
+
+def to_frame(parts: Parts, z: Tensor, condition: Condition | None) -> Tensor:
+    """Latents [B, T, D] to a signal [B, C, L] in the norm's frame, without what filled up its first token."""
+    return parts.decoder(z, condition)[..., -parts.norm.spec.length % parts.encoder.stride :]

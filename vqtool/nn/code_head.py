@@ -98,6 +98,10 @@ class CodeHead(nn.Module):
         self.log_sharpness.copy_(((torch.stack(effective) + 1) / (rest.sum(1) + TINY)).clamp(max=1e12).log())
         self.gate_start.copy_(torch.logit(rest / (rest + self.missed * rest[0] + TINY), eps=1e-5))
 
+    def laid_out(self) -> CodeHead | OneBook:
+        """What writes the same codes in fewer calls, where there is one; else this head."""
+        return OneBook(self) if len(self.codebook_sizes) == 1 and not torch.is_grad_enabled() else self
+
     # ---- codes in
 
     def inputs(self, codes: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
@@ -203,3 +207,42 @@ class CodeHead(nn.Module):
         nearest = close.masked_fill(~self.real, -math.inf).argmax(-1)
         astray = F.pad((fed != codes).cumsum(2)[:, :, :-1], (1, 0)) > 0
         return torch.where(astray & (codes >= 0), nearest, codes)
+
+
+class OneBook:
+    """A head of a single codebook, laid out for writing: inputs are looked up, and logits are two or three products.
+
+    With one codebook nothing of a token is written before its code, so all that depends on codes alone is a table. It
+    holds copies of the weights, so it lives only as long as one text is written.
+    """
+
+    def __init__(self, head: CodeHead) -> None:
+        self.head = head
+        every = torch.arange(head.codebook_sizes[0], device=head.begin.device)
+        self.read = head._embed(every[:, None, None])[:, 0, 0]  # [K, W]
+        self.places = head.place_token + head.place_book[0]  # [T, W]
+        self.table = head.table[0, : len(every)].t().contiguous()  # [W, K]
+        if head.vectors is not None:
+            codes = head.vectors[0, : len(every)]
+            self.codes, self.halves = codes.t().contiguous(), 0.5 * codes.square().sum(-1)
+            layers = (head.gate, head.latent, head.sharpness)
+            self.bias = torch.cat([layer.bias for layer in layers])
+            self.weight = torch.cat([layer.weight for layer in layers]).t().contiguous()
+
+    def inputs(self, codes: Tensor, start: int, stop: int) -> Tensor:
+        """As `CodeHead.inputs`, of codes that are all there."""
+        if stop - start > 1 or start == 0:
+            return self.head.inputs(codes, start, stop)
+        return (self.read[codes[:, start - 1, 0]] + self.places[start])[:, None]
+
+    def step(self, hidden: Tensor, past: Tensor, step: int, guess: Tensor | None = None) -> Tensor:
+        """As `CodeHead.step`: [B, W] -> [B, K]."""
+        logits = hidden @ self.table
+        if self.head.vectors is None:
+            return logits
+        head, dim = self.head, len(self.codes)
+        gate, latent, sharp = torch.addmm(self.bias, hidden, self.weight).split((dim, dim, 1), dim=1)
+        gate = (gate + head.gate_start[0]).sigmoid()
+        latent = latent if guess is None else latent + guess[:, step]
+        rest = gate * (head.rest_mean[0] + head.spread[-1] * latent) + (1 - gate) * head.rest_mean[0]
+        return logits + (head.log_sharpness[0] + sharp.clamp(-8, 8)).exp() * (rest @ self.codes - self.halves)

@@ -17,8 +17,8 @@ from vqtool.nn.code_head import CodeHead
 class CodePrior(Prior):
     """A prior whose network turns a flat sequence of inputs into hidden states, in one pass or step by step.
 
-    A network gives `start` and `advance`; its state answers `pick(rows)` and `spread(rows)`. Both ways of running it are one code path:
-    training takes all N steps in one `advance`, writing takes them one after the other.
+    A network gives `start` and `advance`; its state answers `pick(rows)` and `spread(rows)`. Training takes all N
+    steps in one `advance`, writing takes them one after the other.
     """
 
     def __init__(

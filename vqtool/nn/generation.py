@@ -43,6 +43,20 @@ def write(
 
     The paths of a row share the pass over the prefix. T is the prior's length, or `tokens`.
     """
+    with torch.inference_mode():
+        codes = _write(prior, batch, condition, choose, prefix, paths, tokens)
+    return codes.clone()  # a tensor like any other: those made in inference mode cannot be trained on
+
+
+def _write(
+    prior: Writes,
+    batch: int,
+    condition: Condition | None,
+    choose: Choose,
+    prefix: Tensor | None,
+    paths: int,
+    tokens: int | None,
+) -> Tensor:
     books = len(prior.codebook_sizes)
     length = prior.length if tokens is None else min(tokens, prior.length)
     codes = torch.zeros(batch, length, books, dtype=torch.long, device=prior.head.begin.device)
@@ -55,13 +69,14 @@ def write(
     if begin == steps:
         return codes[rows]
     state, guess = prior.start(batch, condition, room=steps), prior.guess(batch, condition)
+    head = prior.head.laid_out()
     for step in range(begin, steps):
         taken = 0 if step == begin else step  # the first pass reads the whole prefix
-        hidden = prior.advance(prior.head.inputs(codes, taken, step + 1), state)[:, -1]
+        hidden = prior.advance(head.inputs(codes, taken, step + 1), state)[:, -1]
         if step == begin and paths > 1:
             state.spread(rows)
             codes, hidden, guess = codes[rows], hidden[rows], None if guess is None else guess[rows]
-        codes[:, step // books, step % books] = choose(prior.head.step(hidden, codes, step, guess), step)
+        codes[:, step // books, step % books] = choose(head.step(hidden, codes, step, guess), step)
     return codes
 
 
@@ -116,7 +131,8 @@ def greedy(logits: Tensor, step: int) -> Tensor:
 def probabilities(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> Tensor:
     """[B, K] logits -> what to draw from, on the CPU in float64; 0 for what top-k or top-p (the nucleus) leaves out."""
     logits = logits.detach().to("cpu", torch.float64)
-    logits = (logits - logits.amax(-1, keepdim=True)) / temperature
+    if temperature != 1:
+        logits = (logits - logits.amax(-1, keepdim=True)) / temperature
     if top_k is not None and top_k < logits.shape[-1]:
         logits = logits.masked_fill(~_largest(logits, top_k), -math.inf)
     probs = logits.softmax(-1)
@@ -141,10 +157,9 @@ def _largest(logits: Tensor, count: int) -> Tensor:
 def pick(probs: Tensor, draw: Tensor) -> Tensor:
     """Invert the cumulated distribution [B, K] at `draw` [B] in [0, 1); never a code of probability 0."""
     cumulated = probs.cumsum(-1)
-    total = cumulated[:, -1]
-    below_total = torch.nextafter(total, torch.zeros_like(total))
-    at = torch.minimum(draw.to(probs) * total, below_total)
-    return (cumulated <= at[:, None]).sum(-1)
+    total = cumulated[:, -1:]
+    at = torch.minimum(draw[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulated, at, right=True)[:, 0]
 
 
 def beam(prior: Writes, batch: int, condition: Condition | None, width: int) -> tuple[Tensor, Tensor]:

@@ -74,7 +74,6 @@ class Watch:
         self.said: set[tuple[str, str]] = set()
         self.before: set[tuple[str, str]] = set()  # found at the last look
         self.looked = 0  # the step of the last look
-        self.about = about_quantizer(quantizer)
 
     def note(self, row: Mapping[str, Any]) -> None:
         """Take a row of metrics.jsonl."""
@@ -110,7 +109,7 @@ class Watch:
         figures = {k: float(v) for k, v in {**validated, **row}.items() if isinstance(v, int | float)}
         tokens = max((int(n.sum()) for n in counts.values()), default=0)
         return Report(Path(), f"stage {self.stage}, up to step {step}", tokens, books, figures, self.rows, self.recipe,
-                      {"quantizer": self.about, "stage": self.stage, "step": step})  # fmt: skip
+                      {"quantizer": about_quantizer(self.quantizer), "stage": self.stage, "step": step})  # fmt: skip
 
 
 class UnhealthyError(VqtoolError):

@@ -32,7 +32,7 @@ class RevIn(Norm):
 
     def invert(self, x: Tensor, batch: Batch, sent: Tensor) -> Tensor:
         """`x` [B, C, L] decoded in the frame, at the mean and the range of the window it stands for."""
-        mean, deviation, span = (part[..., None].double() for part in sent.chunk(3, dim=1))
+        mean, _, span = (part[..., None].double() for part in sent.chunk(3, dim=1))
         x = x.double()
         decoded = x.amax(-1, keepdim=True) - x.amin(-1, keepdim=True)
         stretch = torch.where(decoded > TINY, span / decoded.clamp_min(TINY), 0.0)

@@ -53,9 +53,7 @@ class RidgeNorm(RevIn):
         _, deviation, span = (value.to(x.dtype) for value in statistics(x))
         known, profile = self._profile(batch, steps)  # [B, C], [B, C, steps]
         last = x[..., -1:]
-        weighed = torch.where(
-            known[..., None], (x - last) @ self.weight[:, :steps], (x - last) @ self.plain[:, :steps]
-        )
+        weighed = torch.where(known[..., None], (x - last) @ self.weight[:, :steps], (x - last) @ self.plain[:, :steps])
         return last + weighed + span * profile, deviation
 
     def moved_on(self, batch: Batch, values: Tensor) -> Batch:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
 from vqtool.nn.agreement import agreements
-from vqtool_seismic.frames import Frames
+from vqtool.nn.labelled import Labelled
 
 
 class PhaseAgreement(Metric):
@@ -19,7 +19,7 @@ class PhaseAgreement(Metric):
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
-        self.frames = Frames()
+        self.frames = Labelled()
 
     def update(self, *, phase: Tensor, station: Tensor, codes: Tensor, codebook_sizes: Sequence[int]) -> None:
         """`phase` [B, F], `station` [B], `codes` [B, T, Q]."""
@@ -27,8 +27,8 @@ class PhaseAgreement(Metric):
 
     def compute(self) -> Mapping[str, float]:
         """The figures named above; none where no frame has a label."""
-        labels = self.frames.labels()
+        labels = self.frames["labels"]
         if not len(labels):
             return {}
-        told = agreements(self.frames.values("codes"), labels, self.frames.stations())
+        told = agreements(self.frames["codes"], labels, self.frames["groups"])
         return {f"codes.{name}": value for name, value in told.items()}

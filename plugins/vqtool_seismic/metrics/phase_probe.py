@@ -9,8 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
+from vqtool.nn.labelled import Labelled
 from vqtool.nn.probe import LinearProbe, f1_scores, folded, one_hots
-from vqtool_seismic.frames import Frames
 from vqtool_seismic.phases import PHASES
 
 NAMES = {"codes": "probe", "features": "probe.features", "context": "probe.context"}
@@ -30,7 +30,7 @@ class PhaseProbe(Metric):
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
-        self.train, self.held = Frames(), Frames()
+        self.train, self.held = Labelled(), Labelled()
 
     def learn(self, *, phase: Tensor, station: Tensor, codes: Tensor | None = None,
               codebook_sizes: Sequence[int] | None = None, features: Tensor | None = None,
@@ -46,24 +46,24 @@ class PhaseProbe(Metric):
 
     def compute(self) -> Mapping[str, float]:
         """The figures named above; none where no frame has a label."""
-        labels = self.held.labels()
+        labels = self.held["labels"]
         if not len(labels):
             return {}
         told: dict[str, float] = {}
-        learned = len(np.unique(self.train.labels())) > 1
+        learned = len(np.unique(self.train["labels"])) > 1
         for name in self.held.names():
             x = self._matrix(self.held, name)
             if learned:
-                said = LinearProbe().fit(self._matrix(self.train, name), self.train.labels()).predict(x)
+                said = LinearProbe().fit(self._matrix(self.train, name), self.train["labels"]).predict(x)
             else:
-                said = folded(x, labels, self.held.stations())
+                said = folded(x, labels, self.held["groups"])
             told |= _figures(NAMES[name] + ("" if learned else ".folds"), labels, said)
         return told | {"probe.frames": float(len(labels)),
-                       "probe.stations": float(len(np.unique(self.held.stations())))}  # fmt: skip
+                       "probe.stations": float(len(np.unique(self.held["groups"])))}  # fmt: skip
 
     @staticmethod
-    def _matrix(frames: Frames, name: str) -> Any:
-        value = frames.values(name)
+    def _matrix(frames: Labelled, name: str) -> Any:
+        value = frames[name]
         return one_hots(value, frames.sizes) if name == "codes" else value
 
 

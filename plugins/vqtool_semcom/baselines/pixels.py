@@ -30,14 +30,14 @@ class Pixels(Baseline):
         *,
         pixel_bits: Annotated[int, Ge(1), Doc("bits per pixel")] = 2,
         width: Annotated[int, Gt(0), Doc("hidden features of the classifier")] = 256,
-        steps: Annotated[int, Ge(1), Doc("training steps")] = 1500,
+        epochs: Annotated[int, Ge(1), Doc("passes over the training rows, of at least 200 steps of 256 together")] = 12,
     ) -> None:
         super().__init__(spec)
-        self.pixel_bits, self.width, self.steps = pixel_bits, width, steps
+        self.pixel_bits, self.width, self.epochs = pixel_bits, width, epochs
 
     def meet(self, parts: Parts) -> None:
         """Take the model's channel, for pixels in place of codes, and its bits per picture."""
-        channel = parts["channel"] if "channel" in parts else None
+        channel = getattr(parts, "channel", None)
         if not isinstance(channel, BitChannel):
             raise VqtoolError("the baseline `pixels` needs a channel of bits to send pixels over")
         height, width = self.spec.signal.shape[-2:]
@@ -64,9 +64,10 @@ class Pixels(Baseline):
             batch = rows.__getitems__(list(range(len(rows))))
             sent, known = self._pixels(batch["x"]), batch["label"]
             optimizer = torch.optim.AdamW(self.net.parameters(), lr=2e-3, weight_decay=0.01)
-            slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+            steps = max(200, self.epochs * len(sent) // 256)
+            slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
             self.channel.train()
-            for _ in range(self.steps):
+            for _ in range(steps):
                 at = torch.randint(len(sent), (256,), generator=generator)
                 loss = F.cross_entropy(self.net(self._arrived(sent[at], None)), known[at])
                 optimizer.zero_grad()

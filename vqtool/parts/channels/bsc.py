@@ -31,7 +31,9 @@ class Bsc(BitChannel):
             tuple[float, float], Doc("least and largest probability in training; each row draws its own")
         ] = (0.0, 0.1),
         report: Annotated[tuple[float, ...], Doc("probabilities to evaluate at besides")] = (),
-        labels: Annotated[Table, Doc("the codes' bits: by number, along their first axis, or switched")] = "pseudo-gray",
+        labels: Annotated[
+            Table, Doc("the codes' bits: by number, along their first axis, or switched")
+        ] = "pseudo-gray",
         radius: Annotated[
             Annotated[int, Ge(0)] | None, Doc("Hamming distance of the codes the receiver weighs; none: all")
         ] = None,

@@ -9,15 +9,16 @@ from annotated_types import Ge, Gt, MultipleOf
 from torch import Tensor
 
 from vqtool.api import Condition, Decoder
+from vqtool.errors import VqtoolError
 from vqtool.nn.activation import Activation
 from vqtool.nn.lapped import Synthesis
 from vqtool.nn.refine import Refine
 
 
 class LappedDecoder(Decoder):
-    """[B, T, D] -> [B, C, T * stride]: x = overlap-add of MDCT^T (z + f(z)), f starting at zero.
+    """[B, T, D] -> [B, C, T * stride]: x = overlap-add of MDCT^T (z + f(z)), f zero at first.
 
-    The residual network sees the tokens around each one and learns what their errors have in common.
+    The residual network sees the hops around each one and learns what their errors have in common.
     """
 
     def __init__(
@@ -28,24 +29,29 @@ class LappedDecoder(Decoder):
         stride: int,
         condition_dim: int = 0,
         *,
-        span: Annotated[int, Ge(2), MultipleOf(2), Doc("hops that one token's linear map writes")] = 2,
+        bands: Annotated[int, Gt(0), Doc("tokens per hop, as the encoder's")] = 1,
+        span: Annotated[int, Ge(2), MultipleOf(2), Doc("hops that the linear map writes")] = 2,
         width: Annotated[int, Gt(0), Doc("channels of the residual network")] = 128,
         blocks: Annotated[int, Ge(0), Doc("residual blocks; 0: the linear transform alone")] = 0,
-        kernel: Annotated[int, Gt(0), Doc("kernel of the residual network, in tokens")] = 5,
+        kernel: Annotated[int, Gt(0), Doc("kernel of the residual network, in hops")] = 5,
         activation: Annotated[Activation, Doc("the nonlinearity of the residual network")] = "gelu",
     ) -> None:
         super().__init__()
+        self.bands = bands
         self.refine = Refine(
-            dim, width=width, blocks=blocks, kernel=kernel, condition_dim=condition_dim, act=activation
+            bands * dim, width=width, blocks=blocks, kernel=kernel, condition_dim=condition_dim, act=activation
         )
-        self.map = Synthesis(channels, stride, dim, span)
+        self.map = Synthesis(channels, stride * bands, bands * dim, span)
 
     def forward(self, z: Tensor, condition: Condition | None = None) -> Tensor:
         """Decode `z` [B, T, D]."""
         vector = condition.vector if condition is not None else None
-        return self.map(self.refine(z.transpose(1, 2), vector).transpose(1, 2))
+        if z.shape[1] % self.bands:
+            raise VqtoolError(f"{z.shape[1]} tokens are no whole number of hops of {self.bands}")
+        frames = z.unflatten(1, (-1, self.bands)).flatten(2)  # [B, T / bands, bands * D]
+        return self.map(self.refine(frames.transpose(1, 2), vector).transpose(1, 2))
 
     @property
     def reach(self) -> int:
-        """How many tokens before and after its own a sample depends on at most."""
+        """How many hops before and after its own a sample depends on at most."""
         return self.refine.reach + self.map.span // 2

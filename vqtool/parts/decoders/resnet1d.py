@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated
 
 from annotated_doc import Doc
@@ -15,7 +16,7 @@ from vqtool.nn.conv import Conv, Padding, ResidualBlock
 
 
 class Resnet1dDecoder(Decoder):
-    """[B, T, D] -> [B, C, T * stride] for any T; of a window that fills its first token in part, the window alone."""
+    """[B, T, D] -> [B, C, T * stride] for any T."""
 
     def __init__(
         self,
@@ -40,8 +41,7 @@ class Resnet1dDecoder(Decoder):
             ResidualBlock(width, kernel, condition_dim=condition_dim, mode=padding) for _ in range(blocks)
         )
         self.grow = nn.ModuleList(
-            nn.ConvTranspose1d(before, after, 4, stride=2, padding=1)
-            for before, after in zip(widths, widths[1:], strict=False)
+            nn.ConvTranspose1d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)
         )
         self.end = Conv(widths[-1], channels, kernel, mode=padding)
 

@@ -62,7 +62,9 @@ class Conv1dEncoder(Encoder):
 
 
 def check_length(length: int, stride: int) -> None:
-    """A window must hold a whole number of tokens."""
+    """A window must be of samples in a row, and hold a whole number of tokens."""
+    if not isinstance(length, int):
+        raise VqtoolError("the encoder `conv1d` needs windows [C, L], not images", hint="conv2d is for images")
     if length % stride:
         raise VqtoolError(
             f"a window of {length} samples is no multiple of the encoder's total stride {stride}",

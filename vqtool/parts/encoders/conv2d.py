@@ -29,7 +29,10 @@ class Conv2dEncoder(Encoder):
         *,
         tokens: Annotated[int, Gt(0), Doc("tokens per image; a divisor of its pixels")] = 16,
         dim: Annotated[int, Gt(0), Doc("features per token, D")] = 32,
-        widths: Annotated[tuple[int, ...], MinLen(1), Doc("channels of each stage; a stage halves the image")] = (32, 64),
+        widths: Annotated[tuple[int, ...], MinLen(1), Doc("channels of each stage; a stage halves the image")] = (
+            32,
+            64,
+        ),
         blocks: Annotated[int, Ge(0), Doc("residual blocks per stage")] = 1,
         features: Annotated[int, Gt(0), Doc("width of the bottleneck before the tokens")] = 256,
     ) -> None:

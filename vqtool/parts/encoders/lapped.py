@@ -16,10 +16,12 @@ from vqtool.nn.refine import Refine
 
 
 class LappedEncoder(Encoder):
-    """[B, C, L] -> [B, L / hop, D]: z = MDCT(x) + f(MDCT(x)), where f sees neighbouring tokens and starts at zero.
+    """[B, C, L] -> [B, bands * L / hop, D]: z = MDCT(x) + f(MDCT(x)), where f sees neighbouring hops, zero at first.
 
-    An untrained lapped encoder and decoder reproduce the signal (but for half a hop at the ends): training starts from
-    a transform codec and improves on it. All layers but one matrix work at the rate of the tokens, so it is fast.
+    With `bands`, a hop gives that many tokens, the lowest frequencies first: a quantizer that shares out its levels
+    can spend them where a hop has its energy. An untrained lapped encoder and decoder reproduce the signal (but for
+    half a hop at the ends): training starts from a transform codec and improves on it. All layers but one matrix work
+    at the rate of the hops, so it is fast.
     """
 
     def __init__(
@@ -28,32 +30,39 @@ class LappedEncoder(Encoder):
         length: int,
         condition_dim: int = 0,
         *,
-        hop: Annotated[int, Gt(1), MultipleOf(2), Doc("samples per token; a divisor of the window length")] = 80,
-        span: Annotated[int, Ge(2), MultipleOf(2), Doc("hops that one token's linear map sees")] = 2,
-        dim: Annotated[int, Ge(0), Doc("features per token; 0: as many as a hop has numbers")] = 0,
+        hop: Annotated[
+            int, Gt(1), MultipleOf(2), Doc("samples from one map to the next; a divisor of the window length")
+        ] = 80,
+        bands: Annotated[int, Gt(0), Doc("tokens per hop; a divisor of the hop")] = 1,
+        span: Annotated[int, Ge(2), MultipleOf(2), Doc("hops that the linear map sees")] = 2,
+        dim: Annotated[int, Ge(0), Doc("features per token; 0: all tokens of a hop have as many as the hop")] = 0,
         width: Annotated[int, Gt(0), Doc("channels of the residual network")] = 128,
         blocks: Annotated[int, Ge(0), Doc("residual blocks; 0: the linear transform alone")] = 0,
-        kernel: Annotated[int, Gt(0), Doc("kernel of the residual network, in tokens")] = 5,
+        kernel: Annotated[int, Gt(0), Doc("kernel of the residual network, in hops")] = 5,
         activation: Annotated[Activation, Doc("the nonlinearity of the residual network")] = "gelu",
     ) -> None:
         super().__init__()
+        if hop % bands:
+            raise VqtoolError(f"a hop of {hop} samples has no {bands} equal bands", hint=f"choose a divisor of {hop}")
         if length % hop:
             raise VqtoolError(
                 f"a window of {length} samples is no multiple of the hop of {hop}",
                 hint=f"choose a hop that divides {length}",
             )
-        self.stride, self.dim = hop, dim or channels * hop
-        self.map = Analysis(channels, hop, self.dim, span)
+        self.hop, self.bands, self.stride = hop, bands, hop // bands
+        self.dim = dim or channels * self.stride
+        self.map = Analysis(channels, hop, bands * self.dim, span)
         self.refine = Refine(
-            self.dim, width=width, blocks=blocks, kernel=kernel, condition_dim=condition_dim, act=activation
+            bands * self.dim, width=width, blocks=blocks, kernel=kernel, condition_dim=condition_dim, act=activation
         )
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
         """Encode `x` [B, C, L]."""
         vector = condition.vector if condition is not None else None
-        return self.refine(self.map(x).transpose(1, 2), vector).transpose(1, 2)
+        frames = self.refine(self.map(x).transpose(1, 2), vector).transpose(1, 2)  # [B, L / hop, bands * D]
+        return frames.unflatten(-1, (self.bands, self.dim)).flatten(1, 2)
 
     @property
     def reach(self) -> int:
         """How many samples before and after its own hop a token sees at most."""
-        return self.map.before + self.refine.reach * self.stride
+        return self.map.before + self.refine.reach * self.hop

@@ -34,6 +34,8 @@ class PatchEncoder(Encoder):
         ] = "zeros",
     ) -> None:
         super().__init__()
+        if not isinstance(length, int):
+            raise VqtoolError("the encoder `patch` needs windows [C, L], not images", hint="conv2d is for images")
         if length % patch:
             raise VqtoolError(
                 f"a window of {length} samples is no multiple of the patch of {patch}",

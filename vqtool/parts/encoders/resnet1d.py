@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated
 
 from annotated_doc import Doc
@@ -38,9 +39,7 @@ class Resnet1dEncoder(Encoder):
         self.dim, self.stride = dim, factor
         halvings = halvings_of(factor)
         widths = [channels, *(max(1, width >> (halvings - 1 - i)) for i in range(halvings))]
-        self.halve = nn.ModuleList(
-            Conv(before, after, 4, stride=2, mode=padding) for before, after in zip(widths, widths[1:], strict=False)
-        )
+        self.halve = nn.ModuleList(Conv(before, after, 4, stride=2, mode=padding) for before, after in pairwise(widths))
         self.start = Conv(widths[-1], width, kernel, mode=padding)
         self.blocks = nn.ModuleList(
             ResidualBlock(width, kernel, condition_dim=condition_dim, mode=padding) for _ in range(blocks)

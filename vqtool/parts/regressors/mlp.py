@@ -25,10 +25,14 @@ class MlpRegressor(Regressor):
         width: Annotated[int, Gt(0), Doc("features inside")] = 128,
         layers: Annotated[int, Ge(0), Doc("residual layers")] = 1,
         dropout: Annotated[float, Interval(ge=0, lt=1), Doc("dropout inside the residual layers")] = 0.0,
+        silent: Annotated[bool, Doc("all outputs start at zero: for corrections of what is known already")] = False,
     ) -> None:
         super().__init__()
         self.inner = ResidualMlp(condition_dim + latent_dim, width, layers, dropout=dropout)
         self.end = nn.Linear(width, outputs)
+        if silent:
+            nn.init.zeros_(self.end.weight)
+            nn.init.zeros_(self.end.bias)
 
     def forward(self, condition: Condition, z: Tensor) -> Tensor:
         """The scalars, standardised as the norm sends them."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
-from vqtool.nn.chain import condition_of, decode, encode
+from vqtool.nn.chain import condition_of, decode, encode, to_frame
 
 
 class Autoencode(Task):
@@ -35,7 +35,7 @@ class Autoencode(Task):
         framed, sent = parts.norm(batch)
         condition = condition_of(parts, framed)
         quantized = parts.quantizer(parts.encoder(framed["x"], condition))
-        x_hat = parts.decoder(quantized.z, condition)
+        x_hat = to_frame(parts, quantized.z, condition)
         return {
             "x_hat": x_hat,
             "target": framed["x"],
@@ -56,6 +56,7 @@ class Autoencode(Task):
                 "codes": coded["codes"],
                 "codebook_sizes": parts.quantizer.codebook_sizes,
                 "codebook_names": parts.quantizer.codebook_names,
+                "bands": parts.encoder.bands,
             },
         )
 

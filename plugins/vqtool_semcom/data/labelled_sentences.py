@@ -1,0 +1,84 @@
+"""Sentences with labels, one `label words ...` a line, as hashes of their words."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from annotated_doc import Doc
+from annotated_types import Gt, Interval
+
+from vqtool.api import Data, DataSpec, Field, Rows, TensorRows
+from vqtool.errors import VqtoolError
+
+HASHES = 2**31 - 1
+
+
+class LabelledSentences(Data):
+    """`x` [1, L] long: a hash in [1, 2^31) for each word and 0 behind the last one; `label`.
+
+    `path` is a folder with train.txt, dev.txt and test.txt (UTF-8; what is not is replaced). Hashes need no vocabulary:
+    a checkpoint reads words it has never seen. Words beyond the L-th are left out.
+    """
+
+    splits = ("train", "valid", "dev", "test")
+
+    def __init__(
+        self,
+        *,
+        path: Annotated[Path, Doc("a folder with train.txt, dev.txt and test.txt")],
+        length: Annotated[int, Gt(0), Doc("words of a sentence that are read, L")] = 48,
+        valid_share: Annotated[float, Interval(gt=0, lt=1), Doc("share of train.txt kept for validation")] = 0.1,
+        valid_seed: Annotated[int, Doc("of the choice of the validation sentences")] = 0,
+    ) -> None:
+        read = {name: sentences(path / f"{name}.txt") for name in ("train", "dev", "test")}
+        classes = sorted({label for rows in read.values() for label, _ in rows})
+        train = read.pop("train")
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(valid_seed)).tolist()
+        held = max(1, round(valid_share * len(train)))
+        if held >= len(train):
+            raise VqtoolError(f"`{path}/train.txt` has {len(train)} sentences: too few to keep some for validation")
+        cut = {"train": [train[i] for i in order[held:]], "valid": [train[i] for i in order[:held]]} | read
+        self._rows = {
+            name: TensorRows(
+                {
+                    "x": torch.tensor([hashed(words, length) for _, words in rows])[:, None],
+                    "label": torch.tensor([classes.index(label) for label, _ in rows]),
+                }
+            )
+            for name, rows in cut.items()
+        }
+        self.spec = DataSpec(
+            {"x": Field((1, length), "signal", "hash"), "label": Field((), "label", names=tuple(classes))}
+        )
+
+    def rows(self, split: str) -> Rows:
+        """The rows of a split."""
+        return self._rows[split]
+
+
+def sentences(path: Path) -> list[tuple[str, list[str]]]:
+    """(label, words) of every line."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}") from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        label, *words = line.split() or [""]
+        if label and not words:
+            raise VqtoolError(f"line {number} of `{path}` has no words after its label", hint="label word word ...")
+        if label:
+            rows.append((label, words))
+    if not rows:
+        raise VqtoolError(f"`{path}` has no sentences")
+    return rows
+
+
+def hashed(words: Sequence[str], length: int) -> list[int]:
+    """A stable hash of each of the first `length` words, then zeros."""
+    known = [zlib.crc32(word.encode()) % (HASHES - 1) + 1 for word in words[:length]]
+    return known + [0] * (length - len(known))

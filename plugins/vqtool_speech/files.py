@@ -1,0 +1,165 @@
+"""A user's audio to pieces for the codec and back: files and folders, .vqc files, output aligned to the sample.
+
+A file is coded in pieces of `CORE` segments (a segment is a training row) with one segment of context on either side,
+so that no piece hears its ends. Where the pieces lie depends on the file alone: memory has no say in what is coded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqtool.api import Batch, Coded, DataSpec
+from vqtool.errors import VqtoolError
+from vqtool.files import write_atomic
+from vqtool_speech import audio
+from vqtool_speech.clips import Clips, Manner, audio_files
+from vqtool_speech.vqc import Header, pack, unpack
+
+CORE = 4
+SUFFIX = ".vqc"
+
+
+def manner_of(spec: DataSpec) -> Manner:
+    """How the model's data were read."""
+    return Manner(int(spec.sample_rate or 0), spec.about["mix"], spec.about["normalise"])
+
+
+def read_pieces(spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, Any]]]:
+    """Pieces [channels, 1, (CORE + 2) segments] of every audio file of `path`, file by file and in order."""
+    manner, segment = manner_of(spec), spec.length
+    for file in audio_files(path):
+        clips = Clips([file], manner)
+        info = clips.clips[0].info
+        told = {"file": _name(file, path), "folder": path.is_dir(), "source_rate": info.rate, "length": info.frames,
+                "gains": [float(np.float32(clips.gain(k))) for k in range(len(clips))],
+                "notes": _notes(clips)}  # fmt: skip
+        for start in range(0, clips.samples(0), CORE * segment):
+            x = [clips.stretch(k, start - segment, (CORE + 2) * segment) for k in range(len(clips))]
+            yield {"x": torch.from_numpy(np.stack(x))[:, None]}, told
+            told = told | {"notes": []}
+
+
+def _name(file: Path, path: Path) -> str:
+    return file.relative_to(path).as_posix() if path.is_dir() else file.name
+
+
+def _notes(clips: Clips) -> list[str]:
+    """What happens to a file on the way, in sentences."""
+    clip, manner, notes = clips.clips[0], clips.manner, []
+    if clip.info.rate != manner.rate:
+        notes.append(
+            f"`{clip.path.name}` is resampled from {clip.info.rate} Hz to {manner.rate} Hz, and back in the end"
+        )
+    if clip.info.channels > len(clips):
+        how = "mixed to one" if manner.mix == "mean" else "reduced to the first"
+        notes.append(f"the {clip.info.channels} channels of `{clip.path.name}` are {how}")
+    return notes
+
+
+def write_codes(spec: DataSpec, path: Path, pieces: Iterable[Coded], about: Mapping[str, Any]) -> list[Path]:
+    """A .vqc file for every sound: `path`, or of a folder the same tree below `path`."""
+    written: list[Path] = []
+    for told, group in _by_file((piece.about, piece.codes) for piece in pieces):
+        target = _target(path, told, SUFFIX, written)
+        write_atomic(target, _packed(spec, told, list(group), about))
+        written.append(target)
+    return written
+
+
+def _by_file(pieces: Iterable[tuple[dict[str, Any], Tensor]]) -> Iterator[tuple[dict[str, Any], Iterator[Tensor]]]:
+    """What the first piece of each file tells, and the tensors of its pieces, one after the other."""
+    for _, group in groupby(pieces, key=lambda piece: piece[0]["file"]):
+        mine = iter(group)
+        told, first = next(mine)
+        yield told, chain([first], (tensor for _, tensor in mine))
+
+
+def _packed(spec: DataSpec, told: dict[str, Any], pieces: list[Tensor], about: Mapping[str, Any]) -> bytes:
+    """One sound's codes, piece by piece [channels, tokens, levels], as the bytes of a file."""
+    margin = pieces[0].shape[1] // (CORE + 2)
+    codes = torch.cat([piece[:, margin:-margin] for piece in pieces], 1)
+    header = Header(
+        int(spec.sample_rate or 0), told["source_rate"], told["length"], codes.shape[-1],
+        max(1, int(max(about["codebook_sizes"]) - 1).bit_length()), spec.length // margin, int(about["bands"]),
+        tuple(told["gains"]), about["model"],
+    )  # fmt: skip
+    return pack(header, codes[:, : header.tokens].numpy().astype(np.int64))
+
+
+def read_codes(spec: DataSpec, path: Path) -> tuple[dict[str, Any], Iterator[Coded]]:
+    """The digest of the model that all .vqc files of `path` are of, and their pieces."""
+    files = [path] if path.is_file() else sorted(path.rglob(f"*{SUFFIX}"))
+    if not files:
+        raise VqtoolError(f"there is no .vqc file at `{path}`", hint="vqtool encode writes them")
+    models = {unpack(file.read_bytes(), str(file))[0].model: file for file in files}
+    if len(models) > 1:
+        some = ", ".join(f"`{file}`" for file in models.values())
+        raise VqtoolError(f"the files in `{path}` are of {len(models)} models: {some}", hint="decode them apart")
+    return {"model": next(iter(models))}, _pieces(spec, path, files)
+
+
+def figures(files: Iterable[Path]) -> dict[str, float]:
+    """`bitrate.kbps`: the files' bytes * 8 / 1000 / the seconds of sound in them, and these `seconds`."""
+    size, seconds = 0, 0.0
+    for file in files:
+        size += file.stat().st_size
+        seconds += unpack(file.read_bytes(), str(file))[0].seconds
+    return {"bitrate.kbps": size * 8 / seconds / 1000, "seconds": seconds} if seconds else {}
+
+
+def _pieces(spec: DataSpec, path: Path, files: list[Path]) -> Iterator[Coded]:
+    """The same pieces that were coded, with the codes of what lies around them."""
+    for file in files:
+        header, codes = unpack(file.read_bytes(), str(file))
+        if spec.length % header.stride or header.rate != spec.sample_rate:
+            raise VqtoolError(f"`{file}` was not written for this model's data", exit_code=1)
+        told = {"file": _name(file, path), "folder": path.is_dir(), "source_rate": header.source_rate,
+                "length": header.length, "gains": list(header.gains)}  # fmt: skip
+        margin = spec.length // header.stride
+        around = np.pad(codes, ((0, 0), (margin, (CORE + 1) * margin), (0, 0)), constant_values=-1)
+        for start in range(0, header.tokens, CORE * margin):
+            piece = torch.from_numpy(around[:, start : start + (CORE + 2) * margin])
+            yield Coded(piece, torch.zeros(len(piece), 0), {}, told)
+
+
+def write_pieces(spec: DataSpec, path: Path, pieces: Iterable[tuple[Tensor, Batch, dict[str, Any]]]) -> list[Path]:
+    """Decoded pieces [channels, 1, L] to audio files at their own rates and lengths, each as loud as it came."""
+    written: list[Path] = []
+    for told, group in _by_file((about, signal) for signal, _, about in pieces):
+        target = _target(path, told, ".wav", written)
+        writer = audio.Writer(target, told["source_rate"], len(told["gains"]))
+        scale = 1 / np.array(told["gains"], np.float32)
+        left = told["length"]
+        kept = (_core(spec, signal) * scale for signal in group)
+        for block in audio.resampled(kept, len(scale), int(spec.sample_rate or 0), told["source_rate"]):
+            writer.write(block[:left])
+            left -= min(left, len(block))
+        writer.close()
+        written.append(target)
+    return written
+
+
+def _core(spec: DataSpec, signal: Tensor) -> audio.Sound:
+    """The middle of a piece [channels, 1, L] as [frames, channels]."""
+    return signal[:, 0, spec.length : (CORE + 1) * spec.length].numpy().T
+
+
+def _target(path: Path, told: Mapping[str, Any], suffix: str, written: list[Path]) -> Path:
+    """Where a sound goes: `path`, or of a folder its place below it; never over one `written` just before."""
+    if not told["folder"]:
+        return path
+    target = (path / told["file"]).with_suffix(suffix)
+    if target in written:
+        raise VqtoolError(f"two files would be written to `{target}`", hint="give them different names", exit_code=1)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VqtoolError(f"cannot make the folder `{target.parent}`: {error.strerror}", exit_code=1) from error
+    return target

@@ -1,0 +1,187 @@
+"""Each finding on reports made by hand: what it needs, what it is called, what explains it away, and that mends fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.diagnosis.reports import findings, report, text, with_history
+from vqtool.diagnosis.findings import EXPLAINS, diagnosed
+from vqtool.diagnosis.report import Finding, Report
+from vqtool.diagnosis.thresholds import LIMITS, Limit, key, keys, limit_of
+from vqtool.recipe.recipe import parse
+
+RNG = np.random.default_rng(0)
+EVEN = np.full(32, 100)
+ONE = np.array([3200] + [0] * 31)
+HALF = np.where(np.arange(32) < 16, 200, 0)
+RANDOM = text('kind = "ema"\nrevive_below = 0.0\nstart = "random"')
+ILL = {
+    "collapse": report([ONE]),
+    "dead-codes": report([HALF], recipe=RANDOM),
+    "dead-level": report([EVEN, EVEN, ONE, EVEN], noun="level",
+                         recipe=text('kind = "residual-ema"\nrevive_below = 0.0\nlevels = 4')),
+    "duplicate-codes": report([EVEN], [np.concatenate([RNG.normal(size=(20, 4)), np.ones((12, 4))])], recipe=RANDOM),
+    "frozen-codebook": report(measures={"codes.moved.codebook": 0.0, "codes.followed.codebook": 0.0},
+                              recipe=text('kind = "gradient"'), terms=["codebook", "commitment"]),
+    "outputs-fed": report(measures={"codes.moved.codebook": 0.02, "codes.followed.codebook": 1.0}),
+    "soft-hard-gap": report(measures={"soft_hard.gap": 1.4, "hard.loss": 2.4, "soft.loss": 1.0, "soft.token_bits": 3.0},
+                            recipe=text('kind = "soft"'), knobs=["hard", "temperature"],
+                            terms=["commitment", "consistency"]),
+    "range-drift": report(measures={"range_ratio": 0.45, "rescale": 2.2}, recipe=text(losses="l1 = 1.0")),
+    "dc-offset": report(measures={"dc": -1.38}),
+    "no-negatives": report(measures={"contrastive.effective_negatives": 0.0, "contrastive.accuracy": 1.0}),
+    "transmit-power": report(measures={"tx_power": 0.33}),
+    "llr-scale": report(measures={"llr.ratio": 0.5}),
+    "codes-ignored": report(measures={"error.mean": 0.4, "shuffled.error.mean": 0.4}),
+    "repeated-tokens": report(measures={"sequence.repeated": 0.95}),
+    "not-started": report(initialised=False),
+    "nan": report([EVEN], [np.full((32, 4), np.nan)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ILL)
+def test_a_disease_is_called_by_its_name_and_nothing_else(name: str) -> None:
+    found = findings(ILL[name])
+    assert set(found) == {name}
+    one = found[name]
+    assert one.cause[0].islower() or one.cause[0] in "`0123456789"
+    assert not one.cause.endswith(".")
+    assert one.source
+    assert not diagnosed(ILL[name]).healthy
+
+
+@pytest.mark.parametrize("name", ILL)
+def test_what_is_well_is_said_to_be(name: str) -> None:
+    """The same figures, but well: only "ok" is told."""
+    well = {"codes.moved.codebook": 1.0, "codes.followed.codebook": 1.0, "soft_hard.gap": 0.02, "range_ratio": 0.97,
+            "dc": 0.01, "contrastive.effective_negatives": 80.0, "tx_power": 1.0, "llr.ratio": 1.02, "error.mean": 0.1,
+            "shuffled.error.mean": 1.0, "sequence.repeated": 0.1}  # fmt: skip
+    made = diagnosed(report([EVEN], [RNG.normal(size=(32, 4))], well))
+    assert made.healthy
+    assert {f.severity for f in made.findings} == {"ok"}
+    known = {"frozen-codebook" if name == "outputs-fed" else name for name in ILL}
+    assert {f.id for f in made.findings} == known - {"dead-level", "not-started", "nan"}
+
+
+@pytest.mark.parametrize("name", ILL)
+def test_every_mend_that_is_a_recipe_line_can_be_set(name: str) -> None:
+    """`vqtool train -s LINE` takes it: the option is there, and the value fits."""
+    made = ILL[name]
+    told = findings(made)[name]
+    source = {"dead-codes": RANDOM, "duplicate-codes": RANDOM, "range-drift": text(losses="l1 = 1.0"),
+              "soft-hard-gap": text('kind = "soft"'), "frozen-codebook": text('kind = "gradient"'),
+              "dead-level": text('kind = "residual-ema"\nlevels = 4')}.get(name, text())  # fmt: skip
+    lines = [line for line in told.mend if " = " in line]
+    for line in lines:
+        parse(source, overrides=[line])
+    assert told.mend or name in ("llr-scale", "not-started", "transmit-power", "no-negatives")
+
+
+def test_every_codebook_collapsed_is_one_collapse() -> None:
+    found = findings(report([ONE, ONE, ONE], noun="level"))
+    assert set(found) == {"collapse"}
+    assert found["collapse"].where == ""
+    assert "all 3 codebooks" in found["collapse"].cause
+
+
+def test_a_dead_level_is_told_by_its_place_and_its_name() -> None:
+    one = findings(ILL["dead-level"])["dead-level"]
+    assert one.where == "level2"
+    assert "level 3 of 4" in one.cause
+
+
+def test_dead_codes_are_judged_against_what_so_few_tokens_can_reach() -> None:
+    few = np.bincount(np.random.default_rng(0).integers(1024, size=700), minlength=1024)
+    made = report([few])
+    assert (few == 0).mean() > 0.4
+    assert findings(made) == {}
+    assert "few-tokens" in findings(made, ("note",))
+
+
+def test_several_codebooks_with_dead_codes_are_one_finding_that_names_them() -> None:
+    found = findings(report([HALF, EVEN, np.where(np.arange(32) < 8, 400, 0)], noun="level"))
+    assert set(found) == {"dead-codes"}
+    assert found["dead-codes"].where == "level2"
+    assert "`level0` 16" in found["dead-codes"].cause
+
+
+def test_a_vague_output_has_not_drifted() -> None:
+    """The best estimate of something uncertain has a small range; no factor would fit it better."""
+    made = report(measures={"range_ratio": 0.45, "rescale": 1.02})
+    assert findings(made) == {}
+    assert "range-drift" in findings(made, ("ok",))
+
+
+def test_the_end_of_the_stage_counts_where_the_kept_checkpoint_is_from_before() -> None:
+    made = report(measures={"soft_hard.gap": 0.1})
+    made = replace(made, about={**made.about, "validation": {"step": 10}})
+    later = with_history(
+        made, **{"soft_hard.gap": [0.1, 0.4, 1.5, 1.6], "hard.loss": [1.0] * 4, "soft.loss": [1.0] * 4}
+    )
+    one = findings(later)["soft-hard-gap"]
+    assert one.figure == 1.6
+    assert one.step == 30
+    assert "step 40 (the checkpoint is of step 10, before)" in one.cause
+
+
+def test_accuracies_of_both_paths_tell_the_gap_where_the_deployed_one_is_worse() -> None:
+    worse = {"accuracy.soft.6db": 0.7, "accuracy.hard.6db": 0.69, "accuracy.soft.12db": 0.8, "accuracy.hard.12db": 0.5}
+    one = findings(report(measures=worse))["soft-hard-gap"]
+    assert one.severity == "fail"
+    assert "at 12db" in one.cause
+    better = {"accuracy.soft.12db": 0.4, "accuracy.hard.12db": 0.8}
+    assert findings(report(measures=better)) == {}
+
+
+def test_a_hot_code_and_a_lag_are_notes() -> None:
+    hot = np.array([4000] + [60] * 31)
+    made = report([hot], measures={"codes.lag.codebook": 0.7})
+    assert set(findings(made, ("note",))) == {"hot-code", "codebook-lags"}
+    assert diagnosed(made).healthy
+
+
+def test_symptoms_are_left_out_and_their_disease_is_known() -> None:
+    moved = {"codes.moved.codebook": 0.0, "codes.followed.codebook": 0.0}
+    assert set(findings(report([HALF], measures=moved))) == {"frozen-codebook"}
+    assert set(findings(report([ONE], measures={"range_ratio": 0.01}))) == {"collapse"}
+    told = {"nan", "not-started", "codebook-lags", "hot-code"} | LIMITS.keys()
+    assert EXPLAINS.keys() | frozenset[str]().union(*EXPLAINS.values()) <= told
+
+
+def test_findings_of_plugins_are_sorted_in() -> None:
+    odd = Finding("odd-codes", "fail", 1.0, None, "a plugin", "all codes are odd")
+    made = diagnosed(report([HALF]), [odd, "no finding"])  # type: ignore[list-item]  # what a plugin may give
+    assert [f.id for f in made.findings][:2] == ["dead-codes", "odd-codes"]
+    assert made.worst() == "fail"
+
+
+def test_a_recipe_sets_thresholds_and_is_named_as_their_source() -> None:
+    stricter = text(more="[diagnose]\ndead_codes_warn = 0.01\ndead_codes_fail = 0.02\n")
+    made = report([np.where(np.arange(32) < 30, 100, 0)])
+    assert findings(made) == {}
+    one = findings(replace(made, recipe=parse(stricter).resolved()))["dead-codes"]
+    assert (one.severity, one.threshold) == ("fail", 0.02)
+    assert one.source == "the recipe's [diagnose]"
+    off = text(more='[diagnose]\ndead_codes_warn = "none"\ndead_codes_fail = "none"\n')
+    assert findings(report([HALF], recipe=off)) == {}
+
+
+def test_limits_grade_on_their_worse_side() -> None:
+    low = Limit("", 0.1, 0.05, "", "low")
+    assert [low.grade(v)[0] for v in (0.2, 0.1, 0.05)] == ["ok", "warn", "fail"]
+    high = Limit("", 1.0, None, "")
+    assert [high.grade(v)[0] for v in (0.9, 1.0, 99.0)] == ["ok", "warn", "warn"]
+    assert high.grade(0.0)[1] == 1.0
+    assert set(keys()) == {key(name, s) for name in LIMITS for s in ("warn", "fail")}
+    assert all(limit_of(name, {}) == LIMITS[name] for name in LIMITS)
+
+
+def test_a_report_without_a_recipe_or_counts_is_no_crash() -> None:
+    made = report()
+    bare = Report(made.source, "nothing", 0, (), {})
+    assert diagnosed(bare).healthy
+    assert diagnosed(replace(made, recipe={}, about={})).healthy
+    assert findings(replace(report([ONE]), recipe={}, about={}))["collapse"].severity == "fail"

@@ -1,0 +1,45 @@
+"""Really trained runs: every planted fault is named as its own disease and nothing else, and no healthy one is ill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.diagnosis.conftest import Trained
+from tests.diagnosis.ill import CASES, ILL, healthy
+from vqtool.commands.diagnose import with_findings
+from vqtool.commands.diagnose_data import encoded
+from vqtool.diagnosis.reading import report_of
+from vqtool.diagnosis.report import Report
+
+
+def told(report: Report) -> set[str]:
+    """The ids of what warns or fails."""
+    return {finding.id for finding in report.findings if finding.severity in ("warn", "fail")}
+
+
+def both(name: str, run: Path) -> list[Report]:
+    """The diagnosis of the checkpoint alone, and that over the encoded validation rows; the fault is in the code."""
+    alone = report_of(run / "tokenizer.safetensors")
+    with CASES[name].plant():
+        counted, _ = encoded(alone, None, "valid", "cpu", count=True, pictures=False)
+    return [with_findings(alone), with_findings(counted)]
+
+
+@pytest.mark.parametrize("name", [case.name for case in ILL])
+def test_an_ill_run_is_named_by_its_disease_and_nothing_else(name: str, trained: Trained) -> None:
+    for report in both(name, trained(name)):
+        assert told(report) == {CASES[name].disease}
+        (finding,) = (f for f in report.findings if f.id == CASES[name].disease and f.severity in ("warn", "fail"))
+        assert finding.cause
+        assert finding.mend
+        assert not report.healthy
+
+
+@pytest.mark.parametrize("name", [case.name for case in healthy()])
+def test_a_healthy_run_gives_no_alarm(name: str, trained: Trained) -> None:
+    for report in both(name, trained(name)):
+        assert told(report) == set()
+        assert report.healthy
+        assert len(report.findings) >= 3, "nothing was looked at"

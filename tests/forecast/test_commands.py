@@ -1,0 +1,232 @@
+"""`vqtool forecast` and `vqtool backtest`, by a toy forecaster: the laws, files, what is said, what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.cli.run import vqtool
+from tests.forecast import laws
+from tests.forecast.laws import backtest, forecast
+from tests.forecast.tiny import PLUGIN, frame, long, write_recipe
+from vqtool.catalog import use_files
+from vqtool.commands import train
+from vqtool.console import out
+from vqtool.errors import VqtoolError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _plugin() -> Iterator[None]:
+    """The toy forecaster is there for this module alone."""
+    use_files([PLUGIN])
+    yield
+    use_files([])
+
+
+def trained(folder: Path, data: str = "") -> Path:
+    """A run of the tiny recipe."""
+    recipe = write_recipe(folder, data)
+    assert train.run(recipe=recipe, overrides=[], out_dir=folder / "run", seed=None, device="cpu", stage=None) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all."""
+    return trained(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
+def test_the_laws_of_forecasts(law: Callable[[Path, Path], None], run: Path, tmp_path: Path) -> None:
+    law(run, tmp_path)
+
+
+def test_the_laws_hold_of_joint_channels_too(tmp_path: Path) -> None:
+    joint = trained(tmp_path, 'channels = "joint"')
+    for law in (laws.no_look_ahead, laws.a_backtest_is_forecasts_of_what_was_known):
+        law(joint, tmp_path)
+    frame().drop(columns="b").to_csv(tmp_path / "half.csv", index=False)
+    with pytest.raises(VqtoolError, match="reads 2 series together; the file lacks `b`"):
+        forecast(joint, tmp_path / "f.csv", 3, data=tmp_path / "half.csv")
+
+
+@pytest.mark.parametrize("name", ["f.csv", "f.csv.gz", "f.parquet"])
+def test_files_go_on_where_the_series_end(run: Path, tmp_path: Path, name: str) -> None:
+    table = forecast(run, tmp_path / name, 3)
+    assert list(table.columns) == ["unique_id", "ds", "median", *(f"q0.{k}" for k in range(1, 10))]
+    expected = ["2020-03-26 00:00:00", "2020-03-26 01:00:00", "2020-03-26 02:00:00"]
+    assert list(table.ds.astype(str)) == expected * 2
+    assert list(table.unique_id) == ["a"] * 3 + ["b"] * 3
+    last = frame().iloc[-1]
+    assert abs(table["median"].iloc[0] - last.a) < 1
+    assert abs(table["median"].iloc[3] - last.b) < 1e-3
+    if name == "f.parquet":
+        assert str(table.ds.dtype).startswith("datetime64")
+
+
+def test_a_history_in_every_layout_says_the_same(run: Path, tmp_path: Path) -> None:
+    table = frame()
+    expected = forecast(run, tmp_path / "w.csv", 4)
+    long(table).to_parquet(tmp_path / "long.parquet")
+    named = long(table).rename(columns={"unique_id": "item", "ds": "when", "y": "sold"})
+    named.to_csv(tmp_path / "named.csv.gz", index=False)
+    own = ["data.layout=long", "data.id=item", "data.time=when", "data.target=sold"]
+    for file, overrides in (("long.parquet", []), ("named.csv.gz", own)):
+        again = forecast(run, tmp_path / "l.csv", 4, data=tmp_path / file, overrides=overrides)
+        pd.testing.assert_frame_equal(expected, again)
+
+
+def test_what_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = long(frame()).replace({"unique_id": {"b": "new"}})
+    table.to_csv(tmp_path / "own.csv", index=False)
+    forecast(run, tmp_path / "f.csv", 13, data=tmp_path / "own.csv", plot=tmp_path / "f.png")
+    told = capsys.readouterr()
+    assert told.out == f"{tmp_path / 'f.csv'}\n"
+    for sentence in (
+        "frequency `h`, inferred from 600 time stamps",
+        "not among the trained series, so scaled by their own history: `new`",
+        "warning: 13 steps are more than the 12 that the model was trained for",
+        "13 steps after 2020-03-25 23:00:00",
+    ):
+        assert sentence in told.err
+    assert "▁" in told.err
+    assert (tmp_path / "f.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_document_of_a_forecast(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out.mode = "json"
+    table = forecast(run, tmp_path / "f.csv", 2, quantiles="0.9,.1")
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    first = told["series"][0]
+    assert (first["id"], first["cutoff"]) == ("a", "2020-03-25 23:00:00")
+    assert first["ds"] == ["2020-03-26 00:00:00", "2020-03-26 01:00:00"]
+    assert first["median"] == list(table["median"][:2])
+    assert first["quantiles"] == {"0.1": list(table["q0.1"][:2]), "0.9": list(table["q0.9"][:2])}
+
+
+def test_the_document_of_a_backtest(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out.mode = "json"
+    table = backtest(run, tmp_path / "b.parquet", 5, 4, step_size=3, cutoff="2020-03-25 20:00")
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert told["cutoffs"] == [f"2020-03-25 {hour:02d}:00:00" for hour in (6, 9, 12, 15)]
+    assert (told["horizon"], told["n_windows"], told["step_size"]) == (5, 4, 3)
+    assert set(told["overall"]["baselines"]) == {"naive", "seasonal-naive", "seasonal-mean", "ridge-forecast"}
+    assert set(told["series"]) == {"a", "b"}
+    for scores in (told["overall"], *told["series"].values()):
+        assert {"mse", "mae", "rmse", "smape", "mase", "rmsse", "pinball", "wql", "coverage.80", "width.80"} <= set(
+            scores["model"]
+        )
+    for name, column in (("model", "median"), *((n, n) for n in told["overall"]["baselines"])):
+        error = (table[column] - table.y)[table.unique_id == "a"]
+        scores = told["series"]["a"]
+        found = (scores["model"] if name == "model" else scores["baselines"][name])["mae"]
+        assert found == pytest.approx(error.abs().mean())
+    season = table.merge(long(frame()).assign(ds=lambda t: pd.to_datetime(t.ds) + pd.Timedelta(days=1)), "left",
+                         on=["unique_id", "ds"], suffixes=("", "_before"))  # fmt: skip
+    np.testing.assert_allclose(season["seasonal-naive"], season.y_before)
+
+
+def test_the_rivals_know_nothing_of_later_than_the_first_cutoff(run: Path, tmp_path: Path) -> None:
+    first = backtest(run, tmp_path / "b.csv", 4, 3)
+    table = frame()
+    table.loc[600 - 12 :, ["a", "b"]] += 100
+    table.to_csv(tmp_path / "later.csv", index=False)
+    other = backtest(run, tmp_path / "c.csv", 4, 3, data=tmp_path / "later.csv")
+    for name in ("naive", "seasonal-naive", "seasonal-mean", "ridge-forecast", "median"):
+        begin = first.cutoff == first.cutoff.min()
+        np.testing.assert_array_equal(first[name][begin], other[name][begin])
+
+
+def months(values: np.ndarray) -> pd.DataFrame:
+    """A monthly series `milk`."""
+    stamps = pd.date_range("1990-01-31", periods=len(values), freq="ME")
+    return pd.DataFrame({"unique_id": "milk", "ds": stamps.strftime("%Y-%m-%d"), "y": values})
+
+
+def test_a_calendar_that_the_model_does_not_know(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    months(np.sin(np.arange(100.0))).to_csv(tmp_path / "m.csv", index=False)
+    with pytest.raises(VqtoolError, match="the file steps by `ME`; the model was trained on steps of `h`") as caught:
+        forecast(run, tmp_path / "f.csv", 3, data=tmp_path / "m.csv")
+    assert caught.value.hint == "--freq ME to go on all the same"
+    table = forecast(run, tmp_path / "f.csv", 3, data=tmp_path / "m.csv", freq="M")
+    assert list(table.ds) == ["1998-05-31", "1998-06-30", "1998-07-31"]
+    assert "the model was trained on steps of `h`; these are of `ME`" in capsys.readouterr().err
+
+
+def test_gaps_are_filled_when_asked(run: Path, tmp_path: Path) -> None:
+    table = frame()
+    table.loc[590, "a"] = np.nan
+    table.drop(index=595).to_csv(tmp_path / "gap.csv", index=False)
+    with pytest.raises(VqtoolError, match="series `a`: 1 row is missing; the first after row 595"):
+        forecast(run, tmp_path / "f.csv", 3, data=tmp_path / "gap.csv")
+    for fill in ("ffill", "interp"):
+        forecast(run, tmp_path / "f.csv", 3, data=tmp_path / "gap.csv", fill=fill)
+        inside = backtest(run, tmp_path / "b.csv", 5, 1, data=tmp_path / "gap.csv", fill=fill)  # cutoff beside the gap
+        alone = forecast(run, tmp_path / "f.csv", 5, data=tmp_path / "gap.csv", fill=fill, cutoff=inside.cutoff[0])
+        pd.testing.assert_frame_equal(laws.told(inside), laws.told(alone), check_exact=True)
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"quantiles": "0.1,1"}, "are no quantiles"),
+    ({"quantiles": "a"}, "are no quantiles"),
+    ({"greedy": True, "top_k": 3}, "--greedy and sampling exclude each other"),
+    ({"cutoff": "2020-03-01 05:00"}, "has 6 rows, up to 2020-03-01 05:00:00; the model reads 48"),
+    ({"data": Path("none.csv")}, "there is no file `none.csv`"),
+    ({"overrides": ["encoder.dim=4"]}, r"only options of \[data\] can be set here"),
+    ({"overrides": ["data.nothing=4"]}, "has no option `nothing`"),
+    ({"fill": "spline"}, "`fill` should be"),
+    ({"freq": "fortnight"}, "`fortnight` is no frequency"),
+    ({"overrides": ["data.time=when"]}, "there is no column `when`"),
+]
+
+
+@pytest.mark.parametrize(("asked", "told"), REFUSED, ids=[told[:25] for _, told in REFUSED])
+def test_what_is_refused(run: Path, tmp_path: Path, asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(VqtoolError, match=told):
+        forecast(run, tmp_path / "f.csv", 3, **asked)
+    assert not (tmp_path / "f.csv").exists()
+
+
+def test_names_of_files_are_checked(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(VqtoolError, match="is of a kind that is not written"):
+        forecast(run, tmp_path / "f.xlsx", 3)
+    with pytest.raises(VqtoolError, match="no folder"):
+        forecast(run, tmp_path / "none" / "f.csv", 3)
+    with pytest.raises(VqtoolError, match="is of a kind that is not drawn"):
+        forecast(run, tmp_path / "f.csv", 3, plot=tmp_path / "f.docx")
+    with pytest.raises(VqtoolError, match=r"rows, up to .*; the model reads 48, and the windows another 600"):
+        backtest(run, tmp_path / "f.csv", 6, 100)
+
+
+def test_the_newest_run_that_can(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                 capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VqtoolError, match="no run under `runs/` can forecast"):
+        forecast(None, tmp_path / "f.csv", 3)  # type: ignore[arg-type]
+    (tmp_path / "runs").mkdir()
+    able = trained(tmp_path)
+    able.rename(tmp_path / "runs" / "able")
+    other = write_recipe(tmp_path)
+    other.write_text(other.read_text().replace('task = "walk"', 'task = "autoencode"'))
+    train.run(recipe=other, overrides=[], out_dir=tmp_path / "runs" / "unable", seed=None, device="cpu", stage=None)
+    capsys.readouterr()
+    forecast(None, tmp_path / "f.csv", 3)  # type: ignore[arg-type]
+    assert "taking the newest run that can forecast: runs/able/walk.safetensors" in capsys.readouterr().err
+    with pytest.raises(VqtoolError, match="cannot forecast; it was trained with `autoencode`"):
+        forecast(tmp_path / "runs" / "unable", tmp_path / "f.csv", 3)
+
+
+def test_a_new_process_says_the_same_bit_for_bit(run: Path, tmp_path: Path) -> None:
+    forecast(run, tmp_path / "here.csv", 5, samples=100)
+    done = vqtool("forecast", run, "--steps", 5, "--out", tmp_path / "there.csv", "--plugin", PLUGIN)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "here.csv").read_bytes() == (tmp_path / "there.csv").read_bytes()
+    refused = vqtool("backtest", run, "--horizon", 5, "--data", tmp_path / "none.csv", "--plugin", PLUGIN)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "Traceback" not in refused.stderr

@@ -1,0 +1,123 @@
+"""Tokens of a day: every token once, at its time, and the same however the record is cut and read."""
+
+from __future__ import annotations
+
+import csv
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.seismic.conftest import Make, motion
+from vqtool.api import Coded, DataSpec, Field
+from vqtool.errors import VqtoolError
+from vqtool_seismic import stream
+
+SPEC = DataSpec({"x": Field((3, 512), "signal")}, sample_rate=100.0, about={"frame": 32, "level": 1024})
+ABOUT = {"model": "abc", "codebook_sizes": [1000, 7]}
+
+
+def coded(path: Path, spec: DataSpec = SPEC) -> Iterator[Coded]:
+    """Codes that tell the loudness of their 32 samples, a local function of the signal."""
+    for batch, about in stream.read(spec, path):
+        loud = batch["x"].unflatten(-1, (-1, 32)).square().mean((1, 3))
+        codes = torch.stack([(100 * loud).long().clamp_max(999), torch.zeros_like(loud).long()], -1)
+        yield Coded(codes, torch.zeros(len(codes), 0), {}, about)
+
+
+@given(samples=st.integers(256, 5000), length=st.sampled_from([256, 512, 500]), frame=st.sampled_from([1, 20, 32]))
+def test_windows_keep_every_sample_once(samples: int, length: int, frame: int) -> None:
+    plan = stream.windows(samples, length, frame)
+    assert plan[0][1] == 0
+    assert plan[-1][2] == samples
+    for (begin, low, high), (_, after, _) in zip(plan, [*plan[1:], (0, samples, 0)], strict=True):
+        assert high == after
+        assert begin % frame == 0
+        assert low < high
+        assert begin <= low or begin == 0
+        assert high <= begin + length + frame or begin + length > samples - frame
+    for begin, low, high in plan[1:-1]:  # away from a window's edges by a quarter of it, nearly
+        assert low - begin >= length // 4 - frame
+        assert begin + length - high >= length // 4 - frame
+
+
+def test_every_token_once_and_at_its_time(mseed: Make, tmp_path: Path) -> None:
+    x = motion(0, 9000, 4000, 4500)
+    path = mseed("d.mseed", dict(zip("ZNE", x, strict=True)))
+    spec = replace(SPEC, about={"frame": 32, "level": 9000})  # loudness beside that of the whole record
+    stream.write(spec, tmp_path / "t.csv", coded(path, spec), ABOUT)
+    with (tmp_path / "t.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 9000 // 32
+    assert rows[0] == {"station": "XX.AAA", "record": "XX.AAA..HH 2014-04-01T00:00:00.000Z",
+                       "time": "2014-04-01T00:00:00.000Z", "code0": rows[0]["code0"], "code1": "0"}  # fmt: skip
+    assert rows[100]["time"] == "2014-04-01T00:00:32.000Z"
+    loud = np.array([int(row["code0"]) for row in rows])
+    assert abs(int(np.argmax(loud > 10 * (np.median(loud[:100]) + 1))) - 4000 // 32) <= 1
+
+
+@pytest.mark.parametrize("samples", [300, 511, 512, 513, 1024, 1500, 5003])
+def test_tokens_do_not_depend_on_how_much_is_read_at_a_time(
+    mseed: Make, tmp_path: Path, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = mseed("d.mseed", dict(zip("ZNE", motion(1, samples, samples // 2, samples // 2 + 9), strict=True)))
+    told = []
+    for windows in (1, 3, 1000):
+        monkeypatch.setattr(stream, "WINDOWS", windows)
+        stream.write(SPEC, tmp_path / "t.npz", coded(path), ABOUT)
+        told.append(dict(np.load(tmp_path / "t.npz")))
+    assert len(told[0]["codes"]) == samples // 32
+    for other in told[1:]:
+        np.testing.assert_array_equal(told[0]["codes"], other["codes"])
+        np.testing.assert_allclose(told[0]["time"], other["time"])
+    np.testing.assert_allclose(np.diff(told[0]["time"]), 0.32, atol=1e-6)
+    assert told[0]["seconds"] == pytest.approx(0.32)
+    assert told[0]["codebook_sizes"].tolist() == [1000, 7]
+    assert str(told[0]["model"]) == "abc"
+
+
+def test_a_seisbench_folder_is_tokenised_trace_by_trace(folder: Path, tmp_path: Path) -> None:
+    stream.write(SPEC, tmp_path / "t.npz", coded(folder), ABOUT)
+    told = np.load(tmp_path / "t.npz")
+    assert len(told["records"]) == 40
+    assert told["time"].min() == 0  # no dates there: seconds from the begin
+    assert np.bincount(told["record"]).tolist() == [3000 // 32, 800 // 32] * 20
+
+
+def test_what_is_left_out_is_said_and_nothing_at_all_is_an_error(mseed: Make, tmp_path: Path) -> None:
+    mseed("s/short.mseed", {"Z": motion(0, 200)[0]}, station="SHRT")
+    with pytest.raises(VqtoolError, match="holds nothing to encode") as caught:
+        list(coded(tmp_path / "s"))
+    assert "2.0 s are less than half a window" in (caught.value.hint or "")
+    mseed("s/slow.mseed", {"Z": motion(0, 2000)[0]}, station="SLOW", rate=50)
+    notes = [note for piece in coded(tmp_path / "s") for note in piece.about["notes"]]
+    assert "XX.SLOW..HH: resampled from 50 to 100 Hz" in notes
+    assert any("XX.SHRT" in note for note in notes)
+
+
+def test_only_known_endings_are_written(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(VqtoolError, match=r"\.csv or \.npz"):
+        stream.write(SPEC, tmp_path / "t.tokens", coded(folder), ABOUT)
+
+
+def test_memory_does_not_grow_with_the_record(mseed: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "WINDOWS", 8)
+    peaks = []
+    for minutes in (4, 16):
+        path = mseed(f"{minutes}.mseed", {"Z": np.random.default_rng(0).normal(size=6000 * minutes)})
+        whole = path.stat().st_size
+        for piece in coded(path):  # once before, so that what is imported does not count
+            del piece
+            break
+        tracemalloc.start()
+        for piece in coded(path):
+            del piece
+        peaks.append(tracemalloc.get_traced_memory()[1] - 2 * whole)  # ObsPy holds the file while it reads a part
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0] + 200_000

@@ -1,0 +1,78 @@
+"""`train --from`: parts go on from another run's checkpoint, or the run is refused with one reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.tiny import write_recipe
+from vqtool.commands import train
+from vqtool.errors import VqtoolError
+from vqtool.training import checkpoint
+
+
+def trained(recipe: Path, out: Path, *overrides: str, start: Path | None = None, stage: str | None = None) -> Path:
+    """A run of a recipe, perhaps from another."""
+    code = train.run(recipe=recipe, overrides=list(overrides), out_dir=out, seed=None, device="cpu", stage=stage,
+                     start=start)  # fmt: skip
+    assert code == 0
+    return out
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Path:
+    """A run with a tokenizer alone."""
+    return trained(write_recipe(tmp_path), tmp_path / "first")
+
+
+def parts(path: Path) -> dict[str, torch.Tensor]:
+    """A checkpoint's tensors of parts."""
+    return {name: t for name, t in checkpoint.load(path).tensors.items() if name.startswith("parts.")}
+
+
+def test_parts_of_the_same_role_and_shape_go_on(tokenizer: Path, tmp_path: Path,
+                                                capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    recipe = write_recipe(tmp_path, prior=True, seed=5)
+    learned = parts(tokenizer / "tokenizer.safetensors")
+    capsys.readouterr()
+    rest = "stage.tokenizer.lr=1e-12"
+    run = trained(recipe, tmp_path / "second", "stage.tokenizer.steps=1", rest, start=tokenizer)
+    assert f"from {tokenizer / 'tokenizer.safetensors'}: [encoder], [quantizer], [decoder]; new: [prior]" in (
+        capsys.readouterr().err
+    )
+    went_on = parts(run / "tokenizer.safetensors")
+    fresh = parts(trained(recipe, tmp_path / "fresh", "stage.tokenizer.steps=1", rest) / "tokenizer.safetensors")
+    for name in ("parts.encoder.end.weight", "parts.decoder.start.weight"):
+        torch.testing.assert_close(went_on[name], learned[name], rtol=1e-4, atol=1e-6)
+        assert not torch.allclose(fresh[name], learned[name], atol=1e-3)
+    assert set(learned) < set(went_on)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("encoder.dim=4", r"\[encoder\] `\S+` is 8\S* there and 4\S* here; \[quantizer\] .*; \[decoder\]"),
+        ("quantizer.levels=3", r"\[quantizer\] `\S+` is absent there and \S+ here"),
+    ],
+)
+def test_a_part_of_other_shapes_is_one_error(tokenizer: Path, tmp_path: Path, override: str, told: str) -> None:
+    with pytest.raises(VqtoolError, match=told):
+        trained(write_recipe(tmp_path), tmp_path / "second", override, start=tokenizer)
+    assert not list((tmp_path / "second").glob("*.safetensors"))
+
+
+def test_another_kind_is_refused_even_where_shapes_agree(tokenizer: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    recipe.write_text(recipe.read_text().replace('kind = "residual-ema"\nlevels = 2', 'kind = "ema"'))
+    with pytest.raises(VqtoolError, match=r"\[quantizer\] is `residual-ema` there and `ema` here"):
+        trained(recipe, tmp_path / "second", start=tokenizer)
+
+
+def test_a_file_that_is_no_run_s(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "codes.safetensors", {"codes": torch.zeros(3)}, {"kind": "codes"})
+    with pytest.raises(VqtoolError, match="has no part of this recipe: it holds none"):
+        trained(write_recipe(tmp_path), tmp_path / "run", start=tmp_path / "codes.safetensors")
+    with pytest.raises(VqtoolError, match="there is no checkpoint or run"):
+        trained(write_recipe(tmp_path), tmp_path / "other", start=tmp_path / "none")

@@ -1,0 +1,90 @@
+"""`vqtool evaluate --sweep`: the same evaluation at several values of one option, as a table and as a picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vqtool.commands.train import number
+from vqtool.console import out
+from vqtool.errors import VqtoolError, missing_extra
+from vqtool.files import write_atomic
+
+FORMATS = (".png", ".svg", ".pdf")
+MOST_PANELS = 6
+
+
+def parse_sweep(text: str) -> tuple[str, list[float]]:
+    """`channel.snr_db=0:18:3` -> the key and its values, the end included."""
+    key, _, span = text.partition("=")
+    try:
+        start, stop, step = (float(part) for part in span.split(":"))
+        count = round((stop - start) / step)
+    except (ValueError, ZeroDivisionError):
+        raise VqtoolError(f"`{text}` is no sweep", hint="--sweep channel.snr_db=0:18:3 (from, to, step)") from None
+    if count < 0:
+        raise VqtoolError(f"the sweep `{text}` never reaches its end", hint="--sweep KEY=FROM:TO:STEP")
+    return key, [start + i * step for i in range(count + 1)]
+
+
+def check_plot(path: Path) -> None:
+    """Before anything is computed: the file can be drawn.
+
+    Raises:
+        VqtoolError: the ending is unknown, or matplotlib is not installed.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise VqtoolError(f"`{path}` is no picture that can be drawn", hint=f"end it in {', '.join(FORMATS)}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise missing_extra("matplotlib", "plot", "`--plot`") from error
+
+
+def lines_of(points: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
+    """Every figure over the sweep, a baseline's under "<baseline>: <metric>".
+
+    What stays the same is told only where it is no reading of a figure that moves: `accuracy.hard.12db` says nothing
+    beside `accuracy.hard` over all levels.
+    """
+    series = {name: [p["model"].get(name) for p in points] for name in points[0]["model"]}
+    moving = {name for name, values in series.items() if len(set(values)) > 1}
+    kept = {n: v for n, v in series.items() if n in moving or not any(n.startswith(f"{m}.") for m in moving)}
+    for rival in points[0]["baselines"]:
+        for name in kept:
+            values = [p["baselines"][rival].get(name) for p in points]
+            if any(value is not None for value in values):
+                series[f"{rival}: {name}"] = values
+    return {n: v for n, v in series.items() if n in kept or ": " in n}
+
+
+def show(split: str, key: str, points: Sequence[dict[str, Any]]) -> None:
+    """A table: a row for every figure, a column for every value."""
+    rows = [[name, *(number(value) for value in values)] for name, values in sorted(lines_of(points).items())]
+    out.table(f"held-out: {split}", [key, *(f"{p['value']:g}" for p in points)], rows)
+
+
+def draw(path: Path, key: str, points: Sequence[dict[str, Any]]) -> None:
+    """A panel for every family of figures that moves (`accuracy.*`), baselines dashed, what stays the same dotted."""
+    from matplotlib.figure import Figure
+
+    families: dict[str, dict[str, list[float | None]]] = {}
+    for name, values in lines_of(points).items():
+        families.setdefault(name.split(": ")[-1].split(".")[0], {})[name] = values
+    moving = [f for f, lines in families.items() if any(len(set(v)) > 1 for v in lines.values())][:MOST_PANELS]
+    figure = Figure(figsize=(5.5 * min(3, len(moving) or 1), 4 * -(-max(1, len(moving)) // 3)), layout="constrained")
+    at = [p["value"] for p in points]
+    for place, family in enumerate(moving):
+        axes = figure.add_subplot(-(-len(moving) // 3), min(3, len(moving)), place + 1)
+        for name, values in families[family].items():
+            style = "--" if ": " in name else "-" if len(set(values)) > 1 else ":"
+            axes.plot(
+                at, [float("nan") if v is None else v for v in values], style, marker="o", markersize=3, label=name
+            )
+        axes.set(title=family, xlabel=key)
+        axes.legend(fontsize=7, frameon=False)
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:].lower(), dpi=120)
+    write_atomic(path, content.getvalue())

@@ -1,0 +1,57 @@
+"""What the forecasting tasks share: how their parts are wired, and how a forecast goes on past one block of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from vqtool.api.data import Batch, DataSpec
+from vqtool.api.parts import Encoder, Norm
+from vqtool.api.quantizer import Quantizer
+from vqtool.api.task import Make
+from vqtool.errors import VqtoolError
+
+GOLDEN = 0x9E3779B97F4A7C15  # an odd number: the seeds of one row's blocks are all different
+
+
+def build_forecaster(make: Make, spec: DataSpec) -> tuple[Norm, Encoder, Quantizer]:
+    """The tokenizer's parts, over data that know a future."""
+    if "future" not in spec.fields:
+        raise VqtoolError("a forecaster learns from a field `future`, which these data do not have", where="[data]")
+    norm = make("norm", spec, optional=True)
+    encoder = make("encoder", spec.channels, spec.length, 0)
+    quantizer = make("quantizer", encoder.dim)
+    make("decoder", encoder.dim, spec.channels, spec.length, encoder.stride, 0)
+    return norm, encoder, quantizer
+
+
+def repeat_rows(batch: Batch, times: int) -> Batch:
+    """Every row `times` times, one after the other."""
+    return batch if times == 1 else {name: value.repeat_interleave(times, dim=0) for name, value in batch.items()}
+
+
+def path_seeds(seeds: Sequence[int], samples: int, block: int) -> list[int]:
+    """A seed for each path of each row, in one block: row after row. Fewer paths are the first of many."""
+    drawn = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed((seed + block * GOLDEN) % 2**63)
+        drawn += torch.randint(2**62, (samples,), generator=generator).tolist()
+    return drawn
+
+
+def go_on(norm: Norm, batch: Batch, steps: int, samples: int, block: Callable[[Batch, int], Tensor]) -> Tensor:
+    """Paths [B, S, C, steps], block after block.
+
+    `block(batch, number)` gives [B * S, C, n] after the histories of `batch`; its rows are the paths themselves from
+    the second block on, so paths stay apart and their spread can grow. Every block is as long as the first.
+    """
+    rows, written, done = len(batch["x"]), [], 0
+    batch = {name: value for name, value in batch.items() if name != "future"}
+    while done < steps:
+        values = block(batch, len(written))
+        written.append(values)
+        done += values.shape[-1]
+        batch = norm.moved_on(repeat_rows(batch, len(values) // len(batch["x"])), values)
+    return torch.cat(written, dim=-1)[..., :steps].unflatten(0, (rows, samples))

@@ -1,0 +1,128 @@
+"""Write the codes of what comes after a history, after the history's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
+
+import torch
+from annotated_doc import Doc
+from annotated_types import Gt
+from torch import Tensor
+
+from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
+from vqtool.errors import VqtoolError
+from vqtool.nn.chain import decode, encode
+from vqtool.nn.forecasting import build_forecaster, go_on, path_seeds, repeat_rows
+from vqtool.nn.prior_chain import adopt_codebooks
+
+
+class ForecastCodes(Task):
+    """Trains a prior over the codes of a history followed by those of its future, of a frozen tokenizer.
+
+    The history is encoded alone, so no code of it knows the future. The future is encoded in the frame of the history
+    (`Norm.ahead`), `steps` at a time; what is further ahead is forecast path by path, from the path itself. Provides
+    `logits` [B, T, Q, K] and `codes` [B, T, Q] of the future's tokens.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "decoder", "prior"})
+    trains: ClassVar[tuple[str, ...]] = ("prior",)
+    provides: ClassVar[frozenset[str]] = frozenset({"logits", "codes"})
+
+    def __init__(
+        self,
+        *,
+        steps: Annotated[int, Gt(0), Doc("steps ahead that are written in one go; more than a token of them")] = 96,
+        samples: Annotated[int, Gt(0), Doc("sample paths of a row in evaluation")] = 20,
+        clip: Annotated[float, Gt(0), Doc("futures further off than this, in the norm's scale, count as this")] = 8.0,
+    ) -> None:
+        self.steps, self.samples, self.clip = steps, samples, clip
+
+    def build(self, make: Make, spec: DataSpec) -> None:
+        """Wire the tokenizer's parts, then the prior over the tokens of a history and its future."""
+        norm, encoder, quantizer = build_forecaster(make, spec)
+        most = min(self.steps, spec.fields["future"].shape[-1], norm.reach or self.steps)
+        self.ahead = most // encoder.stride * encoder.stride
+        if not self.ahead:
+            raise VqtoolError(f"a forecast of {most} steps is shorter than a token, which has {encoder.stride}")
+        tokens = -(-spec.length // encoder.stride) + self.ahead // encoder.stride
+        make("prior", tuple(quantizer.codebook_sizes), tokens, 0, quantizer.vectors())
+
+    def begin(self, parts: Parts) -> None:
+        """The prior reads the trained codebooks."""
+        adopt_codebooks(parts)
+
+    def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
+        """Teacher forcing over history and future; only the future's codes are to be foretold."""
+        with torch.no_grad():
+            past, codes = encode(parts, batch)["codes"], self._truth(parts, batch)
+        logits = parts.prior(torch.cat([past, codes], dim=1))[:, past.shape[1] :]
+        return {"logits": logits, "codes": codes}
+
+    def estimate(self, parts: Parts, batch: Batch) -> Estimates:
+        """Sample paths of `steps` steps and their median; beside them the history reconstructed, and an oracle.
+
+        The oracle is the true future through the codec: what the best prior could reach with these codes.
+        """
+        coded = encode(parts, batch)
+        seeds = torch.randint(2**62, (len(coded["codes"]),)).tolist()
+        paths = self.forecast(parts, batch, self.ahead, samples=self.samples, seeds=seeds)
+        oracle = self._signal(parts, self._truth(parts, batch), batch)
+        return Estimates(
+            {"reconstruction": decode(parts, coded["codes"], coded["sent"], batch)},
+            {
+                "forecast": paths.quantile(0.5, dim=1),
+                "paths": paths,
+                "forecasts": {"oracle": oracle},
+                "codes": coded["codes"],
+                "codebook_sizes": parts.quantizer.codebook_sizes,
+            },
+        )
+
+    def forecast(
+        self,
+        parts: Parts,
+        batch: Batch,
+        steps: int,
+        *,
+        samples: int = 1,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seeds: Sequence[int] | None = None,
+        greedy: bool = False,
+    ) -> Tensor:
+        """Sample paths [B, S, C, steps]; see `Forecasts`. A whole block of steps is always written, then cut."""
+        if greedy or temperature == 0:
+            samples, temperature = 1, 0.0
+        rows = len(batch["x"])
+        seeds = torch.randint(2**62, (rows,)).tolist() if seeds is None else list(seeds)
+
+        def block(batch: Batch, number: int) -> Tensor:
+            paths = samples * rows // len(batch["x"])  # each its own row from the second block on
+            past = encode(parts, batch)["codes"]
+            each = path_seeds(seeds, samples, number)
+            how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seeds": each}
+            codes = parts.prior.sample(len(past), prefix=past, paths=paths, **how)[:, past.shape[1] :]
+            return self._signal(parts, codes, repeat_rows(batch, paths))
+
+        return go_on(parts.norm, batch, steps, samples, block)
+
+    def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
+        """`codes` [B, T, Q] of the history and the scalars sent apart, `sent` [B, S]."""
+        return encode(parts, batch)
+
+    def decode(self, parts: Parts, coded: dict[str, Tensor], batch: Batch) -> Tensor:
+        """[B, C, L] in the signal's own units."""
+        return decode(parts, coded["codes"], coded["sent"], batch)
+
+    def _truth(self, parts: Parts, batch: Batch) -> Tensor:
+        """The codes of the true future; where it is not known, of what is foretold."""
+        centre, scale = parts.norm.ahead(batch, self.ahead)
+        framed = ((batch["future"][..., : self.ahead] - centre) / scale).nan_to_num(0.0)
+        return parts.quantizer(parts.encoder(framed.clamp(-self.clip, self.clip))).codes
+
+    def _signal(self, parts: Parts, codes: Tensor, batch: Batch) -> Tensor:
+        """Codes of the future [B, T, Q] to its values [B, C, T * stride]."""
+        centre, scale = parts.norm.ahead(batch, self.ahead)
+        return centre + scale * parts.decoder(parts.quantizer.decode(codes))

@@ -1,0 +1,113 @@
+"""From the codewords of a history straight to the whole horizon, with the change of mean and scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vqtool.api import Batch, Condition, DataSpec, Estimates, Make, Parts, Task
+from vqtool.nn.chain import decode, encode
+from vqtool.nn.forecasting import build_forecaster, go_on
+
+
+class ForecastDirect(Task):
+    """Trains a regressor from the codewords of a frozen tokenizer to all steps ahead at once.
+
+    As in TOTEM (arXiv 2402.16412, appendix on forecasting) it tells a shape, and how mean and scale change from what
+    the norm foretells: forecast = centre + scale (shape (1 + d_scale) + d_mean). It reads the history in the norm's
+    frame too. Beside each step it tells a width: the forecast's quantiles are those of a logistic distribution around
+    it. Provides `x_hat` and `target` [B, C, H], the forecast and the truth in the signal's own units, and `quantiles`
+    [B, Q, C, H] at the levels of `LEVELS`, through which no gradient reaches the forecast.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "decoder", "regressor"})
+    trains: ClassVar[tuple[str, ...]] = ("regressor",)
+    provides: ClassVar[frozenset[str]] = frozenset({"x_hat", "target", "quantiles", "levels"})
+
+    def build(self, make: Make, spec: DataSpec) -> None:
+        """Wire the tokenizer's parts, then the regressor."""
+        norm, encoder, _ = build_forecaster(make, spec)
+        self.channels = spec.channels
+        self.ahead = min(spec.fields["future"].shape[-1], norm.reach or math.inf)
+        self.levels = tuple(spec.about.get("quantiles", (0.1, 0.5, 0.9)))
+        tokens = -(-spec.length // encoder.stride)
+        outputs = spec.channels * (2 * self.ahead + 2)
+        make("regressor", spec.channels * spec.length, tokens * encoder.dim, outputs)
+
+    def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
+        """One look at the history, and the whole future."""
+        point, width = self._tell(parts, batch)
+        levels = torch.tensor(self.levels, device=point.device)
+        return {
+            "x_hat": point,
+            "target": batch["future"][..., : self.ahead],
+            "quantiles": point.detach()[:, None] + width[:, None] * quantile_of_logistic(levels)[:, None, None],
+            "levels": levels,
+        }
+
+    def estimate(self, parts: Parts, batch: Batch) -> Estimates:
+        """The forecast and its quantiles, and the history reconstructed."""
+        coded = encode(parts, batch)
+        told = self.step(parts, batch)
+        return Estimates(
+            {"reconstruction": decode(parts, coded["codes"], coded["sent"], batch)},
+            {
+                "forecast": told["x_hat"],
+                "quantiles": told["quantiles"],
+                "codes": coded["codes"],
+                "codebook_sizes": parts.quantizer.codebook_sizes,
+            },
+        )
+
+    def forecast(
+        self,
+        parts: Parts,
+        batch: Batch,
+        steps: int,
+        *,
+        samples: int = 1,
+        greedy: bool = False,
+        seeds: Sequence[int] | None = None,
+        **how: Any,
+    ) -> Tensor:
+        """[B, S, C, steps]: S even quantiles, each through all steps; nothing is drawn. S = 1: the forecast itself."""
+        samples = 1 if greedy else samples
+        share = (torch.arange(samples, device=batch["x"].device) + 0.5) / samples
+        rows = len(batch["x"])
+
+        def block(batch: Batch, number: int) -> Tensor:
+            point, width = self._tell(parts, batch)
+            times = samples * rows // len(point)
+            point, width = (value.repeat_interleave(times, dim=0) for value in (point, width))
+            return point + width * quantile_of_logistic(share).repeat(rows)[:, None, None]
+
+        return go_on(parts.norm, batch, steps, samples, block)
+
+    def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
+        """`codes` [B, T, Q] of the history and the scalars sent apart, `sent` [B, S]."""
+        return encode(parts, batch)
+
+    def decode(self, parts: Parts, coded: dict[str, Tensor], batch: Batch) -> Tensor:
+        """[B, C, L] in the signal's own units."""
+        return decode(parts, coded["codes"], coded["sent"], batch)
+
+    def _tell(self, parts: Parts, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Forecast and width [B, C, H] in the signal's own units."""
+        with torch.no_grad():
+            framed, _ = parts.norm(batch)
+            words = parts.quantizer(parts.encoder(framed["x"])).hard
+            centre, scale = parts.norm.ahead(batch, self.ahead)
+        told = parts.regressor(Condition(framed["x"].flatten(1)), words).unflatten(1, (self.channels, -1))
+        shape, width, change = told.split((self.ahead, self.ahead, 2), dim=-1)
+        moved = shape * (1 + change[..., :1]) + change[..., 1:]
+        return centre + scale * moved, scale * F.softplus(width - 1)
+
+
+def quantile_of_logistic(share: Tensor) -> Tensor:
+    """The quantile function of the standard logistic distribution."""
+    return (share / (1 - share)).log()
