@@ -38,13 +38,15 @@ MAY = {
     "testing": {"api", "nn", "catalog", "recipe"} | GROUND,
     "bench": {"api", "nn", "catalog"} | GROUND,
     "commands": {"api", "nn", "catalog", "recipe", "training", "testing", "bench", "diagnosis"} | GROUND,
-    "cli": {"commands", "catalog"} | GROUND,
+    "command": {"commands", "catalog"} | GROUND,
+    "cli": {"command"} | GROUND,
     "__main__": {"cli"},
     "": GROUND,
 }
 USE_CASE_MAY = {"vqtool.api", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files"}
 FIELD_LIBRARIES = {
     "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "matplotlib",
+    "obspy",
 }  # fmt: skip
 
 

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import inspect
-import os
-import re
-import sys
-import traceback
-from collections.abc import Callable
-from enum import Enum, StrEnum
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from vqtool.errors import VqtoolError
+from vqtool.command import app, command, main
 
-UsageError = typer.BadParameter.__bases__[0]  # typer exports this one child of it
-REPEATED = ("overrides", "arguments")  # options that may be given many times
-
-app = typer.Typer(
-    name="vqtool",
-    help="Vector quantization from one command line: train, evaluate and use what a recipe describes.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+__all__ = ["app", "main"]
 
 
 class Severity(StrEnum):
@@ -93,96 +74,6 @@ TopP = Annotated[
 Greedy = Annotated[bool, typer.Option("--greedy", help="The likeliest codes, one path.")]
 SamplingSeed = Annotated[int, typer.Option("--seed", help="Of the sampling.")]
 ForecastFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to write (CSV, Parquet).")]
-COMMON = {  # options that every command has, handled here and not passed on
-    "json_": Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")],
-    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results, warnings and errors.")],
-    "plugin": Annotated[
-        list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="A one-file plugin to use as well.")
-    ],
-}
-
-
-def command(target: str, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a command of a signature: its values go to `vqtool.commands.MODULE:FUNCTION` as keyword arguments.
-
-    The function decorated is only read: its parameters are the command's, its docstring is the help.
-    """
-
-    def made(signature: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(signature)
-        def body(json_: bool = False, quiet: bool = False, plugin: list[Path] | None = None, **values: Any) -> None:
-            raise typer.Exit(guarded(target, json_, quiet, plugin or [], values))
-
-        own = inspect.signature(signature, eval_str=True)
-        common = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None if name == "plugin" else False,
-                              annotation=annotation)
-            for name, annotation in COMMON.items()
-        ]  # fmt: skip
-        body.__signature__ = own.replace(  # type: ignore[attr-defined]  # typer reads it
-            parameters=[p.replace(kind=p.KEYWORD_ONLY) for p in own.parameters.values()] + common
-        )
-        body.__annotations__ = {p.name: p.annotation for p in [*own.parameters.values(), *common]}
-        app.command(name or signature.__name__.strip("_"))(body)
-        return signature
-
-    return made
-
-
-def guarded(target: str, json_: bool, quiet: bool, plugins: list[Path], values: dict[str, Any]) -> int:
-    """Run a command's body and turn whatever it raises into words and an exit code."""
-    from vqtool.console import out, render_error
-    from vqtool.errors import VqtoolError
-
-    out.mode = "json" if json_ else "quiet" if quiet else "human"
-    debug = os.environ.get("VQTOOL_DEBUG") == "1"
-    try:
-        if plugins:
-            from vqtool.catalog import use_files
-
-            use_files(plugins)
-        module, _, function = target.partition(":")
-        run = getattr(importlib.import_module(f"vqtool.commands.{module}"), function or "run")
-        code = run(**{name: plain_value(name, value) for name, value in values.items()})
-        sys.stdout.flush()
-        return int(code or 0)
-    except VqtoolError as error:
-        if debug:
-            traceback.print_exc()
-        render_error(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        out.warn("stopped")
-        return 130
-    except BrokenPipeError:  # `vqtool plugins | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        render_error(internal(error))
-        return 1
-
-
-def internal(error: Exception) -> VqtoolError:
-    """An error of ours as one line; a full disk or memory and the like are told as what they are."""
-    from vqtool.errors import VqtoolError
-
-    if isinstance(error, OSError) and error.strerror:
-        what = f" `{error.filename}`" if error.filename else ""
-        return VqtoolError(f"{error.strerror.lower()}{what}", hint="VQTOOL_DEBUG=1 shows where", exit_code=1)
-    lines = str(error).strip().splitlines()
-    told = f"internal: {type(error).__name__}" + (f": {lines[0]}" if lines else "")
-    return VqtoolError(
-        told, hint="VQTOOL_DEBUG=1 shows the traceback; this is a fault of vqtool or a plugin", exit_code=1
-    )
-
-
-def plain_value(name: str, value: Any) -> Any:
-    """A value as bodies take it: no enum, and an empty list where an option that may be repeated was not given."""
-    if name in REPEATED:
-        return list(value or [])
-    return value.value if isinstance(value, Enum) else value
 
 
 def version(shown: bool) -> None:
@@ -495,32 +386,3 @@ def plugins(
 @command("schema")
 def schema() -> None:
     """Print the JSON Schema of recipes. It covers everything that is installed."""
-
-
-def main() -> None:
-    """The entry point: bad usage is told like any other error, in words or as JSON."""
-    try:
-        sys.exit(app(standalone_mode=False) or 0)
-    except UsageError as error:
-        if len(sys.argv) == 1:  # no command at all: this "error" is the help
-            error.show()  # type: ignore[attr-defined]  # of every usage error
-            sys.exit(2)
-        sys.exit(bad_usage(error))
-    except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
-
-
-def bad_usage(error: Any) -> int:
-    """Tell of a wrong command, option or value."""
-    from vqtool.console import out, render_error
-    from vqtool.errors import VqtoolError
-
-    out.mode = "json" if "--json" in sys.argv else "human"
-    told = re.sub(r" \(Possible options: (.*)\)$", r". Did you mean \1?", error.format_message().rstrip("."))
-    told = re.sub(r"'([^']*)'", r"`\1`", told.replace("Value error, ", ""))
-    message, mark, suggestion = told.partition(". Did you mean ")
-    named = message[:1].lower() + message[1:]
-    hint = f"did you mean {suggestion}" if mark else None
-    path = error.ctx.command_path if error.ctx is not None else "vqtool"
-    render_error(VqtoolError(named, hint=hint or f"{path} --help"))
-    return int(error.exit_code)

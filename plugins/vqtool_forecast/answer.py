@@ -72,11 +72,12 @@ def plot(path: Path, forecasts: Sequence[Forecast]) -> None:
         axes.plot(before, np.asarray(one.past)[-kept:], color="0.25", lw=1, label="history")
         levels = sorted(one.quantiles, key=float)
         pairs = list(zip(levels, reversed(levels), strict=True))[: len(levels) // 2]
+        told = ", ".join(f"{100 * (float(high) - float(low)):g}" for low, high in pairs)
         for low, high in pairs:
-            percent = round(100 * (float(high) - float(low)))
-            axes.fill_between(after, one.quantiles[low], one.quantiles[high], color="tab:blue",
-                              alpha=0.55 / max(len(pairs), 1), lw=0, label=f"{percent} %")  # fmt: skip
-        axes.plot(after, one.median, color="tab:blue", lw=1.4, label="median" if levels else "forecast")
+            axes.fill_between(after, one.quantiles[low], one.quantiles[high], color="tab:blue", lw=0,
+                              alpha=0.55 / len(pairs), label=f"{told} %" if low == levels[0] else None)  # fmt: skip
+        joined, name = [one.past[-1], *one.median], "median" if levels else "forecast"  # from the last value on
+        axes.plot(np.arange(-1, len(one.ds)), joined, color="tab:blue", lw=1.4, label=name)
         if one.actual is not None:
             axes.plot(after, one.actual, color="0.25", lw=1, ls=":", label="what came")
         places = np.unique(np.linspace(-kept, len(one.ds) - 1, 5).astype(int))
@@ -85,7 +86,7 @@ def plot(path: Path, forecasts: Sequence[Forecast]) -> None:
         axes.set_title(one.id, loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         if one is shown[0]:
-            axes.legend(loc="upper left", ncols=4, fontsize=8, frameon=False)
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=8, frameon=False)
     content = io.BytesIO()
     try:
         figure.savefig(content, format=path.suffix[1:].lower() or "png", dpi=120)

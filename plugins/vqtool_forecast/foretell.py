@@ -165,6 +165,6 @@ def _equations(
     last = x[:, -1:]
     features = [x - last]
     if places:
-        place = torch.nn.functional.one_hot(series * season + rows.phase(one, at), places)
+        place = torch.nn.functional.one_hot(series * season + rows.table.phase(one, at), places)
         features.append(statistics(x)[2].to(x.dtype) * place)
     return torch.cat(features, dim=1), y - last

@@ -146,6 +146,26 @@ def season_of(freq: str) -> int:
     return int(day // step) if step >= pd.Timedelta(minutes=1) and day % step == pd.Timedelta(0) else 1
 
 
+def number(stamp: Any, freq: str) -> int:
+    """Which stamp of its calendar this is, counted from 1970: the next stamp's number is one more.
+
+    Counted on the wall clock, so the place in a season does not depend on where a file begins.
+    """
+    import pandas as pd
+
+    if freq.isdigit():
+        return int(stamp) // int(freq)
+    many = int(freq[: len(freq) - len(freq.lstrip("0123456789"))] or 1)
+    family, stamp = kind(freq.lstrip("0123456789")), pd.Timestamp(stamp).tz_localize(None)
+    if family in ("M", "BME", "BMS", "Q", "Y"):
+        months = 12 * (stamp.year - 1970) + stamp.month - 1
+        return months // ({"Q": 3, "Y": 12}.get(family, 1) * many)
+    if family == "B":
+        return int(np.busday_count("1970-01-01", stamp.date())) // many
+    step = pd.Timedelta(7 * many, unit="D") if family == "W" else pd.Timedelta(many, unit=family)  # type: ignore[arg-type]
+    return int((stamp - pd.Timestamp(0)) // step)
+
+
 def has_clock(stamps: pd.Index) -> bool:
     """Whether any stamp is at another time than midnight, or has a zone."""
     return _timed(stamps) and (stamps.tz is not None or not bool((stamps == stamps.normalize()).all()))

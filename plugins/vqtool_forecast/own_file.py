@@ -40,13 +40,15 @@ class OwnSeries:
             self.of = torch.cat([torch.full_like(cut, s) for s, cut in enumerate(cuts)])[:, None]
             self.at = torch.cat([*cuts])[:, None]
         ones = np.ones(len(series))
-        self.table: Table = table_of(series, 0 * ones, ones, dtype=np.float64)
+        freq, season = str(spec.about["freq"]), int(spec.about["season"])
+        self.table: Table = table_of(series, 0 * ones, ones, freq=freq, season=season, dtype=np.float64)
         raw = self.table.history(self.of, self.at, self.lookback)
         self.known = self._known()
         self.clock = any(frequency.has_clock(one.stamps) for one in series)
         self.mean, self.std = self._scales(raw)  # [B, C]
         x = ((raw - self.mean[..., None]) / self.std[..., None]).float()
-        self.batch: Batch = {"x": x, "at": self.at[:, 0]}
+        phase = self.table.phase(self.of[:, 0], self.at[:, 0])
+        self.batch: Batch = {"x": x, "at": self.at[:, 0], "phase": phase}
         if not joint(spec):
             self.batch["series"] = self.known[self.of[:, 0]]
 

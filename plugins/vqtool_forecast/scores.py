@@ -51,7 +51,7 @@ class PointErrors:
             return {}
         mse = float(squared.sum()) / total
         seen = n > 0
-        each = {"mase": (absolute / mase[s])[seen], "rmsse": (squared / n / rmsse[s]).sqrt()[seen]}
+        each = {"mase": (absolute / n / mase[s])[seen], "rmsse": (squared / n / rmsse[s]).sqrt()[seen]}
         return {
             "mse": mse,
             "mae": float(absolute.sum()) / total,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vqtool.api import Batch
 from vqtool.errors import VqtoolError
-from vqtool_forecast.frequency import season_of
+from vqtool_forecast.frequency import number, season_of
 from vqtool_forecast.regular import Regular, neighbours
 
 CHUNK = 4096  # windows that `pairs` gives at once
@@ -34,6 +34,8 @@ class Table:
     borders: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     last_known: Tensor | None = None  # [N] long
     next_known: Tensor | None = None  # [N] long
+    first: Tensor | None = None  # [S] long, the number of row 0 on the calendar (`frequency.number`); None: unknown
+    season: int = 1
 
     @property
     def series(self) -> int:
@@ -47,6 +49,10 @@ class Table:
         if self.last_known is not None and self.next_known is not None:
             where = torch.where(self.next_known[where] >= cut, self.last_known[where], where)
         return self.values[where]
+
+    def phase(self, series: Tensor, at: Tensor) -> Tensor:
+        """The place in the season of row `at` of each series, from its time stamp; -1 where that is not known."""
+        return torch.full_like(at, -1) if self.first is None else (self.first[series] + at) % self.season
 
     def future(self, series: Tensor, at: Tensor, horizon: int, end: Tensor) -> Tensor:
         """The `horizon` values from row `at` on, NaN from row `end` on: [..., horizon]."""
@@ -103,6 +109,7 @@ class SeriesRows:
             "x": self.table.history(rows, cut, self.lookback),
             "future": self.table.future(rows, cut, max(self.horizons), end),
             "at": at,
+            "phase": self.table.phase(rows[:, 0], at),
         }
         return batch if self.joint else batch | {"series": series}
 
@@ -126,20 +133,28 @@ Cuts = Mapping[str, tuple[list[int], list[int]]]  # split -> the begin and the e
 
 
 def table_of(
-    series: Sequence[Regular], mean: NDArray[np.float64], std: NDArray[np.float64], dtype: type = np.float32
+    series: Sequence[Regular],
+    mean: NDArray[np.float64],
+    std: NDArray[np.float64],
+    *,
+    freq: str,
+    season: int,
+    dtype: type = np.float32,
 ) -> Table:
     """All series end to end, scaled in float64 and kept as `dtype`."""
     length = torch.tensor([len(one.values) for one in series])
     offset = length.cumsum(0) - length
     scaled = [(one.values - m) / s for one, m, s in zip(series, mean, std, strict=True)]
     values = torch.from_numpy(np.concatenate(scaled).astype(dtype))
+    first = torch.tensor([number(one.stamps[0], freq) for one in series])
+    table = Table(values, offset, length, first=first, season=season)
     if all(one.known.all() for one in series):
-        return Table(values, offset, length)
+        return table
     both = [neighbours(one.known) for one in series]
     last, following = (
         torch.cat([torch.from_numpy(pair[i]) + begin for pair, begin in zip(both, offset, strict=True)]) for i in (0, 1)
     )
-    return Table(values, offset, length, last_known=last, next_known=following)
+    return replace(table, last_known=last, next_known=following)
 
 
 def borders_of(cuts: Cuts) -> dict[str, tuple[Tensor, Tensor]]:

@@ -54,7 +54,7 @@ class Loudness:
         weighted, self.state = sosfilt(self.sections, sound.astype(np.float64), axis=0, zi=self.state)
         weighted = np.concatenate([self.left, weighted])
         whole = len(weighted) // self.step
-        pieces = weighted[: whole * self.step].reshape(whole, self.step, -1)
+        pieces = weighted[: whole * self.step].reshape(whole, self.step, sound.shape[1])
         self.powers += np.square(pieces).mean(1).sum(-1).tolist()
         self.left = weighted[whole * self.step :]
 

@@ -162,23 +162,27 @@ def unpack_counts(content: bytes, header: Header) -> tuple[Codes, int]:
 
 
 def _expected(row: list[int], at: int, bands: int) -> int:
-    """The context of a token: about twice the number of levels of those below and before it (0 where there are none).
+    """The context of a token: about twice the number of levels that its neighbours lead to expect, not below 0.
 
-    Read are the band below at the same moment, and the same band and the one above at the moment before.
+    Read are the band below at the same moment, and at the moment before the same band, the one above and the one
+    below; the weights are those of a least-squares fit on speech, in elevenths.
     """
     band = at % bands
     below = row[at - 1] if band else 0
-    before = row[at - bands] if at >= bands else 0
-    above = row[at - bands + 1] if at >= bands and band + 1 < bands else 0
-    return (4 * before + 4 * below + 2 * above + 2) // 5
+    if at < bands:
+        return 2 * below
+    before = row[at - bands]
+    above = row[at - bands + 1] if band + 1 < bands else before
+    under = row[at - bands - 1] if band else before
+    return max(0, (14 * before + 12 * below + 4 * above - 8 * under + 5) // 11)
 
 
 def count_tables(levels: int) -> list[Table]:
     """A table for each context: at first a number is half as likely for each half level it is from the expected."""
-    return [
-        Table([max(1, 1024 >> min(10, abs(2 * n - context))) for n in range(levels + 1)])
-        for context in range(2 * levels + 1)
-    ]
+    contexts = range(30 * levels // 11 + 2)
+    rows = [[max(1, 1024 >> min(10, abs(2 * n - context))) for n in range(levels + 1)] for context in contexts]
+    rows[0] = [1024, *([8] * levels)]  # where nothing is around, there is hardly ever anything
+    return [Table(row) for row in rows]
 
 
 def to_bits(values: Codes, width: int) -> NDArray[np.uint8]:

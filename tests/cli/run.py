@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 
 def vqtool(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -23,3 +27,18 @@ def document(*arguments: object, code: int = 0, cwd: Path | None = None) -> dict
     assert done.returncode == code, done.stderr
     value: dict[str, Any] = json.loads(done.stdout)
     return value
+
+
+def within(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process: for many commands in a row, without the seconds that torch takes to load."""
+    from vqtool import cli
+
+    said, told = io.StringIO(), io.StringIO()
+    before = sys.argv
+    sys.argv = ["vqtool", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told), pytest.raises(SystemExit) as end:
+            cli.main()
+    finally:
+        sys.argv = before
+    return subprocess.CompletedProcess(sys.argv, int(end.value.code or 0), said.getvalue(), told.getvalue())

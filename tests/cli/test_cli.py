@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from tests.cli.run import vqtool
 from vqtool import cli
+from vqtool import command as made
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 
@@ -27,7 +28,7 @@ def received(monkeypatch: pytest.MonkeyPatch, module: str, *arguments: str, func
     values: dict[str, Any] = {}
     fake = types.SimpleNamespace(**{function: lambda **given: values.update(given)})
     monkeypatch.setattr(
-        cli.importlib, "import_module", lambda name: fake if name == f"vqtool.commands.{module}" else None
+        made.importlib, "import_module", lambda name: fake if name == f"vqtool.commands.{module}" else None
     )
     done = CliRunner().invoke(cli.app, list(arguments))
     assert done.exit_code == 0, done.output
@@ -40,8 +41,8 @@ def body_raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
     def run(**_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(cli.importlib, "import_module", lambda name: types.SimpleNamespace(run=run))
-    return cli.guarded("check", out.mode == "json", False, [], {})
+    monkeypatch.setattr(made.importlib, "import_module", lambda name: types.SimpleNamespace(run=run))
+    return made.guarded("check", out.mode == "json", False, [], {})
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -130,8 +131,8 @@ def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_the_body_chooses_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     for code, expected in ((None, 0), (0, 0), (143, 143)):
         fake = types.SimpleNamespace(run=lambda code=code: code)
-        monkeypatch.setattr(cli.importlib, "import_module", lambda name, fake=fake: fake)
-        assert cli.guarded("check", False, False, [], {}) == expected
+        monkeypatch.setattr(made.importlib, "import_module", lambda name, fake=fake: fake)
+        assert made.guarded("check", False, False, [], {}) == expected
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,10 @@ from tests.diagnosis import ill
 from vqtool.catalog import catalog
 from vqtool.commands import improve
 from vqtool.console import out
+from vqtool.diagnosis.reading import report_of
 from vqtool.errors import VqtoolError
 from vqtool.nn.kmeans import kmeans
+from vqtool.training import checkpoint
 from vqtool.training.renewal import doubles, renew
 
 Made = Callable[[str], Path]
@@ -93,10 +95,12 @@ def test_what_is_written_is_a_checkpoint_with_these_figures(
     shutil.copytree(made("half-dead"), run)
     source = run / "tokenizer.safetensors"
     before = digest(source)
-    told = improved(run, monkeypatch)
+    told = improved(run, monkeypatch, steps=50)
+    assert 0 < told["steps"] < 50  # the best, not the last
     assert digest(source) == before
     target = run / "tokenizer-improved.safetensors"
     assert told["out"] == str(target)
+    assert checkpoint.load(target).about["metrics"]["best"] == pytest.approx(told["after"]["loss"])
     again = improved(target, monkeypatch, steps=0, out_file=tmp_path / "again.safetensors")
     assert again["before"] == pytest.approx(told["after"])
     assert again["codebooks"][0]["revived"] == 0
@@ -113,9 +117,14 @@ def test_what_is_well_is_left_alone(made: Made, tmp_path: Path, monkeypatch: pyt
 
 
 def test_merging_frees_doubles(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = improved(made("duplicates"), monkeypatch, merge=True, out_file=tmp_path / "new.safetensors")
+    target = tmp_path / "new.safetensors"
+    told = improved(made("duplicates"), monkeypatch, merge=True, steps=0, out_file=target)
     assert told["codebooks"][0]["merged"] >= 8
     assert told["after"]["mse"] < told["before"]["mse"]
+    twins = [report_of(path).codebooks[0].measures["duplicates"]
+             for path in (made("duplicates") / "tokenizer.safetensors", target)]  # fmt: skip
+    assert twins[0] >= 10
+    assert twins[1] <= 2
 
 
 @pytest.mark.parametrize("kind", ["fsq", "lfq", "product-gumbel", "simvq"])

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
 
-from tests.cli.run import document, vqtool
+from tests.cli.run import vqtool
 from tests.diagnosis.conftest import Trained
 from tests.test_startup import command, loaded_after
+from vqtool.commands import diagnose
+from vqtool.console import out
 from vqtool.diagnosis.reading import history, read, report_of
 from vqtool.diagnosis.terminal import histogram
 from vqtool.errors import VqtoolError
@@ -29,9 +33,33 @@ def vqtool_diagnose(report):
 '''
 
 
-def test_json_says_what_scripts_rely_on(trained: Trained) -> None:
+class Diagnose:
+    """The command's body in this process: `words` and `document` are what it prints, `code` its last exit code."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.capsys, self.monkeypatch = capsys, monkeypatch
+        self.code = 0
+
+    def words(self, run: Path, mode: str = "human", **options: Any) -> str:
+        plain = {"data": None, "split": None, "report": None, "plot": None, "tsne": False, "strict": False}
+        self.monkeypatch.setattr(out, "mode", mode)
+        self.capsys.readouterr()
+        self.code = diagnose.run(checkpoint=run, **{**plain, "device": "cpu", **options})
+        return self.capsys.readouterr().out
+
+    def document(self, run: Path, **options: Any) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(self.words(run, "json", **options))
+        return value
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Diagnose:
+    return Diagnose(capsys, monkeypatch)
+
+
+def test_json_says_what_scripts_rely_on(trained: Trained, here: Diagnose) -> None:
     run = trained("level-3-of-4-dead")
-    told = document("diagnose", run)
+    told = here.document(run)
     assert told["healthy"] is False
     assert told["counted"] == "split valid"
     assert told["tokens"] == 640
@@ -44,19 +72,22 @@ def test_json_says_what_scripts_rely_on(trained: Trained) -> None:
     assert "quantizer.revive_below = 0.1" in ill[0]["mend"]
 
 
-def test_strict_exits_three_on_a_fail_alone(trained: Trained) -> None:
-    assert vqtool("diagnose", trained("total-collapse"), "--strict").returncode == 3
-    assert vqtool("diagnose", trained("total-collapse")).returncode == 0
-    assert vqtool("diagnose", trained("duplicates"), "--strict").returncode == 0, "a warning"
+def test_strict_exits_three_on_a_fail_alone(trained: Trained, here: Diagnose) -> None:
+    done = vqtool("diagnose", trained("total-collapse"), "--strict", "--json")
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["healthy"] is False
+    for name, strict, code in (("total-collapse", False, 0), ("duplicates", True, 0), ("half-dead", True, 3)):
+        here.words(trained(name), strict=strict)
+        assert here.code == code, name
 
 
-def test_people_see_a_histogram_the_cause_and_the_mend(trained: Trained) -> None:
-    told = vqtool("diagnose", trained("half-dead")).stdout
+def test_people_see_a_histogram_the_cause_and_the_mend(trained: Trained, here: Diagnose) -> None:
+    told = here.words(trained("half-dead"))
     assert "16 of 32 codes are never chosen" in told
     assert "mend: quantizer.revive_below = 0.1" in told
     assert "················" in told
     assert "\x1b" not in told, "no colours in a pipe"
-    well = vqtool("diagnose", trained("healthy-ema")).stdout
+    well = here.words(trained("healthy-ema"))
     assert "healthy: nothing found" in well
     assert "well: " in well
 
@@ -67,52 +98,52 @@ def test_no_data_no_torch(trained: Trained) -> None:
     assert loaded_after(command("diagnose", str(trained("healthy-ema"))), *heavy, "numpy") == {"numpy"}
 
 
-def test_another_split_is_encoded_in_full(trained: Trained) -> None:
+def test_another_split_is_encoded_in_full(trained: Trained, here: Diagnose) -> None:
     run = trained("healthy-ema")
-    told = document("diagnose", run, "--split", "test")
+    told = here.document(run, split="test")
     assert told["counted"] == "split test"
     assert told["tokens"] == 1280
     assert told["measures"]["shuffled.error.mean"] > told["measures"]["error.mean"]
     assert "drift" in told["codebooks"][0]
     data = run.parent / "signals.npz"
-    other = document("diagnose", run, "--data", data)
+    other = here.document(run, data=data)
     assert other["counted"] == f"split valid of {data}"
-    exact = document("diagnose", run)["codebooks"][0]
+    exact = here.document(run)["codebooks"][0]
     assert other["codebooks"][0]["perplexity"] == pytest.approx(exact["perplexity"])
-    wrong = vqtool("diagnose", run, "--split", "nonsense")
-    assert wrong.returncode == 2
-    assert "no split called `nonsense`" in wrong.stderr
+    with pytest.raises(VqtoolError, match="no split called `nonsense`"):
+        here.document(run, split="nonsense")
 
 
-def test_the_newest_run_is_the_default(trained: Trained, tmp_path: Path) -> None:
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "one").symlink_to(trained("healthy-ema"))
-    assert vqtool("diagnose", cwd=tmp_path).returncode == 2, "a link is no run"
-    (tmp_path / "runs" / "one").unlink()
-    import shutil
-
-    shutil.copytree(trained("healthy-ema"), tmp_path / "runs" / "two")
-    done = vqtool("diagnose", cwd=tmp_path)
-    assert done.returncode == 0
-    assert "taking the newest run: runs/two/tokenizer.safetensors" in done.stderr
+def test_the_newest_run_is_the_default(trained: Trained, tmp_path: Path, here: Diagnose,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VqtoolError, match="no trained run"):
+        here.words(None)  # type: ignore[arg-type]  # as the command line gives it
+    shutil.copytree(trained("healthy-ema"), tmp_path / "runs" / "one")
+    assert "runs/one/tokenizer.safetensors" in here.words(None)  # type: ignore[arg-type]
 
 
 def test_a_plugin_adds_its_findings(trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "small.py").write_text(PLUGIN)
-    told = document("diagnose", trained("healthy-ema"), "--plugin", tmp_path / "small.py", "--strict", code=3)
+    run = trained("healthy-ema")
+    done = vqtool("diagnose", run, "--plugin", tmp_path / "small.py", "--strict", "--json")
+    assert done.returncode == 3, done.stderr
+    told = json.loads(done.stdout)
     assert told["findings"][0]["id"] == "small"
     assert not told["healthy"]
 
 
-def test_files_that_are_no_checkpoints_are_errors(tmp_path: Path, trained: Trained) -> None:
-    assert "there is no checkpoint or run" in vqtool("diagnose", tmp_path / "nothing").stderr
+def test_files_that_are_no_checkpoints_are_errors(tmp_path: Path, trained: Trained, here: Diagnose) -> None:
+    with pytest.raises(VqtoolError, match="there is no checkpoint or run"):
+        here.words(tmp_path / "nothing")
     whole = (trained("healthy-ema") / "tokenizer.safetensors").read_bytes()
     (tmp_path / "half.safetensors").write_bytes(whole[: len(whole) // 2])
-    assert "no whole safetensors file" in vqtool("diagnose", tmp_path / "half.safetensors").stderr
     save_file({"w": np.zeros(3)}, tmp_path / "foreign.safetensors")
-    assert "not a checkpoint of vqtool" in vqtool("diagnose", tmp_path / "foreign.safetensors").stderr
     save_file({"w": np.zeros(3)}, tmp_path / "other.safetensors", {"format": "vqtool/1"})
-    assert "holds no quantizer" in vqtool("diagnose", tmp_path / "other.safetensors").stderr
+    wrong = {"half": "no whole safetensors file", "foreign": "not a checkpoint of vqtool", "other": "no quantizer"}
+    for name, told in wrong.items():
+        with pytest.raises(VqtoolError, match=told):
+            here.words(tmp_path / f"{name}.safetensors")
 
 
 def without_counts(source: Path, target: Path) -> Path:

@@ -93,6 +93,14 @@ def test_a_dead_level_is_told_by_its_place_and_its_name() -> None:
     assert "level 3 of 4" in one.cause
 
 
+def test_several_dead_levels_are_one_finding_and_the_last_ones_can_be_left_out() -> None:
+    made = report([EVEN, EVEN, ONE, ONE], noun="level", recipe=text('kind = "residual-ema"\nlevels = 4'))
+    found = findings(made)
+    assert set(found) == {"dead-level"}
+    assert "so are `level3`" in found["dead-level"].cause
+    assert "quantizer.levels = 2" in found["dead-level"].mend
+
+
 def test_dead_codes_are_judged_against_what_so_few_tokens_can_reach() -> None:
     few = np.bincount(np.random.default_rng(0).integers(1024, size=700), minlength=1024)
     made = report([few])

@@ -53,8 +53,20 @@ def test_the_codes_that_uniform_use_would_hit(size: int, tokens: int) -> None:
     rng = np.random.default_rng(0)
     drawn = [len(set(rng.integers(size, size=tokens).tolist())) for _ in range(2000)]
     assert m.expected_used(size, tokens) == pytest.approx(np.mean(drawn), rel=0.02)
-    few = np.bincount(rng.integers(size, size=tokens), minlength=size)
-    assert m.usage(few)["dead_share"] < 0.25, "chance alone is no disease"
+
+
+def test_chance_alone_makes_no_code_dead() -> None:
+    """Skewed use of living codes, and so few tokens that many are not hit; then with half of the codes truly dead."""
+    rng = np.random.default_rng(0)
+    skewed = 0.98 ** np.arange(128)
+    told = [m.usage(rng.multinomial(600, skewed / skewed.sum())) for _ in range(200)]
+    assert np.mean([u["dead"] for u in told]) > 10
+    assert np.mean([u["dead_share"] for u in told]) < 0.04
+    half = np.where(np.arange(128) < 64, skewed, 0)
+    told = [m.usage(rng.multinomial(600, half / half.sum())) for _ in range(200)]
+    assert np.mean([u["dead_share"] for u in told]) == pytest.approx(0.5, abs=0.02)
+    assert m.alive([5, 1, 1, 1, 2, 0, 0, 0]) == 5 + 3 * 2 / (2 * 2)
+    assert m.alive([1] * 8) == 8
 
 
 @given(st.integers(0, 99))

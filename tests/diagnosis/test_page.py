@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.diagnosis.reports import NASTY, codebook, picked, report, rows
+from tests.diagnosis.handmade import NASTY, codebook, picked, report, rows
 from vqtool.diagnosis.charts import Axis
 from vqtool.diagnosis.code_map import places
 from vqtool.diagnosis.page import page, write

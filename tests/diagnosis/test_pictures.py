@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.diagnosis.reports import codebook, report, rows
+from tests.diagnosis.handmade import codebook, report, rows
 from vqtool.diagnosis.pictures import plot
 from vqtool.diagnosis.report import Codebook, Finding
 from vqtool.errors import VqtoolError

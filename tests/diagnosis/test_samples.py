@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.diagnosis.conftest import Trained
-from tests.diagnosis.reports import told_windows
+from tests.diagnosis.handmade import told_windows
 from vqtool.commands.diagnose_data import samples as samples_of
 from vqtool.diagnosis.samples import EXAMPLES, Picker, thinned, thinned_image
 from vqtool.training.build import from_checkpoint, open_data
@@ -38,13 +38,13 @@ def test_a_code_that_no_window_holds_has_no_example() -> None:
 
 
 def test_rare_codes_get_the_room_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hundred windows of code 0, then one of each other: with room for 20 pieces all are shown."""
-    monkeypatch.setattr("vqtool.diagnosis.samples.MOST_NUMBERS", 20 * 8)
-    picker = Picker((10,))
-    codes = np.array([0] * 100 + list(range(1, 10)))[:, None, None]
-    picker.add(np.zeros((109, 1, 8), np.float32), codes)
+    """Ten codes with four windows each, then eight with one: with room for 30 pieces all are shown."""
+    monkeypatch.setattr("vqtool.diagnosis.samples.MOST_NUMBERS", 30 * 8)
+    picker = Picker((18,))
+    codes = np.array([*np.arange(10).repeat(EXAMPLES), *range(10, 18)])[:, None, None]
+    picker.add(np.zeros((len(codes), 1, 8), np.float32), codes)
     assert (picker.examples[0][:, 0, 0] >= 0).all()
-    assert len(picker.pieces) <= 20
+    assert len(picker.pieces) <= 30
 
 
 def test_a_thinned_signal_keeps_its_envelope() -> None:

@@ -111,7 +111,7 @@ def test_it_stops_only_for_what_is_there_twice() -> None:
     found = made.look(40, collapsed, {})
     assert found is not None
     assert found.id == "collapse"
-    half = {"codebook": np.where(np.arange(32) < 22, 30, 0)}  # a warning only
+    half = {"codebook": np.where(np.arange(32) < 20, 30, 0)}  # a warning only
     patient = watch(10, "fail")
     assert patient.look(10, half, {}) is patient.look(20, half, {}) is None
     strict = watch(10, "warn")

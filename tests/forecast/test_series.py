@@ -90,7 +90,7 @@ def test_joint_channels(tmp_path: Path) -> None:
     rows, alone = data.rows("test"), apart.rows("test")
     assert 2 * len(rows) == len(alone)
     batch = rows.__getitems__([0, 7])
-    assert set(batch) == {"x", "future", "at"}
+    assert set(batch) == {"x", "future", "at", "phase"}
     for row, index in enumerate((0, 7)):
         both = alone.__getitems__([index, len(rows) + index])
         for name in ("x", "future"):

@@ -99,8 +99,9 @@ class Forecasts(Protocol):
     def forecast(self, parts: Parts, batch: Batch, steps: int, **how: Any) -> Tensor:
         """Sample paths [B, S, C, steps] in the signal's own units, after the histories `x` [B, C, L] of `batch`.
 
-        `how`: samples (S), temperature, top_k, top_p and seeds (one a row); greedy gives S = 1. Row b depends on its
-        own history and seed alone, and the first k steps of a longer forecast are those of a forecast of k steps.
+        `how`: `seeds` (one a row), and `samples` (S) with `temperature`, `top_k` and `top_p` where they are not the
+        task's own; or `greedy`, which gives S = 1. Row b depends on its own history and seed alone, and the first k
+        steps of a longer forecast are those of a forecast of k steps.
         """
         ...
 

@@ -22,7 +22,10 @@ def vqtool_components() -> Iterable[Component]:
 
 @hookspec
 def vqtool_diagnose(report: Any) -> Iterable[Any]:
-    """Look at how codes are used and yield the findings worth telling; asked by every `vqtool diagnose`."""
+    """Yield `vqtool.diagnosis.report.Finding`s about a `Report`: codebooks, measures, history, recipe.
+
+    Asked by every `vqtool diagnose`; their ids are shown and sorted among vqtool's own, and `--strict` heeds a "fail".
+    """
     return ()
 
 

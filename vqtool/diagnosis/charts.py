@@ -66,7 +66,7 @@ def chart(name: str, rows: Sequence[Row], marks: Sequence[tuple[int, Finding]]) 
     body += [mark(axis.x(finding.step or 0), number, finding) for number, finding in marks]
     body.append(f'<text x="{LEFT}" y="{HEIGHT - 4}">{number_text(low)}</text>')
     body.append(f'<text x="{LEFT}" y="10">{number_text(high)}{" (log)" if logarithmic else ""}</text>')
-    body.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">step {max(steps):,}</text>')
+    body.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">step {max(steps):,.0f}</text>')
     last = (lines["valid"] or lines["train"])[-1][1]
     told = f"{escape(name)} over the steps, from {number_text(values[0])} to {number_text(last)}"
     return (

@@ -121,7 +121,8 @@ def interval(hits: Integers, total: Integers, seed: int) -> tuple[NDArray[np.flo
         shares = (drawn @ hits) / (drawn @ total)  # [R, K]; NaN where no drawn group has the code
     seen = ~np.isnan(shares).all(0)
     low, high = (np.full(hits.shape[1], np.nan) for _ in INTERVAL)
-    low[seen], high[seen] = np.nanquantile(shares[:, seen], INTERVAL, axis=0)
+    if seen.any():
+        low[seen], high[seen] = np.nanquantile(shares[:, seen], INTERVAL, axis=0)
     return low, high
 
 

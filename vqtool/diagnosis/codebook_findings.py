@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -58,11 +58,12 @@ def collapse(report: Report) -> Iterator[Finding]:
     yield Finding("collapse", "ok", max(b.measures["spread"] for b in counted), limit.warn, limit.source,
                   "the codebooks are not collapsed")  # fmt: skip
     limit = limit_of("dead-level", report.recipe)
-    for book in counted:
-        severity, at = limit.grade(book.measures["spread"])
-        if severity != "ok":
-            yield Finding("dead-level", severity, book.measures["spread"], at, limit.source,
-                          _dead_level_cause(report, book), _dead_level_mends(report, book), book.name)  # fmt: skip
+    dead = [book for book in counted if limit.grade(book.measures["spread"])[0] != "ok"]
+    if dead:
+        worst = min(dead, key=lambda b: b.measures["spread"])
+        severity, at = limit.grade(worst.measures["spread"])
+        yield Finding("dead-level", severity, worst.measures["spread"], at, limit.source,
+                      _dead_level_cause(report, worst, dead), _dead_level_mends(report, dead), worst.name)  # fmt: skip
 
 
 def _collapse_cause(report: Report, book: Codebook, severity: str, alone: bool) -> str:
@@ -84,28 +85,31 @@ def _collapse_mends(report: Report) -> tuple[str, ...]:
     return (*lines, *mends.slower_encoder(report), *mends.improve(report))
 
 
-def _dead_level_cause(report: Report, book: Codebook) -> str:
+def _dead_level_cause(report: Report, book: Codebook, dead: Sequence[Codebook]) -> str:
     m, q = book.measures, report.codebooks.index(book)
     noun = noun_of(report)
     told = (f"{noun} {q + 1} of {len(report.codebooks)} (`{book.name}`) is dead: perplexity {m['perplexity']:.3g} of "
-            f"{book.size}, while the others are in use")  # fmt: skip
+            f"{book.size}, while other {noun}s are in use")  # fmt: skip
+    if len(dead) > 1:
+        told += "; so are " + ", ".join(f"`{other.name}`" for other in dead if other is not book)
     if noun == "level":
         return f"{told}. It takes nothing off what the levels before it leave; its bits are sent for nothing"
     return f"{told}. Its slice of the features is told by one code; its bits are sent for nothing"
 
 
-def _dead_level_mends(report: Report, book: Codebook) -> tuple[str, ...]:
+def _dead_level_mends(report: Report, dead: Sequence[Codebook]) -> tuple[str, ...]:
     lines = [*mends.better_start(report), *mends.revival(report), *mends.diversity(report), *mends.improve(report)]
-    q = report.codebooks.index(book)
-    if q and report.option("quantizer", "levels") and q + 1 == len(report.codebooks):
-        lines.append(f"quantizer.levels = {q}")
+    first = min(map(report.codebooks.index, dead))
+    if first and report.option("quantizer", "levels") and first + len(dead) == len(report.codebooks):
+        lines.append(f"quantizer.levels = {first}")  # all from there on are dead
     return tuple(lines)
 
 
 def dead_codes(report: Report) -> Iterator[Finding]:
     """Codes that are never chosen; one finding for all codebooks, with the worst figure."""
-    levels = {f.where for f in collapse(report) if f.id == "dead-level"}  # those are told as what they are
-    counted = [b for b in report.codebooks if b.measures.get("tokens", 0) > 0 and b.name not in levels]
+    limit = limit_of("dead-level", report.recipe)  # such levels are told as what they are
+    counted = [b for b in report.codebooks if b.measures.get("tokens", 0) > 0
+               and (len(report.codebooks) == 1 or limit.grade(b.measures["spread"])[0] == "ok")]  # fmt: skip
     if not counted:
         return
     limit = limit_of("dead-codes", report.recipe)
@@ -215,7 +219,7 @@ def few_tokens(report: Report) -> Iterator[Finding]:
         yield Finding(
             "few-tokens", "note", figure, FEW_TOKENS, "under uniform use e^-5 of the codes stay unused by chance",
             f"{book.measures['tokens']:.0f} tokens were counted for {book.size} codes: use and perplexity are "
-            "understated (dead codes are judged against what so few tokens can reach)",
+            "understated (dead codes are judged by how many were seen only once or twice)",
             ("vqtool diagnose --split train counts more",), book.name,
         )  # fmt: skip
 

@@ -55,11 +55,22 @@ def expected_used(size: int, tokens: float) -> float:
     return size * -math.expm1(tokens * math.log1p(-1 / size))
 
 
+def alive(counts: ArrayLike) -> float:
+    """How many of K codes more tokens would hit, judged from codes seen once and twice: u + f1 (f1 - 1) / (2 (f2 + 1)).
+
+    (Chao 1984, bias-corrected form, at most K.) `u` codes were seen, f1 of them once and f2 twice; a lower bound.
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    once, twice = float((counts == 1).sum()), float((counts == 2).sum())
+    return min(float(len(counts)), float((counts > 0).sum()) + once * (once - 1) / (2 * (twice + 1)))
+
+
 def usage(counts: ArrayLike) -> dict[str, float]:
     """All figures of use of one codebook, from its counts [K].
 
-    `used` and `dead` are numbers of codes, `tokens` how many were counted; `dead_share` is 1 - used / the codes that so
-    many tokens would hit under uniform use (0 where more were hit); `spread` is (perplexity - 1) / (the same - 1).
+    `used` and `dead` are numbers of codes, `tokens` how many were counted; `dead_share` is 1 - `alive` / K, the share
+    that more tokens would not hit either; `spread` is (perplexity - 1) / (`expected_used` - 1): 0 for one code, 1 for
+    uniform use.
     """
     counts = np.asarray(counts, dtype=np.float64)
     size, tokens, used = len(counts), float(counts.sum()), int((counts > 0).sum())
@@ -70,7 +81,7 @@ def usage(counts: ArrayLike) -> dict[str, float]:
         "used": float(used),
         "dead": float(size - used),
         "used_share": used / size,
-        "dead_share": max(0.0, 1 - used / reachable) if tokens else 0.0,
+        "dead_share": 1 - alive(counts) / size if tokens else 0.0,
         "perplexity": found,
         "perplexity_share": found / size,
         "spread": max(0.0, found - 1) / max(reachable - 1, 1e-9),

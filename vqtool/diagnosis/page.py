@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
@@ -18,6 +19,7 @@ from vqtool.diagnosis.samples import Samples
 from vqtool.files import write_atomic
 
 HERE = Path(__file__).parent
+SHARES = ("perplexity_share", "hottest")  # shown in per cent
 COLUMNS = (  # measures of a codebook that are shown in its row, where they are known
     ("used", "used"),
     ("dead", "dead"),
@@ -112,14 +114,17 @@ def card(number: int, finding: Finding) -> str:
     limit = "" if finding.threshold is None else f" against {charts.number_text(finding.threshold)}"
     facts = f"{charts.number_text(finding.figure)}{limit}"
     where = f" in {escape(finding.where)}" if finding.where else ""
-    began = "" if finding.step is None else f" Since step {finding.step:,}"
-    began += f" ({finding.changed})." if began and finding.changed else "." * bool(began)
+    told = escape(finding.cause) + "." * (not finding.cause.endswith((".", "!", "?")))
+    if finding.step is not None:
+        changed = f" ({escape(finding.changed)})" if finding.changed else ""
+        told += f" Since step {finding.step:,}{changed}."
+    told = re.sub(r"`([^`]+)`", r"<code>\1</code>", told)
     mends = "".join(f"<li><code>{escape(line)}</code></li>" for line in finding.mend)
     return (
         f'<li class="card {finding.severity}" value="{number}">'
         f'<h3><span class="badge">{number} {finding.severity}</span> {escape(finding.id)}{where}'
         f' <span class="figure">{escape(facts)}</span></h3>'
-        f"<p>{escape(finding.cause)}{escape(began)}</p>"
+        f"<p>{told}</p>"
         + (f"<p>To mend it:</p><ul>{mends}</ul>" if mends else "")
         + (f'<p class="quiet">Threshold: {escape(finding.source)}.</p>' if finding.source else "")
         + "</li>"
@@ -134,12 +139,17 @@ def codebook_table(codebooks: Sequence[Codebook]) -> str:
     head = "".join(f'<th scope="col">{escape(label)}</th>' for label in ["codebook", "K", *(s[1] for s in shown)])
     rows = "".join(
         f'<tr><th scope="row">{escape(c.name)}</th><td>{c.size:,}</td>'
-        + "".join(f"<td>{charts.number_text(c.measures[k]) if k in c.measures else ''}</td>" for k, _ in shown)
+        + "".join(f"<td>{cell(k, c.measures[k]) if k in c.measures else ''}</td>" for k, _ in shown)
         + "</tr>"
         for c in codebooks
     )
     return f'<div class="wide" tabindex="0" role="region" aria-label="codebooks in figures"><table><thead><tr>{head}' \
            f"</tr></thead><tbody>{rows}</tbody></table></div>"  # fmt: skip
+
+
+def cell(measure: str, value: float) -> str:
+    """A measure in a codebook's row."""
+    return f"{value:.1%}" if measure in SHARES else charts.number_text(value)
 
 
 def reconstructions(samples: Samples | None) -> str:
@@ -180,8 +190,9 @@ def measures(report: Report) -> str:
 def recipe(report: Report) -> str:
     """The recipe as it was written, and what made the checkpoint."""
     text = report.about.get("recipe")
-    versions = {"vqtool": report.about.get("version"), **as_items(report.about.get("plugins"))}
-    told = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    told = f"vqtool {report.about['version']}" if report.about.get("version") else "of an unknown version"
+    plugins = ", ".join(f"{name} ({provider})" for name, provider in as_items(report.about.get("plugins")).items())
+    told += f"; plugins: {plugins}" if plugins else ""
     shown = text if isinstance(text, str) and text else json.dumps(plain(report.recipe), indent=1)
     return f'<p>{escape(told)}</p><pre tabindex="0" role="region" aria-label="the recipe">{escape(shown)}</pre>'
 

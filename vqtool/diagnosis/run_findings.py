@@ -12,6 +12,8 @@ from vqtool.diagnosis.measures import folded
 from vqtool.diagnosis.report import SEVERITIES, Finding, Report, Severity
 from vqtool.diagnosis.thresholds import limit_of
 
+WORTH = 0.02  # of the signal's variance: what rescaling must take off the error for the range to be to blame
+
 
 def worse(
     report: Report, name: str, grade: Callable[[float], tuple[Severity, float | None]]
@@ -82,8 +84,8 @@ def range_drift(report: Report) -> Iterator[Finding]:
     severity, at = limit.grade(folded(ratio))
     cause = f"{when}the output's spread is {ratio:.3g} of the signal's"
     rescale = measures.get("rescale")  # what the output must be multiplied by to fit best
-    if severity != "ok" and rescale is not None and limit.grade(folded(rescale))[0] == "ok":
-        yield Finding("range-drift", "ok", folded(ratio), at, limit.source,
+    if severity != "ok" and rescale is not None and (ratio * (1 - rescale)) ** 2 < WORTH:
+        yield Finding("range-drift", "ok", folded(ratio), limit.warn, limit.source,
                       f"{cause}, and no other scale would fit better: the output is vague, not drifted")  # fmt: skip
         return
     lines: tuple[str, ...] = ()

@@ -34,8 +34,8 @@ LIMITS: Mapping[str, Limit] = {
         0.10, 0.05, "collapsed runs that people report: perplexity 2 of 320 (fairseq issue 1850), 9 of 256", "low",
     ),
     "dead-codes": Limit(
-        "share of codes never chosen, beyond what so few tokens leave out anyway",
-        0.25, 0.40, "runs that people report as ill: 40 % dead and more (vector-quantize-pytorch issue 205)",
+        "share of codes that more tokens would not hit either (Chao 1984)",
+        0.33, 0.40, "runs that people report as ill: 40 % dead and more (vector-quantize-pytorch issue 205)",
     ),
     "dead-level": Limit(
         "(perplexity - 1) over (codes that uniform use would hit - 1), of one codebook while others are well",

@@ -95,13 +95,13 @@ class Checker:
         )
 
     def own_table(self, name: str, options: Options) -> dict[str, Any]:
-        """`[train]`, `[evaluate]` or `[diagnose]`, checked: of [train] only what it gives, the others with defaults."""
+        """`[train]`, `[evaluate]` or `[diagnose]`, checked: what it gives, of [evaluate] with defaults."""
         table = self.table.get(name, {})
         if not isinstance(table, Mapping):
             self.error((name,), f"`{name}` should be a table", f"[{name}]")
             return {}
         checked = self.options(options, (name,), table, f"`[{name}]`")
-        return {key: value for key, value in checked.items() if key in table} if name == "train" else checked
+        return {key: value for key, value in checked.items() if key in table} if name != "evaluate" else checked
 
     def options(
         self, options: Options, key: Key, table: Mapping[str, Any], what: str, *, page: str = ""

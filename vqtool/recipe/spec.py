@@ -146,7 +146,7 @@ class Recipe:
     parts: Mapping[str, PartSpec]  # by table name: `conditioner`, `prior_conditioner`
     stages: tuple[StageSpec, ...]
     evaluate: EvaluateOptions
-    diagnose: Mapping[str, Any] = field(default_factory=lambda: DiagnoseOptions().model_dump())
+    diagnose: Mapping[str, Any] = field(default_factory=dict)  # what it gives: better defaults reach old models too
     folder: Path | None = None  # what relative paths were resolved against
 
     def resolved(self) -> dict[str, Any]:
@@ -219,7 +219,7 @@ class Recipe:
             parts={name: part(spec) for name, spec in value["parts"].items()},
             stages=stages,
             evaluate=_rebuilt(EvaluateOptions, value["evaluate"]),
-            diagnose=_rebuilt(DiagnoseOptions, value.get("diagnose") or {}).model_dump(),
+            diagnose=dict(value.get("diagnose") or {}),
             folder=home,
         )
 

@@ -13,6 +13,7 @@ from vqtool.api.quantizer import Quantizer
 from vqtool.catalog import catalog
 from vqtool.diagnosis.measures import TWIN, neighbour_distances, twins
 from vqtool.errors import VqtoolError
+from vqtool.nn.codebook import Codebook
 from vqtool.nn.kmeans import kmeans, points_wanted
 from vqtool.nn.tokens import starting_points
 from vqtool.recipe import StageSpec
@@ -50,6 +51,7 @@ def renew(quantizer: Quantizer, z: Tensor, mask: Tensor | None, *, merge: bool, 
     tokens = starting_points(z, mask, max(map(points_wanted, quantizer.codebook_sizes)), generator)
     told: list[Renewed] = []
     for name, (book, inputs) in zip(quantizer.codebook_names, quantizer.fed_codebooks(tokens), strict=False):
+        assert isinstance(book, Codebook), "as the contract of `fed_codebooks` says"
         size = len(book.codes)
         counts = torch.bincount(book.search(inputs).codes, minlength=size)
         dead = counts < DEAD * len(inputs) / size

@@ -16,6 +16,7 @@ from vqtool.console import out
 from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.measures import usage
 from vqtool.diagnosis.report import SEVERITIES, Codebook, Finding, Report
+from vqtool.diagnosis.thresholds import EVERY
 from vqtool.errors import VqtoolError
 from vqtool.nn.moving_average import MovingCodebook
 from vqtool.training.usage import about_quantizer
@@ -69,7 +70,7 @@ class Watch:
     def __init__(self, recipe: Mapping[str, Any], stage: str, steps: int, quantizer: Quantizer,
                  stop_on: StopOn | None = None) -> None:  # fmt: skip
         self.recipe, self.stage, self.steps, self.quantizer, self.stop_on = recipe, stage, steps, quantizer, stop_on
-        self.every = int((recipe.get("diagnose") or {}).get("every", 0))
+        self.every = int((recipe.get("diagnose") or {}).get("every", EVERY))
         self.rows: deque[Mapping[str, Any]] = deque(maxlen=REMEMBERED)
         self.said: set[tuple[str, str]] = set()
         self.before: set[tuple[str, str]] = set()  # found at the last look

@@ -87,7 +87,8 @@ class Series(Data):
         cuts = ltsf_borders(lengths, freq, path) if protocol == "ltsf" else share_borders(lengths, shares)
         end = cuts["train"][1]
         mean, std = scaler([one.values[:n][one.known[:n]] for one, n in zip(found, end, strict=True)], scale)
-        self.table = dataclasses.replace(table_of(found, mean, std), borders=borders_of(cuts))
+        season = season or season_of(freq)
+        self.table = dataclasses.replace(table_of(found, mean, std, freq=freq, season=season), borders=borders_of(cuts))
         strides = {"train": train_stride, "valid": valid_stride, "test": test_stride}
         self._rows = {
             split: SeriesRows(self.table, split, lookback=lookback, horizons=horizons, joint=channels == "joint",
@@ -95,7 +96,7 @@ class Series(Data):
             for split in self.splits
         }  # fmt: skip
         self._check(max(lengths), path)
-        ids, season = [one.id for one in found], season or season_of(freq)
+        ids = [one.id for one in found]
         each = zip(found, end, mean, std, strict=True)
         mase, rmsse = zip(
             *(in_sample(torch.from_numpy((one.values[:n] - m) / s), season) for one, n, m, s in each), strict=True
@@ -184,6 +185,7 @@ def describe(about: dict[str, Any]) -> DataSpec:
         "x": Field((channels, about["lookback"]), "signal", unit),
         "future": Field((channels, about["horizon"]), unit=unit),
         "at": Field(()),
+        "phase": Field(()),
     }
     return DataSpec(fields if joint else fields | {"series": Field(())}, about=about)
 

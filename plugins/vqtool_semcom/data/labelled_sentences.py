@@ -9,7 +9,7 @@ from typing import Annotated
 
 import torch
 from annotated_doc import Doc
-from annotated_types import Gt, Interval
+from annotated_types import Ge, Gt, Interval
 
 from vqtool.api import Data, DataSpec, Field, Rows, TensorRows
 from vqtool.errors import VqtoolError
@@ -18,10 +18,10 @@ HASHES = 2**31 - 1
 
 
 class LabelledSentences(Data):
-    """`x` [1, L] long: a hash in [1, 2^31) for each word and 0 behind the last one; `label`.
+    """`x` [1, L] long: a hash in [1, 2^31) for each word, then for pieces of the longer ones, then 0; `label`.
 
     `path` is a folder with train.txt, dev.txt and test.txt (UTF-8; what is not is replaced). Hashes need no vocabulary:
-    a checkpoint reads words it has never seen. Words beyond the L-th are left out.
+    a checkpoint reads words it has never seen, by their pieces. What is beyond the L-th is left out.
     """
 
     splits = ("train", "valid", "dev", "test")
@@ -30,7 +30,8 @@ class LabelledSentences(Data):
         self,
         *,
         path: Annotated[Path, Doc("a folder with train.txt, dev.txt and test.txt")],
-        length: Annotated[int, Gt(0), Doc("words of a sentence that are read, L")] = 48,
+        length: Annotated[int, Gt(0), Doc("words and pieces of a sentence that are read, L")] = 224,
+        piece: Annotated[int, Ge(0), Doc("letters of a piece, of the words that have as many; 0: none")] = 4,
         valid_share: Annotated[float, Interval(gt=0, lt=1), Doc("share of train.txt kept for validation")] = 0.1,
         valid_seed: Annotated[int, Doc("of the choice of the validation sentences")] = 0,
     ) -> None:
@@ -45,7 +46,7 @@ class LabelledSentences(Data):
         self._rows = {
             name: TensorRows(
                 {
-                    "x": torch.tensor([hashed(words, length) for _, words in rows])[:, None],
+                    "x": torch.tensor([hashed(words, length, piece) for _, words in rows])[:, None],
                     "label": torch.tensor([classes.index(label) for label, _ in rows]),
                 }
             )
@@ -78,7 +79,13 @@ def sentences(path: Path) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def hashed(words: Sequence[str], length: int) -> list[int]:
-    """A stable hash of each of the first `length` words, then zeros."""
-    known = [zlib.crc32(word.encode()) % (HASHES - 1) + 1 for word in words[:length]]
+def hashed(words: Sequence[str], length: int, piece: int = 0) -> list[int]:
+    """A stable hash of each word, of each run of `piece` characters in <word>, then zeros."""
+    pieces = [
+        f"<{word}>"[i : i + piece]
+        for word in words
+        if 0 < piece <= len(word)
+        for i in range(len(word) + 3 - piece)
+    ]
+    known = [zlib.crc32(part.encode()) % (HASHES - 1) + 1 for part in [*words, *pieces][:length]]
     return known + [0] * (length - len(known))

@@ -84,7 +84,7 @@ def _figures(row: Tensor, most: int) -> dict[str, float] | None:
     var_x, var_y = xx / n - (sum_x / n) ** 2, yy / n - (sum_y / n) ** 2
     return {
         "snr.db": 10 * math.log10(xx / max(error, FLOOR * xx)),
-        "si_sdr.db": 10 * math.log10(max(explained, FLOOR * yy, 1e-300) / max(yy - explained, FLOOR * yy, 1e-300)),
+        "si_sdr.db": 10 * math.log10(max(explained / yy, FLOOR) / max(1 - explained / yy, FLOOR)) if yy else -120.0,
         "si_sdr.shift": float(abs(best - most)),
         "si_sdr.flipped": float(products[best] < 0),
         "range_ratio": math.sqrt(max(var_y, 0.0) / var_x) if var_x > 0 else 1.0,

@@ -43,6 +43,15 @@ def test_several_codebooks_are_told_apart():
     assert found["codes.perplexity"] == pytest.approx(2.5)
 
 
+def test_levels_are_called_levels():
+    metric = Codes(SPEC)
+    codes = torch.zeros(1, 4, 2, dtype=torch.long)
+    metric.update(codes=codes, codebook_sizes=(4, 4), codebook_names=("level0", "level1"))
+    found = metric.compute()
+    assert found["codes.used.level1"] == 0.25
+    assert not any("group" in name for name in found)
+
+
 @given(st.integers(1, 20), st.integers(0, 99))
 def test_the_batch_size_does_not_matter(batch, seed):
     codes = torch.randint(-1, 16, (20, 3, 2), generator=torch.Generator().manual_seed(seed))

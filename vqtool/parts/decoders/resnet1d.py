@@ -1,4 +1,4 @@
-"""The mirror of the resnet1d encoder: residual blocks at the tokens' rate, then doubling convolutions."""
+"""The mirror of the resnet1d encoder: residual blocks and doubling convolutions around a linear map."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vqtool.nn.conv import Conv, Padding, ResidualBlock
 
 
 class Resnet1dDecoder(Decoder):
-    """[B, T, D] -> [B, C, T * stride] for any T."""
+    """[B, T, D] -> [B, C, T * stride] for any T: the stack corrects a linear map of each token to its own samples."""
 
     def __init__(
         self,
@@ -44,6 +44,11 @@ class Resnet1dDecoder(Decoder):
             nn.ConvTranspose1d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)
         )
         self.end = Conv(widths[-1], channels, kernel, mode=padding)
+        nn.init.zeros_(self.end.conv.weight)
+        nn.init.zeros_(self.end.conv.bias)
+        self.channels, self.patch = channels, nn.Linear(dim, channels * stride)
+        nn.init.zeros_(self.patch.bias)
+        nn.init.eye_(self.patch.weight)
 
     def forward(self, z: Tensor, condition: Condition | None = None) -> Tensor:
         """Decode `z` [B, T, D]; the condition's vector modulates every residual block."""
@@ -54,4 +59,5 @@ class Resnet1dDecoder(Decoder):
         h = F.gelu(h)
         for grow in self.grow:
             h = F.gelu(grow(h))
-        return self.end(h)
+        own = self.patch(z).unflatten(-1, (self.channels, -1)).permute(0, 2, 1, 3).flatten(2)
+        return own + self.end(h)

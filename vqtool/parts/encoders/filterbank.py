@@ -1,4 +1,4 @@
-"""Log energies in learned bands, then residual convolutions at the tokens' own rate: what changes, not the waveform."""
+"""Log energies in learned bands, and how they were and will be: leaky means before and behind each token."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import torch
 from annotated_doc import Doc
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,15 +15,18 @@ from vqtool.api import Condition, Encoder
 from vqtool.errors import VqtoolError
 from vqtool.nn.conv import Film
 
+CHUNK = 512  # tokens whose means are computed at a time
+
 
 class FilterbankEncoder(Encoder):
-    """[B, C, L] -> [B, ceil(L / stride), D]: a bank of complex filters, log energy, convolutions, layer norm.
+    """[B, C, L] -> [B, ceil(L / stride), D]: complex filters, log energy, a small network, leaky means, layer norm.
 
-    Each filter reads all channels, so it sees a band and a polarisation. They start as wavelets whose length falls with
-    their frequency, every second one on a single channel and the others on a random mixture with random phases, and are
-    trained like everything else. The logarithm lets what is weak in a window be told apart as well as what is strong; a
-    group norm over the window takes the level away. (The scattering transform's first order, Anden and Mallat 2014,
-    arXiv 1304.6763, made trainable as in LEAF, Zeghidour et al. 2021, arXiv 2101.08596.)
+    The filters are shared by all channels, start as wavelets whose length falls with their frequency, and are trained
+    like everything else (the scattering transform's first order, Anden and Mallat 2014, arXiv 1304.6763, made trainable
+    as in LEAF, Zeghidour et al. 2021, arXiv 2101.08596). The logarithm tells apart what is weak in a window as well as
+    what is strong. A few features of each token are then averaged over the tokens before it and behind it, with
+    weights that fall by e over each of the times in `memory`: so a token knows an onset from an ending, and loud from
+    louder than before, at little cost.
     """
 
     def __init__(
@@ -35,39 +38,53 @@ class FilterbankEncoder(Encoder):
         dim: Annotated[int, Gt(0), Doc("features per token, D")] = 128,
         stride: Annotated[int, Gt(0), Doc("samples per token")] = 32,
         hop: Annotated[int, Gt(0), Doc("samples from one energy to the next; must divide `stride`")] = 8,
-        filters: Annotated[int, Gt(0), Doc("complex filters")] = 48,
-        kernel: Annotated[int, Ge(4), Doc("samples that a filter spans")] = 128,
-        floor: Annotated[float, Gt(0), Doc("energy below which nothing is told apart, in units of the input's")] = 1e-5,
-        width: Annotated[int, Gt(0), Doc("channels inside, at the tokens' rate")] = 128,
-        dilations: Annotated[tuple[int, ...], MinLen(0), Doc("one residual block each, dilated so much")] = (1, 2, 4),
+        bands: Annotated[int, Gt(0), Doc("complex filters for each channel")] = 16,
+        kernel: Annotated[int, Ge(4), Doc("samples that a filter spans")] = 96,
+        floor: Annotated[float, Gt(0), Doc("energy that is added to all, in units of the input's variance")] = 1e-5,
+        width: Annotated[int, Gt(0), Doc("features inside")] = 128,
+        blocks: Annotated[int, Ge(0), Doc("residual layers that see one token")] = 2,
+        memory: Annotated[tuple[float, ...], Doc("times that the means before and behind forget over, in tokens")] = (
+            3.0,
+            9.0,
+            27.0,
+        ),
+        kept: Annotated[int, Gt(0), Doc("features of a token that the means are of")] = 32,
     ) -> None:
         super().__init__()
         if stride % hop:
             raise VqtoolError(f"`hop` = {hop} does not divide the stride of {stride} samples")
-        self.dim, self.stride, self.hop, self.floor = dim, stride, hop, floor
-        self.bank = nn.Conv1d(channels, 2 * filters, kernel, stride=hop, bias=False)
+        if not all(time > 0 for time in memory):
+            raise VqtoolError(f"the times in `memory` are above 0 tokens, not {', '.join(map(str, memory))}")
+        self.dim, self.stride, self.hop, self.floor, self.memory = dim, stride, hop, floor, memory
+        self.bank = nn.Conv1d(1, 2 * bands, kernel, stride=hop, bias=False)
         with torch.no_grad():
-            self.bank.weight.copy_(wavelets(channels, filters, kernel))
-        self.level = nn.GroupNorm(1, filters)
-        self.down = nn.Conv1d(filters, width, 2 * stride // hop, stride=stride // hop)
-        self.blocks = nn.ModuleList(DilatedBlock(width, dilation, condition_dim) for dilation in dilations)
+            self.bank.weight.copy_(wavelets(bands, kernel))
+        self.down = nn.Conv1d(channels * bands, width, 2 * stride // hop, stride=stride // hop)
+        self.film = Film(condition_dim, width) if condition_dim else None
+        self.blocks = nn.ModuleList(PointBlock(width) for _ in range(blocks))
+        self.keep = nn.Linear(width, kept)
+        self.mix = nn.Linear(width + 2 * len(memory) * kept, width)
         self.end = nn.Linear(width, dim)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
-        """Encode `x` [B, C, L]; the condition's vector modulates every residual block."""
-        vector = condition.vector if condition is not None else None
+        """Encode `x` [B, C, L]; the condition's vector modulates the tokens before they are mixed."""
         tokens = -(-x.shape[-1] // self.stride)
-        h = self.level(self.energies(x, tokens * self.stride // self.hop))
-        h = self.down(centred(h, tokens, self.down))
+        h = self.down(centred(self.energies(x, tokens * self.stride // self.hop), tokens, self.down))
+        if self.film is not None and condition is not None:
+            h = self.film(h, condition.vector)
+        h = h.transpose(1, 2)  # [B, T, W]
         for block in self.blocks:
-            h = block(h, vector)
-        return self.norm(self.end(F.gelu(h).transpose(1, 2)))  # [B, T, D]
+            h = block(h)
+        h = F.gelu(h)
+        h = torch.cat([h, leaky_means(self.keep(h), self.memory)], 2)
+        return self.norm(self.end(F.gelu(self.mix(h))))  # [B, T, D]
 
     def energies(self, x: Tensor, steps: int) -> Tensor:
-        """Log energy in each filter [B, filters, steps], a step every `hop` samples."""
-        real, imaginary = self.bank(centred(x, steps, self.bank)).chunk(2, dim=1)
-        return (real.square() + imaginary.square() + self.floor).log()
+        """Log energy in each band of each channel [B, C * bands, steps], a step every `hop` samples; of order 1."""
+        waves = self.bank(centred(x.flatten(0, 1)[:, None], steps, self.bank))
+        real, imaginary = waves.unflatten(0, x.shape[:2]).chunk(2, dim=2)
+        return (real.square() + imaginary.square() + self.floor).log().flatten(1, 2) / 4 + 1
 
 
 def centred(x: Tensor, steps: int, conv: nn.Conv1d) -> Tensor:
@@ -78,36 +95,47 @@ def centred(x: Tensor, steps: int, conv: nn.Conv1d) -> Tensor:
     return F.pad(x, (left, max(0, total - left)))
 
 
-def wavelets(channels: int, filters: int, kernel: int) -> Tensor:
-    """[2 * filters, channels, kernel], real parts then imaginary ones, from 1.5 periods a kernel to 0.45 a sample.
+def wavelets(bands: int, kernel: int) -> Tensor:
+    """[2 * bands, 1, kernel], real parts then imaginary ones, from 1.5 periods in a kernel to 0.45 a sample.
 
     Gaussian windows of norm 1 with a standard deviation of two periods, at most a fifth of the kernel.
     """
-    frequency = torch.logspace(math.log10(1.5 / kernel), math.log10(0.45), filters)[:, None]
+    frequency = torch.logspace(math.log10(1.5 / kernel), math.log10(0.45), bands)[:, None]
     time = torch.arange(kernel) - (kernel - 1) / 2
     window = torch.exp(-0.5 * (time / (2 / frequency).clamp_max(kernel / 5)) ** 2)
-    carrier = torch.polar(window / window.norm(dim=1, keepdim=True), 2 * math.pi * frequency * time)
-    mixed = torch.randn(filters, channels, dtype=torch.cfloat)
-    number = torch.arange(filters)
-    single = F.one_hot(number // 2 % channels, channels).to(mixed)
-    weight = torch.where((number % 2 > 0)[:, None], single, F.normalize(mixed, dim=1))
-    return torch.view_as_real(weight[:, :, None] * carrier[:, None]).permute(3, 0, 1, 2).flatten(0, 1)
+    wave = torch.polar(window / window.norm(dim=1, keepdim=True), 2 * math.pi * frequency * time)
+    return torch.cat([wave.real, wave.imag])[:, None]
 
 
-class DilatedBlock(nn.Module):
-    """x + conv(GELU(FiLM(dilated conv(layer norm(x))))), the last starting at zero. [B, W, T] -> [B, W, T]."""
+def leaky_means(x: Tensor, memory: tuple[float, ...]) -> Tensor:
+    """[B, T, 2 * M * W]: means of `x` [B, T, W] over the tokens before each and over those behind it.
 
-    def __init__(self, width: int, dilation: int, condition_dim: int) -> None:
+    Of the M times in `memory` each weights a token n tokens away by exp(-n / time), up to 5 of the longest. Where there
+    is none before or behind, it is the token itself.
+    """
+    if not memory:
+        return x[..., :0]
+    tokens, reach = x.shape[1], math.ceil(5 * max(memory))
+    place, told = torch.arange(tokens, device=x.device), []
+    for start in range(0, tokens, CHUNK):
+        first, stop, last = max(0, start - reach), min(start + CHUNK, tokens), min(start + CHUNK + reach, tokens)
+        away = place[first:last] - place[start:stop, None]  # [t, s]
+        fall = torch.stack([torch.exp(-away.abs() / time) for time in memory]) * (away.abs() <= reach)
+        itself = 1e-6 * (away == 0)
+        weights = torch.cat([fall * (away < 0) + itself, fall * (away > 0) + itself])  # [2 M, t, s]
+        weights = (weights / weights.sum(2, keepdim=True)).to(x.dtype)
+        told.append(torch.einsum("mts,bsw->btmw", weights, x[:, first:last]).flatten(2))
+    return torch.cat(told, 1)
+
+
+class PointBlock(nn.Module):
+    """x + linear(GELU(linear(layer norm(x)))), the last starting at zero. [..., W] -> [..., W]."""
+
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.wide = nn.Conv1d(width, width, 3, dilation=dilation, padding=dilation)
-        self.film = Film(condition_dim, width) if condition_dim else None
-        self.point = nn.Conv1d(width, width, 1)
-        nn.init.zeros_(self.point.weight)
+        self.net = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        nn.init.zeros_(self.net[-1].weight)
 
-    def forward(self, x: Tensor, vector: Tensor | None = None) -> Tensor:
-        """`x` [B, W, T], `vector` [B, M] or None."""
-        inner = self.wide(self.norm(x.transpose(1, 2)).transpose(1, 2))
-        if self.film is not None and vector is not None:
-            inner = self.film(inner, vector)
-        return x + self.point(F.gelu(inner))
+    def forward(self, x: Tensor) -> Tensor:
+        """Each token by itself."""
+        return x + self.net(x)

@@ -1,4 +1,4 @@
-"""Halving convolutions, then residual blocks at the tokens' own rate: a token for every `factor` samples."""
+"""Halving convolutions and residual blocks around a linear map: a token for every `factor` samples."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from vqtool.nn.conv import Conv, Padding, ResidualBlock, pad
 
 
 class Resnet1dEncoder(Encoder):
-    """[B, C, L] -> [B, ceil(L / factor), D] for any L: the shape of the VQ-VAE of TOTEM (arXiv 2402.16412, 3.2).
+    """[B, C, L] -> [B, ceil(L / factor), D] for any L: the stack of TOTEM's VQ-VAE (arXiv 2402.16412, 3.2).
 
+    The stack corrects a linear map of a token's own samples, which keeps them as they are; it starts at no correction. So the
+    first codebook is already that of a vector quantizer of plain samples, and what is learned is what neighbours add.
     A length that is no multiple of the factor is filled up on the left with its first sample, so that the last token
     always ends with the last sample.
     """
@@ -45,17 +47,22 @@ class Resnet1dEncoder(Encoder):
             ResidualBlock(width, kernel, condition_dim=condition_dim, mode=padding) for _ in range(blocks)
         )
         self.end = nn.Conv1d(width, dim, 1)
+        nn.init.zeros_(self.end.weight)
+        nn.init.zeros_(self.end.bias)
+        self.patch = nn.Linear(channels * factor, dim, bias=False)
+        nn.init.eye_(self.patch.weight)
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
         """Encode `x` [B, C, L]; the condition's vector modulates every residual block."""
         vector = condition.vector if condition is not None else None
-        h = pad(x, -x.shape[-1] % self.stride, 0, "replicate")
+        x = h = pad(x, -x.shape[-1] % self.stride, 0, "replicate")
         for halve in self.halve:
             h = F.gelu(halve(h))
         h = self.start(h)
         for block in self.blocks:
             h = block(h, vector)
-        return self.end(F.gelu(h)).transpose(1, 2)  # [B, T, D]
+        own = self.patch(x.unflatten(-1, (-1, self.stride)).transpose(1, 2).flatten(2))
+        return own + self.end(F.gelu(h)).transpose(1, 2)  # [B, T, D]
 
 
 def halvings_of(factor: int) -> int:

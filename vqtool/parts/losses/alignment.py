@@ -15,8 +15,8 @@ from vqtool.errors import VqtoolError
 class Alignment(Loss):
     """Mean over the named stages of |soft - sg(hard)|^2 / var(sg(hard)), both behind the same noise.
 
-    The hard side is held fixed: it has no gradient to the quantizer's distribution. Divided by its variance, 1 is what a
-    soft path that always says the mean has, at any scale. "bits" and "symbols" are as sent, "llr" and "vectors"
+    The hard side is held fixed: it has no gradient to the quantizer's distribution. Divided by its variance, 1 is what
+    a soft path that always says the mean has, at any scale. "bits" and "symbols" are as sent, "llr" and "vectors"
     (what the classifier reads) as received.
     """
 

@@ -1,0 +1,166 @@
+"""`vqtool encode` and `decode` on audio: sizes, lengths, alignment, levels, folders, and files that are not right."""
+
+from __future__ import annotations
+
+import zlib
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tests.cli.run import document
+from tests.speech.sounds import recipe, voice, write
+from tests.training.test_resume import session
+from vqtool.api import DataSpec, Field
+from vqtool.commands import encode as commands
+from vqtool.errors import VqtoolError
+from vqtool.training.build import from_checkpoint
+from vqtool_speech import files
+
+
+def encode(run: Path, source: Path, target: Path, levels: int | None = None) -> None:
+    commands.run(checkpoint=run, input_file=source, out_file=target, levels=levels, device="cpu")
+
+
+def decode(run: Path, source: Path, target: Path, levels: int | None = None) -> None:
+    commands.decode(checkpoint=run, codes_file=source, out_file=target, levels=levels, device="cpu")
+
+
+def rate_of(path: Path) -> float:
+    return files.figures([path])["bitrate.kbps"]
+
+
+def delay(x: np.ndarray, y: np.ndarray) -> int:
+    """By how many samples `y` lags behind `x`."""
+    lags = [float(x[20:-20] @ y[20 + lag : len(y) - 20 + lag]) for lag in range(-20, 21)]
+    return int(np.argmax(lags)) - 20
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny codec, trained for three steps."""
+    folder = tmp_path_factory.mktemp("codec")
+    made = session(recipe(folder), folder / "run")
+    assert made.train() == 0
+    scores = made.finish(seconds=0.0)["splits"]["test"]
+    model = scores["model"]
+    assert model["bitrate.kbps"] > model["bitrate.codes_kbps"] > 0
+    assert 0 <= model["codes.perplexity_share.level2"] <= 1
+    assert model["si_sdr.db"] > 0
+    assert "mu-law" in scores["baselines"]
+    return folder / "run"
+
+
+def test_the_command_prints_the_rate_that_the_file_has(run: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.wav", 0.5 * voice(1.83, 8000, seed=50), 8000)
+    told = document("encode", run, source, "--out", tmp_path / "a.vqc", "--levels", 2)
+    assert told["files"] == [str(tmp_path / "a.vqc")]
+    assert told["seconds"] == pytest.approx(1.83)
+    assert told["bitrate.kbps"] == pytest.approx((tmp_path / "a.vqc").stat().st_size * 8 / 1.83 / 1000, rel=1e-3)
+
+
+def test_there_and_back_has_the_length_the_place_and_the_level(run: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.wav", 0.5 * voice(1.83, 8000, seed=50), 8000)
+    encode(run, source, tmp_path / "a.vqc")
+    decode(run, tmp_path / "a.vqc", tmp_path / "b.wav")
+    (x, rate), (y, back_rate) = soundfile.read(source), soundfile.read(tmp_path / "b.wav")
+    assert (rate, len(x)) == (back_rate, len(y))
+    assert delay(x, y) == 0
+    assert ((x - y) ** 2).sum() < 0.5 * (x**2).sum()
+
+
+def test_leaving_out_levels_when_coding_or_when_decoding_is_one(run: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.wav", voice(1.0, 8000, seed=50), 8000)
+    encode(run, source, tmp_path / "a.vqc")
+    encode(run, source, tmp_path / "c.vqc", levels=1)
+    assert rate_of(tmp_path / "c.vqc") < rate_of(tmp_path / "a.vqc")
+    for name, levels in (("a", None), ("a", 1), ("c", None)):
+        decode(run, tmp_path / f"{name}.vqc", tmp_path / f"{name}{levels}.wav", levels)
+    x, fine, coarse, same = (
+        soundfile.read(tmp_path / name)[0] for name in ("a.wav", "aNone.wav", "a1.wav", "cNone.wav")
+    )
+    np.testing.assert_array_equal(coarse, same)
+    assert ((x - coarse) ** 2).sum() > ((x - fine) ** 2).sum()
+    with pytest.raises(VqtoolError, match="3 levels"):
+        decode(run, tmp_path / "a.vqc", tmp_path / "out.wav", levels=9)
+
+
+def test_a_folder_of_all_sorts(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "in" / "deep" / "a.wav", voice(0.7, 16_000, 1), 16_000)
+    write(tmp_path / "in" / "b.flac", np.stack([voice(0.4, 11_025, 2), voice(0.4, 11_025, 3)], 1), 11_025)
+    encode(run, tmp_path / "in", tmp_path / "codes")
+    said = capsys.readouterr().err
+    assert "`a.wav` is resampled from 16000 Hz to 8000 Hz" in said
+    assert "the 2 channels of `b.flac` are mixed to one" in said
+    decode(run, tmp_path / "codes", tmp_path / "out")
+    for name, rate, frames in (("deep/a.wav", 16_000, 11_200), ("b.wav", 11_025, 4410)):
+        y, back_rate = soundfile.read(tmp_path / "out" / name)
+        assert (back_rate, len(y)) == (rate, frames)
+    assert delay(soundfile.read(tmp_path / "in/deep/a.wav")[0], soundfile.read(tmp_path / "out/deep/a.wav")[0]) == 0
+    write(tmp_path / "in" / "b.wav", voice(0.3, 8000), 8000)
+    with pytest.raises(VqtoolError, match="two files would be written"):
+        encode(run, tmp_path / "in", tmp_path / "codes")
+
+
+def test_what_is_not_right_is_an_error_and_never_noise(run: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.wav", voice(0.5, 8000), 8000)
+    encode(run, source, tmp_path / "a.vqc")
+    content = (tmp_path / "a.vqc").read_bytes()
+    foreign = bytearray(content)
+    foreign[27] ^= 1  # the digest of the model, with a checksum that fits
+    foreign[-4:] = zlib.crc32(foreign[:-4]).to_bytes(4, "little")
+    (tmp_path / "foreign.vqc").write_bytes(foreign)
+    (tmp_path / "cut.vqc").write_bytes(content[:-3])
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 4
+    (tmp_path / "flipped.vqc").write_bytes(flipped)
+    for name, says in (
+        ("foreign.vqc", "written with another model"),
+        ("cut.vqc", "damaged or cut short"),
+        ("flipped.vqc", "damaged or cut short"),
+        ("a.wav", r"no \.vqc file"),
+        ("none.vqc", r"no \.vqc file"),
+    ):
+        with pytest.raises(VqtoolError, match=says):
+            decode(run, tmp_path / name, tmp_path / "out.wav")
+        assert not (tmp_path / "out.wav").exists()
+
+
+def test_pieces_are_the_whole(run: Path) -> None:
+    """Codes of pieces with their context are those of one pass over everything, and so is the sound."""
+    model, _ = from_checkpoint(run / "codec.safetensors")
+    parts, spec = model.parts.eval(), model.spec
+    x = torch.from_numpy(voice(4.0, 8000, seed=9)[: 19 * spec.length])[None, None]
+    padded = torch.nn.functional.pad(x, (spec.length, 8 * spec.length))
+    with torch.no_grad():
+        whole = parts.quantizer(parts.encoder(padded)).codes
+        sound = parts.decoder(parts.quantizer.decode(whole))
+        margin = spec.length // parts.encoder.stride
+        for start in range(0, 19, files.CORE):
+            piece = padded[..., start * spec.length : (start + files.CORE + 2) * spec.length]
+            codes = parts.quantizer(parts.encoder(piece)).codes
+            first, last = (start + 1) * margin, (start + 1 + files.CORE) * margin
+            assert torch.equal(codes[:, margin:-margin], whole[:, first:last])
+            around = whole[:, start * margin : (start + files.CORE + 2) * margin]
+            again = parts.decoder(parts.quantizer.decode(around))[..., spec.length : -spec.length]
+            wanted = sound[..., (start + 1) * spec.length : (start + 1 + files.CORE) * spec.length]
+            torch.testing.assert_close(again, wanted, rtol=0, atol=1e-6)
+
+
+def test_reading_depends_on_the_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stays in memory, the pieces are bit for bit the same."""
+    path = write(tmp_path / "a.wav", voice(3.0, 11_025), 11_025)
+    about = {"mix": "mean", "normalise": "peak"}
+    spec = DataSpec({"x": Field((1, 1280), "signal")}, sample_rate=8000.0, about=about)
+    kept = [batch["x"] for batch, _ in files.read_pieces(spec, path)]
+    again = [batch["x"] for batch, _ in files.read_pieces(spec, path)]
+    assert len(kept) == -(-24_000 // (files.CORE * 1280))
+    assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))
+    joined = torch.cat([x[..., 1280:-1280] for x in kept], -1)
+    for before, after in pairwise(kept):
+        assert torch.equal(before[..., -1280:], after[..., 1280:2560])
+        assert torch.equal(before[..., -2560:-1280], after[..., :1280])
+    assert not joined[..., 24_000:].any()
