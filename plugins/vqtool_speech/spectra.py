@@ -19,7 +19,7 @@ def magnitudes(x: Tensor, window: int) -> Tensor:
     flat = x.reshape(-1, x.shape[-1])
     spectrum = torch.stft(flat, window, window // 4, window=taper, pad_mode="constant", return_complex=True)
     power = torch.view_as_real(spectrum).square().sum(-1) / taper.sum() ** 2
-    return (power + FLOOR**2).sqrt().unflatten(0, x.shape[:-1])
+    return (power + FLOOR**2).sqrt().view(*x.shape[:-1], *power.shape[1:])
 
 
 def mel_filters(bins: int, rate: float, bands: int) -> Tensor:

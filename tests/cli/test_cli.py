@@ -19,8 +19,8 @@ from vqtool import command as made
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 
-COMMANDS = ("train", "resume", "evaluate", "generate", "encode", "decode", "verify", "bench", "check", "new", "show",
-            "plugins", "schema")  # fmt: skip
+COMMANDS = ("train", "resume", "evaluate", "generate", "forecast", "backtest", "encode", "decode", "verify", "bench",
+            "check", "new", "show", "plugins", "schema")  # fmt: skip
 
 
 def received(monkeypatch: pytest.MonkeyPatch, module: str, *arguments: str, function: str = "run") -> dict[str, Any]:
@@ -66,10 +66,10 @@ def test_every_parameter_has_a_help_text() -> None:
 
 def test_train_s_values(monkeypatch: pytest.MonkeyPatch) -> None:
     given = received(monkeypatch, "train", "train", "r.toml", "-s", "a.b=1", "--set", "c=2", "-o", "run", "--seed", "4",
-                     "--device", "cpu", "--stage", "one")  # fmt: skip
+                     "--device", "cpu", "--stage", "one", "--from", "first")  # fmt: skip
     assert given == {
         "recipe": Path("r.toml"), "overrides": ["a.b=1", "c=2"], "out_dir": Path("run"), "seed": 4, "device": "cpu",
-        "stage": "one",
+        "stage": "one", "start": Path("first"), "stop_on": None,
     }  # fmt: skip
     given = received(monkeypatch, "train", "train", "r.toml")
     assert given["overrides"] == []
@@ -77,7 +77,9 @@ def test_train_s_values(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_commands_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert received(monkeypatch, "train", "resume", function="resume") == {"run": None, "device": "auto"}
+    assert received(monkeypatch, "train", "resume", function="resume") == {
+        "run": None, "device": "auto", "stop_on": None,
+    }  # fmt: skip
     given = received(monkeypatch, "generate", "generate", "c", "--condition", "i", "--out", "o", "--beam", "8")
     assert (given["checkpoint"], given["condition"], given["out_file"]) == (Path("c"), Path("i"), Path("o"))
     assert (given["beam"], given["temperature"], given["samples"], given["seed"]) == (8, None, 1, 0)

@@ -93,6 +93,12 @@ def test_a_dead_level_is_told_by_its_place_and_its_name() -> None:
     assert "level 3 of 4" in one.cause
 
 
+def test_one_frozen_level_among_moving_ones_is_found() -> None:
+    moved = {"codes.moved.level0": 1.0, "codes.moved.level1": 0.0, "codes.moved.level2": 1.0}
+    one = findings(report([EVEN, EVEN, EVEN], measures=moved, noun="level"))["frozen-codebook"]
+    assert one.where == "level1"
+
+
 def test_several_dead_levels_are_one_finding_and_the_last_ones_can_be_left_out() -> None:
     made = report([EVEN, EVEN, ONE, ONE], noun="level", recipe=text('kind = "residual-ema"\nlevels = 4'))
     found = findings(made)

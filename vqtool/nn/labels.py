@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 Table = Literal["identity", "pca-gray", "pseudo-gray"]
+TRIES = 2048  # codes that are given a turn
 
 
 @torch.no_grad()
@@ -44,13 +45,16 @@ def _pca_gray(vectors: Tensor) -> Tensor:
     return gray[gray < size][:size][rank]  # K no power of two: labels beyond are left out, in order
 
 
-def _switched(labels: Tensor, vectors: Tensor, rounds: int = 20) -> Tensor:
-    """Each code in turn switches its label with the code where that helps most, until no switch helps."""
+def _switched(labels: Tensor, vectors: Tensor) -> Tensor:
+    """Each code in turn switches its label with the code where that helps most, until no switch helps.
+
+    A round costs about K^2 log K; of large codebooks there are fewer.
+    """
     labels = labels.clone()
     distance = torch.cdist(vectors, vectors).square()
     size = len(vectors)
     bits = 2 ** torch.arange((size - 1).bit_length(), device=labels.device)
-    for _ in range(rounds):
+    for _ in range(max(1, TRIES // size)):
         switched = False
         owner = labels.argsort()  # the code of a label
         for code in range(size):

@@ -19,7 +19,7 @@ from vqtool.errors import VqtoolError
 from vqtool_forecast import answer, own_file
 from vqtool_forecast.frame import SENTINELS, Reading
 from vqtool_forecast.frequency import season_of
-from vqtool_forecast.regular import load
+from vqtool_forecast.regular import Regular, load
 from vqtool_forecast.scores import in_sample
 from vqtool_forecast.windows import SeriesRows, borders_of, ltsf_borders, share_borders, table_of
 
@@ -29,11 +29,12 @@ LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 class Series(Data):
     """Every window of `lookback` values and the `horizons` after it, scaled by the mean and deviation of training rows.
 
-    A batch holds `x` [C, lookback], `future` [C, max(horizons)] and `at`, the row of the first future value in its
-    series. With independent channels C is 1, a row is a window of one series and `series` is that series' place in
-    `spec.about["ids"]`; with joint channels C is the number of series. Splits follow each other in time: histories
-    reach back over a border, futures never do. A held-out window counts as soon as the shortest of the horizons fits
-    into the split; its `future` is NaN beyond the end. Values are in units of the training rows' standard deviation.
+    A batch holds `x` [C, lookback], `future` [C, max(horizons)], `at`, the row of the first future value in its
+    series, and `phase`, the place of that row in the season. With independent channels C is 1, a row is a window of one
+    series and `series` is that series' place in `spec.about["ids"]`; with joint channels C is the number of series.
+    Splits follow each other in time: histories reach back over a border, futures never do. A held-out window counts as
+    soon as the shortest of the horizons fits into the split; its `future` is NaN beyond the end. Values are in units of
+    the training rows' standard deviation.
     """
 
     splits = ("train", "valid", "test")
@@ -49,9 +50,7 @@ class Series(Data):
         time: Annotated[str, Doc("column of time stamps; by default `ds`, or the one column without numbers")] = "",
         target: Annotated[str, Doc("column of a long file that holds the values")] = "y",
         series: Annotated[tuple[str, ...], Doc("the series to take; all by default")] = (),
-        freq: Annotated[
-            str, Doc("step of the calendar, as h, 15min, D, B, W, M or Q; read off the stamps by default")
-        ] = "",
+        freq: Annotated[str, Doc("step of the calendar: h, 15min, D, B, W, M, Q, Y; inferred by default")] = "",
         time_format: Annotated[str, Doc("how stamps are written, as %d/%m/%Y; ISO needs none")] = "",
         timezone: Annotated[str, Doc("the stamps' zone, as Europe/Berlin, where days of summer time count")] = "",
         fill: Annotated[
@@ -97,10 +96,7 @@ class Series(Data):
         }  # fmt: skip
         self._check(max(lengths), path)
         ids = [one.id for one in found]
-        each = zip(found, end, mean, std, strict=True)
-        mase, rmsse = zip(
-            *(in_sample(torch.from_numpy((one.values[:n] - m) / s), season) for one, n, m, s in each), strict=True
-        )
+        mase, rmsse = error_scales(found, end, mean, std, season)
         flat = [f"`{name}`" for name, value in zip(ids, mase, strict=True) if value is None]
         if flat:
             notes.append(f"no MASE, for want of any seasonal change in the training rows: {', '.join(flat[:5])}")
@@ -116,8 +112,8 @@ class Series(Data):
             "horizon": max(horizons),
             "channels": channels,
             "quantiles": list(LEVELS),
-            "mase_scale": list(mase),
-            "rmsse_scale": list(rmsse),
+            "mase_scale": mase,
+            "rmsse_scale": rmsse,
         })  # fmt: skip
 
     def rows(self, split: str) -> SeriesRows:
@@ -188,6 +184,15 @@ def describe(about: dict[str, Any]) -> DataSpec:
         "phase": Field(()),
     }
     return DataSpec(fields if joint else fields | {"series": Field(())}, about=about)
+
+
+def error_scales(
+    series: Sequence[Regular], end: Sequence[int], mean: NDArray[np.float64], std: NDArray[np.float64], season: int
+) -> tuple[list[float | None], list[float | None]]:
+    """The denominators of MASE and RMSSE: of each series' training rows, scaled."""
+    each = zip(series, end, mean, std, strict=True)
+    found = [in_sample(torch.from_numpy((one.values[:n] - m) / s), season) for one, n, m, s in each]
+    return [absolute for absolute, _ in found], [squared for _, squared in found]
 
 
 def scaler(train: Sequence[NDArray[np.float64]], scale: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import torch
@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from vqtool.api import CodebookStats, Quantized, Quantizer
-from vqtool.nn.codebook import Start
+from vqtool.nn.codebook import Codebook, Start
 from vqtool.nn.draw import row_keys, uniform
 from vqtool.nn.kmeans import points_wanted
 from vqtool.nn.moving_average import MovingCodebook
@@ -43,6 +43,7 @@ class ResidualWaterfill(Quantizer):
         dim: int,
         *,
         codebook_size: Annotated[int, Gt(1), Doc("codes per level")] = 512,
+        first_size: Annotated[int, Ge(0), Doc("codes of the first level, which few tokens take; 0: as the others")] = 0,
         levels: Annotated[int, Ge(1), Doc("number of levels")] = 4,
         depth: Annotated[int, Ge(0), Doc("levels in use, the coarse ones; 0: all. Fewer: a lower rate")] = 0,
         step_db: Annotated[float, Gt(0), Doc("how much softer the tokens of each next level may be")] = 3.5,
@@ -54,14 +55,14 @@ class ResidualWaterfill(Quantizer):
     ) -> None:
         super().__init__()
         self.dim = dim
-        self.codebook_sizes = (codebook_size,) * levels
+        self.codebook_sizes = (first_size or codebook_size, *((codebook_size,) * (levels - 1)))
         self.depth = min(depth, levels) or levels
         self.step_db, self.floor_db = step_db, floor_db
         self.level_dropout = level_dropout
         self.start: Start = start
         self.register_buffer("floor", torch.zeros(()))
         self.codebooks = nn.ModuleList(
-            MovingCodebook(codebook_size, dim, decay=decay, revive_below=revive_below) for _ in range(levels)
+            MovingCodebook(size, dim, decay=decay, revive_below=revive_below) for size in self.codebook_sizes
         )
 
     @property
@@ -71,15 +72,19 @@ class ResidualWaterfill(Quantizer):
     def initialise(self, z: Tensor, mask: Tensor | None = None, *, seed: int = 0) -> None:
         """The floor from the tokens' mean energy; then level by level from what is left of the tokens that take it."""
         generator = torch.Generator().manual_seed(seed)
-        wanted = points_wanted(self.codebook_sizes[0]) * len(self.codebooks)
-        rest = starting_points(z, mask, wanted, generator)
-        self.floor.copy_(rest.square().mean() * 10 ** (self.floor_db / 10))
-        entry = self.entry(rest)
+        wanted = points_wanted(max(self.codebook_sizes)) * len(self.codebooks)
+        points = starting_points(z, mask, wanted, generator)
+        self.floor.copy_(points.square().mean() * 10 ** (self.floor_db / 10))
+        for book, rest in self.fed_codebooks(points):
+            book.start(rest, self.start, generator)
+
+    def fed_codebooks(self, tokens: Tensor) -> Iterator[tuple[Codebook, Tensor]]:
+        entry, rest = self.entry(tokens), tokens.clone()
         for level, book in enumerate(self.codebooks):
             here = (entry <= level).nonzero().squeeze(1)
             if len(here) == 0:  # nothing is loud enough: take the loudest there are
                 here = rest.square().sum(1).topk(min(len(rest), self.codebook_sizes[0])).indices
-            book.start(rest[here], self.start, generator)
+            yield book, rest[here]
             rest[here] -= book.look_up(book.search(rest[here]).codes, None)
 
     def entry(self, tokens: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import torch
@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from vqtool.api import CodebookStats, Quantized, Quantizer
-from vqtool.nn.codebook import Start
+from vqtool.nn.codebook import Codebook, Start
 from vqtool.nn.entropy import confidence_and_diversity
 from vqtool.nn.kmeans import points_wanted
 from vqtool.nn.mixture import mixture
@@ -58,6 +58,9 @@ class SoftEma(Quantizer):
         generator = torch.Generator().manual_seed(seed)
         points = starting_points(z, mask, points_wanted(self.codebook_sizes[0]), generator)
         self.codebook.start(points, self.start, generator)
+
+    def fed_codebooks(self, tokens: Tensor) -> Iterator[tuple[Codebook, Tensor]]:
+        yield self.codebook, tokens
 
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:
         with own_precision(z):

@@ -1,0 +1,112 @@
+"""The forecasters that ship keep the laws of forecasts; their paths stay apart; the tokens do not know the unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.forecast import laws, tokens
+from vqtool.api import Batch
+from vqtool.training.build import Model, from_checkpoint, open_data
+
+DRAWN = [law for law in laws.LAWS if law is not laws.seeds]
+
+
+@pytest.fixture(scope="module", params=["ridge", "revin"])
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One run of each norm for all tests."""
+    return tokens.trained(tmp_path_factory.mktemp(request.param), norm=request.param)
+
+
+@pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
+def test_sample_paths_keep_the_laws(law: Callable[[Path, Path], None], runs: dict[str, Path], tmp_path: Path) -> None:
+    law(runs["prior"], tmp_path)
+
+
+@pytest.mark.parametrize("law", DRAWN, ids=lambda law: law.__name__)
+def test_the_direct_head_keeps_the_laws(
+    law: Callable[[Path, Path], None], runs: dict[str, Path], tmp_path: Path
+) -> None:
+    law(runs["direct"], tmp_path)
+
+
+def test_joint_channels(tmp_path: Path) -> None:
+    joint = tokens.trained(tmp_path, channels="joint")
+    for stage in ("prior", "direct"):
+        laws.no_look_ahead(joint[stage], tmp_path)
+        laws.scale_and_shift(joint[stage], tmp_path)
+        laws.a_longer_forecast_begins_with_the_shorter(joint[stage], tmp_path, longest=33)
+
+
+def opened(path: Path, rows: int = 4) -> tuple[Model, Any, Batch]:
+    """A model, its task and some held-out rows without their future."""
+    model, read = from_checkpoint(path)
+    model.parts.eval()
+    data = open_data(model.recipe).rows("test")
+    batch = data.__getitems__(list(range(0, 40, 40 // rows)))
+    return model, model.tasks[read.about["stage"]], {k: v for k, v in batch.items() if k != "future"}
+
+
+@torch.no_grad()
+def test_paths_stay_apart_past_the_learned_steps(runs: dict[str, Path]) -> None:
+    """Every path goes on from itself: cutting one off from the others changes nothing of it."""
+    model, task, batch = opened(runs["prior"])
+    paths = task.forecast(model.parts, batch, 30, samples=5, seeds=[1, 2, 3, 4])
+    assert paths.shape == (4, 5, 1, 30)
+    fewer = task.forecast(model.parts, batch, 30, samples=2, seeds=[1, 2, 3, 4])
+    torch.testing.assert_close(fewer, paths[:, :2])
+    late = paths[..., -1].std(1).mean()
+    assert late > 0.5 * paths[..., 11].std(1).mean()
+
+
+@torch.no_grad()
+def test_tokens_of_a_history_know_neither_unit_nor_future(runs: dict[str, Path]) -> None:
+    model, task, batch = opened(runs["prior"])
+    codes = task.encode(model.parts, batch)["codes"]
+    for scale in (1e-3, 1.0, 1e6):
+        moved = {**batch, "x": scale * (batch["x"] + 3), "future": torch.full((4, 1, 12), torch.nan)}
+        assert torch.equal(task.encode(model.parts, moved)["codes"], codes)
+
+
+@torch.no_grad()
+def test_cold_or_narrow_sampling_is_greedy(runs: dict[str, Path]) -> None:
+    model, task, batch = opened(runs["prior"])
+    greedy = task.forecast(model.parts, batch, 12, samples=7, greedy=True)
+    assert greedy.shape == (4, 1, 1, 12)
+    for how in ({"temperature": 0.0}, {"top_k": 1}, {"temperature": 1e-9}):
+        told = task.forecast(model.parts, batch, 12, samples=2, seeds=[5, 6, 7, 8], **how)
+        torch.testing.assert_close(told[:, :1], greedy)
+    open_ = task.forecast(model.parts, batch, 12, samples=2, seeds=[5, 6, 7, 8])
+    wide = task.forecast(model.parts, batch, 12, samples=2, seeds=[5, 6, 7, 8], top_p=1.0, top_k=16)
+    assert torch.equal(open_, wide)
+
+
+@torch.no_grad()
+def test_a_silent_head_starts_at_what_the_norm_foretells(runs: dict[str, Path]) -> None:
+    model, task, batch = opened(runs["direct"])
+    for name, parameter in model.parts.regressor.named_parameters():
+        if name.startswith("end."):
+            parameter.zero_()
+    told = task.forecast(model.parts, batch, 12)
+    torch.testing.assert_close(told[:, 0], model.parts.norm.ahead(batch, 12)[0])
+    fan = task.forecast(model.parts, batch, 12, samples=9)
+    assert bool((fan.diff(dim=1) > 0).all())
+    torch.testing.assert_close(fan[:, 4], told[:, 0])
+
+
+@torch.no_grad()
+def test_the_oracle_alone_reads_the_future(runs: dict[str, Path]) -> None:
+    model, task, batch = opened(runs["prior"])
+    told = []
+    for future in (torch.zeros(4, 1, 12), 100 + torch.randn(4, 1, 12)):
+        torch.manual_seed(0)
+        told.append(task.estimate(model.parts, {**batch, "future": future}).named)
+    assert torch.equal(told[0]["forecast"], told[1]["forecast"])
+    assert torch.equal(told[0]["paths"], told[1]["paths"])
+    assert not torch.equal(told[0]["forecasts"]["oracle"], told[1]["forecasts"]["oracle"])
+    np.testing.assert_array_equal(told[0]["codes"], told[1]["codes"])

@@ -1,0 +1,72 @@
+"""Sentences as hashes, and the encoder that sums their embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from vqtool.errors import VqtoolError
+from vqtool.parts.encoders.ngrams import NgramsEncoder
+from vqtool_semcom.data.labelled_sentences import LabelledSentences, hashed
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, count in (("train", 30), ("dev", 4), ("test", 6)):
+        lines = [f"{i % 2} {'good' if i % 2 else 'bad'} film number {i}" for i in range(count)]
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n\n")
+    return tmp_path
+
+
+def test_rows_of_every_split(folder: Path) -> None:
+    data = LabelledSentences(path=folder, length=16)
+    assert [len(data.rows(split)) for split in data.splits] == [27, 3, 4, 6]
+    batch = data.rows("test").__getitems__([0, 1])
+    assert batch["x"].shape == (2, 1, 16)
+    assert batch["x"].dtype == torch.long
+    assert data.spec.fields["label"].names == ("0", "1")
+    assert batch["label"].tolist() == [0, 1]
+
+
+def test_a_hash_is_a_words_own_for_ever() -> None:
+    assert hashed(["good"], 3) == [1820610195, 0, 0]
+    words = hashed(["good", "movies"], 16, piece=4)
+    assert words[:2] == [*hashed(["good"], 1), *hashed(["movies"], 1)]
+    assert words[2:5] == hashed(["<goo", "good", "ood>"], 3)
+    assert hashed(["a", "b", "c"], 2) == hashed(["a", "b"], 2)
+    assert min(hashed(["x", "y"], 2)) > 0
+
+
+@pytest.mark.parametrize(("text", "said"), [("1\n", "line 1"), ("", "no sentences"), (None, "cannot read")])
+def test_what_cannot_be_read_is_one_error(folder: Path, text: str | None, said: str) -> None:
+    (folder / "dev.txt").unlink()
+    if text is not None:
+        (folder / "dev.txt").write_text(text)
+    with pytest.raises(VqtoolError, match=said):
+        LabelledSentences(path=folder)
+
+
+def test_a_bag_knows_no_order_of_words_but_its_pairs_do() -> None:
+    torch.manual_seed(0)
+    x = torch.tensor([[[5, 9, 7, 0]], [[9, 5, 7, 0]]])
+    singles, pairs = (NgramsEncoder(1, 4, tokens=2, dim=3, longest=n).eval() for n in (1, 2))
+    torch.testing.assert_close(singles(x)[0], singles(x)[1])
+    assert not torch.allclose(pairs(x)[0], pairs(x)[1])
+    assert singles(x).shape == (2, 2, 3)
+
+
+def test_padding_counts_for_nothing() -> None:
+    encoder = NgramsEncoder(1, 8, tokens=2, dim=3, longest=3).eval()
+    x = torch.tensor([[[4, 8, 15, 0, 0, 0, 0, 0]]])
+    with torch.no_grad():
+        before = encoder(x)
+        encoder.table.weight[0] += 100  # where zeros would fall
+    torch.testing.assert_close(encoder(x), before)
+
+
+def test_an_encoder_that_does_not_fit_says_so() -> None:
+    for wiring in ((2, 8), (1, (8, 8)), (1, 9)):
+        with pytest.raises(VqtoolError, match="ngrams"):
+            NgramsEncoder(*wiring, tokens=2)
