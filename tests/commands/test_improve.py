@@ -37,16 +37,9 @@ MOVABLE = sorted(set(catalog().names("quantizer")) - set(FIXED))
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Runs by the name of their case, each trained once for this module."""
-    folders: dict[str, Path] = {}
-
-    def folder_of(name: str) -> Path:
-        if name not in folders:
-            case = HALF_OF_256 if name == HALF_OF_256.name else ill.CASES[name]
-            folders[name] = case.train(tmp_path_factory.mktemp(name))
-        return folders[name]
-
-    return folder_of
+    """Runs by the name of their case."""
+    cases = {**ill.CASES, HALF_OF_256.name: HALF_OF_256}
+    return lambda name: ill.once(cases[name], tmp_path_factory)
 
 
 def improved(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -259,3 +260,11 @@ def healthy() -> tuple[Case, ...]:
 
 
 CASES = {case.name: case for case in (*ILL, *healthy())}
+_trained: dict[str, Path] = {}
+
+
+def once(case: Case, folders: pytest.TempPathFactory) -> Path:
+    """The run of a case, trained where it is first asked for in a session; not to be changed."""
+    if case.name not in _trained:
+        _trained[case.name] = case.train(folders.mktemp(case.name))
+    return _trained[case.name]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.cli.run import vqtool
+from tests.cli.run import vqtool, within
 from tests.forecast import laws
 from tests.forecast.laws import backtest, forecast
 from tests.forecast.tiny import PLUGIN, frame, long, write_recipe
@@ -227,6 +227,9 @@ def test_a_new_process_says_the_same_bit_for_bit(run: Path, tmp_path: Path) -> N
     done = vqtool("forecast", run, "--steps", 5, "--out", tmp_path / "there.csv", "--plugin", PLUGIN)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "here.csv").read_bytes() == (tmp_path / "there.csv").read_bytes()
-    refused = vqtool("backtest", run, "--horizon", 5, "--data", tmp_path / "none.csv", "--plugin", PLUGIN)
+
+
+def test_a_refusal_is_one_reason_and_an_exit_code(run: Path, tmp_path: Path) -> None:
+    refused = within("backtest", run, "--horizon", 5, "--data", tmp_path / "none.csv", "--plugin", PLUGIN)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "Traceback" not in refused.stderr
+    assert refused.stderr == f"error: there is no file `{tmp_path / 'none.csv'}`\n"

@@ -86,8 +86,10 @@ def test_a_short_run_learns_and_is_deployed(recipe: Path, tmp_path: Path) -> Non
             "codes.used", "codes.perplexity"} <= set(model)  # fmt: skip
     assert model["gap.12db"] == pytest.approx(abs(model["accuracy.soft.12db"] - model["accuracy.hard.12db"]))
 
-    swept = document("evaluate", tmp_path / "run", "--sweep", "channel.snr_db=-6:12:18", "-s", "channel.kind=rayleigh")
+    swept = document("evaluate", tmp_path / "run", "--sweep", "channel.snr_db=-6:12:18", "-s", "channel.kind=rayleigh",
+                     "-s", "quantizer.temperature=5.0")  # fmt: skip
     low, high = swept["sweep"]["points"]
+    assert high["model"]["entropy.token"] > model["entropy.token"] + 1  # a knob that was set anew is not the file's
     assert low["model"]["accuracy.hard"] < high["model"]["accuracy.hard"]
     assert high["model"]["accuracy.hard"] == high["model"]["accuracy.hard.12db"]
     assert high["model"]["ber.theory"] == pytest.approx(0.0881, abs=1e-3)  # fading: awgn has 0.028 there

@@ -12,7 +12,7 @@ from vqtool.commands.train import show_splits
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.recipe import PartSpec, Recipe
-from vqtool.recipe.overrides import apply_to_resolved
+from vqtool.recipe.overrides import apply_to_resolved, parse
 from vqtool.training.build import Model, build, from_checkpoint, open_data, restore
 from vqtool.training.checkpoint import Checkpoint
 from vqtool.training.evaluate import evaluate
@@ -49,7 +49,8 @@ def _scores(path: Path, model: Model, read: Checkpoint, data: Path | None, overr
     if overrides:
         recipe = apply_to_resolved(model.recipe, overrides)
         model = build(recipe, model.spec, until=read.about["stage"])
-        restore(model, read, f"{path}` under `-s {' '.join(overrides)}")
+        changed = {".".join(parse(text)[0]) for text in overrides}
+        restore(model, read, f"{path}` under `-s {' '.join(overrides)}", but=changed)
     model.parts.to(here.device)
     rows = (opened or Opened()).of(model.recipe, data)
     splits = evaluate(model, read.about["stage"], rows, here, split=split)

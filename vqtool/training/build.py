@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,15 +159,18 @@ def check_plugins(path: Path, versions: Mapping[str, str], recipe: Recipe) -> No
             ) from error
 
 
-def restore(model: Model, read: Checkpoint, what: str) -> None:
-    """Put a checkpoint's tensors and knobs into built parts; those of parts that only later stages have are left."""
+def restore(model: Model, read: Checkpoint, what: str, *, but: Collection[str] = ()) -> None:
+    """Put a checkpoint's tensors and knobs into built parts; those of parts that only later stages have are left.
+
+    `but` names knobs that somebody has set anew: they keep what the recipe says.
+    """
     state = {name.removeprefix(PART_PREFIX): t for name, t in read.tensors.items() if name.startswith(PART_PREFIX)}
     later = model.recipe.parts.keys() - model.parts.keys()
     fill(model.parts, {name: t for name, t in state.items() if name.split(".", 1)[0] not in later}, what)
     model.seen = Seen.of(read.tensors, read.about)
     for name, value in read.about.get("knobs", {}).items():
         role, knob = name.split(".", 1)
-        if role in model.parts:
+        if role in model.parts and name not in but:
             setattr(model.parts[role], knob, value)
 
 
