@@ -360,10 +360,10 @@ def new(
         str | None, typer.Option("--from", metavar="KIND", help="The shipped recipe to begin from.")
     ] = None,
 ) -> None:
-    """Begin a recipe from a shipped one, or a plugin: `vqtool new plugin NAME`. Nothing is overwritten.
+    """Begin a recipe from a shipped one, or a plugin. Nothing is overwritten.
 
-    A recipe's sample data come along. A plugin is a folder of its own with a quantizer, a loss, a data set and tests
-    that pass as written.
+    A recipe's sample data come along. `vqtool new plugin NAME` writes a folder with a quantizer, a loss, a data set
+    and tests that pass as written.
     """
 
 

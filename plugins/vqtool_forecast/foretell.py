@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vqtool.errors import VqtoolError
-from vqtool_forecast.instance import TINY, statistics
+from vqtool_forecast.instance import TINY, instance
 from vqtool_forecast.windows import SeriesRows
 
 PENALTIES = (0.03, 0.3, 3.0)  # of the weights' distance from the seasonal mean's
@@ -166,5 +166,5 @@ def _equations(
     features = [x - last]
     if places:
         place = torch.nn.functional.one_hot(series * season + rows.table.phase(one, at), places)
-        features.append(statistics(x)[2].to(x.dtype) * place)
+        features.append(instance(x).span.to(x.dtype) * place)
     return torch.cat(features, dim=1), y - last

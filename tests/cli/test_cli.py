@@ -84,7 +84,9 @@ def test_other_commands_values(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (given["checkpoint"], given["condition"], given["out_file"]) == (Path("c"), Path("i"), Path("o"))
     assert (given["beam"], given["temperature"], given["samples"], given["seed"]) == (8, None, 1, 0)
     given = received(monkeypatch, "encode", "decode", "c", "codes", "--out", "o", function="decode")
-    assert given == {"checkpoint": Path("c"), "codes_file": Path("codes"), "out_file": Path("o"), "device": "auto"}
+    assert given == {
+        "checkpoint": Path("c"), "codes_file": Path("codes"), "out_file": Path("o"), "levels": None, "device": "auto",
+    }  # fmt: skip
     given = received(monkeypatch, "verify", "verify", "quantizer", "--arg", "dim=4", "--arg", "k=2")
     assert given == {"target": "quantizer", "kind": None, "arguments": ["dim=4", "k=2"], "seed": 0}
 

@@ -51,6 +51,7 @@ def test_no_unit_changes_the_frame(scale: float, shift: float, seed: int) -> Non
     centre, size = norm.ahead({"x": x}, 5)
     there, larger = norm.ahead({"x": scale * (x + shift)}, 5)
     torch.testing.assert_close(there, scale * (centre + shift), rtol=1e-4, atol=1e-4 * scale)
+    assert size.shape == (2, 1, 5)
     torch.testing.assert_close(larger, scale * size, rtol=1e-3, atol=0)
 
 
@@ -60,12 +61,14 @@ def test_the_frame_has_mean_zero_and_deviation_one() -> None:
     torch.testing.assert_close(framed.std(-1, correction=0), torch.ones(4, 1))
 
 
-def test_mean_and_range_survive_whatever_is_decoded() -> None:
+def test_range_and_nearly_the_mean_survive_whatever_is_decoded() -> None:
     x = 1e4 + 30 * wave(5, 2, 24)
     norm = RevIn(spec(2))
     decoded = norm.invert(wave(5, 2, 24, seed=3), {}, norm({"x": x})[1])
-    torch.testing.assert_close(decoded.mean(-1), x.mean(-1))
-    torch.testing.assert_close(decoded.amax(-1) - decoded.amin(-1), x.amax(-1) - x.amin(-1), rtol=1e-4, atol=0)
+    span = x.amax(-1) - x.amin(-1)
+    assert float(((decoded.mean(-1) - x.mean(-1)).abs() / span).max()) < 0.03
+    assert torch.equal(decoded.amax(-1), x.amax(-1))
+    assert torch.equal(decoded.amin(-1), x.amin(-1))
 
 
 def test_statistics_are_of_the_history_and_take_no_gradient() -> None:

@@ -53,12 +53,12 @@ class Norm(nn.Module):
         return x
 
     def ahead(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
-        """What the history foretells of the next `steps` samples: their centre [B, C, steps] and scale [B, C, 1].
+        """What the history foretells of the next `steps` samples: their centre and scale [B, C, steps].
 
         The frame of a future is (future - centre) / scale. `reach` is the most steps that can be asked for.
         """
         x = batch["x"]
-        return x.new_zeros(*x.shape[:-1], steps), x.new_ones(*x.shape[:-1], 1)
+        return x.new_zeros(*x.shape[:-1], steps), x.new_ones(*x.shape[:-1], steps)
 
     def moved_on(self, batch: Batch, values: Tensor) -> Batch:
         """The batch as it is once `values` [B, C, n] have followed its history, which keeps its length."""

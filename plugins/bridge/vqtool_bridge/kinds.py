@@ -41,6 +41,8 @@ class Plain(Foreign):
 class Residual(Foreign):
     """`ResidualVQ`."""
 
+    noun = "level"
+
     def __init__(
         self,
         dim: int,
@@ -81,6 +83,8 @@ class Sim(Foreign):
 class ResidualFinite(Foreign):
     """`ResidualFSQ`."""
 
+    noun = "level"
+
     def __init__(self, dim: int, *, levels: Levels = (8, 5, 5, 3), count: Count = 2) -> None:
         module = ResidualFSQ(levels=list(levels), num_quantizers=count, dim=dim)
         super().__init__(dim, (math.prod(levels),) * count, module)
@@ -88,6 +92,8 @@ class ResidualFinite(Foreign):
 
 class ResidualSim(Foreign):
     """`ResidualSimVQ`."""
+
+    noun = "level"
 
     def __init__(self, dim: int, *, levels: Count = 4, codebook_size: Size = 512) -> None:
         module = ResidualSimVQ(dim=dim, num_quantizers=levels, codebook_size=codebook_size)

@@ -10,21 +10,27 @@ from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Rows
 from vqtool_forecast import foretell
-from vqtool_forecast.instance import statistics
+from vqtool_forecast.instance import TINY, instance
 from vqtool_forecast.norms.revin import RevIn
+
+WINDOWS = 8192  # of the training rows, evenly spread, that the size of what is left is taken from
+CHUNK = 1024
+NORMAL = 1.2533  # the deviation of a normal distribution over its mean absolute value
 
 
 class RidgeNorm(RevIn):
-    """Histories as `revin` frames them; futures as what is left of them after a linear forecast, over the deviation.
+    """Histories as `revin` frames them; futures as what is left of them after a linear forecast, over its usual size.
 
     The forecast is ridge regression from the history, less its last value, drawn to the seasonal mean, plus (with
     `profile`) a profile for every series and place in the season, in units of the history's range. It is homogeneous:
     of a history a x + b it is a f + b. Series that the training rows did not have get the forecast without a profile.
+    The usual size of what is left is, for every step ahead, that of the training windows in units of their deviation.
     """
 
     plain: Tensor
     weight: Tensor
     shape: Tensor
+    spread: Tensor
 
     def __init__(
         self,
@@ -38,6 +44,7 @@ class RidgeNorm(RevIn):
         self.register_buffer("plain", torch.zeros(spec.length, self.reach))
         self.register_buffer("weight", torch.zeros(spec.length, self.reach))
         self.register_buffer("shape", torch.zeros(len(about["ids"]), self.season, self.reach))
+        self.register_buffer("spread", torch.ones(self.reach))
 
     @torch.no_grad()
     def fit(self, rows: Rows) -> None:
@@ -46,15 +53,24 @@ class RidgeNorm(RevIn):
         self.plain.copy_(found.plain)
         self.weight.copy_(found.weight)
         self.shape.copy_(found.profile)
+        self.spread.fill_(1)
+        total, n = torch.zeros_like(self.spread), 0
+        for some in torch.arange(0, len(rows), max(1, len(rows) // WINDOWS)).split(CHUNK):
+            batch = rows.__getitems__(some.tolist())
+            centre, deviation = self.ahead(batch, self.reach)
+            off = ((batch["future"] - centre) / deviation).abs()
+            total += off.sum((0, 1))
+            n += off[..., 0].numel()
+        self.spread.copy_((NORMAL * total / n).clamp_min(TINY))
 
     def ahead(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
-        """The linear forecast and the history's deviation; at most `reach` steps."""
-        x = batch["x"]
-        _, deviation, span = (value.to(x.dtype) for value in statistics(x))
+        """The linear forecast, and the deviation that futures usually have from it; at most `reach` steps."""
+        x, about = batch["x"], instance(batch["x"])
+        deviation, span = about.deviation.to(x.dtype), about.span.to(x.dtype)
         known, profile = self._profile(batch, steps)  # [B, C], [B, C, steps]
         last = x[..., -1:]
         weighed = torch.where(known[..., None], (x - last) @ self.weight[:, :steps], (x - last) @ self.plain[:, :steps])
-        return last + weighed + span * profile, deviation
+        return last + weighed + span * profile, deviation * self.spread[:steps]
 
     def moved_on(self, batch: Batch, values: Tensor) -> Batch:
         """As ever, and the place in the season moves too."""

@@ -18,8 +18,8 @@ from vqtool.nn.conv import Conv, Padding, ResidualBlock, pad
 class Resnet1dEncoder(Encoder):
     """[B, C, L] -> [B, ceil(L / factor), D] for any L: the stack of TOTEM's VQ-VAE (arXiv 2402.16412, 3.2).
 
-    The stack corrects a linear map of a token's own samples, which keeps them as they are; it starts at no correction. So the
-    first codebook is already that of a vector quantizer of plain samples, and what is learned is what neighbours add.
+    The stack corrects a linear map of a token's own samples, which keeps them as they are; it starts at no correction.
+    So the first codebook is already that of plain samples, and what is learned is what neighbours add.
     A length that is no multiple of the factor is filled up on the left with its first sample, so that the last token
     always ends with the last sample.
     """

@@ -14,6 +14,10 @@ from vqtool.api import Batch, Condition, DataSpec, Estimates, Make, Parts, Task
 from vqtool.nn.chain import decode, encode
 from vqtool.nn.forecasting import build_forecaster, go_on
 
+WIDTH = math.sqrt(3) / math.pi  # of the logistic distribution of deviation 1
+SOFT_ONE = math.log(math.e - 1)  # softplus of this is 1
+SLOW = 0.1  # what corrects the norm's forecast learns slower than what tells how wide it is
+
 
 class ForecastDirect(Task):
     """Trains a regressor from the codewords of a frozen tokenizer to all steps ahead at once.
@@ -21,8 +25,8 @@ class ForecastDirect(Task):
     As in TOTEM (arXiv 2402.16412, appendix on forecasting) it tells a shape, and how mean and scale change from what
     the norm foretells: forecast = centre + scale (shape (1 + d_scale) + d_mean). It reads the history in the norm's
     frame too. Beside each step it tells a width: the forecast's quantiles are those of a logistic distribution around
-    it. Provides `x_hat` and `target` [B, C, H], the forecast and the truth in the signal's own units, and `quantiles`
-    [B, Q, C, H] at the levels of `LEVELS`, through which no gradient reaches the forecast.
+    it, at first as wide as the norm's scale says. Provides `x_hat` and `target` [B, C, H], the forecast and the truth
+    in the signal's own units, and `quantiles` [B, Q, C, H] at `levels` [Q]; no gradient of theirs moves the forecast.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "decoder", "regressor"})
@@ -104,8 +108,8 @@ class ForecastDirect(Task):
             centre, scale = parts.norm.ahead(batch, self.ahead)
         told = parts.regressor(Condition(framed["x"].flatten(1)), words).unflatten(1, (self.channels, -1))
         shape, width, change = told.split((self.ahead, self.ahead, 2), dim=-1)
-        moved = shape * (1 + change[..., :1]) + change[..., 1:]
-        return centre + scale * moved, scale * F.softplus(width - 1)
+        moved = SLOW * (shape * (1 + change[..., :1]) + change[..., 1:])
+        return centre + scale * moved, WIDTH * scale * F.softplus(width + SOFT_ONE)
 
 
 def quantile_of_logistic(share: Tensor) -> Tensor:
