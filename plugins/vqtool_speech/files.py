@@ -20,7 +20,7 @@ from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
 from vqtool_speech import audio
 from vqtool_speech.clips import Clips, Manner, audio_files
-from vqtool_speech.vqc import Header, pack, unpack
+from vqtool_speech.vqc import Header, pack, unpack, widths
 
 CORE = 4
 SUFFIX = ".vqc"
@@ -86,9 +86,8 @@ def _packed(spec: DataSpec, told: dict[str, Any], pieces: list[Tensor], about: M
     margin = pieces[0].shape[1] // (CORE + 2)
     codes = torch.cat([piece[:, margin:-margin] for piece in pieces], 1)
     header = Header(
-        int(spec.sample_rate or 0), told["source_rate"], told["length"], codes.shape[-1],
-        max(1, int(max(about["codebook_sizes"]) - 1).bit_length()), spec.length // margin, int(about["bands"]),
-        tuple(told["gains"]), about["model"],
+        int(spec.sample_rate or 0), told["source_rate"], told["length"], widths(about["codebook_sizes"], codes),
+        spec.length // margin, int(about["bands"]), tuple(told["gains"]), about["model"],
     )  # fmt: skip
     return pack(header, codes[:, : header.tokens].numpy().astype(np.int64))
 

@@ -8,16 +8,16 @@ Version 1, little-endian:
     4       u8    coding: 0 all levels of every token, 1 the last n levels of a token, n range-coded
     5       u8    channels
     6       u8    levels
-    7       u8    bits of a code
-    8       u8    tokens that belong to the same moment ("bands")
-    9       u16   samples per token
-    11      u32   sample rate of the codec, Hz
-    15      u32   sample rate of the source, Hz
-    19      u64   length of the source in its own samples
-    27      8s    digest of the model
-    35      f32   for each channel, what the source was multiplied by before it was coded
+    7       u8    tokens that belong to the same moment ("bands")
+    8       u16   samples per token
+    10      u32   sample rate of the codec, Hz
+    14      u32   sample rate of the source, Hz
+    18      u64   length of the source in its own samples
+    26      8s    digest of the model
+    34      f32   for each channel, what the source was multiplied by before it was coded
+    ...     u8    for each level, bits of a code
     ...           for coding 1 the numbers of levels [channels, tokens], range-coded; then the codes that are sent, in
-                  the order [channels, tokens, levels], as bits, highest first, filled up with zeros to a byte
+                  the order [levels, channels, tokens], as bits, highest first, filled up with zeros to a byte
     end     u32   CRC-32 of everything before
 """
 
@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +37,7 @@ from vqtool_speech.range_coder import Decoder, Encoder, Table
 
 Codes = NDArray[np.int64]
 MAGIC, VERSION = b"VQC", 1
-HEADER = struct.Struct("<3s6BHIIQ8s")
+HEADER = struct.Struct("<3s5BHIIQ8s")
 ALL, COUNTED = 0, 1
 
 
@@ -46,8 +48,7 @@ class Header:
     rate: int  # Hz, of the codec
     source_rate: int  # Hz
     length: int  # samples of the source, at its own rate
-    levels: int
-    bits: int  # of a code
+    bits: tuple[int, ...]  # of a code of each level
     stride: int  # samples per token, at the codec's rate
     bands: int  # tokens of the same moment
     gains: tuple[float, ...]  # of each channel: the source times this was coded
@@ -57,6 +58,11 @@ class Header:
     def channels(self) -> int:
         """How many signals there are."""
         return len(self.gains)
+
+    @property
+    def levels(self) -> int:
+        """How many levels there are."""
+        return len(self.bits)
 
     @property
     def samples(self) -> int:
@@ -79,6 +85,11 @@ def samples_at(length: int, source_rate: int, rate: int) -> int:
     return -(-length * rate // source_rate)
 
 
+def widths(sizes: Sequence[int], codes: Any) -> tuple[int, ...]:
+    """Bits of a code of each level of `codes` [..., levels], whose codebooks have these `sizes`."""
+    return tuple(max(1, (int(size) - 1).bit_length()) for size in sizes[: codes.shape[-1]])
+
+
 def pack(header: Header, codes: Codes) -> bytes:
     """`codes` [channels, tokens, levels] as a file; -1 for levels that are not sent, none of which follows a sent one.
 
@@ -89,17 +100,18 @@ def pack(header: Header, codes: Codes) -> bytes:
         raise ValueError(f"codes {codes.shape} for a header of {(header.channels, header.tokens, header.levels)}")
     sent = codes >= 0
     counts = sent.sum(-1)
-    if int(codes.max(initial=0)) >> header.bits or (sent != _last(counts, header.levels)).any():
+    if (codes.max((0, 1), initial=0) >> np.array(header.bits)).any() or (sent != _last(counts, header.levels)).any():
         raise ValueError("a code is too large, or one that is not sent follows one that is")
     coding = ALL if sent.all() else COUNTED
     head = HEADER.pack(
-        MAGIC, VERSION, coding, header.channels, header.levels, header.bits, header.bands, header.stride,
-        header.rate, header.source_rate, header.length, bytes.fromhex(header.model),
+        MAGIC, VERSION, coding, header.channels, header.levels, header.bands, header.stride, header.rate,
+        header.source_rate, header.length, bytes.fromhex(header.model),
     )  # fmt: skip
-    content = head + struct.pack(f"<{header.channels}f", *header.gains)
+    content = head + struct.pack(f"<{header.channels}f", *header.gains) + bytes(header.bits)
     if coding == COUNTED:
         content += pack_counts(counts, header.levels, header.bands)
-    content += np.packbits(to_bits(codes[sent], header.bits)).tobytes()
+    planes = [to_bits(codes[..., k][sent[..., k]], width) for k, width in enumerate(header.bits)]
+    content += np.packbits(np.concatenate(planes)).tobytes()
     return content + struct.pack("<I", zlib.crc32(content))
 
 
@@ -118,12 +130,15 @@ def unpack(content: bytes, where: str) -> tuple[Header, Codes]:
         )
     if len(content) < HEADER.size + 8 or zlib.crc32(content[:-4]) != int.from_bytes(content[-4:], "little"):
         raise _damaged(where, "its checksum does not fit")
-    _, _, coding, channels, levels, bits, bands, stride, rate, source_rate, length, model = HEADER.unpack_from(content)
-    if coding not in (ALL, COUNTED) or not all((channels, levels, 0 < bits <= 32, bands, stride, rate, source_rate)):
+    _, _, coding, channels, levels, bands, stride, rate, source_rate, length, model = HEADER.unpack_from(content)
+    start = HEADER.size + 4 * channels
+    bits = tuple(content[start : start + levels])
+    sense = channels and levels and bands and stride and rate and source_rate and all(0 < b <= 32 for b in bits)
+    if coding not in (ALL, COUNTED) or not sense or start + levels > len(content) - 4:
         raise _damaged(where, "its header makes no sense")
     gains = struct.unpack_from(f"<{channels}f", content, HEADER.size)
-    header = Header(rate, source_rate, length, levels, bits, stride, bands, gains, model.hex())
-    return header, _codes(header, coding, content[HEADER.size + 4 * channels : -4], where)
+    header = Header(rate, source_rate, length, bits, stride, bands, gains, model.hex())
+    return header, _codes(header, coding, content[start + levels : -4], where)
 
 
 def _codes(header: Header, coding: int, payload: bytes, where: str) -> Codes:
@@ -131,12 +146,15 @@ def _codes(header: Header, coding: int, payload: bytes, where: str) -> Codes:
     counts, at = np.full((header.channels, header.tokens), header.levels), 0
     if coding == COUNTED:
         counts, at = unpack_counts(payload, header)
-    end = int(counts.sum()) * header.bits
-    if at > len(payload) or at + -(-end // 8) != len(payload):
-        raise _damaged(where, f"it holds {len(payload)} bytes of codes where {at + -(-end // 8)} are expected")
-    stream = np.unpackbits(np.frombuffer(payload, np.uint8, offset=at), count=end)
-    codes = np.full((header.channels, header.tokens, header.levels), -1, np.int64)
-    codes[_last(counts, header.levels)] = from_bits(stream, header.bits)
+    sent = _last(counts, header.levels)
+    sizes = sent.sum((0, 1)) * np.array(header.bits)  # bits of each level
+    expected = at + -(-int(sizes.sum()) // 8)
+    if at > len(payload) or expected != len(payload):
+        raise _damaged(where, f"it holds {len(payload)} bytes of codes where {expected} are expected")
+    stream = np.unpackbits(np.frombuffer(payload, np.uint8, offset=at), count=int(sizes.sum()))
+    codes = np.full(sent.shape, -1, np.int64)
+    for level, plane in enumerate(np.split(stream, sizes.cumsum()[:-1])):
+        codes[..., level][sent[..., level]] = from_bits(plane, header.bits[level])
     return codes
 
 

@@ -55,11 +55,21 @@ def test_one_group_s_code_is_not_claimed_however_pure() -> None:
     assert held(codes, 2).claimed[1]
 
 
+def test_groups_in_which_a_code_fires_on_something_else_do_not_count() -> None:
+    groups = np.concatenate([np.repeat(np.arange(4), 200), np.arange(4, 9), np.repeat(np.arange(9), 300)])
+    codes = np.repeat([1, 0], [805, 2700])
+    labels = np.repeat([1, 0], [800, 2705])
+    book = held_against("group0", codes, 2, labels, 2, groups)
+    assert book.low[1] > 0.9
+    assert book.groups[1] == 4
+    assert not book.claimed[1]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_codes_drawn_by_chance_are_not_claimed_for_rare_labels(seed: int) -> None:
-    codes = np.random.default_rng(seed).integers(0, 100, size=1000)  # some 10 tokens a code
-    known = by_group(np.random.default_rng(seed + 50).integers(0, 100, size=1000), 100, LABELS, 4, GROUPS).sum(0)
-    book = held(codes, 100, known=known)
+    codes = np.random.default_rng(seed).integers(0, 20, size=1000)  # some 50 tokens a code
+    known = by_group(np.random.default_rng(seed + 50).integers(0, 20, size=1000), 20, LABELS, 4, GROUPS).sum(0)
+    book = held(codes, 20, known=known)
     assert not (book.claimed & (book.label > 0)).any()
 
 

@@ -206,3 +206,8 @@ def test_decibels_and_folded_ratios() -> None:
 def test_thirds() -> None:
     assert m.thirds([9, 8, 7, 5, 5, 5, 1, 2, 3]) == (8, 2)
     assert m.thirds([4.0]) == (4, 4)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
+def test_quantile_is_numpy_s(values: list[float], share: float) -> None:
+    assert m.quantile(values, share) == pytest.approx(np.quantile(values, share), rel=1e-9, abs=1e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 from pathlib import Path
 
@@ -39,6 +40,10 @@ def test_a_row_of_a_block_is_cut_as_its_name_says(tmp_path: Path) -> None:
     assert len(read.traces) == 16
     np.testing.assert_array_equal(read.whole(read.traces[4]), WAVES[2])
     np.testing.assert_array_equal(read.whole(read.traces[5]), WAVES[2, :, :800])
+    later = lines_of(1, 1)[0] | {"trace_name": "bucket0$3,:3,500:1500"}
+    write_chunk(tmp_path / "other", {"bucket0": WAVES}, [later])
+    other = SeisBenchFolder(tmp_path / "other", 100.0)
+    np.testing.assert_array_equal(other.whole(other.traces[0]), WAVES[3, :, 500:1500])
     assert read.traces[4].key == read.traces[5].key  # so that they never part
     assert read.traces[5].noise
     assert not read.traces[4].noise
@@ -133,25 +138,28 @@ def test_bad_folders_are_one_clear_error(tmp_path: Path) -> None:
         Seisbench(path=tmp_path)
 
 
-def _first(data: Seisbench, index: int, out: object) -> None:
-    out.put(data.rows("train")[index]["x"].numpy())  # type: ignore[attr-defined]
+def _read(data: Seisbench, out: object) -> None:
+    rows = data.rows("train")
+    x = rows.__getitems__(list(range(len(rows))))["x"].numpy()
+    source = data.held.source
+    out.put((x, {pid for pid, _ in source._open} & {os.getpid()}))  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("how", ["fork", "spawn"])
-def test_other_processes_read_the_same(folder: Path, how: str) -> None:
+def test_other_processes_read_the_same(folder: Path) -> None:
     data = Seisbench(path=folder, window=512)
-    here = data.rows("train")[3]["x"].numpy()  # the file is open now, and a trace is held
-    if how == "spawn":
-        data = pickle.loads(pickle.dumps(data))
-        np.testing.assert_array_equal(data.rows("train")[3]["x"].numpy(), here)
-        return
-    context = multiprocessing.get_context(how)
+    rows = data.rows("train")
+    here = rows.__getitems__(list(range(len(rows))))["x"].numpy()  # the file is open now
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(data)).rows("train")[3]["x"].numpy(), here[3])
+    data.held._kept.clear()  # so that a child has to read
+    context = multiprocessing.get_context("fork")
     answers = context.Queue()
-    children = [context.Process(target=_first, args=(data, 3, answers)) for _ in range(2)]
+    children = [context.Process(target=_read, args=(data, answers)) for _ in range(2)]
     for child in children:
         child.start()
     for _ in children:
-        np.testing.assert_array_equal(answers.get(timeout=60), here)
+        there, opened = answers.get(timeout=60)
+        np.testing.assert_array_equal(there, here)
+        assert opened  # the parent's file is not read: their places in it would get mixed up
     for child in children:
         child.join(timeout=60)
 

@@ -39,7 +39,11 @@ class Estimates:
 
 
 class Task:
-    """Keyword-only constructor parameters are a stage's `options`; `knobs` may be set or scheduled as `task.NAME`."""
+    """Keyword-only constructor parameters are a stage's `options`; `knobs` may be set or scheduled as `task.NAME`.
+
+    The loop has one optimizer. The name `optimizers()` is kept free for tasks that will bring several, as a stage with
+    a discriminator does; nothing calls it yet.
+    """
 
     provides: ClassVar[frozenset[str]] = frozenset()  # names that `step` returns, for losses to read
     uses: ClassVar[frozenset[str]] = frozenset()  # every role that `build` may make

@@ -48,6 +48,15 @@ def hottest(counts: ArrayLike, codes: int = 1) -> float:
     return float(np.sort(shares(counts))[::-1][:codes].sum())
 
 
+def quantile(values: ArrayLike, share: float) -> float:
+    """The value that a share of `values` [N] is below, between two of them linearly; numpy's own imports numpy.ma."""
+    ordered = np.sort(np.asarray(values, dtype=np.float64).reshape(-1))
+    at = share * (len(ordered) - 1)
+    low = math.floor(at)
+    high = min(low + 1, len(ordered) - 1)
+    return float(ordered[low] + (at - low) * (ordered[high] - ordered[low]))
+
+
 def expected_used(size: int, tokens: float) -> float:
     """How many of K codes N tokens would hit if use were uniform: K (1 - (1 - 1/K)^N)."""
     if size == 1:
@@ -169,7 +178,7 @@ def twins(vectors: ArrayLike, share: float = TWIN) -> NDArray[np.bool_]:
     distances = neighbour_distances(vectors)
     if len(distances) < 3:
         return np.zeros(len(distances), dtype=bool)
-    return distances < share * np.quantile(distances, 0.75)
+    return distances < share * quantile(distances, 0.75)
 
 
 def effective_rank(vectors: ArrayLike) -> float:
@@ -202,7 +211,7 @@ def geometry(vectors: ArrayLike, counts: ArrayLike | None = None) -> dict[str, f
         "effective_rank": effective_rank(rows),
         "duplicates": float(same.sum()),
         "duplicate_share": float(same.mean()) if len(same) else 0.0,
-        "neighbour": float(np.median(distances)) if len(distances) > 1 else 0.0,
+        "neighbour": quantile(distances, 0.5) if len(distances) > 1 else 0.0,
     }
 
 
@@ -254,4 +263,4 @@ def folded(ratio: float) -> float:
 def thirds(values: Sequence[float]) -> tuple[float, float]:
     """The medians of the first and of the last third of a series."""
     third = max(1, len(values) // 3)
-    return float(np.median(values[:third])), float(np.median(values[-third:]))
+    return quantile(values[:third], 0.5), quantile(values[-third:], 0.5)

@@ -81,12 +81,20 @@ class StageLoop:
         self.ill: Finding | None = None  # what to stop at
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Weight decay for matrices only: biases, gains and embeddings of one row are left alone."""
-        matrices = [p for p in self.parameters.values() if p.ndim > 1]
-        others = [p for p in self.parameters.values() if p.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": self.options.weight_decay},
-                  {"params": others, "weight_decay": 0.0}]  # fmt: skip
-        return [g for g in groups if g["params"]]
+        """Weight decay for matrices only: biases, gains and embeddings of one row are left alone; `rates` by role."""
+        unknown = sorted(set(self.options.rates) - set(self.module.task.trains))
+        if unknown:
+            raise VqtoolError(
+                f"`rates` names {', '.join(f'`{role}`' for role in unknown)}, which this stage does not train",
+                hint="it trains " + ", ".join(f"`{role}`" for role in self.module.task.trains),
+                where=f"stage `{self.stage.name}`",
+            )
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in self.parameters.items():
+            share = self.options.rates.get(name.removeprefix("parts.").split(".")[0], 1.0)
+            decay = self.options.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((share, decay), []).append(parameter)
+        return [{"params": some, "weight_decay": decay, "share": share} for (share, decay), some in groups.items()]
 
     def start_codebooks(self) -> None:
         """Start an uninitialised quantizer from the first real encoder outputs, the same on all ranks."""
@@ -155,7 +163,7 @@ class StageLoop:
         scheduled = self.knobs.move(step / max(1, self.steps - 1), step // self.batches.per_epoch, step)
         rate = scheduled.get("lr", self._rate(step))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         torch.manual_seed(seed_of(self.seed, self.stage.name, "step", step, self.runtime.rank))
         micro = self.batches.micro(step)
         rows = sum(len(next(iter(batch.values()))) for batch in micro)

@@ -125,7 +125,8 @@ def deterministic(on: bool) -> None:
     """Choose deterministic kernels, also where that is slower; must come before CUDA starts."""
     if on:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(on)
+    if on or torch.are_deterministic_algorithms_enabled():  # the call alone imports torch._dynamo: two seconds
+        torch.use_deterministic_algorithms(on)
 
 
 class Signals:

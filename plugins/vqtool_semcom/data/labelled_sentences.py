@@ -82,10 +82,7 @@ def sentences(path: Path) -> list[tuple[str, list[str]]]:
 def hashed(words: Sequence[str], length: int, piece: int = 0) -> list[int]:
     """A stable hash of each word, of each run of `piece` characters in <word>, then zeros."""
     pieces = [
-        f"<{word}>"[i : i + piece]
-        for word in words
-        if 0 < piece <= len(word)
-        for i in range(len(word) + 3 - piece)
+        f"<{word}>"[i : i + piece] for word in words if 0 < piece <= len(word) for i in range(len(word) + 3 - piece)
     ]
     known = [zlib.crc32(part.encode()) % (HASHES - 1) + 1 for part in [*words, *pieces][:length]]
     return known + [0] * (length - len(known))

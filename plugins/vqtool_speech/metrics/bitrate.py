@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
-from vqtool_speech.vqc import Header, pack
+from vqtool_speech.vqc import Header, pack, widths
 
 
 class Bitrate(Metric):
@@ -26,19 +26,16 @@ class Bitrate(Metric):
     def update(self, *, x: Tensor, codes: Tensor, codebook_sizes: Sequence[int], samples: Tensor | None = None,
                bands: int = 1) -> None:  # fmt: skip
         """`codes` [B, T, Q] of the signals `x` [B, 1, L], of which `samples` [B] are real."""
-        stride = x.shape[-1] // codes.shape[1]
-        width = max(1, int(max(codebook_sizes) - 1).bit_length())
+        stride, rate = x.shape[-1] // codes.shape[1], int(self.spec.sample_rate or 1)
         used = np.flatnonzero((codes >= 0).any(0).any(0).cpu().numpy())
-        levels = int(used[-1]) + 1 if len(used) else 1
+        codes = codes[..., : int(used[-1]) + 1 if len(used) else 1].cpu()
+        bits = widths(codebook_sizes, codes)
         lengths = samples.tolist() if samples is not None else [x.shape[-1]] * len(x)
-        for row, length in zip(codes.cpu().numpy(), lengths, strict=True):
-            header = Header(
-                int(self.spec.sample_rate or 1), int(self.spec.sample_rate or 1), int(length), levels, width, stride,
-                bands, (1.0,), "0" * 16,
-            )  # fmt: skip
-            sent = row[: header.tokens, :levels]
-            self.size += len(pack(header, sent[None].astype(np.int64)))
-            self.bits += float((sent >= 0).sum() * width)
+        for row, length in zip(codes.numpy().astype(np.int64), lengths, strict=True):
+            header = Header(rate, rate, int(length), bits, stride, bands, (1.0,), "0" * 16)
+            sent = row[None, : header.tokens]
+            self.size += len(pack(header, sent))
+            self.bits += float(((sent >= 0) * np.array(bits)).sum())
             self.samples += int(length)
 
     def compute(self) -> Mapping[str, float]:
