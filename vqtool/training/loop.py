@@ -82,11 +82,11 @@ class StageLoop:
 
     def _groups(self) -> list[dict[str, Any]]:
         """Weight decay for matrices only: biases, gains and embeddings of one row are left alone; `rates` by role."""
-        unknown = sorted(set(self.options.rates) - set(self.module.task.trains))
+        unknown = sorted(set(self.options.rates) - set(self.module.parts))
         if unknown:
             raise VqtoolError(
-                f"`rates` names {', '.join(f'`{role}`' for role in unknown)}, which this stage does not train",
-                hint="it trains " + ", ".join(f"`{role}`" for role in self.module.task.trains),
+                f"`rates` names {', '.join(f'`{role}`' for role in unknown)}, and there is no such part",
+                hint="there are " + ", ".join(f"`{role}`" for role in self.module.parts),
                 where=f"stage `{self.stage.name}`",
             )
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}

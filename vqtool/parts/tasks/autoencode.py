@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+import torch
+from annotated_doc import Doc
+from annotated_types import Interval
 from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
+from vqtool.errors import VqtoolError
 from vqtool.nn.chain import condition_of, decode, encode, to_frame
+
+FAINT = 0.05  # a sum that nearly vanishes is not blown up to more than 1 / this
+TINY = 1e-12
 
 
 class Autoencode(Task):
     """x -> norm -> encoder -> quantizer -> decoder -> x_hat, given the condition where a conditioner is named.
 
     Provides `x_hat` and `target` [B, C, L] in the norm's frame, `estimate` [B, C, L] in the signal's own units,
-    `sent` [B, S], `quantized` and `codes` [B, T, Q].
+    `sent` [B, S], `quantized` and `codes` [B, T, Q]. Of mixed rows (`mix`) there is no estimate in units of their own.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "conditioner", "encoder", "quantizer", "decoder"})
     trains: ClassVar[tuple[str, ...]] = ("conditioner", "encoder", "quantizer", "decoder")
     provides: ClassVar[frozenset[str]] = frozenset({"x_hat", "target", "estimate", "sent", "quantized", "codes"})
 
+    def __init__(
+        self,
+        *,
+        mix: Annotated[
+            float,
+            Interval(ge=0, le=1),
+            Doc(
+                "share of training rows that another is added to, in the norm's frame: for signals of which sums exist"
+            ),
+        ] = 0.0,
+    ) -> None:
+        self.mix = mix
+
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire norm, conditioner (optional), encoder, quantizer and decoder."""
         make("norm", spec, optional=True)
         conditioner = make("conditioner", spec, optional=True)
+        if self.mix and conditioner is not None:
+            raise VqtoolError("rows under different conditions cannot be mixed", hint="mix = 0, or no [conditioner]")
         width = conditioner.dim if conditioner is not None else 0
         encoder = make("encoder", spec.channels, spec.length, width)
         make("quantizer", encoder.dim)
@@ -33,6 +55,8 @@ class Autoencode(Task):
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """One pass through the whole chain."""
         framed, sent = parts.norm(batch)
+        if self.mix and parts.encoder.training:
+            framed = {**framed, "x": mixed(framed["x"], self.mix)}
         condition = condition_of(parts, framed)
         quantized = parts.quantizer(parts.encoder(framed["x"], condition))
         x_hat = to_frame(parts, quantized.z, condition)
@@ -67,3 +91,14 @@ class Autoencode(Task):
     def decode(self, parts: Parts, coded: dict[str, Tensor], batch: Batch) -> Tensor:
         """[B, C, L] in the signal's own units."""
         return decode(parts, coded["codes"], coded["sent"], batch)
+
+
+def mixed(x: Tensor, share: float) -> Tensor:
+    """A share of the rows [B, ...] as x cos a + y sin a, of the same mean square, for another row y and any angle a."""
+    other, along = x.roll(1, 0), [len(x)] + [1] * (x.ndim - 1)
+    angle = 2 * torch.pi * torch.rand(along, device=x.device)
+    both = angle.cos() * x + angle.sin() * other
+    axes = tuple(range(1, x.ndim))
+    size, now = (v.square().mean(axes, keepdim=True).sqrt() for v in (x, both))
+    both = both * size / now.clamp_min(FAINT * size + TINY)
+    return torch.where(torch.rand(along, device=x.device) < share, both, x)
