@@ -29,8 +29,7 @@ class Trace:
     station: str  # "NET.STA"
     samples: int
     rate: float  # Hz, as stored
-    begin: int = 0  # the first sample, within what `key` names
-    p: float = math.nan  # samples after `begin`; NaN: not picked
+    p: float = math.nan  # samples after the first; NaN: not picked
     s: float = math.nan
     noise: bool = False  # the catalogue says that it holds no event
     split: str = ""  # as the catalogue says
@@ -64,7 +63,7 @@ class Held:
         self.__dict__.update(state)
 
     def __getitem__(self, trace: Trace) -> Samples:
-        name = f"{trace.key} {trace.begin} {trace.samples}"
+        name = f"{trace.key} {trace.name}"
         if name in self._kept:
             self._kept.move_to_end(name)
             return self._kept[name]
@@ -104,7 +103,7 @@ def length_at(samples: int, rate: float, wanted: float) -> int:
 
 
 def at_rate(trace: Trace, wanted: float) -> Trace:
-    """A trace whose sample numbers count at `rate`, with those at `wanted` Hz; `begin` stays as stored."""
+    """A trace whose sample numbers count at `rate`, with those at `wanted` Hz."""
     if trace.rate == wanted:
         return trace
     factor = wanted / trace.rate

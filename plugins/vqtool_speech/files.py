@@ -1,7 +1,7 @@
 """A user's audio to pieces for the codec and back: files and folders, .vqc files, output aligned to the sample.
 
-A file is coded in pieces of `CORE` segments (a segment is a training row) with one segment of context on either side,
-so that no piece hears its ends. Where the pieces lie depends on the file alone: memory has no say in what is coded.
+A file is coded in pieces of up to `CORE` segments (a segment is a training row) with one segment of context on either
+side, so that no piece hears its ends. Where the pieces lie depends on the file alone.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
 from vqtool_speech import audio
 from vqtool_speech.clips import Clips, Manner, audio_files
-from vqtool_speech.vqc import Header, pack, unpack, widths
+from vqtool_speech.vqc import Header, pack, samples_at, unpack, widths
 
-CORE = 4
+CORE = 8
 SUFFIX = ".vqc"
 
 
@@ -32,7 +32,7 @@ def manner_of(spec: DataSpec) -> Manner:
 
 
 def read_pieces(spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, Any]]]:
-    """Pieces [channels, 1, (CORE + 2) segments] of every audio file of `path`, file by file and in order."""
+    """Pieces [channels, 1, (n + 2) segments], n <= CORE, of every audio file of `path`, file by file and in order."""
     manner, segment = manner_of(spec), spec.length
     for file in audio_files(path):
         clips = Clips([file], manner)
@@ -40,10 +40,16 @@ def read_pieces(spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, A
         told = {"file": _name(file, path), "folder": path.is_dir(), "source_rate": info.rate, "length": info.frames,
                 "gains": [float(np.float32(clips.gain(k))) for k in range(len(clips))],
                 "notes": _notes(clips)}  # fmt: skip
-        for start in range(0, clips.samples(0), CORE * segment):
-            x = [clips.stretch(k, start - segment, (CORE + 2) * segment) for k in range(len(clips))]
+        for start, count in spans(clips.samples(0), segment):
+            x = [clips.stretch(k, start - segment, (count + 2) * segment) for k in range(len(clips))]
             yield {"x": torch.from_numpy(np.stack(x))[:, None]}, told
             told = told | {"notes": []}
+
+
+def spans(length: int, segment: int) -> Iterator[tuple[int, int]]:
+    """Where the pieces of `length` samples begin, and of how many segments they are."""
+    for start in range(0, length, CORE * segment):
+        yield start, min(CORE, -(-(length - start) // segment))
 
 
 def _name(file: Path, path: Path) -> str:
@@ -83,7 +89,8 @@ def _by_file(pieces: Iterable[tuple[dict[str, Any], Tensor]]) -> Iterator[tuple[
 
 def _packed(spec: DataSpec, told: dict[str, Any], pieces: list[Tensor], about: Mapping[str, Any]) -> bytes:
     """One sound's codes, piece by piece [channels, tokens, levels], as the bytes of a file."""
-    margin = pieces[0].shape[1] // (CORE + 2)
+    _, count = next(spans(samples_at(told["length"], told["source_rate"], int(spec.sample_rate or 0)), spec.length))
+    margin = pieces[0].shape[1] // (count + 2)
     codes = torch.cat([piece[:, margin:-margin] for piece in pieces], 1)
     header = Header(
         int(spec.sample_rate or 0), told["source_rate"], told["length"], widths(about["codebook_sizes"], codes),
@@ -122,9 +129,10 @@ def _pieces(spec: DataSpec, path: Path, files: list[Path]) -> Iterator[Coded]:
         told = {"file": _name(file, path), "folder": path.is_dir(), "source_rate": header.source_rate,
                 "length": header.length, "gains": list(header.gains)}  # fmt: skip
         margin = spec.length // header.stride
-        around = np.pad(codes, ((0, 0), (margin, (CORE + 1) * margin), (0, 0)), constant_values=-1)
-        for start in range(0, header.tokens, CORE * margin):
-            piece = torch.from_numpy(around[:, start : start + (CORE + 2) * margin])
+        around = np.pad(codes, ((0, 0), (margin, 2 * margin), (0, 0)), constant_values=-1)
+        for start, count in spans(header.samples, spec.length):
+            first = start // header.stride
+            piece = torch.from_numpy(around[:, first : first + (count + 2) * margin])
             yield Coded(piece, torch.zeros(len(piece), 0), {}, told)
 
 
@@ -147,7 +155,7 @@ def write_pieces(spec: DataSpec, path: Path, pieces: Iterable[tuple[Tensor, Batc
 
 def _core(spec: DataSpec, signal: Tensor) -> audio.Sound:
     """The middle of a piece [channels, 1, L] as [frames, channels]."""
-    return signal[:, 0, spec.length : (CORE + 1) * spec.length].numpy().T
+    return signal[:, 0, spec.length : -spec.length].numpy().T
 
 
 def _target(path: Path, told: Mapping[str, Any], suffix: str, written: list[Path]) -> Path:

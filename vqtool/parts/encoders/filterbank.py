@@ -26,7 +26,8 @@ class FilterbankEncoder(Encoder):
     as in LEAF, Zeghidour et al. 2021, arXiv 2101.08596). The logarithm tells apart what is weak in a window as well as
     what is strong. A few features of each token are then averaged over the tokens before it and behind it, with
     weights that fall by e over each of the times in `memory`: so a token knows an onset from an ending, and loud from
-    louder than before, at little cost.
+    louder than before, at little cost. They are few, and the times long, because a contrastive task rewards whatever
+    sets a token apart from its neighbours: chance details as well as what is going on.
     """
 
     def __init__(
@@ -44,11 +45,10 @@ class FilterbankEncoder(Encoder):
         width: Annotated[int, Gt(0), Doc("features inside")] = 128,
         blocks: Annotated[int, Ge(0), Doc("residual layers that see one token")] = 2,
         memory: Annotated[tuple[float, ...], Doc("times that the means before and behind forget over, in tokens")] = (
-            3.0,
             9.0,
             27.0,
         ),
-        kept: Annotated[int, Gt(0), Doc("features of a token that the means are of")] = 32,
+        kept: Annotated[int, Gt(0), Doc("features that are left of a token, and that the means are of")] = 32,
     ) -> None:
         super().__init__()
         if stride % hop:
@@ -63,7 +63,7 @@ class FilterbankEncoder(Encoder):
         self.film = Film(condition_dim, width) if condition_dim else None
         self.blocks = nn.ModuleList(PointBlock(width) for _ in range(blocks))
         self.keep = nn.Linear(width, kept)
-        self.mix = nn.Linear(width + 2 * len(memory) * kept, width)
+        self.mix = nn.Linear((1 + 2 * len(memory)) * kept, width)
         self.end = nn.Linear(width, dim)
         self.norm = nn.LayerNorm(dim)
 
@@ -76,9 +76,9 @@ class FilterbankEncoder(Encoder):
         h = h.transpose(1, 2)  # [B, T, W]
         for block in self.blocks:
             h = block(h)
-        h = F.gelu(h)
-        h = torch.cat([h, leaky_means(self.keep(h), self.memory)], 2)
-        return self.norm(self.end(F.gelu(self.mix(h))))  # [B, T, D]
+        kept = self.keep(F.gelu(h))
+        kept = torch.cat([kept, leaky_means(kept, self.memory)], 2)
+        return self.norm(self.end(F.gelu(self.mix(kept))))  # [B, T, D]
 
     def energies(self, x: Tensor, steps: int) -> Tensor:
         """Log energy in each band of each channel [B, C * bands, steps], a step every `hop` samples; of order 1."""

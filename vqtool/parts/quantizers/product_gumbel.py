@@ -64,7 +64,7 @@ class ProductGumbel(Quantizer):
         self.temperature = temperature
         self.spread = spread
         self.linear = nn.Linear(dim, groups * codebook_size) if logits == "linear" else None
-        self.codes = nn.Parameter(torch.randn(groups, codebook_size, self.width))
+        self.codes = nn.Parameter(0.1 * torch.randn(groups, codebook_size, self.width))  # small: directions turn fast
         if self.linear is not None:
             nn.init.normal_(self.linear.weight, std=spread * dim**-0.5)
             nn.init.zeros_(self.linear.bias)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_doc import Doc
+from annotated_types import Gt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,9 +16,8 @@ from vqtool.api import Batch, Condition, DataSpec, Estimates, Make, Parts, Task
 from vqtool.nn.chain import decode, encode
 from vqtool.nn.forecasting import build_forecaster, go_on
 
-WIDTH = math.sqrt(3) / math.pi  # of the logistic distribution of deviation 1
+WIDTH = math.sqrt(0.5)  # the scale of the Laplace distribution of deviation 1
 SOFT_ONE = math.log(math.e - 1)  # softplus of this is 1
-SLOW = 0.1  # what corrects the norm's forecast learns slower than what tells how wide it is
 
 
 class ForecastDirect(Task):
@@ -24,7 +25,7 @@ class ForecastDirect(Task):
 
     As in TOTEM (arXiv 2402.16412, appendix on forecasting) it tells a shape, and how mean and scale change from what
     the norm foretells: forecast = centre + scale (shape (1 + d_scale) + d_mean). It reads the history in the norm's
-    frame too. Beside each step it tells a width: the forecast's quantiles are those of a logistic distribution around
+    frame too. Beside each step it tells a width: the forecast's quantiles are those of a Laplace distribution around
     it, at first as wide as the norm's scale says. Provides `x_hat` and `target` [B, C, H], the forecast and the truth
     in the signal's own units, and `quantiles` [B, Q, C, H] at `levels` [Q]; no gradient of theirs moves the forecast.
     """
@@ -32,6 +33,15 @@ class ForecastDirect(Task):
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "decoder", "regressor"})
     trains: ClassVar[tuple[str, ...]] = ("regressor",)
     provides: ClassVar[frozenset[str]] = frozenset({"x_hat", "target", "quantiles", "levels"})
+
+    def __init__(
+        self,
+        *,
+        pace: Annotated[
+            float, Gt(0), Doc("how fast shape and change are learned beside the widths; small where the norm foretells")
+        ] = 1.0,
+    ) -> None:
+        self.pace = pace
 
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire the tokenizer's parts, then the regressor."""
@@ -50,7 +60,7 @@ class ForecastDirect(Task):
         return {
             "x_hat": point,
             "target": batch["future"][..., : self.ahead],
-            "quantiles": point.detach()[:, None] + width[:, None] * quantile_of_logistic(levels)[:, None, None],
+            "quantiles": point.detach()[:, None] + width[:, None] * quantile_of_laplace(levels)[:, None, None],
             "levels": levels,
         }
 
@@ -88,7 +98,7 @@ class ForecastDirect(Task):
             point, width = self._tell(parts, batch)
             times = samples * rows // len(point)
             point, width = (value.repeat_interleave(times, dim=0) for value in (point, width))
-            return point + width * quantile_of_logistic(share).repeat(rows)[:, None, None]
+            return point + width * quantile_of_laplace(share).repeat(rows)[:, None, None]
 
         return go_on(parts.norm, batch, steps, samples, block)
 
@@ -108,10 +118,11 @@ class ForecastDirect(Task):
             centre, scale = parts.norm.ahead(batch, self.ahead)
         told = parts.regressor(Condition(framed["x"].flatten(1)), words).unflatten(1, (self.channels, -1))
         shape, width, change = told.split((self.ahead, self.ahead, 2), dim=-1)
-        moved = SLOW * (shape * (1 + change[..., :1]) + change[..., 1:])
+        moved = self.pace * (shape * (1 + change[..., :1]) + change[..., 1:])
         return centre + scale * moved, WIDTH * scale * F.softplus(width + SOFT_ONE)
 
 
-def quantile_of_logistic(share: Tensor) -> Tensor:
-    """The quantile function of the standard logistic distribution."""
-    return (share / (1 - share)).log()
+def quantile_of_laplace(share: Tensor) -> Tensor:
+    """The quantile function of the Laplace distribution of scale 1."""
+    off = share - 0.5
+    return -off.sign() * torch.log1p(-2 * off.abs())
