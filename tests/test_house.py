@@ -45,7 +45,8 @@ MAY = {
 }
 USE_CASE_MAY = {"vqtool.api", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files"}
 FIELD_LIBRARIES = {
-    "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "matplotlib",
+    "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas",
+    "matplotlib",
     "obspy",
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ class Walk(Autoencode):
     """`autoencode`, and paths that go back to the history's mean, noisy by its deviation."""
 
     def __init__(self, *, damping: float = 0.9, noise: float = 0.3) -> None:
+        super().__init__()
         self.damping, self.noise = damping, noise
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:

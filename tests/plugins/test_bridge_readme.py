@@ -1,4 +1,4 @@
-"""The bridge's README names kinds and laws that there are; the table itself is held to `verify` by the bridge's tests."""
+"""The bridge's README names kinds and laws that there are; its table is held to `verify` by the bridge's tests."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ class SubspaceCodebook(MovingCodebook):
 
     The plane goes through the mean of the inputs that the codebook starts from, along their d directions of largest
     spread (their principal components), and stays. Within it the nearest code is the one nearest in the whole
-    space, so nothing else changes: fewer dimensions need fewer inputs to be filled evenly. (Low-dimensional codes: Yu et al. 2022, arXiv 2110.04627, section 3.2, there with
-    trained projections.)
+    space, so nothing else changes: fewer dimensions need fewer inputs to be filled evenly. (Low-dimensional codes:
+    Yu et al. 2022, arXiv 2110.04627, section 3.2, there with trained projections.)
     """
 
     basis: Tensor  # [d, D]

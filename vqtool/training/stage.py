@@ -46,7 +46,7 @@ class StageModule(nn.Module):
                 )
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
-        """The weighted sum of the losses, what is logged of it (each loss unweighted, and figures), all the task gave."""
+        """The weighted sum of the losses, what is logged (each loss unweighted, and figures), all the task gave."""
         outputs = self.task.step(self.parts, batch)
         named = {**batch, **outputs}
         quantized = outputs.get("quantized")

@@ -16,8 +16,9 @@ class Codes(Metric):
 
     For one codebook of K codes: `codes.used` is the share of the K codes that occur at all, `codes.entropy_bits` the
     entropy of their distribution in bits a code, `codes.perplexity` = 2^entropy in codes, `codes.perplexity_share` that
-    over K. Where there are several codebooks each has its own figures under `.group0`, `.group1`, ... (`.level0`, ... of
-    levels, each of which codes what those before it left), and the plain names are `used` over all codes, and the means over the codebooks of the others. `codes.tokens` counts codes seen.
+    over K. Where there are several codebooks each has its own figures under `.group0`, `.group1`, ... (`.level0`, ...
+    of levels, each of which codes what those before it left), and the plain names are `used` over all codes, and the
+    means over the codebooks of the others. `codes.tokens` counts codes seen.
     """
 
     def __init__(self, spec: DataSpec) -> None:

@@ -34,9 +34,7 @@ class Autoencode(Task):
         mix: Annotated[
             float,
             Interval(ge=0, le=1),
-            Doc(
-                "share of training rows that another is added to, in the norm's frame: for signals of which sums exist"
-            ),
+            Doc("share of training rows that another is added to, in the norm's frame: where signals add"),
         ] = 0.0,
     ) -> None:
         self.mix = mix
