@@ -59,7 +59,7 @@ def test_broken_plugins_are_listed_and_told_once(
         ("quantiser", None, "there is no role called `quantiser`", "did you mean `quantizer`?"),
         ("xyz", None, "there is no role called `xyz`", "`data`"),
         ("loss", "tyo", 'there is no loss called "tyo"', "did you mean `toy`?"),
-        ("quantizer", "linear", 'there is no quantizer called "linear"', "`linear` is a schedule"),
+        ("quantizer", "exponential", 'there is no quantizer called "exponential"', "`exponential` is a schedule"),
     ],
 )
 def test_unknown_names(role: str, name: str | None, message: str, hint: str) -> None:
