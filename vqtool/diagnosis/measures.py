@@ -175,7 +175,11 @@ def twins(vectors: ArrayLike, share: float = TWIN) -> NDArray[np.bool_]:
 
     The upper quartile, not the median: it still holds when more than half of the codes are twins.
     """
-    distances = neighbour_distances(vectors)
+    return much_nearer(neighbour_distances(vectors), share)
+
+
+def much_nearer(distances: Array, share: float = TWIN) -> NDArray[np.bool_]:
+    """Which of the `neighbour_distances` [K] are below `share` of their upper quartile [K]; none of fewer than three."""
     if len(distances) < 3:
         return np.zeros(len(distances), dtype=bool)
     return distances < share * quantile(distances, 0.75)
@@ -203,8 +207,8 @@ def geometry(vectors: ArrayLike, counts: ArrayLike | None = None) -> dict[str, f
     rows = np.asarray(vectors, dtype=np.float64)
     lengths = np.linalg.norm(rows, axis=1)
     looked = rows if counts is None or np.sum(counts) <= 0 else rows[np.asarray(counts) > 0]
-    same = twins(looked)
     distances = neighbour_distances(looked)
+    same = much_nearer(distances)
     return {
         "norm": float(lengths.mean()),
         "norm_spread": float(lengths.std() / max(lengths.mean(), 1e-300)),
