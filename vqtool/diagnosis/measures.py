@@ -179,7 +179,7 @@ def twins(vectors: ArrayLike, share: float = TWIN) -> NDArray[np.bool_]:
 
 
 def much_nearer(distances: Array, share: float = TWIN) -> NDArray[np.bool_]:
-    """Which of the `neighbour_distances` [K] are below `share` of their upper quartile [K]; none of fewer than three."""
+    """Which of the `neighbour_distances` [K] are below `share` of their upper quartile; none of fewer than three."""
     if len(distances) < 3:
         return np.zeros(len(distances), dtype=bool)
     return distances < share * quantile(distances, 0.75)
