@@ -160,7 +160,7 @@ def diagnose(
     strict: Annotated[bool, typer.Option("--strict", help="Exit 3 where something fails.")] = False,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Tell how healthy a checkpoint's codebooks are, why, and what to do.
+    """Tell how healthy codebooks are, why, and what to do.
 
     Without --data or --split nothing is encoded: what the last validation counted is read from the checkpoint.
     """
@@ -310,7 +310,7 @@ def codes(
     tsne: Annotated[bool, typer.Option("--tsne", help="Lay out code vectors by t-SNE, in place of PCA.")] = False,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Tell which codes fire on which labels, how surely, and how much all of them tell.
+    """Tell which codes fire on which labels, and how surely.
 
     For data with a label for every frame or window. A code is claimed for a label only where enough groups (stations,
     people, machines) are behind it. The probes are fitted on the training rows, or in folds over the groups.
