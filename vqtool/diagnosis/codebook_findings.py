@@ -12,6 +12,7 @@ from vqtool.diagnosis.report import Codebook, Finding, Report
 from vqtool.diagnosis.thresholds import limit_of
 
 FEW_TOKENS = 5  # per code: below, unused codes and entropies tell little
+TOO_FEW = 2  # per code: below, nobody can tell a dead code from one whose turn did not come
 
 
 def not_started(report: Report) -> Iterator[Finding]:
@@ -108,7 +109,7 @@ def _dead_level_mends(report: Report, dead: Sequence[Codebook]) -> tuple[str, ..
 def dead_codes(report: Report) -> Iterator[Finding]:
     """Codes that are never chosen; one finding for all codebooks, with the worst figure."""
     limit = limit_of("dead-level", report.recipe)  # such levels are told as what they are
-    counted = [b for b in report.codebooks if b.measures.get("tokens", 0) > 0
+    counted = [b for b in report.codebooks if b.measures.get("tokens", 0) >= TOO_FEW * b.size
                and (len(report.codebooks) == 1 or limit.grade(b.measures["spread"])[0] == "ok")]  # fmt: skip
     if not counted:
         return
