@@ -118,6 +118,7 @@ tests:
 ```python
 from vqtool.testing import QUANTIZER_LAWS, Subject, require
 
+
 @pytest.mark.parametrize("law", QUANTIZER_LAWS, ids=lambda law: law.id)
 def test_law(law):
     require(law, Subject(MyQuantizer))
