@@ -53,3 +53,11 @@ def save_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     content = io.BytesIO()
     np.savez(content, **arrays)
     write_atomic(path, content.getvalue())
+
+
+def fits_here(path: Path) -> None:
+    """The folder of an output file must exist before anything is computed for it."""
+    if not path.parent.is_dir():
+        raise VqtoolError(
+            f"there is no folder `{path.parent}` to write `{path.name}` to", hint=f"mkdir -p {path.parent}"
+        )

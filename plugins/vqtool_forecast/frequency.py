@@ -162,7 +162,8 @@ def number(stamp: Any, freq: str) -> int:
         return months // ({"Q": 3, "Y": 12}.get(family, 1) * many)
     if family == "B":
         return int(np.busday_count("1970-01-01", stamp.date())) // many
-    step = pd.Timedelta(7 * many, unit="D") if family == "W" else pd.Timedelta(many, unit=family)  # type: ignore[arg-type]
+    days = family == "W"
+    step = pd.Timedelta(7 * many if days else many, unit="D" if days else family)  # type: ignore[arg-type]  # pandas' names
     return int((stamp - pd.Timestamp(0)) // step)
 
 

@@ -135,6 +135,8 @@ def test_documentation_comes_from_the_signature() -> None:
         (list[str] | None, 'list of string or "none"'),
         (Annotated[int, MultipleOf(2)], "int a multiple of 2"),
         (dict[str, float], "table of float"),
+        (Annotated[float, Gt(7.0)], "float > 7"),
+        (Annotated[float, Gt(0.5)], "float > 0.5"),
         (Annotated[tuple[Path, ...], MinLen(2)], "list of path at least 2"),
     ],
 )

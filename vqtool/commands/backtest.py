@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from vqtool.commands.encode import fits_here
 from vqtool.commands.forecast import (
     Drawing,
     continuing,
@@ -21,6 +20,7 @@ from vqtool.commands.forecast import (
 )
 from vqtool.commands.train import number
 from vqtool.console import out
+from vqtool.files import fits_here
 from vqtool.training.runtime import runtime
 
 SHOWN = 20  # the most series in the table

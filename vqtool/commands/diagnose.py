@@ -13,6 +13,7 @@ from vqtool.diagnosis import terminal
 from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.reading import report_of
 from vqtool.diagnosis.report import Finding, Report
+from vqtool.files import fits_here
 
 
 def run(
@@ -27,6 +28,9 @@ def run(
     device: str,
 ) -> int:
     """Diagnose, say and draw; returns 3 with `strict` where something failed."""
+    for file in (report, plot):
+        if file is not None:
+            fits_here(file)
     found = report_of(checkpoint_path(checkpoint))
     samples: Any = None
     if data is not None or split is not None or report is not None:
@@ -35,10 +39,10 @@ def run(
         wanted = data is not None or split is not None
         found, samples = encoded(found, data, split or "valid", device, count=wanted, pictures=report is not None)
     found = with_findings(found)
+    draw(found, samples, report, plot, "tsne" if tsne else "pca")  # before the document: an error must not be a second
     if out.mode != "json":
         out.print(terminal.text(found, out.result_stream))
     out.document(document(found))
-    draw(found, samples, report, plot, "tsne" if tsne else "pca")
     sys.stdout.flush()
     return 3 if strict and found.worst() == "fail" else 0
 

@@ -15,6 +15,7 @@ from vqtool.catalog import catalog
 from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.files import fits_here
 from vqtool.training import checkpoint as files
 from vqtool.training.build import Model, from_checkpoint
 from vqtool.training.runtime import Runtime, runtime
@@ -168,11 +169,3 @@ def say_notes(about: Mapping[str, Any]) -> None:
     """What the reader changed on the way (a resampling, say) is said aloud."""
     for note in about.get("notes", ()):
         out.say(note)
-
-
-def fits_here(path: Path) -> None:
-    """The folder of an output file must exist before anything is computed for it."""
-    if not path.parent.is_dir():
-        raise VqtoolError(
-            f"there is no folder `{path.parent}` to write `{path.name}` to", hint=f"mkdir -p {path.parent}"
-        )

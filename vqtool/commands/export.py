@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from vqtool.api import Batch, Decodes, Encodes, Task
 from vqtool.api.task import Parts
-from vqtool.commands.encode import capable, fits_here
+from vqtool.commands.encode import capable
 from vqtool.console import out
 from vqtool.errors import VqtoolError, missing_extra
-from vqtool.files import write_atomic
+from vqtool.files import fits_here, write_atomic
 from vqtool.training.build import Model, open_data
 
 FORMATS = ("onnx", "pt2")

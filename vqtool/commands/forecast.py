@@ -12,10 +12,10 @@ import torch
 
 from vqtool.api import Continues, Forecast, Forecasts, Histories, Task
 from vqtool.catalog import catalog
-from vqtool.commands.encode import fits_here
 from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
+from vqtool.files import fits_here
 from vqtool.recipe.overrides import apply_to_resolved, parse
 from vqtool.runs import newest_in, runs_newest_first
 from vqtool.training.build import Model, from_checkpoint

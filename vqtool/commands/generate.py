@@ -9,9 +9,10 @@ import torch
 
 from vqtool.api import Generates
 from vqtool.catalog import catalog
-from vqtool.commands.encode import capable, fits_here, say_notes
+from vqtool.commands.encode import capable, say_notes
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.files import fits_here
 from vqtool.training.runtime import runtime, seed_of
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vqtool.commands.encode import fits_here
 from vqtool.commands.newest import checkpoint_path
 from vqtool.commands.train import DETAIL, number
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.files import fits_here
 from vqtool.recipe import StageSpec
 from vqtool.training import checkpoint as files
 from vqtool.training.build import Model, from_checkpoint, open_data, stage_named

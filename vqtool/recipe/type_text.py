@@ -54,9 +54,14 @@ def _bounds(metadata: Iterable[Any]) -> str:
         for limit in whole:
             for kind, sign in ((bounds.Gt, ">"), (bounds.Ge, ">="), (bounds.Lt, "<"), (bounds.Le, "<=")):
                 if isinstance(limit, kind):
-                    parts.append(f"{sign} {getattr(limit, kind.__name__.lower())}")
+                    parts.append(f"{sign} {_number(getattr(limit, kind.__name__.lower()))}")
             if isinstance(limit, bounds.MinLen):
                 parts.append(f"at least {limit.min_length}")
             if isinstance(limit, bounds.MultipleOf):
                 parts.append(f"a multiple of {limit.multiple_of}")
     return f" {', '.join(parts)}" if parts else ""
+
+
+def _number(limit: Any) -> str:
+    """`0` for 0.0 too: `typing` keeps whichever of two equal annotations it met first, so a text may not tell them apart."""
+    return str(int(limit)) if isinstance(limit, float) and limit.is_integer() else str(limit)

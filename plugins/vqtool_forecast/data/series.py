@@ -89,18 +89,15 @@ class Series(Data):
         season = season or season_of(freq)
         self.table = dataclasses.replace(table_of(found, mean, std, freq=freq, season=season), borders=borders_of(cuts))
         strides = {"train": train_stride, "valid": valid_stride, "test": test_stride}
+        cut = {"lookback": lookback, "horizons": horizons, "joint": channels == "joint"}
         self._rows = {
-            split: SeriesRows(self.table, split, lookback=lookback, horizons=horizons, joint=channels == "joint",
-                              stride=strides[split], whole=split != "test")
+            split: SeriesRows(self.table, split, **cut, stride=strides[split], whole=split != "test")
             for split in self.splits
-        }  # fmt: skip
+        }
         self._check(max(lengths), path)
         ids = [one.id for one in found]
         mase, rmsse = error_scales(found, end, mean, std, season)
-        flat = [f"`{name}`" for name, value in zip(ids, mase, strict=True) if value is None]
-        if flat:
-            notes.append(f"no MASE, for want of any seasonal change in the training rows: {', '.join(flat[:5])}")
-        self.notes = tuple(notes)
+        self.notes = (*notes, *without_season(ids, mase))
         self.spec = describe({
             "ids": ids,
             "mean": mean.tolist(),
@@ -171,6 +168,13 @@ class Series(Data):
     def plot_forecasts(cls, path: Path, forecasts: Sequence[Forecast]) -> None:
         """A picture of histories, medians and fans."""
         answer.plot(path, forecasts)
+
+
+def without_season(ids: Sequence[str], scales: Sequence[float | None]) -> list[str]:
+    """What is said of the series whose training rows have no seasonal change to measure errors by."""
+    flat = [f"`{name}`" for name, scale in zip(ids, scales, strict=True) if scale is None]
+    told = "no MASE, for want of any seasonal change in the training rows: "
+    return [told + ", ".join(flat[:5])] if flat else []
 
 
 def describe(about: dict[str, Any]) -> DataSpec:

@@ -42,13 +42,13 @@ class EventAuc(Metric):
 
     def _take(self, into: list[tuple[Tensor, Tensor, Tensor]], event: Tensor, station: Tensor, codes: Tensor | None,
               sizes: Sequence[int] | None, score: Tensor | None) -> None:  # fmt: skip
-        if score is None and (codes is None or sizes is None):
-            return
         known = (event >= 0).cpu()
         if score is not None:
             x = score.detach().cpu()[known].double()[:, None]
+        elif codes is not None and sizes is not None:
+            x = shares(codes.detach().cpu()[known], sizes).sqrt()
         else:
-            x = shares(codes.detach().cpu()[known], sizes).sqrt()  # type: ignore[union-attr, arg-type]
+            return
         into.append((x, event.cpu()[known], station.cpu()[known]))
 
     def compute(self) -> Mapping[str, float]:

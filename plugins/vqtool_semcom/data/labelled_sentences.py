@@ -66,7 +66,10 @@ def sentences(path: Path) -> list[tuple[str, list[str]]]:
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
-        raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}") from error
+        raise VqtoolError(
+            f"cannot read `{path}`: {error.strerror or error}",
+            hint="-s data.path=FOLDER with train.txt, dev.txt and test.txt, a label and a sentence in each line",
+        ) from error
     rows = []
     for number, line in enumerate(lines, 1):
         label, *words = line.split() or [""]
