@@ -63,5 +63,5 @@ def _bounds(metadata: Iterable[Any]) -> str:
 
 
 def _number(limit: Any) -> str:
-    """`0` for 0.0 too: of two equal annotations `typing` keeps the one it met first, so a text may not tell them apart."""
+    """`0` for 0.0 too: of two equal annotations `typing` keeps the one it met first, so a text must not differ."""
     return str(int(limit)) if isinstance(limit, float) and limit.is_integer() else str(limit)
