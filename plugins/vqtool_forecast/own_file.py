@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Forecast
 from vqtool.errors import VqtoolError
+from vqtool.nn.forecasting import path_quantiles
 from vqtool_forecast import answer, frequency, rivals
 from vqtool_forecast.frame import Reading
 from vqtool_forecast.regular import Regular, load
@@ -120,7 +121,7 @@ class SeriesHistories(OwnSeries):
         several = own.shape[1] > 1
         median = own.quantile(0.5, dim=1) if several else own[:, 0]  # [B, C, steps]
         levels = list(quantiles) if several else []  # one path has no spread to tell of
-        spread = own.quantile(torch.tensor(levels, dtype=own.dtype), dim=1) if levels else own[None, :0]  # [Q, B, C, N]
+        spread = path_quantiles(own, levels) if levels else own[None, :0]  # [Q, B, C, N]
         return [
             self._forecast(
                 row, c, median[b, c].numpy(), {f"{q:g}": spread[i, b, c].numpy() for i, q in enumerate(levels)}

@@ -55,3 +55,21 @@ def go_on(norm: Norm, batch: Batch, steps: int, samples: int, block: Callable[[B
         done += values.shape[-1]
         batch = norm.moved_on(repeat_rows(batch, len(values) // len(batch["x"])), values)
     return torch.cat(written, dim=-1)[..., :steps].unflatten(0, (rows, samples))
+
+
+def path_quantiles(paths: Tensor, levels: Sequence[float] | Tensor) -> Tensor:
+    """[Q, B, ...] quantiles of sample paths [B, S, ...] that hold the share of new draws they are named for.
+
+    Between S draws of one distribution a further draw falls into each of the S + 1 gaps equally often, so the k-th
+    smallest of them is the quantile k / (S + 1); straight between, and not beyond the outermost (type 6 of Hyndman and
+    Fan 1996, The American Statistician 50(4)). The usual type 7 gives intervals too narrow for few draws: of 20, its
+    80 % hold 72 %.
+    """
+    drawn = paths.shape[1]
+    at = torch.as_tensor(levels, dtype=torch.float64, device=paths.device) * (drawn + 1) - 1
+    at = at.clamp(0, drawn - 1)
+    below = at.floor().long()
+    ordered = paths.sort(dim=1).values.movedim(1, 0)
+    low, high = ordered[below], ordered[(below + 1).clamp_max(drawn - 1)]
+    weight = (at - below).to(paths.dtype).view(-1, *[1] * (paths.ndim - 1))
+    return low.lerp(high, weight.expand_as(low))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
+from vqtool.nn.forecasting import path_quantiles
 from vqtool_forecast.scores import QuantileErrors, denominators
 
 
@@ -39,7 +40,7 @@ class Intervals(Metric):
         levels = about["quantiles"]
         if quantiles is None:
             assert paths is not None
-            quantiles = paths.quantile(torch.tensor(levels, dtype=paths.dtype, device=paths.device), 1).movedim(0, 1)
+            quantiles = path_quantiles(paths, levels).movedim(0, 1)
         mean, std = (denominators(about, name) for name in ("mean", "std"))
         batch, channels, _ = future.shape
         of = torch.arange(channels).expand(batch, -1) if series is None else series.cpu()[:, None]

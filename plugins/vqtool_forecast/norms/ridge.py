@@ -48,7 +48,7 @@ class RidgeNorm(RevIn):
 
     @torch.no_grad()
     def fit(self, rows: Rows) -> None:
-        """The linear forecast, from the training and validation windows."""
+        """The linear forecast of the training windows; the validation windows choose its penalties."""
         found = foretell.fit(rows, self.spec.about["horizons"], self.season, profile=self.profile)
         self.plain.copy_(found.plain)
         self.weight.copy_(found.weight)

@@ -91,7 +91,7 @@ class ForecastDirect(Task):
     ) -> Tensor:
         """[B, S, C, steps]: S even quantiles, each through all steps; nothing is drawn. S = 1: the forecast itself."""
         samples = 1 if greedy else samples
-        share = (torch.arange(samples, device=batch["x"].device) + 0.5) / samples
+        share = (torch.arange(samples, device=batch["x"].device) + 1) / (samples + 1)  # as `path_quantiles` reads them
         rows = len(batch["x"])
 
         def block(batch: Batch, number: int) -> Tensor:
