@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from vqtool.api import DataSpec, Embeds, Encodes, Field, Parts
 from vqtool.errors import VqtoolError
+from vqtool.nn.spans import hidden_spans
 from vqtool.parts.contexts.transformer import TransformerContext
 from vqtool.parts.encoders.conv1d import Conv1dEncoder
 from vqtool.parts.losses.info_nce import InfoNCE
@@ -108,7 +109,7 @@ def test_similarities_are_cosines_with_the_unhidden_targets():
     z = parts.encoder(signals()["x"])
     quantized = parts.quantizer(z)
     torch.manual_seed(5)
-    out = task.compare(parts, z, quantized)
+    out = task.compare(parts, signals(), z, quantized)
     hidden = out["hidden"]
     context = parts.context(torch.where(hidden[..., None], 0, z)).detach()
     rows = hidden.nonzero().tolist()
@@ -123,11 +124,37 @@ def test_similarities_are_cosines_with_the_unhidden_targets():
 def test_no_gradient_reaches_what_is_hidden_from_the_context():
     task, parts = built()
     z = parts.encoder(signals(1)["x"]).detach().requires_grad_()
-    out = task.compare(parts, z, parts.quantizer(z.detach()))
+    out = task.compare(parts, signals(1), z, parts.quantizer(z.detach()))
     (grad,) = torch.autograd.grad(InfoNCE(SPEC)(similarities=out["similarities"], positive=out["positive"]), z)
     by_token, hidden = grad[0].abs().amax(1), out["hidden"][0]
     assert not bool(by_token[hidden].any())
     assert bool((by_token[~hidden] > 0).all())
+
+
+@pytest.mark.parametrize("hide", ["features", "signal"])
+def test_with_the_signal_hidden_the_context_reads_nothing_of_hidden_samples(hide):
+    """An encoder of some reach holds hidden samples in the features of visible tokens beside them."""
+    task, parts = built(hide=hide)
+    parts.eval()
+    x = signals(1)["x"]
+    z = parts.encoder(x)
+    told = []
+    for scale in (1.0, 5.0):
+        torch.manual_seed(5)
+        hidden = hidden_spans(1, 24, share=task.hidden, span=task.span)
+        louder = torch.where(hidden.repeat_interleave(4, 1)[:, None], scale * x, x)
+        torch.manual_seed(5)
+        out = task.compare(parts, {"x": louder}, parts.encoder(louder), parts.quantizer(z))
+        assert torch.equal(out["hidden"], hidden)
+        told.append(out["similarities"].nan_to_num(neginf=0))
+    assert torch.equal(*told) == (hide == "signal")
+
+
+def test_no_negative_is_nearer_than_asked_for():
+    hidden, codes = torch.ones(1, 20, dtype=torch.bool), torch.arange(40).view(1, 20, 2)
+    away = (torch.arange(20)[:, None] - torch.arange(20)).abs()
+    for apart in (1, 2, 6):
+        assert torch.equal(Contrast(apart=apart).candidates(hidden, codes)[0], (away == 0) | (away >= apart))
 
 
 def test_gradient_reaches_encoder_quantizer_and_context():
@@ -143,7 +170,7 @@ def test_gradient_reaches_encoder_quantizer_and_context():
 def test_the_targets_alone_move_the_encoder():
     task, parts = built()
     z = parts.encoder(signals()["x"])
-    out = task.compare(parts, z.detach(), parts.quantizer(z))
+    out = task.compare(parts, signals(), z.detach(), parts.quantizer(z))
     InfoNCE(SPEC)(similarities=out["similarities"], positive=out["positive"]).backward()
     assert any(bool(p.grad.any()) for p in parts.encoder.parameters() if p.grad is not None)
 
@@ -179,7 +206,7 @@ def test_a_token_that_is_not_finite_is_never_looked_for():
     z = parts.encoder(signals()["x"]).detach()
     quantized = parts.quantizer(z)
     quantized = dataclasses.replace(quantized, codes=quantized.codes.index_fill(1, torch.tensor([4]), -1))
-    out = task.compare(parts, z, quantized)
+    out = task.compare(parts, signals(), z, quantized)
     assert not bool(out["hidden"][:, 4].any())
     assert not bool(out["similarities"].isfinite()[:, 4].any())
 

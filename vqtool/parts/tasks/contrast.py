@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_doc import Doc
@@ -24,6 +24,10 @@ class Contrast(Task):
     replaced by zeros, of which its first linear map makes a vector of its own. At each of the M hidden tokens its
     output is compared, by the cosine, with the code vectors of that token and of the other hidden ones of the window;
     those with the same codes as the right one are no negatives and are left out.
+
+    Two options go beyond that. Features of an encoder that sees far hold what their hidden neighbours are: with
+    `hide = "signal"` the samples of hidden tokens are zero in what the context network reads, and only there. And what
+    tells a token from its neighbours is mostly chance; with `apart` it is compared with what is farther away alone.
 
     Provides `similarities` [M, T] (-inf for what is no candidate) and `positive` [M], the place of the right one,
     `hidden` [B, T], `quantized`, `codes` [B, T, Q], and the figures `contrastive.accuracy`,
@@ -47,8 +51,13 @@ class Contrast(Task):
         negatives: Annotated[
             Annotated[int, Ge(1)] | None, Doc("hidden tokens drawn to tell each one from; left out: all others")
         ] = None,
+        hide: Annotated[
+            Literal["features", "signal"],
+            Doc("what is hidden: a token's features, or its samples, so that features of tokens about it tell nothing"),
+        ] = "features",
+        apart: Annotated[int, Ge(1), Doc("tokens nearer than this are no negatives of each other")] = 1,
     ) -> None:
-        self.hidden, self.span, self.negatives = hidden, span, negatives
+        self.hidden, self.span, self.negatives, self.hide, self.apart = hidden, span, negatives, hide, apart
 
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire norm, conditioner (optional), encoder, quantizer and context network."""
@@ -68,7 +77,7 @@ class Contrast(Task):
         framed, _ = parts.norm(batch)
         z = parts.encoder(framed["x"], condition_of(parts, framed))
         quantized = parts.quantizer(z)
-        outputs = self.compare(parts, z, quantized)
+        outputs = self.compare(parts, framed, z, quantized)
         figures = contrast_figures(outputs["similarities"], outputs["positive"])
         if quantized.usage is not None:
             soft = entropy(quantized.usage).exp().unbind()
@@ -76,11 +85,12 @@ class Contrast(Task):
             figures |= {f"perplexity.soft.{name}": value for name, value in zip(names, soft, strict=True)}
         return outputs | {"quantized": quantized, "codes": quantized.codes, "figures": figures}
 
-    def compare(self, parts: Parts, z: Tensor, quantized: Quantized) -> dict[str, Tensor]:
+    def compare(self, parts: Parts, framed: Batch, z: Tensor, quantized: Quantized) -> dict[str, Tensor]:
         """`similarities`, `positive` and `hidden` for one drawing of hidden spans."""
         batch, tokens, _ = z.shape
         hidden = hidden_spans(batch, tokens, share=self.hidden, span=self.span, device=z.device)
-        context = parts.context(z.masked_fill(hidden[..., None], 0))
+        seen = self.without(hidden, parts, framed) if self.hide == "signal" else z
+        context = parts.context(seen.masked_fill(hidden[..., None], 0))
         hidden = hidden & (quantized.codes >= 0).all(-1)  # a token that is not finite has no code to be found
         near = F.normalize(context.float(), dim=-1) @ F.normalize(quantized.z.float(), dim=-1).transpose(1, 2)
         candidates = self.candidates(hidden, quantized.codes)
@@ -90,10 +100,17 @@ class Contrast(Task):
             "hidden": hidden,
         }
 
+    def without(self, hidden: Tensor, parts: Parts, framed: Batch) -> Tensor:
+        """[B, T, D] the latents of the signal whose samples are zero where tokens are `hidden` [B, T]."""
+        x = framed["x"]
+        gone = hidden.repeat_interleave(parts.encoder.stride, 1)[:, None, : x.shape[-1]]
+        return parts.encoder(x.masked_fill(gone, 0), condition_of(parts, framed))
+
     def candidates(self, hidden: Tensor, codes: Tensor) -> Tensor:
-        """[B, T, T]: for each token, itself and the hidden tokens of its window with other codes."""
-        self_ = torch.eye(hidden.shape[1], dtype=torch.bool, device=hidden.device)
-        others = hidden[:, None, :] & ~self_
+        """[B, T, T]: for each token, itself and the hidden ones of its window `apart` or more away, of other codes."""
+        place = torch.arange(hidden.shape[1], device=hidden.device)
+        away = (place[:, None] - place).abs()
+        self_, others = away == 0, hidden[:, None, :] & (away >= self.apart)
         if self.negatives is not None and self.negatives < hidden.shape[1] - 1:
             draw = torch.rand(others.shape[0], *self_.shape, device=hidden.device).masked_fill(~others, -1)
             others = others & (draw >= draw.topk(self.negatives, dim=2).values[..., -1:])
@@ -112,7 +129,7 @@ class Contrast(Task):
                 "codebook_names": parts.quantizer.codebook_names,
                 "features": z,
                 "context": parts.context(z),
-                **self.compare(parts, z, quantized),
+                **self.compare(parts, framed, z, quantized),
                 **({} if quantized.usage is None else {"usage": quantized.usage}),
             }
         )

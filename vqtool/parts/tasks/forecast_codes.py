@@ -33,7 +33,7 @@ class ForecastCodes(Task):
         self,
         *,
         steps: Annotated[int, Gt(0), Doc("steps ahead that are written in one go; more than a token of them")] = 96,
-        samples: Annotated[int, Gt(0), Doc("sample paths of a row in evaluation")] = 20,
+        samples: Annotated[int, Gt(0), Doc("sample paths of a row in evaluation")] = 100,
         clip: Annotated[float, Gt(0), Doc("futures further off than this, in the norm's scale, count as this")] = 8.0,
     ) -> None:
         self.steps, self.samples, self.clip = steps, samples, clip
