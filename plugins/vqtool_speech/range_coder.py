@@ -1,12 +1,18 @@
-"""A range coder with adaptive frequencies, in integers only: small numbers in few bits, the same on every machine.
+"""A range coder in integers only: likely symbols in few bits, the same on every machine.
 
-Carry-less, 32 bits (Subbotin 1999, after Martin 1979). A table that is used for coding is updated alike on both sides.
+Carry-less, 32 bits (Subbotin 1999, after Martin 1979). Frequencies are adaptive (a table that is used for coding is
+updated alike on both sides) or known to both sides and fixed.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
 TOP, BOTTOM, MASK = 1 << 24, 1 << 16, (1 << 32) - 1
 STEP, MOST = 48, 1 << 13  # what a symbol that was seen gains; the sum at which a table forgets half
+FIXED = 1 << 15  # about the sum of fixed frequencies
 
 
 class Table:
@@ -24,6 +30,17 @@ class Table:
             self.total = sum(self.frequencies)
 
 
+class Fixed:
+    """Frequencies of very many symbols that stay as they are: at least 1 each, else in proportion to `odds`."""
+
+    def __init__(self, odds: Sequence[float]) -> None:
+        spare, total = FIXED - len(odds), sum(odds)
+        if spare < len(odds):
+            raise ValueError(f"{len(odds)} symbols are too many for a sum of {FIXED}")
+        each = [1 + int(spare * max(0.0, one) / total) for one in odds] if total > 0 else [1] * len(odds)
+        self.below = [0, *accumulate(each)]  # the sums of those before each symbol, and of all
+
+
 class Encoder:
     """Symbols to bytes."""
 
@@ -33,13 +50,21 @@ class Encoder:
 
     def put(self, symbol: int, table: Table) -> None:
         """Code a symbol and let the table learn from it."""
-        share = self.range // table.total
-        self.low = (self.low + share * sum(table.frequencies[:symbol])) & MASK
-        self.range = share * table.frequencies[symbol]
+        self._narrow(sum(table.frequencies[:symbol]), table.frequencies[symbol], table.total)
+        table.saw(symbol)
+
+    def put_fixed(self, symbol: int, table: Fixed) -> None:
+        """Code a symbol by frequencies that stay."""
+        below = table.below
+        self._narrow(below[symbol], below[symbol + 1] - below[symbol], below[-1])
+
+    def _narrow(self, below: int, frequency: int, total: int) -> None:
+        share = self.range // total
+        self.low = (self.low + share * below) & MASK
+        self.range = share * frequency
         while _settled(self):
             self.out.append(self.low >> 24)
             self.low = (self.low << 8) & MASK
-        table.saw(symbol)
 
     def finish(self) -> bytes:
         """All bytes."""
@@ -62,15 +87,26 @@ class Decoder:
         while below + table.frequencies[symbol] <= value:
             below += table.frequencies[symbol]
             symbol += 1
+        self._narrow(share, below, table.frequencies[symbol])
+        table.saw(symbol)
+        return symbol
+
+    def get_fixed(self, table: Fixed) -> int:
+        """The next symbol, by frequencies that stay."""
+        sums = table.below
+        share = self.range // sums[-1]
+        symbol = bisect_right(sums, min(((self.code - self.low) & MASK) // share, sums[-1] - 1)) - 1
+        self._narrow(share, sums[symbol], sums[symbol + 1] - sums[symbol])
+        return symbol
+
+    def _narrow(self, share: int, below: int, frequency: int) -> None:
         self.low = (self.low + share * below) & MASK
-        self.range = share * table.frequencies[symbol]
+        self.range = share * frequency
         while _settled(self):
             byte = self.content[self.at] if self.at < len(self.content) else 0
             self.code = ((self.code << 8) | byte) & MASK
             self.low = (self.low << 8) & MASK
             self.at += 1
-        table.saw(symbol)
-        return symbol
 
 
 def _settled(coder: Encoder | Decoder) -> bool:

@@ -88,6 +88,20 @@ def test_leaving_out_levels_when_coding_or_when_decoding_is_one(run: Path, tmp_p
         decode(run, tmp_path / "a.vqc", tmp_path / "out.wav", levels=9)
 
 
+def test_coded_with_fewer_levels_it_looks_ahead_to_the_last_of_them(run: Path) -> None:
+    """A beam ends where the codes end: closer than the same number of levels out of more."""
+    model, _ = from_checkpoint(run / "codec.safetensors")
+    q = model.parts.quantizer.eval()
+    q.beam = 4
+    x = torch.from_numpy(voice(3.0, 8000, seed=11)[:23_040])[None, None]
+    with torch.no_grad():
+        z = model.parts.encoder(x)
+        cut = q.decode(q(z).codes[..., :2])
+        q.depth = 2
+        away = [float((z - each).square().sum()) for each in (q(z).hard, cut)]
+    assert away[0] < away[1]
+
+
 def test_a_folder_of_all_sorts(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "in" / "deep" / "a.wav", voice(0.7, 16_000, 1), 16_000)
     write(tmp_path / "in" / "b.flac", np.stack([voice(0.4, 11_025, 2), voice(0.4, 11_025, 3)], 1), 11_025)

@@ -104,9 +104,9 @@ class Wav(Data):
         return files.figures(written)
 
     @classmethod
-    def read_codes(cls, spec: DataSpec, path: Path) -> tuple[dict[str, Any], Iterator[Coded]]:
+    def read_codes(cls, spec: DataSpec, path: Path, about: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[Coded]]:
         """A .vqc file, or all of a folder."""
-        return files.read_codes(spec, path)
+        return files.read_codes(spec, path, about)
 
     @classmethod
     def write_chunks(
