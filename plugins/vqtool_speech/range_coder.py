@@ -62,7 +62,7 @@ class Encoder:
         share = self.range // total
         self.low = (self.low + share * below) & MASK
         self.range = share * frequency
-        while _settled(self):
+        while self.range < TOP and _settled(self):  # a wider range has no settled byte, and is the common case
             self.out.append(self.low >> 24)
             self.low = (self.low << 8) & MASK
 
@@ -102,7 +102,7 @@ class Decoder:
     def _narrow(self, share: int, below: int, frequency: int) -> None:
         self.low = (self.low + share * below) & MASK
         self.range = share * frequency
-        while _settled(self):
+        while self.range < TOP and _settled(self):  # a wider range has no settled byte, and is the common case
             byte = self.content[self.at] if self.at < len(self.content) else 0
             self.code = ((self.code << 8) | byte) & MASK
             self.low = (self.low << 8) & MASK
