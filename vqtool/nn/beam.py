@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vqtool.nn.nearest import nearest_few
 
@@ -50,21 +51,29 @@ class Paths:
 
     def step(self, book: Tensor, level: int, here: Tensor) -> None:
         """Branch each path of the tokens that are `here` [n] to its nearest few codes, and keep the best of all."""
-        at: Tensor | slice = slice(None) if torch.compiler.is_compiling() else here.nonzero().squeeze(1)
-        rest, away, codes = self.rest[at], self.away[at], self.codes[at]
+        if torch.compiler.is_compiling():
+            rest, away, codes = self.branched(book, level, slice(None), self.width)
+            self.rest = torch.where(here[:, None, None], rest, self.rest)
+            self.codes = torch.where(here[:, None, None], codes, self.codes)
+            self.away = torch.where(here[:, None], away, self.away)
+            return
+        begun = self.codes[:, 0].amax(1) >= 0 if level else torch.zeros_like(here)
+        for some, paths in ((here & ~begun, 1), (here & begun, self.width)):  # those that begin have one path so far
+            at = some.nonzero().squeeze(1)
+            if len(at):
+                self.rest[at], self.away[at], self.codes[at] = self.branched(book, level, at, paths)
+
+    def branched(self, book: Tensor, level: int, at: Tensor | slice, paths: int) -> tuple[Tensor, Tensor, Tensor]:
+        """`rest`, `away` and `codes` of the tokens `at` after a level, from their first `paths` paths."""
+        rest, away, codes = self.rest[at, :paths], self.away[at, :paths], self.codes[at, :paths]
         few = min(self.width, len(book))
-        found = nearest_few(rest.flatten(0, 1), book, few).view(-1, self.width, few)
-        left = rest[:, :, None] - book[found]  # [m, W, few, D]
+        found = nearest_few(rest.flatten(0, 1), book, few).view(-1, paths, few)
+        left = rest[:, :, None] - book[found]  # [m, paths, few, D]
         cost = left.square().sum(3).masked_fill(away.isinf()[..., None], math.inf).flatten(1)
+        if cost.shape[1] < self.width:  # fewer codes than paths
+            cost = F.pad(cost, (0, self.width - cost.shape[1]), value=math.inf)
         best = cost.topk(self.width, 1, largest=False)
-        parent = (best.indices // few)[..., None]
-        codes = codes.gather(1, parent.expand_as(codes))
-        codes[..., level] = found.flatten(1).gather(1, best.indices)
-        left = left.flatten(1, 2).gather(1, best.indices[..., None].expand(-1, -1, left.shape[-1]))
-        if isinstance(at, slice):
-            keep = ~here[:, None]
-            left, codes = (torch.where(keep[..., None], old, new) for old, new in ((rest, left), (self.codes, codes)))
-            best_away = torch.where(keep, away, best.values)
-        else:
-            best_away = best.values
-        self.rest[at], self.away[at], self.codes[at] = left, best_away, codes
+        place = best.indices.clamp_max(paths * few - 1)
+        codes = codes.gather(1, (place // few)[..., None].expand(-1, -1, codes.shape[2]))
+        codes[..., level] = found.flatten(1).gather(1, place)
+        return left.flatten(1, 2).gather(1, place[..., None].expand(-1, -1, left.shape[3])), best.values, codes
