@@ -36,7 +36,7 @@ class Paths:
     """The `width` best ways down the levels of each of n tokens so far, the best first."""
 
     def __init__(self, tokens: Tensor, width: int, levels: int) -> None:
-        n = len(tokens)
+        n = tokens.shape[0]  # a length of its own in a graph, where `len` would be a constant
         self.width = width
         self.rest = tokens[:, None].expand(-1, width, -1).clone()  # [n, W, D] what the codes so far leave over
         self.away = tokens.new_full((n, width), math.inf)  # [n, W] its square; infinite for a path that is none
