@@ -7,7 +7,7 @@ updated alike on both sides) or known to both sides and fixed.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 TOP, BOTTOM, MASK = 1 << 24, 1 << 16, (1 << 32) - 1
@@ -50,19 +50,26 @@ class Encoder:
 
     def put(self, symbol: int, table: Table) -> None:
         """Code a symbol and let the table learn from it."""
-        self._narrow(sum(table.frequencies[:symbol]), table.frequencies[symbol], table.total)
+        frequencies = table.frequencies
+        share = self.range // table.total
+        self.low = (self.low + share * sum(frequencies[:symbol])) & MASK
+        self.range = share * frequencies[symbol]
+        if self.range < TOP:
+            self._settle()
         table.saw(symbol)
 
-    def put_fixed(self, symbol: int, table: Fixed) -> None:
-        """Code a symbol by frequencies that stay."""
-        below = table.below
-        self._narrow(below[symbol], below[symbol + 1] - below[symbol], below[-1])
+    def put_fixed(self, symbols: Iterable[int], table: Fixed) -> None:
+        """Code symbols by frequencies that stay."""
+        below, total = table.below, table.below[-1]
+        for symbol in symbols:
+            share, first = self.range // total, below[symbol]
+            self.low = (self.low + share * first) & MASK
+            self.range = share * (below[symbol + 1] - first)
+            if self.range < TOP:
+                self._settle()
 
-    def _narrow(self, below: int, frequency: int, total: int) -> None:
-        share = self.range // total
-        self.low = (self.low + share * below) & MASK
-        self.range = share * frequency
-        while self.range < TOP and _settled(self):  # a wider range has no settled byte, and is the common case
+    def _settle(self) -> None:
+        while _settled(self):
             self.out.append(self.low >> 24)
             self.low = (self.low << 8) & MASK
 
@@ -84,25 +91,33 @@ class Decoder:
         share = self.range // table.total
         value = min(((self.code - self.low) & MASK) // share, table.total - 1)
         symbol, below = 0, 0
-        while below + table.frequencies[symbol] <= value:
-            below += table.frequencies[symbol]
+        for frequency in table.frequencies:
+            if below + frequency > value:
+                break
+            below += frequency
             symbol += 1
-        self._narrow(share, below, table.frequencies[symbol])
+        self.low = (self.low + share * below) & MASK
+        self.range = share * frequency
+        if self.range < TOP:
+            self._settle()
         table.saw(symbol)
         return symbol
 
-    def get_fixed(self, table: Fixed) -> int:
-        """The next symbol, by frequencies that stay."""
-        sums = table.below
-        share = self.range // sums[-1]
-        symbol = bisect_right(sums, min(((self.code - self.low) & MASK) // share, sums[-1] - 1)) - 1
-        self._narrow(share, sums[symbol], sums[symbol + 1] - sums[symbol])
-        return symbol
+    def get_fixed(self, count: int, table: Fixed) -> list[int]:
+        """The next `count` symbols, by frequencies that stay."""
+        sums, total, symbols = table.below, table.below[-1], []
+        for _ in range(count):
+            share = self.range // total
+            symbol = bisect_right(sums, min(((self.code - self.low) & MASK) // share, total - 1)) - 1
+            symbols.append(symbol)
+            self.low = (self.low + share * sums[symbol]) & MASK
+            self.range = share * (sums[symbol + 1] - sums[symbol])
+            if self.range < TOP:
+                self._settle()
+        return symbols
 
-    def _narrow(self, share: int, below: int, frequency: int) -> None:
-        self.low = (self.low + share * below) & MASK
-        self.range = share * frequency
-        while self.range < TOP and _settled(self):  # a wider range has no settled byte, and is the common case
+    def _settle(self) -> None:
+        while _settled(self):
             byte = self.content[self.at] if self.at < len(self.content) else 0
             self.code = ((self.code << 8) | byte) & MASK
             self.low = (self.low << 8) & MASK
@@ -110,7 +125,10 @@ class Decoder:
 
 
 def _settled(coder: Encoder | Decoder) -> bool:
-    """Whether the highest byte is final; the range is then (or was, to avoid a carry) made larger by a byte."""
+    """Whether the highest byte is final; the range is then (or was, to avoid a carry) made larger by a byte.
+
+    It never is where the range is `TOP` or more, which is the common case and asked first.
+    """
     if (coder.low ^ (coder.low + coder.range)) >= TOP:
         if coder.range >= BOTTOM:
             return False

@@ -121,9 +121,7 @@ def pack(header: Header, codes: Codes, odds: Odds | None = None) -> bytes:
     planes = [codes[..., k][sent[..., k]] for k in range(header.levels)]
     if odds is not None:
         for plane, use in zip(planes, odds, strict=False):
-            table = Fixed(use)
-            for code in plane.tolist():
-                coder.put_fixed(code, table)
+            coder.put_fixed(plane.tolist(), Fixed(use))
     content += coder.finish() if coding else b""
     if odds is None:
         bits = [to_bits(plane, width) for plane, width in zip(planes, header.bits, strict=True)]
@@ -175,8 +173,7 @@ def _codes(header: Header, content: bytes, where: str, odds: Odds | None) -> Cod
         if odds is None or len(odds) < header.levels:
             raise VqtoolError(f"`{where}` needs the use of its model's codes", hint="decode it with its model")
         for level, count in enumerate(many.tolist()):
-            table = Fixed(odds[level])
-            codes[..., level][sent[..., level]] = [coder.get_fixed(table) for _ in range(count)]
+            codes[..., level][sent[..., level]] = coder.get_fixed(count, Fixed(odds[level]))
     at, size = (coder.at if coding else 0), many * np.array(header.bits) * (not coding & BY_USE)
     if at + -(-int(size.sum()) // 8) != len(payload):
         raise _damaged(
