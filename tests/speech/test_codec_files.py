@@ -143,6 +143,22 @@ def test_what_is_not_right_is_an_error_and_never_noise(run: Path, tmp_path: Path
         assert not (tmp_path / "out.wav").exists()
 
 
+def test_three_short_stereo_files_at_another_rate_will_do(tmp_path: Path) -> None:
+    path = recipe(tmp_path, clips=0, steps=1)
+    for k in range(3):
+        sound = voice(1.0 + 0.3 * k, 22_050)  # one voice, so that one clip teaches to code another
+        write(tmp_path / "clips" / f"{k}.wav", np.stack([sound, 0.5 * sound], 1), 22_050)
+    path.write_text(path.read_text().replace("held_out = 3\nvalid = 2\n", "").replace("[quantizer]", START))
+    made = session(path, tmp_path / "run")
+    assert made.train() == 0
+    model = made.finish(seconds=0.0)["splits"]["test"]["model"]
+    assert model["si_sdr.db"] > 0
+    assert model["si_sdr.shift"] == 0
+
+
+START = "[quantizer]\nbeam = 2\nstart_tokens = 512"  # more tokens than an epoch has
+
+
 def test_pieces_are_the_whole(run: Path) -> None:
     """Codes of pieces with their context are those of one pass over everything, and so is the sound."""
     model, _ = from_checkpoint(run / "codec.safetensors")
