@@ -17,6 +17,7 @@ from tests.training.test_resume import session
 from vqtool.api import DataSpec, Field
 from vqtool.commands import encode as commands
 from vqtool.errors import VqtoolError
+from vqtool.parts.quantizers.residual_waterfill import ResidualWaterfill
 from vqtool.training.build import from_checkpoint
 from vqtool_speech import files
 
@@ -143,7 +144,15 @@ def test_what_is_not_right_is_an_error_and_never_noise(run: Path, tmp_path: Path
         assert not (tmp_path / "out.wav").exists()
 
 
-def test_three_short_stereo_files_at_another_rate_will_do(tmp_path: Path) -> None:
+def test_three_short_stereo_files_at_another_rate_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And as many tokens start the codebooks as are asked for: random stretches anew, epoch after epoch."""
+    begin, seen = ResidualWaterfill.initialise, []
+
+    def watched(self: ResidualWaterfill, z: torch.Tensor, *rest: object, **named: object) -> None:
+        seen.append(z)
+        begin(self, z, *rest, **named)
+
+    monkeypatch.setattr(ResidualWaterfill, "initialise", watched)
     path = recipe(tmp_path, clips=0, steps=1)
     for k in range(3):
         sound = voice(1.0 + 0.3 * k, 22_050)  # one voice, so that one clip teaches to code another
@@ -151,6 +160,9 @@ def test_three_short_stereo_files_at_another_rate_will_do(tmp_path: Path) -> Non
     path.write_text(path.read_text().replace("held_out = 3\nvalid = 2\n", "").replace("[quantizer]", START))
     made = session(path, tmp_path / "run")
     assert made.train() == 0
+    (z,) = seen
+    assert 512 * 32 <= z.shape[0] * z.shape[1] < 512 * 32 + 8 * z.shape[1]
+    assert len(z.flatten(0, 1).unique(dim=0)) > 0.5 * 512 * 32
     model = made.finish(seconds=0.0)["splits"]["test"]["model"]
     assert model["si_sdr.db"] > 0
     assert model["si_sdr.shift"] == 0
