@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from tests.cli.run import document
-from tests.speech.sounds import recipe, voice, write
+from tests.speech.sounds import convolutions, recipe, voice, write
 from tests.training.test_resume import session
 from vqtool.api import DataSpec, Field
 from vqtool.commands import encode as commands
@@ -166,6 +166,24 @@ def test_three_short_stereo_files_at_another_rate_will_do(tmp_path: Path, monkey
     model = made.finish(seconds=0.0)["splits"]["test"]["model"]
     assert model["si_sdr.db"] > 0
     assert model["si_sdr.shift"] == 0
+
+
+@pytest.mark.parametrize(("causal", "activation"), [(True, "snake"), (False, "elu")])
+def test_a_convolutional_codec_trains_and_codes(tmp_path: Path, causal: bool, activation: str) -> None:
+    """Weight norm, output scale, level dropout, codes of few dimensions and every loss, from recipe to files."""
+    made = session(convolutions(tmp_path, causal=causal, activation=activation, steps=30), tmp_path / "run")
+    assert made.train() == 0
+    model = made.finish(seconds=0.0)["splits"]["test"]["model"]
+    assert model["snr.db"] > 1
+    assert 0.5 < model["range_ratio"] < 1.5
+    source = write(tmp_path / "a.wav", voice(0.93, 8000, seed=50), 8000)
+    encode(tmp_path / "run", source, tmp_path / "a.vqc")
+    content = (tmp_path / "a.vqc").read_bytes()
+    assert content[4] == 2  # every token sends all levels; codes by their use
+    assert rate_of(tmp_path / "a.vqc") < 3 * 6 * 500 / 1000 + 48 * 8 / 0.93 / 1000
+    for levels in (None, 1):
+        decode(tmp_path / "run", tmp_path / "a.vqc", tmp_path / f"{levels}.wav", levels)
+        assert len(soundfile.read(tmp_path / f"{levels}.wav")[0]) == 7440
 
 
 START = "[quantizer]\nbeam = 2\nstart_tokens = 512"  # more tokens than an epoch has
