@@ -189,10 +189,12 @@ def test_a_convolutional_codec_trains_and_codes(tmp_path: Path, causal: bool, ac
 START = "[quantizer]\nbeam = 2\nstart_tokens = 512"  # more tokens than an epoch has
 
 
-def test_pieces_are_the_whole(run: Path) -> None:
+@pytest.mark.parametrize("beam", [1, 4])
+def test_pieces_are_the_whole(run: Path, beam: int) -> None:
     """Codes of pieces with their context are those of one pass over everything, and so is the sound."""
     model, _ = from_checkpoint(run / "codec.safetensors")
     parts, spec = model.parts.eval(), model.spec
+    parts.quantizer.beam = beam
     x = torch.from_numpy(voice(4.0, 8000, seed=9)[: 19 * spec.length])[None, None]
     padded = torch.nn.functional.pad(x, (spec.length, spec.length))
     with torch.no_grad():
