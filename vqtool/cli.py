@@ -137,6 +137,10 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the sweep: .png, .svg or .pdf.")
     ] = None,
+    axes: Annotated[
+        str | None,
+        typer.Option("--axes", metavar="X,Y", help="Plot one metric over another."),
+    ] = None,
     split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="Only this held-out split.")] = None,
     device: DeviceOption = Device.auto,
 ) -> None:

@@ -79,7 +79,7 @@ class Seismograms(Data):
         return stream.write(spec, path, chunks, about)
 
     @classmethod
-    def read_codes(cls, spec: DataSpec, path: Path) -> tuple[dict[str, Any], Iterator[Coded]]:
+    def read_codes(cls, spec: DataSpec, path: Path, about: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[Coded]]:
         """An error: the tokens written for reading hold neither the level nor the overlap that decoding needs."""
         raise VqtoolError(f"the tokens in `{path}` are for reading: seismograms cannot be made of them again")
 

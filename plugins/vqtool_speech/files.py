@@ -20,7 +20,7 @@ from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
 from vqtool_speech import audio
 from vqtool_speech.clips import Clips, Manner, audio_files
-from vqtool_speech.vqc import Header, pack, samples_at, unpack, widths
+from vqtool_speech.vqc import Header, header_of, pack, samples_at, unpack, widths
 
 CORE = 8
 SUFFIX = ".vqc"
@@ -96,19 +96,19 @@ def _packed(spec: DataSpec, told: dict[str, Any], pieces: list[Tensor], about: M
         int(spec.sample_rate or 0), told["source_rate"], told["length"], widths(about["codebook_sizes"], codes),
         spec.length // margin, int(about["bands"]), tuple(told["gains"]), about["model"],
     )  # fmt: skip
-    return pack(header, codes[:, : header.tokens].numpy().astype(np.int64))
+    return pack(header, codes[:, : header.tokens].numpy().astype(np.int64), about.get("code_use"))
 
 
-def read_codes(spec: DataSpec, path: Path) -> tuple[dict[str, Any], Iterator[Coded]]:
-    """The digest of the model that all .vqc files of `path` are of, and their pieces."""
+def read_codes(spec: DataSpec, path: Path, about: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[Coded]]:
+    """The digest of the model that all .vqc files of `path` are of, and their pieces; `about` is the model at hand."""
     files = [path] if path.is_file() else sorted(path.rglob(f"*{SUFFIX}"))
     if not files:
         raise VqtoolError(f"there is no .vqc file at `{path}`", hint="vqtool encode writes them")
-    models = {unpack(file.read_bytes(), str(file))[0].model: file for file in files}
+    models = {header_of(file.read_bytes(), str(file)).model: file for file in files}
     if len(models) > 1:
         some = ", ".join(f"`{file}`" for file in models.values())
         raise VqtoolError(f"the files in `{path}` are of {len(models)} models: {some}", hint="decode them apart")
-    return {"model": next(iter(models))}, _pieces(spec, path, files)
+    return {"model": next(iter(models))}, _pieces(spec, path, files, about)
 
 
 def figures(files: Iterable[Path]) -> dict[str, float]:
@@ -116,14 +116,14 @@ def figures(files: Iterable[Path]) -> dict[str, float]:
     size, seconds = 0, 0.0
     for file in files:
         size += file.stat().st_size
-        seconds += unpack(file.read_bytes(), str(file))[0].seconds
+        seconds += header_of(file.read_bytes(), str(file)).seconds
     return {"bitrate.kbps": size * 8 / seconds / 1000, "seconds": seconds} if seconds else {}
 
 
-def _pieces(spec: DataSpec, path: Path, files: list[Path]) -> Iterator[Coded]:
+def _pieces(spec: DataSpec, path: Path, files: list[Path], about: Mapping[str, Any]) -> Iterator[Coded]:
     """The same pieces that were coded, with the codes of what lies around them."""
     for file in files:
-        header, codes = unpack(file.read_bytes(), str(file))
+        header, codes = unpack(file.read_bytes(), str(file), about.get("code_use"))
         if spec.length % header.stride or header.rate != spec.sample_rate:
             raise VqtoolError(f"`{file}` was not written for this model's data", exit_code=1)
         told = {"file": _name(file, path), "folder": path.is_dir(), "source_rate": header.source_rate,

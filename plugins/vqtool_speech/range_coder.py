@@ -1,12 +1,18 @@
-"""A range coder with adaptive frequencies, in integers only: small numbers in few bits, the same on every machine.
+"""A range coder in integers only: likely symbols in few bits, the same on every machine.
 
-Carry-less, 32 bits (Subbotin 1999, after Martin 1979). A table that is used for coding is updated alike on both sides.
+Carry-less, 32 bits (Subbotin 1999, after Martin 1979). Frequencies are adaptive (a table that is used for coding is
+updated alike on both sides) or known to both sides and fixed.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
 TOP, BOTTOM, MASK = 1 << 24, 1 << 16, (1 << 32) - 1
 STEP, MOST = 48, 1 << 13  # what a symbol that was seen gains; the sum at which a table forgets half
+FIXED = 1 << 15  # about the sum of fixed frequencies
 
 
 class Table:
@@ -24,6 +30,17 @@ class Table:
             self.total = sum(self.frequencies)
 
 
+class Fixed:
+    """Frequencies of very many symbols that stay as they are: at least 1 each, else in proportion to `odds`."""
+
+    def __init__(self, odds: Sequence[float]) -> None:
+        spare, total = FIXED - len(odds), sum(odds)
+        if spare < len(odds):
+            raise ValueError(f"{len(odds)} symbols are too many for a sum of {FIXED}")
+        each = [1 + int(spare * max(0.0, one) / total) for one in odds] if total > 0 else [1] * len(odds)
+        self.below = [0, *accumulate(each)]  # the sums of those before each symbol, and of all
+
+
 class Encoder:
     """Symbols to bytes."""
 
@@ -33,13 +50,28 @@ class Encoder:
 
     def put(self, symbol: int, table: Table) -> None:
         """Code a symbol and let the table learn from it."""
+        frequencies = table.frequencies
         share = self.range // table.total
-        self.low = (self.low + share * sum(table.frequencies[:symbol])) & MASK
-        self.range = share * table.frequencies[symbol]
+        self.low = (self.low + share * sum(frequencies[:symbol])) & MASK
+        self.range = share * frequencies[symbol]
+        if self.range < TOP:
+            self._settle()
+        table.saw(symbol)
+
+    def put_fixed(self, symbols: Iterable[int], table: Fixed) -> None:
+        """Code symbols by frequencies that stay."""
+        below, total = table.below, table.below[-1]
+        for symbol in symbols:
+            share, first = self.range // total, below[symbol]
+            self.low = (self.low + share * first) & MASK
+            self.range = share * (below[symbol + 1] - first)
+            if self.range < TOP:
+                self._settle()
+
+    def _settle(self) -> None:
         while _settled(self):
             self.out.append(self.low >> 24)
             self.low = (self.low << 8) & MASK
-        table.saw(symbol)
 
     def finish(self) -> bytes:
         """All bytes."""
@@ -59,22 +91,44 @@ class Decoder:
         share = self.range // table.total
         value = min(((self.code - self.low) & MASK) // share, table.total - 1)
         symbol, below = 0, 0
-        while below + table.frequencies[symbol] <= value:
-            below += table.frequencies[symbol]
+        for frequency in table.frequencies:
+            if below + frequency > value:
+                break
+            below += frequency
             symbol += 1
         self.low = (self.low + share * below) & MASK
-        self.range = share * table.frequencies[symbol]
+        self.range = share * frequency
+        if self.range < TOP:
+            self._settle()
+        table.saw(symbol)
+        return symbol
+
+    def get_fixed(self, count: int, table: Fixed) -> list[int]:
+        """The next `count` symbols, by frequencies that stay."""
+        sums, total, symbols = table.below, table.below[-1], []
+        for _ in range(count):
+            share = self.range // total
+            symbol = bisect_right(sums, min(((self.code - self.low) & MASK) // share, total - 1)) - 1
+            symbols.append(symbol)
+            self.low = (self.low + share * sums[symbol]) & MASK
+            self.range = share * (sums[symbol + 1] - sums[symbol])
+            if self.range < TOP:
+                self._settle()
+        return symbols
+
+    def _settle(self) -> None:
         while _settled(self):
             byte = self.content[self.at] if self.at < len(self.content) else 0
             self.code = ((self.code << 8) | byte) & MASK
             self.low = (self.low << 8) & MASK
             self.at += 1
-        table.saw(symbol)
-        return symbol
 
 
 def _settled(coder: Encoder | Decoder) -> bool:
-    """Whether the highest byte is final; the range is then (or was, to avoid a carry) made larger by a byte."""
+    """Whether the highest byte is final; the range is then (or was, to avoid a carry) made larger by a byte.
+
+    It never is where the range is `TOP` or more, which is the common case and asked first.
+    """
     if (coder.low ^ (coder.low + coder.range)) >= TOP:
         if coder.range >= BOTTOM:
             return False

@@ -1,11 +1,12 @@
 """The .vqc container: codes of one audio file, packed to the bit, with all that a decoder needs and checks.
 
-Version 1, little-endian:
+Version 2, little-endian:
 
     offset  type  what
     0       3s    "VQC"
-    3       u8    version, 1
-    4       u8    coding: 0 all levels of every token, 1 the last n levels of a token, n range-coded
+    3       u8    version, 2
+    4       u8    coding: bit 0 a token sends its last n levels, else all; bit 1 codes are range-coded by how much
+                  they are used, which the model knows, else written as bits
     5       u8    channels
     6       u8    levels
     7       u8    tokens that belong to the same moment ("bands")
@@ -16,8 +17,9 @@ Version 1, little-endian:
     26      8s    digest of the model
     34      f32   for each channel, what the source was multiplied by before it was coded
     ...     u8    for each level, bits of a code
-    ...           for coding 1 the numbers of levels [channels, tokens], range-coded; then the codes that are sent, in
-                  the order [levels, channels, tokens], as bits, highest first, filled up with zeros to a byte
+    ...           with bit 0 the numbers of levels [channels, tokens], range-coded; then the codes that are sent, in
+                  the order [levels, channels, tokens]: in the same stream with bit 1, else as bits, highest first,
+                  filled up with zeros to a byte
     end     u32   CRC-32 of everything before
 """
 
@@ -33,12 +35,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
-from vqtool_speech.range_coder import Decoder, Encoder, Table
+from vqtool_speech.range_coder import FIXED, Decoder, Encoder, Fixed, Table
 
 Codes = NDArray[np.int64]
-MAGIC, VERSION = b"VQC", 1
+Odds = Sequence[Sequence[float]]  # how much each code of each level is used, in any unit
+MAGIC, VERSION = b"VQC", 2
 HEADER = struct.Struct("<3s5BHIIQ8s")
-ALL, COUNTED = 0, 1
+COUNTED, BY_USE = 1, 2  # bits of the coding
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,36 +93,53 @@ def widths(sizes: Sequence[int], codes: Any) -> tuple[int, ...]:
     return tuple(max(1, (int(size) - 1).bit_length()) for size in sizes[: codes.shape[-1]])
 
 
-def pack(header: Header, codes: Codes) -> bytes:
+def pack(header: Header, codes: Codes, odds: Odds | None = None) -> bytes:
     """`codes` [channels, tokens, levels] as a file; -1 for levels that are not sent, none of which follows a sent one.
+
+    With `odds` a code that is used much takes few bits; who unpacks must know the same.
 
     Raises:
         ValueError: the codes do not fit the header.
     """
     if codes.shape != (header.channels, header.tokens, header.levels):
         raise ValueError(f"codes {codes.shape} for a header of {(header.channels, header.tokens, header.levels)}")
+    if odds is not None and max(map(len, odds)) > FIXED // 2:  # so many codes are not counted out to the last
+        odds = None
     sent = codes >= 0
     counts = sent.sum(-1)
     if (codes.max((0, 1), initial=0) >> np.array(header.bits)).any() or (sent != _last(counts, header.levels)).any():
         raise ValueError("a code is too large, or one that is not sent follows one that is")
-    coding = ALL if sent.all() else COUNTED
+    coding = (0 if sent.all() else COUNTED) | (0 if odds is None else BY_USE)
     head = HEADER.pack(
         MAGIC, VERSION, coding, header.channels, header.levels, header.bands, header.stride, header.rate,
         header.source_rate, header.length, bytes.fromhex(header.model),
     )  # fmt: skip
     content = head + struct.pack(f"<{header.channels}f", *header.gains) + bytes(header.bits)
-    if coding == COUNTED:
-        content += pack_counts(counts, header.levels, header.bands)
-    planes = [to_bits(codes[..., k][sent[..., k]], width) for k, width in enumerate(header.bits)]
-    content += np.packbits(np.concatenate(planes)).tobytes()
+    coder = Encoder()
+    if coding & COUNTED:
+        put_counts(coder, counts, header.levels, header.bands)
+    planes = [codes[..., k][sent[..., k]] for k in range(header.levels)]
+    if odds is not None:
+        for plane, use in zip(planes, odds, strict=False):
+            coder.put_fixed(plane.tolist(), Fixed(use))
+    content += coder.finish() if coding else b""
+    if odds is None:
+        bits = [to_bits(plane, width) for plane, width in zip(planes, header.bits, strict=True)]
+        content += np.packbits(np.concatenate(bits)).tobytes()
     return content + struct.pack("<I", zlib.crc32(content))
 
 
-def unpack(content: bytes, where: str) -> tuple[Header, Codes]:
+def unpack(content: bytes, where: str, odds: Odds | None = None) -> tuple[Header, Codes]:
     """The header and the codes [channels, tokens, levels] of a file's `content`; `where` names it in errors.
 
     Raises VqtoolError for anything but the file as it was written: another format or version, a cut, a flipped bit.
     """
+    header = header_of(content, where)
+    return header, _codes(header, content, where, odds)
+
+
+def header_of(content: bytes, where: str) -> Header:
+    """The header of a file's `content`, all of which is checked but the codes' meaning: see `unpack`."""
     if content[:3] != MAGIC:
         raise VqtoolError(f"`{where}` is no .vqc file", hint="vqtool encode writes such files", exit_code=1)
     if len(content) > 3 and content[3] != VERSION:
@@ -134,49 +154,56 @@ def unpack(content: bytes, where: str) -> tuple[Header, Codes]:
     start = HEADER.size + 4 * channels
     bits = tuple(content[start : start + levels])
     sense = channels and levels and bands and stride and rate and source_rate and all(0 < b <= 32 for b in bits)
-    if coding not in (ALL, COUNTED) or not sense or start + levels > len(content) - 4:
+    if coding > COUNTED | BY_USE or not sense or start + levels > len(content) - 4:
         raise _damaged(where, "its header makes no sense")
     gains = struct.unpack_from(f"<{channels}f", content, HEADER.size)
-    header = Header(rate, source_rate, length, bits, stride, bands, gains, model.hex())
-    return header, _codes(header, coding, content[start + levels : -4], where)
+    return Header(rate, source_rate, length, bits, stride, bands, gains, model.hex())
 
 
-def _codes(header: Header, coding: int, payload: bytes, where: str) -> Codes:
-    """The codes of a payload that has exactly the length that its header and counts tell."""
-    counts, at = np.full((header.channels, header.tokens), header.levels), 0
-    if coding == COUNTED:
-        counts, at = unpack_counts(payload, header)
+def _codes(header: Header, content: bytes, where: str, odds: Odds | None) -> Codes:
+    """The codes of a file whose payload has exactly the length that its header and counts tell."""
+    coding, payload = content[4], content[HEADER.size + 4 * header.channels + header.levels : -4]
+    counts, coder = np.full((header.channels, header.tokens), header.levels), Decoder(payload)
+    if coding & COUNTED:
+        counts = get_counts(coder, header)
     sent = _last(counts, header.levels)
-    sizes = sent.sum((0, 1)) * np.array(header.bits)  # bits of each level
-    expected = at + -(-int(sizes.sum()) // 8)
-    if at > len(payload) or expected != len(payload):
-        raise _damaged(where, f"it holds {len(payload)} bytes of codes where {expected} are expected")
-    stream = np.unpackbits(np.frombuffer(payload, np.uint8, offset=at), count=int(sizes.sum()))
     codes = np.full(sent.shape, -1, np.int64)
-    for level, plane in enumerate(np.split(stream, sizes.cumsum()[:-1])):
-        codes[..., level][sent[..., level]] = from_bits(plane, header.bits[level])
+    many = sent.sum((0, 1))
+    if coding & BY_USE:
+        if odds is None or len(odds) < header.levels:
+            raise VqtoolError(f"`{where}` needs the use of its model's codes", hint="decode it with its model")
+        for level, count in enumerate(many.tolist()):
+            codes[..., level][sent[..., level]] = coder.get_fixed(count, Fixed(odds[level]))
+    at, size = (coder.at if coding else 0), many * np.array(header.bits) * (not coding & BY_USE)
+    if at + -(-int(size.sum()) // 8) != len(payload):
+        raise _damaged(
+            where, f"it holds {len(payload)} bytes of codes where {at + -(-int(size.sum()) // 8)} are expected"
+        )
+    if not coding & BY_USE:
+        stream = np.unpackbits(np.frombuffer(payload, np.uint8, offset=at), count=int(size.sum()))
+        for level, plane in enumerate(np.split(stream, size.cumsum()[:-1])):
+            codes[..., level][sent[..., level]] = from_bits(plane, header.bits[level])
     return codes
 
 
-def pack_counts(counts: Codes, levels: int, bands: int) -> bytes:
-    """Numbers of levels [channels, tokens], each by what its neighbours before it lead to expect."""
-    tables, coder = count_tables(levels), Encoder()
+def put_counts(coder: Encoder, counts: Codes, levels: int, bands: int) -> None:
+    """Code numbers of levels [channels, tokens], each by what its neighbours before it lead to expect."""
+    tables = count_tables(levels)
     for row in counts.tolist():
         for at, count in enumerate(row):
             coder.put(count, tables[_expected(row, at, bands)])
-    return coder.finish()
 
 
-def unpack_counts(content: bytes, header: Header) -> tuple[Codes, int]:
-    """The inverse of `pack_counts`, and how many bytes it took."""
-    tables, coder = count_tables(header.levels), Decoder(content)
+def get_counts(coder: Decoder, header: Header) -> Codes:
+    """The inverse of `put_counts`: [channels, tokens]."""
+    tables = count_tables(header.levels)
     rows: list[list[int]] = []
     for _ in range(header.channels):
         row: list[int] = []
         for at in range(header.tokens):
             row.append(coder.get(tables[_expected(row, at, header.bands)]))
         rows.append(row)
-    return np.array(rows, dtype=np.int64).reshape(header.channels, header.tokens), coder.at
+    return np.array(rows, dtype=np.int64).reshape(header.channels, header.tokens)
 
 
 def _expected(row: list[int], at: int, bands: int) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vqtool.commands.sweep import check_plot, draw, lines_of, parse_sweep
+from vqtool.commands.sweep import check_plot, draw, draw_axes, lines_of, parse_sweep
 from vqtool.errors import VqtoolError
 
 POINTS = [
@@ -43,3 +43,13 @@ def test_a_picture_is_written(tmp_path: Path) -> None:
 def test_an_ending_that_cannot_be_drawn_is_told_first() -> None:
     with pytest.raises(VqtoolError, match="no picture"):
         check_plot(Path("sweep.gif"))
+
+
+def test_one_metric_over_another(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    draw_axes(tmp_path / "curve.png", "ber, accuracy.hard", POINTS)
+    assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
+    for bad in ("ber", "ber,none", "ber,accuracy.hard,ber"):
+        with pytest.raises(VqtoolError, match="no two figures"):
+            draw_axes(tmp_path / "bad.png", bad, POINTS)
+    assert not (tmp_path / "bad.png").exists()

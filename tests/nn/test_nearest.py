@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqtool.nn import nearest as module
-from vqtool.nn.nearest import nearest
+from vqtool.nn.nearest import nearest, nearest_few
 
 
 def brute(x, codebook):
@@ -106,3 +106,13 @@ def test_memory_never_holds_all_scores():
     with Watch():
         nearest(x, codebook)
     assert largest <= module.CHUNK_SCORES["cpu"]
+
+
+@pytest.mark.parametrize(("size", "few"), [(3, 3), (17, 4), (130, 1), (300, 8), (1024, 5)])
+def test_the_few_nearest_are_those_of_brute_force_in_order(size, few, monkeypatch):
+    generator = torch.Generator().manual_seed(size)
+    x, codebook = torch.randn(70, 6, generator=generator), torch.randn(size, 6, generator=generator)
+    monkeypatch.setitem(module.CHUNK_SCORES, "cpu", 20 * size)  # several chunks, the last one smaller
+    assert torch.equal(nearest_few(x, codebook, few), brute(x, codebook).topk(few, 1, largest=False).indices)
+    with pytest.raises(ValueError, match="nearest of"):
+        nearest_few(x, codebook, size + 1)

@@ -15,6 +15,7 @@ GRAPHS = {"compiles", "exports"}  # slow, and the same for other options
 FAST = [law for law in QUANTIZER_LAWS if law.id not in SLOW]
 VARIANTS = {
     "residual-ema": {"level_dropout": 0.5, "levels": 3, "code_dim": 4},
+    "residual-waterfill": {"beam": 3, "levels": 3},
     "product-ema": {"groups": 4},
     "product-gumbel": {"groups": 1, "codebook_size": 300, "logits": "distance"},  # wide enough for several chunks
     "ema": {"codebook_size": 300, "start": "random"},  # the two-stage minimum

@@ -58,6 +58,36 @@ losses = {{ mse = 1e3, l1 = 1.0, stft = 0.1, mel = 0.1, commitment = 1.0, rate =
 """
 
 
+CONVOLUTIONS = """[encoder]
+kind = "conv1d"
+dim = 16
+width = 16
+strides = [4, 4]
+kernel = 7
+causal = {causal}
+activation = "{activation}"
+weight_norm = true
+
+[quantizer]
+kind = "residual-ema"
+levels = 3
+codebook_size = 64
+level_dropout = 0.25
+code_dim = 8
+
+[decoder]
+kind = "conv1d"
+width = 16
+strides = [4, 4]
+kernel = 7
+causal = {causal}
+activation = "{activation}"
+weight_norm = true
+output_scale = true
+
+"""
+
+
 def voice(seconds: float, rate: int, seed: int = 0) -> np.ndarray:
     """[frames] float32, peak about 0.4: harmonics up to 3 kHz of a pitch that glides, with pauses."""
     rng = np.random.default_rng(seed)
@@ -83,4 +113,16 @@ def recipe(folder: Path, *, clips: int = 8, steps: int = 3) -> Path:
         write(folder / "clips" / f"{k}.wav", voice(0.9 + 0.1 * k, 8000, seed=k), 8000)
     path = folder / "codec.toml"
     path.write_text(RECIPE.format(steps=steps))
+    return path
+
+
+def convolutions(folder: Path, *, causal: bool, activation: str, steps: int) -> Path:
+    """The recipe with a convolutional codec and all codec losses in place of the lapped one."""
+    path = recipe(folder, steps=steps)
+    text = path.read_text()
+    first, last = text.index("[encoder]"), text.index("[train]")
+    parts = CONVOLUTIONS.format(causal=str(causal).lower(), activation=activation)
+    losses = "losses = { mse = 100.0, l1 = 1.0, stft = 0.05, mel = 0.05, commitment = 0.25 }"
+    text = text[:first] + parts + text[last : text.index("losses = ")] + losses
+    path.write_text(text.replace("lr = 1e-3", "lr = 5e-3"))
     return path

@@ -12,11 +12,12 @@ import soundfile
 import torch
 
 from tests.cli.run import document
-from tests.speech.sounds import recipe, voice, write
+from tests.speech.sounds import convolutions, recipe, voice, write
 from tests.training.test_resume import session
 from vqtool.api import DataSpec, Field
 from vqtool.commands import encode as commands
 from vqtool.errors import VqtoolError
+from vqtool.parts.quantizers.residual_waterfill import ResidualWaterfill
 from vqtool.training.build import from_checkpoint
 from vqtool_speech import files
 
@@ -88,6 +89,20 @@ def test_leaving_out_levels_when_coding_or_when_decoding_is_one(run: Path, tmp_p
         decode(run, tmp_path / "a.vqc", tmp_path / "out.wav", levels=9)
 
 
+def test_coded_with_fewer_levels_it_looks_ahead_to_the_last_of_them(run: Path) -> None:
+    """A beam ends where the codes end: closer than the same number of levels out of more."""
+    model, _ = from_checkpoint(run / "codec.safetensors")
+    q = model.parts.quantizer.eval()
+    q.beam = 4
+    x = torch.from_numpy(voice(3.0, 8000, seed=11)[:23_040])[None, None]
+    with torch.no_grad():
+        z = model.parts.encoder(x)
+        cut = q.decode(q(z).codes[..., :2])
+        q.depth = 2
+        away = [float((z - each).square().sum()) for each in (q(z).hard, cut)]
+    assert away[0] < away[1]
+
+
 def test_a_folder_of_all_sorts(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "in" / "deep" / "a.wav", voice(0.7, 16_000, 1), 16_000)
     write(tmp_path / "in" / "b.flac", np.stack([voice(0.4, 11_025, 2), voice(0.4, 11_025, 3)], 1), 11_025)
@@ -129,10 +144,57 @@ def test_what_is_not_right_is_an_error_and_never_noise(run: Path, tmp_path: Path
         assert not (tmp_path / "out.wav").exists()
 
 
-def test_pieces_are_the_whole(run: Path) -> None:
+def test_three_short_stereo_files_at_another_rate_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And as many tokens start the codebooks as are asked for: random stretches anew, epoch after epoch."""
+    begin, seen = ResidualWaterfill.initialise, []
+
+    def watched(self: ResidualWaterfill, z: torch.Tensor, *rest: object, **named: object) -> None:
+        seen.append(z)
+        begin(self, z, *rest, **named)
+
+    monkeypatch.setattr(ResidualWaterfill, "initialise", watched)
+    path = recipe(tmp_path, clips=0, steps=1)
+    for k in range(3):
+        sound = voice(1.0 + 0.3 * k, 22_050)  # one voice, so that one clip teaches to code another
+        write(tmp_path / "clips" / f"{k}.wav", np.stack([sound, 0.5 * sound], 1), 22_050)
+    path.write_text(path.read_text().replace("held_out = 3\nvalid = 2\n", "").replace("[quantizer]", START))
+    made = session(path, tmp_path / "run")
+    assert made.train() == 0
+    (z,) = seen
+    assert 512 * 32 <= z.shape[0] * z.shape[1] < 512 * 32 + 8 * z.shape[1]
+    assert len(z.flatten(0, 1).unique(dim=0)) > 0.5 * 512 * 32
+    model = made.finish(seconds=0.0)["splits"]["test"]["model"]
+    assert model["si_sdr.db"] > 0
+    assert model["si_sdr.shift"] == 0
+
+
+@pytest.mark.parametrize(("causal", "activation"), [(True, "snake"), (False, "elu")])
+def test_a_convolutional_codec_trains_and_codes(tmp_path: Path, causal: bool, activation: str) -> None:
+    """Weight norm, output scale, level dropout, codes of few dimensions and every loss, from recipe to files."""
+    made = session(convolutions(tmp_path, causal=causal, activation=activation, steps=30), tmp_path / "run")
+    assert made.train() == 0
+    model = made.finish(seconds=0.0)["splits"]["test"]["model"]
+    assert model["snr.db"] > 1
+    assert 0.5 < model["range_ratio"] < 1.5
+    source = write(tmp_path / "a.wav", voice(0.93, 8000, seed=50), 8000)
+    encode(tmp_path / "run", source, tmp_path / "a.vqc")
+    content = (tmp_path / "a.vqc").read_bytes()
+    assert content[4] == 2  # every token sends all levels; codes by their use
+    assert rate_of(tmp_path / "a.vqc") < 3 * 6 * 500 / 1000 + 48 * 8 / 0.93 / 1000
+    for levels in (None, 1):
+        decode(tmp_path / "run", tmp_path / "a.vqc", tmp_path / f"{levels}.wav", levels)
+        assert len(soundfile.read(tmp_path / f"{levels}.wav")[0]) == 7440
+
+
+START = "[quantizer]\nbeam = 2\nstart_tokens = 512"  # more tokens than an epoch has
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_pieces_are_the_whole(run: Path, beam: int) -> None:
     """Codes of pieces with their context are those of one pass over everything, and so is the sound."""
     model, _ = from_checkpoint(run / "codec.safetensors")
     parts, spec = model.parts.eval(), model.spec
+    parts.quantizer.beam = beam
     x = torch.from_numpy(voice(4.0, 8000, seed=9)[: 19 * spec.length])[None, None]
     padded = torch.nn.functional.pad(x, (spec.length, spec.length))
     with torch.no_grad():

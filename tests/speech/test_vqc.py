@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqtool.errors import VqtoolError
-from vqtool_speech.range_coder import Decoder, Encoder, Table
-from vqtool_speech.vqc import Codes, Header, pack, unpack
+from vqtool_speech.range_coder import Decoder, Encoder, Fixed, Table
+from vqtool_speech.vqc import Codes, Header, header_of, pack, unpack
 
 MODEL = "0123456789abcdef"
 
@@ -27,14 +27,25 @@ def codes_of(h: Header, seed: int, *, every: bool = False) -> Codes:
     return np.where(np.arange(h.levels) >= h.levels - counts[..., None], codes, -1)
 
 
+def use_of(h: Header, seed: int = 0) -> list[list[float]]:
+    """How much each code of each level is used: unevenly, some never."""
+    rng = np.random.default_rng(seed)
+    return [(rng.exponential(size=1 << bits) * (rng.random(1 << bits) < 0.9)).tolist() for bits in h.bits]
+
+
 @given(
-    st.integers(0, 99), st.integers(1, 6), st.integers(1, 12), st.integers(1, 5000), st.integers(1, 3), st.booleans()
-)
-def test_what_goes_in_comes_out(seed: int, levels: int, bits: int, length: int, channels: int, every: bool) -> None:
+    st.integers(0, 99), st.integers(1, 6), st.integers(1, 12), st.integers(1, 5000), st.integers(1, 3), st.booleans(),
+    st.booleans(),
+)  # fmt: skip
+def test_what_goes_in_comes_out(
+    seed: int, levels: int, bits: int, length: int, channels: int, every: bool, known: bool
+) -> None:
     h = header(levels, bits, length, channels)
     codes = codes_of(h, seed, every=every)
-    told, back = unpack(pack(h, codes), "a.vqc")
-    assert told == h
+    use = use_of(h, seed) if known else None
+    content = pack(h, codes, use)
+    told, back = unpack(content, "a.vqc", use)
+    assert told == h == header_of(content, "a.vqc")
     assert (back == codes).all()
 
 
@@ -52,9 +63,31 @@ def test_counts_cost_less_than_their_plain_bits() -> None:
 
 
 @pytest.mark.parametrize("every", [True, False])
-def test_a_flipped_bit_anywhere_is_an_error(every: bool) -> None:
+def test_codes_that_are_used_much_take_few_bits(every: bool) -> None:
+    """The size is that of the codes' entropy, and the model's use of its codes is needed to read them."""
+    h = header(levels=2, bits=8, length=44_100 * 4, bands=1)
+    chance = np.array(use_of(h)[0])
+    chance /= chance.sum()
+    rng = np.random.default_rng(0)
+    codes = np.stack([rng.choice(256, h.tokens, p=chance), rng.choice(64, h.tokens)], -1)[None]
+    if not every:
+        codes[0, ::2] = -1
+    use = [chance.tolist(), [0.0] * 64]  # what was never trained counts as used alike
+    entropy = -(chance[chance > 0] * np.log2(chance[chance > 0])).sum() + 6
+    sent, counts = (codes[..., 0] >= 0).sum(), 0 if every else 0.05 * h.tokens
+    size = len(pack(h, codes, use))
+    assert sent * entropy / 8 * 0.99 < size < (sent * entropy + counts) / 8 * 1.02 + 60
+    assert size < len(pack(h, codes)) - 0.02 * sent
+    assert (unpack(pack(h, codes, use), "a.vqc", use)[1] == codes).all()
+    with pytest.raises(VqtoolError, match="use of its model's codes"):
+        unpack(pack(h, codes, use), "a.vqc")
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("every", [True, False])
+def test_a_flipped_bit_anywhere_is_an_error(every: bool, known: bool) -> None:
     h = header(length=300)
-    content = pack(h, codes_of(h, 1, every=every))
+    content = pack(h, codes_of(h, 1, every=every), use_of(h) if known else None)
     for at in range(len(content)):
         for bit in (0, 5):
             flipped = bytearray(content)
@@ -63,9 +96,10 @@ def test_a_flipped_bit_anywhere_is_an_error(every: bool) -> None:
                 unpack(bytes(flipped), "a.vqc")
 
 
-def test_a_cut_anywhere_is_an_error_and_so_is_more() -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_a_cut_anywhere_is_an_error_and_so_is_more(known: bool) -> None:
     h = header(length=300)
-    content = pack(h, codes_of(h, 1))
+    content = pack(h, codes_of(h, 1), use_of(h) if known else None)
     for end in range(len(content)):
         with pytest.raises(VqtoolError, match=r"a\.vqc"):
             unpack(content[:end], "a.vqc")
@@ -75,8 +109,8 @@ def test_a_cut_anywhere_is_an_error_and_so_is_more() -> None:
 
 def test_another_version_says_so() -> None:
     content = bytearray(pack(header(), codes_of(header(), 0)))
-    content[3] = 2
-    with pytest.raises(VqtoolError, match="version 2"):
+    content[3] = 1
+    with pytest.raises(VqtoolError, match="version 1"):
         unpack(bytes(content), "a.vqc")
 
 
@@ -113,3 +147,26 @@ def test_the_range_coder_comes_near_the_entropy() -> None:
         encoder.put(symbol, table)
     entropy = -(chance * np.log2(chance)).sum() * 4000 / 8
     assert len(encoder.finish()) < 1.05 * entropy + 4
+
+
+@given(st.lists(st.integers(0, 99), max_size=200), st.lists(st.integers(0, 3), max_size=50))
+def test_fixed_frequencies_and_adaptive_ones_share_a_stream(often: list[int], few: list[int]) -> None:
+    fixed = Fixed([0.0, 5.0] * 50)
+    encoder, table = Encoder(), Table([1, 1, 1, 1])
+    for symbol in few:
+        encoder.put(symbol, table)
+    encoder.put_fixed(often, fixed)
+    decoder, table = Decoder(content := encoder.finish()), Table([1, 1, 1, 1])
+    assert [decoder.get(table) for _ in few] == few
+    assert decoder.get_fixed(len(often), fixed) == often
+    assert decoder.at == len(content)
+    with pytest.raises(ValueError, match="too many"):
+        Fixed([1.0] * 40_000)
+
+
+def test_very_many_codes_are_written_as_bits() -> None:
+    h = header(levels=2, bits=15, length=300)
+    codes = codes_of(h, 0)
+    use = [[1.0] * (1 << bits) for bits in h.bits]
+    assert pack(h, codes, use) == pack(h, codes)
+    assert (unpack(pack(h, codes, use), "a.vqc", use)[1] == codes).all()

@@ -156,6 +156,16 @@ def test_what_is_kept_in_memory_is_bounded(tmp_path: Path) -> None:
     assert not Clips(paths, Manner(8000)).cache  # nothing is read before it is asked for
 
 
+@pytest.mark.parametrize("clips", [3, 4, 7, 12])
+def test_few_clips_are_shared_out_all_the_same(tmp_path: Path, clips: int) -> None:
+    data = wav(folder(tmp_path, clips=clips), held_out=5, valid=10)
+    of = {split: {int(data.rows(split)[r]["clip"]) for r in range(len(data.rows(split)))} for split in data.splits}
+    assert sorted(k for some in of.values() for k in some) == list(range(clips))
+    assert all(of.values())
+    assert "their figures say little" in data.notes[-1]
+    assert 4 in of["test"] or of["test"] == {clips - 1}
+
+
 def test_mistakes_are_told(tmp_path: Path) -> None:
     with pytest.raises(VqtoolError, match="no folder"):
         wav(tmp_path / "none")

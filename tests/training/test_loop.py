@@ -10,6 +10,7 @@ import torch
 from tests.training.test_resume import session
 from tests.training.tiny import write_recipe
 from vqtool.errors import VqtoolError
+from vqtool.parts.quantizers.residual_ema import ResidualEMA
 from vqtool.training import checkpoint
 
 
@@ -36,6 +37,21 @@ def test_the_loss_falls_and_the_best_is_kept(tmp_path: Path) -> None:
     assert valid[-1] < 0.7 * valid[0]
     best = checkpoint.load(tmp_path / "run" / "best.safetensors")
     assert best.about["metrics"]["best"] == pytest.approx(min(valid))
+
+
+def test_codebooks_start_from_one_epoch_of_rows_that_never_vary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, seen = ResidualEMA.initialise, []
+    monkeypatch.setattr(
+        ResidualEMA, "initialise", lambda self, z, *rest, **named: (seen.append(z), begin(self, z, *rest, **named))
+    )
+    monkeypatch.setattr(ResidualEMA, "start_tokens", 10**6)
+    made = session(write_recipe(tmp_path), tmp_path / "run", ["stage.tokenizer.steps=1"])
+    made.train()
+    (z,) = seen
+    rows = len(made.data.rows("train"))
+    assert rows - 64 < z.shape[0] <= rows
 
 
 def test_early_stopping(tmp_path: Path) -> None:

@@ -159,8 +159,10 @@ class Data:
     def write_codes(cls, spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[str, Any]) -> list[Path]:
         """Write the pieces' codes to `path`, in a format of the field's own; returns the files written.
 
-        `about` says which model they are of ("model", to be kept and given back by `read_codes`) and the
-        "codebook_sizes". Called where the class says `own_codes`; else all pieces go to one safetensors file.
+        `about` says which model they are of ("model", to be kept and given back by `read_codes`), its
+        "codebook_sizes", how many tokens are of a moment ("bands"), and where it is known how much each code of each
+        codebook is used ("code_use", else None). Called where the class says `own_codes`; else all pieces go to one
+        safetensors file.
         """
         raise NotImplementedError
 
@@ -170,8 +172,11 @@ class Data:
         return {}
 
     @classmethod
-    def read_codes(cls, spec: DataSpec, path: Path) -> tuple[dict[str, Any], Iterator[Coded]]:
-        """What `write_codes` was given as `about`, and the pieces."""
+    def read_codes(cls, spec: DataSpec, path: Path, about: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[Coded]]:
+        """The "model" that `write_codes` was told, and the pieces; `about` is what it would be told of this model.
+
+        The command compares the models before it takes the first piece.
+        """
         raise NotImplementedError
 
     @classmethod

@@ -84,8 +84,9 @@ class Quantizer(nn.Module):
     terms: ClassVar[frozenset[str]] = frozenset()  # what a stage may weight in its losses
     knobs: ClassVar[frozenset[str]] = frozenset()  # attributes that a stage may set or schedule
     straight_through: ClassVar[bool] = True  # promise: the gradient of `z` by the input is exactly the identity
-    nearest: ClassVar[bool] = True  # promise: each code is the nearest of its `vectors()` to what the ones before left
+    nearest: bool = True  # promise: each code is the nearest of its `vectors()` to what the ones before left
     noun: ClassVar[Literal["group", "level"]] = "group"  # of several codebooks: a level codes what those before left
+    start_tokens: int = 64  # tokens per code that the codebooks want to start from, where the data have them
     dim: int
     codebook_sizes: tuple[int, ...]
 
@@ -118,6 +119,13 @@ class Quantizer(nn.Module):
         """What each code adds to the latent: Q tensors [K_q, D] whose sum is `decode`; None if not additive.
 
         Works before the codebooks are started as well: what is built upon it needs the shapes then.
+        """
+        return None
+
+    def code_use(self) -> tuple[Tensor, ...] | None:
+        """How much training used each code of each codebook, Q tensors [K_q] in any unit; None if it is not known.
+
+        For those who write codes in few bits. It is part of the weights, so whoever has the model has the same numbers.
         """
         return None
 

@@ -31,11 +31,12 @@ def run(*, checkpoint: Path, input_file: Path, out_file: Path, levels: int | Non
         check_levels(model, levels)
         data = catalog().load("data", model.recipe.data.kind)
         model.parts.to(here.device).eval()
+        if levels is not None and hasattr(model.parts.quantizer, "depth"):
+            model.parts.quantizer.depth = levels  # a search that looks ahead ends where the codes will
         coded = Counted(encoded(model, task, data.read_chunks(model.spec, input_file), here, levels))
-        sizes = list(model.parts.quantizer.codebook_sizes)
-        about = {"model": model_hash(model), "codebook_sizes": sizes, "bands": model.parts.encoder.bands}
+        about = about_codes(model)
         if data.own_codes:
-            written = data.write_codes(model.spec, out_file, coded, about)
+            written = data.write_codes(model.spec, out_file, coded, about | {"code_use": code_use(model)})
             figures = data.code_figures(model.spec, written)
         else:
             written, figures = save_codes(out_file, coded, about), {}
@@ -55,8 +56,12 @@ def decode(*, checkpoint: Path, codes_file: Path, out_file: Path, levels: int | 
         model, task = capable(checkpoint, Decodes, "decode")
         check_levels(model, levels)
         data = catalog().load("data", model.recipe.data.kind)
-        about, pieces = data.read_codes(model.spec, codes_file) if data.own_codes else load_codes(codes_file)
-        if about["model"] != model_hash(model):
+        mine = about_codes(model)
+        if data.own_codes:
+            about, pieces = data.read_codes(model.spec, codes_file, mine | {"code_use": code_use(model)})
+        else:
+            about, pieces = load_codes(codes_file)
+        if about["model"] != mine["model"]:
             raise VqtoolError(
                 f"`{codes_file}` was written with another model than `{checkpoint}`",
                 hint="decode with the checkpoint that encoded it",
@@ -163,6 +168,18 @@ def model_hash(model: Model) -> str:
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().float().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def about_codes(model: Model) -> dict[str, Any]:
+    """What is to be known of codes: the digest of the model, the sizes of its codebooks, tokens of a moment."""
+    sizes = list(model.parts.quantizer.codebook_sizes)
+    return {"model": model_hash(model), "codebook_sizes": sizes, "bands": model.parts.encoder.bands}
+
+
+def code_use(model: Model) -> list[list[float]] | None:
+    """How much training used each code of each codebook; None where the quantizer does not know."""
+    use = model.parts.quantizer.code_use()
+    return None if use is None else [each.tolist() for each in use]
 
 
 def say_notes(about: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vqtool.api.data import Data
 from vqtool.commands.newest import checkpoint_path
-from vqtool.commands.sweep import check_plot, draw, parse_sweep, show
+from vqtool.commands.sweep import check_plot, draw, draw_axes, parse_sweep, show
 from vqtool.commands.train import show_splits
 from vqtool.console import out
 from vqtool.errors import VqtoolError
@@ -28,15 +28,18 @@ def run(
     split: str | None,
     device: str,
     plot: Path | None = None,
+    axes: str | None = None,
 ) -> int:
     """Evaluate on held-out rows; returns the exit code."""
     if plot is not None and sweep is None:
         raise VqtoolError("`--plot` draws a sweep", hint="--sweep channel.snr_db=0:18:3")
+    if axes is not None and plot is None:
+        raise VqtoolError("`--axes` says what a plot shows", hint="--plot FILE.png")
     path = checkpoint_path(checkpoint)
     with runtime(device) as here:
         model, read = from_checkpoint(path)
         if sweep is not None:
-            return _sweep(path, model, read, data, overrides, sweep, split, here, plot)
+            return _sweep(path, model, read, data, overrides, sweep, split, here, plot, axes)
         document = _scores(path, model, read, data, overrides, split, here)
         show_splits(document["splits"])
         out.document(document)
@@ -72,7 +75,7 @@ class Opened:
 
 
 def _sweep(path: Path, model: Model, read: Checkpoint, data: Path | None, overrides: list[str], sweep: str,
-           split: str | None, here: Runtime, plot: Path | None) -> int:  # fmt: skip
+           split: str | None, here: Runtime, plot: Path | None, axes: str | None) -> int:  # fmt: skip
     """The same evaluation at several values of one option."""
     key, values = parse_sweep(sweep)
     if plot is not None:
@@ -84,7 +87,7 @@ def _sweep(path: Path, model: Model, read: Checkpoint, data: Path | None, overri
         points.append({"value": value, **first})
     show(name, key, points)
     if plot is not None:
-        draw(plot, key, points)
+        draw(plot, key, points) if axes is None else draw_axes(plot, axes, points)
         out.say(f"wrote {plot}")
     out.document({"sweep": {"key": key, "points": points}})
     return 0

@@ -66,6 +66,36 @@ def show(split: str, key: str, points: Sequence[dict[str, Any]]) -> None:
     out.table(f"held-out: {split}", [key, *(f"{p['value']:g}" for p in points)], rows)
 
 
+def draw_axes(path: Path, axes: str, points: Sequence[dict[str, Any]]) -> None:
+    """One metric over another, `X,Y`: the model as a line with its swept values, rivals by their level of Y, dashed.
+
+    Raises:
+        VqtoolError: the model lacks one of them.
+    """
+    from matplotlib.figure import Figure
+
+    names = [part.strip() for part in axes.split(",")]
+    known = points[0]["model"]
+    if len(names) != 2 or not set(names) <= known.keys():
+        raise VqtoolError(f"`--axes {axes}` names no two figures of this model", hint="two of: " + ", ".join(known))
+    x, y = ([p["model"][name] for p in points] for name in names)
+    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    panel = figure.add_subplot()
+    (line,) = panel.plot(x, y, marker="o", markersize=4, label="model")
+    for point, across, up in zip(points, x, y, strict=True):
+        panel.annotate(
+            f"{point['value']:g}", (across, up), (4, -10), textcoords="offset points", color=line.get_color()
+        )
+    for rival, figures in points[0]["baselines"].items():
+        if names[1] in figures:
+            shade = panel.axhline(figures[names[1]], linestyle="--", linewidth=1, color="grey")
+            panel.annotate(rival, (1, figures[names[1]]), (-4, 3), xycoords=("axes fraction", "data"), ha="right",
+                           textcoords="offset points", color=shade.get_color())  # fmt: skip
+    panel.set(xlabel=names[0], ylabel=names[1])
+    panel.grid(alpha=0.3)
+    save(figure, path)
+
+
 def draw(path: Path, key: str, points: Sequence[dict[str, Any]]) -> None:
     """A panel for every family of figures that moves (`accuracy.*`), baselines dashed, what stays the same dotted."""
     from matplotlib.figure import Figure
@@ -85,6 +115,11 @@ def draw(path: Path, key: str, points: Sequence[dict[str, Any]]) -> None:
             )
         axes.set(title=family, xlabel=key)
         axes.legend(fontsize=7, frameon=False)
+    save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a matplotlib figure whole or not at all."""
     content = io.BytesIO()
     figure.savefig(content, format=path.suffix[1:].lower(), dpi=120)
     write_atomic(path, content.getvalue())

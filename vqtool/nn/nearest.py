@@ -113,3 +113,30 @@ def first(values: Tensor, lowest: Tensor) -> Tensor:
     countdown = torch.arange(size, 0, -1, dtype=values.dtype, device=values.device)[:, None]
     hits = torch.le(values, lowest, out=torch.empty_like(values))  # as 1.0 and 0.0: faster than booleans and `where`
     return (size - hits.mul_(countdown).amax(0)).clamp_(max=size - 1).long()
+
+
+@torch.no_grad()
+def nearest_few(x: Tensor, codebook: Tensor, few: int) -> Tensor:
+    """The `few` nearest rows of `codebook` [K, d] for each of the finite rows of `x` [N, d], nearest first: [N, few].
+
+    The lowest scores lie in those blocks whose lowest scores are the lowest, so only a part is ever sorted.
+    """
+    if few > codebook.shape[0]:
+        raise ValueError(f"{few} nearest of {codebook.shape[0]} codes")
+    x = x.to(codebook.dtype)
+    centre, weight = prepared(codebook)
+    weight = in_blocks(weight)
+    if torch.compiler.is_compiling():
+        return _few(x, centre, weight, few)
+    rows = max(1, CHUNK_SCORES.get(x.device.type, CHUNK_SCORES_ELSEWHERE) // codebook.shape[0])
+    return torch.cat([_few(part, centre, weight, few) for part in x.split(rows)])
+
+
+def _few(x: Tensor, centre: Tensor, weight: Tensor, few: int) -> Tensor:
+    """`nearest_few` of one chunk, for `weight` [J, B, d + 1] in blocks."""
+    blocks, block, _ = weight.shape
+    scores = torch.mm(with_ones(x, centre), weight.flatten(0, 1).t()).view(-1, blocks, block)
+    runs = scores.amin(2).topk(min(few, blocks), 1, largest=False).indices  # [N, R]
+    among = scores.gather(1, runs[..., None].expand(-1, -1, block)).flatten(1)
+    within = among.topk(few, 1, largest=False).indices
+    return runs.gather(1, within // block) * block + within % block

@@ -11,8 +11,11 @@ from vqtool.errors import VqtoolError
 
 
 def flat(z: Tensor, mask: Tensor | None, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor | None]:
-    """`z` [B, T, D] as tokens [N, D] in the quantizer's own precision, and `mask` [B, T] as [N]."""
-    tokens = z.reshape(-1, z.shape[-1]).to(dtype)
+    """`z` [B, T, D] as tokens [N, D] in the quantizer's own precision, and `mask` [B, T] as [N].
+
+    Row after row in memory: of a single window that a convolution made, the reshaped tokens would lie column by column.
+    """
+    tokens = z.reshape(-1, z.shape[-1]).to(dtype).contiguous()
     return tokens, None if mask is None else mask.reshape(-1).bool()
 
 

@@ -29,8 +29,8 @@ from vqtool.training.usage import Usage, figures
 from vqtool.training.validate import validate
 from vqtool.training.watch import Motion, StopOn, UnhealthyError, Watch
 
-START_TOKENS = 64  # tokens per code that a codebook's start is taken from, where the data have them
 NAN_FLAG = 1 << 16
+MOST_STARTING_BATCHES = 512  # where rows vary from epoch to epoch
 
 
 class _SeenError(Exception):
@@ -104,7 +104,10 @@ class StageLoop:
         self.quantizer.initialise(z, mask, seed=seed_of(self.seed, "codebooks"))
 
     def quantizer_inputs(self) -> tuple[Tensor, Tensor | None]:
-        """What the quantizer is given of the first batches: `z` [B, T, D] and the mask [B, T], START_TOKENS a code."""
+        """What the quantizer is given of the first batches: `z` [B, T, D] and the mask [B, T], `start_tokens` a code.
+
+        Of data that vary their rows it is as many epochs as that takes; of others one, since more would tell no more.
+        """
         assert self.quantizer is not None
         seen: list[tuple[Tensor, Tensor | None]] = []
 
@@ -113,9 +116,10 @@ class StageLoop:
             seen.append((arguments[0].detach().float(), mask))
             raise _SeenError
 
-        wanted = START_TOKENS * max(self.quantizer.codebook_sizes)
+        wanted = self.quantizer.start_tokens * max(self.quantizer.codebook_sizes)
+        varied = type(self.data).augment is not Data.augment
         with self.quantizer.register_forward_pre_hook(catch, with_kwargs=True), torch.no_grad():
-            for step in range(max(1, self.batches.per_epoch)):
+            for step in range(max(1, self.batches.per_epoch) if not varied else MOST_STARTING_BATCHES):
                 torch.manual_seed(seed_of(self.seed, self.stage.name, "start", step))
                 with contextlib.suppress(_SeenError), self.runtime.autocast(self.options.precision):
                     self.module(self.batches.whole(step))

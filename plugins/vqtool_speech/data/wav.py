@@ -18,9 +18,12 @@ from vqtool_speech import files
 from vqtool_speech.audio import Mix
 from vqtool_speech.clips import Clips, Manner, Normalise, audio_files
 
+FEW = 3  # clips of a split under which a note is made
+
 
 class Wav(Data):
-    """Clips are the files by name. Every `held_out`-th is the split `test`, every `valid`-th of the rest `valid`.
+    """Clips are the files by name. Every `held_out`-th is the split `test`, every `valid`-th of the rest `valid`; of
+    fewer clips than that the last one.
 
     A training row is a stretch of `segment` samples at a random place; a row of the other splits is a whole clip (or a
     piece of one longer than `longest` seconds), `samples` long, with zeros after it up to the longest of its batch.
@@ -51,25 +54,20 @@ class Wav(Data):
         self.segment, self.flip, self.vary_db = segment, flip, vary_db
         manner = Manner(sample_rate, mix, normalise)
         self.clips = Clips(audio_files(path), manner, cache_mb=cache_mb)
-        count = len(self.clips)
-        test = [k for k in range(count) if k % held_out == held_out - 1]
-        rest = [k for k in range(count) if k % held_out != held_out - 1]
-        of = {
-            "test": test,
-            "valid": rest[valid - 1 :: valid],
-            "train": [k for i, k in enumerate(rest) if (i + 1) % valid],
-        }
-        if not all(of.values()):
+        if len(self.clips) < len(self.splits):
             raise VqtoolError(
-                f"`{path}` holds {count} clips; {held_out * valid} are needed to train, validate and test",
-                hint="choose a smaller `valid` and `held_out`, or add files",
+                f"`{path}` holds {len(self.clips)} clips; at least 3 are needed, to train, validate and test",
+                hint="add files, or cut a long one into several",
             )
+        rest, test = apart(list(range(len(self.clips))), held_out)
+        train, validation = apart(rest, valid)
+        of = {"train": train, "valid": validation, "test": test}
         piece = max(segment, int(longest * sample_rate) // segment * segment)
         self._rows: dict[str, Rows] = {
             name: Stretches(self.clips, of[name], piece, pad_to=segment) for name in ("valid", "test")
         }
         self._rows["train"] = Stretches(self.clips, of["train"], segment, more=segment)
-        self.notes = _notes(self.clips)
+        self.notes = _notes(self.clips, of)
         fields = {"x": Field((1, segment), "signal"), "clip": Field(()), "samples": Field(()), "gain": Field(())}
         about: dict[str, Any] = {"mix": mix, "normalise": normalise}
         self.spec = DataSpec(fields, sample_rate=float(sample_rate), about=about)
@@ -104,9 +102,9 @@ class Wav(Data):
         return files.figures(written)
 
     @classmethod
-    def read_codes(cls, spec: DataSpec, path: Path) -> tuple[dict[str, Any], Iterator[Coded]]:
+    def read_codes(cls, spec: DataSpec, path: Path, about: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[Coded]]:
         """A .vqc file, or all of a folder."""
-        return files.read_codes(spec, path)
+        return files.read_codes(spec, path, about)
 
     @classmethod
     def write_chunks(
@@ -155,7 +153,13 @@ class Stretches:
         return self.of[which], min(start, max(0, spare)) if self.more else start
 
 
-def _notes(clips: Clips) -> tuple[str, ...]:
+def apart(clips: list[int], every: int) -> tuple[list[int], list[int]]:
+    """`clips` without every `every`-th, and these; of fewer clips the last one counts as that."""
+    every = min(every, len(clips))
+    return [k for i, k in enumerate(clips) if (i + 1) % every], clips[every - 1 :: every]
+
+
+def _notes(clips: Clips, of: Mapping[str, list[int]]) -> tuple[str, ...]:
     """What happens to the files on the way, in sentences."""
     rates = sorted({clip.info.rate for clip in clips.clips} - {clips.manner.rate})
     notes = []
@@ -167,4 +171,8 @@ def _notes(clips: Clips) -> tuple[str, ...]:
     if many and clips.manner.mix != "each":
         how = "mixed to one channel" if clips.manner.mix == "mean" else "read by their first channel"
         notes.append(f"{many} of {len(clips)} clips have several channels: they are {how}")
+    few = {name: len(of[name]) for name in ("valid", "test")}
+    if min(few.values()) < FEW:
+        shown = f"{few['test']} for the test and {few['valid']} to validate"
+        notes.append(f"of {len(clips)} clips there are {shown}: their figures say little")
     return tuple(notes)

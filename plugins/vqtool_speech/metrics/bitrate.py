@@ -14,7 +14,7 @@ from vqtool_speech.vqc import Header, pack, widths
 class Bitrate(Metric):
     """`bitrate.kbps`: bytes of the files, header and checksum included, * 8 / 1000 / seconds, over all clips together.
 
-    `bitrate.codes_kbps` counts the codes alone.
+    `bitrate.codes_kbps` is what the codes alone would take as plain bits.
     """
 
     def __init__(self, spec: DataSpec) -> None:
@@ -24,17 +24,18 @@ class Bitrate(Metric):
         self.samples = 0
 
     def update(self, *, x: Tensor, codes: Tensor, codebook_sizes: Sequence[int], samples: Tensor | None = None,
-               bands: int = 1) -> None:  # fmt: skip
+               bands: int = 1, code_use: Sequence[Tensor] | None = None) -> None:  # fmt: skip
         """`codes` [B, T, Q] of the signals `x` [B, 1, L], of which `samples` [B] are real."""
         stride, rate = x.shape[-1] // codes.shape[1], int(self.spec.sample_rate or 1)
         used = np.flatnonzero((codes >= 0).any(0).any(0).cpu().numpy())
         codes = codes[..., : int(used[-1]) + 1 if len(used) else 1].cpu()
         bits = widths(codebook_sizes, codes)
+        use = None if code_use is None else [each.tolist() for each in code_use]
         lengths = samples.tolist() if samples is not None else [x.shape[-1]] * len(x)
         for row, length in zip(codes.numpy().astype(np.int64), lengths, strict=True):
             header = Header(rate, rate, int(length), bits, stride, bands, (1.0,), "0" * 16)
             sent = row[None, : header.tokens]
-            self.size += len(pack(header, sent))
+            self.size += len(pack(header, sent, use))
             self.bits += float(((sent >= 0) * np.array(bits)).sum())
             self.samples += int(length)
 

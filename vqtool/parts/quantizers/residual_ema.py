@@ -123,6 +123,9 @@ class ResidualEMA(Quantizer):
     def vectors(self) -> tuple[Tensor, ...]:
         return tuple(book.vectors.detach() for book in self.codebooks)
 
+    def code_use(self) -> tuple[Tensor, ...]:
+        return tuple(book.weights for book in self.codebooks)
+
     def update(self, stats: Sequence[CodebookStats]) -> None:
         for book, part in zip(self.codebooks, stats, strict=True):
             book.update(part)

@@ -11,7 +11,8 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from vqtool.api import CodebookStats, Quantized, Quantizer
-from vqtool.nn.codebook import Codebook, Start
+from vqtool.nn.beam import best_paths
+from vqtool.nn.codebook import Codebook, Found, Start
 from vqtool.nn.draw import row_keys, uniform
 from vqtool.nn.kmeans import points_wanted
 from vqtool.nn.moving_average import MovingCodebook
@@ -32,6 +33,9 @@ class ResidualWaterfill(Quantizer):
     features and levels that are in use; `rate`, the mean over tokens of log2(1 + mean square / floor) / 2: bits per
     feature of a Gaussian source, to be weighed against the error (2 ln 2 * floor balances a mean squared error).
     Level dropout as in `residual-ema`: a window that drops ends after 1 to `levels` levels.
+
+    With `beam`, a token keeps that many ways down its levels until the last, and takes the one whose sum is closest:
+    the same codebooks and the same rate, with a smaller error. In training and after it alike.
     """
 
     terms = frozenset({"commitment", "rate"})
@@ -48,6 +52,10 @@ class ResidualWaterfill(Quantizer):
         depth: Annotated[int, Ge(0), Doc("levels in use, the coarse ones; 0: all. Fewer: a lower rate")] = 0,
         step_db: Annotated[float, Gt(0), Doc("how much softer the tokens of each next level may be")] = 3.5,
         floor_db: Annotated[float, Doc("energy under which nothing is coded, dB from the tokens' mean")] = -60.0,
+        beam: Annotated[int, Ge(1), Doc("ways down the levels that a token keeps; 1: the nearest code of each")] = 1,
+        start_tokens: Annotated[
+            int, Gt(0), Doc("tokens per code that the start looks at: the coarse levels see only some of them")
+        ] = 64,
         level_dropout: Annotated[float, Interval(ge=0, le=1), Doc("share of windows trained with fewer levels")] = 0.0,
         decay: Annotated[float, Interval(ge=0, lt=1), Doc("share of the past in the moving average, per step")] = 0.99,
         revive_below: Annotated[float, Ge(0), Doc("revive codes used less than this share of uniform use")] = 0.1,
@@ -58,6 +66,8 @@ class ResidualWaterfill(Quantizer):
         self.codebook_sizes = (first_size or codebook_size, *((codebook_size,) * (levels - 1)))
         self.depth = min(depth, levels) or levels
         self.step_db, self.floor_db = step_db, floor_db
+        self.beam, self.start_tokens = beam, start_tokens
+        self.nearest = beam == 1
         self.level_dropout = level_dropout
         self.start: Start = start
         self.register_buffer("floor", torch.zeros(()))
@@ -72,11 +82,13 @@ class ResidualWaterfill(Quantizer):
     def initialise(self, z: Tensor, mask: Tensor | None = None, *, seed: int = 0) -> None:
         """The floor from the tokens' mean energy; then level by level from what is left of the tokens that take it."""
         generator = torch.Generator().manual_seed(seed)
-        wanted = points_wanted(max(self.codebook_sizes)) * len(self.codebooks)
+        most = max(self.codebook_sizes)
+        wanted = max(points_wanted(most) * len(self.codebooks), self.start_tokens * most)
         points = starting_points(z, mask, wanted, generator)
         self.floor.copy_(points.square().mean() * 10 ** (self.floor_db / 10))
         for book, rest in self.fed_codebooks(points):
-            book.start(rest, self.start, generator)
+            some = torch.randperm(len(rest), generator=generator)[: points_wanted(book.codes.shape[0])]
+            book.start(rest[some.to(rest.device)], self.start, generator)
 
     def fed_codebooks(self, tokens: Tensor) -> Iterator[tuple[Codebook, Tensor]]:
         entry, rest = self.entry(tokens), tokens.clone()
@@ -98,7 +110,9 @@ class ResidualWaterfill(Quantizer):
             tokens, real = flat(z, mask, self.codebooks[0].codes.dtype)
             found = self.codebooks[0].search(tokens.detach(), real)  # tells which tokens count
             valid = found.valid
-            ladder = Ladder(tokens.detach(), self.in_use(z, tokens.detach(), valid), with_pull=z.requires_grad)
+            use = self.in_use(z, tokens.detach(), valid)
+            paths = None if self.beam == 1 else best_paths(self.vectors(), tokens.detach(), use, self.beam)
+            ladder = Ladder(tokens.detach(), use, paths, with_pull=z.requires_grad)
             stats = []
             for level, book in enumerate(self.codebooks):
                 stats += ladder.step(book, level, keep=self.training)
@@ -140,16 +154,22 @@ class ResidualWaterfill(Quantizer):
     def vectors(self) -> tuple[Tensor, ...]:
         return tuple(book.codes.detach() for book in self.codebooks)
 
+    def code_use(self) -> tuple[Tensor, ...]:
+        return tuple(book.weights for book in self.codebooks)
+
     def update(self, stats: Sequence[CodebookStats]) -> None:
         for book, part in zip(self.codebooks, stats, strict=True):
             book.update(part)
 
 
 class Ladder:
-    """The way down the levels, of which every token takes those that `use` [N, levels] tells."""
+    """The way down the levels, of which every token takes those that `use` [N, levels] tells.
 
-    def __init__(self, tokens: Tensor, use: Tensor, *, with_pull: bool) -> None:
-        self.rest, self.use = tokens.clone(), use
+    Its code is the nearest of each level, or that of `paths` [N, levels] where these were searched before.
+    """
+
+    def __init__(self, tokens: Tensor, use: Tensor, paths: Tensor | None, *, with_pull: bool) -> None:
+        self.rest, self.use, self.paths = tokens.clone(), use, paths
         self.total = torch.zeros_like(tokens)  # [N, D] the sum of the codes
         self.pull = torch.zeros_like(tokens) if with_pull else None  # [N, D] half the commitment's gradient
         self.squares = tokens.new_zeros(())
@@ -161,11 +181,12 @@ class Ladder:
         here = self.use[:, level]
         if torch.compiler.is_compiling():  # a graph wants fixed shapes: search for all
             at: Tensor | slice = slice(None)
-            rest, found = self.rest, book.search(self.rest, here)
+            rest = self.rest
+            found = book.search(rest, here) if self.paths is None else taken(self.paths[:, level], here)
         else:
             at = here.nonzero().squeeze(1)
             rest = self.rest[at]
-            found = book.search(rest)
+            found = book.search(rest) if self.paths is None else taken(self.paths[at, level], None)
         vectors = book.look_up(found.codes, found.valid)
         stats = [book.stats(rest, found)] if keep else []
         left = rest - vectors
@@ -180,3 +201,8 @@ class Ladder:
         if self.pull is not None:
             self.pull[at] += left
         return stats
+
+
+def taken(codes: Tensor, valid: Tensor | None) -> Found:
+    """`codes` [n] that were searched before, of finite tokens, as the outcome of a search."""
+    return Found(codes, valid, torch.zeros((), dtype=torch.long, device=codes.device))

@@ -79,6 +79,7 @@ class Autoencode(Task):
                 "codebook_sizes": parts.quantizer.codebook_sizes,
                 "codebook_names": parts.quantizer.codebook_names,
                 "bands": parts.encoder.bands,
+                "code_use": parts.quantizer.code_use(),
             },
         )
 
