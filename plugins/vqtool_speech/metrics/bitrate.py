@@ -8,13 +8,13 @@ import numpy as np
 from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
-from vqtool_speech.vqc import Header, pack, widths
+from vqtool_speech.vqc import Header, are_levels, pack, widths
 
 
 class Bitrate(Metric):
     """`bitrate.kbps`: bytes of the files, header and checksum included, * 8 / 1000 / seconds, over all clips together.
 
-    `bitrate.codes_kbps` counts the codes alone.
+    `bitrate.codes_kbps` counts the codes alone. Says nothing of codes that no such file holds.
     """
 
     def __init__(self, spec: DataSpec) -> None:
@@ -29,6 +29,8 @@ class Bitrate(Metric):
         stride, rate = x.shape[-1] // codes.shape[1], int(self.spec.sample_rate or 1)
         used = np.flatnonzero((codes >= 0).any(0).any(0).cpu().numpy())
         codes = codes[..., : int(used[-1]) + 1 if len(used) else 1].cpu()
+        if not are_levels(codes.numpy()):  # one of several codebooks a window: no file of levels
+            return
         bits = widths(codebook_sizes, codes)
         lengths = samples.tolist() if samples is not None else [x.shape[-1]] * len(x)
         for row, length in zip(codes.numpy().astype(np.int64), lengths, strict=True):
