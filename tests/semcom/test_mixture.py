@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from vqtool.parts.metrics.route import RouteShares
 from vqtool.parts.quantizers.mixture_ema import MixtureEMA
 from vqtool_semcom.channels.awgn import Awgn
 from vqtool_semcom.channels.rayleigh import Rayleigh
+from vqtool_semcom.losses.expected_symbols import ExpectedSymbols
 
 SIZES, ORDERS = (5, 16, 100), (4, 16, 64)
 TOKENS = 7  # odd: 21, 28 and 49 bits fill no whole number of 16- or 64-QAM symbols
@@ -108,8 +110,6 @@ def routes(rows: int = 5, *, certain: tuple[int, int] | None = None) -> Quantize
     q = quantizer.train()(z)
     if certain is None:
         return q
-    from dataclasses import replace
-
     expert, mode = (torch.eye(3)[at].expand(rows, 3) for at in certain)
     return replace(q, route=replace(q.route, expert_probs=expert, mode_probs=mode))
 
@@ -124,9 +124,10 @@ def certain_routes_cost_their_symbols(rate: Rate) -> bool:
 
 def is_the_double_sum(rate: Rate) -> bool:
     route = routes().route
+    experts, modes = route.expert_probs.detach(), route.mode_probs.detach()
     wanted = [
         sum(
-            float(route.expert_probs[b, r]) * float(route.mode_probs[b, m]) * 12 * WIDTHS[r] / SYMBOL_BITS[m]
+            float(experts[b, r]) * float(modes[b, m]) * 12 * WIDTHS[r] / SYMBOL_BITS[m]
             for r in range(3)
             for m in range(3)
         )
@@ -168,8 +169,6 @@ def without_gradient(*arguments) -> Tensor:
 
 def modes_as_they_are(route, tokens: int, widths: Sequence[int], symbol_bits: Sequence[int]) -> Tensor:
     """The right value, but the modes are taken as given: nobody learns them."""
-    from dataclasses import replace
-
     return expected_symbols(replace(route, mode_probs=route.mode_probs.detach()), tokens, widths, symbol_bits)
 
 
@@ -252,8 +251,6 @@ def test_a_channel_that_chooses_and_a_quantizer_that_does_not_are_told_apart() -
     plain = Quantized(z=q.z, codes=q.codes[..., :1].clamp_min(0), hard=q.hard)
     with pytest.raises(VqtoolError, match="3 ways to send"):
         Awgn(SIZES[:1], order=ORDERS).eval()(plain, tables[:1])
-    from vqtool_semcom.losses.expected_symbols import ExpectedSymbols
-
     with pytest.raises(VqtoolError, match="nothing chooses a rate"):
         ExpectedSymbols(None)(received=Received(q.z, q.hard, q.codes))  # type: ignore[arg-type]
 
