@@ -28,7 +28,7 @@ class RouteShares(Metric):
         for name, (taken, probs) in chosen.items():
             counts = torch.bincount(taken.cpu(), minlength=probs.shape[1])
             self.counts[name] = self.counts.get(name, torch.zeros_like(counts)) + counts
-        self.certain += float(route.expert_probs.double().amax(1).sum())
+        self.certain += float(route.expert_probs.detach().double().amax(1).sum())
         self.rows += len(route.expert)
 
     def compute(self) -> Mapping[str, float]:
