@@ -8,8 +8,8 @@ from typing import Annotated
 
 import torch
 from annotated_doc import Doc
-from annotated_types import Ge, Gt, Interval
-from torch import Tensor
+from annotated_types import Ge, Gt, Interval, MinLen
+from torch import Tensor, nn
 
 from vqtool.api import Quantized
 from vqtool.errors import VqtoolError
@@ -31,7 +31,10 @@ class SymbolChannel(BitChannel):
         self,
         codebook_sizes: Sequence[int],
         *,
-        order: Annotated[Order, Doc("M of the M-QAM constellation: log2 M bits a symbol")] = 16,
+        order: Annotated[
+            Order | Annotated[tuple[Order, ...], MinLen(1)],
+            Doc("M of the M-QAM constellation, log2 M bits a symbol; several: those that a router chooses among"),
+        ] = 16,
         snr_db: Annotated[float, Doc("Es/N0 in evaluation, in dB, with E|x|^2 = 1 over complex symbols")] = 12.0,
         train_db: Annotated[
             tuple[float, float], Doc("lowest and highest Es/N0 in training, in dB; each row draws its own")
@@ -56,10 +59,11 @@ class SymbolChannel(BitChannel):
         super().__init__(codebook_sizes, labels=labels, radius=radius, hard=hard, gradient=gradient)
         if train_db[0] > train_db[1]:
             raise VqtoolError(f"`train_db` goes from {train_db[0]} down to {train_db[1]}", hint="the lower one first")
-        self.qam = Qam(order)
+        self.qams = nn.ModuleList(Qam(one) for one in ((order,) if isinstance(order, int) else order))
+        self.symbol_bits = tuple(qam.bits for qam in self.qams)
         self.snr_db, self.train_db, self.report_db = snr_db, train_db, report_db
         self.llr, self.soft_symbol = llr, soft_symbol
-        self._theory: dict[float, tuple[float, float]] = {}
+        self._theory: dict[tuple[float, int], tuple[float, float]] = {}
 
     def levels(self) -> Mapping[str, float]:
         return {"": self.snr_db} | {f".{snr:g}db": snr for snr in self.report_db}
@@ -68,56 +72,55 @@ class SymbolChannel(BitChannel):
         low, high = self.train_db
         return low + (high - low) * torch.rand(rows, device=device)
 
-    def symbols_of(self, bits: int) -> int:
-        """S, the symbols that carry `bits` bits of a window."""
-        return -(-bits // self.qam.bits)
-
     def draw(self, quantized: Quantized) -> tuple[Tensor, ...]:
-        rows, symbols = len(quantized.codes), self.symbols_of(self.bits_of(quantized))
+        bits, modes = self.bits_of(quantized), range(len(self.qams))
+        rows, symbols = len(quantized.codes), max(self.symbols_of(bits, mode) for mode in modes)
         return (torch.randn(rows, symbols, 2, device=quantized.z.device),)
 
     def gain(self, noise: tuple[Tensor, ...]) -> Tensor | None:
         """|h| [B, S] of what `draw` gave; None: 1."""
         return None
 
-    def carry(self, bits: Tensor, level: Tensor, noise: tuple[Tensor, ...], *, soft: bool) -> Carried:
-        return self._through(self._symbols(bits, soft), bits.shape[1], level, noise)
+    def carry(self, bits: Tensor, level: Tensor, noise: tuple[Tensor, ...], *, soft: bool, mode: int = 0) -> Carried:
+        return self._through(self._symbols(bits, soft, mode), bits.shape[1], level, noise, mode)
 
     def blend(self, soft: Carried, hard: Carried, bits: Tensor, level: Tensor, noise: tuple[Tensor, ...]) -> Carried:
-        symbols = toward(self._symbols(bits, True), hard.sent["symbols"], self.hard)
-        return self._through(symbols, bits.shape[1], level, noise)
+        symbols = toward(self._symbols(bits, True, 0), hard.sent["symbols"], self.hard)
+        return self._through(symbols, bits.shape[1], level, noise, 0)
 
-    def _symbols(self, bits: Tensor, soft: bool) -> Tensor:
+    def _symbols(self, bits: Tensor, soft: bool, mode: int) -> Tensor:
         """[B, n] -> [B, S, 2]; the pad bits are certain, but a distance softmax knows no certainty."""
-        bits = torch.nn.functional.pad(bits, (0, self.symbols_of(bits.shape[1]) * self.qam.bits - bits.shape[1]))
+        padded = self.symbols_of(bits.shape[1], mode) * self.symbol_bits[mode]
+        bits = torch.nn.functional.pad(bits, (0, padded - bits.shape[1]))
         if soft and self.soft_symbol is not None:
             bits = sharpened(bits, self.soft_symbol)
-        return self.qam.symbols(bits)
+        return self.qams[mode].symbols(bits)
 
-    def _through(self, symbols: Tensor, bits: int, level: Tensor, noise: tuple[Tensor, ...]) -> Carried:
+    def _through(self, symbols: Tensor, bits: int, level: Tensor, noise: tuple[Tensor, ...], mode: int) -> Carried:
         """The LLRs of `bits` bits. Known fading: y conj(h) / |h| = |h| x + n', with the noise as strong as before."""
+        noise = tuple(each[:, : symbols.shape[1]] for each in noise)
         n0 = 10 ** (-level / 10)
         gain = self.gain(noise)
         arrived = symbols if gain is None else gain[..., None] * symbols
         arrived = arrived + (n0 / 2).sqrt()[:, None, None] * noise[0]
-        llr = self.qam.llr(arrived, n0[:, None], gain, self.llr)[:, :bits]
-        return Carried(llr, {"symbols": symbols}, self._figures(llr, symbols, level))
+        llr = self.qams[mode].llr(arrived, n0[:, None], gain, self.llr)[:, :bits]
+        return Carried(llr, {"symbols": symbols}, self._figures(llr, symbols, level, mode))
 
     @torch.no_grad()
-    def _figures(self, llr: Tensor, symbols: Tensor, level: Tensor) -> dict[str, Tensor]:
+    def _figures(self, llr: Tensor, symbols: Tensor, level: Tensor, mode: int) -> dict[str, Tensor]:
         """Per window; theory only in evaluation, where a whole batch has one level."""
         figures = {"tx_power": symbols.square().sum(-1).mean(-1)}
         if not self.training and len(level):
-            ber, size = self._expected(float(level[0]))
+            ber, size = self._expected(float(level[0]), mode)
             figures["ber.theory"] = torch.full_like(level, ber)
             figures["llr.ratio"] = llr.abs().mean(-1) / size
         return figures
 
-    def _expected(self, snr_db: float) -> tuple[float, float]:
-        if snr_db not in self._theory:
-            snr, order = math.pow(10, snr_db / 10), self.qam.order
-            self._theory[snr_db] = (
+    def _expected(self, snr_db: float, mode: int) -> tuple[float, float]:
+        if (snr_db, mode) not in self._theory:
+            snr, order = math.pow(10, snr_db / 10), self.qams[mode].order
+            self._theory[snr_db, mode] = (
                 bit_error_rate(order, snr, fading=self.fading),
                 expected_llr(order, snr, fading=self.fading, how=self.llr),
             )
-        return self._theory[snr_db]
+        return self._theory[snr_db, mode]

@@ -93,6 +93,11 @@ def widths(sizes: Sequence[int], codes: Any) -> tuple[int, ...]:
     return tuple(max(1, (int(size) - 1).bit_length()) for size in sizes[: codes.shape[-1]])
 
 
+def are_levels(codes: Codes) -> bool:
+    """Whether in `codes` [..., levels] none that is not sent follows one that is: no file holds any others."""
+    return bool(((codes >= 0) == _last((codes >= 0).sum(-1), codes.shape[-1])).all())
+
+
 def pack(header: Header, codes: Codes, odds: Odds | None = None) -> bytes:
     """`codes` [channels, tokens, levels] as a file; -1 for levels that are not sent, none of which follows a sent one.
 
@@ -107,7 +112,7 @@ def pack(header: Header, codes: Codes, odds: Odds | None = None) -> bytes:
         odds = None
     sent = codes >= 0
     counts = sent.sum(-1)
-    if (codes.max((0, 1), initial=0) >> np.array(header.bits)).any() or (sent != _last(counts, header.levels)).any():
+    if (codes.max((0, 1), initial=0) >> np.array(header.bits)).any() or not are_levels(codes):
         raise ValueError("a code is too large, or one that is not sent follows one that is")
     coding = (0 if sent.all() else COUNTED) | (0 if odds is None else BY_USE)
     head = HEADER.pack(

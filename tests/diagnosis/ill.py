@@ -240,7 +240,7 @@ schedule."quantizer.hard" = { kind = "linear", from = 0.0, to = 1.0 }
 
 def healthy_case(kind: str) -> Case:
     """The tiny run of a quantizer with its own defaults, but for a codebook as small as the data."""
-    sizes = {"fsq": "levels = [4, 4]\n", "lfq": "bits = 4\n"}
+    sizes = {"fsq": "levels = [4, 4]\n", "lfq": "bits = 4\n", "mixture-ema": "codebook_sizes = [8, 16]\n"}
     terms = catalog().load("quantizer", kind).terms
     weights = {"commitment": 0.25, "codebook": 1.0, "diversity": 1.0}
     losses = ", ".join(["mse = 1.0", *(f'"{term}" = {weights.get(term, 0.1)}' for term in sorted(terms))])

@@ -99,6 +99,21 @@ def test_one_frozen_level_among_moving_ones_is_found() -> None:
     assert one.where == "level1"
 
 
+def test_an_expert_that_no_window_takes_is_dead_and_balance_mends_it() -> None:
+    recipe = text('kind = "mixture-ema"\ncodebook_sizes = [32, 32, 32]', losses="mse = 1.0, balance = 0.02")
+    none = np.zeros(32, dtype=int)
+    made = report([EVEN, none, EVEN], noun="expert", recipe=recipe, terms=["balance"])
+    found = findings(made)
+    assert set(found) == {"dead-level"}
+    assert found["dead-level"].where == "expert1"
+    assert "expert 2 of 3" in found["dead-level"].cause
+    (line,) = found["dead-level"].mend
+    parse(recipe, overrides=[line])
+    assert line.endswith("losses.balance = 0.3")
+    assert findings(report([EVEN, EVEN, EVEN], noun="expert", recipe=recipe)) == {}
+    assert findings(report([none, none], noun="expert")) == {}
+
+
 def test_several_dead_levels_are_one_finding_and_the_last_ones_can_be_left_out() -> None:
     made = report([EVEN, EVEN, ONE, ONE], noun="level", recipe=text('kind = "residual-ema"\nlevels = 4'))
     found = findings(made)

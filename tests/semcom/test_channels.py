@@ -48,7 +48,7 @@ def test_padding_is_by_the_window(order: int) -> None:
     channel = Awgn((1000,), order=order)
     sent, tables, _ = quantized(1000, 9)
     (noise,) = channel.draw(sent)
-    assert noise.shape[1] == -(-90 // channel.qam.bits)
+    assert noise.shape[1] == -(-90 // channel.qams[0].bits)
     received = channel.eval()(sent, tables, level=90.0)
     assert received.stages["llr"][1].shape == (6, 90)
 
@@ -95,7 +95,7 @@ def test_the_receivers_posterior_is_bayes_rule() -> None:
     received = channel(sent, tables, level=4.0, noise=(noise,))
     n0 = torch.tensor(10**-0.4)
     y = (received.stages["symbols"][1] + (n0 / 2).sqrt() * noise).view(3, 2, 2, 2)  # 4 bits: two symbols a token
-    points = channel.qam.symbols(channel.books[0].table())  # [11, 2, 2]
+    points = channel.qams[0].symbols(channel.books[0].table())  # [11, 2, 2]
     log_p = -(y[:, :, None] - points).square().sum((-1, -2)) / n0
     torch.testing.assert_close(received.hard, log_p.softmax(-1) @ tables[0], atol=1e-5, rtol=1e-4)
 

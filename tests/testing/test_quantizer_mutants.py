@@ -7,7 +7,10 @@ import dataclasses
 import pytest
 import torch
 
+from vqtool.api import Route
+from vqtool.nn.router import Router
 from vqtool.parts.quantizers.ema import EMA
+from vqtool.parts.quantizers.mixture_ema import MixtureEMA
 from vqtool.parts.quantizers.residual_ema import ResidualEMA
 from vqtool.testing import QUANTIZER_LAWS, Subject, judge, require
 
@@ -134,6 +137,32 @@ class LevelsPullOnce(ResidualEMA):
         return dataclasses.replace(q, terms={"commitment": away.square().sum() / max(int(valid.sum()) * self.dim, 1)})
 
 
+class TwoExpertsACode(MixtureEMA):
+    """Tells the codes of the second expert whoever is taken."""
+
+    def forward(self, z, mask=None):
+        q = super().forward(z, mask)
+        codes = q.codes.clone()
+        some = (codes >= 0).any(-1)
+        codes[..., 1] = torch.where(some & (codes[..., 1] < 0), 0, codes[..., 1])
+        return dataclasses.replace(q, codes=codes)
+
+
+class PullingRouter(Router):
+    def forward(self, tokens, real):
+        features = tokens.sum(1) / real.sum(1).clamp_min(1)[:, None]
+        experts, modes = self.logits(torch.cat([features, features], 1)).split([self.experts, self.modes], 1)
+        return Route(experts.argmax(1), modes.argmax(1), experts.softmax(1), modes.softmax(1))
+
+
+class RouterPulls(MixtureEMA):
+    """The router's gradient goes on to the latents."""
+
+    def __init__(self, dim, **options):
+        super().__init__(dim, **options)
+        self.router = PullingRouter(dim, len(self.codebook_sizes), 1)
+
+
 MUTANTS = {
     FedWithOutputs: {"ema-follows-inputs"},
     CommitmentSendsNothing: {"commitment-reaches-encoder"},
@@ -149,13 +178,24 @@ MUTANTS = {
     WrongAtAnOffset: {"nearest-code"},
     SilentStart: {"never-silent-start"},
     LevelsPullOnce: {"commitment-reaches-encoder"},
+    TwoExpertsACode: {
+        "codes-are-codes",
+        "forward-exact",
+        "decode-round-trip",
+        "nearest-code",
+        "row-permutation",
+        "commitment-reaches-encoder",
+        "ema-follows-inputs",
+    },
+    RouterPulls: {"straight-through-gain"},
 }
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.__name__)
 def test_a_mutant_is_caught_by_the_laws_that_name_it(mutant):
     levels = {"levels": 2} if issubclass(mutant, ResidualEMA) else {}
-    subject = Subject(mutant, options={"codebook_size": 48, **levels})
+    size = {} if issubclass(mutant, MixtureEMA) else {"codebook_size": 48}
+    subject = Subject(mutant, options={**size, **levels})
     found = {
         law.id for law in QUANTIZER_LAWS if law.id not in SKIPPED and judge(law, subject).verdict.status == "broken"
     }

@@ -17,7 +17,7 @@ from vqtool.api.parts import (
     Received,
     Regressor,
 )
-from vqtool.api.quantizer import CodebookStats, Quantized, Quantizer, sum_stats
+from vqtool.api.quantizer import CodebookStats, Quantized, Quantizer, Route, sum_stats
 from vqtool.api.schedule import Schedule
 from vqtool.api.task import Classifies, Decodes, Embeds, Encodes, Estimates, Forecasts, Generates, Make, Parts, Task
 
@@ -56,6 +56,7 @@ __all__ = [
     "Quantizer",
     "Received",
     "Regressor",
+    "Route",
     "Rows",
     "Schedule",
     "Task",

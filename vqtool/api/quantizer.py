@@ -54,11 +54,29 @@ def content_keys(rows: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """What a router chose for each window: one of R codebooks (experts) and one of M ways to send its codes (modes).
+
+    The choices are those of the largest probabilities; the probabilities have a gradient to the router alone.
+    """
+
+    expert: Tensor  # [B] long
+    mode: Tensor  # [B] long
+    expert_probs: Tensor  # [B, R]
+    mode_probs: Tensor  # [B, M]
+
+    @property
+    def side_bits(self) -> int:
+        """Bits a window that tell a receiver both choices."""
+        return (self.expert_probs.shape[1] * self.mode_probs.shape[1] - 1).bit_length()
+
+
+@dataclass(frozen=True, slots=True)
 class Quantized:
     """What a quantizer returns. B windows, T tokens, D features, Q codebooks (levels or groups), K codes."""
 
     z: Tensor  # [B, T, D]  what flows on; in value the code vectors, its gradient reaches the input
-    codes: Tensor  # [B, T, Q]  long; -1 where a token is masked or not finite, and for dropped levels
+    codes: Tensor  # [B, T, Q]  long; -1 where a token is masked or not finite, for dropped levels, experts not taken
     hard: Tensor  # [B, T, D]  the code vectors, detached
     soft: Tensor | None = None  # [B, T, D]  the expectation under `probs`, for soft quantizers
     probs: Tensor | None = None  # [B, T, Q, K]
@@ -66,6 +84,7 @@ class Quantized:
     terms: Mapping[str, Tensor] = field(default_factory=dict)  # unweighted scalars, e.g. "commitment"
     stats: tuple[CodebookStats, ...] = ()  # one per codebook that follows by moving average; in training only
     not_finite: Tensor | None = None  # 0-dim long: real tokens that held a NaN or an infinity (see `Quantizer`)
+    route: Route | None = None  # of quantizers that choose a codebook for each window
 
 
 class Quantizer(nn.Module):
@@ -85,7 +104,9 @@ class Quantizer(nn.Module):
     knobs: ClassVar[frozenset[str]] = frozenset()  # attributes that a stage may set or schedule
     straight_through: ClassVar[bool] = True  # promise: the gradient of `z` by the input is exactly the identity
     nearest: bool = True  # promise: each code is the nearest of its `vectors()` to what the ones before left
-    noun: ClassVar[Literal["group", "level"]] = "group"  # of several codebooks: a level codes what those before left
+    # Of several codebooks: groups share out the features, a level codes what those before left, and each window takes
+    # one of the experts alone.
+    noun: ClassVar[Literal["group", "level", "expert"]] = "group"
     start_tokens: int = 64  # tokens per code that the codebooks want to start from, where the data have them
     dim: int
     codebook_sizes: tuple[int, ...]

@@ -42,7 +42,9 @@ def not_a_number(report: Report) -> Iterator[Finding]:
 
 def collapse(report: Report) -> Iterator[Finding]:
     """All tokens in a few codes: in every codebook, or in one while the others are well."""
-    counted = [book for book in report.codebooks if book.measures.get("tokens", 0) > 0 and book.size > 1]
+    starve = noun_of(report) == "expert"  # an expert that no window takes is as dead as can be
+    some = any(book.measures.get("tokens", 0) > 0 for book in report.codebooks)
+    counted = [b for b in report.codebooks if b.size > 1 and (b.measures.get("tokens", 0) > 0 or (starve and some))]
     if not counted:
         return
     alone = len(report.codebooks) == 1
@@ -93,12 +95,16 @@ def _dead_level_cause(report: Report, book: Codebook, dead: Sequence[Codebook]) 
             f"{book.size}, while other {noun}s are in use")  # fmt: skip
     if len(dead) > 1:
         told += "; so are " + ", ".join(f"`{other.name}`" for other in dead if other is not book)
+    if noun == "expert":
+        return f"{told}. The router sends hardly a window there, and a code that nothing reaches does not learn"
     if noun == "level":
         return f"{told}. It takes nothing off what the levels before it leave; its bits are sent for nothing"
     return f"{told}. Its slice of the features is told by one code; its bits are sent for nothing"
 
 
 def _dead_level_mends(report: Report, dead: Sequence[Codebook]) -> tuple[str, ...]:
+    if noun_of(report) == "expert":
+        return mends.weighted(report, "balance", max(0.3, 3 * report.weight("balance")))
     lines = [*mends.better_start(report), *mends.revival(report), *mends.diversity(report), *mends.improve(report)]
     first = min(map(report.codebooks.index, dead))
     if first and report.option("quantizer", "levels") and first + len(dead) == len(report.codebooks):
@@ -239,7 +245,7 @@ def hot_code(report: Report) -> Iterator[Finding]:
 
 
 def noun_of(report: Report) -> str:
-    """What one of several codebooks is called here: level or group."""
+    """What one of several codebooks is called here: level, group or expert."""
     return str((report.about.get("quantizer") or {}).get("noun", "group"))
 
 

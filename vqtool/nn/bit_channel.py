@@ -14,6 +14,7 @@ from vqtool.api import Channel, Quantized, Quantizer, Received
 from vqtool.errors import VqtoolError
 from vqtool.nn.index_bits import IndexBits
 from vqtool.nn.labels import Table
+from vqtool.nn.routed_link import routed
 from vqtool.nn.straight_through import Carry
 from vqtool.nn.tokens import own_precision
 
@@ -37,9 +38,13 @@ class BitChannel(Channel):
     the value, the soft path's gradient. It goes back through the noise to the quantizer's `probs` ("link"), past
     channel and quantizer's choice to the latents as if z had arrived unchanged ("straight-through", all that is left
     where a quantizer gives no probabilities), or as the sum of the two ("both").
+
+    Where a quantizer routes, a window's codes are those of one codebook and go in one mode, both told to the receiver
+    (see `vqtool.nn.routed_link`).
     """
 
     knobs = frozenset({"hard"})
+    symbol_bits: tuple[int, ...] = (1,)  # bits that one use of the channel carries, by the mode of sending
     prepared: Tensor
 
     def __init__(
@@ -73,8 +78,11 @@ class BitChannel(Channel):
         other.prepared.fill_(False)
         return other
 
-    def carry(self, bits: Tensor, level: Tensor, noise: tuple[Tensor, ...], *, soft: bool) -> Carried:
-        """Bits or, where `soft`, probabilities of ones [B, n] through the noise at `level` [B]; differentiable."""
+    def carry(self, bits: Tensor, level: Tensor, noise: tuple[Tensor, ...], *, soft: bool, mode: int = 0) -> Carried:
+        """Bits or, where `soft`, probabilities of ones [B, n] through the noise at `level` [B]; differentiable.
+
+        The noise may be for more than n bits: it is taken from the front.
+        """
         raise NotImplementedError
 
     def blend(self, soft: Carried, hard: Carried, bits: Tensor, level: Tensor, noise: tuple[Tensor, ...]) -> Carried:
@@ -86,8 +94,13 @@ class BitChannel(Channel):
         raise NotImplementedError
 
     def bits_of(self, quantized: Quantized) -> int:
-        """n, the bits of a window."""
-        return quantized.codes.shape[1] * self.width
+        """n, the bits of a window; the most there are, where it takes one of several codebooks."""
+        width = self.width if quantized.route is None else max(book.width for book in self.books)
+        return quantized.codes.shape[1] * width
+
+    def symbols_of(self, bits: int, mode: int = 0) -> int:
+        """S, the uses of the channel that carry `bits` bits of a window."""
+        return -(-bits // self.symbol_bits[mode])
 
     def forward(
         self,
@@ -104,6 +117,12 @@ class BitChannel(Channel):
             levels = self.training_level(rows, device)
         else:
             levels = torch.full((rows,), float(self.levels()[""]), device=device)
+        modes = 1 if quantized.route is None else quantized.route.mode_probs.shape[1]
+        if modes != len(self.symbol_bits):
+            raise VqtoolError(
+                f"the channel has {len(self.symbol_bits)} ways to send, and the quantizer chooses among {modes}",
+                hint=f"a quantizer that routes, with `modes` = {len(self.symbol_bits)}: mixture-ema",
+            )
         noise = self.draw(quantized) if noise is None else noise
         with own_precision(quantized.z):
             return self._received(quantized, tables, levels, noise)
@@ -111,6 +130,8 @@ class BitChannel(Channel):
     def _received(
         self, quantized: Quantized, tables: Sequence[Tensor], level: Tensor, noise: tuple[Tensor, ...]
     ) -> Received:
+        if quantized.route is not None:
+            return routed(self, quantized, tables, level, noise)
         bits = torch.cat(
             [book.hard(column) for book, column in zip(self.books, quantized.codes.unbind(-1), strict=True)], -1
         ).flatten(1)

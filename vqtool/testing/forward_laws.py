@@ -24,7 +24,10 @@ def codes_are_codes(subject: Subject) -> Verdict:
         if q.codes.dtype != torch.long or q.codes.shape != (*z.shape[:2], levels):
             return broken(None, f"codes are {tuple(q.codes.shape)} {q.codes.dtype}, not {(*z.shape[:2], levels)} long")
         sizes = torch.tensor(quantizer.codebook_sizes)
-        dropped = q.codes == -1 if train else torch.zeros((), dtype=torch.bool)  # a training pass may drop levels
+        expert = quantizer.noun == "expert"  # one of them codes a token, and a training pass may drop levels
+        dropped = q.codes == -1 if train or expert else torch.zeros((), dtype=torch.bool)
+        if expert and bool(((q.codes >= 0).sum(-1) != 1).any()):
+            return broken(None, "each token has a code of exactly one expert")
         outside = int((((q.codes < 0) & ~dropped) | (q.codes >= sizes)).sum())
         if outside:
             return broken(outside, "codes outside [0, K)")
@@ -104,8 +107,12 @@ def wrong_codes(z: Tensor, codes: Tensor, vectors: list[Tensor]) -> list[int]:
     counts = []
     flat = codes.reshape(-1, codes.shape[-1])
     for level, (given, table) in enumerate(zip(inputs_by_level(z, codes, vectors), vectors, strict=True)):
-        distance = torch.cdist(given, table, compute_mode="donot_use_mm_for_euclid_dist").square()
-        best, taken = distance.min(1).values, distance.gather(1, flat[:, level, None]).squeeze(1)
+        coded = flat[:, level] >= 0
+        if not bool(coded.any()):
+            counts.append(0)
+            continue
+        distance = torch.cdist(given[coded], table, compute_mode="donot_use_mm_for_euclid_dist").square()
+        best, taken = distance.min(1).values, distance.gather(1, flat[coded, level, None]).squeeze(1)
         spread = (table - table.mean(0)).square().sum(1).mean() + best.mean()
         rounding = 8 * 2.0**-24 * float(z.abs().max()) * distance.mean().sqrt()  # of residuals at an offset
         counts.append(int((taken > best * (1 + 1e-5) + 1e-6 * spread + (rounding if level else 0)).sum()))
@@ -125,7 +132,7 @@ def tie_breaks(subject: Subject) -> int:
             book[1:size:2] = book[:size:2].clone()  # 0 0 2 2 4 4 ...: the odd ones are never the lowest
     codes = quantizer(z).codes
     for book, column in zip(books, codes.reshape(-1, len(books)).unbind(1), strict=True):
-        wrong += int(((column % 2 == 1) & (column < book.shape[0] // 2 * 2)).sum())
+        wrong += int(((column % 2 == 1) & (column >= 0) & (column < book.shape[0] // 2 * 2)).sum())
     return wrong
 
 
@@ -134,6 +141,9 @@ def token_permutation(subject: Subject) -> Verdict:
     with torch.no_grad():
         codes = quantizer(z).codes
         order = torch.randperm(z.shape[0] * z.shape[1], generator=torch.Generator().manual_seed(1))
+        if quantizer.noun == "expert":  # a window's tokens choose their codebook together: they stay together
+            order = order.argsort().view(z.shape[:2]).argsort(1) + torch.arange(z.shape[0])[:, None] * z.shape[1]
+            order = order.flip(0).flatten()
         mixed = z.reshape(-1, subject.dim)[order].view(z.shape)
         again = torch.empty_like(codes.reshape(-1, codes.shape[-1]))
         again[order] = quantizer(mixed).codes.reshape(-1, codes.shape[-1])
@@ -156,7 +166,10 @@ def row_permutation(subject: Subject) -> Verdict:
         for book, rows in zip(books, order, strict=True):
             book.copy_(book[rows].clone())
         after = quantizer(z)
-    named = torch.stack([rows[after.codes[..., i]] for i, rows in enumerate(order)], -1)
+    named = [
+        torch.where(column >= 0, rows[column], -1) for rows, column in zip(order, after.codes.unbind(-1), strict=True)
+    ]
+    named = torch.stack(named, -1)
     wrong = int((named != before.codes).sum())
     return within(wrong, 0, "tokens whose vector changed with the numbering")
 

@@ -12,7 +12,10 @@ from torch import Tensor
 
 from vqtool.api import Quantized, Quantizer
 
-SMALL = {"codebook_size": 48}  # enough to tell laws apart, small enough to try many things
+SMALL = {
+    "codebook_size": 48,
+    "codebook_sizes": (8, 16, 24),
+}  # enough to tell laws apart, small enough to try many things
 
 
 @dataclass(frozen=True)

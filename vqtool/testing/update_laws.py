@@ -47,6 +47,8 @@ def ema_follows_inputs(subject: Subject) -> Verdict:
         if float((stats[i].counts.double() - counts).abs().max()) > 0:
             return broken(None, "the counts are not those of the codes")
         used = counts > 0
+        if not bool(used.any()):  # an expert that no window took
+            continue
         way, gone = (means - before[i])[used], (after[i] - before[i])[used]
         if span is not None:  # codes of fewer features than the latent go the way as far as they can
             way, gone = way @ span.T, gone @ span.T
@@ -94,9 +96,15 @@ def ema_start(subject: Subject) -> Verdict:
 
 
 def used(quantizer: Quantizer, z: Tensor) -> int:
-    """How many different codes of the first codebook `z` uses."""
+    """How many different codes `z` uses, of the first codebook or of all experts."""
+    return sum(len(column[column >= 0].unique()) for column in watched(quantizer, z))
+
+
+def watched(quantizer: Quantizer, z: Tensor) -> tuple[Tensor, ...]:
+    """The codes that `z` gets from the first codebook or from each expert."""
     with torch.no_grad():
-        return int(quantizer.eval()(z).codes[..., 0].unique().numel())
+        codes = quantizer.eval()(z).codes
+    return codes.unbind(-1) if quantizer.noun == "expert" else (codes[..., 0],)
 
 
 def unused_code_rests(subject: Subject) -> Verdict:
@@ -127,8 +135,11 @@ def revival_holds(subject: Subject) -> Verdict:
     far[:1] -= 50.0  # a few codes are where the inputs are, the rest far off: dead
     quick = {"decay": 0.9} if subject.accepts("decay") else {}
     quantizer = subject.started(far, **quick)
-    size = quantizer.codebook_sizes[0]
+    size = sum(quantizer.codebook_sizes) if quantizer.noun == "expert" else quantizer.codebook_sizes[0]
     probe = subject.tokens(salt=5000, windows=-(-4 * size // subject.length))
+    if quantizer.noun == "expert":  # codes of an expert that no window takes have nothing to start again from
+        reached = zip(quantizer.codebook_sizes, watched(quantizer, probe), strict=True)
+        size = sum(n for n, column in reached if bool((column >= 0).any()))
     before = used(quantizer, probe)
     for i in range(200 if quick else 1200):
         step(quantizer, subject.tokens(salt=i))
@@ -147,7 +158,8 @@ def revival_relative(subject: Subject) -> Verdict:
         quantizer = subject.started(subject.tokens(salt=12, windows=32))
         centres = rows(quantizer)
         for i in range(60):
-            z = even_inputs(centres, windows, length, seed=i)
+            inputs = on_their_way if quantizer.noun == "expert" else even_inputs
+            z = inputs(quantizer, centres, windows, length, seed=i)
             before = rows(quantizer)
             _, stats = step(quantizer, z)
             for a, b, s in zip(before, rows(quantizer), stats, strict=True) if i else ():  # the first: another law
@@ -155,11 +167,20 @@ def revival_relative(subject: Subject) -> Verdict:
     return within(jumped, 0, "replacements of codes that are used as often as the others")
 
 
-def even_inputs(centres: list[Tensor], windows: int, length: int, seed: int) -> Tensor:
+def even_inputs(_: Quantizer, centres: list[Tensor], windows: int, length: int, seed: int) -> Tensor:
     """Inputs [B, T, D] that are sums of evenly drawn codes."""
     generator = torch.Generator().manual_seed(seed)
     rows = [c[torch.randint(c.shape[0], (windows, length), generator=generator)] for c in centres]
     return torch.stack(rows).sum(0)
+
+
+def on_their_way(quantizer: Quantizer, centres: list[Tensor], windows: int, length: int, seed: int) -> Tensor:
+    """Inputs [B', T, D] of windows that each take the expert whose evenly drawn codes they are."""
+    kept = []
+    for expert, table in enumerate(centres):
+        z = even_inputs(quantizer, [table], windows, length, seed=seed + 1000 * expert)
+        kept.append(z[watched(quantizer, z)[expert][:, 0] >= 0])
+    return torch.cat(kept)
 
 
 def set_codebook_survives(subject: Subject) -> Verdict:

@@ -17,7 +17,7 @@ class Words:
 
 WORDS: dict[str, Words] = {
     "codes-are-codes": Words(
-        "codes are integers in [0, K), one per token and codebook",
+        "codes are integers in [0, K), one per token and codebook; of experts, one per token",
         "what reads the codes (a prior, a decoder, a file) reads nonsense or crashes",
         "return the argmin indices as a long tensor [B, T, Q]",
         "van den Oord et al. 2017 (arXiv 1711.00937), eq. 1",
@@ -125,7 +125,7 @@ WORDS: dict[str, Words] = {
         "vector-quantize-pytorch issue 102",
     ),
     "nan-contained": Words(
-        "a NaN or infinite token reaches no codebook row and no other token, and is reported",
+        "a NaN or infinite token reaches no codebook row and no other token (or it is as if masked), and is reported",
         "one bad sample destroys the codebook for ever",
         "leave tokens that are not finite out of counts and sums (NaN * 0 is NaN in a one-hot product)",
         "a NaN times the zero of a one-hot product is a NaN",
@@ -203,10 +203,10 @@ WORDS: dict[str, Words] = {
         "adding a part must not change the draws of the others",
     ),
     "token-permutation": Words(
-        "permuting or cutting a batch permutes or cuts the codes, nothing else",
+        "permuting or cutting a batch permutes or cuts the codes, nothing else; a window chooses its expert as one",
         "a token's code depends on its neighbours in the batch",
         "compute no statistic over the batch on the way to the codes",
-        "the definition of a quantizer: a function of one token",
+        "the definition of a quantizer: a function of one token, or of one window where experts are routed",
     ),
     "row-permutation": Words(
         "permuting the codebook's rows relabels the codes, nothing else",

@@ -40,6 +40,11 @@ class Pixels(Baseline):
         channel = getattr(parts, "channel", None)
         if not isinstance(channel, BitChannel):
             raise VqtoolError("the baseline `pixels` needs a channel of bits to send pixels over")
+        if len(channel.symbol_bits) > 1:
+            raise VqtoolError(
+                "the baseline `pixels` needs one way to send, and the channel chooses",
+                hint="one `channel.order`, or `evaluate.baselines` without it",
+            )
         height, width = self.spec.signal.shape[-2:]
         bits = height * width // parts.encoder.stride * channel.width
         self.side = isqrt(bits // (self.pixel_bits * self.spec.channels))

@@ -8,13 +8,14 @@ import numpy as np
 from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
-from vqtool_speech.vqc import Header, pack, widths
+from vqtool_speech.vqc import Header, are_levels, pack, widths
 
 
 class Bitrate(Metric):
     """`bitrate.kbps`: bytes of the files, header and checksum included, * 8 / 1000 / seconds, over all clips together.
 
-    `bitrate.codes_kbps` is what the codes alone would take as plain bits.
+    `bitrate.codes_kbps` is what the codes alone would take as plain bits. Says nothing of codes that
+    no such file holds.
     """
 
     def __init__(self, spec: DataSpec) -> None:
@@ -29,6 +30,8 @@ class Bitrate(Metric):
         stride, rate = x.shape[-1] // codes.shape[1], int(self.spec.sample_rate or 1)
         used = np.flatnonzero((codes >= 0).any(0).any(0).cpu().numpy())
         codes = codes[..., : int(used[-1]) + 1 if len(used) else 1].cpu()
+        if not are_levels(codes.numpy()):  # one of several codebooks a window: no file of levels
+            return
         bits = widths(codebook_sizes, codes)
         use = None if code_use is None else [each.tolist() for each in code_use]
         lengths = samples.tolist() if samples is not None else [x.shape[-1]] * len(x)

@@ -53,8 +53,8 @@ class Bsc(BitChannel):
         low, high = self.train_flip
         return low + (high - low) * torch.rand(rows, device=device)
 
-    def carry(self, bits: Tensor, level: Tensor, noise: tuple[Tensor, ...], *, soft: bool) -> Carried:
+    def carry(self, bits: Tensor, level: Tensor, noise: tuple[Tensor, ...], *, soft: bool, mode: int = 0) -> Carried:
         rate = level[:, None]
-        arrived = torch.where(noise[0] < rate, 1 - bits, bits)
+        arrived = torch.where(noise[0][:, : bits.shape[1]] < rate, 1 - bits, bits)
         rate = rate.clamp_min(1e-9)
         return Carried((2 * arrived - 1) * torch.log((1 - rate) / rate), {}, {"ber.theory": level})

@@ -30,7 +30,7 @@ class ReceivedFigures(Metric):
         for level, one in received.items():
             for name, figure in one.figures.items():
                 self.sums[name + level] += float(figure.double().sum())
-            self.sums["token_errors" + level] += float((one.codes != codes).double().flatten(1).mean(1).sum())
+            self.sums["token_errors" + level] += float(wrong(one.codes, codes).sum())
             if one.soft is not None:
                 hard, soft = one.hard.double(), one.soft.double()
                 new = ((soft - hard).square().sum(), hard.sum(), hard.square().sum(), hard.new_tensor(hard.numel()))
@@ -43,3 +43,9 @@ class ReceivedFigures(Metric):
             variance = squares / count - (total / count) ** 2
             figures["consistency" + level] = away / count / max(variance, 1e-12)
         return figures
+
+
+def wrong(received: Tensor, codes: Tensor) -> Tensor:
+    """The share of each row's codes [B, T, Q] that arrived as others [B]; -1 is none and counts nowhere."""
+    sent = codes >= 0
+    return ((received != codes) & sent).double().flatten(1).sum(1) / sent.flatten(1).sum(1).clamp_min(1)

@@ -64,7 +64,13 @@ class Classify(Task):
         z, quantized = self._coded(parts, batch)
         if quantized is None:
             return Estimates(named={"scores": {"": parts.classifier(z)}})
-        named: dict[str, Any] = {"codes": quantized.codes, "codebook_sizes": parts.quantizer.codebook_sizes}
+        named: dict[str, Any] = {
+            "codes": quantized.codes,
+            "codebook_sizes": parts.quantizer.codebook_sizes,
+            "codebook_names": parts.quantizer.codebook_names,
+        }
+        if quantized.route is not None:
+            named["route"] = quantized.route
         if quantized.probs is not None:
             named["probs"] = quantized.probs
         if "channel" not in parts:
