@@ -45,7 +45,7 @@ def report_of(checkpoint: Path) -> Report:
     books = [codebook(name, sizes[q], counts.get(q), vectors.get(q), measures, known.get(q))
              for q, name in enumerate(names)]  # fmt: skip
     if run is not None:
-        books = [_with_drift(book, q, checkpoint, run) for q, book in enumerate(books)]
+        books = _with_drift(books, checkpoint, run)
     return Report(
         source=checkpoint,
         counted=counted,
@@ -162,21 +162,22 @@ def codebook(
     return Codebook(name, size, counts, vectors, own)
 
 
-def _with_drift(book: Codebook, q: int, checkpoint: Path, run: Path) -> Codebook:
-    """The codebook with how far it moved since the checkpoint of its run that was written before."""
-    if book.vectors is None:
-        return book
+def _with_drift(books: list[Codebook], checkpoint: Path, run: Path) -> list[Codebook]:
+    """The codebooks with how far each moved since the checkpoint of their run that was written before."""
     before = previous(checkpoint, run)
     if before is None:
-        return book
+        return books
     try:
-        _, arrays = read(before, (rf"vectors\.{q}$",))
+        _, arrays = read(before, (r"vectors\.",))
     except VqtoolError:  # being written, or damaged: another command tells of that
-        return book
-    old = arrays.get(f"vectors.{q}")
-    if old is None or old.shape != book.vectors.shape:
-        return book
-    return replace(book, measures={**book.measures, "drift": drift(old, book.vectors)})
+        return books
+    moved = []
+    for q, book in enumerate(books):
+        old = arrays.get(f"vectors.{q}")
+        if old is not None and book.vectors is not None and old.shape == book.vectors.shape:
+            book = replace(book, measures={**book.measures, "drift": drift(old, book.vectors)})
+        moved.append(book)
+    return moved
 
 
 def previous(checkpoint: Path, run: Path) -> Path | None:
