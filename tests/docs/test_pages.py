@@ -82,3 +82,19 @@ def test_every_finding_is_there() -> None:
 def test_every_metric_says_what_it_measures() -> None:
     for kind in catalog().names("metric"):
         assert len(catalog().load("metric", kind).__doc__ or "") > 60, kind
+
+
+PAGES = [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+def test_every_picture_shown_is_there() -> None:
+    shown = {(page.parent / target).resolve() for page in PAGES
+             for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))}  # fmt: skip
+    assert shown
+    assert {path.name for path in shown if not path.is_file()} == set()
+
+
+def test_pictures_fetch_nothing() -> None:
+    for path in (DOCS / "images").glob("*.svg"):
+        addresses = set(re.findall(r"https?://[^\s\"'<)]+", path.read_text(encoding="utf-8")))
+        assert addresses == {"http://www.w3.org/2000/svg"}  # a name, never fetched

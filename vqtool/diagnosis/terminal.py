@@ -132,7 +132,9 @@ def findings(report: Report, stream: TextIO) -> str:
     if not any(f.severity in ("warn", "fail") for f in report.findings):
         told.append(paint("healthy", "bold", stream) + ": nothing found that should be mended")
     if well:
-        told.append(paint("\n".join(textwrap.wrap("well: " + ", ".join(well), WIDTH)), "dim", stream))
+        told.append(
+            paint("\n".join(textwrap.wrap("well: " + ", ".join(well), WIDTH, break_on_hyphens=False)), "dim", stream)
+        )
     return "\n\n".join(told)
 
 
