@@ -48,7 +48,7 @@ USE_CASE_MAY = {"vqtool.api", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "v
 FIELD_LIBRARIES = {
     "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas",
     "matplotlib",
-    "obspy",
+    "obspy", "wandb",
 }  # fmt: skip
 
 
