@@ -77,3 +77,8 @@ def test_a_plugin_hides_no_package(name: str, tmp_path: Path, monkeypatch: pytes
     with pytest.raises(VqtoolError, match="would hide a package"):
         new.run(name="plugin", plugin_name=name, source=None)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_installation_without_the_template_says_so(one: Path) -> None:
+    with pytest.raises(VqtoolError, match="carries no plugin to copy"):
+        new.run(name="plugin", plugin_name="my-vq", source=None)
