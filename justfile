@@ -19,6 +19,10 @@ docs:
     python docs/make.py
     vqtool schema > recipes/recipe.schema.json
 
+# the terminal picture of the README, of a run at hand: `just picture runs/demo`
+picture run:
+    python docs/picture.py docs/images/diagnose.svg vqtool diagnose {{run}}
+
 # figures of docs/benchmarks.md; on an otherwise idle machine
 bench:
     OMP_NUM_THREADS=1 vqtool bench quantizers

@@ -38,7 +38,8 @@ MAY = {
     "testing": {"api", "nn", "catalog", "recipe"} | GROUND,
     "bench": {"api", "nn", "catalog"} | GROUND,
     "commands": {"api", "nn", "catalog", "recipe", "training", "testing", "bench", "diagnosis"} | GROUND,
-    "command": {"commands", "catalog"} | GROUND,
+    "plain_call": set(),
+    "command": {"commands", "catalog", "plain_call"} | GROUND,
     "cli": {"command"} | GROUND,
     "__main__": {"cli"},
     "": GROUND,
@@ -47,7 +48,7 @@ USE_CASE_MAY = {"vqtool.api", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "v
 FIELD_LIBRARIES = {
     "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas",
     "matplotlib",
-    "obspy",
+    "obspy", "wandb",
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 UsageError = typer.BadParameter.__bases__[0]  # typer exports this one child of it
 REPEATED = ("overrides", "arguments")  # options that may be given many times
+SIGNATURES: dict[str, tuple[str, inspect.Signature]] = {}  # of each command: its body and what it takes
 
 app = typer.Typer(
     name="vqtool",
@@ -52,16 +53,17 @@ def command(target: str, name: str | None = None) -> Callable[[Callable[..., Non
             raise typer.Exit(guarded(target, json_, quiet, plugin or [], values))
 
         own = inspect.signature(signature, eval_str=True)
+        known_as = name or signature.__name__.strip("_")
         common = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None if name == "plugin" else False,
                               annotation=annotation)
             for name, annotation in COMMON.items()
         ]  # fmt: skip
-        body.__signature__ = own.replace(  # type: ignore[attr-defined]  # typer reads it
-            parameters=[p.replace(kind=p.KEYWORD_ONLY) for p in own.parameters.values()] + common
-        )
+        whole = own.replace(parameters=[p.replace(kind=p.KEYWORD_ONLY) for p in own.parameters.values()] + common)
+        SIGNATURES[known_as] = (target, whole)
+        body.__signature__ = whole  # type: ignore[attr-defined]  # typer reads it
         body.__annotations__ = {p.name: p.annotation for p in [*own.parameters.values(), *common]}
-        app.command(name or signature.__name__.strip("_"))(body)
+        app.command(known_as)(body)
         return signature
 
     return made
@@ -126,6 +128,9 @@ def plain_value(name: str, value: Any) -> Any:
 def main() -> None:
     """The entry point: bad usage is told like any other error, in words or as JSON."""
     try:
+        code = called_plainly(sys.argv[1:])
+        if code is not None:
+            sys.exit(code)
         sys.exit(app(standalone_mode=False) or 0)
     except UsageError as error:
         if len(sys.argv) == 1:  # no command at all: this "error" is the help
@@ -134,6 +139,20 @@ def main() -> None:
         sys.exit(bad_usage(error))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
+
+
+def called_plainly(words: list[str]) -> int | None:
+    """Run a command that needs nothing of typer; None, and nothing done, where it does (see `plain_call`)."""
+    if not words or words[0] not in SIGNATURES or "_VQTOOL_COMPLETE" in os.environ or os.name == "nt":
+        return None  # Windows: typer expands `*` there
+    from vqtool.plain_call import plain_call
+
+    target, signature = SIGNATURES[words[0]]
+    values = plain_call(words[1:], signature)
+    if values is None:
+        return None
+    json_, quiet, plugins = (values.pop(name) for name in COMMON)
+    return guarded(target, json_, quiet, plugins or [], values)
 
 
 def bad_usage(error: Any) -> int:

@@ -61,6 +61,28 @@ def test_a_generator_that_fails_late_is_guarded_too(capsys: pytest.CaptureFixtur
     assert "ValueError: late" in capsys.readouterr().err
 
 
+def test_a_plugin_ends_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    def leaves(report: Any) -> Any:
+        raise SystemExit(0)
+
+    hooks = Hooks()
+    hooks.register(plugin(vqtool_diagnose=leaves), "bad")
+    hooks.register(plugin(vqtool_diagnose=lambda report: [2]), "good")
+    assert hooks.vqtool_diagnose(report=None) == [[2]]
+    assert "plugin `bad` failed in `vqtool_diagnose` and is muted: SystemExit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("answer", "named"), [(0.5, "float"), ([2, "x"], "str"), ("xy", "str"), ([[1]], "list")])
+def test_what_a_hook_must_not_yield_is_told_of(answer: Any, named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    hooks = Hooks()
+    hooks.register(plugin(vqtool_diagnose=lambda report: answer), "bad", "plug-bad 1.2")
+    hooks.register(plugin(vqtool_diagnose=lambda report: (n for n in (2, 3))), "good")
+    hooks.register(plugin(vqtool_diagnose=lambda report: None), "silent")
+    assert hooks.collect("vqtool_diagnose", int, report=None) == [2, 3]
+    told = capsys.readouterr().err
+    assert f"plugin `bad` of plug-bad 1.2 failed in `vqtool_diagnose` and is muted: TypeError: it gave {named}" in told
+
+
 def test_what_a_hook_prints_is_told_apart_from_results(capsys: pytest.CaptureFixture[str]) -> None:
     hooks = Hooks()
     hooks.register(plugin(vqtool_metrics=lambda row: print("a\nb")), "loud")

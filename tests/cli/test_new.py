@@ -69,3 +69,16 @@ def test_a_copy_of_every_shipped_recipe_is_sound_from_anywhere(name: str, tmp_pa
     again = vqtool("new", "mine", "--from", name, cwd=tmp_path)
     assert again.returncode == 2
     assert "`mine.toml` exists already" in again.stderr
+
+
+@pytest.mark.parametrize("name", ["vqtool", "torch", "random", "plugin"])
+def test_a_plugin_hides_no_package(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VqtoolError, match="would hide a package"):
+        new.run(name="plugin", plugin_name=name, source=None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_installation_without_the_template_says_so(one: Path) -> None:
+    with pytest.raises(VqtoolError, match="carries no plugin to copy"):
+        new.run(name="plugin", plugin_name="my-vq", source=None)

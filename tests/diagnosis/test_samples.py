@@ -57,6 +57,13 @@ def test_a_thinned_signal_keeps_its_envelope() -> None:
     assert thinned_image(np.zeros((3, 100, 20))).shape == (3, 32, 20)
 
 
+def test_a_thinned_slope_stays_a_slope() -> None:
+    """The lowest and the highest in the order they come: a falling line has no teeth."""
+    falling = np.linspace(5, -5, 1000)[None]
+    assert (np.diff(thinned(falling, 96)) < 0).all()
+    assert (np.diff(thinned(-falling, 96)) > 0).all()
+
+
 def test_images_are_taken_whole() -> None:
     picker = Picker((4,))
     picker.add(np.random.default_rng(0).normal(size=(5, 3, 16, 16)), np.arange(20).reshape(5, 4, 1) % 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -65,8 +66,14 @@ def test_every_law_and_hook_is_there() -> None:
 
 
 def test_every_finding_is_there() -> None:
-    source = "".join(p.read_text(encoding="utf-8") for p in (DOCS.parent / "vqtool" / "diagnosis").glob("*.py"))
-    found = set(re.findall(r'Finding\(\s*"([a-z-]+)"', source))
+    """Every id is a plain string where the finding is made, so that this test sees it."""
+    found = set()
+    for path in (DOCS.parent / "vqtool").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", None) == "Finding":
+                name = call.args[0]
+                assert isinstance(name, ast.Constant), f"{path}:{call.lineno}: an id that no test can read"
+                found.add(str(name.value))
     assert {"collapse", "dead-codes", "nan"} <= found
     for finding in found:
         assert f"`{finding}`" in text("findings.md"), finding
@@ -75,3 +82,19 @@ def test_every_finding_is_there() -> None:
 def test_every_metric_says_what_it_measures() -> None:
     for kind in catalog().names("metric"):
         assert len(catalog().load("metric", kind).__doc__ or "") > 60, kind
+
+
+PAGES = [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+def test_every_picture_shown_is_there() -> None:
+    shown = {(page.parent / target).resolve() for page in PAGES
+             for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))}  # fmt: skip
+    assert shown
+    assert {path.name for path in shown if not path.is_file()} == set()
+
+
+def test_pictures_fetch_nothing() -> None:
+    for path in (DOCS / "images").glob("*.svg"):
+        addresses = set(re.findall(r"https?://[^\s\"'<)]+", path.read_text(encoding="utf-8")))
+        assert addresses == {"http://www.w3.org/2000/svg"}  # a name, never fetched

@@ -76,6 +76,21 @@ def test_two_ranks_equal_one(folder, when):
         assert torch.allclose(states[0][name].float(), value.float(), rtol=1e-4, atol=1e-5), name
 
 
+@pytest.mark.parametrize("seed", range(1, 25))
+def test_the_order_of_sums_changes_no_revival(seed):
+    """Sums taken in parts differ in their last bits, and with them what a level leaves over: the sample must not."""
+    alone, parts = started(), started()
+    for step in range(STEPS):
+        generator = torch.Generator().manual_seed(1000 * seed + step)
+        z = torch.randn(6, 20, 4, generator=generator) + (3.0 if step > 4 else 0.0)
+        with torch.no_grad():
+            whole, first, second = alone(z).stats, parts(z[:4]).stats, parts(z[4:]).stats
+        alone.update(whole)
+        parts.update(tuple(a + b for a, b in zip(first, second, strict=True)))
+    for name, value in alone.state_dict().items():
+        assert torch.allclose(parts.state_dict()[name].float(), value.float(), rtol=1e-4, atol=1e-5), name
+
+
 def test_without_ranks_nothing_is_touched():
     stats = started()(batch(0)[0]).stats
     assert reduce_stats(stats) == stats

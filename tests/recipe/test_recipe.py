@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.recipe.text import GOOD
+from vqtool.catalog import use_files
 from vqtool.errors import VqtoolError, Where
 from vqtool.recipe import LossSpec, PartSpec, Recipe, ScheduleSpec, load, parse
 from vqtool.runs import stage_names
@@ -321,3 +322,18 @@ def json_toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f'"{key}" = {json_toml(item)}' for key, item in value.items()) + "}"
     return f"[{', '.join(map(json_toml, value))}]" if isinstance(value, list) else json.dumps(value)
+
+
+def test_a_part_whose_options_cannot_be_read_is_one_error(tmp_path: Path) -> None:
+    """A fault of the part is told once, and not again for each knob that a stage sets."""
+    file = tmp_path / "odd.py"
+    file.write_text(
+        "from vqtool.api import Quantizer\n\n"
+        "class Odd(Quantizer):\n"
+        "    terms, knobs = frozenset({'commitment'}), frozenset({'temperature', 'hard'})\n"
+        "    def __init__(self, dim, *, size=3): ...\n"
+    )
+    use_files([file])
+    error = spoilt('kind = "toy"\ncodebook_size = 16', 'kind = "odd"\nsize = 4')
+    assert "`Odd` is broken: its option `size` has no type" in error.message
+    assert error.exit_code == 1

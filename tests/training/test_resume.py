@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,14 +44,32 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
     monkeypatch.setattr(loop.StageLoop, "_step", counted)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]], Path]:
+    """`whole(options)` is the folder of an unbroken run with these options, trained once for all tests."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def of(options: list[str]) -> Path:
+        key = tuple(options)
+        if key not in made:
+            folder = tmp_path_factory.mktemp("whole")
+            assert session(write_recipe(folder, prior=True), folder / "run", options).train() == 0
+            made[key] = folder / "run"
+        return made[key]
+
+    return of
+
+
 @pytest.mark.parametrize("step", [10, 27])
 @pytest.mark.parametrize("options", [[], ["train.average=0.9", "train.accumulate=2", "train.valid_every=4"]])
 def test_resumed_equals_unbroken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, options: list[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+    options: list[str],
+    whole: Callable[[list[str]], Path],
 ) -> None:
-    recipe = write_recipe(tmp_path, prior=True)
-    whole = session(recipe, tmp_path / "whole", options)
-    assert whole.train() == 0
+    unbroken, recipe = whole(options), write_recipe(tmp_path, prior=True)
     with monkeypatch.context() as patch:
         stop_at(patch, step, signal.SIGTERM)
         broken = session(recipe, tmp_path / "broken", options)
@@ -58,14 +77,14 @@ def test_resumed_equals_unbroken(
     again, state = resume(RunDir.open(tmp_path / "broken"), HERE)
     assert again.train(state=state) == 0
     for name in ("tokenizer", "prior", "last", "best"):
-        first = checkpoint.load(tmp_path / "whole" / f"{name}.safetensors").tensors
+        first = checkpoint.load(unbroken / f"{name}.safetensors").tensors
         second = checkpoint.load(tmp_path / "broken" / f"{name}.safetensors").tensors
         assert first.keys() == second.keys()
         for tensor in first:
             assert torch.equal(first[tensor], second[tensor]), (name, tensor)
     steps = [
-        [(r["stage"], r["step"], r["split"]) for r in map(json.loads, (tmp_path / run / "metrics.jsonl").open())]
-        for run in ("whole", "broken")
+        [(r["stage"], r["step"], r["split"]) for r in map(json.loads, (run / "metrics.jsonl").open())]
+        for run in (unbroken, tmp_path / "broken")
     ]
     assert steps[0] == steps[1]
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 SAMPLES = 256  # the most inputs that the statistics of one codebook carry along
+ROUNDED = 12  # bits of the 23 of a fraction that tell no two samples apart, but for ties
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +39,35 @@ def sample(inputs: Tensor, codes: int, valid: Tensor | None = None) -> Tensor:
     size = min(inputs.shape[0], codes, SAMPLES)
     if valid is None:
         valid = inputs.isfinite().all(1)
-    keys = content_keys(inputs).masked_fill(~valid, torch.iinfo(torch.long).max)
+    keys = order_keys(inputs).masked_fill(~valid, torch.iinfo(torch.long).max)
     chosen = keys.topk(size, largest=False, sorted=True).indices
     return inputs[chosen].masked_fill(~valid[chosen, None], torch.nan)
 
 
 def content_keys(rows: Tensor) -> Tensor:
-    """A non-negative 63-bit hash [N] of each row of `rows` [N, d], from the bits of up to four of its numbers."""
-    width = rows.shape[1]
-    picked = rows[:, :: -(-width // 4)].float().contiguous().view(torch.int32).long()
-    odd = torch.tensor([(0x9E3779B97F4A7C15 * (2 * i + 1)) % 2**63 | 1 for i in range(picked.shape[1])])
-    keys = (picked * odd.to(picked.device)).sum(1)
+    """A non-negative 62-bit hash [N] of each row of `rows` [N, d], from the bits of up to four of its numbers."""
+    return mixed(bits_of(rows))
+
+
+def order_keys(rows: Tensor) -> Tensor:
+    """The same from rounded numbers first and from all bits last: rows that differ by rounding alone keep their places.
+
+    What is left over by a level depends on its codes, and those on the order in which sums were taken: several ranks
+    would else revive other codes than one.
+    """
+    bits = bits_of(rows)
+    return (mixed((bits + (1 << ROUNDED - 1)) >> ROUNDED) >> 22 << 22) | (mixed(bits) & (2**22 - 1))
+
+
+def bits_of(rows: Tensor) -> Tensor:
+    """The bits of up to four numbers of each row, as whole numbers [N, <= 4]."""
+    return rows[:, :: -(-rows.shape[1] // 4)].float().contiguous().view(torch.int32).long()
+
+
+def mixed(numbers: Tensor) -> Tensor:
+    """A non-negative 62-bit hash [N] of each row of whole numbers [N, n]."""
+    odd = torch.tensor([(0x9E3779B97F4A7C15 * (2 * i + 1)) % 2**63 | 1 for i in range(numbers.shape[1])])
+    keys = (numbers * odd.to(numbers.device)).sum(1)
     keys = (keys ^ (keys >> 29)) * 0x3F58476D1CE4E5B9
     return (keys ^ (keys >> 32)) & (2**62 - 1)
 

@@ -191,11 +191,14 @@ def discover(files: Iterable[Path] = ()) -> Catalog:
     blocked = {name[1:] for name in given if name.startswith("-")}
     names = None if wanted is None or (blocked and len(blocked) == len(given)) else set(given)
     seen = set()
+    told: dict[Any, tuple[str, str]] = {}  # of each distribution its name and version, which are slow to read
     for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: e.name):
         seen.add(entry.name)
         if entry.name not in blocked and (names is None or entry.name in names):
             dist = entry.dist
-            plugin = Plugin(entry.name, dist.name if dist else entry.value, dist.version if dist else "")
+            if dist not in told:
+                told[dist] = (dist.name, dist.version) if dist else ("", "")
+            plugin = Plugin(entry.name, told[dist][0] or entry.value, told[dist][1])
             found._guarded(plugin, entry.load)
     for name in sorted((names or set()) - blocked - seen - {f"-{name}" for name in blocked}):
         reason = "VQTOOL_PLUGINS names it, but nothing installed offers it"

@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -88,15 +88,21 @@ class Hooks:
 
         return broadcast
 
-    def _ask(self, impl: Any, hook: str, arguments: dict[str, Any]) -> Any:
+    def collect(self, hook: str, kind: type[Any], **arguments: Any) -> list[Any]:
+        """Everything that plugins yield for a hook; one that yields something but `kind` is told of and muted."""
+        answers = (self._ask(impl, hook, arguments, kind) for impl in self._impls(hook))
+        return [item for answer in answers if answer is not None for item in answer]
+
+    def _ask(self, impl: Any, hook: str, arguments: dict[str, Any], kind: type[Any] | None = None) -> Any:
         if impl.plugin_name in self._muted:
             return None
         began = time.perf_counter()
         try:
             with told_apart(impl.plugin_name):
                 answer = impl.function(**{name: arguments[name] for name in impl.argnames})
-                return list(answer) if isinstance(answer, Iterator) else answer
-        except Exception as error:
+                answer = list(answer) if isinstance(answer, Iterator) else answer
+            return answer if answer is None or kind is None else items(answer, kind)
+        except (Exception, SystemExit) as error:  # a plugin ends no command
             if os.environ.get("VQTOOL_DEBUG") == "1":
                 raise
             name = impl.plugin_name
@@ -108,6 +114,19 @@ class Hooks:
             return None
         finally:
             trace(f"{impl.plugin_name}: {hook}({', '.join(arguments)}) {1000 * (time.perf_counter() - began):.1f} ms")
+
+
+def items(answer: Any, kind: type[Any]) -> list[Any]:
+    """The items of an answer.
+
+    Raises:
+        TypeError: it holds something but `kind`, or is no iterable.
+    """
+    found = list(answer) if isinstance(answer, Iterable) and not isinstance(answer, str) else [answer]
+    for item in found:
+        if not isinstance(item, kind):
+            raise TypeError(f"it gave {type(item).__name__}, not `{kind.__name__}`s")
+    return found
 
 
 @contextlib.contextmanager

@@ -49,8 +49,7 @@ def run(
 
 def with_findings(found: Report) -> Report:
     """The findings of vqtool and of every plugin."""
-    answers = catalog().hooks.vqtool_diagnose(report=found)
-    return diagnosed(found, [finding for answer in answers for finding in answer])
+    return diagnosed(found, catalog().hooks.collect("vqtool_diagnose", Finding, report=found))
 
 
 def draw(found: Report, samples: Any, report: Path | None, plot: Path | None, layout: Literal["pca", "tsne"]) -> None:

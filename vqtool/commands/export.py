@@ -129,7 +129,9 @@ def written(way: Way, inputs: tuple[Tensor, ...], path: Path) -> float:
     except Exception as error:  # whatever the exporters make of a part that they cannot capture
         raise VqtoolError(
             f"`{way.name}` cannot be exported to {path.suffix[1:]}: {reason(error)}",
-            hint="law `exports` of `vqtool verify quantizer KIND` tells whether the quantizer stands in the way"
+            hint=f"a newer torch than {torch.__version__} captures more operators"
+            if "unsupported operator" in str(error)
+            else "law `exports` of `vqtool verify quantizer KIND` tells whether the quantizer stands in the way"
             + ("; --to pt2 takes more" if path.suffix == ".onnx" else ""),
             exit_code=1,
         ) from error

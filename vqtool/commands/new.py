@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -51,10 +52,10 @@ def plugin(name: str) -> int:
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name):
         raise VqtoolError(f"`{name}` is no name for a plugin", hint="lower-case letters, digits and -, as in my-vq")
     target, module = Path(name), name.replace("-", "_")
-    if module in ("vqtool", "plugin"):
-        raise VqtoolError(f"`{name}` would hide a package of that name", hint="vqtool new plugin my-vq")
     if target.exists():
         raise VqtoolError(f"`{target}` exists already", hint="give the new plugin another name")
+    if module == "plugin" or importlib.util.find_spec(module) is not None:
+        raise VqtoolError(f"`{name}` would hide a package of that name", hint="vqtool new plugin my-vq")
     origin = shipped.template()
     told = {f"vqtool_{EXAMPLE}": module, f"vqtool-{EXAMPLE}": name, f"{EXAMPLE}.toml": f"{name}.toml"}
     written = []

@@ -27,7 +27,8 @@ def history(report: Report) -> str:
     stages = list(dict.fromkeys(str(row["stage"]) for row in report.history if "stage" in row))
     marks = numbered_marks(report, stages)
     told = [stage_history(stage, [r for r in report.history if r.get("stage") == stage], marks) for stage in stages]
-    return "".join(told) or "<p>No training history: the checkpoint lies in no run's folder.</p>"
+    key = '<p><span class="key train">training</span><span class="key valid">validation</span></p>'
+    return (key + "".join(told)) if told else "<p>No training history: the checkpoint lies in no run's folder.</p>"
 
 
 def numbered_marks(report: Report, stages: Sequence[str]) -> list[tuple[str, int, Finding]]:

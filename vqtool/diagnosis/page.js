@@ -98,7 +98,7 @@
       ring.setAttribute("cy", 400 - at(book.y[index]));
     }
     byId("panel-h").textContent = `Code ${number(index)} of ${book.name}`;
-    const place = book.counts ? `; ${rank[index] + 1} of ${book.size} by use` : "";
+    const place = book.counts ? `; number ${rank[index] + 1} of ${book.size} by use` : "";
     byId("panel-told").textContent = share(index) + place + ".";
     drawWindows(book.examples ? book.examples[index] : []);
   }

@@ -16,6 +16,7 @@ from vqtool.diagnosis.explorer import EXPLORER, explorer_data
 from vqtool.diagnosis.png import data_uri
 from vqtool.diagnosis.report import SEVERITIES, Codebook, Finding, Report
 from vqtool.diagnosis.samples import Samples
+from vqtool.diagnosis.terminal import dead_note
 from vqtool.files import write_atomic
 
 HERE = Path(__file__).parent
@@ -143,8 +144,10 @@ def codebook_table(codebooks: Sequence[Codebook]) -> str:
         + "</tr>"
         for c in codebooks
     )
+    told = dead_note(codebooks)
     return f'<div class="wide" tabindex="0" role="region" aria-label="codebooks in figures"><table><thead><tr>{head}' \
-           f"</tr></thead><tbody>{rows}</tbody></table></div>"  # fmt: skip
+           f"</tr></thead><tbody>{rows}</tbody></table></div>" \
+           + (f'<p class="quiet">{escape(told)}.</p>' if told else "")  # fmt: skip
 
 
 def cell(measure: str, value: float) -> str:
@@ -161,7 +164,8 @@ def reconstructions(samples: Samples | None) -> str:
     key = '<span class="key original">original</span>'
     if samples.reconstructions is not None:
         key += ' <span class="key rebuilt">reconstruction</span>'
-    return f"<p>{key} <span class=quiet>{escape(samples.split)}</span></p>" + charts.signals(
+    told = samples.split + ("; this task rebuilds no signals" if samples.reconstructions is None else "")
+    return f"<p>{key} <span class=quiet>{escape(told)}</span></p>" + charts.signals(
         samples.originals, samples.reconstructions, samples.unit
     )
 

@@ -35,10 +35,12 @@ def plot(report: Report, path: Path, *, layout: Layout = "pca") -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise missing_extra("matplotlib", "plot", "`--plot`") from error
-    drawn = [b for b in report.codebooks if b.vectors is not None and len(b.vectors) == b.size][:MOST_MAPS]
+    mapped = [b for b in report.codebooks if b.vectors is not None and len(b.vectors) == b.size]
+    drawn = mapped[:MOST_MAPS]
     rows = -(-len(drawn) // ACROSS)
     figure = Figure(figsize=(11, 4 + 2.9 * rows), layout="constrained")
-    figure.suptitle(f"{report.source.name}: {report.tokens:,} tokens of {report.counted}", fontsize=11)
+    told = f"; maps of {len(drawn)} of {len(mapped)} codebooks" if len(drawn) < len(mapped) else ""
+    figure.suptitle(f"{report.source.name}: {report.tokens:,} tokens of {report.counted}{told}", fontsize=11)
     grid = figure.add_gridspec(1 + rows, ACROSS, height_ratios=[1.3, *[1] * rows])
     draw_use(figure.add_subplot(grid[0, : ACROSS // 2]), report.codebooks)
     draw_history(figure.add_subplot(grid[0, ACROSS // 2 :]), report)
@@ -57,7 +59,8 @@ def draw_use(axes: Axes, codebooks: Sequence[Codebook]) -> None:
         shares = np.sort(book.counts)[::-1] / book.counts.sum() * book.size
         told = f"{book.name}: {int((shares > 0).sum())} of {book.size}"
         along = (np.arange(book.size) + 0.5) / book.size
-        axes.plot(along, np.where(shares > 0, shares, np.nan), label=told, color=colour(number, len(codebooks)))
+        axes.plot(along, np.where(shares > 0, shares, np.nan), label=told, color=colour(number, len(codebooks)),
+                  marker="o" if (shares > 0).sum() == 1 else "")  # fmt: skip
     axes.axhline(1, color="grey", linewidth=0.8, linestyle=":")
     axes.set(title="use of codes, the most used first", xlabel="share of the codebook", ylabel="times uniform use")
     axes.set(yscale="log", xlim=(0, 1))
@@ -77,8 +80,8 @@ def draw_history(axes: Axes, report: Report) -> None:
     for finding in report.findings if rows else ():
         if finding.step is not None and finding.severity != "ok":
             axes.axvline(finding.step, color=DEAD if finding.severity == "fail" else MARK, linestyle="--", linewidth=1)
-            axes.annotate(f" {finding.id}", (finding.step, 0.98), xycoords=("data", "axes fraction"), rotation=90,
-                          va="top", fontsize=7)  # fmt: skip
+            axes.annotate(finding.id, (finding.step, 0.97), xytext=(3, 0), textcoords="offset points", rotation=90,
+                          xycoords=("data", "axes fraction"), va="top", fontsize=7)  # fmt: skip
     axes.set(title="perplexity while training", xlabel="step", ylabel="codes")
     if rows:
         axes.set_ylim(0, 1.15 * axes.get_ylim()[1])

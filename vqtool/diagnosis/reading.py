@@ -45,7 +45,7 @@ def report_of(checkpoint: Path) -> Report:
     books = [codebook(name, sizes[q], counts.get(q), vectors.get(q), measures, known.get(q))
              for q, name in enumerate(names)]  # fmt: skip
     if run is not None:
-        books = [_with_drift(book, q, checkpoint, run) for q, book in enumerate(books)]
+        books = _with_drift(books, earlier_vectors(checkpoint, run, about))
     return Report(
         source=checkpoint,
         counted=counted,
@@ -162,29 +162,41 @@ def codebook(
     return Codebook(name, size, counts, vectors, own)
 
 
-def _with_drift(book: Codebook, q: int, checkpoint: Path, run: Path) -> Codebook:
-    """The codebook with how far it moved since the checkpoint of its run that was written before."""
-    if book.vectors is None:
-        return book
-    before = previous(checkpoint, run)
-    if before is None:
-        return book
-    try:
-        _, arrays = read(before, (rf"vectors\.{q}$",))
-    except VqtoolError:  # being written, or damaged: another command tells of that
-        return book
-    old = arrays.get(f"vectors.{q}")
-    if old is None or old.shape != book.vectors.shape:
-        return book
-    return replace(book, measures={**book.measures, "drift": drift(old, book.vectors)})
+def _with_drift(books: list[Codebook], before: Arrays) -> list[Codebook]:
+    """The codebooks with how far each moved since an earlier checkpoint, whose vectors are `before`."""
+    moved = []
+    for q, book in enumerate(books):
+        old = before.get(f"vectors.{q}")
+        if old is not None and book.vectors is not None and old.shape == book.vectors.shape:
+            book = replace(book, measures={**book.measures, "drift": drift(old, book.vectors)})
+        moved.append(book)
+    return moved
 
 
-def previous(checkpoint: Path, run: Path) -> Path | None:
-    """The newest checkpoint of the run that is older than this one and not of the same step."""
+def earlier_vectors(checkpoint: Path, run: Path, about: Mapping[str, Any]) -> Arrays:
+    """The code vectors in the run's newest checkpoint of an earlier step or stage than this one; none without.
+
+    A stage's result is its best, which may be of an earlier step than checkpoints that were written before it.
+    """
     files = [run / f"{stage}.safetensors" for stage in stage_names(run)] + [run / BEST, run / LAST]
+    times = {f: f.stat().st_mtime for f in files if f.is_file()}
     mine = checkpoint.stat().st_mtime
-    older = [f for f in files if f.is_file() and f != checkpoint and f.stat().st_mtime <= mine]
-    return max(older, key=lambda f: f.stat().st_mtime, default=None)
+    for path in sorted(times, key=lambda f: -times[f]):
+        if path == checkpoint or times[path] > mine:
+            continue
+        try:
+            other, arrays = read(path, (r"vectors\.",))
+        except VqtoolError:  # being written, or damaged: another command tells of that
+            continue
+        if other.get("stage") != about.get("stage") or weights_step(other) < weights_step(about):
+            return arrays
+    return {}
+
+
+def weights_step(about: Mapping[str, Any]) -> float:
+    """The step whose weights a checkpoint holds: that of its validation, where it tells."""
+    step = (about.get("validation") or {}).get("step", about.get("step"))
+    return float(step) if isinstance(step, int | float) else -1.0
 
 
 def history(path: Path) -> list[dict[str, Any]]:

@@ -100,8 +100,9 @@ def stretches(length: int, count: int) -> Iterator[tuple[int, int]]:
 
 
 def lowest_and_highest(x: np.ndarray) -> np.ndarray:
-    """[..., L] -> [..., 2], so that what is thinned keeps its envelope."""
-    return np.stack([x.min(-1), x.max(-1)], -1)
+    """[..., L] -> [..., 2] in the order they come, so that what is thinned keeps its envelope and its slopes."""
+    places = np.sort(np.stack([x.argmin(-1), x.argmax(-1)], -1), -1)
+    return np.take_along_axis(x, places, -1)
 
 
 def thinned_image(x: np.ndarray, side: int = PIECE_SIDE) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import TextIO
 
 import numpy as np
@@ -15,11 +16,29 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 BARS = 48  # columns of a histogram
 COLOURS = {"fail": "red", "warn": "yellow", "note": "cyan", "ok": "dim"}
 WIDTH = 100
+WHOLE = (  # measures of all codebooks together: name, what it is, how it is written
+    ("codes.snr_db", "signal to quantization noise", "{:.1f} dB"),
+    ("output.snr_db", "signal to the output's error", "{:.1f} dB"),
+    ("joint.entropy_bits", "entropy of all codebooks together", "{:.2f} bits"),
+    ("joint.redundancy_bits", "said twice by several", "{:.2f} bits"),
+    ("sequence.repeated", "tokens like the one before", "{:.1%}"),
+    ("sequence.longest_repeat", "longest run of one code", "{:.0f}"),
+    ("sequence.bigram_bits", "entropy of a code given the one before", "{:.2f} bits"),
+    ("soft.use_bits", "entropy of soft use", "{:.2f} bits"),
+    ("soft.token_bits", "of one token's choice", "{:.2f} bits"),
+    ("soft_hard.gap", "loss of the hard path over the soft", "{:+.1%}"),
+    ("range_ratio", "spread of the output over the signal's", "{:.3f}"),
+    ("dc", "mean error over the signal's spread", "{:.3f}"),
+    ("tx_power", "power sent", "{:.3f}"),
+    ("llr.ratio", "|LLR| over the expected", "{:.3f}"),
+    ("contrastive.effective_negatives", "effective negatives", "{:.1f}"),
+)
 
 
 def text(report: Report, stream: TextIO) -> str:
     """Everything, as lines for a stream; colours where it has them."""
-    parts = [heading(report), table(report, stream), histograms(report, stream), findings(report, stream)]
+    parts = [heading(report), table(report, stream), histograms(report, stream), whole(report, stream),
+             findings(report, stream)]  # fmt: skip
     return "\n\n".join(part for part in parts if part)
 
 
@@ -49,7 +68,23 @@ def table(report: Report, stream: TextIO) -> str:
     cells = [[told(book) for _, told in columns] for book in report.codebooks]
     kept = [i for i in range(len(columns)) if any(row[i] for row in cells)]
     rows = [[book.name, *(row[i] for i in kept)] for book, row in zip(report.codebooks, cells, strict=True)]
-    return table_text("", ["codebook", *(columns[i][0] for i in kept)], rows, stream)
+    told = table_text("", ["codebook", *(columns[i][0] for i in kept)], rows, stream)
+    note = dead_note(report.codebooks)
+    return told + (paint("\n" + "\n".join(textwrap.wrap(note, WIDTH)), "dim", stream) if note else "")
+
+
+def dead_note(codebooks: Sequence[Codebook]) -> str:
+    """What "dead" means where few tokens were counted: codes whose turn did not come are not chosen either."""
+    counted = [book for book in codebooks if book.measures.get("dead", 0) and "dead_share" in book.measures]
+    if not counted:
+        return ""
+    unseen = int(sum(book.measures["dead"] for book in counted))
+    gone = round(sum(book.measures["dead_share"] * book.size for book in counted))
+    if unseen - gone < max(2, 0.02 * sum(book.size for book in counted)):
+        return ""
+    tokens = max(book.measures["tokens"] for book in counted)
+    return (f"dead: not chosen by the {tokens:,.0f} tokens counted; more tokens would hit about {unseen - gone} of "
+            f"these {unseen} codes (Chao 1984)")  # fmt: skip
 
 
 def _number(book: Codebook, name: str, form: str) -> str:
@@ -81,6 +116,15 @@ def histogram(book: Codebook, stream: TextIO | None = None) -> str:
     return "".join(drawn)
 
 
+def whole(report: Report, stream: TextIO | None) -> str:
+    """What was measured of all codebooks together, in a few lines."""
+    m = report.measures
+    few = 4 * m.get("joint.used", 0) > report.tokens  # tuples that hardly repeat: their entropy is that of the sample
+    told = [f"{meaning} {form.format(m[name])}" for name, meaning, form in WHOLE
+            if name in m and not (few and name.startswith("joint."))]  # fmt: skip
+    return paint("\n".join(textwrap.wrap("all together: " + "; ".join(told), WIDTH)), "dim", stream) if told else ""
+
+
 def findings(report: Report, stream: TextIO) -> str:
     """What is wrong, with cause and mend; then, in one line, what was looked at and is well."""
     told = [finding_text(f, stream) for f in report.findings if f.severity != "ok"]
@@ -88,7 +132,9 @@ def findings(report: Report, stream: TextIO) -> str:
     if not any(f.severity in ("warn", "fail") for f in report.findings):
         told.append(paint("healthy", "bold", stream) + ": nothing found that should be mended")
     if well:
-        told.append(paint("\n".join(textwrap.wrap("well: " + ", ".join(well), WIDTH)), "dim", stream))
+        told.append(
+            paint("\n".join(textwrap.wrap("well: " + ", ".join(well), WIDTH, break_on_hyphens=False)), "dim", stream)
+        )
     return "\n\n".join(told)
 
 

@@ -1,0 +1,51 @@
+"""Weights & Biases: every row of a run's metrics, once WANDB_PROJECT names a project; otherwise nothing leaves here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from vqtool.catalog import hookimpl
+
+_runs: dict[str, Any] = {}  # by the run's folder
+
+
+@hookimpl
+def vqtool_metrics(run: Any, row: Mapping[str, Any]) -> None:
+    """`train/tokenizer/mse` and the like, over `tokenizer/step`: each stage counts its own steps."""
+    logged = run_of(run)
+    if logged is None:
+        return
+    step, where = f"{row['stage']}/step", f"{row['split']}/{row['stage']}"
+    logged.define_metric(step, hidden=True)
+    logged.define_metric(f"{where}/*", step_metric=step)
+    told = {f"{where}/{name}": value for name, value in row.items()
+            if isinstance(value, int | float) and name not in ("step", "seconds")}  # fmt: skip
+    logged.log({step: row["step"], **told})
+
+
+@hookimpl
+def vqtool_run_finished(run: Any, status: Literal["done", "interrupted", "failed"]) -> None:
+    """Write what is left, and how the run ended."""
+    logged = _runs.pop(str(run.folder), None)
+    if logged is not None:
+        logged.summary["status"] = status
+        logged.finish(exit_code=0 if status == "done" else 1)
+
+
+def run_of(run: Any) -> Any:
+    """The W&B run, begun when its first row comes; None where no project is named or wandb is not installed.
+
+    Its files lie in the run's own folder. With WANDB_MODE=offline they stay there, until `wandb sync` is asked for.
+    """
+    key = str(run.folder)
+    if key not in _runs and os.environ.get("WANDB_PROJECT") and importlib.util.find_spec("wandb") is not None:
+        import wandb
+
+        recipe = json.loads((run.folder / "resolved.json").read_text(encoding="utf-8"))
+        settings = wandb.Settings(console="off", silent=True, disable_code=True, disable_git=True)
+        _runs[key] = wandb.init(dir=key, name=run.folder.name, config=recipe, settings=settings, reinit="create_new")
+    return _runs.get(key)
