@@ -252,7 +252,7 @@ def test_a_channel_that_chooses_and_a_quantizer_that_does_not_are_told_apart() -
     with pytest.raises(VqtoolError, match="3 ways to send"):
         Awgn(SIZES[:1], order=ORDERS).eval()(plain, tables[:1])
     with pytest.raises(VqtoolError, match="nothing chooses a rate"):
-        ExpectedSymbols(None)(received=Received(q.z, q.hard, q.codes))  # type: ignore[arg-type]
+        ExpectedSymbols(None)(received=Received(q.z, q.hard, q.codes))
 
 
 def test_flips_reach_the_chosen_codebook_alone() -> None:
@@ -274,7 +274,7 @@ def test_codes_that_are_none_are_no_token_errors() -> None:
 
 def test_shares_of_the_routes() -> None:
     quantizer, z = started(50)
-    metric = RouteShares(None)  # type: ignore[arg-type]
+    metric = RouteShares(None)
     whole = quantizer(z).route
     for part in z.split([20, 30]):
         metric.update(route=quantizer(part).route)

@@ -14,8 +14,8 @@ from vqtool_speech.vqc import Header, are_levels, pack, widths
 class Bitrate(Metric):
     """`bitrate.kbps`: bytes of the files, header and checksum included, * 8 / 1000 / seconds, over all clips together.
 
-    `bitrate.codes_kbps` is what the codes alone would take as plain bits. Says nothing of codes that
-    no such file holds.
+    `bitrate.codes_kbps` is what the codes alone would take as plain bits. Nothing is said of codes that no such file
+    holds: those of a quantizer whose windows take one of several codebooks.
     """
 
     def __init__(self, spec: DataSpec) -> None:

@@ -251,3 +251,8 @@ def test_widths_that_cannot_be_compared_are_refused():
 
     with pytest.raises(VqtoolError, match="5 features"):
         Contrast().build(make, SPEC)
+
+
+def test_samples_of_images_cannot_be_hidden():
+    with pytest.raises(VqtoolError, match="images"):
+        Contrast(hide="signal").build(lambda *_, **__: None, DataSpec({"x": Field((1, 8, 8), "signal")}))

@@ -61,6 +61,11 @@ class Contrast(Task):
 
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire norm, conditioner (optional), encoder, quantizer and context network."""
+        if self.hide == "signal" and not isinstance(spec.extent, int):
+            raise VqtoolError(
+                '`hide = "signal"` takes samples in a row away, and these data are images',
+                hint='hide = "features"',
+            )
         make("norm", spec, optional=True)
         conditioner = make("conditioner", spec, optional=True)
         encoder = make("encoder", spec.channels, spec.length, conditioner.dim if conditioner is not None else 0)
