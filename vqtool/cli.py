@@ -2,78 +2,41 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vqtool import completion
 from vqtool.command import app, command, main
+from vqtool.shared_options import (
+    DECILES,
+    Checkpoint,
+    Cutoff,
+    DataOverrides,
+    Device,
+    DeviceOption,
+    ExportFormat,
+    Fill,
+    ForecastFile,
+    Freq,
+    Greedy,
+    NewestCheckpoint,
+    NewestForecaster,
+    OutFile,
+    Overrides,
+    PathCount,
+    Quantiles,
+    SamplingSeed,
+    Seed,
+    SeriesFile,
+    StopOn,
+    Temperature,
+    TopK,
+    TopP,
+)
 
 __all__ = ["app", "main"]
-
-
-class Severity(StrEnum):
-    """From which finding on to stop."""
-
-    warn = "warn"
-    fail = "fail"
-
-
-class Device(StrEnum):
-    """Where to compute."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a key of the recipe, as in quantizer.levels=4."),
-]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto takes cuda, mps, then cpu.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="In place of the recipe's seed.")]
-Checkpoint = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or a run for its newest.")]
-NewestCheckpoint = Annotated[
-    Path | None, typer.Argument(metavar="CKPT", help="A checkpoint or run; the newest under runs/ by default.")
-]
-StopOn = Annotated[
-    Severity | None, typer.Option("--stop-on", help="Save, stop and exit 3 where the watch finds this, twice in a row.")
-]
-OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")]
-NewestForecaster = Annotated[
-    Path | None,
-    typer.Argument(metavar="CKPT", help="A checkpoint or run; the newest under runs/ that can forecast by default."),
-]
-SeriesFile = Annotated[
-    Path | None, typer.Option("--data", metavar="FILE", help="The series (CSV, Parquet); the training data by default.")
-]
-DataOverrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", metavar="data.KEY=VALUE", help="How to read the file, as in data.time=when."),
-]
-Cutoff = Annotated[
-    str | None, typer.Option("--cutoff", metavar="TIME", help="As if the rows after this time did not exist.")
-]
-Freq = Annotated[str | None, typer.Option("--freq", help="The calendar's step, as h, D or M; inferred by default.")]
-Fill = Annotated[
-    str | None, typer.Option("--fill", metavar="ffill|interp", help="Fill gaps and missing values, else an error.")
-]
-DECILES = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
-Quantiles = Annotated[str, typer.Option("--quantiles", metavar="Q,Q,...", help="Between 0 and 1.")]
-PathCount = Annotated[int, typer.Option("--samples", min=1, metavar="N", help="Sample paths for each series.")]
-Temperature = Annotated[
-    float | None, typer.Option("--temperature", min=0.0, metavar="F", help="Of the sampling; 0 is greedy.")
-]
-TopK = Annotated[int | None, typer.Option("--top-k", min=1, metavar="N", help="Sample from the N likeliest codes.")]
-TopP = Annotated[
-    float | None, typer.Option("--top-p", min=0.0, max=1.0, metavar="F", help="Sample from the likeliest share.")
-]
-Greedy = Annotated[bool, typer.Option("--greedy", help="The likeliest codes, one path.")]
-SamplingSeed = Annotated[int, typer.Option("--seed", help="Of the sampling.")]
-ForecastFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to write (CSV, Parquet).")]
 
 
 def version(shown: bool) -> None:
@@ -290,12 +253,12 @@ def decode(
 @command("export")
 def export(
     checkpoint: Checkpoint,
-    to: Annotated[str, typer.Option("--to", metavar="onnx|pt2", help="ONNX, or a program of torch.export.")] = "onnx",
+    to: Annotated[ExportFormat, typer.Option("--to", help="ONNX, or a program of torch.export.")] = ExportFormat.onnx,
     out_dir: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to; beside the checkpoint by default.")
     ] = None,
 ) -> None:
-    """Write a model's ways to codes and back for other runtimes. Each file is run and compared with PyTorch."""
+    """Write how a model gets to codes and back for other runtimes. Each file is run and compared with PyTorch."""
 
 
 @command("codes")
@@ -324,9 +287,21 @@ def codes(
 @command("verify")
 def verify(
     target: Annotated[
-        str, typer.Argument(metavar="ROLE|TARGET", help="A role, FILE.py:CLASS or package.module:CLASS.")
+        str,
+        typer.Argument(
+            metavar="ROLE|TARGET",
+            help="A role, FILE.py:CLASS or package.module:CLASS.",
+            autocompletion=completion.offers(completion.judged),
+        ),
     ],
-    kind: Annotated[str | None, typer.Argument(metavar="KIND", help="One kind of the role; all by default.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="KIND",
+            help="One kind of the role; all by default.",
+            autocompletion=completion.offers(completion.kinds),
+        ),
+    ] = None,
     arguments: Annotated[
         list[str] | None, typer.Option("--arg", metavar="KEY=VALUE", help="An argument of the constructor.")
     ] = None,
@@ -338,7 +313,12 @@ def verify(
 @command("bench")
 def bench(
     case: Annotated[
-        str | None, typer.Argument(metavar="CASE", help="What to measure; lists the cases without.")
+        str | None,
+        typer.Argument(
+            metavar="CASE",
+            help="What to measure; lists the cases without.",
+            autocompletion=completion.offers(completion.cases),
+        ),
     ] = None,
     device: DeviceOption = Device.auto,
 ) -> None:
@@ -361,7 +341,13 @@ def new(
     ],
     plugin_name: Annotated[str | None, typer.Argument(metavar="PLUGIN", help="The new plugin's name.")] = None,
     source: Annotated[
-        str | None, typer.Option("--from", metavar="KIND", help="The shipped recipe to begin from.")
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="KIND",
+            help="The shipped recipe to begin from.",
+            autocompletion=completion.offers(completion.recipes),
+        ),
     ] = None,
 ) -> None:
     """Begin a recipe from a shipped one, or a plugin. Nothing is overwritten.
@@ -380,8 +366,22 @@ def show(
 
 @command("plugins")
 def plugins(
-    role: Annotated[str | None, typer.Argument(metavar="ROLE", help="Only this role, as quantizer.")] = None,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The options of this kind.")] = None,
+    role: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ROLE",
+            help="Only this role, as quantizer.",
+            autocompletion=completion.offers(completion.roles),
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="The options of this kind.",
+            autocompletion=completion.offers(completion.kinds),
+        ),
+    ] = None,
     timings: Annotated[bool, typer.Option("--timings", help="What each plugin's import takes.")] = False,
 ) -> None:
     """List what a recipe can name, and who provides it."""

@@ -98,4 +98,4 @@ def test_what_cannot_be_exported_is_refused_with_a_reason(tmp_path: Path) -> Non
 def test_an_unknown_format(run: Path) -> None:
     refused = vqtool("export", run, "--to", "tflite")
     assert refused.returncode == 2
-    assert "--to onnx" in refused.stderr
+    assert "`--to`: `tflite` is not one of `onnx`, `pt2`" in refused.stderr

@@ -1,0 +1,84 @@
+"""What several commands take: their options, and the few values that some of them can have."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Severity(StrEnum):
+    """From which finding on to stop."""
+
+    warn = "warn"
+    fail = "fail"
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class ExportFormat(StrEnum):
+    """For whom to export."""
+
+    onnx = "onnx"
+    pt2 = "pt2"
+
+
+class Filling(StrEnum):
+    """What to put where a series has gaps."""
+
+    ffill = "ffill"
+    interp = "interp"
+
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a key of the recipe, as in quantizer.levels=4."),
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto takes cuda, mps, then cpu.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="In place of the recipe's seed.")]
+Checkpoint = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or a run for its newest.")]
+NewestCheckpoint = Annotated[
+    Path | None, typer.Argument(metavar="CKPT", help="A checkpoint or run; the newest under runs/ by default.")
+]
+StopOn = Annotated[
+    Severity | None, typer.Option("--stop-on", help="Save, stop and exit 3 where the watch finds this, twice in a row.")
+]
+OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")]
+NewestForecaster = Annotated[
+    Path | None,
+    typer.Argument(metavar="CKPT", help="A checkpoint or run; the newest under runs/ that can forecast by default."),
+]
+SeriesFile = Annotated[
+    Path | None, typer.Option("--data", metavar="FILE", help="The series (CSV, Parquet); the training data by default.")
+]
+DataOverrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="data.KEY=VALUE", help="How to read the file, as in data.time=when."),
+]
+Cutoff = Annotated[
+    str | None, typer.Option("--cutoff", metavar="TIME", help="As if the rows after this time did not exist.")
+]
+Freq = Annotated[str | None, typer.Option("--freq", help="The calendar's step, as h, D or M; inferred by default.")]
+Fill = Annotated[Filling | None, typer.Option("--fill", help="Fill gaps and missing values, else an error.")]
+DECILES = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
+Quantiles = Annotated[str, typer.Option("--quantiles", metavar="Q,Q,...", help="Between 0 and 1.")]
+PathCount = Annotated[int, typer.Option("--samples", min=1, metavar="N", help="Sample paths for each series.")]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", min=0.0, metavar="F", help="Of the sampling; 0 is greedy.")
+]
+TopK = Annotated[int | None, typer.Option("--top-k", min=1, metavar="N", help="Sample from the N likeliest codes.")]
+TopP = Annotated[
+    float | None, typer.Option("--top-p", min=0.0, max=1.0, metavar="F", help="Sample from the likeliest share.")
+]
+Greedy = Annotated[bool, typer.Option("--greedy", help="The likeliest codes, one path.")]
+SamplingSeed = Annotated[int, typer.Option("--seed", help="Of the sampling.")]
+ForecastFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to write (CSV, Parquet).")]
