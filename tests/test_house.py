@@ -40,7 +40,9 @@ MAY = {
     "commands": {"api", "nn", "catalog", "recipe", "training", "testing", "bench", "diagnosis"} | GROUND,
     "plain_call": set(),
     "command": {"commands", "catalog", "plain_call"} | GROUND,
-    "cli": {"command"} | GROUND,
+    "completion": {"catalog", "recipe", "commands"},
+    "shared_options": set(),
+    "cli": {"command", "completion", "shared_options"} | GROUND,
     "__main__": {"cli"},
     "": GROUND,
 }

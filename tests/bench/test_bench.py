@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
 
-from vqtool.bench import quantizers
+from vqtool.bench import generation, quantizers
 from vqtool.bench.measure import in_turns
-from vqtool.bench.peers import EnCodecFormula, GumbelFormula
+from vqtool.bench.peers import EnCodecFormula, GumbelFormula, installed
 from vqtool.bench.quantizers import Case
 from vqtool.commands import bench
 from vqtool.console import out
@@ -72,3 +73,39 @@ def test_the_peers_formulas_quantize():
     chosen = gumbel.weight_proj(x).view(40, 2, 5).argmax(-1)
     wanted = torch.cat([books[g][chosen[:, g]] for g in range(2)], 1)
     assert torch.allclose(value[0], wanted, atol=1e-6)
+
+
+@pytest.fixture
+def broken_transformers(tmp_path, monkeypatch):
+    """A library that can be imported but not used, as transformers is beside a torchvision that does not fit torch."""
+    (tmp_path / "transformers.py").write_text(
+        "def __getattr__(name):\n    if name.startswith('_'):\n        raise AttributeError(name)\n"
+        "    raise RuntimeError('operator torchvision::nms does not exist\\nand more')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [n for n in sys.modules if n.split(".")[0] == "transformers"]:
+        monkeypatch.delitem(sys.modules, name)
+    installed.cache_clear()
+    yield
+    sys.modules.pop("transformers", None)
+    installed.cache_clear()
+
+
+def test_a_broken_peer_is_left_out_and_told_of(broken_transformers, capsys):
+    for _ in range(2):
+        assert installed("transformers", "GPT2Config") is None
+    assert capsys.readouterr().err.count("cannot be used, so it is left out: operator torchvision::nms") == 1
+
+
+def test_a_case_goes_on_without_a_broken_peer(broken_transformers, monkeypatch, capsys):
+    tiny = generation.Case(1, prompt=2, new=2, codes=16, layers=1, heads=2, width=8, top_k=3)
+    monkeypatch.setattr(generation, "CASES", (tiny,))
+    monkeypatch.setattr(bench, "SECONDS", 0.0)
+    monkeypatch.setattr(out, "mode", "json")
+    assert bench.run(case="generation", device="cpu") == 0
+    assert json.loads(capsys.readouterr().out)["cases"][0]["peers"] == {}
+
+
+def test_a_missing_peer_is_no_news(capsys):
+    assert installed("no_such_library") is None
+    assert capsys.readouterr().err == ""

@@ -27,7 +27,7 @@ def test_ours_has_as_many_tokens_as_the_first_peer():
 
 
 def test_without_transformers_it_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(tokenise, "installed", lambda name: None)
+    monkeypatch.setattr(tokenise, "installed", lambda *names: None)
     with pytest.raises(VqtoolError) as raised:
         next(tokenise.rows(torch.device("cpu"), 0.0))
-    assert "pip install transformers" in str(raised.value.hint)
+    assert "pip install --force-reinstall transformers" in str(raised.value.hint)

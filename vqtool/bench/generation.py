@@ -69,7 +69,7 @@ def ours(case: Case, prompt: torch.Tensor) -> Call:
 
 def peers(case: Case, prompt: torch.Tensor) -> Iterator[tuple[str, Call]]:
     """GPT-2 of the same shape as transformers generates with it, with its cache."""
-    library = installed("transformers")
+    library = installed("transformers", "GPT2Config", "GPT2LMHeadModel")
     if library is None:
         return
     length = case.prompt + case.new

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+import functools
+import importlib.util
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -11,15 +12,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vqtool.console import out
+
 DECAY = 0.99
 
 
-def installed(name: str) -> ModuleType | None:
-    """The module, if it can be imported."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
+@functools.cache
+def installed(name: str, *needed: str) -> ModuleType | None:
+    """The module, if it can be imported and has what is `needed` of it; one that is there but broken is told of, once.
+
+    Some libraries import their parts only when these are asked for, and a broken one may raise anything then.
+    """
+    if importlib.util.find_spec(name) is None:
         return None
+    try:
+        module = importlib.import_module(name)
+        for part in needed:
+            getattr(module, part)
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        out.warn(f"`{name}` is installed but cannot be used, so it is left out: {reason}")
+        return None
+    return module
 
 
 class EnCodecFormula(nn.Module):

@@ -59,14 +59,14 @@ class Codebook(nn.Module):
         self.set(begin(points.to(self.codes.dtype), self.codes.shape[0], generator))
 
     def search(self, tokens: Tensor, real: Tensor | None = None) -> Found:
-        """The nearest code of each of `tokens` [N, d]; `real` [N] bool says which of them count."""
+        """The nearest code of each of `tokens` [N, D]; `real` [N] bool says which of them count."""
         self.require_ready()
-        return search(self.codes, tokens, real)
+        return search(self.vectors, tokens, real)
 
     def look_up(self, codes: Tensor, valid: Tensor | None) -> Tensor:
-        """The vectors [N, d] of `codes` [N]; zero where `valid` [N] is false. A gradient reaches trained codes."""
+        """The vectors [N, D] of `codes` [N]; zero where `valid` [N] is false. A gradient reaches trained codes."""
         self.require_ready()
-        return look_up(self.codes, codes, valid)
+        return look_up(self.vectors, codes, valid)
 
     @property
     def vectors(self) -> Tensor:

@@ -14,9 +14,10 @@ class SubspaceCodebook(MovingCodebook):
     """K codes [K, d] in a plane of d orthonormal directions through a D-dimensional latent; what lies outside is left.
 
     The plane goes through the mean of the inputs that the codebook starts from, along their d directions of largest
-    spread (their principal components), and stays. Within it the nearest code is the one nearest in the whole
-    space, so nothing else changes: fewer dimensions need fewer inputs to be filled evenly. (Low-dimensional codes:
-    Yu et al. 2022, arXiv 2110.04627, section 3.2, there with trained projections.)
+    spread (their principal components), and stays: fewer dimensions need fewer inputs to be filled evenly. The search
+    is in the whole space, among the vectors that decoding gives: far from zero they are rounded, and the nearest code
+    inside the plane need not be the nearest of them. (Low-dimensional codes: Yu et al. 2022, arXiv 2110.04627,
+    section 3.2, there with trained projections.)
     """
 
     basis: Tensor  # [d, D]
@@ -33,15 +34,6 @@ class SubspaceCodebook(MovingCodebook):
         away = (points - self.origin).double()
         self.basis.copy_(torch.linalg.eigh(away.T @ away).eigenvectors.T.flip(0)[: len(self.basis)])
         super().start(self.inside(points), how, generator)
-
-    def search(self, tokens: Tensor, real: Tensor | None = None) -> Found:
-        """The nearest code of each of `tokens` [N, D]."""
-        return super().search(self.inside(tokens), real)
-
-    def look_up(self, codes: Tensor, valid: Tensor | None) -> Tensor:
-        """The vectors [N, D] of `codes` [N]."""
-        vectors = super().look_up(codes, valid) @ self.basis + self.origin
-        return vectors if valid is None else vectors.masked_fill(~valid[:, None], 0)
 
     def stats(self, tokens: Tensor, found: Found) -> CodebookStats:
         """Counts and sums [K, d] of the parts of `tokens` [N, D] that lie in the subspace."""
