@@ -291,16 +291,12 @@ def verify(
         typer.Argument(
             metavar="ROLE|TARGET",
             help="A role, FILE.py:CLASS or package.module:CLASS.",
-            autocompletion=completion.offers(completion.judged),
+            autocompletion=completion.judged,
         ),
     ],
     kind: Annotated[
         str | None,
-        typer.Argument(
-            metavar="KIND",
-            help="One kind of the role; all by default.",
-            autocompletion=completion.offers(completion.kinds),
-        ),
+        typer.Argument(metavar="KIND", help="One kind of the role; all by default.", autocompletion=completion.kinds),
     ] = None,
     arguments: Annotated[
         list[str] | None, typer.Option("--arg", metavar="KEY=VALUE", help="An argument of the constructor.")
@@ -315,9 +311,15 @@ def bench(
     case: Annotated[
         str | None,
         typer.Argument(
-            metavar="CASE",
-            help="What to measure; lists the cases without.",
-            autocompletion=completion.offers(completion.cases),
+            metavar="CASE", help="What to measure; lists the cases without.", autocompletion=completion.cases
+        ),
+    ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KIND",
+            help="Kinds of quantizer, ours or plugins', to race each other.",
+            autocompletion=completion.racers,
         ),
     ] = None,
     device: DeviceOption = Device.auto,
@@ -343,10 +345,7 @@ def new(
     source: Annotated[
         str | None,
         typer.Option(
-            "--from",
-            metavar="KIND",
-            help="The shipped recipe to begin from.",
-            autocompletion=completion.offers(completion.recipes),
+            "--from", metavar="KIND", help="The shipped recipe to begin from.", autocompletion=completion.recipes
         ),
     ] = None,
 ) -> None:
@@ -368,19 +367,10 @@ def show(
 def plugins(
     role: Annotated[
         str | None,
-        typer.Argument(
-            metavar="ROLE",
-            help="Only this role, as quantizer.",
-            autocompletion=completion.offers(completion.roles),
-        ),
+        typer.Argument(metavar="ROLE", help="Only this role, as quantizer.", autocompletion=completion.roles),
     ] = None,
     name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="NAME",
-            help="The options of this kind.",
-            autocompletion=completion.offers(completion.kinds),
-        ),
+        str | None, typer.Argument(metavar="NAME", help="The options of this kind.", autocompletion=completion.kinds)
     ] = None,
     timings: Annotated[bool, typer.Option("--timings", help="What each plugin's import takes.")] = False,
 ) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vqtool.errors import VqtoolError
 
 UsageError = typer.BadParameter.__bases__[0]  # typer exports this one child of it
-REPEATED = ("overrides", "arguments")  # options that may be given many times
+REPEATED = ("overrides", "arguments", "kinds")  # options that may be given many times
 SIGNATURES: dict[str, tuple[str, inspect.Signature]] = {}  # of each command: its body and what it takes
 
 app = typer.Typer(

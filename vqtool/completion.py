@@ -9,19 +9,22 @@ import typer
 Offers = Callable[[typer.Context, str], list[str]]
 
 
-def offers(known: Callable[[typer.Context], Iterable[str]]) -> Offers:
-    """A completion for typer: those of `known` that begin as the word does. A fault offers nothing: a shell has no
-    place for an error between two keys."""
+def offered(known: Callable[[typer.Context], Iterable[str]]) -> Offers:
+    """A completion for typer: those of `known` that begin as the word does.
 
-    def offered(context: typer.Context, incomplete: str) -> list[str]:
+    A fault offers nothing: a shell has no place for an error between two keys.
+    """
+
+    def names(context: typer.Context, incomplete: str) -> list[str]:
         try:
             return sorted(name for name in known(context) if name.startswith(incomplete))
         except Exception:
             return []
 
-    return offered
+    return names
 
 
+@offered
 def roles(context: typer.Context) -> Iterable[str]:
     """What a recipe can have parts for, as `quantizer`."""
     from vqtool.catalog import catalog
@@ -29,11 +32,13 @@ def roles(context: typer.Context) -> Iterable[str]:
     return catalog(warn=False).roles
 
 
+@offered
 def judged(context: typer.Context) -> Iterable[str]:
     """The roles that have laws; files are the shell's own to offer."""
     return ["quantizer"]
 
 
+@offered
 def kinds(context: typer.Context) -> Iterable[str]:
     """The components of the role that the line names."""
     from vqtool.catalog import catalog
@@ -42,6 +47,7 @@ def kinds(context: typer.Context) -> Iterable[str]:
     return {c.name for c in catalog(warn=False).components if c.role == role}
 
 
+@offered
 def recipes(context: typer.Context) -> Iterable[str]:
     """The shipped recipes."""
     from vqtool.recipe import shipped
@@ -49,6 +55,15 @@ def recipes(context: typer.Context) -> Iterable[str]:
     return shipped.names()
 
 
+@offered
+def racers(context: typer.Context) -> Iterable[str]:
+    """The quantizers, where these are what is measured."""
+    from vqtool.catalog import catalog
+
+    return catalog(warn=False).names("quantizer") if context.params.get("case") == "quantizers" else ()
+
+
+@offered
 def cases(context: typer.Context) -> Iterable[str]:
     """What `vqtool bench` measures."""
     from vqtool.commands.bench import CASES

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from vqtool.bench import generation, quantizers
+from vqtool.bench import generation, quantizers, race
 from vqtool.bench.measure import in_turns
 from vqtool.bench.peers import EnCodecFormula, GumbelFormula, installed
 from vqtool.bench.quantizers import Case
@@ -23,7 +23,7 @@ def test_a_table_of_tiny_cases(monkeypatch, capsys):
     monkeypatch.setattr(quantizers, "CASES", tiny)
     monkeypatch.setattr(bench, "SECONDS", 0.0)
     monkeypatch.setattr(out, "mode", "json")
-    assert bench.run(case="quantizers", device="cpu") == 0
+    assert bench.run(case="quantizers", kinds=[], device="cpu") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["machine"]["threads"] == 1
     assert len(document["cases"]) == 6
@@ -36,10 +36,10 @@ def test_a_table_of_tiny_cases(monkeypatch, capsys):
 
 
 def test_without_a_case_it_lists_them_and_with_a_wrong_one_it_says_so(capsys):
-    assert bench.run(case=None, device="cpu") == 0
+    assert bench.run(kinds=[], case=None, device="cpu") == 0
     assert "quantizers" in capsys.readouterr().out
     with pytest.raises(VqtoolError, match="no case `quantizer`") as raised:
-        bench.run(case="quantizer", device="cpu")
+        bench.run(case="quantizer", kinds=[], device="cpu")
     assert "quantizers" in str(raised.value.hint)
 
 
@@ -102,10 +102,37 @@ def test_a_case_goes_on_without_a_broken_peer(broken_transformers, monkeypatch, 
     monkeypatch.setattr(generation, "CASES", (tiny,))
     monkeypatch.setattr(bench, "SECONDS", 0.0)
     monkeypatch.setattr(out, "mode", "json")
-    assert bench.run(case="generation", device="cpu") == 0
+    assert bench.run(case="generation", kinds=[], device="cpu") == 0
     assert json.loads(capsys.readouterr().out)["cases"][0]["peers"] == {}
 
 
 def test_a_missing_peer_is_no_news(capsys):
     assert installed("no_such_library") is None
     assert capsys.readouterr().err == ""
+
+
+def test_kinds_race_each_other(monkeypatch, capsys):
+    monkeypatch.setattr(race, "TOKENS", 64)
+    monkeypatch.setattr(race, "DIM", 8)
+    monkeypatch.setattr(race, "CODES", 16)
+    monkeypatch.setattr(bench, "SECONDS", 0.0)
+    monkeypatch.setattr(out, "mode", "json")
+    assert bench.run(case="quantizers", kinds=["ema", "residual-ema", "fsq", "ema"], device="cpu") == 0
+    rows = json.loads(capsys.readouterr().out)["cases"]
+    assert [row["mode"] for row in rows] == ["train", "encode"]
+    for row in rows:
+        assert row["first"] == "ema 16"
+        assert set(row["peers"]) == {"residual-ema 4 x 16", "fsq 1000"}
+        for peer in row["peers"].values():
+            assert peer["ratio"] == pytest.approx(peer["ms"] / row["ours_ms"])
+
+
+def test_an_unknown_racer_is_told_of_before_anything_is_measured(capsys):
+    with pytest.raises(VqtoolError, match="no quantizer called"):
+        bench.run(case="quantizers", kinds=["ema", "emaa"], device="cpu")
+    assert capsys.readouterr().out == ""
+
+
+def test_only_quantizers_race():
+    with pytest.raises(VqtoolError, match="only quantizers race"):
+        bench.run(case="generation", kinds=["ema"], device="cpu")

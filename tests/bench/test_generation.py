@@ -19,7 +19,7 @@ def test_the_table(monkeypatch, capsys):
     monkeypatch.setattr(generation, "CASES", (TINY,))
     monkeypatch.setattr(bench, "SECONDS", 0.0)
     monkeypatch.setattr(out, "mode", "json")
-    assert bench.run(case="generation", device="cpu") == 0
+    assert bench.run(case="generation", kinds=[], device="cpu") == 0
     (row,) = json.loads(capsys.readouterr().out)["cases"]
     assert row["mode"] == "generate"
     assert row["tokens_per_second"] == pytest.approx(1000 * 6 / row["ours_ms"])

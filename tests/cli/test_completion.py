@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vqtool.completion import offers
+from vqtool.completion import offered
 
 SCRIPTS = Path(sys.executable).parent  # completion goes by the command's name, so `python -m vqtool` won't do
 PATH = f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"
@@ -25,7 +25,7 @@ def vqtool(**environment: str) -> str:
     return subprocess.run([SCRIPTS / "vqtool"], capture_output=True, text=True, env=env, check=False).stdout
 
 
-def offered(line: str) -> list[str]:
+def completions(line: str) -> list[str]:
     """What a line's last word may become."""
     asked = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_VQTOOL_COMPLETE": "complete_bash"}
     return vqtool(**asked).split()
@@ -41,16 +41,17 @@ def offered(line: str) -> list[str]:
     ("vqtool export ckpt --to ", {"onnx", "pt2"}),
     ("vqtool forecast --fill f", {"ffill"}),
     ("vqtool bench quant", {"quantizers"}),
+    ("vqtool bench quantizers ema cos", {"cosine"}),
 ])  # fmt: skip
 def test_values_are_offered(line: str, among: set[str]) -> None:
-    assert set(offered(line)) == among
+    assert set(completions(line)) == among
 
 
 def test_a_fault_offers_nothing() -> None:
     def faulty(context: object) -> list[str]:
         raise RuntimeError
 
-    assert offers(faulty)(None, "") == []  # type: ignore[arg-type]  # no context is looked at
+    assert offered(faulty)(None, "") == []  # type: ignore[arg-type]  # no context is looked at
 
 
 def script(shell: str, folder: Path) -> Path:

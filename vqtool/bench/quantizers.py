@@ -86,12 +86,17 @@ def measured(case: Case, mode: Mode, device: torch.device, seconds: float) -> di
 
 
 def ours(case: Case, mode: Mode, x: Tensor, upstream: Tensor) -> Call:
-    """One training step (forward, backward, update) or encode of our quantizer."""
+    """One training step (forward, backward, update) or encode of our quantizer, as large as the case says."""
     sizes = {"residual-ema": {"levels": case.books}, "product-gumbel": {"groups": case.books}}.get(case.kind, {})
     make: Callable[..., Quantizer] = catalog().load("quantizer", case.kind)
-    quantizer = make(case.dim, codebook_size=case.codes, **sizes).to(x.device)
+    return run(make(case.dim, codebook_size=case.codes, **sizes), mode, x, upstream)
+
+
+def run(quantizer: Quantizer, mode: Mode, x: Tensor, upstream: Tensor) -> Call:
+    """One training step or encode of a quantizer that keeps vqtool's contract."""
+    quantizer.to(x.device)
     if not quantizer.initialised:
-        quantizer.initialise(x.detach()[:, : 2 * case.codes])
+        quantizer.initialise(x.detach()[:, : 2 * max(quantizer.codebook_sizes)])
     if mode == "encode":
         return evaluated_ours(quantizer, x)
     weights = {name: torch.tensor(0.25, device=x.device) for name in quantizer.terms}

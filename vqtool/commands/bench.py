@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from functools import partial
 from typing import Any
 
 from vqtool.console import out, table_text
@@ -18,8 +19,8 @@ CASES = {
 SECONDS = 25.0  # per row of the table, about
 
 
-def run(*, case: str | None, device: str) -> int:
-    """Measure one case, or list what there is."""
+def run(*, case: str | None, kinds: list[str], device: str) -> int:
+    """Measure one case, or kinds of quantizer against each other, or list what there is."""
     if case is None:
         out.print(table_text("", ["case", "what it measures"], list(CASES.items()), out.result_stream))
         out.document({"cases": CASES})
@@ -28,10 +29,19 @@ def run(*, case: str | None, device: str) -> int:
         raise VqtoolError(
             f"there is no case `{case}`", hint=did_you_mean(case, CASES, otherwise="vqtool bench quantizers")
         )
+    if kinds and case != "quantizers":
+        raise VqtoolError(f"`{kinds[0]}`: only quantizers race each other", hint=f"vqtool bench {case}")
     from vqtool.bench.measure import machine
     from vqtool.training.runtime import pick_device
 
-    measure = importlib.import_module(f"vqtool.bench.{case}").rows
+    if kinds:
+        from vqtool.bench import race
+
+        for kind in kinds:  # an unknown one is told of before anything is measured
+            race.racer(kind)
+        measure = partial(race.rows, kinds=kinds)
+    else:
+        measure = importlib.import_module(f"vqtool.bench.{case}").rows
     where = pick_device(device)
     about = machine(where)
     if about["load_average"] is not None and about["load_average"] > about["threads"]:
@@ -46,7 +56,7 @@ def run(*, case: str | None, device: str) -> int:
 
 def shown(row: dict[str, Any]) -> str:
     """One case for people."""
-    lines = [["ours", f"{row['ours_ms']:.1f}", mib(row.get("ours_mib")), "1.0"]]
+    lines = [[row.get("first", "ours"), f"{row['ours_ms']:.1f}", mib(row.get("ours_mib")), "1.0"]]
     lines += [[n, f"{p['ms']:.1f}", mib(p.get("mib")), f"{p['ratio']:.2f}"] for n, p in row["peers"].items()]
     for name, key in (("bare product", "floor_ms"), ("bare product into a buffer", "floor_out_ms")):
         if key in row:
