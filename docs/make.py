@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- made by docs/make.py from the code; change it there -->\n"
@@ -99,21 +100,28 @@ def quoted(text: str) -> str:
 
 def laws() -> str:
     """Every law: what it says, what breaks, how it is mended, and the source."""
-    from vqtool.testing import QUANTIZER_LAWS, STRANGER_LAWS
+    from vqtool.testing import PRIOR_LAWS, QUANTIZER_LAWS, STRANGER_LAWS
 
     outside = {law.id for law in STRANGER_LAWS}
-    lines = [f"# Laws of quantizers\n\n{NOTE}\n" + LAWS_INTRO]
+    lines = [f"# Laws\n\n{NOTE}\n" + LAWS_INTRO, "# Laws of quantizers\n"]
     for law in QUANTIZER_LAWS:
-        lines.append(f"## `{law.id}`\n\n{sentence(law.meaning)}\n")
-        lines.append(f"* **Broken:** {law.harm}.\n* **Mend:** {law.mend}.\n* **Source:** {law.source}.")
-        lines.append(f"* Checked on any `nn.Module`: {'yes' if law.id in outside else 'no'}.\n")
+        lines += [told(law), f"* Checked on any `nn.Module`: {'yes' if law.id in outside else 'no'}.\n"]
+    lines.append("# Laws of priors\n")
+    for law in PRIOR_LAWS:
+        lines.append(told(law) + "\n")
     return "\n".join(lines)
 
 
+def told(law: Any) -> str:
+    """A law in words."""
+    words = f"* **Broken:** {law.harm}.\n* **Mend:** {law.mend}.\n* **Source:** {law.source.rstrip('.')}."
+    return f"## `{law.id}`\n\n{sentence(law.meaning)}\n\n{words}"
+
+
 LAWS_INTRO = """\
-`vqtool verify quantizer KIND` checks a quantizer of vqtool or of a plugin against all of them;
-`vqtool verify FILE.py:CLASS` checks any `torch.nn.Module` against those that can be seen from outside. In a plugin's
-tests:
+`vqtool verify quantizer KIND` and `vqtool verify prior KIND` check a part of vqtool or of a plugin against all of its
+laws; `vqtool verify FILE.py:CLASS` does the same for a class in a file, and checks any `torch.nn.Module` against those
+of quantizers that can be seen from outside. In a plugin's tests:
 
 ```python
 from vqtool.testing import QUANTIZER_LAWS, Subject, require
@@ -123,6 +131,8 @@ from vqtool.testing import QUANTIZER_LAWS, Subject, require
 def test_law(law):
     require(law, Subject(MyQuantizer))
 ```
+
+and the same with `PRIOR_LAWS` and `PriorSubject(MyPrior)`.
 """
 
 

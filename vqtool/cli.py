@@ -303,7 +303,7 @@ def verify(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the random inputs.")] = 0,
 ) -> None:
-    """Tell which laws a quantizer keeps. It may be ours, a plugin's or any torch module."""
+    """Tell which laws a quantizer or a prior keeps. It may be ours, a plugin's or any torch module."""
 
 
 @command("bench")

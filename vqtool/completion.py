@@ -35,7 +35,9 @@ def roles(context: typer.Context) -> Iterable[str]:
 @offered
 def judged(context: typer.Context) -> Iterable[str]:
     """The roles that have laws; files are the shell's own to offer."""
-    return ["quantizer"]
+    from vqtool.commands.verify import WITH_LAWS
+
+    return WITH_LAWS
 
 
 @offered

@@ -35,7 +35,7 @@ def completions(line: str) -> list[str]:
     ("vqtool diag", {"diagnose"}),
     ("vqtool plugins qu", {"quantizer"}),
     ("vqtool plugins prior gp", {"gpt"}),
-    ("vqtool verify ", {"quantizer"}),
+    ("vqtool verify ", {"prior", "quantizer"}),
     ("vqtool verify quantizer residual-", {"residual-ema", "residual-waterfill"}),
     ("vqtool new mine --from volt", {"voltage"}),
     ("vqtool export ckpt --to ", {"onnx", "pt2"}),

@@ -83,3 +83,33 @@ def test_a_file_that_does_not_even_import(tmp_path):
     (tmp_path / "vq.py").write_text("import torch\nraise RuntimeError('half written')\n")
     with pytest.raises(VqtoolError, match="half written"):
         verify(f"{tmp_path / 'vq.py'}:A")
+
+
+def test_a_prior(as_json):
+    assert verify("prior", "gru", ["layers=1", "width=24"]) == 0
+    document = as_json()
+    assert document["target"] == "prior gru"
+    assert document["broken"] == 0
+    assert {"earlier-codes-only", "draws-are-the-distribution", "beam-finds"} <= {law["id"] for law in document["laws"]}
+
+
+LEAKING = '''
+from torch import cat, zeros_like
+from vqtool.parts.priors.gru import Gru
+
+
+class Leaking(Gru):
+    """Reads a code one step too early, and has no beam search of its own worth."""
+
+    def outputs(self, codes, condition=None, *, fed=None):
+        logits, latents = super().outputs(codes, condition, fed=fed)
+        return logits.clone().index_add(1, codes.new_tensor([0]), logits[:, -1:] * 0.1), latents
+'''
+
+
+def test_a_prior_of_a_file_that_reads_the_future(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(LEAKING)
+    assert verify(f"{tmp_path / 'mine.py'}:Leaking") == 3
+    told = capsys.readouterr().out
+    assert "broken: earlier-codes-only" in told
+    assert "shift the inputs by one code" in told

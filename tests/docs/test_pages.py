@@ -13,7 +13,7 @@ import pytest
 from vqtool.catalog import catalog
 from vqtool.catalog.hooks import Hooks
 from vqtool.cli import app
-from vqtool.testing import QUANTIZER_LAWS
+from vqtool.testing import PRIOR_LAWS, QUANTIZER_LAWS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -59,7 +59,7 @@ def test_every_role_has_words(make: ModuleType) -> None:
 
 
 def test_every_law_and_hook_is_there() -> None:
-    for law in QUANTIZER_LAWS:
+    for law in (*QUANTIZER_LAWS, *PRIOR_LAWS):
         assert f"## `{law.id}`\n" in text("laws.md")
     for hook in Hooks().names():
         assert f"## `{hook}(" in text("hooks.md")

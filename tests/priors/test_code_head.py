@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 
-from tests.priors import laws
+from tests.priors import made
 from vqtool.nn.code_head import CodeHead
 from vqtool.parts.priors.gpt import Gpt
 
 
 def test_the_likeliest_code_is_the_nearest_to_what_is_missing():
-    prior, condition = laws.small("gpt", (4, 3), 3), laws.random_condition(2)
-    codes = laws.random_codes(prior, 2)
+    prior, condition = made.small("gpt", (4, 3), 3), made.random_condition(2)
+    codes = made.random_codes(prior, 2)
     with torch.no_grad():
         prior.head.table.zero_()
         logits, z_hat = prior.outputs(codes, condition)
@@ -31,13 +31,13 @@ def test_the_likeliest_code_is_the_nearest_to_what_is_missing():
 
 
 def test_codes_beyond_a_codebook_are_impossible():
-    logits = laws.small("gru", (4, 2))(torch.zeros(1, 3, 2, dtype=torch.long), laws.random_condition(1))
+    logits = made.small("gru", (4, 2))(torch.zeros(1, 3, 2, dtype=torch.long), made.random_condition(1))
     assert bool((logits[:, :, 1, 2:] == -math.inf).all())
     assert bool(logits[:, :, 0].isfinite().all())
 
 
 def test_partial_sums_and_masked_codes():
-    head = laws.small("gpt", (4, 3, 3), 2).head
+    head = made.small("gpt", (4, 3, 3), 2).head
     codes = torch.tensor([[[1, 2, 0], [3, -1, 1]]])
     partial = head.partial(codes)[0]
     vectors = head.vectors
@@ -47,7 +47,7 @@ def test_partial_sums_and_masked_codes():
 
 
 def test_inputs_in_pieces_are_the_inputs_at_once():
-    head = laws.small("gpt", (4, 3, 3), 4).head
+    head = made.small("gpt", (4, 3, 3), 4).head
     codes = torch.randint(3, (2, 4, 3))
     whole = head.inputs(codes)
     for start in range(12):
@@ -66,7 +66,7 @@ def test_the_start_is_sensible_however_fine_the_codebook():
 
 
 def test_a_finer_code_is_asked_to_mend_a_wrong_coarser_one():
-    head = laws.small("gpt", (4, 3, 5), 6, seed=2).head
+    head = made.small("gpt", (4, 3, 5), 6, seed=2).head
     torch.manual_seed(0)
     codes, fed = (torch.stack([torch.randint(k, (7, 6)) for k in (4, 3, 5)], -1) for _ in range(2))
     fed[:, ::2] = codes[:, ::2]
@@ -87,10 +87,10 @@ def test_a_finer_code_is_asked_to_mend_a_wrong_coarser_one():
 
 
 def test_without_geometry_the_true_codes_are_the_targets():
-    prior = laws.small("gru", geometry=False)
-    codes = laws.random_codes(prior, 2)
+    prior = made.small("gru", geometry=False)
+    codes = made.random_codes(prior, 2)
     assert torch.equal(prior.targets(codes, torch.zeros_like(codes)), codes)
-    assert prior.outputs(codes, laws.random_condition(2))[1] is None
+    assert prior.outputs(codes, made.random_condition(2))[1] is None
 
 
 def test_the_quantizer_is_copied_and_gets_no_gradient():
@@ -119,10 +119,10 @@ def test_a_prior_takes_the_vectors_of_a_quantizer_trained_meanwhile():
 
 @pytest.mark.parametrize("blank", [torch.zeros(4, 6), torch.full((4, 6), math.nan)])
 def test_a_checkpoint_holds_the_geometry(blank):
-    prior = laws.small("gpt", (4, 4), 2)
-    other = Gpt((4, 4), 2, laws.WIDTH, (blank, blank), layers=2, width=16, heads=2).double().eval()
+    prior = made.small("gpt", (4, 4), 2)
+    other = Gpt((4, 4), 2, made.WIDTH, (blank, blank), layers=2, width=16, heads=2).double().eval()
     other.load_state_dict(prior.state_dict())
-    codes, condition = laws.random_codes(prior, 2), laws.random_condition(2)
+    codes, condition = made.random_codes(prior, 2), made.random_condition(2)
     assert torch.equal(other(codes, condition), prior(codes, condition))
 
 

@@ -5,56 +5,56 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.priors import laws
+from tests.priors import made
 from vqtool.api import Condition
 from vqtool.errors import VqtoolError
 from vqtool.nn.code_prior import overlap
 from vqtool.parts.priors.gpt import Gpt
 
-every = pytest.mark.parametrize("kind", list(laws.KINDS))
+every = pytest.mark.parametrize("kind", list(made.KINDS))
 
 
 @every
 @pytest.mark.parametrize("part", ["vector", "tokens"])
 def test_every_step_reads_all_of_the_condition(kind, part):
-    prior = laws.small(kind)
-    codes, known = laws.random_codes(prior, 1), laws.random_condition(1)
+    prior = made.small(kind)
+    codes, known = made.random_codes(prior, 1), made.random_condition(1)
     vector, tokens = known.vector.clone(), known.tokens.clone()
     if part == "vector":
         vector += 1.0
     else:
         tokens[:, -1] += 1.0  # the last one: the condition is not causal
-    moved = laws.flat_logits(prior, codes, known) - laws.flat_logits(prior, codes, Condition(vector, tokens))
+    moved = made.flat_logits(prior, codes, known) - made.flat_logits(prior, codes, Condition(vector, tokens))
     assert bool((moved.abs().amax(-1) > 1e-9).all())
 
 
 @every
 def test_the_order_of_the_tokens_matters(kind):
-    prior = laws.small(kind, length=1)
-    codes, known = laws.random_codes(prior, 1), laws.random_condition(1)
+    prior = made.small(kind, length=1)
+    codes, known = made.random_codes(prior, 1), made.random_condition(1)
     turned = Condition(known.vector, known.tokens.flip(1))
-    assert not torch.allclose(laws.flat_logits(prior, codes, known), laws.flat_logits(prior, codes, turned))
+    assert not torch.allclose(made.flat_logits(prior, codes, known), made.flat_logits(prior, codes, turned))
 
 
 @every
 def test_rows_do_not_touch_each_other(kind):
-    prior = laws.small(kind)
-    codes, known = laws.random_codes(prior, 3), laws.random_condition(3)
-    alone = laws.flat_logits(prior, codes[1:2], laws.row(known, 1))
-    torch.testing.assert_close(laws.flat_logits(prior, codes, known)[1:2], alone)
+    prior = made.small(kind)
+    codes, known = made.random_codes(prior, 3), made.random_condition(3)
+    alone = made.flat_logits(prior, codes[1:2], made.row(known, 1))
+    torch.testing.assert_close(made.flat_logits(prior, codes, known)[1:2], alone)
 
 
 @every
 def test_a_short_sequence_is_the_start_of_a_long_one(kind):
-    prior = laws.small(kind)
-    codes, known = laws.random_codes(prior, 2), laws.random_condition(2)
+    prior = made.small(kind)
+    codes, known = made.random_codes(prior, 2), made.random_condition(2)
     torch.testing.assert_close(prior(codes[:, :2], known), prior(codes, known)[:, :2])
 
 
 @every
 def test_every_parameter_is_trained_with_or_without_tokens(kind):
-    prior = laws.small(kind)
-    codes, known = laws.random_codes(prior, 2), laws.random_condition(2)
+    prior = made.small(kind)
+    codes, known = made.random_codes(prior, 2), made.random_condition(2)
     for condition in (known, Condition(known.vector), None):
         loss = prior(codes, condition).log_softmax(-1).gather(-1, codes[..., None]).sum()
         gradients = torch.autograd.grad(loss, list(prior.parameters()), allow_unused=True)
@@ -65,7 +65,7 @@ def test_no_condition_at_all():
     prior = Gpt((4, 3), 3, layers=1, width=16).eval()
     codes, scores = prior.beam(2, width=4)
     assert torch.equal(codes[0], codes[1])
-    torch.testing.assert_close(scores, laws.log_prob(prior, codes, None).double(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(scores, made.log_prob(prior, codes, None).double(), rtol=0, atol=1e-5)
 
 
 def test_overlap_shares_a_window_out():
@@ -86,7 +86,7 @@ def test_heads_must_divide_the_width():
 def test_it_learns_what_the_condition_says(kind):
     torch.manual_seed(0)
     vectors = (torch.randn(4, 6), 0.3 * torch.randn(4, 6))
-    prior = laws.KINDS[kind]((4, 4), 2, 4, vectors, layers=1, width=32, dropout=0.0)
+    prior = made.KINDS[kind]((4, 4), 2, 4, vectors, layers=1, width=32, dropout=0.0)
     codes = torch.randint(4, (64, 2, 2))
     codes[:, 1, 0] = (codes[:, 0, 1] + 1) % 4  # from the past
     one_hot = torch.nn.functional.one_hot(codes[:, 0, 0], 4).float()  # from the condition

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.priors import laws
+from tests.priors import made
 from vqtool.errors import VqtoolError
 from vqtool.nn import generation
 
@@ -55,9 +55,9 @@ def test_the_temperature_flattens():
     assert cold > logits.softmax(-1)[0, 2] > warm
 
 
-@pytest.mark.parametrize("kind", list(laws.KINDS))
+@pytest.mark.parametrize("kind", list(made.KINDS))
 def test_a_prefix_stays_and_what_follows_is_the_same(kind):
-    prior, condition, seeds = laws.small(kind), laws.random_condition(4), [5, 6, 7, 8]
+    prior, condition, seeds = made.small(kind), made.random_condition(4), [5, 6, 7, 8]
     codes = prior.sample(4, condition, seeds=seeds)
     for tokens in range(prior.length + 1):
         again = prior.sample(4, condition, seeds=seeds, prefix=codes[:, :tokens])
@@ -67,7 +67,7 @@ def test_a_prefix_stays_and_what_follows_is_the_same(kind):
 
 
 def test_seeds_come_from_the_global_generator():
-    prior, condition = laws.small("gru"), laws.random_condition(6)
+    prior, condition = made.small("gru"), made.random_condition(6)
     torch.manual_seed(1)
     first, second = prior.sample(6, condition), prior.sample(6, condition)
     torch.manual_seed(1)
@@ -76,7 +76,7 @@ def test_seeds_come_from_the_global_generator():
 
 
 def test_rows_of_a_long_beam_are_taken_in_turns(monkeypatch):
-    prior, condition = laws.small("gpt"), laws.random_condition(5)
+    prior, condition = made.small("gpt"), made.random_condition(5)
     codes, scores = prior.beam(5, condition, width=3)
     monkeypatch.setattr(generation, "LIVE", 8)
     again, rescored = prior.beam(5, condition, width=3)
@@ -145,9 +145,9 @@ def test_the_greedy_path_survives_where_beams_prune_it():
 )
 def test_what_cannot_be_is_refused(how, says):
     with pytest.raises(VqtoolError, match=says):
-        laws.small("gru").sample(2, laws.random_condition(2), **how)
+        made.small("gru").sample(2, made.random_condition(2), **how)
 
 
 def test_a_beam_needs_a_width():
     with pytest.raises(VqtoolError, match="width"):
-        laws.small("gru").beam(2, laws.random_condition(2), width=0)
+        made.small("gru").beam(2, made.random_condition(2), width=0)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.priors import laws
+from tests.priors import made
 from vqtool.nn.attention import Block, KeyValues, OneStep
 from vqtool.parts.priors.gpt import Gpt
 
@@ -35,8 +35,8 @@ def plain(sizes=(7,), length=6, *, geometry=False, seed=0) -> Gpt:
 @torch.no_grad()
 def test_without_a_condition_the_cache_changes_nothing(shape, geometry, seed, rows):
     prior = plain(*shape, geometry=geometry, seed=seed)
-    codes = laws.random_codes(prior, rows, seed)
-    whole, steps = laws.flat_logits(prior, codes, None), prior.length * len(prior.codebook_sizes)
+    codes = made.random_codes(prior, rows, seed)
+    whole, steps = made.flat_logits(prior, codes, None), prior.length * len(prior.codebook_sizes)
     for prefix in range(1, steps + 1):
         state, head = prior.start(rows, None, room=steps), prior.head.laid_out()
         for start, stop in [(0, prefix), *((n, n + 1) for n in range(prefix, steps))]:
@@ -60,13 +60,13 @@ def test_a_laid_out_block_is_the_block():
 
 
 @few
-@given(kind=st.sampled_from(sorted(laws.KINDS)), tokens=st.integers(0, 2), paths=st.integers(1, 4))
+@given(kind=st.sampled_from(sorted(made.KINDS)), tokens=st.integers(0, 2), paths=st.integers(1, 4))
 def test_paths_are_what_as_many_rows_would_write(kind, tokens, paths):
-    prior, condition = laws.small(kind), laws.random_condition(3)
-    prefix = laws.random_codes(prior, 3, seed=5)[:, :tokens]
+    prior, condition = made.small(kind), made.random_condition(3)
+    prefix = made.random_codes(prior, 3, seed=5)[:, :tokens]
     seeds = list(range(3 * paths))
     together = prior.sample(3, condition, seeds=seeds, prefix=prefix, paths=paths)
-    each = laws.Condition(*(part.repeat_interleave(paths, 0) for part in (condition.vector, condition.tokens)))
+    each = made.Condition(*(part.repeat_interleave(paths, 0) for part in (condition.vector, condition.tokens)))
     apart = prior.sample(3 * paths, each, seeds=seeds, prefix=prefix.repeat_interleave(paths, 0))
     assert torch.equal(together, apart)
 

@@ -1,63 +1,56 @@
-"""The laws of the priors, over kinds, codebooks, lengths and seeds."""
+"""The laws of the priors, over kinds, codebooks, lengths and seeds; a cache changes nothing, from any prefix."""
 
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.priors import laws
+from tests.priors import made
+from vqtool.testing import PRIOR_LAWS, PriorSubject, require
 
-pytestmark = pytest.mark.parametrize("kind", list(laws.KINDS))
+KINDS = pytest.mark.parametrize("kind", list(made.KINDS))
 
 seeds = st.integers(0, 10_000)
-shapes = st.sampled_from([((4,), 3), ((3, 4), 2), ((2, 3, 2), 3), ((5, 2), 1)])
+shapes = st.sampled_from([((4,), 3), ((3, 4), 2), ((2, 3, 2), 2), ((5, 2), 1)])  # few enough to score every sequence
 few = settings(max_examples=5, deadline=None)
 
 
+@KINDS
+@pytest.mark.parametrize("law", PRIOR_LAWS, ids=lambda law: law.id)
+def test_law(kind, law):
+    require(law, PriorSubject(made.KINDS[kind]))
+
+
+@KINDS
+@pytest.mark.parametrize("law", PRIOR_LAWS, ids=lambda law: law.id)
 @few
-@given(data=st.data(), shape=shapes, geometry=st.booleans(), seed=seeds)
-def test_logits_read_only_earlier_codes(kind, data, shape, geometry, seed):
+@given(shape=shapes, geometry=st.booleans(), condition_dim=st.sampled_from([0, 5]), seed=seeds)
+def test_law_of_any_shape(kind, law, shape, geometry, condition_dim, seed):
     sizes, length = shape
-    prior = laws.small(kind, sizes, length, geometry=geometry, seed=seed)
-    laws.causal(prior, data.draw(st.integers(0, len(sizes) * length - 1)), seed)
+    subject = PriorSubject(
+        made.KINDS[kind], codebook_sizes=sizes, length=length, condition_dim=condition_dim, geometry=geometry,
+        seed=seed, dtype=torch.float64,
+    )  # fmt: skip
+    require(law, subject)
 
 
+@KINDS
 @few
 @given(shape=shapes, geometry=st.booleans(), seed=seeds)
+@torch.no_grad()
 def test_a_cache_changes_nothing(kind, shape, geometry, seed):
-    laws.cached(laws.small(kind, *shape, geometry=geometry, seed=seed), seed)
-
-
-@few
-@given(
-    shape=st.sampled_from([((4,), 3), ((2, 3), 2), ((2, 2, 2), 1)]),
-    geometry=st.booleans(),
-    width=st.integers(2, 5),
-    seed=seeds,
-)
-def test_beam_search(kind, shape, geometry, width, seed):
-    laws.beam_searches(laws.small(kind, *shape, geometry=geometry, seed=seed), width, seed)
-
-
-@few
-@given(
-    rows=st.lists(seeds, min_size=1, max_size=4),
-    temperature=st.floats(0.3, 3.0),
-    top_k=st.none() | st.integers(1, 9),
-    top_p=st.none() | st.floats(0.1, 1.0),
-)
-def test_a_sample_follows_from_its_own_seed(kind, rows, temperature, top_k, top_p):
-    laws.samples_by_row(laws.small(kind), rows, temperature=temperature, top_k=top_k, top_p=top_p)
-
-
-@few
-@given(shape=shapes, geometry=st.booleans(), seed=seeds)
-def test_sharp_sampling_is_greedy(kind, shape, geometry, seed):
-    laws.sharp_sampling_is_greedy(laws.small(kind, *shape, geometry=geometry, seed=seed), seed)
-
-
-@few
-@given(shape=shapes, geometry=st.booleans(), seed=seeds)
-def test_no_own_tokens_is_teacher_forcing(kind, shape, geometry, seed):
-    laws.no_share_is_teacher_forcing(laws.small(kind, *shape, geometry=geometry, seed=seed), seed)
+    """Step by step, from every prefix, alone or in a batch: the logits of one pass."""
+    prior = made.small(kind, *shape, geometry=geometry, seed=seed)
+    codes, condition = made.random_codes(prior, 3, seed), made.random_condition(3, seed)
+    whole = made.flat_logits(prior, codes, condition)
+    steps = whole.shape[1]
+    for prefix in range(1, steps + 1):
+        state, guess = prior.start(1, made.row(condition, 1), room=steps), prior.guess(1, made.row(condition, 1))
+        bounds = [(0, prefix), *((n, n + 1) for n in range(prefix, steps))]
+        for start, stop in bounds:
+            hidden = prior.advance(prior.head.inputs(codes[1:2], start, stop), state)
+            logits = prior.head.step(hidden[:, -1], codes[1:2], stop - 1, guess)
+            logits = torch.where(logits.isfinite(), logits, 0.0)
+            torch.testing.assert_close(logits, whole[1:2, stop - 1, : logits.shape[-1]], rtol=0, atol=1e-5)

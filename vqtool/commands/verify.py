@@ -1,4 +1,4 @@
-"""`vqtool verify`: which laws a quantizer keeps, ours, a plugin's, or any torch module from a file."""
+"""`vqtool verify`: which laws a quantizer or a prior keeps, ours, a plugin's, or any torch module from a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from vqtool.recipe.overrides import parse
 from vqtool.suggest import did_you_mean, listed
 
 UNHEALTHY = 3
-DIM = 8  # latent width that a kind of ours is tried at; `--arg dim=64` says otherwise
+DIM = 8  # latent width that a quantizer is tried at; `--arg dim=64` says otherwise
+WITH_LAWS = ("quantizer", "prior")
 
 
 def run(*, target: str, kind: str | None, arguments: list[str] | None, seed: int) -> int:
@@ -52,9 +53,9 @@ def argument(text: str) -> tuple[str, Any]:
 def of_role(role: str, kind: str | None, options: dict[str, Any], seed: int) -> list[tuple[str, Callable[[], Any]]]:
     """(name, check) of one kind or of every kind of a role."""
     cat = catalog()
-    if role != "quantizer":
+    if role not in WITH_LAWS:
         if role in cat.roles:
-            raise VqtoolError(f"there are no laws for the role `{role}` yet", hint="vqtool verify quantizer")
+            raise VqtoolError(f"there are no laws for the role `{role}` yet", hint=f"those are of {listed(WITH_LAWS)}")
         raise VqtoolError(
             f"`{role}` is neither a role nor FILE.py:CLASS nor package.module:CLASS",
             hint=did_you_mean(role, cat.roles, otherwise="vqtool verify quantizer residual-ema"),
@@ -64,38 +65,50 @@ def of_role(role: str, kind: str | None, options: dict[str, Any], seed: int) -> 
 
 
 def judged_kind(role: str, name: str, options: dict[str, Any], seed: int) -> list[Any]:
-    """The outcomes of every law on a kind of ours or of a plugin's."""
+    """The outcomes of every law of a role on a kind of ours or of a plugin's."""
     from vqtool.recipe.options import options_of
 
     cls = catalog().load(role, name)
-    given = {key: value for key, value in options.items() if key != "dim"}
+    given = {key: value for key, value in options.items() if key != "dim" or role != "quantizer"}
     checked, problems = options_of(cls).check(given, f"{role} `{name}`", page=f"vqtool plugins {role} {name}")
     if problems:
         raise VqtoolError(problems[0].message, hint=problems[0].hint, where="--arg")
-    return judged(cls, int(options.get("dim", DIM)), {key: checked[key] for key in given}, seed)
+    known = {key: checked[key] for key in given}
+    return judged_prior(cls, known, seed) if role == "prior" else judged_quantizer(cls, options | known, seed)
 
 
-def judged(cls: Any, dim: int, options: Mapping[str, Any], seed: int) -> list[Any]:
-    """Every law of vqtool's quantizers on a class."""
+def judged_quantizer(cls: Any, options: Mapping[str, Any], seed: int) -> list[Any]:
+    """Every law of quantizers on a class; `dim` is its width, not an option of its own."""
     from vqtool.testing import QUANTIZER_LAWS, Subject, judge_all
 
-    subject = Subject(cls, dim=dim, options=options, seed=seed)
+    given = {key: value for key, value in options.items() if key != "dim"}
+    subject = Subject(cls, dim=int(options.get("dim", DIM)), options=given, seed=seed)
     subject.new()  # a width or an option that the class refuses is the user's to mend, not a broken law
     return judge_all(QUANTIZER_LAWS, subject)
 
 
+def judged_prior(cls: Any, options: Mapping[str, Any], seed: int) -> list[Any]:
+    """Every law of priors on a class."""
+    from vqtool.testing import PRIOR_LAWS, PriorSubject, judge_all
+
+    subject = PriorSubject(cls, options=options, seed=seed)
+    subject.new()
+    return judge_all(PRIOR_LAWS, subject)
+
+
 def from_outside(target: str, options: dict[str, Any], seed: int) -> tuple[str, Callable[[], Any]]:
-    """(name, check) of a class in a file or module: a vqtool quantizer, or a stranger's module."""
+    """(name, check) of a class in a file or module: a vqtool quantizer or prior, or a stranger's module."""
     from torch import nn
 
-    from vqtool.api import Quantizer
+    from vqtool.api import Prior, Quantizer
 
     place, _, class_name = target.rpartition(":") if ":" in target else (target, "", "")
     module = imported(place)
     cls = member(module, class_name, place)
     if isinstance(cls, type) and issubclass(cls, Quantizer):
-        given = {key: value for key, value in options.items() if key != "dim"}
-        return target, partial(judged, cls, int(options.get("dim", DIM)), given, seed)
+        return target, partial(judged_quantizer, cls, options, seed)
+    if isinstance(cls, type) and issubclass(cls, Prior):
+        return target, partial(judged_prior, cls, options, seed)
     if not callable(cls) or (isinstance(cls, type) and not issubclass(cls, nn.Module)):
         raise VqtoolError(f"`{class_name}` is no torch module", hint="name a class derived from torch.nn.Module")
     return target, partial(judged_stranger, cls, target, options)

@@ -1,4 +1,4 @@
-"""The conformance kit: laws that every quantizer must keep, for `vqtool verify`, our own tests and plugins'.
+"""The conformance kit: laws of quantizers and of priors, for `vqtool verify`, our own tests and plugins'.
 
 In a plugin's tests:
 
@@ -8,12 +8,16 @@ In a plugin's tests:
     @pytest.mark.parametrize("law", QUANTIZER_LAWS, ids=lambda law: law.id)
     def test_law(law):
         require(law, Subject(MyQuantizer, dim=8))
+
+and the same with PRIOR_LAWS and PriorSubject(MyPrior).
 """
 
 from __future__ import annotations
 
 from vqtool.testing import forward_laws, gradient_laws, robustness_laws, update_laws
-from vqtool.testing.law import Law, Outcome, Verdict, judge, judge_all
+from vqtool.testing.law import Law, Outcome, S, Verdict, judge, judge_all
+from vqtool.testing.prior_laws import PRIOR_LAWS
+from vqtool.testing.prior_subject import PriorSubject
 from vqtool.testing.stranger import Stranger, meet
 from vqtool.testing.stranger_laws import STRANGER_LAWS
 from vqtool.testing.subject import Subject
@@ -26,7 +30,7 @@ QUANTIZER_LAWS: tuple[Law[Subject], ...] = (
 )
 
 
-def require(law: Law[Subject], subject: Subject) -> None:
+def require(law: Law[S], subject: S) -> None:
     """Fail, with the figure and the mend, if `subject` breaks `law`."""
     verdict = judge(law, subject).verdict
     if verdict.status == "broken":
@@ -34,10 +38,12 @@ def require(law: Law[Subject], subject: Subject) -> None:
 
 
 __all__ = [
+    "PRIOR_LAWS",
     "QUANTIZER_LAWS",
     "STRANGER_LAWS",
     "Law",
     "Outcome",
+    "PriorSubject",
     "Stranger",
     "Subject",
     "Verdict",

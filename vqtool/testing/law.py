@@ -1,4 +1,4 @@
-"""A law of quantizers as data: what it says, what breaking it does, how to mend it, and the function that checks it."""
+"""A law as data: what it says, what breaking it does, how to mend it, and the function that checks it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Law(Generic[S]):
-    """One law for subjects of kind S (`Subject`: vqtool's quantizers; `Stranger`: any module)."""
+    """One law for subjects of kind S (`Subject`: vqtool's quantizers; `PriorSubject`; `Stranger`: any module)."""
 
     id: str
     check: Callable[[S], Verdict]
