@@ -10,6 +10,7 @@ from vqtool.nn.code_prior import CodePrior
 from vqtool.parts.priors.gpt import Gpt
 from vqtool.parts.priors.gru import Gru
 from vqtool.parts.priors.lstm import Lstm
+from vqtool.testing import PriorSubject
 from vqtool.testing.prior_subject import flat_logits, log_prob, row
 
 __all__ = ["KINDS", "WIDTH", "flat_logits", "log_prob", "random_codes", "random_condition", "row", "small"]
@@ -21,15 +22,9 @@ WIDTH = 5  # of the condition
 def small(
     kind: str, sizes: tuple[int, ...] = (4, 3), length: int = 3, *, geometry: bool = True, seed: int = 0
 ) -> CodePrior:
-    """A small prior in float64 with every parameter stirred, so that nothing that starts at zero hides a mistake."""
-    torch.manual_seed(seed)
-    vectors = tuple(torch.randn(size, 6) * 0.6**book for book, size in enumerate(sizes)) if geometry else None
-    options = {"heads": 2} if kind == "gpt" else {}
-    prior = KINDS[kind](sizes, length, WIDTH, vectors, layers=2, width=16, dropout=0.2, **options).double().eval()
-    with torch.no_grad():
-        for parameter in prior.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return prior
+    """A small prior in float64 with every parameter stirred."""
+    how = {"codebook_sizes": sizes, "length": length, "condition_dim": WIDTH, "geometry": geometry, "seed": seed}
+    return PriorSubject(KINDS[kind], dtype=torch.float64, **how).new()
 
 
 def random_codes(prior: CodePrior, batch: int, seed: int = 0) -> Tensor:
