@@ -20,11 +20,12 @@ USE_CASES = sorted(p for folder in (ROOT / "plugins").glob("vqtool_*") for p in 
 TESTS = sorted(p for p in (ROOT / "tests").rglob("*.py") if p.stat().st_size)
 
 # What each package of vqtool may import of vqtool; those of GROUND stand below all.
-GROUND = {"errors", "suggest", "progress", "console", "files", "runs", ""}
+GROUND = {"errors", "suggest", "progress", "console", "files", "metadata", "runs", ""}
 MAY = {
     "errors": set(),
     "suggest": set(),
     "files": {"errors"},
+    "metadata": {"errors"},
     "runs": set(),
     "progress": set(),
     "console": {"errors", "progress"},

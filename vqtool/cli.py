@@ -11,6 +11,7 @@ from vqtool import completion
 from vqtool.command import app, command, main
 from vqtool.shared_options import (
     DECILES,
+    FARTHEST,
     Checkpoint,
     Cutoff,
     DataOverrides,
@@ -175,7 +176,7 @@ def generate(
 
 @command("forecast")
 def forecast(
-    steps: Annotated[int, typer.Option("--steps", min=1, metavar="N", help="How many time steps ahead.")],
+    steps: Annotated[int, typer.Option("--steps", min=1, max=FARTHEST, metavar="N", help="How many time steps ahead.")],
     checkpoint: NewestForecaster = None,
     data: SeriesFile = None,
     overrides: DataOverrides = None,
@@ -200,7 +201,9 @@ def forecast(
 
 @command("backtest")
 def backtest(
-    horizon: Annotated[int, typer.Option("--horizon", min=1, metavar="N", help="Time steps ahead of each cutoff.")],
+    horizon: Annotated[
+        int, typer.Option("--horizon", min=1, max=FARTHEST, metavar="N", help="Time steps ahead of each cutoff.")
+    ],
     checkpoint: NewestForecaster = None,
     n_windows: Annotated[int, typer.Option("--n-windows", min=1, metavar="N", help="Cutoffs for each series.")] = 1,
     step_size: Annotated[

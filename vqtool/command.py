@@ -82,8 +82,9 @@ def guarded(target: str, json_: bool, quiet: bool, plugins: list[Path], values: 
 
             use_files(plugins)
         module, _, function = target.partition(":")
-        run = getattr(importlib.import_module(f"vqtool.commands.{module}"), function or "run")
-        code = run(**{name: plain_value(name, value) for name, value in values.items()})
+        with out.alone_on_stdout():
+            run = getattr(importlib.import_module(f"vqtool.commands.{module}"), function or "run")
+            code = run(**{name: plain_value(name, value) for name, value in values.items()})
         sys.stdout.flush()
         return int(code or 0)
     except VqtoolError as error:
@@ -97,22 +98,28 @@ def guarded(target: str, json_: bool, quiet: bool, plugins: list[Path], values: 
     except BrokenPipeError:  # `vqtool plugins | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:
+    except BaseException as error:  # a part may raise anything, or call sys.exit
         if debug:
             traceback.print_exc()
         render_error(internal(error))
         return 1
 
 
-def internal(error: Exception) -> VqtoolError:
-    """An error of ours as one line; a full disk or memory and the like are told as what they are."""
+def internal(error: BaseException) -> VqtoolError:
+    """A fault of ours or of a part as one line; a full disk or memory and the like are told as what they are."""
+    from vqtool.catalog.faults import place_of
     from vqtool.errors import VqtoolError
 
     if isinstance(error, OSError) and error.strerror:
         what = f" `{error.filename}`" if error.filename else ""
         return VqtoolError(f"{error.strerror.lower()}{what}", hint="VQTOOL_DEBUG=1 shows where", exit_code=1)
     lines = str(error).strip().splitlines()
-    told = f"internal: {type(error).__name__}" + (f": {lines[0]}" if lines else "")
+    what = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    place = place_of(error)
+    if place is not None:
+        return VqtoolError(f"the plugin `{place[0]}` failed: {what}", where=place[1],
+                           hint="VQTOOL_DEBUG=1 shows the traceback", exit_code=1)  # fmt: skip
+    told = f"internal: {what}"
     return VqtoolError(
         told, hint="VQTOOL_DEBUG=1 shows the traceback; this is a fault of vqtool or a plugin", exit_code=1
     )

@@ -8,7 +8,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, Literal, TextIO
 
 from vqtool.errors import VqtoolError, Where
@@ -25,11 +25,22 @@ class Output:
         self.mode: Mode = "human"
         self.muted = False
         self._bar: Progress | None = None
+        self._results: TextIO | None = None
 
     @property
     def result_stream(self) -> TextIO:
-        """Where `print` writes to; a table that is a result is laid out for it."""
-        return sys.stdout
+        """Where results go; a table that is one is laid out for it."""
+        return self._results or sys.stdout
+
+    @contextmanager
+    def alone_on_stdout(self) -> Iterator[None]:
+        """Results alone go to stdout meanwhile: what parts and libraries print goes to stderr, with the rest."""
+        before, self._results = self._results, self.result_stream
+        try:
+            with redirect_stdout(sys.stderr):
+                yield
+        finally:
+            self._results = before
 
     def mute(self) -> None:
         """Say nothing but errors from now on: this is not rank 0."""
@@ -61,12 +72,13 @@ class Output:
     def print(self, text: str) -> None:
         """The result, on stdout, where no document is asked for."""
         if self.mode != "json" and not self.muted:
-            print(text, file=sys.stdout, flush=True)
+            print(text, file=self.result_stream, flush=True)
 
     def document(self, value: Mapping[str, Any]) -> None:
         """The result as one JSON document on stdout, where --json asks for it; what is not finite becomes null."""
         if self.mode == "json" and not self.muted:
-            print(json.dumps(plain(value), indent=1, allow_nan=False, ensure_ascii=False), flush=True)
+            text = json.dumps(plain(value), indent=1, allow_nan=False, ensure_ascii=False)
+            print(text, file=self.result_stream, flush=True)
 
     @contextmanager
     def progress(self, total: int | None, label: str) -> Iterator[Progress]:

@@ -69,9 +69,12 @@ Cutoff = Annotated[
 ]
 Freq = Annotated[str | None, typer.Option("--freq", help="The calendar's step, as h, D or M; inferred by default.")]
 Fill = Annotated[Filling | None, typer.Option("--fill", help="Fill gaps and missing values, else an error.")]
+FARTHEST = 100_000  # steps ahead: more is a slip of the finger, and would fill the memory
 DECILES = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
 Quantiles = Annotated[str, typer.Option("--quantiles", metavar="Q,Q,...", help="Between 0 and 1.")]
-PathCount = Annotated[int, typer.Option("--samples", min=1, metavar="N", help="Sample paths for each series.")]
+PathCount = Annotated[
+    int, typer.Option("--samples", min=1, max=10_000, metavar="N", help="Sample paths for each series.")
+]
 Temperature = Annotated[
     float | None, typer.Option("--temperature", min=0.0, metavar="F", help="Of the sampling; 0 is greedy.")
 ]

@@ -19,6 +19,7 @@ BROKEN = {
     "import": ("import no_such_library\n", "No module named 'no_such_library'"),
     "syntax": ("def (:\n", "SyntaxError"),
     "exit": ("raise SystemExit(3)\n", "SystemExit"),
+    "base": ("class Odd(BaseException): pass\nraise Odd('odd')\n", "Odd: odd"),
     "misspelt": (HEAD + "@hookimpl\ndef vqtool_componnents(): return []\n", "did you mean `vqtool_components`?"),
     "undecorated": (HEAD + "def vqtool_components(): return []\n", "lacks the decorator `@hookimpl`"),
     "hookless": ("x = 1\n", "answers to no hook"),
@@ -115,6 +116,45 @@ def test_a_heavy_import_is_told_and_the_plugin_kept(
     told = capsys.readouterr().err
     assert told.count("plugin `good` of plug-good 1.2 slows every command: its import loads `heavy_library`") == 1
     assert "should import it in its parts' modules" in told
+
+
+def test_an_import_that_takes_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "SLOW", 0.05)
+    install(tmp_path, monkeypatch, good="import time\ntime.sleep(0.1)\n" + GOOD)
+    (slow,) = catalog(warn=False).slow
+    assert slow.name == "good"
+    assert slow.reason == "its import takes 0.1 s"
+
+
+def test_entry_points_that_cannot_be_read_are_told_and_the_others_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch, good=GOOD)
+    (tmp_path / "x-1.dist-info").mkdir()
+    (tmp_path / "x-1.dist-info" / "entry_points.txt").write_bytes(b"[vqtool]\nodd = \xff\xfe\n")
+    found = catalog(warn=False)
+    assert [plugin.name for plugin in found.plugins] == ["vqtool", "good"]
+    (broken,) = found.broken
+    assert "x-1.dist-info" in broken.distribution
+    assert "entry_points.txt cannot be read" in broken.reason
+    monkeypatch.setenv("VQTOOL_PLUGINS", "")
+    assert discovery.discover().broken == []
+
+
+def test_a_file_given_twice_is_one_plugin(tmp_path: Path) -> None:
+    path = tmp_path / "plug_file.py"
+    path.write_text(FILE)
+    use_files([path, path])
+    assert [p.name for p in catalog().plugins if p.distribution == str(path)] == ["plug_file"]
+
+
+def test_a_broken_file_is_told_of_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "plug_file.py"
+    path.write_text("def (:\n")
+    with pytest.raises(VqtoolError) as raised:
+        use_files([path])
+    assert raised.value.hint == f"mend {path}"
+    assert "broken" not in capsys.readouterr().err
 
 
 def test_what_an_import_prints_is_told_apart(
@@ -215,7 +255,7 @@ def test_a_file_may_name_its_components_by_the_hook(tmp_path: Path) -> None:
     ("source", "reason"),
     [
         ("import no_such_library\n", "no_such_library"),
-        ("x = 1\n", "answers to no hook"),
+        ("x = 1\n", "no subclass of Data, .*, and no hook"),
         (FILE + "class Second(Loss):\n    pass\n", "two of the role loss"),
     ],
 )

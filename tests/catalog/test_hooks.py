@@ -93,15 +93,19 @@ def test_what_a_hook_prints_is_told_apart_from_results(capsys: pytest.CaptureFix
     assert "plugin `loud`: b" in told.err
 
 
-def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debugging_shows_the_traceback_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fails(row: Any) -> None:
         raise RuntimeError("seen")
 
     hooks = Hooks()
     hooks.register(plugin(vqtool_metrics=fails), "bad")
     monkeypatch.setenv("VQTOOL_DEBUG", "1")
-    with pytest.raises(RuntimeError, match="seen"):
-        hooks.vqtool_metrics(run=None, row=None)
+    assert hooks.vqtool_metrics(run=None, row=None) == []
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert "RuntimeError: seen" in told
 
 
 def test_there_are_six_hooks_each_with_its_meaning() -> None:

@@ -79,6 +79,12 @@ def test_a_plugin_hides_no_package(name: str, tmp_path: Path, monkeypatch: pytes
     assert not list(tmp_path.iterdir())
 
 
+def test_a_plugin_is_no_word_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VqtoolError, match="a word of Python"):
+        new.run(name="plugin", plugin_name="class", source=None)
+
+
 def test_an_installation_without_the_template_says_so(one: Path) -> None:
     with pytest.raises(VqtoolError, match="carries no plugin to copy"):
         new.run(name="plugin", plugin_name="my-vq", source=None)

@@ -52,6 +52,12 @@ def test_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert [line.split() for line in told.splitlines() if line.startswith("quantizer ")][-1] == ["quantizer", "1", "6"]
 
 
+def test_a_checkpoint_of_a_later_vqtool_is_refused(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "c.safetensors", format="vqtool/99")
+    with pytest.raises(VqtoolError, match="has the format vqtool/99"):
+        show.run(path=tmp_path / "c.safetensors")
+
+
 def test_a_checkpoint_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(tmp_path / "c.safetensors")
     out.mode = "json"

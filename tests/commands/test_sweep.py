@@ -22,7 +22,7 @@ POINTS = [
 def test_the_end_is_included() -> None:
     assert parse_sweep("channel.snr_db=0:18:3") == ("channel.snr_db", [0, 3, 6, 9, 12, 15, 18])
     assert parse_sweep("a=1:0:-0.5") == ("a", [1, 0.5, 0])
-    for bad in ("a", "a=1:2", "a=1:2:0", "a=0:1:-1", "a=x:1:1"):
+    for bad in ("a", "a=1:2", "a=1:2:0", "a=0:1:-1", "a=x:1:1", "a=0:inf:1", "a=0:1e9:1", "a=nan:1:1"):
         with pytest.raises(VqtoolError):
             parse_sweep(bad)
 

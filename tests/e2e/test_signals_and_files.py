@@ -73,6 +73,9 @@ def test_evaluate_sweeps_an_option(tmp_path: Path) -> None:
     bad = vqtool("evaluate", tmp_path / "run", "--sweep", "quantizer.revive_below=0:1")
     assert bad.returncode == 2
     assert "sweep" in bad.stderr
+    bad = vqtool("evaluate", tmp_path / "run", "-s", "quantizer.codebook_size=4")
+    assert bad.returncode == 2
+    assert "changes the shape of what was trained" in bad.stderr
 
 
 def test_a_recipe_that_cannot_be_wired_says_what_lacks(tmp_path: Path) -> None:

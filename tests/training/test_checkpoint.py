@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from vqtool.diagnosis.reading import read as diagnosis_read
 from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
 from vqtool.training import checkpoint
@@ -22,6 +23,22 @@ def test_tied_tensors_are_stored_once_and_come_back_twice(tmp_path: Path) -> Non
     assert torch.equal(read.tensors["two"], weight)
     assert torch.equal(read.tensors["view"], weight[:2])
     assert read.about["n"] == 3
+
+
+@pytest.mark.parametrize(("about", "told"), [
+    ({"format": "vqtool/99"}, "has the format vqtool/99"),
+    ({"quantizer": "{garbage"}, "is damaged: its `quantizer` is no JSON"),
+    ({"recipe": "[data]\nkind = 'a'"}, None),
+])  # fmt: skip
+def test_metadata_that_cannot_be_read_are_one_error(tmp_path: Path, about: dict[str, str], told: str | None) -> None:
+    path = tmp_path / "a.safetensors"
+    safetensors.torch.save_file({"x": torch.zeros(2)}, path, {"format": "vqtool/1"} | about)
+    for read in (checkpoint.load, lambda file: diagnosis_read(file, (".*",))):
+        if told is None:
+            read(path)
+        else:
+            with pytest.raises(VqtoolError, match=told):
+                read(path)
 
 
 @pytest.mark.parametrize("cut", [0, 4, 100, -10])

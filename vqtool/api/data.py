@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor
 
+from vqtool.errors import VqtoolError
+
 Batch = dict[str, Tensor]
 FieldRole = Literal["signal", "wave", "scalar", "category", "label", "group", "extra"]
 
@@ -140,12 +142,12 @@ class Data:
         Needs no data set, only the `spec` that a checkpoint holds. Returns the batch and what `write` must know to
         answer in the user's own units, rates and lengths; its `notes` (a list of sentences) are said aloud.
         """
-        raise NotImplementedError
+        raise VqtoolError(f"the data `{cls.__name__}` read no files of a user's own (it has no `read`)", exit_code=1)
 
     @classmethod
     def write(cls, spec: DataSpec, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
         """Write signals [B, C, L] (or [B, S, C, L]: S samples each), with what `read` returned, to a user's file."""
-        raise NotImplementedError
+        raise VqtoolError(f"the data `{cls.__name__}` write no signals (it has no `write`)", exit_code=1)
 
     @classmethod
     def read_chunks(cls, spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, Any]]]:

@@ -7,6 +7,7 @@ import inspect
 from torch import Tensor, nn
 
 from vqtool.api.data import DataSpec
+from vqtool.errors import VqtoolError
 
 
 class Loss(nn.Module):
@@ -26,8 +27,21 @@ class Loss(nn.Module):
 
 
 def reads(function: object) -> tuple[frozenset[str], frozenset[str]]:
-    """The names a loss's or metric's function needs, and those it takes where there are any (they have a default)."""
-    parameters = inspect.signature(function).parameters.values()  # type: ignore[arg-type]  # callable by contract
+    """The names a loss's or metric's function needs, and those it takes where there are any (they have a default).
+
+    Raises:
+        VqtoolError: it takes one by place.
+    """
+    parameters = list(inspect.signature(function).parameters.values())  # type: ignore[arg-type]  # callable by contract
+    free = parameters if inspect.ismethod(function) else parameters[1:]
+    placed = [p.name for p in free if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
+    if placed:
+        where = getattr(function, "__qualname__", "it")
+        raise VqtoolError(
+            f"`{where}` takes {', '.join(f'`{n}`' for n in placed)} by place, and names are read by keyword",
+            hint=f"def {where.rpartition('.')[2]}(self, *, {', '.join(placed)})",
+            exit_code=1,
+        )
     named = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     needs = frozenset(p.name for p in named if p.default is p.empty)
     return needs, frozenset(p.name for p in named) - needs

@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Any
 
 import vqtool
-from vqtool.catalog.component import FOLDERS, Component, scan
-from vqtool.catalog.hooks import Hooks, told_apart, trace
+from vqtool.catalog.component import BASES, FOLDERS, Component, scan
+from vqtool.catalog.hooks import Hooks, debug, told_apart, trace
 from vqtool.catalog.loading import construct, load_class
 from vqtool.catalog.plugin_file import components_of_file, import_file
 from vqtool.console import out
@@ -23,7 +23,9 @@ from vqtool.errors import VqtoolError
 from vqtool.suggest import did_you_mean, listed
 
 GROUP = "vqtool"
-HEAVY = ("torch", "sklearn", "matplotlib", "pandas", "scipy")  # what a plugin's module may only import where it is used
+# What a plugin's module may only import where it is used; and how long its import may take without being told of.
+HEAVY = ("torch", "sklearn", "matplotlib", "pandas", "scipy", "transformers", "tensorflow", "jax", "datasets")
+SLOW = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,24 +145,34 @@ class Catalog:
                 hooks, components = self._asked(plugin, module)
             taken = replace(plugin, hooks=tuple(hooks), seconds=time.perf_counter() - began)
             self.add(taken, components)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a plugin raises, or a call of sys.exit, ends no command
+            debug()
             self.hooks.drop(plugin.name)
             self.broken.append(broken_by(plugin, error))
+        seconds = time.perf_counter() - began
         loaded = sorted(name for name in light if name in sys.modules)
-        if loaded and plugin.version:  # a file given by --plugin may hold the parts themselves
-            reason = f"its import loads {listed(loaded)}"
-            mend = f"{plugin.distribution} should import {'them' if len(loaded) > 1 else 'it'} in its parts' modules"
+        if plugin.version and (loaded or seconds > SLOW):  # a file given by --plugin may hold the parts themselves
+            reason = f"its import loads {listed(loaded)}" if loaded else f"its import takes {seconds:.1f} s"
+            late = ("them" if len(loaded) > 1 else "it") if loaded else "what takes long"
+            mend = f"{plugin.distribution} should import {late} in its parts' modules"
             self.slow.append(Broken(plugin.name, plugin.provider, reason, mend))
-        trace(f"{plugin.name}: import {1000 * (time.perf_counter() - began):.1f} ms")
+        trace(f"{plugin.name}: import {1000 * seconds:.1f} ms")
 
     def _asked(self, plugin: Plugin, module: ModuleType) -> tuple[list[str], list[Component]]:
         """A plugin's hooks and components; a file of parts needs no hook at all."""
         parts = components_of_file(module)
-        if parts and not any(hook.startswith("vqtool_") for hook in vars(module)):
-            return [], parts
+        if not any(hook.startswith("vqtool_") for hook in vars(module)):
+            if parts:
+                return [], parts
+            if not plugin.version and plugin.distribution.endswith(".py"):
+                raise ValueError(f"it defines no subclass of {', '.join(BASES.values())} of `vqtool.api`, and no hook")
         hooks = self.hooks.register(module, plugin.name, plugin.provider)
         function = self.hooks.of(plugin.name, "vqtool_components")
         answer = function() if function else []
+        if function:
+            trace(f"{plugin.name}: vqtool_components()")
         if not isinstance(answer, Iterable) or isinstance(answer, str):
             raise TypeError(f"`vqtool_components` gave {type(answer).__name__}, not Components")
         return hooks, list(answer)
@@ -173,6 +185,8 @@ def broken_by(plugin: Plugin, error: BaseException) -> Broken:
     )
     if isinstance(error, ModuleNotFoundError) and error.name:
         mend = f"install the library that brings `{error.name}`, or reinstall {plugin.distribution}"
+    elif plugin.distribution.endswith(".py"):
+        mend = f"mend {plugin.distribution}"
     else:
         mend = f"mend or remove {plugin.distribution}, or leave the plugin out with VQTOOL_PLUGINS"
     return Broken(plugin.name, plugin.provider, reason.strip(), mend)
@@ -192,7 +206,7 @@ def discover(files: Iterable[Path] = ()) -> Catalog:
     names = None if wanted is None or (blocked and len(blocked) == len(given)) else set(given)
     seen = set()
     told: dict[Any, tuple[str, str]] = {}  # of each distribution its name and version, which are slow to read
-    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: e.name):
+    for entry in entries(found) if names is None or names else ():
         seen.add(entry.name)
         if entry.name not in blocked and (names is None or entry.name in names):
             dist = entry.dist
@@ -208,6 +222,23 @@ def discover(files: Iterable[Path] = ()) -> Catalog:
     return found
 
 
+def entries(found: Catalog) -> list[importlib.metadata.EntryPoint]:
+    """The entry points of installed plugins by name; a distribution whose own cannot be read is recorded as broken."""
+    try:
+        return sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: e.name)
+    except ValueError:  # of one distribution, it does not say which
+        readable: dict[str, importlib.metadata.EntryPoint] = {}
+        for dist in importlib.metadata.distributions():
+            try:
+                for entry in dist.entry_points.select(group=GROUP):
+                    readable.setdefault(entry.name, entry)
+            except ValueError as error:
+                place = str(getattr(dist, "_path", dist))
+                reason = f"its entry_points.txt cannot be read: {error}"
+                found.broken.append(Broken("?", place, reason, "reinstall or remove it"))
+        return [readable[name] for name in sorted(readable)]
+
+
 _files: tuple[Path, ...] = ()
 _found: Catalog | None = None
 
@@ -218,7 +249,8 @@ def catalog(*, warn: bool = True) -> Catalog:
     if _found is None:
         _found = discover(_files)
         if warn:
-            for broken in _found.broken:
+            given = {str(path) for path in _files}  # a broken one of these is an error, told by `use_files`
+            for broken in (b for b in _found.broken if b.distribution not in given):
                 out.warn(f"{broken} ({broken.mend})")
             for slow in _found.slow:
                 out.warn(
@@ -234,12 +266,14 @@ def use_files(paths: Iterable[Path]) -> None:
         VqtoolError: a file is not there or cannot be used: what was asked for by name is never left out silently.
     """
     global _files, _found
-    _files, _found = tuple(paths), None
+    _files, _found = tuple(dict.fromkeys(paths)), None
     for path in _files:
         if not path.is_file():
             raise VqtoolError(f"there is no plugin file `{path}`")
     for broken in list(_given_files_broken()):
-        raise VqtoolError(f"the plugin file `{broken.distribution}` cannot be used: {broken.reason}", exit_code=1)
+        raise VqtoolError(
+            f"the plugin file `{broken.distribution}` cannot be used: {broken.reason}", hint=broken.mend, exit_code=1
+        )
 
 
 def _given_files_broken() -> Iterator[Broken]:

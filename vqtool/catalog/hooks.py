@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
@@ -102,9 +103,10 @@ class Hooks:
                 answer = impl.function(**{name: arguments[name] for name in impl.argnames})
                 answer = list(answer) if isinstance(answer, Iterator) else answer
             return answer if answer is None or kind is None else items(answer, kind)
-        except (Exception, SystemExit) as error:  # a plugin ends no command
-            if os.environ.get("VQTOOL_DEBUG") == "1":
-                raise
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin ends no command
+            debug()
             name = impl.plugin_name
             self._muted.add(name)
             out.warn(
@@ -138,6 +140,12 @@ def told_apart(name: str) -> Iterator[None]:
         finally:
             for line in printed.getvalue().splitlines():
                 out.say(f"plugin `{name}`: {line}")
+
+
+def debug() -> None:
+    """With VQTOOL_DEBUG=1, show where the exception that is being handled came from."""
+    if os.environ.get("VQTOOL_DEBUG") == "1":
+        traceback.print_exc()
 
 
 def trace(text: str) -> None:

@@ -97,6 +97,15 @@ def construct(cls: type[Any], component: Component, options: Mapping[str, Any], 
     parameters = inspect.signature(cls.__init__).parameters
     named = {n if n in parameters or f"{n}_" not in parameters else f"{n}_": value for n, value in options.items()}
     try:
+        inspect.signature(cls).bind(*wiring, **named)
+    except TypeError as error:
+        base = BASES.get(component.role)
+        raise VqtoolError(
+            f"{component.role} `{component.name}` cannot be made as it is called: {error}",
+            hint=f"`vqtool.api.{base}` says what it is given" if base else None,
+            exit_code=1,
+        ) from error
+    try:
         return cls(*wiring, **named)
     except ValueError as error:
         raise VqtoolError(f"{component.role} `{component.name}`: {error}", where=f"[{component.role}]") from error

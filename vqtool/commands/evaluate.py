@@ -53,7 +53,13 @@ def _scores(path: Path, model: Model, read: Checkpoint, data: Path | None, overr
         recipe = apply_to_resolved(model.recipe, overrides)
         model = build(recipe, model.spec, until=read.about["stage"])
         changed = {".".join(parse(text)[0]) for text in overrides}
-        restore(model, read, f"{path}` under `-s {' '.join(overrides)}", but=changed)
+        try:
+            restore(model, read, str(path), but=changed)
+        except VqtoolError as error:
+            raise VqtoolError(
+                f"`-s {' '.join(overrides)}` changes the shape of what was trained: {error.message}",
+                hint="options that change no weight can be set here; others want training anew",
+            ) from error
     model.parts.to(here.device)
     rows = (opened or Opened()).of(model.recipe, data)
     splits = evaluate(model, read.about["stage"], rows, here, split=split)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import keyword
 import re
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def plugin(name: str) -> int:
     target, module = Path(name), name.replace("-", "_")
     if target.exists():
         raise VqtoolError(f"`{target}` exists already", hint="give the new plugin another name")
+    if keyword.iskeyword(module):
+        raise VqtoolError(f"`{name}` is a word of Python itself", hint="vqtool new plugin my-vq")
     if module == "plugin" or importlib.util.find_spec(module) is not None:
         raise VqtoolError(f"`{name}` would hide a package of that name", hint="vqtool new plugin my-vq")
     origin = shipped.template()

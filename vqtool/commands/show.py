@@ -10,6 +10,7 @@ from typing import Any
 
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
+from vqtool.metadata import check_format
 
 LONGEST_HEADER = 100_000_000  # bytes; the limit of safetensors itself
 
@@ -117,10 +118,11 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
             f"`{path}` is truncated: {size:,} of {8 + length + end:,} bytes",
             hint="it was cut off while copied or saved",
         )
-    if not str(about.get("format", "")).startswith("vqtool/"):
+    if "format" not in about:
         raise VqtoolError(
             f"`{path}` is a safetensors file, but none of vqtool's", hint="vqtool train RECIPE makes them"
         )
+    check_format(path, about)
     return about, tensors
 
 

@@ -14,6 +14,7 @@ from vqtool.files import write_atomic
 
 FORMATS = (".png", ".svg", ".pdf")
 MOST_PANELS = 6
+MOST_POINTS = 1000  # each an evaluation of its own
 
 
 def parse_sweep(text: str) -> tuple[str, list[float]]:
@@ -22,10 +23,12 @@ def parse_sweep(text: str) -> tuple[str, list[float]]:
     try:
         start, stop, step = (float(part) for part in span.split(":"))
         count = round((stop - start) / step)
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise VqtoolError(f"`{text}` is no sweep", hint="--sweep channel.snr_db=0:18:3 (from, to, step)") from None
     if count < 0:
         raise VqtoolError(f"the sweep `{text}` never reaches its end", hint="--sweep KEY=FROM:TO:STEP")
+    if count >= MOST_POINTS:
+        raise VqtoolError(f"the sweep `{text}` has {count + 1:,} points", hint=f"at most {MOST_POINTS:,} are evaluated")
     return key, [start + i * step for i in range(count + 1)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -15,6 +16,7 @@ import numpy as np
 from vqtool.diagnosis.measures import drift, geometry, usage
 from vqtool.diagnosis.report import Codebook, Report
 from vqtool.errors import VqtoolError
+from vqtool.metadata import parsed
 from vqtool.runs import BEST, LAST, stage_names
 
 FORGOTTEN = 0.01  # of uniform use: a moving average below this is that of a dead code
@@ -65,10 +67,7 @@ def read(path: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], Arrays]:
 
     try:
         with safe_open(str(path), "np") as file:
-            metadata = file.metadata() or {}
-            about = {name: _parsed(value) for name, value in metadata.items()}
-            if not str(about.get("format", "")).startswith("vqtool/"):
-                raise VqtoolError(f"`{path}` is not a checkpoint of vqtool", hint="vqtool show lists what a file holds")
+            about = parsed(path, file.metadata() or {})
             names = {name: name for name in file.keys()} | dict(about.pop("aliases", None) or {})  # noqa: SIM118
             arrays = {name: file.get_tensor(source) for name, source in names.items()
                       if any(re.match(one, name) for one in wanted)}  # fmt: skip
@@ -76,14 +75,6 @@ def read(path: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], Arrays]:
         raise VqtoolError(f"`{path}` is no whole safetensors file: {error}",
                           hint="it may be truncated or of another kind") from error  # fmt: skip
     return about, arrays
-
-
-def _parsed(text: str) -> Any:
-    """Metadata are strings: JSON where it is, else the text itself."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _counts(arrays: Arrays, about: Mapping[str, Any]) -> tuple[str, dict[int, np.ndarray]]:
@@ -207,9 +198,10 @@ def history(path: Path) -> list[dict[str, Any]]:
         return []
     rows = []
     for line in lines:
-        row = _parsed(line)
-        if isinstance(row, dict):
-            rows.append(row)
+        with contextlib.suppress(ValueError):  # the last line of a run that was killed
+            row = json.loads(line)
+            if isinstance(row, dict):
+                rows.append(row)
     return rows
 
 

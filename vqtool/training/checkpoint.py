@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
-
-FORMAT = "vqtool/1"
+from vqtool.metadata import FORMAT, parsed
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def load(path: Path) -> Checkpoint:
     try:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}
-            check_format(path, metadata)
+            about = parsed(path, metadata)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except SafetensorError as error:
         raise VqtoolError(
@@ -59,27 +58,9 @@ def load(path: Path) -> Checkpoint:
         ) from error
     except OSError as error:
         raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}", exit_code=1) from error
-    about = {name: _value(value) for name, value in metadata.items()}
     for name, source in about.pop("aliases", {}).items():
         tensors[name] = tensors[source]
     return Checkpoint(tensors, about)
-
-
-def check_format(path: Path, metadata: Mapping[str, str]) -> None:
-    """Refuse files that vqtool did not write, or a later vqtool did."""
-    found = metadata.get("format", "")
-    if not found.startswith("vqtool/"):
-        raise VqtoolError(f"`{path}` is not a checkpoint of vqtool", hint="vqtool show lists what a file holds")
-    if found != FORMAT:
-        raise VqtoolError(f"`{path}` has the format {found}; this vqtool reads {FORMAT}", hint="pip install -U vqtool")
-
-
-def _value(text: str) -> Any:
-    """Metadata is strings: JSON where it is, else the text itself."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def sha256(path: Path) -> str:

@@ -152,7 +152,11 @@ def held_out(data: Data, wanted: str | None, recipe_splits: tuple[str, ...] | No
             raise VqtoolError(
                 f"the data have no split called `{name}`", hint="they have " + ", ".join(f"`{s}`" for s in data.splits)
             )
-    return {name: data.rows(name) for name in names}
+    splits = {name: data.rows(name) for name in names}
+    for name, rows in splits.items():
+        if not len(rows):
+            raise VqtoolError(f"the split `{name}` of the data holds no rows: there is nothing to measure")
+    return splits
 
 
 def evaluate(model: Model, stage: str, data: Data, runtime: Runtime, *, split: str | None = None) -> dict[str, Any]:

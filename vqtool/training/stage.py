@@ -54,7 +54,7 @@ class StageModule(nn.Module):
         terms: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
             if name in self.losses:
-                value = call_with_names(self.losses[name], self.losses[name].forward, named)
+                value = scalar(name, call_with_names(self.losses[name], self.losses[name].forward, named))
             else:
                 value = _term(quantized, name)
             terms[name] = value.detach()
@@ -80,6 +80,14 @@ def call_with_names(owner: object, function: Callable[..., Any], named: Mapping[
     needs, takes = reads(function)
     arguments = {name: named[name] for name in needs} | {name: named[name] for name in takes if name in named}
     return owner(**arguments) if isinstance(owner, nn.Module) else function(**arguments)
+
+
+def scalar(name: str, value: Any) -> Tensor:
+    """What a loss gave, if it is one number."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.reshape(())
+    given = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{type(value).__name__}"
+    raise VqtoolError(f"loss `{name}` gave {given}, not a tensor of one number", hint="its mean, say", exit_code=1)
 
 
 def _term(quantized: Quantized | None, name: str) -> Tensor:
