@@ -10,6 +10,7 @@ import pytest
 
 from tests.seismic.conftest import Make, motion
 from vqtool.errors import VqtoolError
+from vqtool_seismic.continuous import ContinuousRecords
 from vqtool_seismic.data.miniseed import Miniseed
 from vqtool_seismic.picks import Pick, arrivals, of_station, read_picks
 from vqtool_seismic.recordings import Recordings, pieces
@@ -161,6 +162,45 @@ def test_bad_tables_are_one_clear_error(tmp_path: Path, text: str, message: str)
     (tmp_path / "p.csv").write_text(text)
     with pytest.raises(VqtoolError, match=message):
         read_picks(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_picks_from_tables_with_other_separators(tmp_path: Path, separator: str) -> None:
+    lines = ["station_id,phase_time,phase_type", "XX.A..HH,2014-04-01T00:00:10.5,P", "XX.A..HH,2014-04-01T00:00:20,S"]
+    (tmp_path / "p.csv").write_text("\n".join(lines).replace(",", separator))
+    assert read_picks(tmp_path / "p.csv") == [Pick("XX.A", "P", START + 10.5), Pick("XX.A", "S", START + 20)]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ([("P", 100), ("P", 103), ("S", 110)], [(100, 110)]),  # Pn and Pg
+        ([("P", 100), ("P", 100.4), ("P", 103), ("S", 110), ("S", 111)], [(100, 110)]),
+        ([("P", 100), ("P", 107), ("S", 110)], [(100, None), (107, 110)]),  # nearer to the S: an event of its own
+        ([("P", 100), ("P", 120), ("S", 160)], [(100, None), (120, 160)]),  # too far apart for one earthquake
+        ([("P", 90), ("S", 95), ("P", 100), ("P", 102), ("S", 109)], [(90, 95), (100, 109)]),
+        ([("P", 100), ("P", 103)], [(100, None), (103, None)]),
+    ],
+)
+def test_several_p_picks_of_one_earthquake_keep_its_s(
+    told: list[tuple[str, float]], expected: list[tuple[float, float | None]]
+) -> None:
+    found = arrivals([Pick("A", phase, time) for phase, time in told])
+    assert [(p, None if math.isnan(s) else s) for p, s in found] == expected
+
+
+def test_a_second_p_pick_or_the_same_line_twice_changes_no_trace(mseed: Make, tmp_path: Path) -> None:
+    path = mseed("d/a.mseed", dict(zip("ZNE", motion(0, 20000, 9000, 9900), strict=True)))
+    read = {}
+    for name, times in {"one": "P30 S39", "two": "P30 P33 S39", "twice": "P30 P30 S39"}.items():
+        lines = [f"XX.AAA,2014-04-01T00:01:{word[1:]},{word[0]}" for word in times.split()]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["station_id,phase_time,phase_type", *lines]))
+        records = ContinuousRecords(path, 100.0, tmp_path / f"{name}.csv")
+        read[name] = (repr(records.traces), records.notes, dict(records.skipped))
+    assert "p=3000.0, s=3900.0" in read["one"][0]
+    assert "1 of 1 picked P arrivals lie in the records" in read["one"][1]
+    assert read["two"] == read["one"]
+    assert read["twice"] == read["one"]
 
 
 def test_arrivals_of_a_station() -> None:
