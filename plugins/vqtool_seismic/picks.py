@@ -6,11 +6,11 @@ import csv
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from vqtool.errors import VqtoolError
 from vqtool_seismic.recordings import obspy
+from vqtool_seismic.traces import seconds_of
 
 COLUMNS = {  # what a table may call them; the first that is there counts
     "station": ("station_id", "station", "id", "sta"),
@@ -97,14 +97,9 @@ def _from_table(path: Path) -> list[Pick]:
 def _time(text: str, where: str) -> float:
     """Seconds since 1970 of an ISO time in UTC, or of a number that says them."""
     try:
-        return float(text)
-    except (TypeError, ValueError):
-        pass
-    try:
-        told = datetime.fromisoformat(str(text).strip().replace("/", "-"))
+        return seconds_of(text or "")
     except ValueError:
         raise VqtoolError(f"`{text}` is no time", hint="2014-04-01T02:00:05.250", where=where) from None
-    return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
 
 
 def arrivals(picks: list[Pick]) -> list[tuple[float, float]]:

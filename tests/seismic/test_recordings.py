@@ -155,6 +155,8 @@ def test_picks_from_tables_and_quakeml(tmp_path: Path) -> None:
     [
         ("a,b\n1,2\n", "no column for the station, time, phase"),
         ("station,time,phase\nA,noon,P\n", "`noon` is no time"),
+        ("station,time,phase\nA,nan,P\n", "`nan` is no time"),
+        ("station,time,phase\nA,,P\n", "`` is no time"),
         ("station,time,phase\nA,2014-04-01T00:00:00,IAML\n", "no picks of P or S"),
     ],
 )

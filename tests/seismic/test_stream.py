@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.seismic.conftest import Make, motion
+from tests.seismic.conftest import Make, lines_of, motion, write_chunk
 from vqtool.api import Coded, DataSpec, Field
 from vqtool.errors import VqtoolError
 from vqtool_seismic import stream
@@ -88,6 +88,25 @@ def test_a_seisbench_folder_is_tokenised_trace_by_trace(folder: Path, tmp_path: 
     assert len(told["records"]) == 40
     assert told["time"].min() == 0  # no dates there: seconds from the begin
     assert np.bincount(told["record"]).tolist() == [3000 // 32, 800 // 32] * 20
+
+
+def test_tokens_of_a_dated_trace_have_its_time(tmp_path: Path) -> None:
+    told = {
+        "2014/04/01 00:00:10.08": "2014-04-01T00:00:10.080Z",
+        "2014-04-01T00:00:10.080000Z": "2014-04-01T00:00:10.080Z",
+        "2014-04-01 02:00:10.08+02:00": "2014-04-01T00:00:10.080Z",
+        "": "0.00",
+        "the first of April": "0.00",
+    }
+    rows = [lines_of(1, 1)[0] | {"trace_name": f"bucket0${k}", "trace_start_time": t} for k, t in enumerate(told)]
+    write_chunk(tmp_path / "set", {"bucket0": np.stack([motion(k) for k in range(len(rows))])}, rows)
+    pieces = list(coded(tmp_path / "set"))
+    assert "1 traces have a trace_start_time that cannot be read: taken as undated" in pieces[0].about["notes"]
+    stream.write(SPEC, tmp_path / "t.csv", iter(pieces), ABOUT)
+    with (tmp_path / "t.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert [row["time"] for row in found][:: 3000 // 32] == list(told.values())
+    assert found[1]["time"] == "2014-04-01T00:00:10.400Z"
 
 
 def test_what_is_left_out_is_said_and_nothing_at_all_is_an_error(mseed: Make, tmp_path: Path) -> None:
