@@ -22,7 +22,7 @@ class ContinuousRecords:
         self.rate = rate
         self.recordings = Recordings(path)
         self.skipped: Counter[str] = self.recordings.skipped
-        self.notes: list[str] = []
+        self.notes = list(self.recordings.notes)
         self._stretches: dict[str, Stretch] = {}
         told = read_picks(picks) if picks is not None else []
         self.traces = tuple(trace for stretch in self.recordings.stretches for trace in self._traces(stretch, told))

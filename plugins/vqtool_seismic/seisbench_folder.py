@@ -20,6 +20,7 @@ from vqtool_seismic.traces import (
     Samples,
     Trace,
     at_rate,
+    bridged,
     component_of,
     resampled,
     resampling_notes,
@@ -103,7 +104,7 @@ class SeisBenchFolder:
         return self.__dict__ | {"_open": {}}  # an open HDF5 file cannot be handed to another process
 
     def whole(self, trace: Trace) -> Samples:
-        """[3, trace.samples]: Z, N, E at the rate asked for; what is not finite is zero."""
+        """[3, trace.samples]: Z, N, E at the rate asked for; what is not finite is bridged by a line."""
         chunk = trace.key.partition("/")[0]
         place, order = Place.of(trace.name), self._orders[chunk]
         assert place is not None  # `_trace` has read it
@@ -213,13 +214,13 @@ def opened(path: Path) -> Any:
 
 
 def arranged(array: Samples, components: str) -> Samples:
-    """[C, W] in the order `components` as [3, W] in the order Z, N, E; absent ones and what is not finite are zero."""
+    """[C, W] in the order `components` as [3, W] in the order Z, N, E; absent ones are zero, NaN and inf bridged."""
     made = np.zeros((len(COMPONENTS), array.shape[1]), dtype=np.float32)
     for channel, letter in zip(array, components, strict=False):
         component = component_of(letter)
         if component is not None:
-            made[COMPONENTS.index(component)] = np.where(np.isfinite(channel), channel, 0)
-    return made
+            made[COMPONENTS.index(component)] = channel
+    return bridged(made)
 
 
 def _slice(text: str) -> slice:

@@ -108,7 +108,7 @@ def _records(path: Path, rate: float, notes: list[str]) -> Iterator[Record]:
                          lambda begin, count, whole=whole: whole[:, begin : begin + count])  # fmt: skip
         return
     recordings = Recordings(path)
-    notes += [f"skipped {n}: {why}" for why, n in recordings.skipped.items()]
+    notes += [*recordings.notes, *(f"skipped {n}: {why}" for why, n in recordings.skipped.items())]
     for stretch in recordings.stretches:
         if stretch.rate != rate:
             notes.append(f"{stretch.instrument}: resampled from {stretch.rate:g} to {rate:g} Hz")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,50 @@ def test_a_record_is_cut_where_a_component_has_a_gap(mseed: Make, tmp_path: Path
     np.testing.assert_array_equal(alone[0], x[4000:5000])
     assert not alone[1:].any()
     np.testing.assert_array_equal(after[1], x[5000:])
+
+
+def test_what_is_no_number_is_a_gap_or_bridged_and_counted(mseed: Make, tmp_path: Path) -> None:
+    x = noise(100) + 1e6  # far from zero, so that a zero among the samples would stand out
+    holed = x.copy()
+    holed[2000], holed[6000:6050], holed[-1], holed[7001:7003] = np.nan, np.inf, np.nan, np.nan
+    mseed("g/z.mseed", {"Z": holed})
+    mseed("g/n.mseed", {"N": x}, station="BBB")
+    found = Recordings(tmp_path / "g")
+    spans = [(s.station, round(s.begin - START, 2), s.samples) for s in found.stretches]
+    assert spans == [("XX.AAA", 0, 6000), ("XX.AAA", 60.5, 3949), ("XX.BBB", 0, 10000)]
+    assert found.notes == ["XX.AAA..HHZ: 54 samples are no numbers: 51 left out as gaps, 3 bridged by a line"]
+    one, two = (found.read(s, s.begin, s.samples, 100.0)[0] for s in found.stretches[:2])
+    np.testing.assert_array_equal(np.delete(one, 2000), np.delete(x[:6000], 2000))
+    assert one[2000] == pytest.approx((x[1999] + x[2001]) / 2, rel=1e-6)
+    np.testing.assert_allclose(two[951:953], x[7000] + (x[7003] - x[7000]) * np.array([1, 2]) / 3, rtol=1e-6)
+    mseed("nan/z.mseed", {"Z": np.full(3000, np.nan)})
+    with pytest.raises(VqtoolError, match="1: no samples that are numbers") as caught:
+        Recordings(tmp_path / "nan")
+    assert "there are no seismograms" in str(caught.value)
+
+
+def test_masked_samples_are_a_gap(tmp_path: Path) -> None:
+    from obspy import Stream, Trace
+
+    x = noise(60) + 1e6
+    masked = np.ma.masked_array(x, mask=np.zeros(len(x), dtype=bool))
+    masked[3000:3100] = np.ma.masked
+    head = {"network": "XX", "station": "AAA", "channel": "HHZ", "sampling_rate": 100.0}
+    (tmp_path / "a.pickle").write_bytes(pickle.dumps(Stream([Trace(masked, head)])))
+    found = Recordings(tmp_path / "a.pickle")
+    assert [s.samples for s in found.stretches] == [3000, 2900]
+    np.testing.assert_array_equal(found.read(found.stretches[1], 31.0, 2900, 100.0)[0], x[3100:])
+
+
+def test_a_sample_that_lacks_between_two_files_is_no_zero(mseed: Make, tmp_path: Path) -> None:
+    x = noise(60) + 1e6
+    mseed("t/1.mseed", {"Z": x[:3000], "N": x})
+    mseed("t/2.mseed", {"Z": x[3001:]}, start="2014-04-01T00:00:30.010")
+    found = Recordings(tmp_path / "t")
+    (stretch,) = found.stretches
+    read = found.read(stretch, stretch.begin, 6000, 100.0)
+    assert read[0, 3000] == pytest.approx((x[2999] + x[3001]) / 2, rel=1e-6)
+    np.testing.assert_array_equal(read[1], x)
 
 
 def test_files_that_follow_each_other_are_one_record(mseed: Make, tmp_path: Path) -> None:

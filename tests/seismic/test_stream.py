@@ -109,6 +109,19 @@ def test_tokens_of_a_dated_trace_have_its_time(tmp_path: Path) -> None:
     assert found[1]["time"] == "2014-04-01T00:00:10.400Z"
 
 
+def test_a_sample_that_is_no_number_spoils_no_token_but_its_own(mseed: Make, tmp_path: Path) -> None:
+    x = motion(3, 6000, 3000, 3300) + 1e6
+    codes = []
+    for holed in (False, True):
+        if holed:
+            x[:, 1500] = np.nan
+        pieces = list(coded(mseed("n.mseed", dict(zip("ZNE", x, strict=True)))))
+        assert any("1 samples are no numbers" in note for note in pieces[0].about["notes"]) == holed
+        stream.write(SPEC, tmp_path / "t.npz", iter(pieces), ABOUT)
+        codes.append(np.load(tmp_path / "t.npz")["codes"][:, 0])
+    np.testing.assert_allclose(codes[1], codes[0], rtol=0.01, atol=1)
+
+
 def test_what_is_left_out_is_said_and_nothing_at_all_is_an_error(mseed: Make, tmp_path: Path) -> None:
     mseed("s/short.mseed", {"Z": motion(0, 200)[0]}, station="SHRT")
     with pytest.raises(VqtoolError, match="holds nothing to encode") as caught:
