@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from vqtool_seismic.picks import Pick, arrivals, of_station, read_picks
+from vqtool_seismic.picks import Pick, arrivals, events_in, of_station, read_picks
 from vqtool_seismic.recordings import Recordings, Stretch, pieces, samples_of
 from vqtool_seismic.traces import Samples, Trace
 
@@ -22,7 +22,7 @@ class ContinuousRecords:
         self.rate = rate
         self.recordings = Recordings(path)
         self.skipped: Counter[str] = self.recordings.skipped
-        self.notes: list[str] = []
+        self.notes = list(self.recordings.notes)
         self._stretches: dict[str, Stretch] = {}
         told = read_picks(picks) if picks is not None else []
         self.traces = tuple(trace for stretch in self.recordings.stretches for trace in self._traces(stretch, told))
@@ -30,8 +30,7 @@ class ContinuousRecords:
         self.notes += [f"{n} records are resampled from {r:g} to {rate:g} Hz" for r, n in sorted(rates.items())]
         if told:
             matched = sum(not math.isnan(trace.p) for trace in self.traces)
-            count = sum(pick.phase == "P" for pick in told)
-            self.notes.append(f"{matched} of {count} picked P arrivals lie in the records")
+            self.notes.append(f"{matched} of {events_in(told)} picked P arrivals lie in the records")
 
     def whole(self, trace: Trace) -> Samples:
         """[3, trace.samples] in the files' own units at the rate asked for."""

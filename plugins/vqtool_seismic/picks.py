@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import defaultdict
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from vqtool.errors import VqtoolError
 from vqtool_seismic.recordings import obspy
+from vqtool_seismic.traces import seconds_of
 
 COLUMNS = {  # what a table may call them; the first that is there counts
     "station": ("station_id", "station", "id", "sta"),
     "time": ("phase_time", "time", "pick_time", "begin_time_utc"),
     "phase": ("phase_type", "phase", "phase_hint", "type"),
 }
+SEPARATORS = ",;\t"
+SAME = 15.0  # s by which a second P pick follows the first at most: Pg after Pn at some 480 km
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +34,15 @@ def read_picks(path: Path) -> list[Pick]:
     """Picks of a `.csv` file, else of whatever ObsPy reads events from (QuakeML, ...), in order of time.
 
     A table needs a column for the station ("NET.STA", "NET.STA.LOC.CHA" or "STA"; a column `network` is put before
-    it), one for the time in UTC and one for the phase; of phases the first letter counts.
+    it), one for the time in UTC and one for the phase; of phases the first letter counts. Columns are parted by
+    commas, semicolons or tabs. A pick that is told twice counts once.
     """
     if not path.is_file():
         raise VqtoolError(f"there is no file `{path}`", where="[data] picks")
     found = _from_table(path) if path.suffix.lower() == ".csv" else _from_events(path)
     if not found:
         raise VqtoolError(f"`{path}` holds no picks of P or S", where="[data] picks")
-    return sorted(found, key=lambda pick: pick.time)
+    return sorted(set(found), key=lambda pick: (pick.time, pick.phase, pick.station))
 
 
 def of_station(picks: list[Pick], station: str) -> list[Pick]:
@@ -66,7 +70,9 @@ def _from_events(path: Path) -> list[Pick]:
 
 def _from_table(path: Path) -> list[Pick]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
+        header = file.readline()
+        file.seek(0)
+        reader = csv.DictReader(file, delimiter=max(SEPARATORS, key=header.count))
         there = {name.strip().lower(): name for name in reader.fieldnames or ()}
         name = {key: next((there[n] for n in names if n in there), None) for key, names in COLUMNS.items()}
         lacking = [key for key, column in name.items() if column is None]
@@ -91,22 +97,32 @@ def _from_table(path: Path) -> list[Pick]:
 def _time(text: str, where: str) -> float:
     """Seconds since 1970 of an ISO time in UTC, or of a number that says them."""
     try:
-        return float(text)
-    except (TypeError, ValueError):
-        pass
-    try:
-        told = datetime.fromisoformat(str(text).strip().replace("/", "-"))
+        return seconds_of(text or "")
     except ValueError:
         raise VqtoolError(f"`{text}` is no time", hint="2014-04-01T02:00:05.250", where=where) from None
-    return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
 
 
 def arrivals(picks: list[Pick]) -> list[tuple[float, float]]:
-    """(P, S) of each event of one station, from its picks in order: the S is the first before the next P, or NaN."""
+    """(P, S) of each event of one station, from its picks in order: the S is the first before the next P, or NaN.
+
+    Several P picks of one earthquake (Pn and Pg, an automatic one and an analyst's) are its first: a P that lies
+    nearer to the P before it than to the S behind it, and within `SAME`, begins no event of its own.
+    """
     told: list[tuple[float, float]] = []
     for pick in picks:
         if pick.phase == "P":
             told.append((pick.time, math.nan))
         elif told and math.isnan(told[-1][1]):
-            told[-1] = (told[-1][0], pick.time)
+            p = told.pop()[0]
+            while told and math.isnan(told[-1][1]) and p - told[-1][0] < min(pick.time - p, SAME):
+                p = told.pop()[0]
+            told.append((p, pick.time))
     return told
+
+
+def events_in(picks: list[Pick]) -> int:
+    """How many P arrivals the picks of all stations tell, several of one earthquake counted once."""
+    of: dict[str, list[Pick]] = defaultdict(list)
+    for pick in picks:
+        of[pick.station].append(pick)
+    return sum(len(arrivals(own)) for own in of.values())

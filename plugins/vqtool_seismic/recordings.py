@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from vqtool.errors import VqtoolError, missing_extra
-from vqtool_seismic.traces import COMPONENTS, Samples, component_of, length_at, resampled
+from vqtool_seismic.traces import COMPONENTS, Samples, bridged, component_of, length_at, resampled
 
 NO_WAVEFORMS = {".xml", ".qml", ".quakeml", ".csv", ".txt", ".json", ".md", ".png", ".pdf", ".html", ".toml"}
+WHOLE_NUMBERS = ("STEIM", "INT")  # encodings of miniSEED that cannot hold a NaN
+HOLE = 2  # samples that may lack between two parts of a stretch: clocks differ a little
 MARGIN = 10.0  # s read beside a stretch, so that resampling has no edge within it
 
 
@@ -45,6 +47,7 @@ class Stretch:
     rate: float
     begin: float
     end: float  # of the last sample
+    components: str = COMPONENTS  # those that are there
 
     @property
     def station(self) -> str:
@@ -67,10 +70,15 @@ def obspy() -> Any:
 
 
 class Recordings:
-    """An index of files, made from their headers; nothing is read but what is asked for."""
+    """An index of files, made from their headers; nothing is read but what is asked for.
+
+    Files that may hold what is no number are looked through once: there more than `HOLE` such samples are a gap, fewer
+    are bridged by a straight line, and `notes` tells how many of either there were.
+    """
 
     def __init__(self, path: Path) -> None:
         self.skipped: Counter[str] = Counter()
+        left, bridged = self._no_numbers = Counter[str](), Counter[str]()
         library = obspy()
         parts: list[Part] = []
         for file in files_below(path):
@@ -85,6 +93,11 @@ class Recordings:
         for part in parts:
             self.parts[part.instrument].append(part)
         self.stretches = [s for name in sorted(self.parts) for s in self._stretches(name)]
+        self.notes = [
+            f"{code}: {left[code] + bridged[code]} samples are no numbers: {left[code]} left out as gaps,"
+            f" {bridged[code]} bridged by a line"
+            for code in sorted({*left, *bridged})
+        ]
 
     def read(self, stretch: Stretch, begin: float, samples: int, rate: float) -> Samples:
         """[3, samples] from `begin` (seconds since 1970) on at `rate` Hz, Z, N, E; absent components are zero."""
@@ -95,9 +108,9 @@ class Recordings:
         first, skip = stretch.begin + ahead / rate, wanted - ahead
         last = min(stretch.end, begin + (samples - 1) / rate + MARGIN)
         count = math.floor((last - first) * stretch.rate + 0.5) + 1
-        made = np.zeros((len(COMPONENTS), count), dtype=np.float32)
+        made = np.full((len(COMPONENTS), count), np.nan, dtype=np.float32)
         for part in self.parts[stretch.instrument]:
-            if part.end < first or part.begin > last:
+            if part.end < first or part.begin > last or part.component not in stretch.components:
                 continue
             half = 0.5 / part.rate
             stream = library.read(str(part.file), starttime=library.UTCDateTime(first - half),
@@ -105,11 +118,13 @@ class Recordings:
             for trace in stream:
                 if trace.id == part.code:
                     _lay(made[COMPONENTS.index(part.component)], trace, first)
-        return resampled(made, stretch.rate, rate)[:, skip : skip + samples]
+        return resampled(bridged(made), stretch.rate, rate)[:, skip : skip + samples]
 
     def _parts(self, library: Any, file: Path) -> Iterator[Part]:
         try:
             stream = library.read(str(file), headonly=True)
+            if any(_may_hold_nan(trace.stats) for trace in stream):
+                stream = library.read(str(file))
         except Exception as error:  # ObsPy's readers raise whatever they meet in a foreign or broken file
             self.skipped[f"ObsPy cannot read the file ({type(error).__name__})"] += 1
             return
@@ -121,8 +136,31 @@ class Recordings:
             elif stats.npts < 2 or stats.sampling_rate <= 0:
                 self.skipped["no samples"] += 1
             else:
-                yield Part(file, trace.id, component, float(stats.sampling_rate), stats.starttime.timestamp,
-                           stats.endtime.timestamp)  # fmt: skip
+                rate, begin, end = float(stats.sampling_rate), stats.starttime.timestamp, stats.endtime.timestamp
+                for low, high in self._runs(trace):
+                    yield Part(file, trace.id, component, rate, begin + low / rate if low else begin,
+                               begin + (high - 1) / rate if high < stats.npts else end)  # fmt: skip
+
+    def _runs(self, trace: Any) -> list[tuple[int, int]]:
+        """The samples from .. to of a trace that are numbers, but for holes of up to `HOLE` samples."""
+        if not len(trace.data):  # headers alone were read
+            return [(0, trace.stats.npts)]
+        known = np.isfinite(_floats(trace))
+        if known.all():
+            return [(0, len(known))]
+        left, bridged_ = self._no_numbers
+        edges = np.flatnonzero(np.diff(np.r_[False, known, False])).reshape(-1, 2).tolist()
+        runs: list[tuple[int, int]] = []
+        for low, high in edges:
+            if runs and low - runs[-1][1] <= HOLE:
+                bridged_[trace.id] += low - runs[-1][1]
+                low = runs.pop()[0]
+            runs.append((low, high))
+        runs = [(low, high) for low, high in runs if high - low > 1]
+        left[trace.id] += len(known) - sum(high - low for low, high in runs)
+        if not runs:
+            self.skipped["no samples that are numbers"] += 1
+        return runs
 
     def _stretches(self, instrument: str) -> Iterator[Stretch]:
         """Cut at every gap of every component: within a stretch the same ones are there throughout."""
@@ -142,11 +180,11 @@ class Recordings:
                 run = (run[0], int(end) if there else 0, there)
                 continue
             if run[2]:
-                yield Stretch(instrument, rate, zero + run[0] / rate, zero + (run[1] - 1) / rate)
+                yield Stretch(instrument, rate, zero + run[0] / rate, zero + (run[1] - 1) / rate, "".join(run[2]))
             run = (int(begin), int(end) if there else 0, there)
 
 
-def snapped(edges: Iterable[int], within: int = 2) -> dict[int, int]:
+def snapped(edges: Iterable[int], within: int = HOLE) -> dict[int, int]:
     """Each edge with the first of those that follow each other by at most `within` samples: clocks differ a little."""
     told: dict[int, int] = {}
     first = before = -math.inf
@@ -181,12 +219,21 @@ def samples_of(stretch: Stretch, rate: float) -> int:
     return length_at(stretch.samples, stretch.rate, rate)
 
 
+def _may_hold_nan(stats: Any) -> bool:
+    """Whether a trace may hold what is no number, as its header tells."""
+    return not str(stats.get("mseed", {}).get("encoding", "")).startswith(WHOLE_NUMBERS)
+
+
+def _floats(trace: Any) -> np.ndarray:
+    """The samples; NaN where they are masked."""
+    return np.ma.filled(np.ma.asarray(trace.data, dtype=np.float32), np.nan)
+
+
 def _lay(row: np.ndarray, trace: Any, first: float) -> None:
-    """Put a trace's samples where they belong in a row that begins at `first`."""
-    data = np.ma.filled(np.ma.asarray(trace.data, dtype=np.float32), 0)
-    data = np.where(np.isfinite(data), data, 0)
+    """Put a trace's samples that are numbers where they belong in a row that begins at `first`."""
+    data = _floats(trace)
     at = round((trace.stats.starttime.timestamp - first) * trace.stats.sampling_rate)
     data = data[max(0, -at) :]
     at = max(0, at)
     data = data[: max(0, len(row) - at)]
-    row[at : at + len(data)] = data
+    np.copyto(row[at : at + len(data)], data, where=np.isfinite(data))

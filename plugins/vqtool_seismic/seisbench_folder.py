@@ -15,7 +15,17 @@ from typing import Any
 import numpy as np
 
 from vqtool.errors import VqtoolError, missing_extra
-from vqtool_seismic.traces import COMPONENTS, Samples, Trace, at_rate, component_of, resampled, resampling_notes
+from vqtool_seismic.traces import (
+    COMPONENTS,
+    Samples,
+    Trace,
+    at_rate,
+    bridged,
+    component_of,
+    resampled,
+    resampling_notes,
+    seconds_of,
+)
 
 # Phases by the names that published sets use; the first column that holds a number counts.
 P = tuple(f"trace_{phase}_arrival_sample" for phase in ("p", "P", "Pg", "Pn", "P1", "pP"))
@@ -81,17 +91,20 @@ class SeisBenchFolder:
     def __init__(self, path: Path, rate: float) -> None:
         self.path, self.rate = path, rate
         self.skipped: Counter[str] = Counter()
+        self._undated = 0
         self._open: dict[tuple[int, str], Any] = {}
         self._orders: dict[str, Order] = {}
         stored = [trace for chunk in chunks(path) for trace in self._chunk(chunk)]
         self.traces = tuple(at_rate(trace, rate) for trace in stored)
         self.notes = resampling_notes(stored, rate)
+        if self._undated:
+            self.notes.append(f"{self._undated} traces have a trace_start_time that cannot be read: taken as undated")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": {}}  # an open HDF5 file cannot be handed to another process
 
     def whole(self, trace: Trace) -> Samples:
-        """[3, trace.samples]: Z, N, E at the rate asked for; what is not finite is zero."""
+        """[3, trace.samples]: Z, N, E at the rate asked for; what is not finite is bridged by a line."""
         chunk = trace.key.partition("/")[0]
         place, order = Place.of(trace.name), self._orders[chunk]
         assert place is not None  # `_trace` has read it
@@ -117,8 +130,9 @@ class SeisBenchFolder:
             trace = _trace(row, chunk, file["data"], order, shapes)
             if isinstance(trace, str):
                 self.skipped[trace] += 1
-            else:
-                yield trace
+                continue
+            self._undated += math.isnan(trace.start) and bool((row.get("trace_start_time") or "").strip())
+            yield trace
 
 
 def _trace(row: dict[str, str], chunk: str, data: Any, order: Order, shapes: dict[str, tuple[int, ...] | None]
@@ -152,6 +166,7 @@ def _trace(row: dict[str, str], chunk: str, data: Any, order: Order, shapes: dic
         s=_first(row, S),
         noise="noise" in (row.get("trace_category") or "").lower(),
         split=(row.get("split") or "").strip().lower(),
+        start=_start(row),
     )
 
 
@@ -199,13 +214,13 @@ def opened(path: Path) -> Any:
 
 
 def arranged(array: Samples, components: str) -> Samples:
-    """[C, W] in the order `components` as [3, W] in the order Z, N, E; absent ones and what is not finite are zero."""
+    """[C, W] in the order `components` as [3, W] in the order Z, N, E; absent ones are zero, NaN and inf bridged."""
     made = np.zeros((len(COMPONENTS), array.shape[1]), dtype=np.float32)
     for channel, letter in zip(array, components, strict=False):
         component = component_of(letter)
         if component is not None:
-            made[COMPONENTS.index(component)] = np.where(np.isfinite(channel), channel, 0)
-    return made
+            made[COMPONENTS.index(component)] = channel
+    return bridged(made)
 
 
 def _slice(text: str) -> slice:
@@ -219,6 +234,14 @@ def _rate(row: dict[str, str]) -> float | None:
     """Hz of one line: its rate, or one over its sampling interval."""
     rate, step = _number(row.get("trace_sampling_rate_hz")), _number(row.get("trace_dt_s"))
     return rate or (1 / step if step else None)
+
+
+def _start(row: dict[str, str]) -> float:
+    """Seconds since 1970 of the first sample; NaN where the metadata do not say it."""
+    try:
+        return seconds_of(row.get("trace_start_time") or "")
+    except ValueError:
+        return math.nan
 
 
 def _first(row: dict[str, str], names: tuple[str, ...]) -> float:

@@ -36,6 +36,7 @@ class Record:
     samples: int
     start: float  # seconds since 1970; NaN: not known
     read: Callable[[int, int], Samples]
+    offset: int = 0  # samples from 1970 to the first, so that cuts of one record have their windows at the same times
 
 
 def read(spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, Any]]]:
@@ -43,8 +44,9 @@ def read(spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, Any]]]:
 
     Windows begin half a window apart, at whole frames, and of each only the middle is kept, so that no token sees an
     edge but at the ends of a record. Each is standardised like the training windows, by `level` samples about it,
-    wherever pieces of the record may end: the tokens do not depend on how it is cut. `about` holds the record's name,
-    station and start, the begins of the windows, and which samples of each to keep.
+    wherever what is read at a time may end. In continuous records frames and windows are counted from 1970, so that
+    a token depends on where the record is cut only where the cut is within a window and a `level` of it. `about` holds
+    the record's name, station and start, the begins of the windows, and which samples of each to keep.
     """
     rate = spec.sample_rate or 100.0
     notes: list[str] = []
@@ -52,7 +54,7 @@ def read(spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, Any]]]:
         if record.samples * 2 < spec.length:
             notes.append(f"skipped {record.name}: {record.samples / rate:.1f} s are less than half a window")
             continue
-        plan = windows(record.samples, spec.length, int(spec.about.get("frame", 1)))
+        plan = windows(record.samples, spec.length, int(spec.about.get("frame", 1)), record.offset)
         for at in range(0, len(plan), WINDOWS):
             x = _standardised(record, plan[at : at + WINDOWS], spec)
             yield {"x": x}, _about(record, plan[at : at + WINDOWS], rate) | {"notes": notes}
@@ -61,13 +63,18 @@ def read(spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, Any]]]:
         raise VqtoolError(f"`{path}` holds nothing to encode", hint="; ".join(notes))
 
 
-def windows(samples: int, length: int, frame: int) -> list[tuple[int, int, int]]:
-    """(begin, first sample to keep, the one after the last) of the windows that cover a record of `samples`."""
+def windows(samples: int, length: int, frame: int, offset: int = 0) -> list[tuple[int, int, int]]:
+    """(begin, first sample to keep, the one after the last) of the windows that cover a record of `samples`.
+
+    All begin at whole frames, and those that are neither the first nor the last at whole multiples of the hop, both
+    counted `offset` samples before the record: samples before its first whole frame are in no window.
+    """
     hop = max(1, length // 2 // frame) * frame
-    last = max(0, samples - length) // frame * frame
-    begins = [*range(0, last, hop), last]
-    middles = [(a + length + b) // 2 // frame * frame for a, b in itertools.pairwise(begins)]
-    return list(zip(begins, [0, *middles], [*middles, samples], strict=True))
+    head = -offset % frame
+    last = head + max(0, samples - head - length) // frame * frame
+    begins = sorted({head, *range(-offset % hop, last, hop), last})
+    middles = [head + ((a + length + b) // 2 - head) // frame * frame for a, b in itertools.pairwise(begins)]
+    return list(zip(begins, [head, *middles], [*middles, samples], strict=True))
 
 
 def write(spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[str, Any]) -> list[Path]:
@@ -108,7 +115,7 @@ def _records(path: Path, rate: float, notes: list[str]) -> Iterator[Record]:
                          lambda begin, count, whole=whole: whole[:, begin : begin + count])  # fmt: skip
         return
     recordings = Recordings(path)
-    notes += [f"skipped {n}: {why}" for why, n in recordings.skipped.items()]
+    notes += [*recordings.notes, *(f"skipped {n}: {why}" for why, n in recordings.skipped.items())]
     for stretch in recordings.stretches:
         if stretch.rate != rate:
             notes.append(f"{stretch.instrument}: resampled from {stretch.rate:g} to {rate:g} Hz")
@@ -117,7 +124,8 @@ def _records(path: Path, rate: float, notes: list[str]) -> Iterator[Record]:
             return recordings.read(stretch, stretch.begin + begin / rate, count, rate)
 
         name = f"{stretch.instrument} {_utc(stretch.begin)}"
-        yield Record(name, stretch.station, samples_of(stretch, rate), stretch.begin, part)
+        offset = round(stretch.begin * rate)
+        yield Record(name, stretch.station, samples_of(stretch, rate), stretch.begin, part, offset)
 
 
 def _standardised(record: Record, plan: list[tuple[int, int, int]], spec: DataSpec) -> torch.Tensor:
@@ -125,7 +133,7 @@ def _standardised(record: Record, plan: list[tuple[int, int, int]], spec: DataSp
     length, level = spec.length, int(spec.about.get("level", spec.length))
     first = max(0, min(plan[0][0] - level, record.samples - level))
     end = min(record.samples, plan[-1][0] + length + level)
-    samples = padded(record.read(first, end - first), length)
+    samples = padded(record.read(first, end - first), plan[-1][0] + length - first)
     return torch.from_numpy(np.stack([standardised(samples, begin - first, length, level)[0] for begin, _, _ in plan]))
 
 

@@ -6,6 +6,7 @@ import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Protocol
 
@@ -78,6 +79,33 @@ class Held:
 def component_of(channel: str) -> str | None:
     """Z, N or E of a channel's last letter (1 and Y are taken as N, 2 and X as E, 3 as Z); None for others."""
     return ALIASES.get(channel[-1:].upper())
+
+
+def bridged(samples: Samples) -> Samples:
+    """`samples` [C, n] with a straight line across what is not finite; a row without any number is zero."""
+    known = np.isfinite(samples)
+    if known.all():
+        return samples
+    at, made = np.arange(samples.shape[1]), np.zeros_like(samples)
+    for row, there, out in zip(samples, known, made, strict=True):
+        if there.any():
+            out[:] = np.interp(at, at[there], row[there])
+    return made
+
+
+def seconds_of(text: str) -> float:
+    """Seconds since 1970 of a time in UTC as ISO 8601 or with slashes, or of a number that says them.
+
+    Raises ValueError for anything else.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        told = datetime.fromisoformat(text.strip().replace("/", "-"))
+        return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def resampled(samples: Samples, rate: float, wanted: float) -> Samples:

@@ -15,6 +15,7 @@ from vqtool.errors import VqtoolError
 Columns = dict[str, NDArray]
 SHORTEST = 8  # samples of a period below which not even a triangle can be told from a sine
 FREQUENCY_HZ = (1e3, 1e8)  # what a power converter's waveform can plausibly have
+SAVE = "save it with numpy.savez(file, i_p=..., freq_hz=..., temp_c=..., material=...)"
 TEMPERATURE_C = (-80.0, 250.0)
 
 
@@ -23,12 +24,14 @@ def load(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> Col
     where = str(path)
     if not path.is_file():
         raise VqtoolError(f"there is no file `{path.name}`", hint=f"ls {path.parent}", where=where)
+    if not _holds_arrays(path):
+        raise VqtoolError(f"`{path.name}` cannot be read as npz, and only .npz is read", hint=SAVE, where=where)
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise VqtoolError(
                 f"`{path.name}` holds one bare array, not named arrays",
-                hint="save it with numpy.savez(file, i_p=..., freq_hz=..., temp_c=..., material=...)",
+                hint=SAVE,
                 where=where,
             )
         with archive:
@@ -94,6 +97,15 @@ def temperatures(columns: Columns, n: int, path: Path) -> NDArray[np.float64]:
     _refuse(value > high, path, f"`temp_c` is above {high:g} C", hint, value)
     _refuse(value < low, path, f"`temp_c` is below {low:g} C", "give the temperature in degrees Celsius", value)
     return value
+
+
+def _holds_arrays(path: Path) -> bool:
+    """Whether a file begins as a zip archive or a single array of NumPy does; another would be taken for a pickle."""
+    try:
+        with path.open("rb") as file:
+            return file.read(6).startswith((b"PK", b"\x93NUMPY"))
+    except OSError:
+        return True  # loading tells what is wrong
 
 
 def _numbers(columns: Columns, key: str, path: Path) -> NDArray[np.float64]:

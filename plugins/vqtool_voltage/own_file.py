@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 TIMES = ("dt", "sample_rate", "periods")
 UNLIKE_NOTED, UNLIKE_REFUSED = 0.01, 0.25  # rms of what differs between the periods of a record / rms of the record
 CUT_NOTED = 0.01  # rms of what is above the trained harmonics / rms of the current
+BIAS_NOTED = 0.2  # mean of the current / its amplitude; the bundled measurements have 0.18 at most
 
 
 def read(path: Path, spec: DataSpec, *, condition: bool) -> tuple[Batch, dict[str, Any]]:
@@ -60,6 +61,7 @@ def read(path: Path, spec: DataSpec, *, condition: bool) -> tuple[Batch, dict[st
     if material is not None:
         batch["material"] = torch.from_numpy(material)
     _note_ranges(notes, spec, frequency, temperature, amplitude(current))
+    _note_bias(notes, current)
     about = {"samples": samples, "periods": count.tolist(), "single": columns["i_p"].ndim == 1, "notes": notes}
     return batch, about
 
@@ -233,6 +235,19 @@ def _note_ranges(notes: list[str], spec: DataSpec, frequency: Array, temperature
                 f"{name}: {int(outside.sum())} of {len(value)} rows lie outside the trained {low:.4g} to {high:.4g}"
                 f" {unit}, the first at index {first} ({value[first]:.4g} {unit}); expect larger errors"
             )
+
+
+def _note_bias(notes: list[str], current: Array) -> None:
+    """Tell where a current has a mean: a biased core answers otherwise, and no model is told of a bias."""
+    share = np.abs(current.mean(-1)) / amplitude(current)
+    biased = share > BIAS_NOTED
+    if biased.any():
+        worst = int(share.argmax())
+        notes.append(
+            f"mean of the current: {int(biased.sum())} of {len(share)} rows have one above {BIAS_NOTED:.0%} of their"
+            f" amplitude, the largest at index {worst} ({share[worst]:.0%}); nothing of a bias is learnt, and the norm"
+            " `impedance` ignores it: expect larger errors"
+        )
 
 
 def _span(value: NDArray) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from tests.seismic.conftest import Make, motion
 from vqtool.errors import VqtoolError
+from vqtool_seismic.continuous import ContinuousRecords
 from vqtool_seismic.data.miniseed import Miniseed
 from vqtool_seismic.picks import Pick, arrivals, of_station, read_picks
 from vqtool_seismic.recordings import Recordings, pieces
@@ -54,6 +56,50 @@ def test_a_record_is_cut_where_a_component_has_a_gap(mseed: Make, tmp_path: Path
     np.testing.assert_array_equal(alone[0], x[4000:5000])
     assert not alone[1:].any()
     np.testing.assert_array_equal(after[1], x[5000:])
+
+
+def test_what_is_no_number_is_a_gap_or_bridged_and_counted(mseed: Make, tmp_path: Path) -> None:
+    x = noise(100) + 1e6  # far from zero, so that a zero among the samples would stand out
+    holed = x.copy()
+    holed[2000], holed[6000:6050], holed[-1], holed[7001:7003] = np.nan, np.inf, np.nan, np.nan
+    mseed("g/z.mseed", {"Z": holed})
+    mseed("g/n.mseed", {"N": x}, station="BBB")
+    found = Recordings(tmp_path / "g")
+    spans = [(s.station, round(s.begin - START, 2), s.samples) for s in found.stretches]
+    assert spans == [("XX.AAA", 0, 6000), ("XX.AAA", 60.5, 3949), ("XX.BBB", 0, 10000)]
+    assert found.notes == ["XX.AAA..HHZ: 54 samples are no numbers: 51 left out as gaps, 3 bridged by a line"]
+    one, two = (found.read(s, s.begin, s.samples, 100.0)[0] for s in found.stretches[:2])
+    np.testing.assert_array_equal(np.delete(one, 2000), np.delete(x[:6000], 2000))
+    assert one[2000] == pytest.approx((x[1999] + x[2001]) / 2, rel=1e-6)
+    np.testing.assert_allclose(two[951:953], x[7000] + (x[7003] - x[7000]) * np.array([1, 2]) / 3, rtol=1e-6)
+    mseed("nan/z.mseed", {"Z": np.full(3000, np.nan)})
+    with pytest.raises(VqtoolError, match="1: no samples that are numbers") as caught:
+        Recordings(tmp_path / "nan")
+    assert "there are no seismograms" in str(caught.value)
+
+
+def test_masked_samples_are_a_gap(tmp_path: Path) -> None:
+    from obspy import Stream, Trace
+
+    x = noise(60) + 1e6
+    masked = np.ma.masked_array(x, mask=np.zeros(len(x), dtype=bool))
+    masked[3000:3100] = np.ma.masked
+    head = {"network": "XX", "station": "AAA", "channel": "HHZ", "sampling_rate": 100.0}
+    (tmp_path / "a.pickle").write_bytes(pickle.dumps(Stream([Trace(masked, head)])))
+    found = Recordings(tmp_path / "a.pickle")
+    assert [s.samples for s in found.stretches] == [3000, 2900]
+    np.testing.assert_array_equal(found.read(found.stretches[1], 31.0, 2900, 100.0)[0], x[3100:])
+
+
+def test_a_sample_that_lacks_between_two_files_is_no_zero(mseed: Make, tmp_path: Path) -> None:
+    x = noise(60) + 1e6
+    mseed("t/1.mseed", {"Z": x[:3000], "N": x})
+    mseed("t/2.mseed", {"Z": x[3001:]}, start="2014-04-01T00:00:30.010")
+    found = Recordings(tmp_path / "t")
+    (stretch,) = found.stretches
+    read = found.read(stretch, stretch.begin, 6000, 100.0)
+    assert read[0, 3000] == pytest.approx((x[2999] + x[3001]) / 2, rel=1e-6)
+    np.testing.assert_array_equal(read[1], x)
 
 
 def test_files_that_follow_each_other_are_one_record(mseed: Make, tmp_path: Path) -> None:
@@ -154,6 +200,8 @@ def test_picks_from_tables_and_quakeml(tmp_path: Path) -> None:
     [
         ("a,b\n1,2\n", "no column for the station, time, phase"),
         ("station,time,phase\nA,noon,P\n", "`noon` is no time"),
+        ("station,time,phase\nA,nan,P\n", "`nan` is no time"),
+        ("station,time,phase\nA,,P\n", "`` is no time"),
         ("station,time,phase\nA,2014-04-01T00:00:00,IAML\n", "no picks of P or S"),
     ],
 )
@@ -161,6 +209,45 @@ def test_bad_tables_are_one_clear_error(tmp_path: Path, text: str, message: str)
     (tmp_path / "p.csv").write_text(text)
     with pytest.raises(VqtoolError, match=message):
         read_picks(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_picks_from_tables_with_other_separators(tmp_path: Path, separator: str) -> None:
+    lines = ["station_id,phase_time,phase_type", "XX.A..HH,2014-04-01T00:00:10.5,P", "XX.A..HH,2014-04-01T00:00:20,S"]
+    (tmp_path / "p.csv").write_text("\n".join(lines).replace(",", separator))
+    assert read_picks(tmp_path / "p.csv") == [Pick("XX.A", "P", START + 10.5), Pick("XX.A", "S", START + 20)]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ([("P", 100), ("P", 103), ("S", 110)], [(100, 110)]),  # Pn and Pg
+        ([("P", 100), ("P", 100.4), ("P", 103), ("S", 110), ("S", 111)], [(100, 110)]),
+        ([("P", 100), ("P", 107), ("S", 110)], [(100, None), (107, 110)]),  # nearer to the S: an event of its own
+        ([("P", 100), ("P", 120), ("S", 160)], [(100, None), (120, 160)]),  # too far apart for one earthquake
+        ([("P", 90), ("S", 95), ("P", 100), ("P", 102), ("S", 109)], [(90, 95), (100, 109)]),
+        ([("P", 100), ("P", 103)], [(100, None), (103, None)]),
+    ],
+)
+def test_several_p_picks_of_one_earthquake_keep_its_s(
+    told: list[tuple[str, float]], expected: list[tuple[float, float | None]]
+) -> None:
+    found = arrivals([Pick("A", phase, time) for phase, time in told])
+    assert [(p, None if math.isnan(s) else s) for p, s in found] == expected
+
+
+def test_a_second_p_pick_or_the_same_line_twice_changes_no_trace(mseed: Make, tmp_path: Path) -> None:
+    path = mseed("d/a.mseed", dict(zip("ZNE", motion(0, 20000, 9000, 9900), strict=True)))
+    read = {}
+    for name, times in {"one": "P30 S39", "two": "P30 P33 S39", "twice": "P30 P30 S39"}.items():
+        lines = [f"XX.AAA,2014-04-01T00:01:{word[1:]},{word[0]}" for word in times.split()]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["station_id,phase_time,phase_type", *lines]))
+        records = ContinuousRecords(path, 100.0, tmp_path / f"{name}.csv")
+        read[name] = (repr(records.traces), records.notes, dict(records.skipped))
+    assert "p=3000.0, s=3900.0" in read["one"][0]
+    assert "1 of 1 picked P arrivals lie in the records" in read["one"][1]
+    assert read["two"] == read["one"]
+    assert read["twice"] == read["one"]
 
 
 def test_arrivals_of_a_station() -> None:

@@ -69,6 +69,18 @@ def test_whole_data_sets_and_vertical_only_traces(tmp_path: Path) -> None:
     assert not alone[1:].any()
 
 
+def test_what_is_no_number_is_bridged(tmp_path: Path) -> None:
+    wave = WAVES[0] + 1e6
+    wave[0, 700:703], wave[2] = (np.nan, np.inf, np.nan), np.nan
+    write_chunk(tmp_path, {"one": wave}, [{"trace_name": "one", "trace_dt_s": 0.01}], dimension_order="CW")
+    read = SeisBenchFolder(tmp_path, 100.0)
+    found = read.whole(read.traces[0])
+    line = wave[0, 699] + (wave[0, 703] - wave[0, 699]) * np.arange(1, 4) / 4
+    np.testing.assert_allclose(found[0, 700:703], line, rtol=1e-6)
+    np.testing.assert_array_equal(found[1], wave[1])
+    assert not found[2].any()
+
+
 def test_chunks_are_one_set(tmp_path: Path) -> None:
     for ending, at in (("_a", 0), ("_b", 4)):
         write_chunk(tmp_path, {"bucket0": WAVES[at : at + 4]}, lines_of(2, 2), ending)

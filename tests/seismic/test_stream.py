@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.seismic.conftest import Make, motion
+from tests.seismic.conftest import Make, lines_of, motion, write_chunk
 from vqtool.api import Coded, DataSpec, Field
 from vqtool.errors import VqtoolError
 from vqtool_seismic import stream
@@ -31,20 +31,47 @@ def coded(path: Path, spec: DataSpec = SPEC) -> Iterator[Coded]:
         yield Coded(codes, torch.zeros(len(codes), 0), {}, about)
 
 
-@given(samples=st.integers(256, 5000), length=st.sampled_from([256, 512, 500]), frame=st.sampled_from([1, 20, 32]))
-def test_windows_keep_every_sample_once(samples: int, length: int, frame: int) -> None:
-    plan = stream.windows(samples, length, frame)
-    assert plan[0][1] == 0
+@given(
+    samples=st.integers(256, 5000),
+    length=st.sampled_from([256, 512, 500]),
+    frame=st.sampled_from([1, 20, 32]),
+    offset=st.integers(-(10**12), 10**12),
+)
+def test_windows_keep_every_sample_once(samples: int, length: int, frame: int, offset: int) -> None:
+    plan = stream.windows(samples, length, frame, offset)
+    head = plan[0][0]
+    assert plan[0][1] == head < frame
     assert plan[-1][2] == samples
     for (begin, low, high), (_, after, _) in zip(plan, [*plan[1:], (0, samples, 0)], strict=True):
         assert high == after
-        assert begin % frame == 0
+        assert (begin + offset) % frame == 0
         assert low < high
-        assert begin <= low or begin == 0
+        assert begin <= low or begin == head
         assert high <= begin + length + frame or begin + length > samples - frame
+    hop = max(1, length // 2 // frame) * frame
     for begin, low, high in plan[1:-1]:  # away from a window's edges by a quarter of it, nearly
         assert low - begin >= length // 4 - frame
         assert begin + length - high >= length // 4 - frame
+        assert (begin + offset) % hop == 0
+
+
+def test_cuts_of_one_record_have_the_same_tokens_away_from_the_cut(mseed: Make, tmp_path: Path) -> None:
+    x = motion(5, 12000, 6000, 6400)
+    told = []
+    for begin, end in ((0, 12000), (1234, 12000), (0, 9876)):
+        start = f"2014-04-01T00:00:{begin / 100:06.3f}"
+        path = mseed("c.mseed", dict(zip("ZNE", x[:, begin:end], strict=True)), start=start)
+        stream.write(SPEC, tmp_path / "c.csv", coded(path), ABOUT)
+        with (tmp_path / "c.csv").open() as file:
+            told.append({row["time"]: row["code0"] for row in csv.DictReader(file)})
+    whole, late, early = told
+    assert len(late) == (12000 - 1234) // 32
+    assert whole.keys() >= late.keys()
+    times = list(whole)
+    inner = slice((1234 + 512 + 1024) // 32, None)
+    assert [late[time] for time in times[inner]] == [whole[time] for time in times[inner]]
+    inner = slice(None, (9876 - 512 - 1024) // 32)
+    assert [early[time] for time in times[inner]] == [whole[time] for time in times[inner]]
 
 
 def test_every_token_once_and_at_its_time(mseed: Make, tmp_path: Path) -> None:
@@ -62,17 +89,19 @@ def test_every_token_once_and_at_its_time(mseed: Make, tmp_path: Path) -> None:
     assert abs(int(np.argmax(loud > 10 * (np.median(loud[:100]) + 1))) - 4000 // 32) <= 1
 
 
+@pytest.mark.parametrize("start", ["2014-04-01T00:00:00", "2014-04-01T00:00:03.170"])
 @pytest.mark.parametrize("samples", [300, 511, 512, 513, 1024, 1500, 5003])
 def test_tokens_do_not_depend_on_how_much_is_read_at_a_time(
-    mseed: Make, tmp_path: Path, samples: int, monkeypatch: pytest.MonkeyPatch
+    mseed: Make, tmp_path: Path, samples: int, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = mseed("d.mseed", dict(zip("ZNE", motion(1, samples, samples // 2, samples // 2 + 9), strict=True)))
+    waves = dict(zip("ZNE", motion(1, samples, samples // 2, samples // 2 + 9), strict=True))
+    path, head = mseed("d.mseed", waves, start=start), 0 if start.endswith("00:00") else -317 % 32
     told = []
     for windows in (1, 3, 1000):
         monkeypatch.setattr(stream, "WINDOWS", windows)
         stream.write(SPEC, tmp_path / "t.npz", coded(path), ABOUT)
         told.append(dict(np.load(tmp_path / "t.npz")))
-    assert len(told[0]["codes"]) == samples // 32
+    assert len(told[0]["codes"]) == (samples - head) // 32
     for other in told[1:]:
         np.testing.assert_array_equal(told[0]["codes"], other["codes"])
         np.testing.assert_allclose(told[0]["time"], other["time"])
@@ -88,6 +117,38 @@ def test_a_seisbench_folder_is_tokenised_trace_by_trace(folder: Path, tmp_path: 
     assert len(told["records"]) == 40
     assert told["time"].min() == 0  # no dates there: seconds from the begin
     assert np.bincount(told["record"]).tolist() == [3000 // 32, 800 // 32] * 20
+
+
+def test_tokens_of_a_dated_trace_have_its_time(tmp_path: Path) -> None:
+    told = {
+        "2014/04/01 00:00:10.08": "2014-04-01T00:00:10.080Z",
+        "2014-04-01T00:00:10.080000Z": "2014-04-01T00:00:10.080Z",
+        "2014-04-01 02:00:10.08+02:00": "2014-04-01T00:00:10.080Z",
+        "": "0.00",
+        "the first of April": "0.00",
+    }
+    rows = [lines_of(1, 1)[0] | {"trace_name": f"bucket0${k}", "trace_start_time": t} for k, t in enumerate(told)]
+    write_chunk(tmp_path / "set", {"bucket0": np.stack([motion(k) for k in range(len(rows))])}, rows)
+    pieces = list(coded(tmp_path / "set"))
+    assert "1 traces have a trace_start_time that cannot be read: taken as undated" in pieces[0].about["notes"]
+    stream.write(SPEC, tmp_path / "t.csv", iter(pieces), ABOUT)
+    with (tmp_path / "t.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert [row["time"] for row in found][:: 3000 // 32] == list(told.values())
+    assert found[1]["time"] == "2014-04-01T00:00:10.400Z"
+
+
+def test_a_sample_that_is_no_number_spoils_no_token_but_its_own(mseed: Make, tmp_path: Path) -> None:
+    x = motion(3, 6000, 3000, 3300) + 1e6
+    codes = []
+    for holed in (False, True):
+        if holed:
+            x[:, 1500] = np.nan
+        pieces = list(coded(mseed("n.mseed", dict(zip("ZNE", x, strict=True)))))
+        assert any("1 samples are no numbers" in note for note in pieces[0].about["notes"]) == holed
+        stream.write(SPEC, tmp_path / "t.npz", iter(pieces), ABOUT)
+        codes.append(np.load(tmp_path / "t.npz")["codes"][:, 0])
+    np.testing.assert_allclose(codes[1], codes[0], rtol=0.01, atol=1)
 
 
 def test_what_is_left_out_is_said_and_nothing_at_all_is_an_error(mseed: Make, tmp_path: Path) -> None:

@@ -48,6 +48,41 @@ def test_what_cannot_be_read_is_one_error(folder: Path, text: str | None, said: 
         LabelledSentences(path=folder)
 
 
+def test_neither_a_byte_order_mark_nor_a_unicode_line_break_makes_a_class(folder: Path) -> None:
+    plain = LabelledSentences(path=folder, length=16)
+    for name in ("train", "dev", "test"):
+        lines = (folder / f"{name}.txt").read_text().splitlines()
+        lines[1] = lines[1].replace(" film", " \u2028 film \x85").replace(" number", " \x0c\u2029number")
+        (folder / f"{name}.txt").write_bytes(("\ufeff" + "\r\n".join(lines)).encode())
+    marked = LabelledSentences(path=folder, length=16)
+    assert marked.spec == plain.spec
+    for split in plain.splits:
+        for index in range(len(plain.rows(split))):
+            torch.testing.assert_close(marked.rows(split)[index], plain.rows(split)[index])
+
+
+def _write(folder: Path, **files: list[str]) -> None:
+    for name, lines in files.items():
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+def test_lines_of_another_form_are_one_error(folder: Path) -> None:
+    tabbed = [f"the film is number {i}\t{i % 2}" for i in range(150)]
+    _write(folder, train=tabbed, dev=tabbed, test=tabbed)
+    with pytest.raises(VqtoolError, match="the one label `the`") as caught:
+        LabelledSentences(path=folder)
+    assert "`label word word ...`" in (caught.value.hint or "")
+    good = [f"{i % 2} a film" for i in range(150)]
+    _write(folder, train=[*good[:7], "label sentence", *good], dev=good, test=good)
+    with pytest.raises(VqtoolError, match=r"line 8 of `.*train\.txt` has the label `label`, which 1 of the 158"):
+        LabelledSentences(path=folder)
+    _write(folder, train=good, dev=[*good, "", "so it goes on"])
+    with pytest.raises(VqtoolError, match=r"line 152 of `.*dev\.txt` has the label `so`, which 0 of the 150"):
+        LabelledSentences(path=folder)
+    _write(folder, train=[*good, *["rare but thrice"] * 3], dev=[*good, "rare enough"])
+    assert LabelledSentences(path=folder).spec.fields["label"].names == ("0", "1", "rare")
+
+
 def test_a_bag_knows_no_order_of_words_but_its_pairs_do() -> None:
     torch.manual_seed(0)
     x = torch.tensor([[[5, 9, 7, 0]], [[9, 5, 7, 0]]])

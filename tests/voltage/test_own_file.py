@@ -145,6 +145,26 @@ def test_what_lies_outside_the_trained_ranges_is_told(sample: Magnet, save):
     assert "amplitude of the current: 4 of 4" in notes
 
 
+def test_a_bias_of_the_current_is_told(sample: Magnet, save):
+    biased = currents() - currents().mean(1, keepdims=True)
+    amplitude = np.ptp(biased, axis=1) / 2
+    biased += amplitude[:, None] * np.array([[0.1], [-0.5], [3.0], [0.0]])
+    batch, about = sample.read(sample.spec, save(i_p=biased), condition=True)
+    (note,) = (note for note in about["notes"] if "mean of the current" in note)
+    assert "2 of 4 rows" in note
+    assert "the largest at index 2 (300%)" in note
+    np.testing.assert_allclose(batch["current"][:, 0].numpy(), biased, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "mine.mat", "mine.npz"])
+def test_a_file_of_another_kind_is_told_what_is_read(sample: Magnet, tmp_path, name):
+    np.savetxt(tmp_path / name, currents(), delimiter=",")
+    with pytest.raises(VqtoolError, match=r"only \.npz is read") as caught:
+        sample.read(sample.spec, tmp_path / name, condition=True)
+    assert "numpy.savez(" in caught.value.hint
+    assert "pickle" not in str(caught.value)
+
+
 noise = 0.3 * np.random.default_rng(0).normal(size=(4, 640))
 REFUSED = [
     ({"i_p": None}, "lacks `i_p`"),

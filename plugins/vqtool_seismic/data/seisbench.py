@@ -18,7 +18,7 @@ class Seisbench(Seismograms):
     """Reads traces when they are needed, so a set may be larger than memory; h5py reads the format.
 
     Of the metadata it takes `trace_name`, the station's and network's codes, the sampling rate, the samples of P and S,
-    `trace_category` (noise or not) and `split`.
+    `trace_category` (noise or not), `split`, and `trace_start_time` for the times of tokens.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -15,13 +16,17 @@ from vqtool.api import Data, DataSpec, Field, Rows, TensorRows
 from vqtool.errors import VqtoolError
 
 HASHES = 2**31 - 1
+MANY, RARE = 100, 2  # of so many lines, a label on no more than two is a slip, not a class
+Line = tuple[int, str, list[str]]  # its number, the label, the words
+FORM = "each line is `label word word ...`: the label first, then blanks and the words"
 
 
 class LabelledSentences(Data):
     """`x` [1, L] long: a hash in [1, 2^31) for each word, then for pieces of the longer ones, then 0; `label`.
 
-    `path` is a folder with train.txt, dev.txt and test.txt (UTF-8; what is not is replaced). Hashes need no vocabulary:
-    a checkpoint reads words it has never seen, by their pieces. What is beyond the L-th is left out.
+    `path` is a folder with train.txt, dev.txt and test.txt (UTF-8; what is not is replaced), `label word word ...` a
+    line. Hashes need no vocabulary: a checkpoint reads words it has never seen, by their pieces. What is beyond the
+    L-th is left out. One label alone, or one that training hardly has, is an error: the lines are of another form.
     """
 
     splits = ("train", "valid", "dev", "test")
@@ -36,7 +41,8 @@ class LabelledSentences(Data):
         valid_seed: Annotated[int, Doc("of the choice of the validation sentences")] = 0,
     ) -> None:
         read = {name: sentences(path / f"{name}.txt") for name in ("train", "dev", "test")}
-        classes = sorted({label for rows in read.values() for label, _ in rows})
+        _check_labels(path, read)
+        classes = sorted({label for rows in read.values() for _, label, _ in rows})
         train = read.pop("train")
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(valid_seed)).tolist()
         held = max(1, round(valid_share * len(train)))
@@ -46,8 +52,8 @@ class LabelledSentences(Data):
         self._rows = {
             name: TensorRows(
                 {
-                    "x": torch.tensor([hashed(words, length, piece) for _, words in rows])[:, None],
-                    "label": torch.tensor([classes.index(label) for label, _ in rows]),
+                    "x": torch.tensor([hashed(words, length, piece) for _, _, words in rows])[:, None],
+                    "label": torch.tensor([classes.index(label) for _, label, _ in rows]),
                 }
             )
             for name, rows in cut.items()
@@ -61,10 +67,10 @@ class LabelledSentences(Data):
         return self._rows[split]
 
 
-def sentences(path: Path) -> list[tuple[str, list[str]]]:
-    """(label, words) of every line."""
+def sentences(path: Path) -> list[Line]:
+    """(number, label, words) of every line; a line ends with a line feed, and with no other sign that Unicode has."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_bytes().decode("utf-8-sig", errors="replace").split("\n")
     except OSError as error:
         raise VqtoolError(
             f"cannot read `{path}`: {error.strerror or error}",
@@ -74,12 +80,29 @@ def sentences(path: Path) -> list[tuple[str, list[str]]]:
     for number, line in enumerate(lines, 1):
         label, *words = line.split() or [""]
         if label and not words:
-            raise VqtoolError(f"line {number} of `{path}` has no words after its label", hint="label word word ...")
+            raise VqtoolError(f"line {number} of `{path}` has no words after its label", hint=FORM)
         if label:
-            rows.append((label, words))
+            rows.append((number, label, words))
     if not rows:
-        raise VqtoolError(f"`{path}` has no sentences")
+        raise VqtoolError(f"`{path}` has no sentences", hint=FORM)
     return rows
+
+
+def _check_labels(path: Path, read: dict[str, list[Line]]) -> None:
+    """An error where what stands first in the lines cannot be labels: a single one, or one that training hardly has."""
+    train = Counter(label for _, label, _ in read["train"])
+    if len({label for rows in read.values() for _, label, _ in rows}) == 1:
+        raise VqtoolError(f"all lines in `{path}` have the one label `{next(iter(train))}`", hint=FORM)
+    if len(read["train"]) < MANY:
+        return
+    for name, rows in read.items():
+        for number, label, _ in rows:
+            if train[label] <= RARE:
+                raise VqtoolError(
+                    f"line {number} of `{path / name}.txt` has the label `{label}`, which {train[label]} of the "
+                    f"{len(read['train'])} lines of train.txt have",
+                    hint=f"{FORM}; leave out the lines of labels with {RARE} sentences or fewer",
+                )
 
 
 def hashed(words: Sequence[str], length: int, piece: int = 0) -> list[int]:
