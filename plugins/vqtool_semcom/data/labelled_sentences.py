@@ -16,7 +16,7 @@ from vqtool.api import Data, DataSpec, Field, Rows, TensorRows
 from vqtool.errors import VqtoolError
 
 HASHES = 2**31 - 1
-MANY, RARE = 100, 2  # of so many lines, a label on no more than two is a slip, not a class
+MANY, RARE = 100, 2  # of so many lines, a label on no more than two may be a slip
 Line = tuple[int, str, list[str]]  # its number, the label, the words
 FORM = "each line is `label word word ...`: the label first, then blanks and the words"
 
@@ -26,7 +26,7 @@ class LabelledSentences(Data):
 
     `path` is a folder with train.txt, dev.txt and test.txt (UTF-8; what is not is replaced), `label word word ...` a
     line. Hashes need no vocabulary: a checkpoint reads words it has never seen, by their pieces. What is beyond the
-    L-th is left out. One label alone, or one that training hardly has, is an error: the lines are of another form.
+    L-th is left out. One label alone is an error, since the lines are of another form; one that training hardly has is told.
     """
 
     splits = ("train", "valid", "dev", "test")
@@ -41,7 +41,7 @@ class LabelledSentences(Data):
         valid_seed: Annotated[int, Doc("of the choice of the validation sentences")] = 0,
     ) -> None:
         read = {name: sentences(path / f"{name}.txt") for name in ("train", "dev", "test")}
-        _check_labels(path, read)
+        self.notes = _odd_labels(path, read)
         classes = sorted({label for rows in read.values() for _, label, _ in rows})
         train = read.pop("train")
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(valid_seed)).tolist()
@@ -88,21 +88,24 @@ def sentences(path: Path) -> list[Line]:
     return rows
 
 
-def _check_labels(path: Path, read: dict[str, list[Line]]) -> None:
-    """An error where what stands first in the lines cannot be labels: a single one, or one that training hardly has."""
+def _odd_labels(path: Path, read: dict[str, list[Line]]) -> tuple[str, ...]:
+    """A note on the first label that training hardly has.
+
+    Raises:
+        VqtoolError: all lines have the same label, so it is none.
+    """
     train = Counter(label for _, label, _ in read["train"])
     if len({label for rows in read.values() for _, label, _ in rows}) == 1:
         raise VqtoolError(f"all lines in `{path}` have the one label `{next(iter(train))}`", hint=FORM)
-    if len(read["train"]) < MANY:
-        return
-    for name, rows in read.items():
-        for number, label, _ in rows:
-            if train[label] <= RARE:
-                raise VqtoolError(
-                    f"line {number} of `{path / name}.txt` has the label `{label}`, which {train[label]} of the "
-                    f"{len(read['train'])} lines of train.txt have",
-                    hint=f"{FORM}; leave out the lines of labels with {RARE} sentences or fewer",
-                )
+    if len(read["train"]) >= MANY:
+        for name, rows in read.items():
+            for number, label, _ in rows:
+                if train[label] <= RARE:
+                    return (
+                        f"line {number} of `{path / name}.txt` has the label `{label}`, which {train[label]} of the "
+                        f"{len(read['train'])} lines of train.txt have: is it one? ({FORM})",
+                    )
+    return ()
 
 
 def hashed(words: Sequence[str], length: int, piece: int = 0) -> list[int]:
