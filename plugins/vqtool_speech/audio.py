@@ -100,25 +100,30 @@ def mixed(sound: Sound, mix: Mix) -> Sound:
 
 
 class Writer:
-    """Writes a 16-bit file block by block to memory, and whole to its place when closed without an error."""
+    """Writes a file block by block to memory, and whole to its place when closed without an error.
 
-    def __init__(self, path: Path, rate: int, channels: int) -> None:
+    16 bits a sample, each rounded to the nearest; 32-bit floats of a `loud` sound, which goes beyond full scale, where
+    the format has them.
+    """
+
+    def __init__(self, path: Path, rate: int, channels: int, *, loud: bool = False) -> None:
         soundfile = library("soundfile")
         kind = path.suffix.lower().lstrip(".") or "wav"
         if kind.upper() not in soundfile.available_formats():
             raise VqtoolError(f"`{path}`: `.{kind}` is no format to write", hint="name it .wav or .flac")
-        subtype = "PCM_16" if soundfile.check_format(kind.upper(), "PCM_16") else None
-        self.path, self.clipped = path, 0
+        fits = (s for s in ("FLOAT" if loud else "PCM_16", "PCM_16") if soundfile.check_format(kind.upper(), s))
+        subtype = next(fits, None)
+        self.path, self.whole = path, subtype == "PCM_16"
         self.content = io.BytesIO()
         self.file = soundfile.SoundFile(
             self.content, "w", samplerate=rate, channels=channels, format=kind.upper(), subtype=subtype
         )
 
     def write(self, sound: Sound) -> None:
-        """[frames, channels]; what is beyond full scale is cut off and counted."""
-        top = 1 - 2.0**-15
-        self.clipped += int((np.abs(sound) > 1).sum())
-        self.file.write(np.clip(sound, -1.0, top))
+        """[frames, channels]; of 16 bits, what is beyond full scale is cut off."""
+        if self.whole:  # rounded here: the library would cut fractions off, which shifts and doubles the noise
+            sound = np.clip(np.rint(sound * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
+        self.file.write(sound)
 
     def close(self) -> None:
         """Put the file in its place, whole or not at all."""

@@ -72,6 +72,11 @@ class Clips:
             self.gains[clip] = gain_of(self.clips[clip], self.manner)
         return self.gains[clip]
 
+    def silent(self, clip: int) -> bool:
+        """Whether all samples of a clip are zero."""
+        blocks = audio.blocks(self.clips[clip].path)
+        return peak_of(_channel(block, self.clips[clip], self.manner) for block in blocks) == 0
+
     def stretch(self, clip: int, start: int, frames: int) -> Wave:
         """Samples `start` to `start + frames` of a clip at the codec's rate, times its gain; zeros outside of it."""
         if clip in self.cache:

@@ -6,6 +6,7 @@ side, so that no piece hears its ends. Where the pieces lie depends on the file 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, groupby
 from pathlib import Path
@@ -19,7 +20,7 @@ from vqtool.api import Batch, Coded, DataSpec
 from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
 from vqtool_speech import audio
-from vqtool_speech.clips import Clips, Manner, audio_files
+from vqtool_speech.clips import PEAK, Clips, Manner, audio_files
 from vqtool_speech.vqc import Header, header_of, pack, samples_at, unpack, widths
 
 CORE = 8
@@ -34,16 +35,35 @@ def manner_of(spec: DataSpec) -> Manner:
 def read_pieces(spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, Any]]]:
     """Pieces [channels, 1, (n + 2) segments], n <= CORE, of every audio file of `path`, file by file and in order."""
     manner, segment = manner_of(spec), spec.length
-    for file in audio_files(path):
+    found = audio_files(path)
+    _apart(found, path)
+    for file in found:
         clips = Clips([file], manner)
         info = clips.clips[0].info
         told = {"file": _name(file, path), "folder": path.is_dir(), "source_rate": info.rate, "length": info.frames,
-                "gains": [float(np.float32(clips.gain(k))) for k in range(len(clips))],
+                "gains": [_gain(clips, k) for k in range(len(clips))],
                 "notes": _notes(clips)}  # fmt: skip
         for start, count in spans(clips.samples(0), segment):
             x = [clips.stretch(k, start - segment, (count + 2) * segment) for k in range(len(clips))]
             yield {"x": torch.from_numpy(np.stack(x))[:, None]}, told
             told = told | {"notes": []}
+
+
+def _apart(files: list[Path], path: Path) -> None:
+    """An error, before anything is coded, where two files of a folder would become one."""
+    first: dict[Path, Path] = {}
+    for file in files if path.is_dir() else ():
+        other = first.setdefault(file.with_suffix(""), file)
+        if other != file:
+            raise VqtoolError(
+                f"`{other}` and `{file}` would become one file", hint="give them different names", exit_code=1
+            )
+
+
+def _gain(clips: Clips, clip: int) -> float:
+    """What a clip is multiplied by; infinity for silence, so that it is silence again whatever the decoder says."""
+    gain = clips.gain(clip)
+    return math.inf if gain == 1 and clips.silent(clip) else float(np.float32(gain))
 
 
 def spans(length: int, segment: int) -> Iterator[tuple[int, int]]:
@@ -73,7 +93,7 @@ def write_codes(spec: DataSpec, path: Path, pieces: Iterable[Coded], about: Mapp
     """A .vqc file for every sound: `path`, or of a folder the same tree below `path`."""
     written: list[Path] = []
     for told, group in _by_file((piece.about, piece.codes) for piece in pieces):
-        target = _target(path, told, SUFFIX, written)
+        target = _target(path, told, SUFFIX)
         write_atomic(target, _packed(spec, told, list(group), about))
         written.append(target)
     return written
@@ -140,8 +160,9 @@ def write_pieces(spec: DataSpec, path: Path, pieces: Iterable[tuple[Tensor, Batc
     """Decoded pieces [channels, 1, L] to audio files at their own rates and lengths, each as loud as it came."""
     written: list[Path] = []
     for told, group in _by_file((about, signal) for signal, _, about in pieces):
-        target = _target(path, told, ".wav", written)
-        writer = audio.Writer(target, told["source_rate"], len(told["gains"]))
+        target = _target(path, told, ".wav")
+        loud = spec.about["normalise"] == "peak" and min(told["gains"]) < PEAK  # the source's peak was above 1
+        writer = audio.Writer(target, told["source_rate"], len(told["gains"]), loud=loud)
         scale = 1 / np.array(told["gains"], np.float32)
         left = told["length"]
         kept = (_core(spec, signal) * scale for signal in group)
@@ -158,13 +179,11 @@ def _core(spec: DataSpec, signal: Tensor) -> audio.Sound:
     return signal[:, 0, spec.length : -spec.length].numpy().T
 
 
-def _target(path: Path, told: Mapping[str, Any], suffix: str, written: list[Path]) -> Path:
-    """Where a sound goes: `path`, or of a folder its place below it; never over one `written` just before."""
+def _target(path: Path, told: Mapping[str, Any], suffix: str) -> Path:
+    """Where a sound goes: `path`, or of a folder its place below it."""
     if not told["folder"]:
         return path
     target = (path / told["file"]).with_suffix(suffix)
-    if target in written:
-        raise VqtoolError(f"two files would be written to `{target}`", hint="give them different names", exit_code=1)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -20,6 +20,7 @@ from vqtool.errors import VqtoolError
 from vqtool.parts.quantizers.residual_waterfill import ResidualWaterfill
 from vqtool.training.build import from_checkpoint
 from vqtool_speech import files
+from vqtool_speech.audio import Writer
 
 
 def encode(run: Path, source: Path, target: Path, levels: int | None = None) -> None:
@@ -116,8 +117,40 @@ def test_a_folder_of_all_sorts(run: Path, tmp_path: Path, capsys: pytest.Capture
         assert (back_rate, len(y)) == (rate, frames)
     assert delay(soundfile.read(tmp_path / "in/deep/a.wav")[0], soundfile.read(tmp_path / "out/deep/a.wav")[0]) == 0
     write(tmp_path / "in" / "b.wav", voice(0.3, 8000), 8000)
-    with pytest.raises(VqtoolError, match="two files would be written"):
-        encode(run, tmp_path / "in", tmp_path / "codes")
+    with pytest.raises(VqtoolError, match="would become one file"):
+        encode(run, tmp_path / "in", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_silence_comes_back_as_silence(run: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.wav", np.zeros(8000), 8000)
+    encode(run, source, tmp_path / "a.vqc")
+    decode(run, tmp_path / "a.vqc", tmp_path / "b.wav")
+    sound, _ = soundfile.read(tmp_path / "b.wav", dtype="int16")
+    assert len(sound) == 8000
+    assert not sound.any()
+
+
+def test_a_sound_beyond_full_scale_keeps_its_level(run: Path, tmp_path: Path) -> None:
+    x = 1.6 * voice(1.0, 8000, seed=50) / np.abs(voice(1.0, 8000, seed=50)).max()
+    soundfile.write(tmp_path / "a.wav", x, 8000, subtype="FLOAT")
+    encode(run, tmp_path / "a.wav", tmp_path / "a.vqc")
+    decode(run, tmp_path / "a.vqc", tmp_path / "b.wav")
+    assert soundfile.info(tmp_path / "b.wav").subtype == "FLOAT"
+    assert np.abs(soundfile.read(tmp_path / "b.wav")[0]).max() > 1
+
+
+def test_samples_are_rounded_to_the_nearest(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).uniform(-0.4, 0.4, (16_000, 1)).astype(np.float32)
+    writer = Writer(tmp_path / "a.wav", 16_000, 1)
+    writer.write(x)
+    writer.write(np.array([[2.0], [-2.0], [0.0]], np.float32))
+    writer.close()
+    y = soundfile.read(tmp_path / "a.wav", dtype="int16", always_2d=True)[0]
+    error = y[:-3] - x * 2**15
+    assert abs(float(error.mean())) < 0.02
+    assert float(np.abs(error).max()) <= 0.5
+    assert y[-3:, 0].tolist() == [32767, -32768, 0]
 
 
 def test_what_is_not_right_is_an_error_and_never_noise(run: Path, tmp_path: Path) -> None:
