@@ -25,8 +25,8 @@ RIDGE = 1e-4
 def hats(frequency: Tensor) -> Tensor:
     """The piecewise-linear basis at `frequency` [...] (Hz) -> [..., knots]; constant beyond the last knot."""
     knots = torch.tensor(KNOTS_HZ, dtype=frequency.dtype, device=frequency.device)
-    at = frequency.clamp(0, KNOTS_HZ[-1])
-    left = (torch.searchsorted(knots, at.contiguous(), right=True) - 1).clamp(0, len(KNOTS_HZ) - 2)
+    at = frequency.clamp(0.0, KNOTS_HZ[-1])
+    left = ((at[..., None] >= knots).sum(-1) - 1).clamp(0, len(KNOTS_HZ) - 2)
     along = (at - knots[left]) / (knots[left + 1] - knots[left])
     basis = torch.zeros(*at.shape, len(KNOTS_HZ), dtype=frequency.dtype, device=frequency.device)
     basis.scatter_(-1, left[..., None], (1 - along)[..., None])

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from vqtool_voltage import reals
+
 
 def fundamental(x: Tensor) -> Tensor:
     """The complex amplitude a of the first harmonic, [..., L] -> [...], in the unit of x.
@@ -24,15 +26,22 @@ def fundamental(x: Tensor) -> Tensor:
     return torch.complex((x * cosine).sum(-1), -(x * sine).sum(-1)) * (2 / length)
 
 
+def phase_of(x: Tensor) -> Tensor:
+    """The phase of the fundamental in radians, [..., L] -> [...]."""
+    return reals.phase_of(x) if torch.compiler.is_compiling() else fundamental(x).angle()
+
+
 def rotate(x: Tensor, phase: Tensor) -> Tensor:
     """`x` [B, ..., L] later by `phase` [B] radians of its fundamental (2 pi: a whole period), by the shift theorem.
 
-    Harmonic h is multiplied by exp(-i h phase), so that `rotate(x, fundamental(x).angle())` has its fundamental at
+    Harmonic h is multiplied by exp(-i h phase), so that `rotate(x, phase_of(x))` has its fundamental at
     phase zero, and a phase of 2 pi m / L is `x.roll(m)`. The map is orthogonal: it keeps the norm, and
     `rotate(rotate(x, p), -p)` is x up to rounding. The Nyquist bin of an even length cannot be turned by a fraction of
     a sample and stay real; it is multiplied by the sign it has after the nearest whole number of samples. That
     keeps the three properties; what is lost is continuity in `phase` of that one bin.
     """
+    if torch.compiler.is_compiling():
+        return reals.rotate(x, phase)
     length = x.shape[-1]
     spectrum = torch.fft.rfft(x)
     phase = phase.reshape(phase.shape + (1,) * (x.dim() - phase.dim()))

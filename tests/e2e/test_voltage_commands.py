@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.run import vqtool
+from tests.cli.run import document, vqtool
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "voltage.toml"
@@ -122,3 +122,13 @@ def test_a_checkpoint_whose_plugin_is_not_installed(run: Path) -> None:
     assert done.returncode == 1
     assert "voltage" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_tokenizer_is_exported(run: Path, tmp_path: Path) -> None:
+    """Its norm computes with complex numbers, which ONNX has not."""
+    pytest.importorskip("onnxruntime")
+    ways = document("export", run / "tokenizer.safetensors", "--out", tmp_path)["paths"]
+    assert ways.keys() == {"encode", "decode"}
+    for way in ways.values():
+        assert way["difference"] <= 1e-5
+        assert Path(way["file"]).is_file()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vqtool_voltage import reals
 from vqtool_voltage.frames import fundamental, rotate
 
 seeds = st.integers(0, 10_000)
@@ -75,3 +76,11 @@ def test_gradients_pass_through_a_rotation_unchanged_in_norm():
     weight = waves(2, 32)
     (rotate(x, torch.tensor([0.3, 1.0, 2.0, -1.0])) * weight).sum().backward()
     torch.testing.assert_close(x.grad.norm(dim=-1), weight.norm(dim=-1))
+
+
+@given(seeds, lengths, st.lists(angles, min_size=4, max_size=4))
+def test_in_real_numbers_it_is_the_same(seed, length, phases):
+    """What exporters are given in place of complex numbers."""
+    x, phase = waves(seed, length, 2), torch.tensor(phases, dtype=torch.float64)
+    torch.testing.assert_close(reals.rotate(x, phase), rotate(x, phase), rtol=0, atol=1e-9)
+    torch.testing.assert_close(reals.phase_of(x), fundamental(x).angle(), rtol=0, atol=1e-9)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vqtool.api import Baseline, Batch, DataSpec, Rows
 from vqtool.errors import missing_extra
-from vqtool_voltage.frames import fundamental, rotate
+from vqtool_voltage.frames import phase_of, rotate
 from vqtool_voltage.physics import derivative
 from vqtool_voltage.regression import Quadratic, everything, metadata
 
@@ -58,7 +58,7 @@ class Ridge(Baseline):
 
     def _features(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Features [B, f], the rms of dI/dt (1e4 A/s) [B], and the phase of the current's fundamental [B]."""
-        phase = fundamental(batch["current"].double())[:, 0].angle()
+        phase = phase_of(batch["current"].double())[:, 0]
         slope = derivative(rotate(batch["current"].double(), phase), batch["dt"].double(), "spectral")[:, 0] * 1e-4
         scale = slope.square().mean(1).sqrt()
         spectrum = torch.fft.rfft(slope / scale[:, None])[:, 1 : self.harmonics + 1] * (2 / self.spec.length)

@@ -11,8 +11,8 @@ from annotated_types import Interval
 from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Norm, Rows
-from vqtool_voltage import admittance
-from vqtool_voltage.frames import fundamental, rotate
+from vqtool_voltage import admittance, reals
+from vqtool_voltage.frames import phase_of, rotate
 
 MARGIN = 0.7  # log gain beyond the training rows' that the grid still covers: a factor of two either way
 
@@ -98,7 +98,7 @@ class ImpedanceNorm(Norm):
         foretold = self._foretold(batch)
         framed = {**batch, "current": _turned(foretold), "x": _turned(shape)}
         level = ((_ratio(x, foretold) - self.low) / self.step).round()
-        gain = level[:, 0].clamp(0, self.gain_steps)
+        gain = level[:, 0].clamp(0.0, float(self.gain_steps))
         rounded = torch.stack([gain, level[:, 1]], 1) * self.step + self.low
         return framed, (rounded - self.centre) / self.scale
 
@@ -107,10 +107,14 @@ class ImpedanceNorm(Norm):
         foretold = self._foretold(batch)
         log_gain, phase = (sent.float() * self.scale + self.centre).unbind(1)
         size = (log_gain + _rms(foretold).log()).exp()
-        return rotate(x.float() * size[:, None, None], -(fundamental(foretold)[:, 0].angle() + phase))
+        return rotate(x.float() * size[:, None, None], -(phase_of(foretold)[:, 0] + phase))
 
     def _foretold(self, batch: Batch) -> Tensor:
         """The voltage [B, 1, L] that current and fitted admittance foretell, in volts; band-limited to `harmonics`."""
+        if torch.compiler.is_compiling():
+            current = batch["current"][:, 0]
+            lines = reals.slope_lines(current, batch["frequency"], self.harmonics)
+            return reals.foretold(lines, self._design(batch), self.beta[batch["material"]], current.shape[-1])[:, None]
         beta = torch.view_as_complex(self.beta)[batch["material"]]  # [B, P]
         admitted = (self._design(batch).to(beta.dtype) * beta[:, None]).sum(-1)
         lines = -self._slope(batch) / torch.where(admitted.abs() < 1e-30, 1, admitted)
@@ -138,13 +142,13 @@ class ImpedanceNorm(Norm):
 
 def _turned(x: Tensor) -> Tensor:
     """`x` [B, 1, L] with its fundamental at phase zero."""
-    return rotate(x, fundamental(x)[:, 0].angle())
+    return rotate(x, phase_of(x)[:, 0])
 
 
 def _ratio(x: Tensor, foretold: Tensor) -> Tensor:
     """[B, 2]: log gain and phase of `x` against `foretold`, both [B, 1, L]; the phase in [-pi, pi)."""
     gain = _rms(x).log() - _rms(foretold).log()
-    phase = fundamental(x)[:, 0].angle() - fundamental(foretold)[:, 0].angle()
+    phase = phase_of(x)[:, 0] - phase_of(foretold)[:, 0]
     return torch.stack([gain, (phase + math.pi).remainder(2 * math.pi) - math.pi], 1)
 
 
