@@ -115,13 +115,18 @@ class SeriesHistories(OwnSeries):
             rivals.forecasts(self.table, self.of, self.at, steps, self.lookback, self.season, notes) if backtest else {}
         )
 
-    def forecasts(self, rows: range, paths: Tensor, quantiles: Sequence[float]) -> list[Forecast]:
-        """Sample paths [len(rows), S, C, steps] in the model's units -> one forecast for each row and channel."""
+    def forecasts(
+        self, rows: range, paths: Tensor, quantiles: Sequence[float], *, known: bool = False
+    ) -> list[Forecast]:
+        """Paths [len(rows), S, C, steps] in the model's units -> one forecast for each row and channel.
+
+        They are sample paths; with `known`, the median and each of the quantiles.
+        """
         own = self.in_own_units(paths, slice(rows.start, rows.stop))
-        several = own.shape[1] > 1
-        median = own.quantile(0.5, dim=1) if several else own[:, 0]  # [B, C, steps]
-        levels = list(quantiles) if several else []  # one path has no spread to tell of
-        spread = path_quantiles(own, levels) if levels else own[None, :0]  # [Q, B, C, N]
+        drawn = own.shape[1] > 1 and not known
+        levels = list(quantiles) if drawn or known else []  # one path has no spread to tell of
+        median = own.quantile(0.5, dim=1) if drawn else own[:, 0]  # [B, C, steps]
+        spread = path_quantiles(own, levels) if drawn else own[:, 1:].movedim(1, 0)  # [Q, B, C, N]
         return [
             self._forecast(
                 row, c, median[b, c].numpy(), {f"{q:g}": spread[i, b, c].numpy() for i, q in enumerate(levels)}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
-from vqtool.nn.forecasting import path_quantiles
+from vqtool.nn.forecasting import fewest_paths, path_quantiles
 from vqtool_forecast.scores import QuantileErrors, denominators
 
 
@@ -33,11 +33,14 @@ class Intervals(Metric):
         quantiles: Tensor | None = None,
         series: Tensor | None = None,
     ) -> None:
-        """`future` [B, C, H]; `quantiles` [B, Q, C, H'] or `paths` [B, S, C, H']; neither: nothing is measured."""
-        if quantiles is None and (paths is None or paths.shape[1] < 2):
-            return
+        """`future` [B, C, H]; `quantiles` [B, Q, C, H'] or `paths` [B, S, C, H'].
+
+        With neither, or with too few paths for the outermost quantile, nothing is measured.
+        """
         about = self.spec.about
         levels = about["quantiles"]
+        if quantiles is None and (paths is None or paths.shape[1] < fewest_paths(levels)):
+            return
         if quantiles is None:
             assert paths is not None
             quantiles = path_quantiles(paths, levels).movedim(0, 1)
