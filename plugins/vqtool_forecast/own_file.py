@@ -137,7 +137,7 @@ class SeriesHistories(OwnSeries):
 
     def scores(self, forecasts: Sequence[Forecast]) -> dict[str, Any]:
         """Every metric of the model and its rivals; the denominators of MASE are from before the first cutoff."""
-        before = {one.id: one.values[: int(self.at[self.of == s].min())] for s, one in enumerate(self.series)}
+        before = {one.id: one.measured[: int(self.at[self.of == s].min())] for s, one in enumerate(self.series)}
         return answer.scores(forecasts, before, self.season, self.notes)
 
     def _forecast(self, row: int, c: int, median: Any, quantiles: Mapping[str, Any]) -> Forecast:
@@ -152,7 +152,7 @@ class SeriesHistories(OwnSeries):
             quantiles,
             self.written(past),
             one.values[at - self.lookback : at],
-            one.values[come] if self.backtest else None,
+            one.measured[come] if self.backtest else None,
             {name: guess[row, c].numpy() for name, guess in self.rivals.items()},
         )
 

@@ -172,6 +172,24 @@ def test_gaps_are_filled_when_asked(run: Path, tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(laws.told(inside), laws.told(alone), check_exact=True)
 
 
+def test_a_backtest_scores_what_was_measured(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out.mode = "json"
+    table = frame()
+    table.loc[[590, 591], "a"] = [np.nan, -999]
+    table.drop(index=595).to_csv(tmp_path / "gap.csv", index=False)
+    told = []
+    for fill in ("ffill", "interp"):
+        windows = backtest(run, tmp_path / "b.csv", 6, 2, data=tmp_path / "gap.csv", fill=fill)
+        assert list(windows.ds[windows.y.isna() & (windows.unique_id == "a")].str[11:13]) == ["14", "15", "19"]
+        assert list(windows.ds[windows.y.isna() & (windows.unique_id == "b")].str[11:13]) == ["19"]
+        printed = capsys.readouterr()
+        assert "4 of 24 values to forecast were filled in, not measured, and are not scored" in printed.err
+        told.append(json.loads(printed.out)["series"]["a"])
+        off = (windows["median"] - windows.y)[windows.unique_id == "a"]
+        assert told[-1]["model"]["mae"] == pytest.approx(off.abs().mean())
+    assert (tmp_path / "b.csv").read_text().count(",,") == 4
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"quantiles": "0.1,1"}, "are no quantiles"),
     ({"quantiles": "a"}, "are no quantiles"),

@@ -33,8 +33,9 @@ class Series(Data):
     series, and `phase`, the place of that row in the season. With independent channels C is 1, a row is a window of one
     series and `series` is that series' place in `spec.about["ids"]`; with joint channels C is the number of series.
     Splits follow each other in time: histories reach back over a border, futures never do. A held-out window counts as
-    soon as the shortest of the horizons fits into the split; its `future` is NaN beyond the end. Values are in units of
-    the training rows' standard deviation.
+    soon as the shortest of the horizons fits into the split; its `future` is NaN beyond the end. Values are in units
+    of the training rows' standard deviation. Where gaps were filled, `measured` [C, max(horizons)] tells which values
+    of the future are no filled ones.
     """
 
     splits = ("train", "valid", "test")
@@ -111,7 +112,7 @@ class Series(Data):
             "quantiles": list(LEVELS),
             "mase_scale": mase,
             "rmsse_scale": rmsse,
-        })  # fmt: skip
+        }, gaps=self.table.last_known is not None)  # fmt: skip
 
     def rows(self, split: str) -> SeriesRows:
         """The windows of `train`, `valid` or `test`."""
@@ -177,8 +178,8 @@ def without_season(ids: Sequence[str], scales: Sequence[float | None]) -> list[s
     return [told + ", ".join(flat[:5])] if flat else []
 
 
-def describe(about: dict[str, Any]) -> DataSpec:
-    """The spec of batches of such series."""
+def describe(about: dict[str, Any], *, gaps: bool = False) -> DataSpec:
+    """The spec of batches of such series; with `gaps`, some of their values were filled in."""
     joint = about["channels"] == "joint"
     channels, unit = len(about["ids"]) if joint else 1, "standard deviations"
     fields = {
@@ -187,6 +188,8 @@ def describe(about: dict[str, Any]) -> DataSpec:
         "at": Field(()),
         "phase": Field(()),
     }
+    if gaps:
+        fields["measured"] = Field((channels, about["horizon"]))
     return DataSpec(fields if joint else fields | {"series": Field(())}, about=about)
 
 
@@ -195,7 +198,7 @@ def error_scales(
 ) -> tuple[list[float | None], list[float | None]]:
     """The denominators of MASE and RMSSE: of each series' training rows, scaled."""
     each = zip(series, end, mean, std, strict=True)
-    found = [in_sample(torch.from_numpy((one.values[:n] - m) / s), season) for one, n, m, s in each]
+    found = [in_sample(torch.from_numpy((one.measured[:n] - m) / s), season) for one, n, m, s in each]
     return [absolute for absolute, _ in found], [squared for _, squared in found]
 
 

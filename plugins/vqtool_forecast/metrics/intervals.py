@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
 from vqtool.nn.forecasting import fewest_paths, path_quantiles
-from vqtool_forecast.scores import QuantileErrors, denominators
+from vqtool_forecast.scores import QuantileErrors, denominators, only_measured
 
 
 class Intervals(Metric):
@@ -32,10 +32,12 @@ class Intervals(Metric):
         paths: Tensor | None = None,
         quantiles: Tensor | None = None,
         series: Tensor | None = None,
+        measured: Tensor | None = None,
     ) -> None:
         """`future` [B, C, H]; `quantiles` [B, Q, C, H'] or `paths` [B, S, C, H'].
 
-        With neither, or with too few paths for the outermost quantile, nothing is measured.
+        `measured` [B, C, H] is false where the future was filled in: that is not counted. With neither, or with too few
+        paths for the outermost quantile, nothing is measured.
         """
         about = self.spec.about
         levels = about["quantiles"]
@@ -52,6 +54,7 @@ class Intervals(Metric):
                 continue
             truth, guess = future[..., :horizon].cpu(), quantiles[..., :horizon].movedim(1, 2).cpu()  # [B, C, Q, H]
             whole = truth.isfinite().all(-1)
+            truth = only_measured(truth, measured)
             errors = self.errors.setdefault(horizon, QuantileErrors(len(mean), levels))
             errors.add(of[whole], truth[whole], guess[whole], mean[of[whole]], std[of[whole]])
 
