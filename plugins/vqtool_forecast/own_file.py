@@ -162,6 +162,12 @@ def joint(spec: DataSpec) -> bool:
     return bool(spec.about["channels"] == "joint")
 
 
+def trained_on(options: Mapping[str, Any], path: Path | None) -> bool:
+    """Whether this is the file of the training data, whose `options` these are; no path stands for it."""
+    trained = Path(options["path"])
+    return path is None or (path.exists() and trained.exists() and path.samefile(trained))
+
+
 def reading(options: Mapping[str, Any], asked: Mapping[str, Any], *, own: bool) -> Reading:
     """How to read a file: as the training data were, but a file of the user's own has series and stamps of its own."""
     kept = {name: options[name] for name in READING if name in options and not (own and name in OF_THE_FILE)}
@@ -240,9 +246,9 @@ def check_aligned(series: Sequence[Regular], path: Path) -> None:
             )
 
 
-def to_encode(spec: DataSpec, path: Path) -> tuple[Batch, dict[str, Any]]:
+def to_encode(spec: DataSpec, path: Path, how: Reading) -> tuple[Batch, dict[str, Any]]:
     """All of a file's series as windows that follow each other without overlap, ending at the last row."""
-    series, _, notes = opened(spec, path, Reading())
+    series, _, notes = opened(spec, path, how)
     lookback = int(spec.about["lookback"])
     check_lengths(series, lookback, 0, path)
     cuts = [torch.arange(lookback + len(one.values) % lookback, len(one.values) + 1, lookback) for one in series]

@@ -172,6 +172,27 @@ def test_gaps_are_filled_when_asked(run: Path, tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(laws.told(inside), laws.told(alone), check_exact=True)
 
 
+def test_the_file_that_was_trained_on_can_be_encoded(tmp_path: Path) -> None:
+    """With its own names of columns, dates and gaps, which `vqtool encode` has no options for."""
+    recipe = write_recipe(tmp_path, 'layout = "long"\nid = "item"\ntime = "when"\ntarget = "sold"\nfill = "ffill"\n'
+                                    'time_format = "%d/%m/%Y %H"\nseries = ["a"]')  # fmt: skip
+    table = long(frame()).rename(columns={"unique_id": "item", "ds": "when", "y": "sold"}).drop(index=590)
+    other = tmp_path / "other.csv"
+    table.to_csv(other, index=False)
+    table = table.assign(when=pd.to_datetime(table.when).dt.strftime("%d/%m/%Y %H"))
+    table.to_csv(tmp_path / "series.csv", index=False)
+    assert train.run(recipe=recipe, overrides=[], out_dir=tmp_path / "run", seed=None, device="cpu", stage=None) == 0
+    codes, back = tmp_path / "codes.safetensors", tmp_path / "back.csv"
+    for file, names in ((tmp_path / "series.csv", ["a"]), (other, ["a", "b"])):
+        done = within("encode", tmp_path / "run", file, "--out", codes, "--plugin", PLUGIN)
+        assert done.returncode == 0, done.stderr
+        assert within("decode", tmp_path / "run", codes, "--out", back, "--plugin", PLUGIN).returncode == 0
+        again = pd.read_csv(back)
+        assert list(again.unique_id.unique()) == names
+        assert (again.unique_id.value_counts() == 576).all()
+        assert again.ds.iloc[-1] == "2020-03-25 23:00:00"
+
+
 def test_a_backtest_scores_what_was_measured(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out.mode = "json"
     table = frame()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -135,7 +135,15 @@ class Series(Data):
         """A user's series cut into histories end to end, to be encoded; what does not fill one at the start is left."""
         if condition:
             raise VqtoolError("series are forecast, not generated from a condition", hint="vqtool forecast --steps N")
-        return own_file.to_encode(spec, path)
+        return own_file.to_encode(spec, path, Reading())
+
+    @classmethod
+    def to_encode(
+        cls, spec: DataSpec, path: Path, options: Mapping[str, Any]
+    ) -> Iterator[tuple[Batch, dict[str, Any]]]:
+        """As `read`, the file's columns, gaps and sentinels as in the training data; their own file just as then."""
+        own = not own_file.trained_on(options, path)
+        yield own_file.to_encode(spec, path, own_file.reading(options, {}, own=own))
 
     @classmethod
     def write(cls, spec: DataSpec, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
