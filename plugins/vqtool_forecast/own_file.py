@@ -98,8 +98,19 @@ class OwnSeries:
 class SeriesHistories(OwnSeries):
     """What `forecast` and `backtest` begin from: `vqtool.api.Histories`."""
 
-    def __init__(self, spec: DataSpec, series: Sequence[Regular], cuts: Sequence[Tensor], notes: list[str], *,
-                 freq: str, steps: int, backtest: bool) -> None:  # fmt: skip
+    def __init__(
+        self,
+        spec: DataSpec,
+        series: Sequence[Regular],
+        cuts: Sequence[Tensor],
+        notes: list[str],
+        *,
+        freq: str,
+        steps: int,
+        backtest: bool,
+        trained_to: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`trained_to` holds the last stamp that was trained on, of each series, where the file is known to be that."""
         super().__init__(spec, series, cuts, notes)
         self.freq, self.steps, self.backtest = freq, steps, backtest
         about = spec.about
@@ -114,6 +125,11 @@ class SeriesHistories(OwnSeries):
         self.rivals = (
             rivals.forecasts(self.table, self.of, self.at, steps, self.lookback, self.season, notes) if backtest else {}
         )
+        self.seen = None if trained_to is None else self._seen(trained_to)
+        if self.seen:
+            self.warnings.append(
+                f"{self.seen} of {len(self.of)} windows lie in rows that the model was trained on: no held-out scores"
+            )
 
     def forecasts(
         self, rows: range, paths: Tensor, quantiles: Sequence[float], *, known: bool = False
@@ -136,9 +152,18 @@ class SeriesHistories(OwnSeries):
         ]
 
     def scores(self, forecasts: Sequence[Forecast]) -> dict[str, Any]:
-        """Every metric of the model and its rivals; the denominators of MASE are from before the first cutoff."""
+        """Every metric of the model and its rivals; the denominators of MASE are from before the first cutoff.
+
+        `windows_trained_on` counts those that begin in rows of training; None where the file is another.
+        """
         before = {one.id: one.measured[: int(self.at[self.of == s].min())] for s, one in enumerate(self.series)}
-        return answer.scores(forecasts, before, self.season, self.notes)
+        return {"windows_trained_on": self.seen, **answer.scores(forecasts, before, self.season, self.notes)}
+
+    def _seen(self, trained_to: Mapping[str, Any]) -> int:
+        """How many windows have a future that begins no later than the last stamp that was trained on."""
+        last = [trained_to.get(one.id) for one in self.series]
+        end = [0 if t is None else int((one.stamps <= t).sum()) for one, t in zip(self.series, last, strict=True)]
+        return int((self.at < torch.tensor(end)[self.of]).any(1).sum())
 
     def _forecast(self, row: int, c: int, median: Any, quantiles: Mapping[str, Any]) -> Forecast:
         one, at = self.series[int(self.of[row, c])], int(self.at[row, c])
@@ -183,6 +208,7 @@ def histories(
     cutoff: str | None = None,
     windows: int | None = None,
     step_size: int | None = None,
+    trained_to: Mapping[str, Any] | None = None,
 ) -> SeriesHistories:
     """Read `path`, check that the model can go on from it, and cut the histories."""
     series, freq, notes = opened(spec, path, how, cutoff)
@@ -191,7 +217,8 @@ def histories(
     check_lengths(series, int(spec.about["lookback"]), after, path)
     back = torch.tensor([0]) if windows is None else steps + step * torch.arange(windows - 1, -1, -1)
     cuts = [len(one.values) - back for one in series]
-    return SeriesHistories(spec, series, cuts, notes, freq=freq, steps=steps, backtest=windows is not None)
+    told = {"freq": freq, "steps": steps, "backtest": windows is not None, "trained_to": trained_to}
+    return SeriesHistories(spec, series, cuts, notes, **told)
 
 
 def opened(spec: DataSpec, path: Path, how: Reading, cutoff: str | None = None) -> tuple[list[Regular], str, list[str]]:

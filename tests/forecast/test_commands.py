@@ -132,6 +132,28 @@ def test_the_document_of_a_backtest(run: Path, tmp_path: Path, capsys: pytest.Ca
     np.testing.assert_allclose(season["seasonal-naive"], season.y_before)
 
 
+def test_a_backtest_of_trained_rows_is_no_held_out_one(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """600 rows, 420 of them to train on: the last is 2020-03-18 11:00."""
+    out.mode = "json"
+    frame().to_csv(tmp_path / "copy.csv", index=False)
+    trained = run.parent / "series.csv"
+    for cutoff, data, seen in (
+        (None, None, 0),
+        ("2020-03-18 19:00", None, 4),  # windows that begin at 8, 11, 14 and 17 o'clock
+        ("2020-03-18 19:00", trained, 4),
+        ("2020-03-18 10:00", trained, 8),
+        ("2020-03-18 10:00", tmp_path / "copy.csv", None),  # of another file nothing is known
+    ):
+        backtest(run, tmp_path / "b.csv", 3, 4, cutoff=cutoff, data=data)
+        told = capsys.readouterr()
+        assert json.loads(told.out)["windows_trained_on"] == seen
+        said = f"warning: {seen} of 8 windows lie in rows that the model was trained on: no held-out scores"
+        assert (said in " ".join(told.err.split())) == bool(seen)
+        assert ("trained on:" in told.err) == bool(seen)
+
+
 def test_the_rivals_know_nothing_of_later_than_the_first_cutoff(run: Path, tmp_path: Path) -> None:
     first = backtest(run, tmp_path / "b.csv", 4, 3)
     table = frame()

@@ -50,6 +50,7 @@ class Histories(Protocol):
         """`{"overall": scores, "series": {id: scores}}` of a backtest's forecasts.
 
         `scores` is `{"model": {metric: value}, "baselines": {name: {metric: value}}}`, in the series' own units.
+        Other names beside the two go into the command's document as they are.
         """
         ...
 

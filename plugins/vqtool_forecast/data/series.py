@@ -21,7 +21,7 @@ from vqtool_forecast.frame import SENTINELS, Reading
 from vqtool_forecast.frequency import season_of
 from vqtool_forecast.regular import Regular, load
 from vqtool_forecast.scores import in_sample
-from vqtool_forecast.windows import SeriesRows, borders_of, ltsf_borders, share_borders, table_of
+from vqtool_forecast.windows import Cuts, SeriesRows, borders_of, ltsf_borders, share_borders, table_of
 
 LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
@@ -84,7 +84,7 @@ class Series(Data):
         if channels == "joint":
             own_file.check_aligned(found, path)
         lengths = [len(one.values) for one in found]
-        cuts = ltsf_borders(lengths, freq, path) if protocol == "ltsf" else share_borders(lengths, shares)
+        cuts = cuts_of(lengths, freq, path, protocol, shares)
         end = cuts["train"][1]
         mean, std = scaler([one.values[:n][one.known[:n]] for one, n in zip(found, end, strict=True)], scale)
         season = season or season_of(freq)
@@ -166,7 +166,9 @@ class Series(Data):
         """What a file's series were up to a cutoff, or up to several of them; see `own_file.SeriesHistories`."""
         how = own_file.reading(options, asked, own=path is not None)
         file = Path(options["path"]) if path is None else path
-        return own_file.histories(spec, file, how, steps=steps, cutoff=cutoff, windows=windows, step_size=step_size)
+        of = {"steps": steps, "cutoff": cutoff, "windows": windows, "step_size": step_size}
+        known = windows is not None and own_file.trained_on(options, path)
+        return own_file.histories(spec, file, how, trained_to=trained_to(options, how) if known else None, **of)
 
     @classmethod
     def write_forecasts(cls, path: Path, forecasts: Sequence[Forecast]) -> None:
@@ -177,6 +179,23 @@ class Series(Data):
     def plot_forecasts(cls, path: Path, forecasts: Sequence[Forecast]) -> None:
         """A picture of histories, medians and fans."""
         answer.plot(path, forecasts)
+
+
+def cuts_of(lengths: Sequence[int], freq: str, path: Path, protocol: str, shares: Sequence[float]) -> Cuts:
+    """The splits' rows."""
+    return ltsf_borders(lengths, freq, path) if protocol == "ltsf" else share_borders(lengths, shares)
+
+
+def trained_to(options: Mapping[str, Any], how: Reading) -> dict[str, Any] | None:
+    """The last stamp of each series that was trained on; None where the whole file can no longer be cut as it was."""
+    path = Path(options["path"])
+    try:
+        found, freq, _ = load(path, how)
+        lengths = [len(one.values) for one in found]
+        end = cuts_of(lengths, freq, path, options["protocol"], options["shares"])["train"][1]
+    except VqtoolError:
+        return None
+    return {one.id: one.stamps[n - 1] for one, n in zip(found, end, strict=True)}
 
 
 def without_season(ids: Sequence[str], scales: Sequence[float | None]) -> list[str]:
