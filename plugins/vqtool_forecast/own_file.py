@@ -32,8 +32,10 @@ class OwnSeries:
     stands in the file before `at`, and on nothing else.
     """
 
-    def __init__(self, spec: DataSpec, series: Sequence[Regular], cuts: Sequence[Tensor], notes: list[str]) -> None:
-        """`cuts` holds for each series the rows [W] that histories end before."""
+    def __init__(
+        self, spec: DataSpec, series: Sequence[Regular], cuts: Sequence[Tensor], notes: list[str], freq: str
+    ) -> None:
+        """`cuts` holds for each series the rows [W] that histories end before; `freq` is the file's."""
         self.spec, self.series, self.notes = spec, series, notes
         if joint(spec):
             self.of, self.at = torch.arange(len(series)).expand(len(cuts[0]), -1), torch.stack([*cuts], 1)
@@ -41,7 +43,7 @@ class OwnSeries:
             self.of = torch.cat([torch.full_like(cut, s) for s, cut in enumerate(cuts)])[:, None]
             self.at = torch.cat([*cuts])[:, None]
         ones = np.ones(len(series))
-        freq, season = str(spec.about["freq"]), int(spec.about["season"])
+        season = int(spec.about["season"])
         self.table: Table = table_of(series, 0 * ones, ones, freq=freq, season=season, dtype=np.float64)
         raw = self.table.history(self.of, self.at, self.lookback)
         self.known = self._known()
@@ -111,7 +113,7 @@ class SeriesHistories(OwnSeries):
         trained_to: Mapping[str, Any] | None = None,
     ) -> None:
         """`trained_to` holds the last stamp that was trained on, of each series, where the file is known to be that."""
-        super().__init__(spec, series, cuts, notes)
+        super().__init__(spec, series, cuts, notes, freq)
         self.freq, self.steps, self.backtest = freq, steps, backtest
         about = spec.about
         self.warnings: list[str] = []
@@ -275,11 +277,11 @@ def check_aligned(series: Sequence[Regular], path: Path) -> None:
 
 def to_encode(spec: DataSpec, path: Path, how: Reading) -> tuple[Batch, dict[str, Any]]:
     """All of a file's series as windows that follow each other without overlap, ending at the last row."""
-    series, _, notes = opened(spec, path, how)
+    series, freq, notes = opened(spec, path, how)
     lookback = int(spec.about["lookback"])
     check_lengths(series, lookback, 0, path)
     cuts = [torch.arange(lookback + len(one.values) % lookback, len(one.values) + 1, lookback) for one in series]
-    own = OwnSeries(spec, series, cuts, notes)
+    own = OwnSeries(spec, series, cuts, notes, freq)
     for one in series:
         if len(one.values) % lookback:
             notes.append(f"the first {len(one.values) % lookback} rows of `{one.id}` fill no window and are left out")

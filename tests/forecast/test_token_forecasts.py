@@ -136,6 +136,21 @@ def test_quantiles_beyond_what_the_paths_can_tell_are_refused_before_the_work(
     assert list(narrow.columns) == ["unique_id", "ds", "median", "q0.2", "q0.8"]
 
 
+@pytest.mark.parametrize(("freq", "zone"), [("h", "Europe/Berlin"), ("ME", None)])
+def test_the_same_history_gives_the_same_forecast_wherever_its_file_begins(
+    runs: dict[str, Path], tmp_path: Path, freq: str, zone: str | None
+) -> None:
+    """Here before and after a change of summer time, and on another calendar than the model was trained on."""
+    stamps = pd.date_range("2024-03-29", periods=160, freq=freq, tz=zone)
+    table = pd.DataFrame({"unique_id": "a", "ds": stamps, "y": 10 + np.sin(np.arange(160) * np.pi / 12)})
+    told = []
+    for begin in (0, 7, 103):
+        table[begin:].to_parquet(tmp_path / "it.parquet")
+        told.append(forecast(runs["direct"], tmp_path / "f.csv", 12, data=tmp_path / "it.parquet", freq=freq))
+    pd.testing.assert_frame_equal(told[0], told[1], check_exact=True)
+    pd.testing.assert_frame_equal(told[0], told[2], check_exact=True)
+
+
 @torch.no_grad()
 def test_the_oracle_alone_reads_the_future(runs: dict[str, Path]) -> None:
     model, task, batch = opened(runs["prior"])
