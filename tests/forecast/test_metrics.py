@@ -111,6 +111,7 @@ def test_held_out_figures_do_not_count_what_was_filled_in() -> None:
     off = (one["forecast"] - one["future"]).masked_fill(~measured, torch.nan)[:, 0, :4]
     assert figures[0]["mse.h4"] == pytest.approx(float(off.square().nanmean()))
     assert (figures[0]["windows.h4"], figures[0]["windows.h6"]) == (17, 10)
+    assert (figures[0]["filled.h4"], figures[0]["filled.h6"]) == (6, 2)
 
 
 def test_a_series_that_never_changed_has_no_mase_and_is_named() -> None:
@@ -165,6 +166,7 @@ def test_neither_the_batch_size_nor_the_layout_of_channels_changes_a_figure() ->
     for batch, joint in ((1, False), (5, False), (33, False), (17, True), (4, True)):
         assert figures(batch, joint) == pytest.approx(whole, rel=1e-6)
     assert (whole["windows.h4"], whole["windows.h6"]) == (17, 10)
+    assert "filled.h4" not in whole
     one = next(batches(34, False))
     error = (one["forecast"] - one["future"])[:, 0]
     assert whole["mse.h4"] == pytest.approx(float(error[:, :4].square().mean()))

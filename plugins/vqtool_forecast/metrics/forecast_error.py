@@ -17,7 +17,7 @@ class ForecastError(Metric):
     In units of the training rows' standard deviation, errors and counts summed over the split: the figures of the
     long-term forecasting papers. `mase`, `rmsse`, `rmse` and `smape` (0 to 1, in the series' own units) are those of
     the longest horizon; denominators are from the training rows. `windows` counts those of the series with most. Values
-    that were filled in are no truth: they are not counted.
+    that were filled in are no truth: they are not counted, but for `filled.h96`, which says how many there were.
     """
 
     def __init__(self, spec: DataSpec) -> None:
@@ -67,6 +67,8 @@ class ForecastError(Metric):
             lead = f"{prefix}." if prefix else ""
             figures |= {f"{lead}{name}.h{horizon}": found[name] for name in ("mse", "mae", "mase") if name in found}
             figures[f"{lead}windows.h{horizon}"] = float(errors.windows.max())
+            if filled := float(errors.windows.sum()) * horizon - float(errors.n.sum()):
+                figures[f"{lead}filled.h{horizon}"] = filled
             longest = max(h for p, h in self.errors if p == prefix)
             if horizon == longest:
                 figures |= {lead + n: found[n] for n in ("mase", "rmsse", "rmse", "smape") if n in found}
