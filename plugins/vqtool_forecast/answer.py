@@ -100,7 +100,8 @@ def scores(
 ) -> dict[str, Any]:
     """`{"overall": ..., "series": {id: ...}}`, each `{"model": metrics, "baselines": {name: metrics}}`.
 
-    In the series' own units; `before` holds each series up to the first cutoff, for the denominators of MASE and RMSSE.
+    In the series' own units, over measured values: filled ones are NaN. `before` holds each series up to the first
+    cutoff, for the denominators of MASE and RMSSE.
     """
     ids = list(before)
     scales = [in_sample(torch.from_numpy(np.ascontiguousarray(before[name])), season) for name in ids]
@@ -110,6 +111,8 @@ def scores(
     mase, rmsse = (torch.tensor([s[i] if s[i] is not None else torch.nan for s in scales]).double() for i in (0, 1))
     of = torch.tensor([ids.index(one.id) for one in forecasts])
     truth = torch.tensor(np.stack([np.asarray(one.actual) for one in forecasts]))
+    if filled := int(truth.isnan().sum()):
+        notes.append(f"{filled} of {truth.numel()} values to forecast were filled in, not measured, and are not scored")
     zero, one_ = torch.zeros(len(of)).double(), torch.ones(len(of)).double()
     points: dict[str, PointErrors] = {}
     for name in ("", *forecasts[0].rivals):

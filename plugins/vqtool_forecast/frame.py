@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 SENTINELS = (-999.0, -9999.0, -99999.0)
 TEXT_KINDS = (".csv", ".tsv", ".txt")
 PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst")
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+DECIMAL_COMMA, DECIMAL_POINT = (rf"\s*[+-]?\d*{mark}\d+\s*" for mark in (",", r"\."))
 TIME_NAMES = ("ds", "date", "datetime", "time", "timestamp")
 
 
@@ -57,15 +62,18 @@ def pandas(needed_by: str = "reading series") -> Any:
 
 def read(path: Path, how: Reading, cutoff: str | None, notes: list[str]) -> list[Raw]:
     """Every series of a file, up to and with `cutoff`; what was found out about the file goes to `notes`."""
-    table = read_table(path)
+    table = read_table(path, notes)
     layout, time = columns(table, how, path)
     stamps = parse_times(table[time], how, path)
     if layout == "wide":
-        names = _chosen([str(c) for c in table.columns if c != time], how, path)
+        names = _chosen(_series_columns(table, time, how, path, notes), how, path)
         stamps = in_zone(stamps, how, path)
         at = np.arange(len(table))[until(cutoff, stamps)]
         found = [Raw(name, stamps[at], _numbers(table[name].iloc[at], at + 1, name, path), at + 1) for name in names]
     else:
+        unused = [f"`{c}`" for c in table.columns if c not in (how.id, time, how.target)]
+        if unused:
+            notes.append(f"columns not used: {', '.join(unused[:5])}{', ...' if len(unused) > 5 else ''}")
         found = []
         for name, at in _places(table[how.id], how, path).items():
             own = in_zone(stamps[at], how, path)
@@ -100,7 +108,7 @@ def until(cutoff: str | None, stamps: pd.Index) -> NDArray[np.bool_]:
     return np.ones(len(stamps), dtype=bool) if cutoff is None else np.asarray(stamps <= parse_cutoff(cutoff, stamps))
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, notes: list[str]) -> pd.DataFrame:
     """The file as a frame; CSV and TSV, packed or not, and Parquet."""
     if not path.is_file():
         raise VqtoolError(f"there is no file `{path}`")
@@ -112,7 +120,7 @@ def read_table(path: Path) -> pd.DataFrame:
             table = pd.read_parquet(path)
             table = table.reset_index() if table.index.name else table
         elif kind in TEXT_KINDS:
-            table = pd.read_csv(path, sep="\t" if kind == ".tsv" else ",")
+            table = _read_text(path, "\t" if kind == ".tsv" else None, notes)
         else:
             raise VqtoolError(
                 f"`{path.name}` is of an unknown kind", hint="CSV (.csv, .csv.gz), TSV or Parquet (.parquet)"
@@ -128,6 +136,43 @@ def read_table(path: Path) -> pd.DataFrame:
             f"`{path}` has {len(table)} rows and {table.shape[1]} columns", hint="a time column and values"
         )
     return table
+
+
+def _read_text(path: Path, separator: str | None, notes: list[str]) -> pd.DataFrame:
+    """CSV, separated by the commonest of comma, semicolon and tab in its header; a decimal comma is seen and said."""
+    pd = pandas()
+    header = str(pd.read_csv(path, sep="\x1f", nrows=0, quoting=csv.QUOTE_NONE).columns[0])  # the first line
+    if re.match(r"#[^,;\t]", header):
+        raise VqtoolError(
+            f"the first line begins with `#`: `{header[:40]}`",
+            hint="the header comes first: delete lines of comment",
+            where=str(path),
+        )
+    plain = re.sub(r'"[^"]*"', "", header)
+    found = separator or max(SEPARATORS, key=plain.count)
+    if separator is None and found != ",":
+        notes.append(f"columns separated by {SEPARATORS[found]}")
+    table = pd.read_csv(path, sep=found)
+    if found == "," or _first_like(DECIMAL_COMMA, table) is None:
+        return table
+    notes.append("numbers with a decimal comma")
+    table = pd.read_csv(path, sep=found, decimal=",")
+    if at := _first_like(DECIMAL_POINT, table):  # 1.234 beside 1,5 may be more than a thousand
+        raise VqtoolError(
+            f"`{table[at[0]].iloc[at[1]]}` in row {at[1] + 1} of `{at[0]}` has a decimal point; others have a comma",
+            hint="write all numbers in one way, without marks of thousands",
+            where=str(path),
+        )
+    return table
+
+
+def _first_like(pattern: str, table: pd.DataFrame) -> tuple[str, int] | None:
+    """The column and the place of the first text that is written so."""
+    for name, column in table.select_dtypes(exclude="number").items():
+        like = column.astype(str).str.fullmatch(pattern).to_numpy(dtype=bool)
+        if like.any():
+            return str(name), int(like.argmax())
+    return None
 
 
 def columns(table: pd.DataFrame, how: Reading, path: Path) -> tuple[str, str]:
@@ -156,7 +201,7 @@ def columns(table: pd.DataFrame, how: Reading, path: Path) -> tuple[str, str]:
 def _time_column(table: pd.DataFrame, path: Path) -> str:
     """The one column of a wide file that holds no numbers, or one that is called like a time."""
     numeric = pandas().api.types.is_numeric_dtype
-    texts = [c for c in table.columns if not numeric(table[c])]
+    texts = [c for c in table.columns if not numeric(table[c]) and not _is_flag(table[c])]
     named = [c for c in table.columns if c.lower() in TIME_NAMES]
     for found in (texts, named, [c for c in named if c in texts]):
         if len(found) == 1:
@@ -167,6 +212,37 @@ def _time_column(table: pd.DataFrame, path: Path) -> str:
         hint='-s data.time="..."; of a long file also -s data.layout="long" -s data.id="..." -s data.target="..."',
         where=str(path),
     )
+
+
+def _series_columns(table: pd.DataFrame, time: str, how: Reading, path: Path, notes: list[str]) -> list[str]:
+    """The columns of a wide file that may be series: unless some are asked for, no id, no index and no flags."""
+    there = [str(c) for c in table.columns if c != time]
+    if how.series:
+        return there
+    if how.layout == "auto" and how.id in there:
+        others = ", ".join(f"`{c}`" for c in table.columns if c != how.id)
+        raise VqtoolError(
+            f"`{how.id}` names the series of a long file, but which of {others} are its times and values?",
+            hint=f'-s data.layout="long" -s data.time="{time}" -s data.target="..."; if it is a series: '
+            '-s data.layout="wide"',
+            where=str(path),
+        )
+    left_out = {c: "true or false" for c in there if _is_flag(table[c])}
+    if "Unnamed: 0" in there:
+        left_out["Unnamed: 0"] = "a column without a name, as of an index"
+    notes += [f"`{name}` is no series ({why}) and is left out" for name, why in left_out.items()]
+    if len(left_out) == len(there):
+        raise VqtoolError(
+            f"no column is a series: {', '.join(f'`{c}`' for c in there)}",
+            hint='choose those that are: -s data.series=["..."]',
+            where=str(path),
+        )
+    return [name for name in there if name not in left_out]
+
+
+def _is_flag(column: pd.Series) -> bool:
+    """Whether a column holds true and false, and perhaps gaps."""
+    return bool(pandas().api.types.infer_dtype(column, skipna=True) == "boolean")
 
 
 def _chosen(found: list[str], how: Reading, path: Path) -> list[str]:
@@ -230,8 +306,16 @@ def _parsed(column: pd.Series, how: Reading, path: Path) -> pd.Series:
     first = str(column.iloc[0])
     layout: str | None = how.time_format or None
     day_first = False
-    numbers = column.str.extract(r"^\s*(\d{1,2})[/.-](\d{1,2})[/.-]\d{2,4}")
-    if layout is None and bool(numbers[0].notna().all()):
+    numbers = column.str.extract(r"^\s*(\d{1,2})[/.-](\d{1,2})[/.-](\d{2,4})")
+    numeric = layout is None and bool(numbers[0].notna().all())
+    short = bool((numbers[2].str.len() == 2).any()) if numeric else not bool(column.str.contains(r"\d{4}").any())
+    if layout is None and short:  # 24-01-31 may be a day of 2024, of 2031 or of 2001
+        raise VqtoolError(
+            f"dates like `{first}` have no year of four digits",
+            hint='dates like 2024-01-31, or their format: -s data.time_format="%y-%m-%d"',
+            where=str(path),
+        )
+    if numeric:
         one, two = (int(numbers[i].astype(int).max()) for i in (0, 1))
         if (one > 12) == (two > 12):
             raise VqtoolError(
@@ -244,18 +328,22 @@ def _parsed(column: pd.Series, how: Reading, path: Path) -> pd.Series:
         layout = "ISO8601"
     offset = bool(column.str.contains(r"\d(?:[+-]\d{2}:?\d{2}|Z)$").all())
     try:
-        stamps = pd.to_datetime(column, format=layout, dayfirst=day_first, utc=bool(offset and how.timezone))
+        with warnings.catch_warnings():  # pandas warns where it would guess each stamp by itself
+            warnings.simplefilter("ignore" if numeric else "error", UserWarning)
+            stamps = pd.to_datetime(column, format=layout, dayfirst=day_first, utc=bool(offset and how.timezone))
         if pd.api.types.is_datetime64_any_dtype(stamps):
             return stamps
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UserWarning) as error:
         if "Mixed timezones" in str(error):
             raise VqtoolError(
                 "the stamps have several UTC offsets", hint="-s data.timezone=Europe/Berlin, say", where=str(path)
             ) from error
-    wrong = pd.to_datetime(column, format=layout, dayfirst=day_first, utc=True, errors="coerce").isna().to_numpy()
+    with warnings.catch_warnings(action="ignore"):
+        wrong = pd.to_datetime(column, format=layout, dayfirst=day_first, utc=True, errors="coerce").isna().to_numpy()
     row = int(np.flatnonzero(wrong)[0]) if wrong.any() else 0
+    told = f"is no time stamp like `{first}`" if wrong.any() else "is written in no way that is known"
     raise VqtoolError(
-        f"`{column.iloc[row]}` in row {row + 1} of `{column.name}` is no time stamp like `{first}`",
+        f"`{column.iloc[row]}` in row {row + 1} of `{column.name}` {told}",
         hint='its format, as in -s data.time_format="%d.%m.%Y %H:%M"',
         where=str(path),
     )
@@ -273,6 +361,11 @@ def parse_cutoff(cutoff: str, stamps: pd.Index) -> Any:
         raise VqtoolError(
             f"`{cutoff}` is no {'time' if timed else 'integer'}", hint=f"--cutoff, as in {stamps[-1]}"
         ) from None
+    if stamps.tz is None and limit.tz is not None:
+        raise VqtoolError(
+            f"the cutoff {cutoff} has a zone; the file's stamps have none",
+            hint="a --cutoff without one, or the file's zone: -s data.timezone=Europe/Berlin, say",
+        )
     if stamps.tz is None:
-        return limit.tz_localize(None)
+        return limit
     return limit.tz_localize(stamps.tz) if limit.tz is None else limit.tz_convert(stamps.tz)

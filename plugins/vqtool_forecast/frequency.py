@@ -149,14 +149,17 @@ def season_of(freq: str) -> int:
 def number(stamp: Any, freq: str) -> int:
     """Which stamp of its calendar this is, counted from 1970: the next stamp's number is one more.
 
-    Counted on the wall clock, so the place in a season does not depend on where a file begins.
+    Days and longer steps are counted on the wall clock, shorter ones on the zone's standard time, which summer time
+    does not move: so a stamp's number, and its place in a season, do not depend on where a file begins.
     """
     import pandas as pd
 
     if freq.isdigit():
         return int(stamp) // int(freq)
     many = int(freq[: len(freq) - len(freq.lstrip("0123456789"))] or 1)
-    family, stamp = kind(freq.lstrip("0123456789")), pd.Timestamp(stamp).tz_localize(None)
+    family, stamp = kind(freq.lstrip("0123456789")), pd.Timestamp(stamp)
+    wall = stamp.tz is None or family in ("M", "BME", "BMS", "Q", "Y", "B", "W", "D")
+    stamp = stamp.tz_localize(None) if wall else standard_time(stamp)
     if family in ("M", "BME", "BMS", "Q", "Y"):
         months = 12 * (stamp.year - 1970) + stamp.month - 1
         return months // ({"Q": 3, "Y": 12}.get(family, 1) * many)
@@ -165,6 +168,15 @@ def number(stamp: Any, freq: str) -> int:
     days = family == "W"
     step = pd.Timedelta(7 * many if days else many, unit="D" if days else family)  # type: ignore[arg-type]  # pandas' names
     return int((stamp - pd.Timestamp(0)) // step)
+
+
+def standard_time(stamp: pd.Timestamp) -> pd.Timestamp:
+    """A stamp with a zone on a clock that never jumps: that of the zone's winter of 2000."""
+    import pandas as pd
+
+    then = pd.Timestamp("2000-01-01", tz="UTC").tz_convert(stamp.tz)
+    offset = pd.Timedelta(then.utcoffset()) - max(pd.Timedelta(then.dst() or 0), pd.Timedelta(0))
+    return stamp.tz_convert("UTC").tz_localize(None) + offset
 
 
 def has_clock(stamps: pd.Index) -> bool:

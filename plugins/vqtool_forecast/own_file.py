@@ -32,8 +32,10 @@ class OwnSeries:
     stands in the file before `at`, and on nothing else.
     """
 
-    def __init__(self, spec: DataSpec, series: Sequence[Regular], cuts: Sequence[Tensor], notes: list[str]) -> None:
-        """`cuts` holds for each series the rows [W] that histories end before."""
+    def __init__(
+        self, spec: DataSpec, series: Sequence[Regular], cuts: Sequence[Tensor], notes: list[str], freq: str
+    ) -> None:
+        """`cuts` holds for each series the rows [W] that histories end before; `freq` is the file's."""
         self.spec, self.series, self.notes = spec, series, notes
         if joint(spec):
             self.of, self.at = torch.arange(len(series)).expand(len(cuts[0]), -1), torch.stack([*cuts], 1)
@@ -41,7 +43,7 @@ class OwnSeries:
             self.of = torch.cat([torch.full_like(cut, s) for s, cut in enumerate(cuts)])[:, None]
             self.at = torch.cat([*cuts])[:, None]
         ones = np.ones(len(series))
-        freq, season = str(spec.about["freq"]), int(spec.about["season"])
+        season = int(spec.about["season"])
         self.table: Table = table_of(series, 0 * ones, ones, freq=freq, season=season, dtype=np.float64)
         raw = self.table.history(self.of, self.at, self.lookback)
         self.known = self._known()
@@ -98,9 +100,20 @@ class OwnSeries:
 class SeriesHistories(OwnSeries):
     """What `forecast` and `backtest` begin from: `vqtool.api.Histories`."""
 
-    def __init__(self, spec: DataSpec, series: Sequence[Regular], cuts: Sequence[Tensor], notes: list[str], *,
-                 freq: str, steps: int, backtest: bool) -> None:  # fmt: skip
-        super().__init__(spec, series, cuts, notes)
+    def __init__(
+        self,
+        spec: DataSpec,
+        series: Sequence[Regular],
+        cuts: Sequence[Tensor],
+        notes: list[str],
+        *,
+        freq: str,
+        steps: int,
+        backtest: bool,
+        trained_to: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`trained_to` holds the last stamp that was trained on, of each series, where the file is known to be that."""
+        super().__init__(spec, series, cuts, notes, freq)
         self.freq, self.steps, self.backtest = freq, steps, backtest
         about = spec.about
         self.warnings: list[str] = []
@@ -114,14 +127,24 @@ class SeriesHistories(OwnSeries):
         self.rivals = (
             rivals.forecasts(self.table, self.of, self.at, steps, self.lookback, self.season, notes) if backtest else {}
         )
+        self.seen = None if trained_to is None else self._seen(trained_to)
+        if self.seen:
+            self.warnings.append(
+                f"{self.seen} of {len(self.of)} windows lie in rows that the model was trained on: no held-out scores"
+            )
 
-    def forecasts(self, rows: range, paths: Tensor, quantiles: Sequence[float]) -> list[Forecast]:
-        """Sample paths [len(rows), S, C, steps] in the model's units -> one forecast for each row and channel."""
+    def forecasts(
+        self, rows: range, paths: Tensor, quantiles: Sequence[float], *, known: bool = False
+    ) -> list[Forecast]:
+        """Paths [len(rows), S, C, steps] in the model's units -> one forecast for each row and channel.
+
+        They are sample paths; with `known`, the median and each of the quantiles.
+        """
         own = self.in_own_units(paths, slice(rows.start, rows.stop))
-        several = own.shape[1] > 1
-        median = own.quantile(0.5, dim=1) if several else own[:, 0]  # [B, C, steps]
-        levels = list(quantiles) if several else []  # one path has no spread to tell of
-        spread = path_quantiles(own, levels) if levels else own[None, :0]  # [Q, B, C, N]
+        drawn = own.shape[1] > 1 and not known
+        levels = list(quantiles) if drawn or known else []  # one path has no spread to tell of
+        median = own.quantile(0.5, dim=1) if drawn else own[:, 0]  # [B, C, steps]
+        spread = path_quantiles(own, levels) if drawn else own[:, 1:].movedim(1, 0)  # [Q, B, C, N]
         return [
             self._forecast(
                 row, c, median[b, c].numpy(), {f"{q:g}": spread[i, b, c].numpy() for i, q in enumerate(levels)}
@@ -131,9 +154,18 @@ class SeriesHistories(OwnSeries):
         ]
 
     def scores(self, forecasts: Sequence[Forecast]) -> dict[str, Any]:
-        """Every metric of the model and its rivals; the denominators of MASE are from before the first cutoff."""
-        before = {one.id: one.values[: int(self.at[self.of == s].min())] for s, one in enumerate(self.series)}
-        return answer.scores(forecasts, before, self.season, self.notes)
+        """Every metric of the model and its rivals; the denominators of MASE are from before the first cutoff.
+
+        `windows_trained_on` counts those that begin in rows of training; None where the file is another.
+        """
+        before = {one.id: one.measured[: int(self.at[self.of == s].min())] for s, one in enumerate(self.series)}
+        return {"windows_trained_on": self.seen, **answer.scores(forecasts, before, self.season, self.notes)}
+
+    def _seen(self, trained_to: Mapping[str, Any]) -> int:
+        """How many windows have a future that begins no later than the last stamp that was trained on."""
+        last = [trained_to.get(one.id) for one in self.series]
+        end = [0 if t is None else int((one.stamps <= t).sum()) for one, t in zip(self.series, last, strict=True)]
+        return int((self.at < torch.tensor(end)[self.of]).any(1).sum())
 
     def _forecast(self, row: int, c: int, median: Any, quantiles: Mapping[str, Any]) -> Forecast:
         one, at = self.series[int(self.of[row, c])], int(self.at[row, c])
@@ -147,7 +179,7 @@ class SeriesHistories(OwnSeries):
             quantiles,
             self.written(past),
             one.values[at - self.lookback : at],
-            one.values[come] if self.backtest else None,
+            one.measured[come] if self.backtest else None,
             {name: guess[row, c].numpy() for name, guess in self.rivals.items()},
         )
 
@@ -155,6 +187,12 @@ class SeriesHistories(OwnSeries):
 def joint(spec: DataSpec) -> bool:
     """Whether all series are channels of one row."""
     return bool(spec.about["channels"] == "joint")
+
+
+def trained_on(options: Mapping[str, Any], path: Path | None) -> bool:
+    """Whether this is the file of the training data, whose `options` these are; no path stands for it."""
+    trained = Path(options["path"])
+    return path is None or (path.exists() and trained.exists() and path.samefile(trained))
 
 
 def reading(options: Mapping[str, Any], asked: Mapping[str, Any], *, own: bool) -> Reading:
@@ -172,6 +210,7 @@ def histories(
     cutoff: str | None = None,
     windows: int | None = None,
     step_size: int | None = None,
+    trained_to: Mapping[str, Any] | None = None,
 ) -> SeriesHistories:
     """Read `path`, check that the model can go on from it, and cut the histories."""
     series, freq, notes = opened(spec, path, how, cutoff)
@@ -180,7 +219,8 @@ def histories(
     check_lengths(series, int(spec.about["lookback"]), after, path)
     back = torch.tensor([0]) if windows is None else steps + step * torch.arange(windows - 1, -1, -1)
     cuts = [len(one.values) - back for one in series]
-    return SeriesHistories(spec, series, cuts, notes, freq=freq, steps=steps, backtest=windows is not None)
+    told = {"freq": freq, "steps": steps, "backtest": windows is not None, "trained_to": trained_to}
+    return SeriesHistories(spec, series, cuts, notes, **told)
 
 
 def opened(spec: DataSpec, path: Path, how: Reading, cutoff: str | None = None) -> tuple[list[Regular], str, list[str]]:
@@ -235,13 +275,13 @@ def check_aligned(series: Sequence[Regular], path: Path) -> None:
             )
 
 
-def to_encode(spec: DataSpec, path: Path) -> tuple[Batch, dict[str, Any]]:
+def to_encode(spec: DataSpec, path: Path, how: Reading) -> tuple[Batch, dict[str, Any]]:
     """All of a file's series as windows that follow each other without overlap, ending at the last row."""
-    series, _, notes = opened(spec, path, Reading())
+    series, freq, notes = opened(spec, path, how)
     lookback = int(spec.about["lookback"])
     check_lengths(series, lookback, 0, path)
     cuts = [torch.arange(lookback + len(one.values) % lookback, len(one.values) + 1, lookback) for one in series]
-    own = OwnSeries(spec, series, cuts, notes)
+    own = OwnSeries(spec, series, cuts, notes, freq)
     for one in series:
         if len(one.values) % lookback:
             notes.append(f"the first {len(one.values) % lookback} rows of `{one.id}` fill no window and are left out")

@@ -29,6 +29,11 @@ class Regular:
     values: NDArray[np.float64]  # [n]
     known: NDArray[np.bool_]  # [n] false where a value was filled in
 
+    @property
+    def measured(self) -> NDArray[np.float64]:
+        """[n] NaN where a value was filled in."""
+        return np.where(self.known, self.values, np.nan)
+
 
 def load(path: Path, how: Reading, cutoff: str | None = None) -> tuple[list[Regular], str, list[str]]:
     """Every series of a file on one calendar, that calendar's frequency, and what is to be said about it."""

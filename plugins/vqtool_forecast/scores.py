@@ -14,30 +14,34 @@ POINT = ("mse", "mae", "rmse", "smape", "mase", "rmsse")
 def in_sample(values: Tensor, season: int) -> tuple[float | None, float | None]:
     """Mean absolute and mean squared error of the seasonal naive forecast within training values [n].
 
-    The denominators of MASE (Hyndman and Koehler, 2006) and of RMSSE (squared); None where they would be zero.
+    The denominators of MASE (Hyndman and Koehler, 2006) and of RMSSE (squared); None where they would be zero. A NaN is
+    a value that was not measured: nothing is counted from or to it.
     """
     step = values[season:] - values[:-season]
+    step = step[~step.isnan()]
     absolute, squared = (float(v.mean()) if len(step) else 0.0 for v in (step.abs(), step.square()))
     return absolute or None, squared or None
 
 
 class PointErrors:
-    """Squared, absolute and symmetric percentage errors of point forecasts, by series."""
+    """Squared, absolute and symmetric percentage errors of point forecasts, by series; a NaN truth is not counted."""
 
     def __init__(self, series: int) -> None:
-        self.squared, self.absolute, self.symmetric, self.n = torch.zeros(4, series, dtype=torch.float64)
+        self.squared, self.absolute, self.symmetric, self.n, self.windows = torch.zeros(5, series, dtype=torch.float64)
 
     def add(self, of: Tensor, truth: Tensor, guess: Tensor, mean: Tensor, std: Tensor) -> None:
         """`of` [N] series, `truth` and `guess` [N, H]; `mean` and `std` [N] bring them to their own units."""
-        error = guess - truth
+        known = ~truth.isnan()
+        error = torch.where(known, guess - truth, 0)
         mean, std = (v.to(truth)[:, None] for v in (mean, std))
         own, own_guess = torch.addcmul(mean, truth, std), torch.addcmul(mean, guess, std)
-        symmetric = (own - own_guess).abs() / (own.abs() + own_guess.abs())
+        symmetric = torch.where(known, (own - own_guess).abs() / (own.abs() + own_guess.abs()), 0)
         double = {"dim": 1, "dtype": torch.float64}
         self.squared.index_add_(0, of, error.square().sum(**double))
         self.absolute.index_add_(0, of, error.abs().sum(**double))
         self.symmetric.index_add_(0, of, symmetric.nan_to_num(0.0).sum(**double))  # 0 / 0: both are zero, no error
-        self.n.index_add_(0, of, torch.full((len(of),), float(truth.shape[1]), dtype=torch.float64))
+        self.n.index_add_(0, of, known.sum(**double))
+        self.windows.index_add_(0, of, torch.ones(len(of), dtype=torch.float64))
 
     def figures(self, mase: Tensor, rmsse: Tensor, only: int | None = None) -> dict[str, float]:
         """`mse`, `mae`, `rmse` and `smape` (in [0, 1]) over all values; `mase` and `rmsse` as means over the series.
@@ -62,7 +66,7 @@ class PointErrors:
 
 
 class QuantileErrors:
-    """Pinball loss, coverage and width of quantile forecasts, by series."""
+    """Pinball loss, coverage and width of quantile forecasts, by series; a NaN truth is not counted."""
 
     def __init__(self, series: int, levels: Sequence[float]) -> None:
         self.levels = torch.tensor(list(levels), dtype=torch.float64)
@@ -80,24 +84,24 @@ class QuantileErrors:
 
     def add(self, of: Tensor, truth: Tensor, quantiles: Tensor, mean: Tensor, std: Tensor) -> None:
         """`of` [N], `truth` [N, H], `quantiles` [N, Q, H] of `levels`; `mean`, `std` [N] as for `PointErrors`."""
-        truth, quantiles = truth.double(), quantiles.double()
-        ahead = truth[:, None] - quantiles  # [N, Q, H]
+        truth, quantiles, known = truth.double(), quantiles.double(), ~truth.isnan()
+        ahead = torch.where(known[:, None], truth[:, None] - quantiles, 0)  # [N, Q, H]
         level = self.levels[:, None]
         self.pinball.index_add_(0, of, torch.maximum(level * ahead, (level - 1) * ahead).sum(2))
-        self.size.index_add_(0, of, (truth * std[:, None] + mean[:, None]).abs().sum(1))
-        self.n.index_add_(0, of, torch.full((len(of),), float(truth.shape[1]), dtype=torch.float64))
+        self.size.index_add_(0, of, torch.where(known, truth * std[:, None] + mean[:, None], 0).abs().sum(1))
+        self.n.index_add_(0, of, known.sum(1).double())
         self.std[of] = std
         steps = truth.shape[1]
         if steps > len(self.n_at):
             grow = torch.zeros(steps - len(self.n_at), dtype=torch.float64)
             self.n_at = torch.cat([self.n_at, grow])
             self.inside_at = {p: torch.cat([self.inside_at.get(p, grow[:0]), grow]) for p in self.pairs}
-        self.n_at[:steps] += len(truth)
+        self.n_at[:steps] += known.sum(0)
         for k, (percent, (i, j)) in enumerate(self.pairs.items()):
             low, high = quantiles[:, i], quantiles[:, j]
             hit = ((low <= truth) & (truth <= high)).double()
             self.inside[:, k].index_add_(0, of, hit.sum(1))
-            self.width[:, k].index_add_(0, of, (high - low).sum(1))
+            self.width[:, k].index_add_(0, of, torch.where(known, high - low, 0).sum(1))
             self.inside_at[percent][:steps] += hit.sum(0)
 
     def figures(self, only: int | None = None) -> dict[str, float]:
@@ -120,7 +124,7 @@ class QuantileErrors:
             widest = max(self.pairs)
             figures[f"width.{widest}"] = float(self.width[s, list(self.pairs).index(widest)].sum()) / total
             if only is None:
-                share = self.inside_at[widest] / self.n_at
+                share = (self.inside_at[widest] / self.n_at)[self.n_at > 0]
                 figures |= {
                     f"coverage.{widest}.lowest": float(share.min()),
                     f"coverage.{widest}.highest": float(share.max()),
@@ -131,3 +135,10 @@ class QuantileErrors:
 def denominators(about: Mapping[str, Sequence[float | None]], name: str) -> Tensor:
     """[S] in float64, NaN where a series has none."""
     return torch.tensor([math.nan if v is None else v for v in about[name]], dtype=torch.float64)
+
+
+def only_measured(truth: Tensor, measured: Tensor | None) -> Tensor:
+    """`truth` [..., H] with NaN in place of values that were filled in."""
+    if measured is None:
+        return truth
+    return truth.masked_fill(~measured[..., : truth.shape[-1]].to(truth.device), torch.nan)

@@ -61,6 +61,11 @@ class Table:
         where = (self.offset[series][..., None] + row).clamp_max(len(self.values) - 1)
         return self.values[where].masked_fill(~inside, torch.nan)
 
+    def measured(self, series: Tensor, at: Tensor, horizon: int) -> Tensor:
+        """Which of the `horizon` values from row `at` on were measured, not filled in: [..., horizon]."""
+        where = ((self.offset[series] + at)[..., None] + torch.arange(horizon)).clamp_max(len(self.values) - 1)
+        return torch.ones_like(where, dtype=torch.bool) if self.last_known is None else self.last_known[where] == where
+
     def starts(self, split: str, series: int, lookback: int, room: int, stride: int = 1) -> Tensor:
         """Every `stride`-th row at which a future of `room` steps fits into a split and a history before it."""
         begin, end = (int(border[series]) for border in self.borders[split])
@@ -111,6 +116,8 @@ class SeriesRows:
             "at": at,
             "phase": self.table.phase(rows[:, 0], at),
         }
+        if self.table.last_known is not None:
+            batch["measured"] = self.table.measured(rows, cut, max(self.horizons))
         return batch if self.joint else batch | {"series": series}
 
     def pairs(self, split: str, room: int, longest: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:

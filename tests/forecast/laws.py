@@ -101,8 +101,8 @@ def company_changes_nothing(run: Path, folder: Path) -> None:
     more = [table[table.unique_id == "a"].assign(unique_id=f"x{i}", y=rng.standard_normal(600)) for i in range(33)]
     pd.concat([*more, table]).to_csv(folder / "many.csv", index=False)
     table[table.unique_id == "b"].to_csv(folder / "one.csv", index=False)
-    many = forecast(run, folder / "many_out.csv", 7, data=folder / "many.csv", samples=3)
-    one = forecast(run, folder / "one_out.csv", 7, data=folder / "one.csv", samples=3)
+    many = forecast(run, folder / "many_out.csv", 7, data=folder / "many.csv", samples=9)
+    one = forecast(run, folder / "one_out.csv", 7, data=folder / "one.csv", samples=9)
     both = many[many.unique_id == "b"].reset_index(drop=True)
     pd.testing.assert_frame_equal(both, one, rtol=1e-4, atol=1e-9)
 

@@ -132,6 +132,28 @@ def test_the_document_of_a_backtest(run: Path, tmp_path: Path, capsys: pytest.Ca
     np.testing.assert_allclose(season["seasonal-naive"], season.y_before)
 
 
+def test_a_backtest_of_trained_rows_is_no_held_out_one(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """600 rows, 420 of them to train on: the last is 2020-03-18 11:00."""
+    out.mode = "json"
+    frame().to_csv(tmp_path / "copy.csv", index=False)
+    trained = run.parent / "series.csv"
+    for cutoff, data, seen in (
+        (None, None, 0),
+        ("2020-03-18 19:00", None, 4),  # windows that begin at 8, 11, 14 and 17 o'clock
+        ("2020-03-18 19:00", trained, 4),
+        ("2020-03-18 10:00", trained, 8),
+        ("2020-03-18 10:00", tmp_path / "copy.csv", None),  # of another file nothing is known
+    ):
+        backtest(run, tmp_path / "b.csv", 3, 4, cutoff=cutoff, data=data)
+        told = capsys.readouterr()
+        assert json.loads(told.out)["windows_trained_on"] == seen
+        said = f"warning: {seen} of 8 windows lie in rows that the model was trained on: no held-out scores"
+        assert (said in " ".join(told.err.split())) == bool(seen)
+        assert ("trained on:" in told.err) == bool(seen)
+
+
 def test_the_rivals_know_nothing_of_later_than_the_first_cutoff(run: Path, tmp_path: Path) -> None:
     first = backtest(run, tmp_path / "b.csv", 4, 3)
     table = frame()
@@ -170,6 +192,45 @@ def test_gaps_are_filled_when_asked(run: Path, tmp_path: Path) -> None:
         inside = backtest(run, tmp_path / "b.csv", 5, 1, data=tmp_path / "gap.csv", fill=fill)  # cutoff beside the gap
         alone = forecast(run, tmp_path / "f.csv", 5, data=tmp_path / "gap.csv", fill=fill, cutoff=inside.cutoff[0])
         pd.testing.assert_frame_equal(laws.told(inside), laws.told(alone), check_exact=True)
+
+
+def test_the_file_that_was_trained_on_can_be_encoded(tmp_path: Path) -> None:
+    """With its own names of columns, dates and gaps, which `vqtool encode` has no options for."""
+    recipe = write_recipe(tmp_path, 'layout = "long"\nid = "item"\ntime = "when"\ntarget = "sold"\nfill = "ffill"\n'
+                                    'time_format = "%d/%m/%Y %H"\nseries = ["a"]')  # fmt: skip
+    table = long(frame()).rename(columns={"unique_id": "item", "ds": "when", "y": "sold"}).drop(index=590)
+    other = tmp_path / "other.csv"
+    table.to_csv(other, index=False)
+    table = table.assign(when=pd.to_datetime(table.when).dt.strftime("%d/%m/%Y %H"))
+    table.to_csv(tmp_path / "series.csv", index=False)
+    assert train.run(recipe=recipe, overrides=[], out_dir=tmp_path / "run", seed=None, device="cpu", stage=None) == 0
+    codes, back = tmp_path / "codes.safetensors", tmp_path / "back.csv"
+    for file, names in ((tmp_path / "series.csv", ["a"]), (other, ["a", "b"])):
+        done = within("encode", tmp_path / "run", file, "--out", codes, "--plugin", PLUGIN)
+        assert done.returncode == 0, done.stderr
+        assert within("decode", tmp_path / "run", codes, "--out", back, "--plugin", PLUGIN).returncode == 0
+        again = pd.read_csv(back)
+        assert list(again.unique_id.unique()) == names
+        assert (again.unique_id.value_counts() == 576).all()
+        assert again.ds.iloc[-1] == "2020-03-25 23:00:00"
+
+
+def test_a_backtest_scores_what_was_measured(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out.mode = "json"
+    table = frame()
+    table.loc[[590, 591], "a"] = [np.nan, -999]
+    table.drop(index=595).to_csv(tmp_path / "gap.csv", index=False)
+    told = []
+    for fill in ("ffill", "interp"):
+        windows = backtest(run, tmp_path / "b.csv", 6, 2, data=tmp_path / "gap.csv", fill=fill)
+        assert list(windows.ds[windows.y.isna() & (windows.unique_id == "a")].str[11:13]) == ["14", "15", "19"]
+        assert list(windows.ds[windows.y.isna() & (windows.unique_id == "b")].str[11:13]) == ["19"]
+        printed = capsys.readouterr()
+        assert "4 of 24 values to forecast were filled in, not measured, and are not scored" in printed.err
+        told.append(json.loads(printed.out)["series"]["a"])
+        off = (windows["median"] - windows.y)[windows.unique_id == "a"]
+        assert told[-1]["model"]["mae"] == pytest.approx(off.abs().mean())
+    assert (tmp_path / "b.csv").read_text().count(",,") == 4
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -39,6 +39,40 @@ def test_all_kinds_and_layouts_say_the_same(tmp_path: Path, name: str, layout: s
     assert str(series[0].stamps[-1]) == "2020-03-05 03:00:00"
 
 
+@pytest.mark.parametrize(("separator", "said", "decimal"), [
+    (",", None, "."), (";", "semicolons", "."), (";", "semicolons", ","), ("\t", "tabs", "."), ("\t", "tabs", ","),
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["it.csv", "it.csv.gz"])
+def test_separators_and_decimal_commas(
+    tmp_path: Path, separator: str, said: str | None, decimal: str, name: str
+) -> None:
+    """As spreadsheets of most of Europe write it, with a mark of byte order in front."""
+    table = frame(100).rename(columns={"a": "a, in kW; net"}).assign(n=np.arange(100))
+    table.to_csv(tmp_path / name, index=False, sep=separator, decimal=decimal, encoding="utf-8-sig")
+    series, _, notes = load(tmp_path / name, Reading())
+    assert [one.id for one in series] == ["a, in kW; net", "b", "n"]
+    for one in series:
+        np.testing.assert_array_equal(one.values, table[one.id])
+    expected = [f"columns separated by {said}"] if said else []
+    expected += ["numbers with a decimal comma"] if decimal == "," else []
+    assert notes[:-1] == expected
+
+
+def test_numbers_that_are_written_in_two_ways_are_not_guessed(tmp_path: Path) -> None:
+    path = tmp_path / "it.csv"
+    path.write_text("ds;v;w\n" + "".join(f"2020-01-{day:02d};1,5;1.234\n" for day in range(1, 20)))
+    with pytest.raises(VqtoolError, match=r"`1.234` in row 1 of `w` has a decimal point; others have a comma"):
+        load(path, Reading())
+
+
+def test_a_line_of_comment_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "it.csv"
+    path.write_text("# of the station, north\n" + frame(50).to_csv(index=False))
+    with pytest.raises(VqtoolError, match="first line begins with `#`: `# of the station, north`") as caught:
+        load(path, Reading())
+    assert caught.value.hint == "the header comes first: delete lines of comment"
+
+
 def test_real_time_stamps_and_integers(tmp_path: Path) -> None:
     table = frame(50).assign(date=lambda t: pd.to_datetime(t["date"]))
     series, freq, _ = load(written(tmp_path, table, "it.parquet"), Reading())
@@ -61,6 +95,40 @@ def test_names_of_columns(tmp_path: Path) -> None:
     assert [one.id for one in series] == ["b"]
     with pytest.raises(VqtoolError, match="there is no series `z`; there are `a`, `b`"):
         load(path, Reading(layout="long", id="item", time="when", target="sold", series=("z",)))
+
+
+def said(table: pd.DataFrame, folder: Path, **how: object) -> tuple[list[str], list[str]]:
+    """The series found in a table, and what was said but for the frequency."""
+    series, _, notes = load(written(folder, table), Reading(**how))  # type: ignore[arg-type]
+    return [one.id for one in series], notes[:-1]
+
+
+def test_columns_that_are_no_series_are_left_out_aloud(tmp_path: Path) -> None:
+    flags = {"holiday": [True, False] * 50, "open": [True, None] * 50}
+    table = frame(100).assign(**flags)
+    flag = [f"`{name}` is no series (true or false) and is left out" for name in flags]
+    assert said(table, tmp_path) == (["a", "b"], flag)
+    index = "`Unnamed: 0` is no series (a column without a name, as of an index) and is left out"
+    assert said(frame(100).reset_index(names=""), tmp_path) == (["a", "b"], [index])
+    assert said(frame(100).set_index("date").reset_index(names=""), tmp_path) == (["a", "b"], [])  # its times
+    assert said(table, tmp_path, series=("a", "holiday")) == (["a", "holiday"], [])
+    with pytest.raises(VqtoolError, match="no column is a series: `holiday`, `open`"):
+        said(table.drop(columns=["a", "b"]), tmp_path)
+
+
+def test_an_id_is_no_series(tmp_path: Path) -> None:
+    table = long(frame(100)).assign(unique_id=lambda t: (t.unique_id == "b").astype(int))
+    table = table.rename(columns={"ds": "date"})
+    with pytest.raises(VqtoolError, match="`unique_id` names the series of a long file, but which of") as caught:
+        said(table, tmp_path)
+    assert str(caught.value.hint).startswith('-s data.layout="long" -s data.time="date" -s data.target="..."')
+    assert said(table, tmp_path, time="date") == (["0", "1"], [])
+    assert said(table.iloc[:100], tmp_path, layout="wide") == (["unique_id", "y"], [])
+
+
+def test_a_long_file_says_which_columns_it_does_not_use(tmp_path: Path) -> None:
+    table = long(frame(100)).assign(price=1.0, shop="x")
+    assert said(table, tmp_path) == (["a", "b"], ["columns not used: `price`, `shop`"])
 
 
 def monthly() -> pd.DataFrame:
@@ -154,6 +222,46 @@ def test_dates_with_slashes(tmp_path: Path, stamps: list[str], told: str | None)
         load(path, Reading())
     series, freq, _ = load(path, Reading(time_format="%d/%m/%Y", freq="D"))
     assert str(series[0].stamps[0]) == "2020-12-01 00:00:00"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("layout", ["%y-%m-%d", "%y-%m-%d %H:%M", "%d/%m/%y", "%d.%m.%y", "%d-%b-%y", "%H:%M"])
+def test_years_of_two_digits_are_refused(tmp_path: Path, layout: str) -> None:
+    days = pd.date_range("2024-01-01", periods=60, freq="D")
+    path = written(tmp_path, pd.DataFrame({"ds": days.strftime(layout), "v": np.arange(60.0)}))
+    with pytest.raises(VqtoolError, match=f"dates like `{days[0].strftime(layout)}` have no year of four digits"):
+        load(path, Reading())
+    if "%y" in layout:
+        series, _, _ = load(path, Reading(time_format=layout))
+        assert list(series[0].stamps) == list(days)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "layout", ["%d.%m.%Y %H:%M", "%m/%d/%Y %I:%M %p", "%Y/%m/%d", "%Y%m%dT%H%M", "%d %B %Y", "%d-%b-%Y"]
+)
+def test_plain_dates_are_read_without_a_warning(tmp_path: Path, layout: str) -> None:
+    days = pd.date_range("2024-01-01", periods=60, freq="D")
+    path = written(tmp_path, pd.DataFrame({"ds": days.strftime(layout), "v": np.arange(60.0)}))
+    assert list(load(path, Reading())[0][0].stamps) == list(days)
+
+
+@pytest.mark.filterwarnings("error")
+def test_dates_in_words_that_are_not_known_are_refused(tmp_path: Path) -> None:
+    words = [f"the {day}. of Jan of 2024" for day in range(1, 20)]
+    path = written(tmp_path, pd.DataFrame({"ds": words, "v": np.arange(19.0)}))
+    with pytest.raises(VqtoolError, match=r"in row 1 of `ds` is"):
+        load(path, Reading())
+
+
+def test_a_cutoff_with_a_zone_needs_stamps_with_one(tmp_path: Path) -> None:
+    path = written(tmp_path, frame(300))
+    with pytest.raises(
+        VqtoolError, match=r"the cutoff 2020-03-09T12:30:00\+05:00 has a zone; the file's stamps have none"
+    ):
+        load(path, Reading(), "2020-03-09T12:30:00+05:00")
+    series, _, _ = load(path, Reading(timezone="Europe/Berlin"), "2020-03-09T12:30:00+05:00")
+    assert str(series[0].stamps[-1]) == "2020-03-09 08:00:00+01:00"
 
 
 def test_local_time(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -50,7 +51,7 @@ def theirs(told: list[Forecast], before: dict[str, np.ndarray]) -> dict[str, dic
         | {f"q{q}": v[k] for q, v in f.quantiles.items()}
         | {"model-lo-80": f.quantiles["0.1"][k], "model-hi-80": f.quantiles["0.9"][k]}
         for f in told for k, d in enumerate(f.ds)
-    ])  # fmt: skip
+    ]).dropna()  # fmt: skip
     train = pd.DataFrame([{"unique_id": i, "ds": k - 100, "y": y} for i, v in before.items() for k, y in enumerate(v)])
     levels = {"models": {"model": [f"q{q:g}" for q in LEVELS]}, "quantiles": np.array(LEVELS)}
     calls = {
@@ -77,6 +78,40 @@ def test_backtest_scores_are_those_of_utilsforecast(seed: int) -> None:
             assert ours["overall"]["model"][metric] == pytest.approx(mean, rel=1e-6), metric
     truth = np.concatenate([f.actual for f in told])
     assert ours["overall"]["baselines"]["zero"]["mae"] == pytest.approx(np.abs(truth).mean())
+
+
+def test_a_value_that_was_filled_in_is_no_truth() -> None:
+    """Scores with some true values unknown are utilsforecast's of the other rows; the denominators know them alone."""
+    told, before = made(1)
+    told = [replace(one, actual=np.where(np.arange(6) == k % 4, np.nan, one.actual)) for k, one in enumerate(told)]
+    notes: list[str] = []
+    ours = answer.scores(told, before, SEASON, notes)
+    assert notes == ["15 of 90 values to forecast were filled in, not measured, and are not scored"]
+    for metric, expected in theirs(told, before).items():
+        for series, value in expected.items():
+            assert ours["series"][series]["model"][metric] == pytest.approx(value, rel=1e-6), metric
+    truth = np.concatenate([f.actual for f in told])
+    assert ours["overall"]["baselines"]["zero"]["mae"] == pytest.approx(np.nanmean(np.abs(truth)))
+    assert in_sample(torch.tensor([1.0, 2.0, torch.nan, 6.0, 6.0]), 1) == (0.5, 0.5)
+
+
+def test_held_out_figures_do_not_count_what_was_filled_in() -> None:
+    about, figures = spec(2, (4, 6)), []
+    measured = torch.ones(34, 1, 6, dtype=torch.bool)
+    measured[3, 0, 2] = measured[20, 0, 3] = measured[33] = False
+    for filled in (0.0, 1e6):
+        error, spread = ForecastError(about), Intervals(about)
+        one = next(batches(34, False))
+        one["future"] = torch.where(measured | one["future"].isnan(), one["future"], filled)
+        quantiles = one.pop("quantiles")
+        error.update(**one, measured=measured)
+        spread.update(future=one["future"], quantiles=quantiles, series=one["series"], measured=measured)
+        figures.append({**error.compute(), **spread.compute()})
+    assert figures[0] == figures[1]
+    off = (one["forecast"] - one["future"]).masked_fill(~measured, torch.nan)[:, 0, :4]
+    assert figures[0]["mse.h4"] == pytest.approx(float(off.square().nanmean()))
+    assert (figures[0]["windows.h4"], figures[0]["windows.h6"]) == (17, 10)
+    assert (figures[0]["filled.h4"], figures[0]["filled.h6"]) == (6, 2)
 
 
 def test_a_series_that_never_changed_has_no_mase_and_is_named() -> None:
@@ -131,6 +166,7 @@ def test_neither_the_batch_size_nor_the_layout_of_channels_changes_a_figure() ->
     for batch, joint in ((1, False), (5, False), (33, False), (17, True), (4, True)):
         assert figures(batch, joint) == pytest.approx(whole, rel=1e-6)
     assert (whole["windows.h4"], whole["windows.h6"]) == (17, 10)
+    assert "filled.h4" not in whole
     one = next(batches(34, False))
     error = (one["forecast"] - one["future"])[:, 0]
     assert whole["mse.h4"] == pytest.approx(float(error[:, :4].square().mean()))
@@ -171,7 +207,8 @@ def test_paths_speak_through_their_quantiles() -> None:
     narrow.update(future=truth, paths=paths / 2, series=torch.zeros(200, dtype=torch.long))
     assert narrow.compute()["coverage.80"] < 0.6
     silent = Intervals(about)
-    silent.update(future=truth, paths=paths[:, :1])
+    for few in (1, 8):  # 8 paths reach from 1/9: no 80 % interval can be read off them
+        silent.update(future=truth, paths=paths[:, :few])
     assert silent.compute() == {}
 
 

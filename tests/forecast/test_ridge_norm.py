@@ -125,3 +125,17 @@ def test_stamps_are_numbered_one_after_the_other(freq: str, start: str, season: 
     if season == 12 and freq != "2h":
         assert numbers[0] % season == 10
     assert frequency.number(7, "1") == 7
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Sydney", "Europe/Moscow", "UTC"])
+@pytest.mark.parametrize("freq", ["h", "15min", "4h", "D", "W-SUN", "MS"])
+def test_a_stamp_s_number_does_not_depend_on_where_a_file_begins(zone: str, freq: str) -> None:
+    """Over the changes of summer time, and Moscow's new zone in October 2014."""
+    stamps = pd.date_range("2014-02-02", "2014-12-07", freq=freq, tz=zone)
+    numbers = [frequency.number(stamp, freq) for stamp in stamps[:: max(1, len(stamps) // 200)]]
+    assert len(set(np.diff(numbers))) == 1
+    plain = pd.Timestamp("2014-02-02" if zone != "Australia/Sydney" else "2014-06-01")  # winter: the clock's time
+    if freq in ("h", "15min", "D"):
+        assert frequency.number(plain.tz_localize(zone), freq) % 24 == frequency.number(plain, freq) % 24 or (
+            zone == "Europe/Moscow"
+        )  # which kept another winter in 2000

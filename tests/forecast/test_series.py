@@ -114,6 +114,22 @@ def test_an_interpolated_value_never_leans_on_what_comes_after_the_history(tmp_p
     assert (inside[-5:] == inside[-6]).all()  # nothing was measured since row 494
 
 
+def test_what_of_a_future_was_measured(tmp_path: Path) -> None:
+    table = frame()
+    table.loc[[300, 550, 551], "a"] = np.nan
+    data = opened(tmp_path, table, fill="ffill")
+    assert data.spec.fields["measured"].shape == (1, 12)
+    batch = data.rows("test").__getitems__(list(range(len(data.rows("test")))))
+    where = batch["at"][:, None, None] + torch.arange(12)
+    gap = ((where == 550) | (where == 551)) & (batch["series"][:, None, None] == 0)
+    inside = batch["future"].isfinite()
+    assert torch.equal(batch["measured"][inside], ~gap[inside])
+    kept = table["a"].iloc[:420]
+    step = ((kept - kept.mean()) / kept.std(ddof=0)).diff(24).dropna()  # pandas' differences from and to gaps are none
+    assert data.spec.about["mase_scale"][0] == pytest.approx(step.abs().mean())
+    assert "measured" not in opened(tmp_path, frame()).rows("test")[0]
+
+
 def test_windows_that_do_not_fit_and_strides(tmp_path: Path) -> None:
     with pytest.raises(VqtoolError, match=r"no window of 48 \+ 100 rows fits into the valid part"):
         opened(tmp_path, frame(), horizons=(100,))

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from tests.forecast import laws, tokens
+from tests.forecast.laws import backtest, forecast
 from vqtool.api import Batch
+from vqtool.errors import VqtoolError
 from vqtool.training.build import Model, from_checkpoint, open_data
 
 DRAWN = [law for law in laws.LAWS if law is not laws.seeds]
@@ -97,6 +100,55 @@ def test_a_silent_head_starts_at_what_the_norm_foretells(runs: dict[str, Path]) 
     fan = task.forecast(model.parts, batch, 12, samples=9)
     assert bool((fan.diff(dim=1) > 0).all())
     torch.testing.assert_close(fan[:, 4], told[:, 0])
+
+
+def quantile(table: pd.DataFrame, level: str) -> Any:
+    """The values of one column of quantiles."""
+    return table[f"q{level}"].to_numpy()
+
+
+def test_the_direct_head_tells_the_quantiles_asked_for_itself(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Its widths are Laplace, so the outer quantiles lie as far out as the logarithm of their levels says."""
+    levels = "0.001,0.005,0.05,0.1,0.5,0.9,0.999"
+    told = [forecast(runs["direct"], tmp_path / "q.csv", 3, quantiles=levels, samples=n) for n in (100, 5, 1)]
+    for other in told[1:]:
+        pd.testing.assert_frame_equal(told[0], other, check_exact=True)
+    median = told[0]["median"].to_numpy()
+    width = (median - quantile(told[0], "0.1")) / np.log(5)
+    assert (width > 0).all()
+    for level in ("0.001", "0.005", "0.05"):
+        np.testing.assert_allclose(median - quantile(told[0], level), -width * np.log(2 * float(level)), rtol=1e-3)
+    np.testing.assert_allclose(quantile(told[0], "0.999") - median, width * np.log(500), rtol=1e-3)
+    np.testing.assert_array_equal(quantile(told[0], "0.5"), median)
+    scored = [backtest(runs["direct"], tmp_path / "b.csv", 3, 1, quantiles=levels, samples=n) for n in (100, 5)]
+    pd.testing.assert_frame_equal(*scored, check_exact=True)
+    assert (quantile(scored[0], "0.001") < quantile(scored[0], "0.005")).all()
+
+
+def test_quantiles_beyond_what_the_paths_can_tell_are_refused_before_the_work(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    for run in (forecast, backtest):
+        with pytest.raises(VqtoolError, match=r"5 sample paths tell quantiles from 0.167 to 0.833, not 0.1$") as caught:
+            run(runs["prior"], tmp_path / "q.csv", 3, *([1] if run is backtest else []), samples=5, data=Path("none"))
+        assert caught.value.hint == "--samples 9 at least, or other --quantiles"
+    narrow = forecast(runs["prior"], tmp_path / "q.csv", 3, quantiles="0.2,0.8", samples=5)
+    assert list(narrow.columns) == ["unique_id", "ds", "median", "q0.2", "q0.8"]
+
+
+@pytest.mark.parametrize(("freq", "zone"), [("h", "Europe/Berlin"), ("ME", None)])
+def test_the_same_history_gives_the_same_forecast_wherever_its_file_begins(
+    runs: dict[str, Path], tmp_path: Path, freq: str, zone: str | None
+) -> None:
+    """Here before and after a change of summer time, and on another calendar than the model was trained on."""
+    stamps = pd.date_range("2024-03-29", periods=160, freq=freq, tz=zone)
+    table = pd.DataFrame({"unique_id": "a", "ds": stamps, "y": 10 + np.sin(np.arange(160) * np.pi / 12)})
+    told = []
+    for begin in (0, 7, 103):
+        table[begin:].to_parquet(tmp_path / "it.parquet")
+        told.append(forecast(runs["direct"], tmp_path / "f.csv", 12, data=tmp_path / "it.parquet", freq=freq))
+    pd.testing.assert_frame_equal(told[0], told[1], check_exact=True)
+    pd.testing.assert_frame_equal(told[0], told[2], check_exact=True)
 
 
 @torch.no_grad()

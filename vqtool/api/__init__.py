@@ -19,7 +19,19 @@ from vqtool.api.parts import (
 )
 from vqtool.api.quantizer import CodebookStats, Quantized, Quantizer, Route, sum_stats
 from vqtool.api.schedule import Schedule
-from vqtool.api.task import Classifies, Decodes, Embeds, Encodes, Estimates, Forecasts, Generates, Make, Parts, Task
+from vqtool.api.task import (
+    Classifies,
+    Decodes,
+    Embeds,
+    Encodes,
+    Estimates,
+    Forecasts,
+    Generates,
+    Make,
+    Parts,
+    Task,
+    TellsQuantiles,
+)
 
 __all__ = [
     "Baseline",
@@ -60,6 +72,7 @@ __all__ = [
     "Rows",
     "Schedule",
     "Task",
+    "TellsQuantiles",
     "TensorRows",
     "sum_stats",
 ]

@@ -158,6 +158,13 @@ class Data:
         yield cls.read(spec, path, condition=False)
 
     @classmethod
+    def to_encode(
+        cls, spec: DataSpec, path: Path, options: Mapping[str, Any]
+    ) -> Iterator[tuple[Batch, dict[str, Any]]]:
+        """What `vqtool encode` reads: `read_chunks`, unless files are read as the training data's `options` say."""
+        return cls.read_chunks(spec, path)
+
+    @classmethod
     def write_codes(cls, spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[str, Any]) -> list[Path]:
         """Write the pieces' codes to `path`, in a format of the field's own; returns the files written.
 

@@ -37,14 +37,20 @@ class Histories(Protocol):
     notes: Sequence[str]  # to be said aloud
     warnings: Sequence[str]  # what makes the forecasts less to be trusted
 
-    def forecasts(self, rows: range, paths: Tensor, quantiles: Sequence[float]) -> list[Forecast]:
-        """The sample paths [len(rows), S, C, steps] of some rows as forecasts: one a row and channel."""
+    def forecasts(
+        self, rows: range, paths: Tensor, quantiles: Sequence[float], *, known: bool = False
+    ) -> list[Forecast]:
+        """The sample paths [len(rows), S, C, steps] of some rows as forecasts: one a row and channel.
+
+        With `known` they are no draws but the median, and after it each of the `quantiles` (S = 1 + Q).
+        """
         ...
 
     def scores(self, forecasts: Sequence[Forecast]) -> dict[str, Any]:
         """`{"overall": scores, "series": {id: scores}}` of a backtest's forecasts.
 
         `scores` is `{"model": {metric: value}, "baselines": {name: {metric: value}}}`, in the series' own units.
+        Other names beside the two go into the command's document as they are.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -107,6 +107,15 @@ class Forecasts(Protocol):
         task's own; or `greedy`, which gives S = 1. Row b depends on its own history and seed alone, and the first k
         steps of a longer forecast are those of a forecast of k steps.
         """
+        ...
+
+
+@runtime_checkable
+class TellsQuantiles(Protocol):
+    """A forecaster that knows its quantiles; no sample paths are drawn for them."""
+
+    def quantiles(self, parts: Parts, batch: Batch, steps: int, levels: Sequence[float]) -> Tensor:
+        """[B, Q, C, steps] at `levels` [Q], in the signal's own units, after the histories `x` [B, C, L] of `batch`."""
         ...
 
 

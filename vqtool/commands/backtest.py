@@ -54,6 +54,7 @@ def run(
         fits_here(out_file)
     with runtime(device) as here, torch.no_grad():
         path, model, task = forecaster(checkpoint)
+        drawing.check(task)
         kind = continuing(model, path)
         asked = options_asked(model, overrides, freq, fill)
         rows = kind.histories(

@@ -33,7 +33,8 @@ def run(*, checkpoint: Path, input_file: Path, out_file: Path, levels: int | Non
         model.parts.to(here.device).eval()
         if levels is not None and hasattr(model.parts.quantizer, "depth"):
             model.parts.quantizer.depth = levels  # a search that looks ahead ends where the codes will
-        coded = Counted(encoded(model, task, data.read_chunks(model.spec, input_file), here, levels))
+        pieces = data.to_encode(model.spec, input_file, model.recipe.data.options)
+        coded = Counted(encoded(model, task, pieces, here, levels))
         about = about_codes(model)
         if data.own_codes:
             written = data.write_codes(model.spec, out_file, coded, about | {"code_use": code_use(model)})

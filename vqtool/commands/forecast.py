@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from vqtool.api import Continues, Forecast, Forecasts, Histories, Task
+from vqtool.api import Continues, Forecast, Forecasts, Histories, Task, TellsQuantiles
 from vqtool.catalog import catalog
 from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
 from vqtool.files import fits_here
+from vqtool.nn.forecasting import check_paths
 from vqtool.recipe.overrides import apply_to_resolved, parse
 from vqtool.runs import newest_in, runs_newest_first
 from vqtool.training.build import Model, from_checkpoint
@@ -41,6 +42,15 @@ class Drawing:
     def __post_init__(self) -> None:
         if self.greedy and (self.temperature is not None or self.top_k is not None or self.top_p is not None):
             raise VqtoolError("--greedy and sampling exclude each other", hint="leave one of them out")
+
+    def one_path(self) -> bool:
+        """Whether the likeliest path alone is told, or one draw: neither has quantiles."""
+        return self.greedy or self.temperature == 0 or self.samples == 1
+
+    def check(self, task: Task) -> None:
+        """The quantiles asked for must be such as these paths can give, or the task knows them."""
+        if not isinstance(task, TellsQuantiles) and not self.one_path():
+            check_paths(self.samples, self.quantiles)
 
     def how(self, keys: Sequence[str]) -> dict[str, Any]:
         """The keyword arguments of `Forecasts.forecast` for rows of these keys."""
@@ -78,6 +88,7 @@ def run(
             fits_here(file)
     with runtime(device) as here, torch.no_grad():
         path, model, task = forecaster(checkpoint)
+        drawing.check(task)
         kind = continuing(model, path)
         asked = options_asked(model, overrides, freq, fill)
         rows = kind.histories(
@@ -182,17 +193,20 @@ def forecast_rows(
     """Forecasts of all rows, a few rows at a time."""
     model.parts.to(here.device).eval()
     told: list[Forecast] = []
-    n = len(rows.keys)
+    n, known = len(rows.keys), isinstance(task, TellsQuantiles) and not drawing.greedy
     for begin in range(0, n, ROWS):
         some = range(begin, min(begin + ROWS, n))
         batch = here.place({name: value[some.start : some.stop] for name, value in rows.batch.items()})
-        how = drawing.how(rows.keys[some.start : some.stop])
-        paths = task.forecast(model.parts, batch, steps, **how).cpu()
+        if known:
+            paths = task.quantiles(model.parts, batch, steps, [0.5, *drawing.quantiles]).cpu()
+        else:
+            how = drawing.how(rows.keys[some.start : some.stop])
+            paths = task.forecast(model.parts, batch, steps, **how).cpu()
         if not bool(torch.isfinite(paths).all()):
             raise VqtoolError(
                 "the model's forecast is not finite", hint=f"vqtool diagnose {model.recipe.title}", exit_code=1
             )
-        told += rows.forecasts(some, paths, drawing.quantiles)
+        told += rows.forecasts(some, paths, drawing.quantiles, known=known)
     return told
 
 

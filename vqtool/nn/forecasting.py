@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -57,6 +58,29 @@ def go_on(norm: Norm, batch: Batch, steps: int, samples: int, block: Callable[[B
     return torch.cat(written, dim=-1)[..., :steps].unflatten(0, (rows, samples))
 
 
+def fewest_paths(levels: Sequence[float]) -> int:
+    """How many sample paths it takes to tell of all `levels`: the k-th smallest of S is the quantile k / (S + 1)."""
+    outermost = min(min(level, 1 - level) for level in levels)
+    return math.ceil((1 - 1e-6) / outermost) - 1  # 1 - 0.9 and float32 are a little off
+
+
+def check_paths(drawn: int, levels: Sequence[float]) -> None:
+    """No quantile is told of sample paths that they cannot give.
+
+    Raises:
+        VqtoolError: naming the outermost level, and how many paths it takes.
+    """
+    needed = fewest_paths(levels)
+    if drawn >= needed:
+        return
+    outermost = min(levels, key=lambda level: round(min(level, 1 - level), 9))
+    raise VqtoolError(
+        f"{drawn} sample paths tell quantiles from {1 / (drawn + 1):.3g} to {drawn / (drawn + 1):.3g}, "
+        f"not {outermost:g}",
+        hint=f"--samples {needed} at least, or other --quantiles",
+    )
+
+
 def path_quantiles(paths: Tensor, levels: Sequence[float] | Tensor) -> Tensor:
     """[Q, B, ...] quantiles of sample paths [B, S, ...] that hold the share of new draws they are named for.
 
@@ -64,8 +88,12 @@ def path_quantiles(paths: Tensor, levels: Sequence[float] | Tensor) -> Tensor:
     smallest of them is the quantile k / (S + 1); straight between, and not beyond the outermost (type 6 of Hyndman and
     Fan 1996, The American Statistician 50(4)). The usual type 7 gives intervals too narrow for few draws: of 20, its
     80 % hold 72 %.
+
+    Raises:
+        VqtoolError: a level lies beyond the outermost draws.
     """
     drawn = paths.shape[1]
+    check_paths(drawn, torch.as_tensor(levels).tolist())
     at = torch.as_tensor(levels, dtype=torch.float64, device=paths.device) * (drawn + 1) - 1
     at = at.clamp(0, drawn - 1)
     below = at.floor().long()

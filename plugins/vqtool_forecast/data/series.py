@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +21,7 @@ from vqtool_forecast.frame import SENTINELS, Reading
 from vqtool_forecast.frequency import season_of
 from vqtool_forecast.regular import Regular, load
 from vqtool_forecast.scores import in_sample
-from vqtool_forecast.windows import SeriesRows, borders_of, ltsf_borders, share_borders, table_of
+from vqtool_forecast.windows import Cuts, SeriesRows, borders_of, ltsf_borders, share_borders, table_of
 
 LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
@@ -33,8 +33,9 @@ class Series(Data):
     series, and `phase`, the place of that row in the season. With independent channels C is 1, a row is a window of one
     series and `series` is that series' place in `spec.about["ids"]`; with joint channels C is the number of series.
     Splits follow each other in time: histories reach back over a border, futures never do. A held-out window counts as
-    soon as the shortest of the horizons fits into the split; its `future` is NaN beyond the end. Values are in units of
-    the training rows' standard deviation.
+    soon as the shortest of the horizons fits into the split; its `future` is NaN beyond the end. Values are in units
+    of the training rows' standard deviation. Where gaps were filled, `measured` [C, max(horizons)] tells which values
+    of the future are no filled ones.
     """
 
     splits = ("train", "valid", "test")
@@ -83,7 +84,7 @@ class Series(Data):
         if channels == "joint":
             own_file.check_aligned(found, path)
         lengths = [len(one.values) for one in found]
-        cuts = ltsf_borders(lengths, freq, path) if protocol == "ltsf" else share_borders(lengths, shares)
+        cuts = cuts_of(lengths, freq, path, protocol, shares)
         end = cuts["train"][1]
         mean, std = scaler([one.values[:n][one.known[:n]] for one, n in zip(found, end, strict=True)], scale)
         season = season or season_of(freq)
@@ -111,7 +112,7 @@ class Series(Data):
             "quantiles": list(LEVELS),
             "mase_scale": mase,
             "rmsse_scale": rmsse,
-        })  # fmt: skip
+        }, gaps=self.table.last_known is not None)  # fmt: skip
 
     def rows(self, split: str) -> SeriesRows:
         """The windows of `train`, `valid` or `test`."""
@@ -134,7 +135,15 @@ class Series(Data):
         """A user's series cut into histories end to end, to be encoded; what does not fill one at the start is left."""
         if condition:
             raise VqtoolError("series are forecast, not generated from a condition", hint="vqtool forecast --steps N")
-        return own_file.to_encode(spec, path)
+        return own_file.to_encode(spec, path, Reading())
+
+    @classmethod
+    def to_encode(
+        cls, spec: DataSpec, path: Path, options: Mapping[str, Any]
+    ) -> Iterator[tuple[Batch, dict[str, Any]]]:
+        """As `read`, the file's columns, gaps and sentinels as in the training data; their own file just as then."""
+        own = not own_file.trained_on(options, path)
+        yield own_file.to_encode(spec, path, own_file.reading(options, {}, own=own))
 
     @classmethod
     def write(cls, spec: DataSpec, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
@@ -157,7 +166,9 @@ class Series(Data):
         """What a file's series were up to a cutoff, or up to several of them; see `own_file.SeriesHistories`."""
         how = own_file.reading(options, asked, own=path is not None)
         file = Path(options["path"]) if path is None else path
-        return own_file.histories(spec, file, how, steps=steps, cutoff=cutoff, windows=windows, step_size=step_size)
+        of = {"steps": steps, "cutoff": cutoff, "windows": windows, "step_size": step_size}
+        known = windows is not None and own_file.trained_on(options, path)
+        return own_file.histories(spec, file, how, trained_to=trained_to(options, how) if known else None, **of)
 
     @classmethod
     def write_forecasts(cls, path: Path, forecasts: Sequence[Forecast]) -> None:
@@ -170,6 +181,23 @@ class Series(Data):
         answer.plot(path, forecasts)
 
 
+def cuts_of(lengths: Sequence[int], freq: str, path: Path, protocol: str, shares: Sequence[float]) -> Cuts:
+    """The splits' rows."""
+    return ltsf_borders(lengths, freq, path) if protocol == "ltsf" else share_borders(lengths, shares)
+
+
+def trained_to(options: Mapping[str, Any], how: Reading) -> dict[str, Any] | None:
+    """The last stamp of each series that was trained on; None where the whole file can no longer be cut as it was."""
+    path = Path(options["path"])
+    try:
+        found, freq, _ = load(path, how)
+        lengths = [len(one.values) for one in found]
+        end = cuts_of(lengths, freq, path, options["protocol"], options["shares"])["train"][1]
+    except VqtoolError:
+        return None
+    return {one.id: one.stamps[n - 1] for one, n in zip(found, end, strict=True)}
+
+
 def without_season(ids: Sequence[str], scales: Sequence[float | None]) -> list[str]:
     """What is said of the series whose training rows have no seasonal change to measure errors by."""
     flat = [f"`{name}`" for name, scale in zip(ids, scales, strict=True) if scale is None]
@@ -177,8 +205,8 @@ def without_season(ids: Sequence[str], scales: Sequence[float | None]) -> list[s
     return [told + ", ".join(flat[:5])] if flat else []
 
 
-def describe(about: dict[str, Any]) -> DataSpec:
-    """The spec of batches of such series."""
+def describe(about: dict[str, Any], *, gaps: bool = False) -> DataSpec:
+    """The spec of batches of such series; with `gaps`, some of their values were filled in."""
     joint = about["channels"] == "joint"
     channels, unit = len(about["ids"]) if joint else 1, "standard deviations"
     fields = {
@@ -187,6 +215,8 @@ def describe(about: dict[str, Any]) -> DataSpec:
         "at": Field(()),
         "phase": Field(()),
     }
+    if gaps:
+        fields["measured"] = Field((channels, about["horizon"]))
     return DataSpec(fields if joint else fields | {"series": Field(())}, about=about)
 
 
@@ -195,7 +225,7 @@ def error_scales(
 ) -> tuple[list[float | None], list[float | None]]:
     """The denominators of MASE and RMSSE: of each series' training rows, scaled."""
     each = zip(series, end, mean, std, strict=True)
-    found = [in_sample(torch.from_numpy((one.values[:n] - m) / s), season) for one, n, m, s in each]
+    found = [in_sample(torch.from_numpy((one.measured[:n] - m) / s), season) for one, n, m, s in each]
     return [absolute for absolute, _ in found], [squared for _, squared in found]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
-from vqtool_forecast.scores import PointErrors, denominators
+from vqtool_forecast.scores import PointErrors, denominators, only_measured
 
 
 class ForecastError(Metric):
@@ -16,7 +16,8 @@ class ForecastError(Metric):
 
     In units of the training rows' standard deviation, errors and counts summed over the split: the figures of the
     long-term forecasting papers. `mase`, `rmsse`, `rmse` and `smape` (0 to 1, in the series' own units) are those of
-    the longest horizon; denominators are from the training rows. `windows` counts those of the series with most.
+    the longest horizon; denominators are from the training rows. `windows` counts those of the series with most. Values
+    that were filled in are no truth: they are not counted, but for `filled.h96`, which says how many there were.
     """
 
     def __init__(self, spec: DataSpec) -> None:
@@ -31,23 +32,28 @@ class ForecastError(Metric):
         future: Tensor,
         forecast: Tensor,
         series: Tensor | None = None,
+        measured: Tensor | None = None,
         by_horizon: Mapping[int, Tensor] | None = None,
         forecasts: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """`future` [B, C, H], NaN where unknown; `forecast` [B, C, H'] of at least the shortest horizon.
+        """`future` [B, C, H], NaN beyond the end; `forecast` [B, C, H'] of at least the shortest horizon.
 
-        `by_horizon` has forecasts of their own for some horizons, `forecasts` others to be told under their names.
+        `measured` [B, C, H] is false where the future was filled in. `by_horizon` has forecasts of their own for some
+        horizons, `forecasts` others to be told under their names.
         """
         for prefix, guess in {"": forecast, **(forecasts or {})}.items():
             for horizon in self.spec.about["horizons"]:
                 own = (by_horizon or {}).get(horizon, guess) if not prefix else guess
                 if own.shape[-1] >= horizon:
-                    self._add((prefix, horizon), future[..., :horizon], own[..., :horizon], series)
+                    self._add((prefix, horizon), future[..., :horizon], own[..., :horizon], series, measured)
 
-    def _add(self, key: tuple[str, int], truth: Tensor, guess: Tensor, series: Tensor | None) -> None:
+    def _add(
+        self, key: tuple[str, int], truth: Tensor, guess: Tensor, series: Tensor | None, measured: Tensor | None
+    ) -> None:
         batch, channels, _ = truth.shape
         of = torch.arange(channels).expand(batch, -1) if series is None else series.cpu()[:, None]
         whole = truth.isfinite().all(-1).cpu()
+        truth = only_measured(truth, measured)
         of, truth, guess = of[whole], truth.cpu()[whole], guess.cpu()[whole]
         errors = self.errors.setdefault(key, PointErrors(len(self.mean)))
         errors.add(of, truth, guess, self.mean[of], self.std[of])
@@ -60,7 +66,9 @@ class ForecastError(Metric):
             found = errors.figures(*scales)
             lead = f"{prefix}." if prefix else ""
             figures |= {f"{lead}{name}.h{horizon}": found[name] for name in ("mse", "mae", "mase") if name in found}
-            figures[f"{lead}windows.h{horizon}"] = float(errors.n.max()) / horizon
+            figures[f"{lead}windows.h{horizon}"] = float(errors.windows.max())
+            if filled := float(errors.windows.sum()) * horizon - float(errors.n.sum()):
+                figures[f"{lead}filled.h{horizon}"] = filled
             longest = max(h for p, h in self.errors if p == prefix)
             if horizon == longest:
                 figures |= {lead + n: found[n] for n in ("mase", "rmsse", "rmse", "smape") if n in found}

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
-from vqtool.nn.forecasting import path_quantiles
-from vqtool_forecast.scores import QuantileErrors, denominators
+from vqtool.nn.forecasting import fewest_paths, path_quantiles
+from vqtool_forecast.scores import QuantileErrors, denominators, only_measured
 
 
 class Intervals(Metric):
@@ -32,12 +32,17 @@ class Intervals(Metric):
         paths: Tensor | None = None,
         quantiles: Tensor | None = None,
         series: Tensor | None = None,
+        measured: Tensor | None = None,
     ) -> None:
-        """`future` [B, C, H]; `quantiles` [B, Q, C, H'] or `paths` [B, S, C, H']; neither: nothing is measured."""
-        if quantiles is None and (paths is None or paths.shape[1] < 2):
-            return
+        """`future` [B, C, H]; `quantiles` [B, Q, C, H'] or `paths` [B, S, C, H'].
+
+        `measured` [B, C, H] is false where the future was filled in: that is not counted. With neither, or with too few
+        paths for the outermost quantile, nothing is measured.
+        """
         about = self.spec.about
         levels = about["quantiles"]
+        if quantiles is None and (paths is None or paths.shape[1] < fewest_paths(levels)):
+            return
         if quantiles is None:
             assert paths is not None
             quantiles = path_quantiles(paths, levels).movedim(0, 1)
@@ -49,6 +54,7 @@ class Intervals(Metric):
                 continue
             truth, guess = future[..., :horizon].cpu(), quantiles[..., :horizon].movedim(1, 2).cpu()  # [B, C, Q, H]
             whole = truth.isfinite().all(-1)
+            truth = only_measured(truth, measured)
             errors = self.errors.setdefault(horizon, QuantileErrors(len(mean), levels))
             errors.add(of[whole], truth[whole], guess[whole], mean[of[whole]], std[of[whole]])
 

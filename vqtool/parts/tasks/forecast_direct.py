@@ -91,14 +91,18 @@ class ForecastDirect(Task):
     ) -> Tensor:
         """[B, S, C, steps]: S even quantiles, each through all steps; nothing is drawn. S = 1: the forecast itself."""
         samples = 1 if greedy else samples
-        share = (torch.arange(samples, device=batch["x"].device) + 1) / (samples + 1)  # as `path_quantiles` reads them
-        rows = len(batch["x"])
+        return self.quantiles(parts, batch, steps, [(k + 1) / (samples + 1) for k in range(samples)])
+
+    def quantiles(self, parts: Parts, batch: Batch, steps: int, levels: Sequence[float]) -> Tensor:
+        """[B, Q, C, steps]: the quantiles themselves, each going on from itself past the trained steps."""
+        samples, rows = len(levels), len(batch["x"])
+        off = quantile_of_laplace(torch.tensor(levels, dtype=torch.float64)).to(batch["x"])
 
         def block(batch: Batch, number: int) -> Tensor:
             point, width = self._tell(parts, batch)
             times = samples * rows // len(point)
             point, width = (value.repeat_interleave(times, dim=0) for value in (point, width))
-            return point + width * quantile_of_laplace(share).repeat(rows)[:, None, None]
+            return point + width * off.repeat(rows)[:, None, None]
 
         return go_on(parts.norm, batch, steps, samples, block)
 
