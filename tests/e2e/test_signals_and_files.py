@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.cli.run import document, vqtool
 from tests.training.tiny import write_recipe
+from vqtool.training import checkpoint
 
 
 def start(recipe: Path, folder: Path) -> subprocess.Popen[str]:
@@ -76,6 +78,10 @@ def test_evaluate_sweeps_an_option(tmp_path: Path) -> None:
     bad = vqtool("evaluate", tmp_path / "run", "-s", "quantizer.codebook_size=4")
     assert bad.returncode == 2
     assert "changes the shape of what was trained" in bad.stderr
+    read = checkpoint.load(tmp_path / "run" / "tokenizer.safetensors")
+    next(t for t in read.tensors.values() if t.is_floating_point()).view(-1)[0] = torch.nan
+    checkpoint.save(tmp_path / "ill.safetensors", read.tensors, read.about)
+    assert "holds NaN in 1 tensors" in vqtool("evaluate", tmp_path / "ill.safetensors").stderr
 
 
 def test_a_recipe_that_cannot_be_wired_says_what_lacks(tmp_path: Path) -> None:

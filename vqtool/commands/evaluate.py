@@ -38,6 +38,9 @@ def run(
     path = checkpoint_path(checkpoint)
     with runtime(device) as here:
         model, read = from_checkpoint(path)
+        ill = [name for name, tensor in read.tensors.items() if bool(tensor.isnan().any())]
+        if ill:
+            out.warn(f"`{path}` holds NaN in {len(ill)} tensors, `{ill[0]}` for one: no figure of it means anything")
         if sweep is not None:
             return _sweep(path, model, read, data, overrides, sweep, split, here, plot, axes)
         document = _scores(path, model, read, data, overrides, split, here)
