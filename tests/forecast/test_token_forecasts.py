@@ -107,6 +107,13 @@ def quantile(table: pd.DataFrame, level: str) -> Any:
     return table[f"q{level}"].to_numpy()
 
 
+def test_the_direct_head_says_that_it_draws_nothing(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forecast(runs["direct"], tmp_path / "q.csv", 3, temperature=2.0)
+    assert "this model draws nothing" in capsys.readouterr().err
+
+
 def test_the_direct_head_tells_the_quantiles_asked_for_itself(runs: dict[str, Path], tmp_path: Path) -> None:
     """Its widths are Laplace, so the outer quantiles lie as far out as the logarithm of their levels says."""
     levels = "0.001,0.005,0.05,0.1,0.5,0.9,0.999"

@@ -49,7 +49,10 @@ class Drawing:
 
     def check(self, task: Task) -> None:
         """The quantiles asked for must be such as these paths can give, or the task knows them."""
-        if not isinstance(task, TellsQuantiles) and not self.one_path():
+        if isinstance(task, TellsQuantiles):
+            if not (self.temperature is None and self.top_k is None and self.top_p is None):
+                out.warn("this model draws nothing: --temperature, --top-k and --top-p change none of its quantiles")
+        elif not self.one_path():
             check_paths(self.samples, self.quantiles)
 
     def how(self, keys: Sequence[str]) -> dict[str, Any]:
