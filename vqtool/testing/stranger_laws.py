@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vqtool.testing.codebook_choice import nearest_code
 from vqtool.testing.codebook_motion import LAWS as MOTION_LAWS
-from vqtool.testing.codebook_motion import books_of, given_by_level
+from vqtool.testing.codebook_motion import NO_BOOK, books_of, given_by_level
 from vqtool.testing.law import Law, Verdict, broken, kept, not_applicable, within
 from vqtool.testing.stranger import Seen, Stranger, state_of
 from vqtool.testing.subject import changed, same, snapshot
 
-NO_BOOK = "its codebook was not found among its tensors"
 NO_CODES = "it returns no codes"
 DECODERS = ("decode", "get_output_from_indices", "get_codes_from_indices", "get_codebook_entry", "indices_to_codes",
             "embed_code", "decode_code", "decode_codes", "from_codes", "lookup", "dequantize")  # fmt: skip
@@ -44,44 +44,6 @@ def forward_exact(stranger: Stranger) -> Verdict:
     if not bool(settled):
         return not_applicable("in training something else than its codes flows on")
     return within(float(off.max()), 0.0, "largest difference between what flows on and the code vectors")
-
-
-def nearest_code(stranger: Stranger) -> Verdict:
-    books = books_of(stranger)
-    if not books:
-        return not_applicable(NO_BOOK)
-    module = stranger.warm(train=False)
-    x = stranger.tokens()
-    share, count = wrong_share(stranger, module, x)
-    if share > 0.5:
-        return not_applicable("its codes are not chosen by distance")
-    for scale, offset in ((1.0, 1e3), (1e-5, 0.0)):
-        set_like(module, books, scale, offset)
-        more_share, more = wrong_share(stranger, module, x * scale + offset)
-        if offset == 0 or more_share < 1:  # every code wrong: the module did not take the codes that were set
-            count += more
-        set_like(module, books, 1 / scale, -offset / scale)
-    return within(count, 0, f"of {3 * x.shape[0]} tokens have a nearer code in float64 (plain, offset 1e3, scale 1e-5)")
-
-
-def set_like(module: nn.Module, books: list, scale: float, offset: float) -> None:
-    """Move the first codebook like the inputs."""
-    with torch.no_grad():
-        rows = books[0].rows(module)
-        rows.copy_(rows * scale + offset)
-
-
-def wrong_share(stranger: Stranger, module: nn.Module, x: Tensor) -> tuple[float, int]:
-    """The share and the number of tokens whose first code is not the nearest, beyond what float32 inputs can tell."""
-    with torch.no_grad():
-        codes = stranger.see(module, x).codes
-    assert codes is not None
-    rows = books_of(stranger)[0].rows(module).detach().double()
-    distance = torch.cdist(x.double(), rows, compute_mode="donot_use_mm_for_euclid_dist").square()
-    best, taken = distance.min(1).values, distance.gather(1, codes[:, :1]).squeeze(1)
-    spread = (rows - rows.mean(0)).square().sum(1).mean()
-    wrong = taken > best * (1 + 1e-4) + 1e-6 * spread
-    return float(wrong.float().mean()), int(wrong.sum())
 
 
 def straight_through_gain(stranger: Stranger) -> Verdict:

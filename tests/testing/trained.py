@@ -1,0 +1,97 @@
+"""Strangers whose codebook the optimizer moves: right ones that choose by several rules, and one per classic bug."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tests.testing.strangers import Exact
+
+
+class TrainedVQ(nn.Module):
+    """A right one: [B, T, D] -> (quantized, codes, loss), chosen in float64 around the codebook's mean."""
+
+    def __init__(self, dim: int = 8, codebook_size: int = 24) -> None:
+        super().__init__()
+        self.codebook = nn.Parameter(torch.randn(codebook_size, dim))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            codes = self.choose(x.reshape(-1, x.shape[-1]).double(), self.codebook.double())
+        q = self.codebook[codes].view(x.shape)
+        return Exact.apply(x, q.detach()), codes.view(x.shape[:2]), self.loss(x, q)
+
+    def choose(self, x: Tensor, codes: Tensor) -> Tensor:
+        return torch.cdist(x, codes, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+
+    def loss(self, x: Tensor, q: Tensor) -> Tensor:
+        return F.mse_loss(q, x.detach()) + 0.25 * F.mse_loss(x, q.detach())
+
+
+class Farthest(TrainedVQ):
+    def choose(self, x: Tensor, codes: Tensor) -> Tensor:
+        return torch.cdist(x, codes).argmax(1)
+
+
+class WrongSign(TrainedVQ):
+    def choose(self, x: Tensor, codes: Tensor) -> Tensor:
+        return (x.square().sum(1, keepdim=True) + 2 * x @ codes.t() + codes.square().sum(1)).argmin(1)
+
+
+class NoSquare(TrainedVQ):
+    def choose(self, x: Tensor, codes: Tensor) -> Tensor:
+        return (x.square().sum(1, keepdim=True) - 2 * x @ codes.t()).argmin(1)
+
+
+class ByCosine(TrainedVQ):
+    """Right: cosine similarity, as ViT-VQGAN has it, of rows that are not normalised when they flow on."""
+
+    def choose(self, x: Tensor, codes: Tensor) -> Tensor:
+        return (F.normalize(x, dim=1) @ F.normalize(codes, dim=1).t()).argmax(1)
+
+
+class Standardised(TrainedVQ):
+    """Right: the nearest to what a layer norm made of the input."""
+
+    def choose(self, x: Tensor, codes: Tensor) -> Tensor:
+        return super().choose(F.layer_norm(x, x.shape[1:]), codes)
+
+
+class Projected(TrainedVQ):
+    """Right: the nearest to a projection of the input."""
+
+    def __init__(self, dim: int = 8, codebook_size: int = 24) -> None:
+        super().__init__(dim, codebook_size)
+        self.projection = nn.Linear(dim, dim)
+
+    def choose(self, x: Tensor, codes: Tensor) -> Tensor:
+        return super().choose(F.linear(x, self.projection.weight.double(), self.projection.bias.double()), codes)
+
+
+class ByLogits(TrainedVQ):
+    """Right: the likeliest code of a linear layer; the table only says what it decodes to."""
+
+    def __init__(self, dim: int = 8, codebook_size: int = 24) -> None:
+        super().__init__(dim, codebook_size)
+        self.head = nn.Linear(dim, codebook_size)
+
+    def choose(self, x: Tensor, codes: Tensor) -> Tensor:
+        return F.linear(x, self.head.weight.double(), self.head.bias.double()).argmax(1)
+
+
+class ByChance(TrainedVQ):
+    """Drawn with a probability that falls with the distance, in evaluation too."""
+
+    def choose(self, x: Tensor, codes: Tensor) -> Tensor:
+        return torch.distributions.Categorical(logits=-torch.cdist(x, codes)).sample()
+
+
+WRONG_CHOICES = (Farthest, WrongSign, NoSquare)
+OTHER_RULES = {
+    ByCosine: "by cosine",
+    Standardised: "standardised",
+    Projected: "learned map",
+    ByLogits: "do not depend",
+    ByChance: "by chance",
+}
