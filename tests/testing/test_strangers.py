@@ -10,7 +10,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.testing.strangers import MUTANTS, UPDATES_IN_FORWARD, Exact, PlainVQ
-from tests.testing.trained import OTHER_RULES, WRONG_CHOICES, TrainedVQ
+from tests.testing.trained import (
+    OTHER_RULES,
+    WRONG_CHOICES,
+    WRONG_LOSSES,
+    TrainedByTheDecoder,
+    TrainedVQ,
+    Undetached,
+    WithEntropy,
+)
 from vqtool.errors import VqtoolError
 from vqtool.testing import STRANGER_LAWS, judge_all, meet
 from vqtool.testing.stranger import arranged, flattened
@@ -101,7 +109,7 @@ class FirstLevelOnly(nn.Module):
                 .view(x.shape[:2])
             )
             q = layer(found).detach()
-            losses.append(F.mse_loss(rest, q))
+            losses.append(F.mse_loss(rest, q) + F.mse_loss(layer(found), rest.detach()))
             rest, total = (rest - q).detach(), total + q
             codes.append(found)
         return Exact.apply(x, total).transpose(1, 2), torch.stack(codes), torch.stack(losses)
@@ -119,10 +127,34 @@ def test_a_module_that_takes_nothing_known_is_refused_with_a_reason():
         meet(lambda: nn.Bilinear(3, 3, 3), "odd", {})
 
 
-def test_a_right_module_that_the_optimizer_trains_keeps_every_law():
-    _, found = verdicts(TrainedVQ)
+@pytest.mark.parametrize("right", [TrainedVQ, Undetached, WithEntropy, TrainedByTheDecoder], ids=lambda m: m.__name__)
+def test_a_right_module_that_the_optimizer_trains_keeps_every_law(right):
+    _, found = verdicts(right)
     assert broken(found) == set()
-    assert found["nearest-code"].status == "kept"
+    assert {found[n].status for n in ("nearest-code", "commitment-reaches-encoder", "codebook-learns")} == {"kept"}
+
+
+@pytest.mark.parametrize("mutant", WRONG_LOSSES, ids=lambda m: m.__name__)
+def test_a_loss_that_parts_codes_and_inputs_or_trains_no_codes_is_caught(mutant):
+    _, found = verdicts(mutant)
+    assert broken(found) == WRONG_LOSSES[mutant]
+
+
+class ForgottenAverage(PlainVQ):
+    """Counts and sums beside the codebook, and nothing that updates any of them."""
+
+    def update(self, x: torch.Tensor, q: torch.Tensor, codes: torch.Tensor) -> None:
+        pass
+
+
+def test_averages_that_nobody_updates():
+    _, found = verdicts(lambda: ForgottenAverage(8), dim=8)
+    assert broken(found) == {"codebook-learns"}
+
+
+def test_a_codebook_that_is_fixed_on_purpose_or_moved_in_forward_has_other_laws():
+    assert verdicts(OnASphere)[1]["codebook-learns"].status == "n/a"
+    assert verdicts(lambda: PlainVQ(8), dim=8)[1]["codebook-learns"].status == "n/a"
 
 
 @pytest.mark.parametrize("mutant", WRONG_CHOICES, ids=lambda m: m.__name__)

@@ -87,6 +87,55 @@ class ByChance(TrainedVQ):
         return torch.distributions.Categorical(logits=-torch.cdist(x, codes)).sample()
 
 
+class Pushes(TrainedVQ):
+    def loss(self, x: Tensor, q: Tensor) -> Tensor:
+        return F.mse_loss(q, x.detach()) - 0.25 * F.mse_loss(x, q.detach())
+
+
+class PushesCodes(TrainedVQ):
+    def loss(self, x: Tensor, q: Tensor) -> Tensor:
+        return 0.25 * F.mse_loss(x, q.detach()) - F.mse_loss(q, x.detach())
+
+
+class NobodyTrains(TrainedVQ):
+    def loss(self, x: Tensor, q: Tensor) -> Tensor:
+        return 0.25 * F.mse_loss(x, q.detach())
+
+
+class Undetached(TrainedVQ):
+    """The gradients of two betas of 1.25, which somebody may have meant: no law can tell."""
+
+    def loss(self, x: Tensor, q: Tensor) -> Tensor:
+        return 1.25 * F.mse_loss(x, q)
+
+
+class WithEntropy(TrainedVQ):
+    """Right: a term of how evenly the codes are used has a gradient of its own."""
+
+    def loss(self, x: Tensor, q: Tensor) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        soft = (-(flat[:, None] - self.codebook).square().sum(-1)).softmax(1)
+        use = soft.mean(0)
+        return super().loss(x, q) + 0.1 * (use * use.log()).sum() - 0.1 * (soft * (soft + 1e-9).log()).sum(1).mean()
+
+
+class TrainedByTheDecoder(TrainedVQ):
+    """Right: no codebook loss, since the decoder's gradient reaches the table."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        value, codes, loss = super().forward(x)
+        rows = self.codebook[codes]
+        return value + (rows - rows.detach()), codes, loss
+
+    def loss(self, x: Tensor, q: Tensor) -> Tensor:
+        return 0.25 * F.mse_loss(x, q.detach())
+
+
+WRONG_LOSSES = {
+    Pushes: {"commitment-reaches-encoder"},
+    PushesCodes: {"codebook-learns"},
+    NobodyTrains: {"codebook-learns"},
+}
 WRONG_CHOICES = (Farthest, WrongSign, NoSquare)
 OTHER_RULES = {
     ByCosine: "by cosine",
