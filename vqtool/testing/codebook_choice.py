@@ -73,8 +73,8 @@ def missed(points: Tensor, rows: Tensor, codes: Tensor) -> int:
 
 def wrong_tokens(stranger: Stranger, module: nn.Module, x: Tensor) -> int:
     """How many tokens have a first code that is not the nearest."""
-    codes = first_codes(stranger, module, x)
-    return missed(x, books_of(stranger)[0].rows(module).detach(), codes)
+    rows = books_of(stranger)[0].rows(module).detach().clone()  # before: a faulty module moves them in evaluation too
+    return missed(x, rows, first_codes(stranger, module, x))
 
 
 def table_chooses(stranger: Stranger, module: nn.Module, x: Tensor) -> bool:

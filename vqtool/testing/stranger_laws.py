@@ -11,7 +11,7 @@ from vqtool.testing.codebook_motion import LAWS as MOTION_LAWS
 from vqtool.testing.codebook_motion import NO_BOOK, books_of
 from vqtool.testing.law import Law, Verdict, broken, kept, not_applicable, within
 from vqtool.testing.loss_direction import codebook_learns, commitment_reaches_encoder
-from vqtool.testing.stranger import Stranger, state_of
+from vqtool.testing.stranger import WINDOWS, Stranger, state_of
 from vqtool.testing.subject import changed, same, snapshot
 
 NO_CODES = "it returns no codes"
@@ -197,7 +197,8 @@ def decode_round_trip(stranger: Stranger) -> Verdict:
         method = getattr(module, name, None)
         if not callable(method):
             continue
-        for codes in (seen.codes.view(16, -1, seen.codes.shape[1]), seen.codes.view(16, -1), seen.codes.t()[:, None]):
+        by_window = seen.codes.reshape(WINDOWS, -1, seen.codes.shape[1])
+        for codes in (by_window, seen.codes.reshape(WINDOWS, -1), seen.codes.t()[:, None]):
             try:
                 with torch.no_grad():
                     value = method(codes)
