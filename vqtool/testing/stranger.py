@@ -6,12 +6,14 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vqtool.errors import VqtoolError
+from vqtool.testing.law import in_a_line, tried
 
 LAYOUTS = ("BTD", "BDT", "BDHW", "ND", "BHWD")
 GRID = (18, 2)  # sides of a probe's window where it has two axes: with its length and the number of windows they are
@@ -83,12 +85,9 @@ def meet(make: Callable[[], nn.Module], name: str, options: Mapping[str, Any]) -
     for dim in widths(Stranger(make, name).new(train=False), options):
         for layout in LAYOUTS:
             found = Stranger(make, name, dim, layout)
-            try:
-                reached = score(found)
-            except Exception as error:  # a stranger may raise anything on a wrong shape
-                reasons.append(
-                    f"[{layout}] with D = {dim}: {str(error).splitlines()[0][:90] if str(error) else error!r}"
-                )
+            reached = tried(partial(score, found))
+            if isinstance(reached, BaseException):
+                reasons.append(f"[{layout}] with D = {dim}: {in_a_line(reached)[:90]}")
                 continue
             if best is None or reached > best[0]:
                 best = (reached, found)
@@ -110,9 +109,10 @@ def score(found: Stranger) -> int:
         return 0
     if not tables(module, found.dim, int(seen.codes.max()) + 1):
         return 1
+    before = {n: t.detach().clone() for n, t in state_of(module.eval()).items()}
     with torch.no_grad():
-        before = {n: t.detach().clone() for n, t in state_of(module.eval()).items()}
-        exact = matching(module, before, found.see(module, found.tokens()), found.dim)
+        again = tried(lambda: found.see(module, found.tokens()))
+    exact = not isinstance(again, BaseException) and matching(module, before, again, found.dim)
     return BEST if exact else 2
 
 
@@ -121,11 +121,11 @@ def widths(module: nn.Module, options: Mapping[str, Any]) -> list[int]:
     asked = [options[n] for n in WIDTHS if isinstance(options.get(n), int)]
     numbers = {n: v for n, v in vars(module).items() if isinstance(v, int) and not isinstance(v, bool)}
     state = list(state_of(module).values())
-    tables = [t.shape[-1] for t in state if t.ndim in (2, 3)]
+    last = [t.shape[-1] for t in state if t.ndim in (2, 3)]
     named = [numbers[n] for n in WIDTHS if n in numbers]
     lists = [t.shape[0] for t in state if t.ndim == 1]  # the levels of a scalar quantizer, the weights of a norm
     others = [*numbers.values(), *(n for t in state if t.ndim >= 2 for n in t.shape[:2])]
-    found = dict.fromkeys([*asked, *tables, *named, *lists, *others, 64, 32, 16, 8])
+    found = dict.fromkeys([*asked, *last, *named, *lists, *others, 64, 32, 16, 8])
     return [n for n in found if 1 < n <= 4096][:12]
 
 
