@@ -14,6 +14,7 @@ from tests.testing.trained import (
     OTHER_RULES,
     WRONG_CHOICES,
     WRONG_LOSSES,
+    TrainedByTheCaller,
     TrainedByTheDecoder,
     TrainedVQ,
     Undetached,
@@ -127,7 +128,10 @@ def test_a_module_that_takes_nothing_known_is_refused_with_a_reason():
         meet(lambda: nn.Bilinear(3, 3, 3), "odd", {})
 
 
-@pytest.mark.parametrize("right", [TrainedVQ, Undetached, WithEntropy, TrainedByTheDecoder], ids=lambda m: m.__name__)
+RIGHT = (TrainedVQ, Undetached, WithEntropy, TrainedByTheDecoder, TrainedByTheCaller)
+
+
+@pytest.mark.parametrize("right", RIGHT, ids=lambda m: m.__name__)
 def test_a_right_module_that_the_optimizer_trains_keeps_every_law(right):
     _, found = verdicts(right)
     assert broken(found) == set()

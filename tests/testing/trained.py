@@ -131,6 +131,14 @@ class TrainedByTheDecoder(TrainedVQ):
         return 0.25 * F.mse_loss(x, q.detach())
 
 
+class TrainedByTheCaller(NobodyTrains):
+    """Right: the code vectors are returned too, for a codebook loss that the caller adds."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        value, codes, loss = super().forward(x)
+        return value, codes, loss, self.codebook[codes]
+
+
 WRONG_LOSSES = {
     Pushes: {"commitment-reaches-encoder"},
     PushesCodes: {"codebook-learns"},

@@ -91,10 +91,10 @@ def codebook_learns(stranger: Stranger) -> Verdict:
         return not_applicable("it returns no loss")
     gradients = by_table(losses, named, books)
     if any(g is None for g in gradients):
-        through = by_table([(seen.value * stranger.tokens(3)).sum()] if seen.value.requires_grad else [], named, books)
+        through = by_table([t.sum() for t in seen.outputs if t.requires_grad], named, books)
         if any(g is None for g in through):
             return broken(0.0, "size of the gradient of a codebook that nothing else moves")
-        return kept(None, "trained by the gradient of what flows on")
+        return kept(None, "trained by what is done with its outputs")
     assert seen.codes is not None
     ways = []
     for level, given in enumerate(given_by_level(x, seen.codes, start)):

@@ -30,6 +30,7 @@ class Seen:
     value: Tensor  # [N, D]  the quantized output, with gradient
     codes: Tensor | None  # [N, Q]
     losses: list[Tensor]  # scalars that are losses
+    outputs: list[Tensor] = field(default_factory=list)  # all that it returned
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Stranger:
             raise VqtoolError(f"`{self.name}` returns nothing of the shape of its input")
         codes = find_codes(outputs, tokens.shape[0], self.layout)
         losses = [t for t in outputs if is_loss(t)]
-        return Seen(value, codes, losses)
+        return Seen(value, codes, losses, outputs)
 
     def warm(self, steps: int = 2, *, train: bool = True, scale: float = 1.0, offset: float = 0.0) -> nn.Module:
         """A module that has seen a few training batches, so that whatever starts by data is started."""
