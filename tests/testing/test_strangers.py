@@ -14,6 +14,7 @@ from tests.testing.trained import (
     OTHER_RULES,
     WRONG_CHOICES,
     WRONG_LOSSES,
+    CachedNorms,
     TrainedByTheCaller,
     TrainedByTheDecoder,
     TrainedVQ,
@@ -191,6 +192,12 @@ def test_another_rule_of_choice_is_not_accused(other):
     _, found = verdicts(other)
     assert found["nearest-code"].status == "n/a"
     assert OTHER_RULES[other] in found["nearest-code"].note
+
+
+def test_what_takes_no_table_is_judged_by_its_own():
+    verdict = verdicts(CachedNorms)[1]["nearest-code"]
+    assert verdict.status == "kept"
+    assert "does not take a table" in verdict.note
 
 
 class Signs(nn.Module):

@@ -44,6 +44,26 @@ class NoSquare(TrainedVQ):
         return (x.square().sum(1, keepdim=True) - 2 * x @ codes.t()).argmin(1)
 
 
+class NoSquareOfSmallCodes(NoSquare):
+    """Codes that start as small as in the first VQ-VAEs: their squares hardly matter yet."""
+
+    def __init__(self, dim: int = 8, codebook_size: int = 24) -> None:
+        super().__init__(dim, codebook_size)
+        nn.init.uniform_(self.codebook, -1 / codebook_size, 1 / codebook_size)
+
+
+class CachedNorms(TrainedVQ):
+    """Right, but the squares of its codes are kept beside them: it takes no table that is written in place."""
+
+    def __init__(self, dim: int = 8, codebook_size: int = 24) -> None:
+        super().__init__(dim, codebook_size)
+        nn.init.normal_(self.codebook, mean=1.0)
+        self.register_buffer("squares", self.codebook.detach().square().sum(1))
+
+    def choose(self, x: Tensor, codes: Tensor) -> Tensor:
+        return (self.squares - 2 * x @ codes.t()).argmin(1)
+
+
 class ByCosine(TrainedVQ):
     """Right: cosine similarity, as ViT-VQGAN has it, of rows that are not normalised when they flow on."""
 
@@ -144,7 +164,7 @@ WRONG_LOSSES = {
     PushesCodes: {"codebook-learns"},
     NobodyTrains: {"codebook-learns"},
 }
-WRONG_CHOICES = (Farthest, WrongSign, NoSquare)
+WRONG_CHOICES = (Farthest, WrongSign, NoSquare, NoSquareOfSmallCodes)
 OTHER_RULES = {
     ByCosine: "by cosine",
     Standardised: "standardised",

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vqtool.testing.codebook_motion import NO_BOOK, books_of
 from vqtool.testing.law import Verdict, not_applicable, within
-from vqtool.testing.stranger import Book, Stranger, state_of
+from vqtool.testing.stranger import TOKENS, Book, Stranger, state_of
 
 COUNTED = "tokens have a nearer code in float64"
 
@@ -22,24 +22,28 @@ def nearest_code(stranger: Stranger) -> Verdict:
         return not_applicable(NO_BOOK)
     module = stranger.warm(train=False)
     x, book = stranger.tokens(), books[0]
+    own, codes = book.rows(module).detach().clone(), first_codes(stranger, module, x)
     count = wrong_tokens(stranger, module, x)
-    if not table_chooses(stranger, module, x):
-        if count:
-            return not_applicable("its codes do not depend on what its table holds")
-        return within(0, 0, f"of {x.shape[0]} {COUNTED}; it does not take a table that is set")
+    with holding(module, book, own.flip(0)):
+        turned = first_codes(stranger, module, x)
+    if torch.equal(turned, codes) and count:  # logits, or a table beside codes that come of rounding
+        return not_applicable("its codes do not depend on what its table holds")
+    if torch.equal(turned, codes) or missed(x, own.flip(0), turned) > count + 0.1 * x.shape[0]:
+        return within(count, 0, f"of {x.shape[0]} {COUNTED}; it does not take a table that is set")
     if count and (rule := other_rule(stranger, module, x)):
         return not_applicable(rule)
-    trials = [(1.0, 1e3), (1e-5, 0.0)]
-    norms = book.rows(module).detach().norm(dim=1)
-    if bool((norms - norms.mean()).abs().max() <= 1e-3 * norms.mean()):
-        trials = trials[1:]  # codes on a sphere: chosen by cosine just as well, which an offset is nothing to
-    for scale, offset in trials:
-        with holding(module, book, book.rows(module).detach() * scale + offset):
-            more = wrong_tokens(stranger, module, x * scale + offset)
-        if offset == 0 or more < x.shape[0]:  # every code wrong: the module did not take the codes that were set
-            count += more
-    tried = ", ".join(["plain", *(["offset 1e3"] if len(trials) > 1 else []), "scale 1e-5"])
-    return within(count, 0, f"of {(1 + len(trials)) * x.shape[0]} {COUNTED} ({tried})")
+    trials = {"scale 1e-5": (own * 1e-5, x * 1e-5)}
+    norms = own.norm(dim=1)
+    if bool((norms - norms.mean()).abs().max() > 1e-3 * norms.mean()):  # on a sphere, it may be cosine just as well
+        like = stranger.tokens(40, windows=own.shape[0] // TOKENS + 1)[: own.shape[0]].to(own)
+        with holding(module, book, like):
+            if wrong_tokens(stranger, module, x) and (rule := other_rule(stranger, module, x)):
+                return not_applicable(rule)
+        trials = {"codes like inputs": (like, x), "offset 1e3": (own + 1e3, x + 1e3)} | trials
+    for rows, inputs in trials.values():
+        with holding(module, book, rows):
+            count += wrong_tokens(stranger, module, inputs)
+    return within(count, 0, f"of {(1 + len(trials)) * x.shape[0]} {COUNTED} (its own, {', '.join(trials)})")
 
 
 @contextmanager
@@ -75,14 +79,6 @@ def wrong_tokens(stranger: Stranger, module: nn.Module, x: Tensor) -> int:
     """How many tokens have a first code that is not the nearest."""
     rows = books_of(stranger)[0].rows(module).detach().clone()  # before: a faulty module moves them in evaluation too
     return missed(x, rows, first_codes(stranger, module, x))
-
-
-def table_chooses(stranger: Stranger, module: nn.Module, x: Tensor) -> bool:
-    """Whether the codes change when the table's rows stand in another order; not so with logits or rounding."""
-    book = books_of(stranger)[0]
-    codes = first_codes(stranger, module, x)
-    with holding(module, book, book.rows(module).detach().flip(0)):
-        return not torch.equal(first_codes(stranger, module, x), codes)
 
 
 def other_rule(stranger: Stranger, module: nn.Module, x: Tensor) -> str | None:

@@ -26,18 +26,20 @@ def commitment_reaches_encoder(stranger: Stranger) -> Verdict:
     (gradient,) = torch.autograd.grad(torch.stack(trained).sum(), x, allow_unused=True)
     if gradient is None or float(gradient.abs().max()) == 0:
         return broken(0.0, "size of the loss's gradient by the encoder's output")
+    if len(books_of(stranger)) > 1:
+        return every_level(stranger, before, x, seen, gradient)
     away = cosine(gradient, x.detach() - aim(stranger, before, seen))
     if away < AWAY:
         return broken(away, "cosine of the loss's gradient with input less code: its descent parts the two")
-    return every_level(stranger, before, x, seen, gradient)
+    return kept(float(gradient.norm()), "size of the loss's gradient by the encoder's output")
 
 
 def aim(stranger: Stranger, before: dict[str, Tensor], seen: Seen) -> Tensor:
-    """Where the input should go [N, D]: to the rows of its codes, or what flowed on where no codebook was found."""
+    """Where the input should go [N, D]: to the row of its code, or what flowed on where no codebook was found."""
     books = books_of(stranger)
     if not books or seen.codes is None:
         return seen.value.detach()
-    return torch.stack([b.read(before).detach()[seen.codes[:, i]] for i, b in enumerate(books)]).sum(0)
+    return books[0].read(before).detach()[seen.codes[:, 0]]
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
@@ -49,8 +51,7 @@ def cosine(a: Tensor, b: Tensor) -> float:
 def every_level(stranger: Stranger, before: dict[str, Tensor], x: Tensor, seen: Seen, gradient: Tensor) -> Verdict:
     """Whether each level's residual has its share in the gradient of the loss (least squares over levels)."""
     books = books_of(stranger)
-    if len(books) < 2 or seen.codes is None:
-        return kept(float(gradient.norm()), "size of the loss's gradient by the encoder's output")
+    assert seen.codes is not None
     tables = [book.read(before) for book in books]
     given = given_by_level(x.detach(), seen.codes, tables)
     after = [g - t[seen.codes[:, i]].double() for i, (g, t) in enumerate(zip(given, tables, strict=True))]
