@@ -106,6 +106,9 @@ def laws() -> str:
     lines = [f"# Laws\n\n{NOTE}\n" + LAWS_INTRO, "# Laws of quantizers\n"]
     for law in QUANTIZER_LAWS:
         lines += [told(law), f"* Checked on any `nn.Module`: {'yes' if law.id in outside else 'no'}.\n"]
+    lines.append("# Laws of other modules\n")
+    inside = {law.id for law in QUANTIZER_LAWS}
+    lines += [told(law) + "\n" for law in STRANGER_LAWS if law.id not in inside]
     lines.append("# Laws of priors\n")
     for law in PRIOR_LAWS:
         lines.append(told(law) + "\n")

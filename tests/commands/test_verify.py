@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from vqtool.catalog import Catalog, Component
+from vqtool.catalog.discovery import Plugin
 from vqtool.commands.verify import run
 from vqtool.console import out
 from vqtool.errors import VqtoolError
@@ -64,6 +67,11 @@ def test_people_are_told_what_it_does_and_how_to_mend_it(capsys):
         ("norm", None, [], "no laws for the role"),
         ("quantizer", "ema", ["decay=2"], "decay"),
         ("quantizer", "ema", ["=2"], "no override"),
+        ("quantizer", "ema", ["dim=abc"], "`dim` is a whole number from 1, not 'abc'"),
+        ("quantizer", "ema", ["dim=0"], "`dim` is a whole number from 1, not 0"),
+        ("quantizer", "ema", ["dim=8.0"], "`dim` is a whole number from 1"),
+        ("quantizer", None, ["dim=true"], "`dim` is a whole number from 1"),
+        ("quantizer", "product-ema", ["dim=7"], "does not divide"),
         ("nowhere.py:A", None, [], "no file"),
         ("no_such_module_at_all:A", None, [], "cannot be imported"),
         (f"{STRANGERS}:Plain", None, [], "has no `Plain`"),
@@ -113,3 +121,141 @@ def test_a_prior_of_a_file_that_reads_the_future(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "broken: earlier-codes-only" in told
     assert "shift the inputs by one code" in told
+
+
+PARTS = {
+    "far": '''
+"""A quantizer whose module needs a library that is not there."""
+import no_such_library_at_all
+''',
+    "leaves": '''
+"""A quantizer whose module ends the process."""
+raise SystemExit(0)
+''',
+    "near": '''
+"""A quantizer that is in order."""
+from vqtool.parts.quantizers.fsq import FSQ
+
+
+class Near(FSQ):
+    pass
+''',
+}
+
+
+@pytest.fixture
+def three_kinds(tmp_path, monkeypatch):
+    """A role of three kinds, of which one can be loaded."""
+    for name, text in PARTS.items():
+        (tmp_path / f"kinds_{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = Catalog()
+    found.add(Plugin("kinds", "kinds", "1"), [Component("quantizer", n, f"kinds_{n}:Near", n) for n in PARTS])
+    monkeypatch.setattr("vqtool.commands.verify.catalog", lambda: found)
+    yield
+    for name in PARTS:
+        sys.modules.pop(f"kinds_{name}", None)
+
+
+@pytest.mark.usefixtures("three_kinds")
+def test_a_kind_that_cannot_be_loaded_takes_no_other_with_it(capsys, monkeypatch):
+    monkeypatch.setattr(out, "mode", "json")
+    assert verify("quantizer", arguments=["levels=[5, 5]"]) in (1, 2)
+    said = capsys.readouterr()
+    reports = {r["target"]: r for r in json.loads(said.out)["targets"]}
+    assert set(reports) == {"quantizer far", "quantizer leaves", "quantizer near"}
+    assert reports["quantizer near"]["kept"] >= 15
+    assert reports["quantizer near"]["broken"] == 0
+    assert "no_such_library_at_all" in reports["quantizer far"]["error"]["message"]
+    assert "SystemExit" in reports["quantizer leaves"]["error"]["message"]
+    assert "warning: quantizer far: " in said.err
+
+
+@pytest.mark.usefixtures("three_kinds")
+def test_one_kind_that_cannot_be_loaded_is_an_error():
+    with pytest.raises(VqtoolError, match="no_such_library_at_all"):
+        verify("quantizer", "far")
+    with pytest.raises(VqtoolError, match="SystemExit"):
+        verify("quantizer", "leaves")
+
+
+@pytest.mark.usefixtures("three_kinds")
+def test_what_is_wrong_for_every_kind_is_an_error():
+    with pytest.raises(VqtoolError, match=r"nonsense|no_such_library_at_all"):
+        verify("quantizer", arguments=["nonsense=1"])
+
+
+RUDE = '''
+import sys
+import torch
+from torch import nn
+print("imported")
+
+
+class Own(BaseException):
+    pass
+
+
+class Rude(nn.Module):
+    """The nearest of some codes, with habits."""
+
+    def __init__(self, when="never"):
+        super().__init__()
+        self.when = when
+        self.table = nn.Parameter(torch.randn(12, 6))
+        print("built")
+        self.at("built")
+
+    def at(self, when):
+        if self.when == when:
+            sys.exit(0)
+        if self.when == f"{when}, own":
+            raise Own("mine")
+
+    def forward(self, x):
+        print("called")
+        self.at("called")
+        if not self.training:
+            self.at("evaluated")
+        codes = torch.cdist(x, self.table).argmin(-1)
+        return self.table[codes], codes
+'''
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        ("built", r"cannot be built: SystemExit\(0\)"),
+        ("built, own", r"cannot be built: Own\('mine'\)"),
+        ("called", "took no input"),
+        ("called, own", "took no input"),
+    ],
+)
+def test_a_module_that_leaves_is_one_error(tmp_path, when, message):
+    (tmp_path / "rude.py").write_text(RUDE)
+    with pytest.raises(VqtoolError, match=message):
+        verify(f"{tmp_path / 'rude.py'}:Rude", arguments=[f"when={when}"])
+
+
+@pytest.mark.parametrize(("when", "name"), [("evaluated", "SystemExit: 0"), ("evaluated, own", "Own: mine")])
+def test_a_module_that_leaves_in_evaluation_only_breaks_laws(tmp_path, as_json, when, name):
+    (tmp_path / "rude.py").write_text(RUDE)
+    assert verify(f"{tmp_path / 'rude.py'}:Rude", arguments=[f"when={when}"]) == 3
+    laws = {law["id"]: law for law in as_json()["laws"]}
+    assert laws["eval-changes-nothing"]["status"] == "broken"
+    assert laws["eval-changes-nothing"]["note"] == name
+
+
+def test_what_a_module_prints_is_no_part_of_the_document(tmp_path, capsys, monkeypatch):
+    (tmp_path / "rude.py").write_text(RUDE)
+    monkeypatch.setattr(out, "mode", "json")
+    verify(f"{tmp_path / 'rude.py'}:Rude")
+    said = capsys.readouterr()
+    assert json.loads(said.out)["laws"]
+    assert {"imported", "built", "called"} <= set(said.err.split())
+
+
+def test_a_file_that_leaves_when_it_is_imported(tmp_path):
+    (tmp_path / "vq.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(VqtoolError, match="cannot be imported: SystemExit"):
+        verify(f"{tmp_path / 'vq.py'}:A")

@@ -10,6 +10,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.testing.strangers import MUTANTS, UPDATES_IN_FORWARD, Exact, PlainVQ
+from tests.testing.trained import (
+    OTHER_RULES,
+    WRONG_CHOICES,
+    WRONG_LOSSES,
+    CachedNorms,
+    TrainedByTheCaller,
+    TrainedByTheDecoder,
+    TrainedVQ,
+    Undetached,
+    WithEntropy,
+)
 from vqtool.errors import VqtoolError
 from vqtool.testing import STRANGER_LAWS, judge_all, meet
 from vqtool.testing.stranger import arranged, flattened
@@ -100,7 +111,7 @@ class FirstLevelOnly(nn.Module):
                 .view(x.shape[:2])
             )
             q = layer(found).detach()
-            losses.append(F.mse_loss(rest, q))
+            losses.append(F.mse_loss(rest, q) + F.mse_loss(layer(found), rest.detach()))
             rest, total = (rest - q).detach(), total + q
             codes.append(found)
         return Exact.apply(x, total).transpose(1, 2), torch.stack(codes), torch.stack(losses)
@@ -116,6 +127,113 @@ def test_commitment_of_the_first_level_only():
 def test_a_module_that_takes_nothing_known_is_refused_with_a_reason():
     with pytest.raises(VqtoolError, match="took no input"):
         meet(lambda: nn.Bilinear(3, 3, 3), "odd", {})
+
+
+RIGHT = (TrainedVQ, Undetached, WithEntropy, TrainedByTheDecoder, TrainedByTheCaller)
+
+
+@pytest.mark.parametrize("right", RIGHT, ids=lambda m: m.__name__)
+def test_a_right_module_that_the_optimizer_trains_keeps_every_law(right):
+    _, found = verdicts(right)
+    assert broken(found) == set()
+    assert {found[n].status for n in ("nearest-code", "commitment-reaches-encoder", "codebook-learns")} == {"kept"}
+
+
+@pytest.mark.parametrize("mutant", WRONG_LOSSES, ids=lambda m: m.__name__)
+def test_a_loss_that_parts_codes_and_inputs_or_trains_no_codes_is_caught(mutant):
+    _, found = verdicts(mutant)
+    assert broken(found) == WRONG_LOSSES[mutant]
+
+
+class ForgottenAverage(PlainVQ):
+    """Counts and sums beside the codebook, and nothing that updates any of them."""
+
+    def update(self, x: torch.Tensor, q: torch.Tensor, codes: torch.Tensor) -> None:
+        pass
+
+
+def test_averages_that_nobody_updates():
+    _, found = verdicts(lambda: ForgottenAverage(8), dim=8)
+    assert broken(found) == {"codebook-learns"}
+
+
+def test_a_codebook_that_is_fixed_on_purpose_or_moved_in_forward_has_other_laws():
+    assert verdicts(OnASphere)[1]["codebook-learns"].status == "n/a"
+    assert verdicts(lambda: PlainVQ(8), dim=8)[1]["codebook-learns"].status == "n/a"
+
+
+@pytest.mark.parametrize("mutant", WRONG_CHOICES, ids=lambda m: m.__name__)
+def test_a_wrong_distance_is_caught_however_many_codes_it_gets_wrong(mutant):
+    _, found = verdicts(mutant)
+    assert broken(found) == {"nearest-code"}
+    assert found["nearest-code"].figure > 96  # more than half of the plain tokens
+
+
+class FarthestEma(PlainVQ):
+    """The farthest code, and an average that follows: a table in a buffer."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        flat = x.reshape(-1, x.shape[-1])
+        codes = torch.cdist(flat.double(), self.embed.double()).argmax(1)
+        q = self.embed[codes]
+        if self.training:
+            self.update(flat.detach(), q.detach(), codes)
+        q = q.view(x.shape)
+        return self.pass_on(x, q), codes.view(x.shape[:2]), self.commitment(x, q)
+
+
+def test_the_farthest_code_of_a_moving_average_is_caught():
+    _, found = verdicts(lambda: FarthestEma(8), dim=8)
+    assert found["nearest-code"].status == "broken"
+
+
+@pytest.mark.parametrize("other", OTHER_RULES, ids=lambda m: m.__name__)
+def test_another_rule_of_choice_is_not_accused(other):
+    _, found = verdicts(other)
+    assert found["nearest-code"].status == "n/a"
+    assert OTHER_RULES[other] in found["nearest-code"].note
+
+
+def test_what_takes_no_table_is_judged_by_its_own():
+    verdict = verdicts(CachedNorms)[1]["nearest-code"]
+    assert verdict.status == "kept"
+    assert "does not take a table" in verdict.note
+
+
+class Signs(nn.Module):
+    """Codes by sign, and a table of them that forward never reads; zero to one instead of minus one if `shifted`."""
+
+    def __init__(self, dim: int = 4, shifted: bool = False) -> None:
+        super().__init__()
+        bits = torch.arange(2**dim)[:, None] >> torch.arange(dim) & 1
+        self.low = 0.0 if shifted else -1.0
+        self.register_buffer("table", bits + self.low * (1 - bits))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        bits = (x > 0).long()
+        value = bits + self.low * (1 - bits)
+        return x + (value - x).detach(), (bits << torch.arange(x.shape[-1])).sum(-1)
+
+
+def test_a_table_that_is_never_read_is_not_tried_elsewhere():
+    assert verdicts(Signs)[1]["nearest-code"].status == "kept"  # a sign is the nearest of 1 and -1
+    assert verdicts(lambda: Signs(shifted=True))[1]["nearest-code"].status == "n/a"  # but not of 1 and 0
+
+
+class OnASphere(nn.Module):
+    """Cosine of a table that is kept normalised, which an offset would move off its sphere."""
+
+    def __init__(self, dim: int = 8, codebook_size: int = 24) -> None:
+        super().__init__()
+        self.register_buffer("table", F.normalize(torch.randn(codebook_size, dim), dim=1))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        codes = (F.normalize(x.double(), dim=-1) @ self.table.double().t()).argmax(-1)
+        return Exact.apply(x, self.table[codes]), codes
+
+
+def test_codes_on_a_sphere_are_not_asked_for_an_offset():
+    assert verdicts(OnASphere)[1]["nearest-code"].status == "kept"
 
 
 def test_the_known_faults_of_a_well_known_library():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -25,21 +26,48 @@ WITH_LAWS = ("quantizer", "prior")
 def run(*, target: str, kind: str | None, arguments: list[str] | None, seed: int) -> int:
     """Check every law on the target, or on every kind of a role; 0 if all are kept, 3 if one is broken."""
     options = dict(map(argument, arguments or []))
-    if ":" in target or target.endswith(".py"):
-        if kind is not None:
-            raise VqtoolError(f"`{kind}`: a kind goes with a role only", hint=f"vqtool verify {target}")
-        found = [from_outside(target, options, seed)]
-    else:
-        found = of_role(target, kind, options, seed)
-    reports = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the code under test; its verdicts are what counts
-        for name, check in found:
-            out.say(f"checking {name}")
-            reports.append(report(name, check()))
-            told(reports[-1])
-    out.document(reports[0] if kind is not None or ":" in target or target.endswith(".py") else {"targets": reports})
-    return UNHEALTHY if any(r["broken"] for r in reports) else 0
+    outside = ":" in target or target.endswith(".py")
+    if outside and kind is not None:
+        raise VqtoolError(f"`{kind}`: a kind goes with a role only", hint=f"vqtool verify {target}")
+    with foreign(f"`{target}` cannot be loaded"):
+        found = [from_outside(target, options, seed)] if outside else of_role(target, kind, options, seed)
+    reports: list[dict[str, Any]] = []
+    failed: dict[str, VqtoolError] = {}
+    for name, check in found:
+        out.say(f"checking {name}")
+        try:
+            with foreign(f"{name} cannot be checked"):
+                outcomes = check()
+        except VqtoolError as error:
+            if len(found) == 1:
+                raise
+            failed[name] = error
+            out.warn(f"{name}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+            reports.append({"target": name, "error": {"message": error.message, "hint": error.hint}})
+            continue
+        reports.append(report(name, outcomes))
+        told(reports[-1])
+    if len(failed) == len(found) and failed:
+        raise next(iter(failed.values()))
+    if failed:
+        out.print(f"not checked: {listed(failed)}")
+    out.document(reports[0] if outside or kind is not None else {"targets": reports})
+    if any(r.get("broken") for r in reports):
+        return UNHEALTHY
+    return max((error.exit_code for error in failed.values()), default=0)
+
+
+@contextmanager
+def foreign(what: str) -> Iterator[None]:
+    """While code under test runs: its warnings are silent, its prints go to stderr, and its exits are errors."""
+    try:
+        with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # stdout is for the result alone
+            warnings.simplefilter("ignore")  # the verdicts are what counts
+            yield
+    except (VqtoolError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # sys.exit, or an exception of its own
+        raise VqtoolError(f"{what}: {type(error).__name__}: {error}", hint="VQTOOL_DEBUG=1 shows where") from error
 
 
 def argument(text: str) -> tuple[str, Any]:
@@ -60,6 +88,8 @@ def of_role(role: str, kind: str | None, options: dict[str, Any], seed: int) -> 
             f"`{role}` is neither a role nor FILE.py:CLASS nor package.module:CLASS",
             hint=did_you_mean(role, cat.roles, otherwise="vqtool verify quantizer residual-ema"),
         )
+    if role == "quantizer":
+        width(options)
     kinds = [kind] if kind is not None else cat.names(role)
     return [(f"{role} {name}", partial(judged_kind, role, name, options, seed)) for name in kinds]
 
@@ -82,9 +112,17 @@ def judged_quantizer(cls: Any, options: Mapping[str, Any], seed: int) -> list[An
     from vqtool.testing import QUANTIZER_LAWS, Subject, judge_all
 
     given = {key: value for key, value in options.items() if key != "dim"}
-    subject = Subject(cls, dim=int(options.get("dim", DIM)), options=given, seed=seed)
+    subject = Subject(cls, dim=width(options), options=given, seed=seed)
     subject.new()  # a width or an option that the class refuses is the user's to mend, not a broken law
     return judge_all(QUANTIZER_LAWS, subject)
+
+
+def width(options: Mapping[str, Any]) -> int:
+    """The latent width to try a quantizer at."""
+    dim = options.get("dim", DIM)
+    if not isinstance(dim, int) or isinstance(dim, bool) or dim < 1:
+        raise VqtoolError(f"`dim` is a whole number from 1, not {dim!r}", where="--arg")
+    return dim
 
 
 def judged_prior(cls: Any, options: Mapping[str, Any], seed: int) -> list[Any]:
@@ -117,18 +155,18 @@ def from_outside(target: str, options: dict[str, Any], seed: int) -> tuple[str, 
 def judged_stranger(cls: Callable[..., Any], target: str, options: dict[str, Any]) -> list[Any]:
     """Every law that can be probed from outside on a stranger's module."""
     from vqtool.testing import STRANGER_LAWS, judge_all, meet
+    from vqtool.testing.law import in_a_line, tried
     from vqtool.testing.stranger import signature_gaps
 
     gaps = signature_gaps(cls, options)
     if gaps:
         needed = " ".join(f"--arg {gap}=..." for gap in gaps)
         raise VqtoolError(f"`{target}` needs {listed(gaps)}", hint=f"vqtool verify {target} {needed}")
-    try:
-        cls(**options)
-    except Exception as error:  # a stranger's constructor
+    built = tried(lambda: cls(**options))
+    if isinstance(built, BaseException):
         raise VqtoolError(
-            f"`{target}` cannot be built: {error}", hint="give its arguments with --arg KEY=VALUE"
-        ) from error
+            f"`{target}` cannot be built: {in_a_line(built)}", hint="give its arguments with --arg KEY=VALUE"
+        ) from built
     stranger = meet(lambda: cls(**options), target, options)
     out.say(f"it takes {stranger.layout} with D = {stranger.dim}")
     return judge_all(STRANGER_LAWS, stranger)
@@ -149,9 +187,9 @@ def imported(place: str) -> ModuleType:
             finally:
                 sys.path.pop(0)
         return importlib.import_module(place)
-    except VqtoolError:
+    except (VqtoolError, KeyboardInterrupt):
         raise
-    except Exception as error:  # whatever the file raises
+    except BaseException as error:  # whatever the file raises
         raise VqtoolError(f"`{place}` cannot be imported: {type(error).__name__}: {error}") from error
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vqtool.testing.law import Law, Verdict, broken, kept, not_applicable, within
-from vqtool.testing.stranger import Book, Stranger, matching, state_of
+from vqtool.testing.stranger import TOKENS, Book, Stranger, matching
 from vqtool.testing.subject import changed, snapshot
 
 NO_BOOK = "its codebook was not found among its tensors"
@@ -21,9 +21,10 @@ def books_of(stranger: Stranger) -> list[Book]:
     """The stranger's codebooks, one per level; empty if its outputs are no sum of rows of its tensors."""
     if "books" not in stranger.notes:
         module = stranger.warm(train=False)
+        before = snapshot(module)
         with torch.no_grad():
             seen = stranger.see(module, stranger.tokens())
-        stranger.notes["books"] = matching(module, state_of(module), seen, stranger.dim)
+        stranger.notes["books"] = matching(module, before, seen, stranger.dim)
     return stranger.notes["books"]
 
 
@@ -84,7 +85,7 @@ def ema_start(stranger: Stranger) -> Verdict:
     module, worst = stranger.new(), 1.0
     for salt in range(4):
         before = rows_now(stranger, module)
-        x = stranger.tokens(30 + salt)
+        x = stranger.tokens(30 + salt, windows=3)  # few: a start shows on the codes that nobody chose
         stranger.see(module, x)
         inputs = x.norm(dim=1)
         for level, (a, b) in enumerate(zip(before, rows_now(stranger, module), strict=True)):
@@ -121,7 +122,7 @@ def unused_code_rests(stranger: Stranger) -> Verdict:
         return reason
     module = stranger.warm()
     few = stranger.tokens(9)[:4]
-    x = few.repeat(6, 1)[: 2 * 12]
+    x = few.repeat(TOKENS // 4 + 1, 1)[:TOKENS]
     book = books_of(stranger)[0]
     start = book.rows(module).detach().clone()
     used = torch.zeros(start.shape[0], dtype=torch.bool)

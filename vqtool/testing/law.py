@@ -11,6 +11,7 @@ from vqtool.testing.words import WORDS
 
 Status = Literal["kept", "broken", "n/a"]
 S = TypeVar("S")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +91,31 @@ def within(figure: float, limit: float, note: str) -> Verdict:
     return kept(figure, note) if figure <= limit else broken(figure, note)
 
 
+def tried(call: Callable[[], T]) -> T | BaseException:
+    """What a call of code under test returned or raised, `sys.exit` included."""
+    try:
+        return call()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return error
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error says, and its kind where that says more."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines and isinstance(error, Exception) else repr(error)
+
+
 def judge(law: Law[S], subject: S) -> Outcome:
     """Check one law; a check that the code under test brings down is a broken law, not a broken tool."""
-    try:
-        return Outcome(law, law.check(subject))
-    except VqtoolError as error:
-        return Outcome(law, broken(None, f"refused: {error.message}"))
-    except Exception as error:  # whatever a stranger's code may raise
-        text = str(error).strip().splitlines()
-        return Outcome(law, broken(None, f"{type(error).__name__}: {text[0][:160] if text else ''}"))
+    found = tried(lambda: law.check(subject))
+    if isinstance(found, VqtoolError):
+        return Outcome(law, broken(None, f"refused: {found.message}"))
+    if isinstance(found, BaseException):
+        text = str(found).strip().splitlines()
+        return Outcome(law, broken(None, f"{type(found).__name__}: {text[0][:160] if text else ''}"))
+    return Outcome(law, found)
 
 
 def judge_all(laws: Iterable[Law[S]], subject: S) -> list[Outcome]:

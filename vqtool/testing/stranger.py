@@ -6,15 +6,19 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vqtool.errors import VqtoolError
+from vqtool.testing.law import in_a_line, tried
 
 LAYOUTS = ("BTD", "BDT", "BDHW", "ND", "BHWD")
-BATCH, TOKENS = 3, 12  # windows and tokens of a probe (as 3 x 4 where there are two axes)
+GRID = (18, 2)  # sides of a probe's window where it has two axes: with its length and the number of windows they are
+TOKENS, WINDOWS = GRID[0] * GRID[1], 7  # such that hardly a width equals them; one that does would fit a wrong axis
+BEST = 3  # the score of a width and a layout that nothing can better
 WIDTHS = ("dim", "embedding_dim", "code_dim", "codebook_dim", "n_embd", "embed_dim", "latent_dim", "dimension",
           "input_dim", "e_dim", "D", "d", "channels", "features", "hidden_size")  # fmt: skip
 
@@ -26,6 +30,7 @@ class Seen:
     value: Tensor  # [N, D]  the quantized output, with gradient
     codes: Tensor | None  # [N, Q]
     losses: list[Tensor]  # scalars that are losses
+    outputs: list[Tensor] = field(default_factory=list)  # all that it returned
 
 
 @dataclass
@@ -49,7 +54,7 @@ class Stranger:
             torch.manual_seed(0)
             return self.make().train(train)
 
-    def tokens(self, salt: int = 0, *, windows: int = 16, scale: float = 1.0, offset: float = 0.0) -> Tensor:
+    def tokens(self, salt: int = 0, *, windows: int = WINDOWS, scale: float = 1.0, offset: float = 0.0) -> Tensor:
         """Normal tokens [N, D] with N = windows * TOKENS."""
         generator = torch.Generator().manual_seed(salt)
         return torch.randn(windows * TOKENS, self.dim, generator=generator) * scale + offset
@@ -64,7 +69,7 @@ class Stranger:
             raise VqtoolError(f"`{self.name}` returns nothing of the shape of its input")
         codes = find_codes(outputs, tokens.shape[0], self.layout)
         losses = [t for t in outputs if is_loss(t)]
-        return Seen(value, codes, losses)
+        return Seen(value, codes, losses, outputs)
 
     def warm(self, steps: int = 2, *, train: bool = True, scale: float = 1.0, offset: float = 0.0) -> nn.Module:
         """A module that has seen a few training batches, so that whatever starts by data is started."""
@@ -76,24 +81,18 @@ class Stranger:
 
 def meet(make: Callable[[], nn.Module], name: str, options: Mapping[str, Any]) -> Stranger:
     """Find the width and the layout that a module takes, or say what was tried."""
-    stranger = Stranger(make, name)
-    module = stranger.new(train=False)
     reasons: list[str] = []
     best: tuple[int, Stranger] | None = None
-    for dim in widths(module, options):
+    for dim in widths(Stranger(make, name).new(train=False), options):
         for layout in LAYOUTS:
             found = Stranger(make, name, dim, layout)
-            try:
-                seen = found.see(found.new(), found.tokens(windows=BATCH))
-            except Exception as error:  # a stranger may raise anything on a wrong shape
-                reasons.append(
-                    f"[{layout}] with D = {dim}: {str(error).splitlines()[0][:90] if str(error) else error!r}"
-                )
+            reached = tried(partial(score, found))
+            if isinstance(reached, BaseException):
+                reasons.append(f"[{layout}] with D = {dim}: {in_a_line(reached)[:90]}")
                 continue
-            score = (seen.codes is not None) + 2 * bool(find_codebooks(found.new(), seen, dim))
-            if best is None or score > best[0]:
-                best = (score, found)
-        if best is not None and best[0] >= 1:
+            if best is None or reached > best[0]:
+                best = (reached, found)
+        if best is not None and best[0] == BEST:
             break
     if best is None:
         raise VqtoolError(
@@ -103,12 +102,32 @@ def meet(make: Callable[[], nn.Module], name: str, options: Mapping[str, Any]) -
     return best[1]
 
 
+def score(found: Stranger) -> int:
+    """How well a width and a layout fit: it gives codes, of a table of that width, whose rows are what flows on."""
+    module = found.new()
+    seen = found.see(module, found.tokens())
+    if seen.codes is None:
+        return 0
+    if not tables(module, found.dim, int(seen.codes.max()) + 1):
+        return 1
+    before = {n: t.detach().clone() for n, t in state_of(module.eval()).items()}
+    with torch.no_grad():
+        again = tried(lambda: found.see(module, found.tokens()))
+    exact = not isinstance(again, BaseException) and matching(module, before, again, found.dim)
+    return BEST if exact else 2
+
+
 def widths(module: nn.Module, options: Mapping[str, Any]) -> list[int]:
-    """Latent widths to try: named options, then the last axes of its tensors, then common ones."""
-    named = [options[n] for n in WIDTHS if isinstance(options.get(n), int)]
-    named += [v for v in vars(module).values() if isinstance(v, int) and 1 < v <= 4096 and not isinstance(v, bool)]
-    state = [n for t in module.state_dict().values() if t.ndim >= 2 for n in (t.shape[-1], t.shape[0])]
-    return list(dict.fromkeys([*named, *state, 64, 32, 16, 8]))[:12]
+    """Latent widths to try: what was asked for, then what its tensors say, then its other numbers and common ones."""
+    asked = [options[n] for n in WIDTHS if isinstance(options.get(n), int)]
+    numbers = {n: v for n, v in vars(module).items() if isinstance(v, int) and not isinstance(v, bool)}
+    state = list(state_of(module).values())
+    last = [t.shape[-1] for t in state if t.ndim in (2, 3)]
+    named = [numbers[n] for n in WIDTHS if n in numbers]
+    lists = [t.shape[0] for t in state if t.ndim == 1]  # the levels of a scalar quantizer, the weights of a norm
+    others = [*numbers.values(), *(n for t in state if t.ndim >= 2 for n in t.shape[:2])]
+    found = dict.fromkeys([*asked, *last, *named, *lists, *others, 64, 32, 16, 8])
+    return [n for n in found if 1 < n <= 4096][:12]
 
 
 def arranged(tokens: Tensor, layout: str) -> Tensor:
@@ -120,7 +139,7 @@ def arranged(tokens: Tensor, layout: str) -> Tensor:
         return windows
     if layout == "BDT":
         return windows.transpose(1, 2)
-    grid = windows.view(-1, 3, TOKENS // 3, tokens.shape[1])
+    grid = windows.view(-1, *GRID, tokens.shape[1])
     return grid if layout == "BHWD" else grid.permute(0, 3, 1, 2)
 
 
@@ -203,16 +222,6 @@ class Book:
     def rows(self, module: nn.Module) -> Tensor:
         """The code vectors now, by reference where possible."""
         return self.read(state_of(module))
-
-
-def find_codebooks(module: nn.Module, seen: Seen, dim: int) -> list[Book]:
-    """The tensors whose rows, summed over levels, are what flowed on; none found: an empty list.
-
-    `module` may be a fresh one with the same names: only shapes count here; `matching` compares values.
-    """
-    if seen.codes is None:
-        return []
-    return [Book(name, read) for name, read in tables(module, dim, int(seen.codes.max()) + 1)]
 
 
 def tables(module: nn.Module, dim: int, least: int) -> list[tuple[str, Callable[[Mapping[str, Tensor]], Tensor]]]:

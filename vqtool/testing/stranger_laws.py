@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vqtool.testing.codebook_choice import nearest_code
 from vqtool.testing.codebook_motion import LAWS as MOTION_LAWS
-from vqtool.testing.codebook_motion import books_of, given_by_level
+from vqtool.testing.codebook_motion import NO_BOOK, books_of
 from vqtool.testing.law import Law, Verdict, broken, kept, not_applicable, within
-from vqtool.testing.stranger import Seen, Stranger, state_of
+from vqtool.testing.loss_direction import codebook_learns, commitment_reaches_encoder
+from vqtool.testing.stranger import WINDOWS, Stranger, state_of
 from vqtool.testing.subject import changed, same, snapshot
 
-NO_BOOK = "its codebook was not found among its tensors"
 NO_CODES = "it returns no codes"
 DECODERS = ("decode", "get_output_from_indices", "get_codes_from_indices", "get_codebook_entry", "indices_to_codes",
             "embed_code", "decode_code", "decode_codes", "from_codes", "lookup", "dequantize")  # fmt: skip
@@ -44,44 +45,6 @@ def forward_exact(stranger: Stranger) -> Verdict:
     if not bool(settled):
         return not_applicable("in training something else than its codes flows on")
     return within(float(off.max()), 0.0, "largest difference between what flows on and the code vectors")
-
-
-def nearest_code(stranger: Stranger) -> Verdict:
-    books = books_of(stranger)
-    if not books:
-        return not_applicable(NO_BOOK)
-    module = stranger.warm(train=False)
-    x = stranger.tokens()
-    share, count = wrong_share(stranger, module, x)
-    if share > 0.5:
-        return not_applicable("its codes are not chosen by distance")
-    for scale, offset in ((1.0, 1e3), (1e-5, 0.0)):
-        set_like(module, books, scale, offset)
-        more_share, more = wrong_share(stranger, module, x * scale + offset)
-        if offset == 0 or more_share < 1:  # every code wrong: the module did not take the codes that were set
-            count += more
-        set_like(module, books, 1 / scale, -offset / scale)
-    return within(count, 0, f"of {3 * x.shape[0]} tokens have a nearer code in float64 (plain, offset 1e3, scale 1e-5)")
-
-
-def set_like(module: nn.Module, books: list, scale: float, offset: float) -> None:
-    """Move the first codebook like the inputs."""
-    with torch.no_grad():
-        rows = books[0].rows(module)
-        rows.copy_(rows * scale + offset)
-
-
-def wrong_share(stranger: Stranger, module: nn.Module, x: Tensor) -> tuple[float, int]:
-    """The share and the number of tokens whose first code is not the nearest, beyond what float32 inputs can tell."""
-    with torch.no_grad():
-        codes = stranger.see(module, x).codes
-    assert codes is not None
-    rows = books_of(stranger)[0].rows(module).detach().double()
-    distance = torch.cdist(x.double(), rows, compute_mode="donot_use_mm_for_euclid_dist").square()
-    best, taken = distance.min(1).values, distance.gather(1, codes[:, :1]).squeeze(1)
-    spread = (rows - rows.mean(0)).square().sum(1).mean()
-    wrong = taken > best * (1 + 1e-4) + 1e-6 * spread
-    return float(wrong.float().mean()), int(wrong.sum())
 
 
 def straight_through_gain(stranger: Stranger) -> Verdict:
@@ -119,51 +82,6 @@ def gradient_bounded(stranger: Stranger) -> Verdict:
         gains.append(gain if bool(gradient.isfinite().all()) else float("inf"))
     figure = max(gains[1:]) / max(gains[0], 1e-12)
     return within(figure, 100.0, "largest gain of a token at zero, tiny or exact inputs, to the usual largest")
-
-
-def commitment_reaches_encoder(stranger: Stranger) -> Verdict:
-    module = stranger.warm()
-    x = stranger.tokens().requires_grad_()
-    before = {n: t.detach().clone() for n, t in state_of(module).items()}
-    seen = stranger.see(module, x)
-    if not seen.losses:
-        return not_applicable("it returns no loss")
-    trained = [t.sum() for t in seen.losses if t.requires_grad]
-    if not trained:
-        like = distance_like(stranger)
-        return broken(0.0, "its loss carries no gradient at all") if like else not_applicable("it returns no loss")
-    (gradient,) = torch.autograd.grad(torch.stack(trained).sum(), x, allow_unused=True)
-    if gradient is None or float(gradient.abs().max()) == 0:
-        return broken(0.0, "size of the loss's gradient by the encoder's output")
-    return every_level(stranger, before, x, seen, gradient)
-
-
-def every_level(stranger: Stranger, before: dict[str, Tensor], x: Tensor, seen: Seen, gradient: Tensor) -> Verdict:
-    """Whether each level's residual has its share in the gradient of the loss (least squares over levels)."""
-    books = books_of(stranger)
-    if len(books) < 2 or seen.codes is None:
-        return kept(float(gradient.norm()), "size of the loss's gradient by the encoder's output")
-    tables = [book.read(before) for book in books]
-    given = given_by_level(x.detach(), seen.codes, tables)
-    after = [g - t[seen.codes[:, i]].double() for i, (g, t) in enumerate(zip(given, tables, strict=True))]
-    design = torch.stack([a.reshape(-1) for a in after], 1)
-    shares = torch.linalg.lstsq(design, gradient.reshape(-1, 1).double()).solution.squeeze(1)
-    least = float((shares / shares.abs().max()).min())
-    if least < 1e-2:
-        return broken(least, "smallest share of a level in the loss's gradient, to the largest")
-    return kept(least, "smallest share of a level in the loss's gradient, to the largest")
-
-
-def distance_like(stranger: Stranger) -> bool:
-    """Whether some loss is in a fixed ratio to the mean squared distance of input and output."""
-    ratios = []
-    for salt, scale in ((1, 1.0), (2, 1.7)):
-        x = stranger.tokens(salt, scale=scale)
-        seen = stranger.see(stranger.warm(), x)
-        distance = (x - seen.value.detach()).square().mean()
-        ratios.append(torch.stack([t.detach().float().sum() for t in seen.losses]) / distance)
-    close = ((ratios[0] / ratios[1] - 1).abs() < 0.05) & (ratios[0] > 0)
-    return bool(close.any())
 
 
 def nan_contained(stranger: Stranger) -> Verdict:
@@ -279,7 +197,8 @@ def decode_round_trip(stranger: Stranger) -> Verdict:
         method = getattr(module, name, None)
         if not callable(method):
             continue
-        for codes in (seen.codes.view(16, -1, seen.codes.shape[1]), seen.codes.view(16, -1), seen.codes.t()[:, None]):
+        by_window = seen.codes.reshape(WINDOWS, -1, seen.codes.shape[1])
+        for codes in (by_window, seen.codes.reshape(WINDOWS, -1), seen.codes.t()[:, None]):
             try:
                 with torch.no_grad():
                     value = method(codes)
@@ -301,6 +220,7 @@ def closest(value: Tensor, wanted: Tensor) -> float:
 
 STRANGER_LAWS: tuple[Law[Stranger], ...] = (
     Law("commitment-reaches-encoder", commitment_reaches_encoder),
+    Law("codebook-learns", codebook_learns),
     Law("straight-through-gain", straight_through_gain),
     Law("gradient-bounded", gradient_bounded),
     *MOTION_LAWS,

@@ -67,7 +67,7 @@ WORDS: dict[str, Words] = {
     "commitment-reaches-encoder": Words(
         "the commitment loss pulls the encoder to its codes, at every level",
         "latents drift away from the codebook and grow without bound",
-        "detach the codes, not the latents: mse(z, codes.detach())",
+        "detach the codes, not the latents, and add it with a plus: + beta * mse(z, codes.detach())",
         "van den Oord et al. 2017, eq. 3; encodec issue 25, vector-quantize-pytorch issue 33",
     ),
     "commitment-spares-codebook": Words(
@@ -81,6 +81,12 @@ WORDS: dict[str, Words] = {
         "the encoder is committed twice, by an unknown weight",
         "detach the latents in the codebook loss: mse(codes, z.detach())",
         "van den Oord et al. 2017 (arXiv 1711.00937), eq. 3",
+    ),
+    "codebook-learns": Words(
+        "the optimizer, if no moving average, brings the codes to the inputs that chose them",
+        "the codebook stays where it started, or runs away from the encoder",
+        "add mse(codes, z.detach()) to the loss, or update a moving average in training",
+        "van den Oord et al. 2017 (arXiv 1711.00937), eq. 3, second term",
     ),
     "ema-follows-inputs": Words(
         "each code moves towards the mean of the encoder outputs that chose it",
