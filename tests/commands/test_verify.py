@@ -23,7 +23,9 @@ IDS = {
 
 
 def verify(target, kind=None, arguments=(), seed=0):
-    return run(target=target, kind=kind, arguments=list(arguments), seed=seed)
+    """As the command line runs it: results alone go to stdout."""
+    with out.alone_on_stdout():
+        return run(target=target, kind=kind, arguments=list(arguments), seed=seed)
 
 
 @pytest.fixture

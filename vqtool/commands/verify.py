@@ -6,7 +6,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -59,9 +59,9 @@ def run(*, target: str, kind: str | None, arguments: list[str] | None, seed: int
 
 @contextmanager
 def foreign(what: str) -> Iterator[None]:
-    """While code under test runs: its warnings are silent, its prints go to stderr, and its exits are errors."""
+    """While code under test runs: its warnings are silent, and its exits are errors."""
     try:
-        with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # stdout is for the result alone
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the verdicts are what counts
             yield
     except (VqtoolError, KeyboardInterrupt):
