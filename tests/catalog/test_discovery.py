@@ -126,12 +126,13 @@ def test_an_import_that_takes_long_is_told(tmp_path: Path, monkeypatch: pytest.M
     assert slow.reason == "its import takes 0.1 s"
 
 
+@pytest.mark.parametrize("text", [b"[vqtool]\nodd = \xff\xfe\n", b"[vqtool]\nodd\n"])
 def test_entry_points_that_cannot_be_read_are_told_and_the_others_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path, monkeypatch, good=GOOD)
     (tmp_path / "x-1.dist-info").mkdir()
-    (tmp_path / "x-1.dist-info" / "entry_points.txt").write_bytes(b"[vqtool]\nodd = \xff\xfe\n")
+    (tmp_path / "x-1.dist-info" / "entry_points.txt").write_bytes(text)
     found = catalog(warn=False)
     assert [plugin.name for plugin in found.plugins] == ["vqtool", "good"]
     (broken,) = found.broken

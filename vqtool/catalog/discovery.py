@@ -226,13 +226,13 @@ def entries(found: Catalog) -> list[importlib.metadata.EntryPoint]:
     """The entry points of installed plugins by name; a distribution whose own cannot be read is recorded as broken."""
     try:
         return sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: e.name)
-    except ValueError:  # of one distribution, it does not say which
+    except Exception:  # of one distribution, it does not say which, and it may be anything
         readable: dict[str, importlib.metadata.EntryPoint] = {}
         for dist in importlib.metadata.distributions():
             try:
                 for entry in dist.entry_points.select(group=GROUP):
                     readable.setdefault(entry.name, entry)
-            except ValueError as error:
+            except Exception as error:
                 place = str(getattr(dist, "_path", dist))
                 reason = f"its entry_points.txt cannot be read: {error}"
                 found.broken.append(Broken("?", place, reason, "reinstall or remove it"))
