@@ -236,6 +236,7 @@ def encode(
     checkpoint: Checkpoint,
     input_file: Annotated[Path, typer.Argument(metavar="INPUT", help="A file of signals, or a folder.")],
     out_file: OutFile,
+    overrides: DataOverrides = None,
     levels: Annotated[int | None, typer.Option(help="Only the first levels of a residual quantizer.")] = None,
     device: DeviceOption = Device.auto,
 ) -> None:

@@ -86,3 +86,9 @@ def test_data_that_read_one_batch_are_one_piece_and_are_written_as_one(tmp_path:
     assert conditions["pitch"].tolist() == [0, 1, 2]
     assert told == {"rate": 8}
     assert not Plain.own_codes
+
+
+def test_data_that_read_files_in_one_way_have_no_options() -> None:
+    with pytest.raises(VqtoolError, match="without options") as raised:
+        Data.to_encode(SPEC, Path("a"), {}, {"time": "when"})
+    assert raised.value.where == "data.time"

@@ -195,7 +195,7 @@ def test_gaps_are_filled_when_asked(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_file_that_was_trained_on_can_be_encoded(tmp_path: Path) -> None:
-    """With its own names of columns, dates and gaps, which `vqtool encode` has no options for."""
+    """With its own names of columns, dates and gaps; another file as `-s` says."""
     recipe = write_recipe(tmp_path, 'layout = "long"\nid = "item"\ntime = "when"\ntarget = "sold"\nfill = "ffill"\n'
                                     'time_format = "%d/%m/%Y %H"\nseries = ["a"]')  # fmt: skip
     table = long(frame()).rename(columns={"unique_id": "item", "ds": "when", "y": "sold"}).drop(index=590)
@@ -213,6 +213,11 @@ def test_the_file_that_was_trained_on_can_be_encoded(tmp_path: Path) -> None:
         assert list(again.unique_id.unique()) == names
         assert (again.unique_id.value_counts() == 576).all()
         assert again.ds.iloc[-1] == "2020-03-25 23:00:00"
+    table.rename(columns={"when": "day"}).to_csv(other, index=False)
+    named = ["encode", tmp_path / "run", other, "--out", codes, "--plugin", PLUGIN]
+    assert "needs the column `when`" in within(*named).stderr
+    asked = ["-s", "data.time=day", "-s", "data.time_format=%d/%m/%Y %H"]
+    assert within(*named, *asked).returncode == 0
 
 
 def test_a_backtest_scores_what_was_measured(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -159,9 +159,17 @@ class Data:
 
     @classmethod
     def to_encode(
-        cls, spec: DataSpec, path: Path, options: Mapping[str, Any]
+        cls, spec: DataSpec, path: Path, options: Mapping[str, Any], asked: Mapping[str, Any]
     ) -> Iterator[tuple[Batch, dict[str, Any]]]:
-        """What `vqtool encode` reads: `read_chunks`, unless files are read as the training data's `options` say."""
+        """What `vqtool encode` reads: `read_chunks`, unless files are read as the training data's `options` say.
+
+        `asked` are the options that this call sets anew.
+        """
+        if asked:
+            name = next(iter(asked))
+            raise VqtoolError(
+                f"the data `{cls.__name__}` read files of a user's own without options", where=f"data.{name}"
+            )
         return cls.read_chunks(spec, path)
 
     @classmethod

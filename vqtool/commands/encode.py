@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vqtool.api import Batch, Coded, Decodes, Encodes, Task
 from vqtool.catalog import catalog
+from vqtool.commands.forecast import options_asked
 from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
@@ -21,7 +22,15 @@ from vqtool.training.build import Model, from_checkpoint
 from vqtool.training.runtime import Runtime, runtime
 
 
-def run(*, checkpoint: Path, input_file: Path, out_file: Path, levels: int | None, device: str) -> int:
+def run(
+    *,
+    checkpoint: Path,
+    input_file: Path,
+    out_file: Path,
+    levels: int | None,
+    device: str,
+    overrides: Sequence[str] = (),
+) -> int:
     """Signals to codes, piece by piece: in the data's own format of codes, or in a safetensors file."""
     fits_here(out_file)
     if not input_file.exists():
@@ -33,7 +42,9 @@ def run(*, checkpoint: Path, input_file: Path, out_file: Path, levels: int | Non
         model.parts.to(here.device).eval()
         if levels is not None and hasattr(model.parts.quantizer, "depth"):
             model.parts.quantizer.depth = levels  # a search that looks ahead ends where the codes will
-        pieces = data.to_encode(model.spec, input_file, model.recipe.data.options)
+        pieces = data.to_encode(
+            model.spec, input_file, model.recipe.data.options, options_asked(model, list(overrides), None, None)
+        )
         coded = Counted(encoded(model, task, pieces, here, levels))
         about = about_codes(model)
         if data.own_codes:

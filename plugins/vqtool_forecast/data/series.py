@@ -139,11 +139,11 @@ class Series(Data):
 
     @classmethod
     def to_encode(
-        cls, spec: DataSpec, path: Path, options: Mapping[str, Any]
+        cls, spec: DataSpec, path: Path, options: Mapping[str, Any], asked: Mapping[str, Any]
     ) -> Iterator[tuple[Batch, dict[str, Any]]]:
         """As `read`, the file's columns, gaps and sentinels as in the training data; their own file just as then."""
         own = not own_file.trained_on(options, path)
-        yield own_file.to_encode(spec, path, own_file.reading(options, {}, own=own))
+        yield own_file.to_encode(spec, path, own_file.reading(options, asked, own=own))
 
     @classmethod
     def write(cls, spec: DataSpec, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
