@@ -51,7 +51,7 @@ def test_a_fault_offers_nothing() -> None:
     def faulty(context: object) -> list[str]:
         raise RuntimeError
 
-    assert offered(faulty)(None, "") == []  # type: ignore[arg-type]  # no context is looked at
+    assert offered(faulty)(None, "") == []
 
 
 def script(shell: str, folder: Path) -> Path:

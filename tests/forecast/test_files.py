@@ -99,7 +99,7 @@ def test_names_of_columns(tmp_path: Path) -> None:
 
 def said(table: pd.DataFrame, folder: Path, **how: object) -> tuple[list[str], list[str]]:
     """The series found in a table, and what was said but for the frequency."""
-    series, _, notes = load(written(folder, table), Reading(**how))  # type: ignore[arg-type]
+    series, _, notes = load(written(folder, table), Reading(**how))
     return [one.id for one in series], notes[:-1]
 
 

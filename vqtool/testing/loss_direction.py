@@ -101,7 +101,7 @@ def codebook_learns(stranger: Stranger) -> Verdict:
     for level, given in enumerate(given_by_level(x, seen.codes, start)):
         gone = given - start[level].double()[seen.codes[:, level]]
         way = torch.zeros(start[level].shape, dtype=torch.float64).index_add_(0, seen.codes[:, level], gone)
-        ways.append(cosine(-gradients[level], way))  # type: ignore[operator]
+        ways.append(cosine(-gradients[level], way))
     worst = min(ways)
     note = "cosine of a codebook's step down the loss with its way to the inputs that chose it"
     return broken(worst, note) if worst < AWAY else kept(worst, note)

@@ -147,7 +147,7 @@ def sharp_is_greedy(subject: PriorSubject) -> Verdict:
     greedy, wrong = prior.sample(2, condition, temperature=0), 0
     sharp: tuple[dict[str, float], ...] = ({"temperature": 3.0, "top_k": 1}, {"temperature": 1e-12}, {"top_p": 1e-12})
     for how in sharp:
-        wrong += int((prior.sample(2, condition, seeds=[subject.seed, 1], **how) != greedy).sum())  # type: ignore[arg-type]  # top_k is whole
+        wrong += int((prior.sample(2, condition, seeds=[subject.seed, 1], **how) != greedy).sum())
     return within(wrong, 0, "codes that differ from the likeliest")
 
 
