@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = mp.spawn(worker, (port, str(folder)), nprocs=2, join=False)
-    for _ in range(60):
+    for _ in range(180):  # seconds: the first import of a torch just installed may take one of these three minutes
         if context.join(timeout=1):
             return folder
     for process in context.processes:
