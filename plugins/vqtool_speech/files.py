@@ -161,7 +161,9 @@ def write_pieces(spec: DataSpec, path: Path, pieces: Iterable[tuple[Tensor, Batc
     written: list[Path] = []
     for told, group in _by_file((about, signal) for signal, _, about in pieces):
         target = _target(path, told, ".wav")
-        loud = spec.about["normalise"] == "peak" and min(told["gains"]) < PEAK  # the source's peak was above 1
+        loud = spec.about["normalise"] == "peak" and min(told["gains"]) < np.float32(
+            PEAK
+        )  # the source's peak was above 1
         writer = audio.Writer(target, told["source_rate"], len(told["gains"]), loud=loud)
         scale = 1 / np.array(told["gains"], np.float32)
         left = told["length"]

@@ -140,6 +140,14 @@ def test_a_sound_beyond_full_scale_keeps_its_level(run: Path, tmp_path: Path) ->
     assert np.abs(soundfile.read(tmp_path / "b.wav")[0]).max() > 1
 
 
+def test_a_sound_of_just_full_scale_stays_one_of_16_bits(run: Path, tmp_path: Path) -> None:
+    x = voice(1.0, 8000, seed=50) / np.abs(voice(1.0, 8000, seed=50)).max()
+    x[100] = -1.0  # the lowest sample that 16 bits have: a peak of exactly 1
+    encode(run, write(tmp_path / "a.wav", x, 8000), tmp_path / "a.vqc")
+    decode(run, tmp_path / "a.vqc", tmp_path / "b.wav")
+    assert soundfile.info(tmp_path / "b.wav").subtype == "PCM_16"
+
+
 def test_samples_are_rounded_to_the_nearest(tmp_path: Path) -> None:
     x = np.random.default_rng(0).uniform(-0.4, 0.4, (16_000, 1)).astype(np.float32)
     writer = Writer(tmp_path / "a.wav", 16_000, 1)
