@@ -161,9 +161,8 @@ def write_pieces(spec: DataSpec, path: Path, pieces: Iterable[tuple[Tensor, Batc
     written: list[Path] = []
     for told, group in _by_file((about, signal) for signal, _, about in pieces):
         target = _target(path, told, ".wav")
-        loud = spec.about["normalise"] == "peak" and min(told["gains"]) < np.float32(
-            PEAK
-        )  # the source's peak was above 1
+        # The source's peak was above 1; gains are kept in float32, where .95 is a little less.
+        loud = spec.about["normalise"] == "peak" and min(told["gains"]) < np.float32(PEAK)
         writer = audio.Writer(target, told["source_rate"], len(told["gains"]), loud=loud)
         scale = 1 / np.array(told["gains"], np.float32)
         left = told["length"]
