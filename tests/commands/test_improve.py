@@ -18,7 +18,7 @@ from vqtool.commands import improve
 from vqtool.console import out
 from vqtool.diagnosis.reading import report_of
 from vqtool.errors import VqtoolError
-from vqtool.nn.kmeans import kmeans
+from vqtool.quantizers.core.kmeans import kmeans
 from vqtool.training import checkpoint
 from vqtool.training.renewal import doubles, renew
 
@@ -148,7 +148,7 @@ def test_every_codebook_that_can_be_renewed_is(kind: str) -> None:
     told = renew(quantizer, z, None, merge=False, seed=0)
     after = quantizer(z)
     assert all(one.dead >= 7 for one in told[:1])
-    for book, inputs in quantizer.fed_codebooks(z.flatten(0, 1)):
+    for book, inputs in quantizer.codebooks_with_inputs(z.flatten(0, 1)):
         assert len(book.search(inputs).codes.unique()) == 16
     assert (after.hard - z).square().mean() < 0.95 * (first.hard - z).square().mean() or kind == "cosine"
     assert quantizer.initialised

@@ -136,7 +136,7 @@ raise SystemExit(0)
 ''',
     "near": '''
 """A quantizer that is in order."""
-from vqtool.parts.quantizers.fsq import FSQ
+from vqtool.quantizers.fsq import FSQ
 
 
 class Near(FSQ):

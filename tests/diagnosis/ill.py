@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vqtool.api import CodebookStats
 from vqtool.catalog import catalog
-from vqtool.nn.codebook import Codebook, Found
+from vqtool.quantizers.core.codebook import Codebook, Found
 from vqtool.nn.moving_average import MovingCodebook
 from vqtool.parts.losses.mse import Mse
 from vqtool.parts.tasks.contrast import Contrast

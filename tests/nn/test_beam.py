@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from vqtool.nn import beam
-from vqtool.nn.beam import best_paths
-from vqtool.nn.nearest import nearest
+from vqtool.quantizers.core.beam import best_paths
+from vqtool.quantizers.core.search import nearest
 
 
 def case(levels: int = 3, size: int = 5, tokens: int = 60) -> tuple[list[torch.Tensor], torch.Tensor]:

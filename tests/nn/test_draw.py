@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from vqtool.nn.draw import row_keys, uniform
-from vqtool.parts.quantizers.residual_ema import ResidualEMA
+from vqtool.quantizers.core.draw import row_keys, uniform
+from vqtool.quantizers.presets import ResidualEMA
 
 
 def test_uniform_and_different_for_each_window():

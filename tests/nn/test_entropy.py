@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from vqtool.nn.entropy import confidence_and_diversity, entropy
+from vqtool.quantizers.core.entropy import confidence_and_diversity, entropy
 
 
 def test_they_are_the_entropies_by_hand() -> None:

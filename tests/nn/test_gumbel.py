@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vqtool.nn import gumbel as module
-from vqtool.nn.gumbel import choose, columns_of, gumbel, noise_keys
+from vqtool.quantizers.core.gumbel import choose, columns_of, gumbel, noise_keys
 
 
 @pytest.mark.parametrize("masked", [False, True])

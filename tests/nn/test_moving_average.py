@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vqtool.api import CodebookStats
 from vqtool.api.quantizer import SAMPLES, sample
 from vqtool.nn.moving_average import MovingCodebook
-from vqtool.nn.revival import revive
+from vqtool.quantizers.core.revival import revive
 
 
 def book(size=16, dim=4, decay=0.9, revive_below=0.0, seed=0):

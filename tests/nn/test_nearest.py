@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqtool.nn import nearest as module
-from vqtool.nn.nearest import nearest, nearest_few
+from vqtool.quantizers.core.search import nearest, nearest_few
 
 
 def brute(x, codebook):

@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from vqtool.nn import straight_through
-from vqtool.nn.codebook import Found
+from vqtool.quantizers.core.codebook import Found
 from vqtool.nn.codebook_loss import codebook_loss
 from vqtool.nn.rotation_trick import rotate_back
-from vqtool.nn.straight_through import pass_on, squared_distance
+from vqtool.quantizers.core.straight_through import pass_on, squared_distance
 
 
 @pytest.mark.parametrize("masked", [False, True])

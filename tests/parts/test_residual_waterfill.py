@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vqtool.parts.quantizers.residual_ema import ResidualEMA
-from vqtool.parts.quantizers.residual_waterfill import ResidualWaterfill
+from vqtool.quantizers.presets import ResidualEMA
+from vqtool.quantizers.presets import ResidualWaterfill
 from vqtool.testing import QUANTIZER_LAWS, Law, Subject, judge
 
 HOLD = {  # laws that ask no code of every token

@@ -20,7 +20,7 @@ from vqtool.nn.routed_link import expected_symbols
 from vqtool.parts.channels.bsc import Bsc
 from vqtool.parts.metrics.received import wrong
 from vqtool.parts.metrics.route import RouteShares
-from vqtool.parts.quantizers.mixture_ema import MixtureEMA
+from vqtool.quantizers.presets import MixtureEMA
 from vqtool_semcom.channels.awgn import Awgn
 from vqtool_semcom.channels.rayleigh import Rayleigh
 from vqtool_semcom.losses.expected_symbols import ExpectedSymbols

@@ -17,7 +17,7 @@ from tests.training.test_resume import session
 from vqtool.api import DataSpec, Field
 from vqtool.commands import encode as commands
 from vqtool.errors import VqtoolError
-from vqtool.parts.quantizers.residual_waterfill import ResidualWaterfill
+from vqtool.quantizers.presets import ResidualWaterfill
 from vqtool.training.build import from_checkpoint
 from vqtool_speech import files
 from vqtool_speech.audio import Writer

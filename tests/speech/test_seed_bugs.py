@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vqtool.api import CodebookStats, Quantized
-from vqtool.parts.quantizers.residual_ema import ResidualEMA
+from vqtool.quantizers.presets import ResidualEMA
 from vqtool.testing import QUANTIZER_LAWS, Subject, judge
 
 SKIPPED = {"compiles", "exports"}  # slow, and no bug here concerns them

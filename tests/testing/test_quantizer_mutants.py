@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from vqtool.api import Route
-from vqtool.nn.router import Router
-from vqtool.parts.quantizers.ema import EMA
-from vqtool.parts.quantizers.mixture_ema import MixtureEMA
-from vqtool.parts.quantizers.residual_ema import ResidualEMA
+from vqtool.quantizers.core.router import Router
+from vqtool.quantizers.presets import EMA
+from vqtool.quantizers.presets import MixtureEMA
+from vqtool.quantizers.presets import ResidualEMA
 from vqtool.testing import QUANTIZER_LAWS, Subject, judge, require
 
 SKIPPED = {"compiles", "exports"}  # slow, and no mutant here concerns them

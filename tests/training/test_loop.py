@@ -10,7 +10,7 @@ import torch
 from tests.training.test_resume import session
 from tests.training.tiny import write_recipe
 from vqtool.errors import VqtoolError
-from vqtool.parts.quantizers.residual_ema import ResidualEMA
+from vqtool.quantizers.presets import ResidualEMA
 from vqtool.training import checkpoint
 
 

@@ -1,9 +1,11 @@
 """The contracts that parts and plugins are written against, and nothing else."""
 
 from vqtool.api.data import Batch, Coded, Data, DataSpec, Field, Rows, TensorRows
+from vqtool.api.estimator import Estimator
 from vqtool.api.forecast import Continues, Forecast, Histories
 from vqtool.api.loss import Loss
 from vqtool.api.metric import Baseline, Metric
+from vqtool.api.nested import Nested
 from vqtool.api.parts import (
     Channel,
     Classifier,
@@ -53,6 +55,7 @@ __all__ = [
     "Encoder",
     "Encodes",
     "Estimates",
+    "Estimator",
     "Field",
     "Forecast",
     "Forecasts",
@@ -61,6 +64,7 @@ __all__ = [
     "Loss",
     "Make",
     "Metric",
+    "Nested",
     "Norm",
     "Parts",
     "Prior",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +92,11 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """What a quantizer returns. B windows, T tokens, D features, Q codebooks (levels or groups), K codes."""
+    """What a quantizer returns. B windows, T tokens, D features, Q codebooks (levels or groups), K codes.
+
+    Unpacks as `z, codes, loss = quantizer(x)`. In another layout than [B, T, D] `z`, `hard` and `soft` have the axes of
+    the input, and `codes` those of the tokens, with the codebooks last: [B, H, W, Q] for images.
+    """
 
     z: Tensor  # [B, T, D]  what flows on; in value the code vectors, its gradient reaches the input
     codes: Tensor  # [B, T, Q]  long; -1 where a token is masked or not finite, for dropped levels, experts not taken
@@ -104,6 +108,25 @@ class Quantized:
     stats: tuple[CodebookStats, ...] = ()  # one per codebook that follows by moving average; in training only
     not_finite: Tensor | None = None  # 0-dim long: real tokens that held a NaN or an infinity (see `Quantizer`)
     route: Route | None = None  # of quantizers that choose a codebook for each window
+    weights: Mapping[str, float] = field(default_factory=dict)  # of the terms in `loss`
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """`z`, `codes` and `loss`."""
+        return iter((self.z, self.codes, self.loss))
+
+    @property
+    def loss(self) -> Tensor:
+        """The terms, each by its weight, in one number to add to one's own loss; 0 where there are none."""
+        parts = [term * self.weights.get(name, 0.0) for name, term in self.terms.items() if self.weights.get(name)]
+        return torch.stack(parts).sum() if parts else self.z.new_zeros(())
+
+    @property
+    def perplexity(self) -> Tensor:
+        """How many codes are in even use, exp of the entropy of the codes of each codebook [Q]."""
+        columns = self.codes.reshape(-1, self.codes.shape[-1]).unbind(1)
+        counts = [column[column >= 0].unique(return_counts=True)[1].double() for column in columns]
+        shares = [count / count.sum() for count in counts]
+        return torch.stack([torch.special.entr(share).sum().exp() for share in shares]).float()
 
 
 class Quantizer(nn.Module):
@@ -169,10 +192,10 @@ class Quantizer(nn.Module):
         """
         return None
 
-    def fed_codebooks(self, tokens: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
+    def codebooks_with_inputs(self, tokens: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
         """(a codebook, the inputs [N, d] that reach it) for latents `tokens` [N, D], in the order they are searched.
 
-        The codebooks are `vqtool.nn.codebook.Codebook`s whose codes may be set while this goes on: the inputs of those
+        The codebooks are `vqtool.quantizers.core.codebook.Codebook`s whose codes may be set while this goes on: the inputs of those
         that follow are what the changed ones leave. Empty where codes cannot be moved one by one.
         """
         return iter(())

@@ -9,10 +9,12 @@ from vqtool.catalog.component import Component, scan
 if TYPE_CHECKING:
     from vqtool.catalog.discovery import Catalog, catalog, use_files
     from vqtool.catalog.hookspecs import hookimpl
+    from vqtool.catalog.loading import nested_options
 
-_HOMES = {"hookimpl": "hookspecs", "Catalog": "discovery", "catalog": "discovery", "use_files": "discovery"}
+_HOMES = {"hookimpl": "hookspecs", "Catalog": "discovery", "catalog": "discovery", "use_files": "discovery",
+          "nested_options": "loading"}  # fmt: skip
 
-__all__ = ["Catalog", "Component", "catalog", "hookimpl", "scan", "use_files"]
+__all__ = ["Catalog", "Component", "catalog", "hookimpl", "nested_options", "scan", "use_files"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ BASES = {  # role -> the class of `vqtool.api` that its components are subclasse
     "conditioner": "Conditioner",
     "encoder": "Encoder",
     "quantizer": "Quantizer",
+    "estimator": "Estimator",
     "channel": "Channel",
     "decoder": "Decoder",
     "context": "Context",
@@ -25,11 +26,16 @@ BASES = {  # role -> the class of `vqtool.api` that its components are subclasse
     "baseline": "Baseline",
     "schedule": "Schedule",
 }
-FOLDERS = {role: {"loss": "losses", "data": "data"}.get(role, role + "s") for role in BASES}  # under vqtool/parts
+_ELSEWHERE = {"quantizer": "vqtool.quantizers", "estimator": "vqtool.quantizers.estimators"}
+PACKAGES = {  # role -> where the built-in components are, one a file
+    role: _ELSEWHERE.get(role) or f"vqtool.parts.{ {'loss': 'losses', 'data': 'data'}.get(role, role + 's') }"
+    for role in BASES
+}
 
 _ROLE = re.compile(r"[a-z][a-z0-9_]*")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TARGET = re.compile(r"\w+(\.\w+)*(:\w+)?")
+_SEVERAL = re.compile(r"^# kind: (\S+)\nclass (\w+)\(.*\):\n    \"{3}(.*?)(?:\"{3})?$", re.MULTILINE)
 _DOCSTRING = re.compile(r"(?:\s|#[^\n]*\n)*[rRuU]?(\"{3}|'{3}|\"|')(.*?)\1", re.DOTALL)
 
 
@@ -64,8 +70,8 @@ class Component:
 def scan(package: str, role: str) -> list[Component]:
     """The components of a package's files, one a file, without importing any of them.
 
-    The kind is the file's name with `_` as `-`, the summary its docstring's first line. Files whose name begins with
-    `_` and packages are left out.
+    The kind is the file's name with `_` as `-`, the summary its docstring's first line. A file may hold several: then
+    the line `# kind: NAME` stands above each class. Files whose name begins with `_` and packages are left out.
 
     Raises:
         ModuleNotFoundError: there is no such package.
@@ -81,7 +87,10 @@ def scan(package: str, role: str) -> list[Component]:
         spec = module.module_finder.find_spec(name, None)
         get_source = getattr(spec.loader if spec else None, "get_source", None)
         source = get_source(name) if get_source else None  # none for compiled modules
-        components.append(Component(role, module.name.replace("_", "-"), name, first_line(source or "")))
+        several = _SEVERAL.findall(source or "")
+        components += [Component(role, kind, f"{name}:{cls}", summary) for kind, cls, summary in several]
+        if not several:
+            components.append(Component(role, module.name.replace("_", "-"), name, first_line(source or "")))
     return components
 
 

@@ -9,14 +9,15 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import vqtool
-from vqtool.catalog.component import BASES, FOLDERS, Component, scan
+from vqtool.catalog.component import BASES, PACKAGES, Component, scan
 from vqtool.catalog.hooks import Hooks, debug, told_apart, trace
-from vqtool.catalog.loading import construct, load_class
+from vqtool.catalog.loading import construct, load_class, nested_options
 from vqtool.catalog.plugin_file import components_of_file, import_file
 from vqtool.console import out
 from vqtool.errors import VqtoolError
@@ -71,14 +72,14 @@ class Catalog:
     @property
     def components(self) -> list[Component]:
         """All components, by role (in the order data flows) and name."""
-        order = {role: i for i, role in enumerate(FOLDERS)}
+        order = {role: i for i, role in enumerate(PACKAGES)}
         found = [component for component, _ in self._by_name.values()]
         return sorted(found, key=lambda c: (order.get(c.role, len(order)), c.role, c.name))
 
     @property
     def roles(self) -> list[str]:
         """Every role: the built-in ones and those that plugins bring."""
-        return list(dict.fromkeys([*FOLDERS, *(component.role for component in self.components)]))
+        return list(dict.fromkeys([*PACKAGES, *(component.role for component in self.components)]))
 
     def names(self, role: str) -> list[str]:
         """The kinds of a role."""
@@ -109,7 +110,19 @@ class Catalog:
 
     def make(self, role: str, name: str, options: Mapping[str, Any], *wiring: Any) -> Any:
         """Load and construct a component, `options` as keyword arguments after the positional `wiring`."""
-        return construct(self.load(role, name), self.find(role, name), options, wiring)
+        return construct(self.load(role, name), self.find(role, name), self._nested(role, name, options), wiring)
+
+    def _nested(self, role: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """`options` with a callable that makes the component in place of each table that names one."""
+
+        def maker(inner: str, value: Any) -> Any:
+            if isinstance(value, list | tuple):
+                return [maker(inner, one) for one in value]
+            rest = {key: one for key, one in value.items() if key != "kind"}
+            return partial(self.make, inner, value["kind"], rest)
+
+        inner = nested_options(self.load(role, name))
+        return {key: maker(inner[key].role, value) if key in inner else value for key, value in options.items()}
 
     def provider(self, component: Component) -> str:
         """The distribution and version that a component comes with."""
@@ -199,7 +212,7 @@ def discover(files: Iterable[Path] = ()) -> Catalog:
     """
     found = Catalog()
     builtin = Plugin("vqtool", "vqtool", vqtool.__version__)
-    found.add(builtin, [c for role, folder in FOLDERS.items() for c in scan(f"vqtool.parts.{folder}", role)])
+    found.add(builtin, [c for role, package in PACKAGES.items() for c in scan(package, role)])
     wanted = os.environ.get("VQTOOL_PLUGINS")
     given = [name.strip() for name in (wanted or "").split(",") if name.strip()]
     blocked = {name[1:] for name in given if name.startswith("-")}

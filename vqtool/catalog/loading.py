@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import inspect
 import re
+import typing
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vqtool.catalog.component import BASES, Component
 from vqtool.errors import VqtoolError
+
+if TYPE_CHECKING:
+    from vqtool.api import Nested
 
 
 def load_class(component: Component, provider: str) -> type[Any]:
@@ -90,6 +95,19 @@ def _extra_with(distribution: str, module: str) -> str | None:
         if name and extra and name.group().lower().replace("-", "_") == module.lower():
             return extra.group(1)
     return None
+
+
+@functools.cache
+def nested_options(cls: type[Any]) -> dict[str, Nested]:
+    """The options of `cls` that are components themselves."""
+    from vqtool.api import Nested
+
+    if cls.__init__.__module__.split(".")[0] in ("builtins", "torch"):
+        return {}
+    hints = typing.get_type_hints(cls.__init__, include_extras=True)
+    return {
+        name: mark for name, hint in hints.items() for mark in typing.get_args(hint)[1:] if isinstance(mark, Nested)
+    }
 
 
 def construct(cls: type[Any], component: Component, options: Mapping[str, Any], wiring: Sequence[Any]) -> Any:

@@ -15,8 +15,8 @@ from vqtool.errors import VqtoolError
 from vqtool.nn.index_bits import IndexBits
 from vqtool.nn.labels import Table
 from vqtool.nn.routed_link import routed
-from vqtool.nn.straight_through import Carry
-from vqtool.nn.tokens import own_precision
+from vqtool.quantizers.core.straight_through import AddGradient
+from vqtool.quantizers.core.tokens import own_precision
 
 Gradient = Literal["straight-through", "link", "both"]
 
@@ -176,7 +176,7 @@ class BitChannel(Channel):
     @staticmethod
     def _past(arrived: Tensor, quantized: Quantized) -> Tensor:
         """The value of `arrived`, its own gradient and, besides, the identity to what the quantizer passed on."""
-        return Carry.apply(quantized.z, arrived) if quantized.z.requires_grad else arrived
+        return AddGradient.apply(quantized.z, arrived) if quantized.z.requires_grad else arrived
 
     def _soft_bits(self, quantized: Quantized) -> Tensor:
         probs = quantized.probs

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vqtool.api import Quantized, Received, Route
-from vqtool.nn.straight_through import Carry
+from vqtool.quantizers.core.straight_through import AddGradient
 
 if TYPE_CHECKING:
     from vqtool.nn.bit_channel import BitChannel
@@ -55,9 +55,9 @@ def routed(
     figures["symbols.expected"] = expected_symbols(route, tokens, [b.width for b in channel.books], channel.symbol_bits)
     z = hard.clone()
     if quantized.z.requires_grad:
-        z = Carry.apply(quantized.z, z)
+        z = AddGradient.apply(quantized.z, z)
     if learns:
-        z = Carry.apply(others, z)
+        z = AddGradient.apply(others, z)
     return Received(z, hard, codes, figures=figures)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vqtool.catalog import catalog
+from vqtool.catalog import catalog, nested_options
 from vqtool.errors import VqtoolError
-from vqtool.recipe.options import Options, options_of
+from vqtool.recipe.options import Chosen, Options, options_of
 from vqtool.recipe.places import Key, Places
 from vqtool.recipe.spec import (
     DiagnoseOptions,
@@ -22,7 +22,10 @@ from vqtool.recipe.spec import (
 from vqtool.recipe.stages import StageChecker
 from vqtool.suggest import did_you_mean, listed
 
-NOT_PARTS = ("data", "task", "loss", "metric", "baseline", "schedule")  # roles that are named in other places
+if TYPE_CHECKING:
+    from vqtool.api import Nested
+
+NOT_PARTS = ("data", "task", "loss", "metric", "baseline", "schedule", "estimator")  # roles that are named in other places
 TABLES = ("data", "train", "evaluate", "diagnose", "stage")
 TOP, TRAIN, EVALUATE = Options(TopOptions), Options(TrainOptions), Options(EvaluateOptions)
 DIAGNOSE = Options(DiagnoseOptions)
@@ -149,7 +152,16 @@ class Checker:
             self.errors.append(error)
             return None
         checked = self.options(options, key, table, f'{role} "{kind}"', page=f"vqtool plugins {role} {kind}")
+        for name, mark in nested_options(cls).items() if len(self.errors) == before else ():
+            checked[name] = self.nested(mark, (*key, name), checked[name])
         return PartSpec(role, kind, checked) if len(self.errors) == before else None
+
+    def nested(self, mark: Nested, key: Key, value: Any) -> Any:
+        """An option that is a component: a table with a `kind`, a kind alone or, where there may be many, a list."""
+        if isinstance(value, list | tuple):
+            return tuple(self.nested(mark, (*key, i), one) for i, one in enumerate(value))
+        spec, cls = self.part(mark.role, key, {"kind": value} if isinstance(value, str) else value)
+        return None if spec is None or cls is None else Chosen(spec.kind, spec.options, cls)
 
     def _data(self) -> PartSpec | None:
         if "data" not in self.table:
@@ -194,6 +206,13 @@ class Checker:
         stages = [checker.stage(i, table) for i, table in enumerate(given)]
         self._unused(checker)
         return [stage for stage in stages if stage is not None]
+
+    def announced(self, name: str) -> tuple[frozenset[str], frozenset[str]]:
+        """(terms, knobs) of the part `[name]`: a quantizer's depend on its options."""
+        cls = self.classes.get(name)
+        if hasattr(cls, "announced") and name in self.parts:
+            return cls.announced(self.parts[name].options)
+        return frozenset(getattr(cls, "terms", ())), frozenset(getattr(cls, "knobs", ()))
 
     def _unused(self, stages: StageChecker) -> None:
         """Every part must be of use to some stage; not told where a task is not known, nor of broken parts."""

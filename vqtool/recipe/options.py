@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import inspect
 import json
 import tomllib
@@ -11,12 +12,13 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from annotated_doc import Doc
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
+from vqtool.catalog import nested_options
 from vqtool.errors import VqtoolError
 from vqtool.recipe.type_text import type_text
 from vqtool.suggest import did_you_mean, listed
@@ -63,7 +65,7 @@ class Options:
         return [
             Option(
                 name,
-                type_text(field.annotation, field.metadata),
+                nested_text(field) or type_text(field.annotation, field.metadata),
                 field.description or "",
                 None if field.is_required() else field.get_default(call_default_factory=True),
                 field.is_required(),
@@ -95,6 +97,13 @@ class Options:
         """Draft 7 properties of the options: `{"properties": {...}, "required": [...]}`."""
         whole = self.model.model_json_schema(by_alias=True)
         plain = _draft7(whole, whole.get("$defs", {}))
+        for name, field in self.fields.items():
+            if (mark := nested_mark(field)) is not None:
+                one = {"anyOf": [{"type": "string"}, {"$ref": f"#/definitions/{mark.role}"}]}
+                several = [{"type": "array", "items": one}] if mark.many else []
+                plain["properties"][name] = {
+                    "anyOf": [*one["anyOf"], *several], "description": field.description or "",
+                }  # fmt: skip
         return {"properties": plain.get("properties", {}), "required": plain.get("required", [])}
 
     def _or_none(self, key: str, value: Any) -> Any:
@@ -162,9 +171,41 @@ def _model(cls: type) -> type[BaseModel]:
             raise VqtoolError(f"`{cls.__qualname__}` is broken: its option `{name}` has no type", exit_code=1)
         default = ... if parameter.default is parameter.empty else parameter.default
         docs = [d.documentation for d in typing.get_args(hints[name])[1:] if isinstance(d, Doc)]
+        hint, mark = hints[name], nested_options(cls).get(name)
+        if mark is not None:  # a table with a `kind`, whose options the component of that kind checks
+            one = dict[str, Any] | str
+            hint, default = Annotated[one | list[one] if mark.many else one, mark], as_table(default)
         about = Field(default, alias=name.removesuffix("_"), description=docs[-1] if docs else None)
-        fields[f"option_{len(fields)}"] = (hints[name], about)  # any name is allowed: `copy` would hide pydantic's
+        fields[f"option_{len(fields)}"] = (hint, about)  # any name is allowed: `copy` would hide pydantic's
     return create_model(cls.__name__, __config__=STRICT, **fields)
+
+
+class Chosen(dict[str, Any]):
+    """A checked component that is an option of another: its `kind` and options, and the class that this names."""
+
+    def __init__(self, kind: str, options: Mapping[str, Any], cls: type) -> None:
+        super().__init__(kind=kind, **options)
+        self.cls = cls
+
+
+def as_table(default: Any) -> Any:
+    """A default that is a class, a `partial` of one, a kind or a list of them, as a recipe would give it."""
+    if isinstance(default, list | tuple):
+        return [as_table(one) for one in default]
+    if isinstance(default, functools.partial):
+        return {**as_table(default.func), **default.keywords}
+    return {"kind": default.__module__.rsplit(".", 1)[-1].replace("_", "-")} if isinstance(default, type) else default
+
+
+def nested_mark(field: FieldInfo) -> Any:
+    """What marks an option as a component of a role; None for others."""
+    return next((mark for mark in field.metadata if type(mark).__name__ == "Nested"), None)
+
+
+def nested_text(field: FieldInfo) -> str | None:
+    """The type of an option that is a component, in words."""
+    mark = nested_mark(field)
+    return mark and f"table of the {mark.role} with `kind`, or a kind{', or a list of these' if mark.many else ''}"
 
 
 def dates_in(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:

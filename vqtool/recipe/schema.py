@@ -17,7 +17,7 @@ Schema = dict[str, Any]
 def recipe_schema() -> Schema:
     """The schema of a whole recipe: a branch per kind of every role."""
     parts = {role: {"$ref": f"#/definitions/{role}"} for role in part_roles()}
-    definitions = {role: component(role) for role in [*part_roles(), "data", "schedule"]}
+    definitions = {role: component(role) for role in [*part_roles(), "data", "schedule", "estimator"]}
     properties: Schema = {
         **TOP.json_schema()["properties"],
         "data": {"$ref": "#/definitions/data"},

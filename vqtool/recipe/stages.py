@@ -134,8 +134,7 @@ class StageChecker:
         """The terms of the quantizer that the task uses (an unknown task may); None where its class is not known."""
         if "quantizer" in self.recipe.unsure:
             return None
-        quantizer = self.recipe.classes.get("quantizer") if task is None or "quantizer" in task.uses else None
-        return quantizer.terms if quantizer is not None else frozenset()
+        return self.recipe.announced("quantizer")[0] if task is None or "quantizer" in task.uses else frozenset()
 
     def _unknown_loss(self, key: Key, name: str, terms: list[str], kinds: list[str]) -> None:
         told = f"losses: {listed(kinds)}" + (f"; terms of the quantizer: {listed(terms)}" if terms else "")
@@ -197,7 +196,7 @@ class Knobs:
 
     def _owners(self) -> dict[str, frozenset[str]]:
         """What has knobs here, and which."""
-        parts = {name: frozenset(getattr(cls, "knobs", ())) for name, cls in self.recipe.classes.items()}
+        parts = {name: self.recipe.announced(name)[1] for name in self.recipe.classes}
         task = {"task": frozenset(self.task.knobs)} if self.task is not None else {}
         return {name: knobs for name, knobs in parts.items() if knobs} | task | {"losses": frozenset(self.losses)}
 

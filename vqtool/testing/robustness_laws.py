@@ -45,16 +45,21 @@ def never_silent_start(subject: Subject) -> Verdict:
     z = subject.tokens()
     codes = torch.zeros(1, 1, len(quantizer.codebook_sizes), dtype=torch.long)
     before = snapshot(quantizer)
-    for train in (True, False):
-        for what, call in (("forward", lambda: quantizer(z)), ("decode", lambda: quantizer.decode(codes))):
-            quantizer.train(train)
+    for train, calls in ((False, ("forward", "decode")), (True, ("decode",))):
+        quantizer.train(train)
+        for name in calls:
             try:
-                call()
+                quantizer(z) if name == "forward" else quantizer.decode(codes)
             except VqtoolError:
                 continue
-            return broken(None, f"{what} worked though the codebook was never started")
-    names = changed(quantizer, before)
-    return broken(len(names), "a refused forward changed the state") if names else kept(0)
+            return broken(None, f"{name} worked though the codebook was never started")
+    if names := changed(quantizer, before):
+        return broken(len(names), "a refused forward changed the state")
+    try:
+        quantizer.train()(z)  # may start from its first training batch
+    except VqtoolError:
+        return kept(0)
+    return kept(0) if quantizer.initialised else broken(None, "a training pass quantized with an empty codebook")
 
 
 def deterministic(subject: Subject) -> Verdict:

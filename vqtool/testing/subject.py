@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,6 +43,9 @@ class Subject:
     def new(self, **changes: Any) -> Quantizer:
         """A fresh quantizer, not started; `changes` override options."""
         small = {name: value for name, value in SMALL.items() if self.accepts(name)}
+        of = inspect.signature(self.make).parameters.get("of")
+        if of is not None and isinstance(of.default, type):  # a quantizer of others: small ones
+            small["of"] = partial(of.default, codebook_size=SMALL["codebook_size"])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return self.make(self.dim, **{**small, **self.options, **changes})

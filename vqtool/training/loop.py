@@ -18,7 +18,7 @@ from vqtool.api.quantizer import CodebookStats, Quantized, sum_stats
 from vqtool.console import out
 from vqtool.diagnosis.report import Finding
 from vqtool.errors import VqtoolError
-from vqtool.nn.all_reduce import reduce_stats
+from vqtool.quantizers.core.all_reduce import reduce_stats
 from vqtool.recipe import StageSpec
 from vqtool.training.average import Average
 from vqtool.training.batches import Batches

@@ -13,9 +13,9 @@ from vqtool.api.quantizer import Quantizer
 from vqtool.catalog import catalog
 from vqtool.diagnosis.measures import TWIN, neighbour_distances, twins
 from vqtool.errors import VqtoolError
-from vqtool.nn.codebook import Codebook
-from vqtool.nn.kmeans import kmeans, points_wanted
-from vqtool.nn.tokens import starting_points
+from vqtool.quantizers.core.codebook import Codebook
+from vqtool.quantizers.core.kmeans import kmeans, points_wanted
+from vqtool.quantizers.core.tokens import starting_points
 from vqtool.recipe import StageSpec
 from vqtool.training.build import Model
 from vqtool.training.checkpoint import Checkpoint, fill
@@ -50,15 +50,15 @@ def renew(quantizer: Quantizer, z: Tensor, mask: Tensor | None, *, merge: bool, 
     generator = torch.Generator().manual_seed(seed)
     tokens = starting_points(z, mask, max(map(points_wanted, quantizer.codebook_sizes)), generator)
     told: list[Renewed] = []
-    for name, (book, inputs) in zip(quantizer.codebook_names, quantizer.fed_codebooks(tokens), strict=False):
-        assert isinstance(book, Codebook), "as the contract of `fed_codebooks` says"
+    for name, (book, inputs) in zip(quantizer.codebook_names, quantizer.codebooks_with_inputs(tokens), strict=False):
+        assert isinstance(book, Codebook), "as the contract of `codebooks_with_inputs` says"
         size = len(book.codes)
-        counts = torch.bincount(book.search(inputs).codes, minlength=size)
+        counts = torch.bincount(book.search(inputs), minlength=size)
         dead = counts < DEAD * len(inputs) / size
         same = doubles(book.codes, counts * ~dead) if merge else torch.zeros_like(dead)
         keep = ~(dead | same)
         if not bool(keep.all()) or any(done.dead or done.doubles for done in told):
-            book.set(kmeans(inputs, size, generator, first=book.codes.detach()[keep].clone()))
+            book.set(kmeans(book.inside(inputs), size, generator, first=book.codes.detach()[keep].clone()))
         told.append(Renewed(name, size, int(dead.sum()), int(same.sum())))
     if not told:
         raise VqtoolError(

@@ -18,7 +18,7 @@ from vqtool.diagnosis.measures import usage
 from vqtool.diagnosis.report import SEVERITIES, Codebook, Finding, Report
 from vqtool.diagnosis.thresholds import EVERY
 from vqtool.errors import VqtoolError
-from vqtool.nn.moving_average import MovingCodebook
+from vqtool.quantizers.core.codebook import Codebook as Book
 from vqtool.training.usage import about_quantizer
 
 StopOn = Literal["warn", "fail"]
@@ -32,7 +32,7 @@ class Motion:
 
     def __init__(self, quantizer: Quantizer) -> None:
         self.quantizer = quantizer
-        self.books = [m for m in quantizer.modules() if isinstance(m, MovingCodebook)]
+        self.books = [m for m in quantizer.modules() if isinstance(m, Book) and m.kind == "ema"]
         self.before = self._vectors()
         self.weights = self._weights()
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from vqtool.parts.quantizers.product_gumbel import ProductGumbel
+from vqtool.quantizers.presets import ProductGumbel
 
 
 def tokens(batch: int = 4, length: int = 250, dim: int = 128) -> torch.Tensor:

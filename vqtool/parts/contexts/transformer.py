@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vqtool.api import Context
 from vqtool.errors import VqtoolError
 from vqtool.nn.attention import FeedForward, FullAttention
-from vqtool.nn.tokens import silenced
+from vqtool.nn.padding import silenced
 
 
 class TransformerContext(Context):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from vqtool.api import Context
 from vqtool.errors import VqtoolError
 from vqtool.nn.attention import FeedForward
-from vqtool.nn.tokens import silenced
+from vqtool.nn.padding import silenced
 
 
 class XlstmContext(Context):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
-from vqtool.nn.entropy import entropy
+from vqtool.quantizers.core.entropy import entropy
 
 
 class Perplexity(Metric):

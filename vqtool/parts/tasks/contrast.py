@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Quantized, Task
 from vqtool.errors import VqtoolError
 from vqtool.nn.chain import condition_of, encode, to_latents
-from vqtool.nn.entropy import entropy
+from vqtool.quantizers.core.entropy import entropy
 from vqtool.nn.spans import hidden_spans
 
 

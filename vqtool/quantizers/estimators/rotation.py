@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_doc import Doc
+from annotated_types import Gt
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from vqtool.api import Estimator
 
 SMALL = 1e-6  # a cosine to -1 closer than this leaves the plane of the rotation undefined
 
 
-def rotate_back(z: Tensor, value: Tensor, valid: Tensor | None, largest_gain: float) -> Tensor:
-    """`value` [N, d], bit for bit; its gradient g reaches `z` as s R^T g, with R z / |z| = value / |value|.
+class Rotation(Estimator):
+    """The rotation trick (Fifty et al. 2024, arXiv 2410.06424, section 4.3).
 
-    s = |value| / |z| is bounded by `largest_gain`, so a vanishing input cannot blow up. Where the rotation is
-    undefined (an input or code of length zero, opposite directions) the gradient passes unchanged.
+    The gradient g reaches z as s R^T g, with R z / |z| = code / |code| and s = |code| / |z|, at most `largest_gain`, so
+    that a vanishing input cannot blow up. Where the rotation is undefined (an input or code of length zero, opposite
+    directions) the gradient passes unchanged.
     """
-    if not (torch.is_grad_enabled() and z.requires_grad):
-        return value
-    return RotateBack.apply(z, value, valid, largest_gain)
+
+    def __init__(
+        self, *, largest_gain: Annotated[float, Gt(0), Doc("bound of the gradient's scale |code| / |z|")] = 2.0
+    ) -> None:
+        self.largest_gain = largest_gain
+
+    def pass_on(self, z: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
+        if not (torch.is_grad_enabled() and (z.requires_grad or value.requires_grad)):
+            return value
+        return _RotateBack.apply(z, value, valid, self.largest_gain)
 
 
-class RotateBack(torch.autograd.Function):
+class _RotateBack(torch.autograd.Function):
     """R = I - 2 r r^T + 2 q z^T for unit z, q and r = (z + q) / |z + q| (Fifty et al. 2024, section 4.3)."""
 
     @staticmethod
@@ -46,5 +58,5 @@ class RotateBack(torch.autograd.Function):
         defined = (square > SMALL) & (z_length > tiny) & (q_length > tiny)
         gradient = torch.where(defined, gain * turned, g)
         if valid is not None:
-            gradient = gradient.masked_fill(~valid[:, None], 0)
-        return gradient, None, None, None
+            g, gradient = (each.masked_fill(~valid[:, None], 0) for each in (g, gradient))
+        return gradient, g if ctx.needs_input_grad[1] else None, None, None

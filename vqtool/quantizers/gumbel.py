@@ -1,4 +1,4 @@
-"""Groups of codes chosen by logits with Gumbel noise, as in wav2vec 2.0."""
+"""Codes chosen by logits with Gumbel noise, in groups, as in wav2vec 2.0."""
 
 from __future__ import annotations
 
@@ -7,20 +7,31 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_doc import Doc
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqtool.api import Quantized, Quantizer
 from vqtool.errors import VqtoolError
-from vqtool.nn.codebook import look_up
-from vqtool.nn.entropy import entropy
-from vqtool.nn.gumbel import choose, noise_keys
-from vqtool.nn.tokens import cleaned, flat, own_precision
+from vqtool.quantizers.core.codebook import look_up
+from vqtool.quantizers.core.composable import Coded, Composable
+from vqtool.quantizers.core.entropy import entropy
+from vqtool.quantizers.core.gumbel import choose, noise_keys
+from vqtool.quantizers.core.tokens import Layout
+from vqtool.quantizers.grouped import Groups
+from vqtool.quantizers.vq import Size, Weights
+
+Temperature = Annotated[float, Gt(0), Doc("of the softmax behind the gradient")]
+Logits = Annotated[Literal["linear", "distance"], Doc("of a linear map, or of the distance to the code")]
+Spread = Annotated[
+    float, Gt(0), Doc("standard deviation of a token's logits over the codes; of a linear map at its start")
+]
 
 
-class ProductGumbel(Quantizer):
+class Gumbel(Composable):
     """wav2vec 2.0's quantizer (Baevski et al. 2020, arXiv 2006.11477, section 2).
+
+        self.vq = Gumbel(256, groups=2, codebook_size=320)
+        self.vq.temperature = 1.0                # anneal it while training
 
     Each token has a logit for every code: of a linear map, or minus the squared distance between the code and the
     token's features of that group. In training the code is the argmax of logits + Gumbel noise and the gradient that
@@ -41,48 +52,35 @@ class ProductGumbel(Quantizer):
     def __init__(
         self,
         dim: int,
+        layout: Layout = "BTD",
+        weights: Weights = None,
         *,
-        codebook_size: Annotated[int, Gt(1), Doc("codes per group")] = 320,
-        groups: Annotated[int, Ge(1), Doc("groups that the output's features are cut into")] = 2,
-        temperature: Annotated[float, Gt(0), Doc("of the softmax behind the gradient")] = 2.0,
-        logits: Annotated[Literal["linear", "distance"], Doc("of a linear map, or of the distance to the code")] = (
-            "linear"
-        ),
-        spread: Annotated[
-            float, Gt(0), Doc("standard deviation of a token's logits over the codes; of a linear map at its start")
-        ] = 4.0,
+        codebook_size: Size = 320,
+        groups: Groups = 1,
+        temperature: Temperature = 2.0,
+        logits: Logits = "linear",
+        spread: Spread = 4.0,
     ) -> None:
-        super().__init__()
+        super().__init__(dim, layout, weights)
         if dim % groups:
             raise VqtoolError(
                 f"`groups` = {groups} does not divide the latent width {dim}",
                 hint="choose a divisor, or another encoder width",
             )
-        self.dim = dim
         self.width = dim // groups
         self.codebook_sizes = (codebook_size,) * groups
-        self.temperature = temperature
-        self.spread = spread
+        self.temperature, self.spread = temperature, spread
         self.linear = nn.Linear(dim, groups * codebook_size) if logits == "linear" else None
         self.codes = nn.Parameter(0.1 * torch.randn(groups, codebook_size, self.width))  # small: directions turn fast
         if self.linear is not None:
             nn.init.normal_(self.linear.weight, std=spread * dim**-0.5)
             nn.init.zeros_(self.linear.bias)
 
-    def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:
-        with own_precision(z):
-            tokens, valid, not_finite = cleaned(*flat(z, mask, self.codes.dtype))
-            inputs, weight, bias = self.logits_of(tokens)
-            keys = noise_keys(z.detach(), weight.detach()) if self.training else None
-            value, codes, usage = choose(inputs, weight, bias, self.codes, valid, self.temperature, keys)
-            return Quantized(
-                z=value.view(z.shape),
-                codes=codes.view(*z.shape[:2], len(self.codebook_sizes)),
-                hard=value.detach().view(z.shape),
-                terms=self.all_terms(usage),
-                usage=usage.detach(),
-                not_finite=not_finite,
-            )
+    def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
+        inputs, weight, bias = self.logits_of(tokens)
+        keys = noise_keys(tokens.detach().view(*shape, tokens.shape[1]), weight.detach()) if self.training else None
+        value, codes, usage = choose(inputs, weight, bias, self.codes, valid, self.temperature, keys)
+        return Coded(codes, value, terms=self.all_terms(usage), usage=usage.detach(), complete=True)
 
     def logits_of(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(inputs [N, I], weight [G * K, I], bias [G * K]) of the linear map that gives the logits of `tokens` [N, D].
@@ -110,12 +108,12 @@ class ProductGumbel(Quantizer):
             "hf": some * (1 - nats.exp().mean() / size),
         }
 
-    def decode(self, codes: Tensor) -> Tensor:
-        columns = codes.reshape(-1, codes.shape[-1]).long().unbind(1)
+    def decoded(self, codes: Tensor) -> Tensor:
+        columns = codes.unbind(1)
         known = torch.cat([look_up(book, c, c >= 0) for book, c in zip(self.codes, columns, strict=False)], 1)
-        return F.pad(known, (0, self.dim - known.shape[1])).view(*codes.shape[:2], self.dim)
+        return F.pad(known, (0, self.dim - known.shape[1]))
 
-    def vectors(self) -> tuple[Tensor, ...]:
+    def tables(self) -> tuple[Tensor, ...]:
         """Each group's codes with zeros where the other groups are."""
         left = range(0, self.dim, self.width)
         padded = ((at, self.dim - at - self.width) for at in left)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqtool.nn.nearest import nearest_few
+from vqtool.quantizers.core.search import nearest_few
 
 CHUNK = 2**11  # tokens at a time, so that the paths of a chunk stay in the cache
 

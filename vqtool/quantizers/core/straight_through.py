@@ -9,69 +9,81 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+SHORT = 0.05
 CHUNK = 2**18  # numbers handled at a time: they stay in the cache between the steps of a chunk
 
 
-def pass_on(
+def straight_through(
     z: Tensor,
     value: Tensor,
     valid: Tensor | None,
-    squares: Tensor,
-    pairs: Tensor | int,
-    pull: Tensor | None = None,
+    sse: Tensor,
+    n_values: Tensor | int,
+    commit_grad: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """What flows on and the commitment term: (`value` with the gradient of `z`, squares / pairs).
+    """What flows on and the commitment: (`value` with the gradient of `z`, sse / n_values).
 
     Args:
         z: [N, d] the inputs.
-        value: [N, d] what they are replaced by; no gradient reaches it.
+        value: [N, d] what they are replaced by; a gradient that it wants, it gets as well.
         valid: [N] bool; the others pass no gradient back. None: all are.
-        squares: the sum of |input - code|^2 over valid tokens (and levels).
-        pairs: how many squared numbers that is.
-        pull: [N, d] half the gradient of `squares` by `z`; None: z - value.
+        sse: the sum of |input - code|^2 over valid tokens (and levels).
+        n_values: how many squared numbers that is.
+        commit_grad: [N, d] half the gradient of `sse` by `z`; None: z - value.
     """
-    term = squares / (pairs.clamp_min(1) if isinstance(pairs, Tensor) else max(pairs, 1))
-    if not (torch.is_grad_enabled() and z.requires_grad):
+    term = mean_of(sse, n_values)
+    if not (torch.is_grad_enabled() and (z.requires_grad or value.requires_grad)):
         return value, term
-    return PassOn.apply(z, value, valid, term, pairs, pull)
+    return StraightThrough.apply(z, value, valid, term, n_values, commit_grad)
 
 
-class PassOn(torch.autograd.Function):
-    """The custom function behind `pass_on`; x + (value - x).detach() would round."""
+def mean_of(total: Tensor, n_values: Tensor | int) -> Tensor:
+    """`total` / `n_values`, 0 of nothing."""
+    return total / (n_values.clamp_min(1) if isinstance(n_values, Tensor) else max(n_values, 1))
+
+
+class StraightThrough(torch.autograd.Function):
+    """The custom function behind `straight_through`; x + (value - x).detach() would round."""
 
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, value: Tensor, valid: Tensor | None, term: Tensor, pairs: Tensor | int, pull: Tensor | None
+        ctx: Any,
+        z: Tensor,
+        value: Tensor,
+        valid: Tensor | None,
+        term: Tensor,
+        n_values: Tensor | int,
+        commit_grad: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        ctx.pairs = None if isinstance(pairs, Tensor) else pairs
-        kept = (None, None, pull) if pull is not None else (z, value, None)
-        ctx.save_for_backward(*kept, valid, pairs if isinstance(pairs, Tensor) else None)
+        ctx.n_values = None if isinstance(n_values, Tensor) else n_values
+        kept = (None, None, commit_grad) if commit_grad is not None else (z, value, None)
+        ctx.save_for_backward(*kept, valid, n_values if isinstance(n_values, Tensor) else None)
         return value.view_as(value), term.view_as(term)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_value: Tensor | None, by_term: Tensor | None) -> tuple[Tensor | None, ...]:
-        z, value, pull, valid, pairs = ctx.saved_tensors
-        nothing = (None,) * 5
+        z, value, commit_grad, valid, n_values = ctx.saved_tensors
+        if by_value is not None and valid is not None:
+            by_value = by_value.masked_fill(~valid[:, None], 0)
+        rest = (by_value if ctx.needs_input_grad[1] else None, None, None, None, None)
         if by_term is None:
-            if by_value is None or valid is None:
-                return (by_value, *nothing)
-            return (by_value.masked_fill(~valid[:, None], 0), *nothing)
-        weight = 2 * by_term / (pairs.clamp_min(1) if pairs is not None else max(ctx.pairs, 1))
-        gradient = torch.empty_like(z if pull is None else pull)
+            return by_value, *rest
+        weight = mean_of(2 * by_term, n_values if n_values is not None else ctx.n_values)
+        gradient = torch.empty_like(z if commit_grad is None else commit_grad)
         for part in chunks(gradient):
-            away = pull[part] if pull is not None else z[part] - value[part]
+            away = commit_grad[part] if commit_grad is not None else z[part] - value[part]
             if by_value is None:
                 torch.mul(away, weight, out=gradient[part])
             else:
                 torch.addcmul(by_value[part], away, weight, out=gradient[part])
         if valid is not None:
             gradient.masked_fill_(~valid[:, None], 0)
-        return (gradient, *nothing)
+        return gradient, *rest
 
 
-class Carry(torch.autograd.Function):
+class AddGradient(torch.autograd.Function):
     """The value of `value`, bit for bit, and its gradient to both of them: `carrier` and `value`."""
 
     @staticmethod
@@ -82,6 +94,15 @@ class Carry(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, by_value: Tensor) -> tuple[Tensor, Tensor]:
         return by_value, by_value
+
+
+def unit(x: Tensor) -> Tensor:
+    """`x` [N, d] with rows of length one; rows shorter than `SHORT` get the gradient of that length: it is bounded."""
+    length = x.norm(dim=1, keepdim=True)
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return x / length.clamp_min(torch.finfo(x.dtype).tiny)
+    value = x.detach() / length.detach().clamp_min(torch.finfo(x.dtype).tiny)
+    return AddGradient.apply(x / length.clamp_min(SHORT), value)
 
 
 def squared_distance(z: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:

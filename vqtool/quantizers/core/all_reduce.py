@@ -52,3 +52,17 @@ def split(stats: Sequence[CodebookStats], totals: Tensor, samples: Tensor) -> tu
         sample_at += most
         parts.append(CodebookStats(counts, sums, sample(rows, size)))
     return tuple(parts)
+
+
+@torch.no_grad()
+def gather_rows(rows: Tensor, most: int) -> Tensor:
+    """`rows` [n, d] of all ranks, the same on every rank: at most `most`, an equal share of each."""
+    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return rows
+    share = max(1, most // dist.get_world_size())
+    mine = rows.new_full((share, rows.shape[1]), torch.nan)
+    mine[: len(rows)] = rows[:share]
+    every = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(every, mine)
+    gathered = torch.cat(every)
+    return gathered[gathered.isfinite().all(1)]

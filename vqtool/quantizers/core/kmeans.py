@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vqtool.nn.nearest import nearest
+from vqtool.quantizers.core.search import nearest
 
 ROUNDS = 10
 SEEDINGS = 16  # steps in which the first centres are chosen

@@ -1,0 +1,10 @@
+"""Padded tokens in networks: what they hold must reach no other token."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def silenced(x: Tensor, mask: Tensor | None) -> Tensor:
+    """`x` [B, T, W] with zeros where `mask` [B, T] is false, whatever stands there."""
+    return x if mask is None else x.masked_fill(~mask[..., None], 0)

@@ -1,1 +1,0 @@
-"""Latents to codes."""

@@ -1,0 +1,256 @@
+"""A codebook: K code vectors that follow their inputs, are trained, mapped or frozen; search, look-up and statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from vqtool.api.quantizer import SAMPLES, CodebookStats, sample
+from vqtool.errors import VqtoolError
+from vqtool.quantizers.core.kmeans import kmeans, random_rows
+from vqtool.quantizers.core.revival import revive
+from vqtool.quantizers.core.search import nearest
+from vqtool.quantizers.core.straight_through import mean_of
+
+Codes = Literal["ema", "learned", "mapped", "frozen"]
+Start = Literal["kmeans", "random"]
+FORGOTTEN = 1e-30  # a use below this becomes zero, before it turns into slow denormal numbers
+
+
+class Started(nn.Module):
+    """Something that must be started from data before it is used.
+
+    `ready` says whether it was. It is a buffer, so that it travels with the weights, mirrored by a plain Python flag,
+    so that asking costs no wait for the device and breaks no graph.
+    """
+
+    ready: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
+        self.is_ready = False
+
+    def set_ready(self) -> None:
+        """Note that it was started."""
+        self.ready.fill_(True)
+        self.is_ready = True
+
+    def require_ready(self) -> None:
+        """Refuse to work with what was never started."""
+        if not self.is_ready:
+            raise not_started()
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+        self.is_ready = not self.ready.is_meta and bool(self.ready)
+
+
+def not_started() -> VqtoolError:
+    """The error for a quantizer whose codebooks hold no codes yet."""
+    return VqtoolError(
+        "the quantizer was never started: its codebook holds no codes",
+        hint="load a checkpoint, train on a batch, or call quantizer.initialise(z) with outputs of the encoder",
+        exit_code=1,
+    )
+
+
+class Codebook(Started):
+    """K codes [K, d], and the table [K, D] of what they stand for.
+
+    Args:
+        codes: "ema", a buffer that `update` moves; "learned", a parameter; "mapped", a frozen buffer behind a trained
+            linear map (SimVQ, Zhu et al. 2024, arXiv 2411.02038); "frozen".
+        unit: the table's rows have length one.
+        code_dim: d, where it is not D: the codes lie in a plane of d orthonormal directions through the mean of the
+            inputs that the codebook starts from, along their principal components, and the plane stays. Fewer
+            dimensions need fewer inputs to be filled evenly. The search is among the rows of the table: far from zero
+            they are rounded, and the nearest code inside the plane need not be the nearest of them.
+    """
+
+    codes: Tensor
+    weights: Tensor  # [K]  of "ema": the moving average of use
+    basis: Tensor  # [d, D]
+    origin: Tensor  # [D]
+
+    def __init__(
+        self, size: int, dim: int, *, codes: Codes = "ema", unit: bool = False, code_dim: int = 0,
+        decay: float = 0.99, revive_below: float = 0.1,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if code_dim > dim:
+            raise VqtoolError(f"codes of {code_dim} dimensions do not fit into a latent of {dim}")
+        self.kind, self.unit, self.decay, self.revive_below = codes, unit, decay, revive_below
+        self.plane = code_dim > 0
+        inside = code_dim or dim
+        start = torch.zeros(size, inside)
+        if codes == "learned":
+            self.codes = nn.Parameter(start)
+        else:
+            self.register_buffer("codes", start)
+        if codes == "ema":
+            self.register_buffer("weights", torch.zeros(size))
+        if codes == "mapped":
+            self.map = nn.Linear(inside, inside, bias=False)
+            with torch.no_grad():
+                self.map.weight.copy_(torch.eye(inside))
+        if self.plane:
+            self.register_buffer("basis", torch.eye(inside, dim))
+            self.register_buffer("origin", torch.zeros(dim))
+
+    @property
+    def table(self) -> Tensor:
+        """What each code stands for [K, D]; a gradient reaches what is trained."""
+        table = self.map(self.codes) if self.kind == "mapped" else self.codes
+        if self.unit:
+            table = F.normalize(table, dim=1)
+        return table @ self.basis + self.origin if self.plane else table
+
+    def inside(self, tokens: Tensor) -> Tensor:
+        """The coordinates [N, d] of `tokens` [N, D] where the codes are."""
+        return (tokens.to(self.basis.dtype) - self.origin) @ self.basis.T if self.plane else tokens
+
+    @torch.no_grad()
+    def set(self, codes: Tensor) -> None:
+        """Take `codes` [K, d] as the codebook, all of equal weight."""
+        self.codes.copy_(codes)
+        if self.kind == "ema":
+            self.weights.zero_()
+        self.set_ready()
+
+    @torch.no_grad()
+    def start(self, points: Tensor, how: Start, generator: torch.Generator) -> None:
+        """Start from `points` [N, D]: k-means centres, random ones of them, or random codes as spread as they are."""
+        if self.plane:
+            self.origin.copy_(points.mean(0))
+            away = (points - self.origin).double()
+            self.basis.copy_(torch.linalg.eigh(away.T @ away).eigenvectors.T.flip(0)[: len(self.basis)])
+        points = self.inside(points.to(self.codes.dtype))
+        if self.kind in ("mapped", "frozen"):
+            normal = torch.randn(self.codes.shape, generator=generator).to(points)
+            self.set(points.mean(0) + points.std(0, correction=0).clamp_min(1e-6) * normal)
+        else:
+            self.set((kmeans if how == "kmeans" else random_rows)(points, self.codes.shape[0], generator))
+
+    def search(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
+        """The nearest code [N] of each of `tokens` [N, D], finite all; -1 where `valid` [N] is false."""
+        self.require_ready()
+        codes, _ = nearest(tokens.detach(), self.table.detach())
+        return codes if valid is None else codes.masked_fill(~valid, -1)
+
+    def mixture(self, tokens: Tensor, temperature: float | Tensor, valid: Tensor | None) -> Tensor:
+        """softmax_k(-mean((z - e_k)^2) / temperature) [N, K] of `tokens` [N, D]; the mean is over D.
+
+        Rows that are not `valid` [N] are zero (None: all are).
+        """
+        probs = torch.softmax(self.scores(tokens, temperature), 1)
+        return probs if valid is None else probs.masked_fill(~valid[:, None], 0)
+
+    def scores(self, tokens: Tensor, temperature: float | Tensor) -> Tensor:
+        """-mean((z - e_k)^2) / temperature [N, K] of `tokens` [N, D], but for what all codes have in common."""
+        self.require_ready()
+        table = self.table
+        centre = table.detach().mean(0)  # distances do not depend on it; without an offset they cancel less
+        away, ours = tokens - centre, table - centre
+        half = ours.square().sum(1) / 2
+        return torch.addmm(half, away, ours.t(), alpha=-1) * (-2 / (tokens.shape[1] * temperature))
+
+    def look_up(self, codes: Tensor, valid: Tensor | None, *, trained: bool = False) -> Tensor:
+        """The rows [N, D] of `codes` [N]; zero where `valid` [N] is false. A gradient reaches them if `trained`."""
+        self.require_ready()
+        return look_up(self.table if trained else self.table.detach(), codes, valid)
+
+    def loss(self, tokens: Tensor, codes: Tensor, valid: Tensor | None, sse: Tensor, n_values: Tensor | int) -> Tensor:
+        """The codebook loss sse / n_values, whose gradient goes to the codes only (van den Oord et al. 2017, eq. 3)."""
+        table, term = self.table, mean_of(sse, n_values)
+        if not (torch.is_grad_enabled() and table.requires_grad):
+            return term
+        return _CodebookLoss.apply(table, tokens.detach(), codes, valid, term, n_values)
+
+    @torch.no_grad()
+    def stats(self, tokens: Tensor, codes: Tensor, valid: Tensor | None) -> CodebookStats:
+        """Counts and sums of the valid `tokens` [N, D] by the code that they chose."""
+        size = self.codes.shape[0]
+        tokens = self.inside(tokens.detach())
+        counts, sums = totals(tokens, codes, valid, size)
+        some = valid if valid is not None else codes >= 0
+        return CodebookStats(counts.float(), sums.float(), sample(tokens, size, some).float())
+
+    def no_stats(self) -> CodebookStats:
+        """The statistics of a batch without a token."""
+        size, width = self.codes.shape
+        rows = self.codes.new_full((min(size, SAMPLES), width), torch.nan, dtype=torch.float32)
+        return CodebookStats(rows.new_zeros(size), rows.new_zeros(size, width), rows)
+
+    @torch.no_grad()
+    def update(self, stats: CodebookStats) -> None:
+        """m <- g m + (1 - g) n and code <- (g m code + (1 - g) s) / m_new, for n inputs with the sum s that chose it.
+
+        (van den Oord et al. 2017, appendix A.1.) That is the moving average of counts and of sums, with the sums kept
+        as m * code: nothing can be stale, so a codebook that is set from outside stays. A code that nobody chose rests,
+        bit for bit. Before the first update every code weighs as uniform use of that update's batch would: the start
+        survives. Then codes that are hardly ever chosen start again at inputs that were seen.
+        """
+        counts, sums = stats.counts.to(self.codes.dtype), stats.sums.to(self.codes.dtype)
+        fresh = self.weights.sum() == 0
+        before = torch.where(fresh, counts.mean(), self.weights)
+        before = torch.where(before > FORGOTTEN, before, 0)
+        after = self.decay * before + (1 - self.decay) * counts
+        rate = torch.where(counts > 0, (1 - self.decay) / after.clamp_min(FORGOTTEN), 0)
+        self.codes.addcmul_(rate[:, None], sums - counts[:, None] * self.codes)
+        self.weights.copy_(after)
+        revive(self.codes, self.weights, stats.samples, self.revive_below)
+
+    def extra_repr(self) -> str:
+        return f"{' x '.join(map(str, self.codes.shape))}, {self.kind}{'' if self.is_ready else ', not started'}"
+
+
+def look_up(table: Tensor, codes: Tensor, valid: Tensor | None) -> Tensor:
+    """Rows of `table` [K, d] for `codes` [N]; a zero row where `valid` [N] is false (None: all are)."""
+    if valid is None:
+        return table.index_select(0, codes)
+    table = torch.cat([table, table.new_zeros(1, table.shape[1])])
+    return table.index_select(0, torch.where(valid, codes, table.shape[0] - 1))
+
+
+class _CodebookLoss(torch.autograd.Function):
+    """2 (n_k e_k - s_k) / n_values, by counts n and sums s of the inputs instead of a difference per token."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, table: Tensor, tokens: Tensor, codes: Tensor, valid: Tensor | None, term: Tensor,
+        n_values: Tensor | int,
+    ) -> Tensor:  # fmt: skip
+        ctx.n_values = None if isinstance(n_values, Tensor) else n_values
+        ctx.save_for_backward(table, tokens, codes, valid, n_values if isinstance(n_values, Tensor) else None)
+        return term.view_as(term)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_term: Tensor) -> tuple[Tensor | None, ...]:
+        table, tokens, codes, valid, n_values = ctx.saved_tensors
+        counts, sums = totals(tokens, codes, valid, table.shape[0])
+        weight = mean_of(2 * by_term, n_values if n_values is not None else ctx.n_values)
+        return ((counts[:, None] * table - sums) * weight, None, None, None, None, None)
+
+
+def totals(tokens: Tensor, codes: Tensor, valid: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
+    """How many of the valid `tokens` [N, d] chose each of `size` codes [K], and their sums [K, d].
+
+    Tokens that do not count go to a row of their own, which is cut off.
+    """
+    rows = size
+    if valid is not None:
+        rows, codes = size + 1, torch.where(valid, codes, size)
+    counts = tokens.new_zeros(rows).index_add_(0, codes, tokens.new_ones(()).expand(codes.shape))
+    sums = tokens.new_zeros(rows, tokens.shape[1])
+    if tokens.device.type == "cpu":  # several times as fast there as index_add_
+        sums.scatter_add_(0, codes[:, None].expand_as(tokens), tokens)
+    else:
+        sums.index_add_(0, codes, tokens)
+    return counts[:size], sums[:size]

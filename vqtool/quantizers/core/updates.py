@@ -1,0 +1,93 @@
+"""Updates without a recipe: `attach` moves codebooks after an optimizer's steps; who forgets them is warned once."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+from vqtool.api import CodebookStats, Quantized, Quantizer
+from vqtool.errors import VqtoolError
+from vqtool.quantizers.core.all_reduce import reduce_stats
+
+PATIENCE = 20  # optimizer steps of a model that trains without an update, before a warning
+_steps = 0  # of all optimizers, once somebody waits for them
+_counting = False
+
+
+class Attached:
+    """What `attach` returns: collects statistics of micro-batches until the optimizer's next step; `detach` ends it."""
+
+    def __init__(self, optimizer: Optimizer, model: nn.Module) -> None:
+        self.quantizers = [m for m in model.modules() if isinstance(m, Quantizer)]
+        inner = {id(child) for q in self.quantizers for child in q.modules() if child is not q}
+        self.quantizers = [q for q in self.quantizers if id(q) not in inner]
+        if not self.quantizers:
+            raise VqtoolError(f"{type(model).__name__} holds no quantizer of vqtool to attach to")
+        self.waiting: dict[int, tuple[CodebookStats, ...]] = {}
+        self.handles = [q.register_forward_hook(self._collect) for q in self.quantizers]
+        self.handles.append(optimizer.register_step_post_hook(self._update))
+
+    def detach(self) -> None:
+        """Stop updating."""
+        for handle in self.handles:
+            handle.remove()
+
+    @torch.compiler.disable
+    def _collect(self, quantizer: nn.Module, _: Any, result: Quantized) -> None:
+        """Add a forward pass's statistics; a second pass of activation checkpointing, in backward, counts for none."""
+        if not result.stats or torch._C._current_graph_task_id() != -1:
+            return
+        before = self.waiting.get(id(quantizer))
+        now = result.stats
+        self.waiting[id(quantizer)] = now if before is None else tuple(a + b for a, b in zip(before, now, strict=True))
+
+    def _update(self, *_: Any) -> None:
+        """Move every codebook; each rank takes part, with nothing where its batches had no token for a codebook."""
+        for quantizer in self.quantizers:
+            stats = self.waiting.pop(id(quantizer), None)
+            if stats is None and isinstance(quantizer, Quantizer):
+                stats = getattr(quantizer, "no_stats", tuple)() if quantizer.training else ()
+            if stats:
+                quantizer.update(reduce_stats(stats))
+
+
+def attach(optimizer: Optimizer, model: nn.Module) -> Attached:
+    """Update the codebooks of `model` after every `optimizer.step()`, also through a GradScaler.
+
+    Statistics of micro-batches since the last step are added up, and those of all ranks of torch.distributed. Call it
+    once, after the model is built; quantizers of the model need no `update` of one's own then.
+
+    Raises:
+        VqtoolError: `model` holds no quantizer of vqtool.
+    """
+    return Attached(optimizer, model)
+
+
+def passed_without_update(quantizer: Any) -> None:
+    """Note a training pass; warn once if the optimizers have gone on for long since the last update."""
+    global _counting
+    if not _counting:
+        _counting = True
+        register_optimizer_step_post_hook(_count)
+    began = quantizer.__dict__.setdefault("steps_at_update", _steps)
+    if began is not None and _steps - began >= PATIENCE:
+        quantizer.steps_at_update = None
+        warnings.warn(
+            f"{type(quantizer).__name__} has trained {PATIENCE} optimizer steps and its codebook was never updated: call "
+            "vqtool.attach(optimizer, model) once, or quantizer.update(result.stats) after each step",
+            stacklevel=4,
+        )
+
+
+def updated(quantizer: Any) -> None:
+    """Note an update."""
+    quantizer.steps_at_update = None
+
+
+def _count(*_: Any) -> None:
+    global _steps
+    _steps += 1

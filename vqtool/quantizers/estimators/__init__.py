@@ -1,0 +1,1 @@
+"""Gradient estimators, one a file: how the gradient passes the choice of a code."""

@@ -1,0 +1,146 @@
+"""Groups of features, each with a quantizer of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import torch
+from annotated_doc import Doc
+from annotated_types import Ge
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vqtool.api import Nested
+from vqtool.errors import VqtoolError
+from vqtool.quantizers.core.composable import Coded, Make, Topology, joined, made, mean_terms
+from vqtool.quantizers.core.straight_through import squared_distance
+from vqtool.quantizers.core.tokens import Layout, n_values
+from vqtool.quantizers.vq import VQ, Weights
+
+Groups = Annotated[int, Ge(1), Doc("groups that the features are cut into")]
+
+
+class Grouped(Topology):
+    """Product quantization (Jégou et al. 2011): the features are cut into groups, each quantized by itself.
+
+        self.pq = Grouped(64, groups=4, of=partial(VQ, codebook_size=256))     # 256^4 codes, codes [B, T, 4]
+
+    Terms: those of the groups, as means; `commitment`, the mean of (z - code)^2 over valid tokens and features.
+    """
+
+    old_names = ((r"^codebooks\.(\d+)\.", r"groups.\1.codebook."),)
+
+    def __init__(
+        self,
+        dim: int,
+        layout: Layout = "BTD",
+        weights: Weights = None,
+        *,
+        of: Annotated[Make | Sequence[Make], Nested("quantizer", many=True), Doc("a group, or a list of them")] = VQ,
+        groups: Groups = 2,
+        code_dim: Annotated[int, Ge(0), Doc("width that all groups share, behind trained maps; 0: no maps")] = 0,
+    ) -> None:
+        super().__init__(dim, layout, weights, inside=code_dim)
+        makers = list(of) if isinstance(of, Sequence) else [of] * groups
+        if (code_dim or dim) % len(makers):
+            raise VqtoolError(
+                f"`groups` = {len(makers)} does not divide the latent width {code_dim or dim}",
+                hint="choose a divisor, or another encoder width",
+            )
+        self.width = (code_dim or dim) // len(makers)
+        self.groups = nn.ModuleList(made(make, self.width) for make in makers)
+        self.adopt(list(self.groups))  # type: ignore[arg-type]
+        self.bounded = any(group.bounded for group in self.groups)
+        self.straight_through = all(group.straight_through for group in self.groups) and self.inwards is None
+        self.nearest = all(group.nearest for group in self.groups) and self.inwards is None
+
+    @property
+    def codebook_names(self) -> tuple[str, ...]:
+        return tuple(
+            f"group{i}" + (f".{name}" if len(group.codebook_sizes) > 1 else "")
+            for i, group in enumerate(self.groups)
+            for name in group.codebook_names
+        )
+
+    def cut(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """`tokens` [N, inside] by group, [N, width] each."""
+        return tokens.split(self.width, 1)
+
+    def start_from(self, points: Tensor, generator: torch.Generator) -> None:
+        for group, part in zip(self.groups, self.cut(points), strict=True):
+            group.start_on_points(part.contiguous(), generator)
+
+    def codebooks_with_inputs(self, tokens: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
+        tokens = tokens if self.inwards is None else self.inwards(tokens).detach()
+        for group, part in zip(self.groups, self.cut(tokens), strict=True):
+            yield from group.codebooks_with_inputs(part.contiguous())
+
+    def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
+        parts = self.cut(tokens)
+        each = [group.code(part, valid, shape) for group, part in zip(self.groups, parts, strict=True)]
+        whole = Coded(
+            codes=torch.cat([c.codes for c in each], 1),
+            value=torch.cat([c.value for c in each], 1),
+            stats=tuple(s for c in each for s in c.stats),
+            terms=mean_terms([c.terms for c in each]),
+            hard=None if all(c.hard is None for c in each) else torch.cat([c.vectors for c in each], 1),
+            soft=None if any(c.soft is None for c in each) else torch.cat([c.soft for c in each], 1),
+            probs=joined(each),
+        )
+        if any(c.complete for c in each):
+            self.complete(whole, parts, each, valid)
+        elif any(c.sse is not None for c in each):
+            self.sum_up(whole, parts, each, valid)
+        return whole
+
+    def complete(self, whole: Coded, parts: Sequence[Tensor], each: Sequence[Coded], valid: Tensor | None) -> None:
+        """Let each group pass its gradient on by itself."""
+        done = [
+            group.pass_gradient(part, c, valid) for group, part, c in zip(self.groups, parts, each, strict=True)
+        ]
+        whole.value, whole.terms = torch.cat([value for value, _ in done], 1), mean_terms([terms for _, terms in done])
+        whole.complete = True
+
+    @staticmethod
+    def sum_up(whole: Coded, parts: Sequence[Tensor], each: Sequence[Coded], valid: Tensor | None) -> None:
+        """The commitment of groups that have several levels."""
+        for part, c in zip(parts, each, strict=True):
+            if c.sse is None:
+                c.sse, c.n_values = squared_distance(part, c.vectors, valid), n_values(part, valid)
+            if c.commit_grad is None and part.requires_grad:
+                c.commit_grad = part.detach() - c.vectors
+            whole.n_values = whole.n_values + c.n_values
+        whole.sse = torch.stack([c.sse for c in each]).sum()
+        if parts[0].requires_grad:
+            whole.commit_grad = torch.cat([c.commit_grad for c in each], 1)
+
+    def estimate(self, tokens: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
+        """Each group by its own features: a rotation in the whole space would mix them."""
+        pairs = zip(self.groups, self.cut(tokens), self.cut(value), strict=True)
+        return torch.cat([group.estimate(part, code.contiguous(), valid) for group, part, code in pairs], 1)
+
+    def decoded(self, codes: Tensor) -> Tensor:
+        parts, at = [], 0
+        for group in self.groups:
+            some = codes[:, at : at + len(group.codebook_sizes)]
+            at += len(group.codebook_sizes)
+            if some.shape[1]:
+                parts.append(group.decode_tokens(some))
+        known = torch.cat(parts, 1)
+        return F.pad(known, (0, self.width * len(self.groups) - known.shape[1]))
+
+    def tables(self) -> tuple[Tensor, ...] | None:
+        """Each group's codes with zeros where the other groups are."""
+        each, whole = [group.vectors() for group in self.groups], self.width * len(self.groups)
+        if any(one is None for one in each):
+            return None
+        return tuple(
+            F.pad(table, (i * self.width, whole - (i + 1) * self.width))
+            for i, one in enumerate(each)
+            for table in one or ()
+        )
+
+    def code_use(self) -> tuple[Tensor, ...] | None:
+        each = [group.code_use() for group in self.groups]
+        return None if any(one is None for one in each) else tuple(use for one in each for use in one or ())

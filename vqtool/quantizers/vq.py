@@ -1,0 +1,183 @@
+"""One codebook: the nearest code of each token; codes that follow their inputs, are trained, mapped or frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Literal
+
+import torch
+from annotated_doc import Doc
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vqtool.api import CodebookStats, Estimator, Nested
+from vqtool.errors import VqtoolError
+from vqtool.quantizers.core.codebook import Codebook, Codes, Start
+from vqtool.quantizers.core.composable import Coded, Composable
+from vqtool.quantizers.core.gumbel import columns_of, gumbel, noise_keys
+from vqtool.quantizers.core.straight_through import squared_distance, unit
+from vqtool.quantizers.core.tokens import Layout, n_values
+from vqtool.quantizers.estimators.diveq import DiVeQ
+from vqtool.quantizers.estimators.rotation import Rotation
+from vqtool.quantizers.estimators.straight_through import StraightThrough
+
+Weights = Mapping[str, float] | None
+Size = Annotated[int, Gt(1), Doc("codes in the codebook")]
+Decay = Annotated[float, Interval(ge=0, lt=1), Doc("share of the past in the moving average, per step")]
+Revive = Annotated[float, Ge(0), Doc("reinitialise codes used less than this share of uniform use")]
+First = Annotated[Start, Doc("first codes: k-means centres or random ones of the first inputs")]
+Gradient = Annotated[
+    str | Callable[[], Estimator],
+    Nested("estimator"),
+    Doc("how the gradient passes: straight-through, rotation or diveq"),
+]
+ESTIMATORS: Mapping[str, Callable[[], Estimator]] = {
+    "straight-through": StraightThrough, "rotation": Rotation, "diveq": DiVeQ,
+}  # fmt: skip
+
+
+class VQ(Composable):
+    """Vector quantization (VQ-VAE, van den Oord et al. 2017, arXiv 1711.00937).
+
+        self.vq = VQ(64, codebook_size=1024, layout="BCL")
+        z, codes, loss = self.vq(latents)       # starts itself on the first training batch
+        vqtool.attach(optimizer, model)         # once: moves the codes after every optimizer.step()
+
+    `codes`: "ema", the moving average of the inputs; "learned", by the term `codebook` or the estimator; "mapped", frozen
+    random codes behind a trained linear map (SimVQ, Zhu et al. 2024, arXiv 2411.02038); "frozen" (BEST-RQ with
+    `metric = "cosine"`, `project = "random"`, Chiu et al. 2022, arXiv 2202.01855).
+    `code_dim` and `project`: codes of fewer dimensions, in a plane through the inputs' mean along their principal
+    components, or behind trained maps W_in and W_out (ViT-VQGAN, Yu et al. 2021, arXiv 2110.04627, section 3.2).
+    `metric = "cosine"`: inputs and codes are compared, and flow on, with length one.
+    Terms: `commitment`, the mean of (z - code)^2 over valid tokens and features, moves the encoder only; `codebook`, the
+    same, the codes only.
+    """
+
+    terms = frozenset({"commitment"})
+    old_names = ((r"^frozen\.", "codebook."), (r"^map\.", "codebook.map."))
+
+    def __init__(
+        self,
+        dim: int,
+        layout: Layout = "BTD",
+        weights: Weights = None,
+        *,
+        codebook_size: Size = 512,
+        codes: Annotated[Codes, Doc("what moves the codes: their inputs, a loss, a trained map, nothing")] = "ema",
+        metric: Annotated[Literal["euclidean", "cosine"], Doc("how inputs and codes are compared")] = "euclidean",
+        code_dim: Annotated[int, Ge(0), Doc("dimensions of a code; 0: those of the latents")] = 0,
+        project: Annotated[
+            Literal["principal", "learned", "random"], Doc("how latents get to `code_dim` dimensions and back")
+        ] = "principal",
+        gradient: Gradient = "straight-through",
+        sampling: Annotated[
+            float, Ge(0), Doc("temperature of a random choice among near codes in training; 0: the nearest")
+        ] = 0.0,
+        decay: Decay = 0.99,
+        revive_below: Revive = 0.1,
+        start: First = "kmeans",
+    ) -> None:
+        plane = code_dim if project == "principal" else 0
+        super().__init__(dim, layout, weights, inside=code_dim if project == "learned" else 0)
+        if project == "random" and code_dim:
+            self.inwards, self.outwards = Frozen(code_dim, dim), Frozen(dim, code_dim)
+        if metric == "cosine" and plane:
+            raise VqtoolError('`metric = "cosine"` needs `project = "learned"` or `"random"`')
+        self.codebook_sizes = (codebook_size,)
+        self.sampling, self.start, self.unit = sampling, start, metric == "cosine"
+        self.estimator = ESTIMATORS[gradient]() if isinstance(gradient, str) else gradient()
+        if self.estimator.trains_codes and codes not in ("learned", "mapped"):
+            raise VqtoolError(f"this gradient trains the codes, and `codes` is {codes!r}", hint='codes="learned"')
+        width = dim if self.inwards is None else code_dim
+        how = {"codes": codes, "unit": self.unit, "decay": decay, "revive_below": revive_below}
+        self.codebook = Codebook(codebook_size, width, code_dim=plane, **how)  # type: ignore[arg-type]
+        self.terms = self.terms | self._own_terms(codes)
+        self.straight_through = self.estimator.identity and not self.unit and self.inwards is None
+        self.nearest = not self.unit and self.inwards is None
+
+    @staticmethod
+    def _own_terms(codes: object) -> frozenset[str]:
+        return frozenset({"codebook"}) if codes in ("learned", "mapped") else frozenset()
+
+    @classmethod
+    def announced(cls, options: Mapping[str, object]) -> tuple[frozenset[str], frozenset[str]]:
+        return cls.terms | cls._own_terms(options.get("codes")), cls.knobs
+
+    @property
+    def initialised(self) -> bool:
+        return self.codebook.is_ready
+
+    def start_from(self, points: Tensor, generator: torch.Generator) -> None:
+        points = unit(points) if self.unit else points
+        self.codebook.start(points, self.start, generator)  # type: ignore[arg-type]
+
+    def codebooks_with_inputs(self, tokens: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
+        with torch.no_grad():
+            if self.inwards is not None:
+                tokens = self.inwards(tokens)
+            if self.unit:
+                self.codebook.codes.copy_(unit(self.codebook.codes))  # their length does not matter
+                tokens = unit(tokens)
+        yield self.codebook, tokens
+
+    def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
+        tokens = unit(tokens) if self.unit else tokens
+        coded = self.taken(tokens, self.chosen(tokens, valid, shape), valid)
+        if self.unit and not coded.complete:  # the gradient passes the normalisation
+            coded.value, coded.terms = self.pass_gradient(tokens, coded, valid)
+            coded.complete = True
+        return coded
+
+    def chosen(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Tensor:
+        """The code [N] of each token: the nearest, or a near one where codes are sampled in training."""
+        if not (self.training and self.sampling):
+            return self.codebook.search(tokens, valid)
+        with torch.no_grad():
+            scores = self.codebook.scores(tokens, self.sampling)
+            noise = gumbel(noise_keys(tokens.view(*shape, tokens.shape[1]), self.codebook.codes), columns_of(scores.shape[1], scores.device))
+            codes = (scores - noise).argmax(1)
+        return codes if valid is None else codes.masked_fill(~valid, -1)
+
+    def taken(self, tokens: Tensor, codes: Tensor, valid: Tensor | None) -> Coded:
+        """The outcome for tokens [N, inside] that get `codes` [N]."""
+        book = self.codebook
+        value = book.look_up(codes, valid, trained=self.estimator.trains_codes and torch.is_grad_enabled())
+        coded = Coded(codes[:, None], value)
+        if book.kind in ("learned", "mapped"):
+            coded.sse, coded.n_values = squared_distance(tokens, value, valid), n_values(tokens, valid)
+            coded.terms["codebook"] = book.loss(tokens, codes, valid, coded.sse, coded.n_values)
+        elif book.kind == "ema" and self.training:
+            coded.stats = (book.stats(tokens, codes, valid),)
+        return coded
+
+    def decoded(self, codes: Tensor) -> Tensor:
+        return self.codebook.look_up(codes[:, 0], codes[:, 0] >= 0)
+
+    def tables(self) -> tuple[Tensor, ...]:
+        return (self.codebook.table,)
+
+    def code_use(self) -> tuple[Tensor, ...] | None:
+        return (self.codebook.weights,) if self.codebook.kind == "ema" else None
+
+    def follow(self, stats: list[CodebookStats]) -> None:
+        if self.codebook.kind == "ema":
+            self.codebook.update(stats.pop(0))
+
+    def no_stats(self) -> tuple[CodebookStats, ...]:
+        return (self.codebook.no_stats(),) if self.codebook.kind == "ema" else ()
+
+
+class Frozen(nn.Module):
+    """A linear map of random orthonormal rows or columns [out, in] that stays as it is."""
+
+    weight: Tensor
+
+    def __init__(self, out: int, into: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(min(out, into))  # the same both ways: out of the plane is its transpose
+        rows = torch.linalg.qr(torch.randn(max(out, into), min(out, into), generator=generator))[0]
+        self.register_buffer("weight", rows if out > into else rows.T.contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)

@@ -1,0 +1,113 @@
+"""Residual levels shared out by energy: loud tokens go through many of them, soft ones through few or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import torch
+from annotated_doc import Doc
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+from vqtool.api import Nested
+from vqtool.quantizers.core.composable import Coded, Composable, Make
+from vqtool.quantizers.core.kmeans import points_wanted
+from vqtool.quantizers.core.tokens import Layout
+from vqtool.quantizers.residual import Beam, Dropout, Levels, Residual
+from vqtool.quantizers.vq import VQ, Weights
+
+Depth = Annotated[int, Ge(0), Doc("levels in use, the coarse ones; 0: all. Fewer: a lower rate")]
+Step = Annotated[float, Gt(0), Doc("how much softer the tokens of each next level may be")]
+Floor = Annotated[float, Doc("energy under which nothing is coded, dB from the tokens' mean")]
+StartTokens = Annotated[
+    int, Gt(0), Doc("tokens per code that the start looks at: the coarse levels see only some of them")
+]
+
+
+class Waterfill(Residual):
+    """Reverse water-filling (Cover and Thomas, theorem 10.3.3) with residual levels.
+
+        self.rvq = Waterfill(8, levels=6, of=partial(VQ, codebook_size=1024), step_db=6.5, floor_db=-26)
+
+    The levels are a ladder from coarse to fine. A token climbs on at the first level whose threshold its mean square
+    exceeds, and takes all levels from there; the thresholds fall by `step_db` from each to the next down to `floor_db`
+    below the mean energy of the tokens that the codebooks started from. So every coded token ends with an error near
+    the floor, one under the floor costs nothing (codes -1, value 0), and each codebook sees inputs of one size. The
+    rate is variable: side information besides the codes is how many levels each token has.
+
+    Terms: `commitment` as in `residual`; `rate`, the mean over tokens of log2(1 + mean square / floor) / 2: bits per
+    feature of a Gaussian source, to be weighed against the error (2 ln 2 * floor balances a mean squared error).
+    """
+
+    terms = frozenset({"commitment", "rate"})
+    floor: Tensor  # [] mean square per feature
+
+    def __init__(
+        self,
+        dim: int,
+        layout: Layout = "BTD",
+        weights: Weights = None,
+        *,
+        of: Annotated[Make | Sequence[Make], Nested("quantizer", many=True), Doc("a level, or a list of them")] = VQ,
+        levels: Levels = 4,
+        depth: Depth = 0,
+        step_db: Step = 3.5,
+        floor_db: Floor = -60.0,
+        beam: Beam = 1,
+        start_tokens: StartTokens = 64,
+        level_dropout: Dropout = 0.0,
+    ) -> None:
+        super().__init__(dim, layout, weights, of=of, levels=levels, beam=beam, level_dropout=level_dropout)
+        self.terms = self.terms | {"rate"}
+        self.depth = min(depth, len(self.ways)) or len(self.ways)
+        self.step_db, self.floor_db, self.start_tokens = step_db, floor_db, start_tokens
+        self.register_buffer("floor", torch.zeros(()))
+
+    def points_wanted(self) -> int:
+        most = max(self.codebook_sizes)
+        return max(points_wanted(most) * len(self.ways), self.start_tokens * most)
+
+    def start_from(self, points: Tensor, generator: torch.Generator) -> None:
+        """The floor from the tokens' mean energy; then level by level from what is left of the tokens that take it."""
+        self.floor.copy_(points.square().mean() * 10 ** (self.floor_db / 10))
+        for i, (level, rest) in enumerate(self.fed(points)):
+            if self.scales is not None:
+                self.scales.choose(i, level, rest)
+                rest = rest / self.scales.values[i]
+            some = torch.randperm(len(rest), generator=generator)[: level.points_wanted()]
+            level.start_on_points(rest[some.to(rest.device)], generator)
+
+    def fed(self, tokens: Tensor) -> Iterator[tuple[Composable, Tensor]]:
+        entry, rest = self.entry(tokens), tokens.clone()
+        for i, level in enumerate(self.ways):
+            here = (entry <= i).nonzero().squeeze(1)
+            if len(here) == 0:  # nothing is loud enough: take the loudest there are
+                here = rest.square().sum(1).topk(min(len(rest), max(level.codebook_sizes))).indices
+            yield level, rest[here]
+            scale = 1 if self.scales is None else self.scales.values[i]
+            with torch.no_grad():
+                rest[here] -= scale * level.code(rest[here] / scale, None, (1, len(here))).vectors
+
+    def entry(self, tokens: Tensor) -> Tensor:
+        """The first level that each of `tokens` [N, d] takes [N]; as many as there are levels for none."""
+        levels = len(self.ways)
+        above = 10 * (tokens.square().mean(1) / self.floor).clamp_min(1e-30).log10() / self.step_db
+        return levels - above.ceil().nan_to_num(0).clamp(0, levels).long()
+
+    def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
+        coded = super().coded(tokens, valid, shape)
+        coded.terms["rate"] = self.rate(tokens, valid)
+        return coded
+
+    def levels_in_use(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Tensor:
+        level = torch.arange(len(self.ways), device=tokens.device)
+        kept = self.levels_kept(tokens, valid, shape, self.depth)
+        end = torch.full((shape[0],), self.depth, device=tokens.device) if kept is None else kept
+        use = (self.entry(tokens)[:, None] <= level) & (level < end.repeat_interleave(shape[1])[:, None])
+        return use if valid is None else use & valid[:, None]
+
+    def rate(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
+        """Bits per feature that the tokens would cost at the floor, if each were Gaussian."""
+        bits = (tokens.square().mean(1) / self.floor).log1p().sum() / (2 * torch.log(torch.tensor(2.0)))
+        return bits / max(1, len(tokens)) if valid is None else bits / valid.sum().clamp_min(1)
