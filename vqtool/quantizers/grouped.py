@@ -108,11 +108,11 @@ class Grouped(Topology):
         for part, c in zip(parts, each, strict=True):
             if c.sse is None:
                 c.sse, c.n_values = squared_distance(part, c.vectors, valid), n_values(part, valid)
-            if c.commit_grad is None and part.requires_grad:
-                c.commit_grad = part.detach() - c.vectors
             whole.n_values = whole.n_values + c.n_values
         whole.sse = torch.stack([c.sse for c in each]).sum()
-        if parts[0].requires_grad:
+        if any(c.commit_grad is not None for c in each):
+            for part, c in zip(parts, each, strict=True):
+                c.commit_grad = part.detach() - c.vectors if c.commit_grad is None else c.commit_grad
             whole.commit_grad = torch.cat([c.commit_grad for c in each], 1)
 
     def estimate(self, tokens: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:

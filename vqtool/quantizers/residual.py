@@ -17,7 +17,7 @@ from vqtool.quantizers.core.codebook import Started
 from vqtool.quantizers.core.composable import Coded, Composable, Make, Topology, joined, made, mean_terms
 from vqtool.quantizers.core.draw import row_keys, uniform
 from vqtool.quantizers.core.tokens import Layout, both
-from vqtool.quantizers.vq import VQ, Weights
+from vqtool.quantizers.vq import VQ, Weights, plain
 
 Levels = Annotated[int, Ge(1), Doc("number of levels")]
 Dropout = Annotated[float, Interval(ge=0, le=1), Doc("share of windows trained with fewer levels")]
@@ -69,7 +69,7 @@ class Residual(Topology):
         self.scales = Scales(len(self.ways)) if any(level.bounded for level in self.ways) else None
         self.straight_through = self.estimator.identity and self.inwards is None
         self.nearest = beam == 1 and self.inwards is None and all(level.nearest for level in self.ways)
-        if beam > 1 and not all(isinstance(level, VQ) and level.nearest for level in self.ways):
+        if beam > 1 and not all(plain(level) for level in self.ways):
             raise VqtoolError("`beam` needs levels of kind `vq` that choose the nearest code", hint="beam = 1")
 
     @property
@@ -115,7 +115,8 @@ class Residual(Topology):
             every = x.new_ones(len(x), len(self.ways), dtype=torch.bool) if use is None else use
             every = every if valid is None else every & valid[:, None]
             paths = best_paths(self.tables(), x, every, self.beam)
-        steps = ResidualPass(x, tokens.requires_grad, valid, use, paths, shape)
+        wants_grad = tokens.requires_grad or (self.nested and torch.is_grad_enabled())
+        steps = ResidualPass(x, wants_grad, valid, use, paths, shape)
         for i, level in enumerate(self.ways):
             steps.take(level, i, 1 if self.scales is None else self.scales.values[i])
         return steps.outcome()
@@ -214,11 +215,13 @@ class ResidualPass:
         self.sse, self.n_values = tokens.new_zeros(()), 0
         self.codes: list[Tensor] = []
         self.each: list[Coded] = []
+        self.counts: list[Tensor | int] = []  # tokens that each level had
 
     def take(self, level: Composable, number: int, scale: Tensor | int) -> None:
         """Quantize the rest by one level and take its codes away."""
         here = self.valid if self.use is None else both(self.valid, self.use[:, number])
-        at = here.nonzero().squeeze(1) if self.picks else None
+        at = here.nonzero().squeeze(1) if self.picks and not bool(here.all()) else None
+        here = None if self.picks and at is None else here
         part, seen, shape = (self.rest, here, self.shape) if at is None else (self.rest[at], None, (1, len(at)))
         plain = isinstance(scale, int)
         inputs = part if plain else part / scale
@@ -231,14 +234,24 @@ class ResidualPass:
         kept = number == 0 or coded.terms or value.requires_grad  # the first are the caller's, others a backward's
         left = part - vectors if kept else part.sub_(vectors)
         self.each.append(coded)
-        if coded.soft is not None and at is None:
-            self.soft = coded.soft if self.soft is None else self.soft + coded.soft
+        if coded.soft is not None:
+            soft = coded.soft if at is None else torch.zeros_like(self.rest).index_copy(0, at, coded.soft)
+            self.soft = soft if self.soft is None else self.soft + soft
         self.add(vectors, value, left, at, value.requires_grad or coded.hard is not None)
         self.codes.append(coded.codes if at is None else self.spread(coded.codes, at))
-        if seen is not None:
-            left = left.masked_fill(~seen[:, None], 0)
-        self.sse = self.sse + torch.dot(left.view(-1), left.view(-1))
-        self.n_values = self.n_values + (left.numel() if seen is None else seen.sum() * left.shape[1])
+        self.counts.append(len(left) if seen is None else seen.sum())
+        self.commit(coded, left, at, seen)
+
+    def commit(self, coded: Coded, left: Tensor, at: Tensor | None, seen: Tensor | None) -> None:
+        """Add the commitment of a level, or of the levels that it has itself."""
+        if coded.sse is None or coded.complete or coded.commit_grad is None and self.commit_grad is not None:
+            if seen is not None:
+                left = left.masked_fill(~seen[:, None], 0)
+            self.sse = self.sse + torch.dot(left.view(-1), left.view(-1))
+            self.n_values = self.n_values + self.counts[-1] * left.shape[1]
+        else:
+            self.sse, self.n_values = self.sse + coded.sse, self.n_values + coded.n_values
+            left = left if coded.commit_grad is None else coded.commit_grad
         if self.commit_grad is not None and at is None:
             self.commit_grad.add_(left)
         elif self.commit_grad is not None:
@@ -270,7 +283,7 @@ class ResidualPass:
             codes=torch.cat(self.codes, 1),
             value=self.value,  # type: ignore[arg-type]
             stats=tuple(s for coded in self.each for s in coded.stats),
-            terms=mean_terms([coded.terms for coded in self.each]),
+            terms=mean_terms([coded.terms for coded in self.each], self.counts),
             sse=self.sse,
             n_values=self.n_values,
             commit_grad=self.commit_grad,

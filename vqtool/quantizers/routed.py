@@ -17,7 +17,7 @@ from vqtool.quantizers.core.composable import Coded, Make, Topology, made, mean_
 from vqtool.quantizers.core.router import Router, balance
 from vqtool.quantizers.core.straight_through import AddGradient
 from vqtool.quantizers.core.tokens import Layout, both
-from vqtool.quantizers.vq import VQ, Weights
+from vqtool.quantizers.vq import VQ, Weights, plain
 
 EXPERTS = tuple(partial(VQ, codebook_size=size) for size in (16, 64, 256))
 Modes = Annotated[int, Ge(1), Doc("ways to send the codes that the router chooses among")]
@@ -86,9 +86,11 @@ class Routed(Topology):
         every = torch.stack(nearest, 1)  # [N, R, D]
         value = every.gather(1, taken[:, None, None].expand(-1, 1, self.dim)).squeeze(1)
         chosen = torch.stack([c.value for c in each]).sum(0) if any(c.value.requires_grad for c in each) else value
-        terms = mean_terms([c.terms for c in each]) | {"balance": self.balance(route, real.any(1))}
+        counts = [(c.codes[:, 0] >= 0).sum() for c in each]
+        terms = mean_terms([c.terms for c in each], counts) | {"balance": self.balance(route, real.any(1))}
         coded = Coded(torch.cat([c.codes for c in each], 1), chosen, tuple(s for c in each for s in c.stats), terms,
-                      hard=value if chosen is not value else None, route=route)  # fmt: skip
+                      hard=value if chosen is not value else None, route=route,
+                      soft=None if any(c.soft is None for c in each) else torch.stack([c.soft for c in each]).sum(0))  # fmt: skip
         if route.expert_probs.requires_grad:
             coded.value, coded.terms = self.pass_gradient(tokens, coded, valid)
             every = every.view(*shape, len(self.experts), self.dim)
@@ -101,8 +103,8 @@ class Routed(Topology):
     ) -> tuple[Coded, Tensor]:
         """What expert `r` makes of the tokens that take it, by `taken` [N], and its code vectors [N, D] for all."""
         expert, here, x = self.experts[r], both(valid, taken == r), tokens.detach()
-        if isinstance(expert, VQ) and expert.nearest:  # one search does for both
-            codes = expert.chosen(x, valid, shape)
+        if plain(expert):  # one search does for both
+            codes = expert.chosen(x, valid)
             return expert.taken(x, codes.masked_fill(~here, -1), here), expert.codebook.look_up(codes, valid)
         with torch.no_grad():
             every = expert.code(x, valid, shape).vectors

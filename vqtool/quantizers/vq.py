@@ -123,20 +123,21 @@ class VQ(Composable):
 
     def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
         tokens = unit(tokens) if self.unit else tokens
-        coded = self.taken(tokens, self.chosen(tokens, valid, shape), valid)
+        coded = self.taken(tokens, self.chosen(tokens, valid), valid)
         if self.unit and not coded.complete:  # the gradient passes the normalisation
             coded.value, coded.terms = self.pass_gradient(tokens, coded, valid)
             coded.complete = True
         return coded
 
-    def chosen(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Tensor:
+    def chosen(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """The code [N] of each token: the nearest, or a near one where codes are sampled in training."""
         if not (self.training and self.sampling):
             return self.codebook.search(tokens, valid)
         with torch.no_grad():
-            scores = self.codebook.scores(tokens, self.sampling)
-            noise = gumbel(noise_keys(tokens.view(*shape, tokens.shape[1]), self.codebook.codes), columns_of(scores.shape[1], scores.device))
-            codes = (scores - noise).argmax(1)
+            book, scores = self.codebook, self.codebook.scores(tokens, self.sampling)
+            seen = tokens.bfloat16().float()[:, None]  # rounding must not change the draw, nor the batch
+            state = book.weights[:, None] if book.kind == "ema" else book.codes.bfloat16().float()
+            codes = (scores - gumbel(noise_keys(seen, state), columns_of(scores.shape[1], scores.device))).argmax(1)
         return codes if valid is None else codes.masked_fill(~valid, -1)
 
     def taken(self, tokens: Tensor, codes: Tensor, valid: Tensor | None) -> Coded:
@@ -166,6 +167,11 @@ class VQ(Composable):
 
     def no_stats(self) -> tuple[CodebookStats, ...]:
         return (self.codebook.no_stats(),) if self.codebook.kind == "ema" else ()
+
+
+def plain(quantizer: nn.Module) -> bool:
+    """Whether this is one codebook whose nearest code is taken: a search may be done for it."""
+    return isinstance(quantizer, VQ) and quantizer.nearest and type(quantizer).coded is VQ.coded
 
 
 class Frozen(nn.Module):

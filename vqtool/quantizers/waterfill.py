@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_doc import Doc
@@ -63,6 +63,15 @@ class Waterfill(Residual):
         self.depth = min(depth, len(self.ways)) or len(self.ways)
         self.step_db, self.floor_db, self.start_tokens = step_db, floor_db, start_tokens
         self.register_buffer("floor", torch.zeros(()))
+        self.has_floor = False
+
+    @property
+    def initialised(self) -> bool:
+        return super().initialised and self.has_floor
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self.has_floor = not self.floor.is_meta and bool(self.floor > 0)
 
     def points_wanted(self) -> int:
         most = max(self.codebook_sizes)
@@ -70,6 +79,7 @@ class Waterfill(Residual):
 
     def start_from(self, points: Tensor, generator: torch.Generator) -> None:
         """The floor from the tokens' mean energy; then level by level from what is left of the tokens that take it."""
+        self.has_floor = True
         self.floor.copy_(points.square().mean() * 10 ** (self.floor_db / 10))
         for i, (level, rest) in enumerate(self.fed(points)):
             if self.scales is not None:

@@ -78,10 +78,10 @@ def commitment_error(z: Tensor, codes: Tensor, vectors: list[Tensor], gradient: 
     """How far `gradient` is from that of the mean squared residual, up to a common factor, by level in float64."""
     flat = codes.reshape(-1, codes.shape[-1])
     residual = inputs_by_level(z, codes, vectors)
-    product = all(float((v.abs().sum(0) == 0).sum()) > 0 for v in vectors) and len(vectors) > 1
-    steps = enumerate(zip(residual, vectors, strict=True))
-    after = [(given - rows_for(table, flat[:, i])) * (flat[:, i, None] >= 0) for i, (given, table) in steps]
-    wanted = after[-1] if product else torch.stack(after).sum(0)
+    wanted = torch.zeros_like(residual[0])
+    for i, (given, table) in enumerate(zip(residual, vectors, strict=True)):
+        own = (table != 0).any(0)  # a group's features; those of the others are zero in its vectors
+        wanted += (given - rows_for(table, flat[:, i])) * own * (flat[:, i, None] >= 0)
     found = gradient.reshape(wanted.shape).double()
     factor = (found * wanted).sum() / wanted.square().sum()
     error = float((found - factor * wanted).norm() / found.norm())
@@ -133,7 +133,14 @@ def one_owner(subject: Subject) -> Verdict:
     if not q.stats:
         return not_applicable("nothing follows by moving average")
     (q.z.sum() + total(q, quantizer.terms)).backward()
-    owned = [n for n, p in quantizer.named_parameters() if p.grad is not None and moves_codes(quantizer, p)]
+    before = snapshot(quantizer)
+    quantizer.update(q.stats)
+    moved = {name.rpartition(".")[0] for name in changed(quantizer, before)}  # the modules that follow their inputs
+    owned = [
+        name
+        for name, p in quantizer.named_parameters()
+        if p.grad is not None and name.rpartition(".")[0] in moved and moves_codes(quantizer, p)
+    ]
     return within(len(owned), 0, f"codebook parameters with a gradient besides the average {owned or ''}".rstrip())
 
 

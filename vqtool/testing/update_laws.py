@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
@@ -36,20 +38,22 @@ def ema_follows_inputs(subject: Subject) -> Verdict:
     quantizer = subject.started()
     z = subject.tokens(salt=8) * 1.5 + 0.3  # the encoder has moved on
     before = flat_vectors(quantizer)
-    if before is None:
-        return not_applicable("its codes are not additive")
+    if before is None or not quantizer.nearest:
+        return not_applicable("its codes are not the nearest of vectors that add up")
     codes, stats = step(quantizer, z)
     after, worst, pulled = flat_vectors(quantizer) or [], 0.0, 1.0
     flat = codes.reshape(-1, codes.shape[-1])
-    for i, given in enumerate(inputs_by_level(z, codes, before)):
-        span = None if stats[i].sums.shape[1] == given.shape[1] else directions(before[i])
-        counts, means = means_of(given, flat[:, i], before[i].shape[0])
-        if float((stats[i].counts.double() - counts).abs().max()) > 0:
+    given = inputs_by_level(z, codes, before)
+    for own, columns in codebooks_that_follow(stats, flat, before):
+        table, inputs = before[columns[0]], torch.cat([given[i] for i in columns])
+        span = None if own.sums.shape[1] == table.shape[1] else directions(table)
+        counts, means = means_of(inputs, torch.cat([flat[:, i] for i in columns]), table.shape[0])
+        if float((own.counts.double() - counts).abs().max()) > 0:
             return broken(None, "the counts are not those of the codes")
         used = counts > 0
         if not bool(used.any()):  # an expert that no window took
             continue
-        way, gone = (means - before[i])[used], (after[i] - before[i])[used]
+        way, gone = (means - table)[used], (after[columns[0]] - table)[used]
         if span is not None:  # codes of fewer features than the latent go the way as far as they can
             way, gone = way @ span.T, gone @ span.T
         share = (gone * way).sum(1) / way.square().sum(1).clamp_min(1e-30)
@@ -60,6 +64,24 @@ def ema_follows_inputs(subject: Subject) -> Verdict:
     if not pulled > 1e-4:
         return broken(pulled, "mean share of the way to the mean of their inputs that codes went")
     return within(worst, 1e-4, "how far codes left the way to the mean of their inputs")
+
+
+def codebooks_that_follow(
+    stats: Sequence[CodebookStats], codes: Tensor, tables: list[Tensor]
+) -> Iterator[tuple[CodebookStats, list[int]]]:
+    """The statistics of each codebook that follows, and its columns of `codes` [N, Q]: several where they share it."""
+    columns = [i for i, column in enumerate(codes.unbind(1))]
+    if len(stats) < len(columns):  # the others are trained: theirs are the columns whose counts nobody has
+        each = [torch.bincount(c[c >= 0], minlength=len(t)) for c, t in zip(codes.unbind(1), tables, strict=True)]
+        columns = [i for i in columns if any(s.counts.long().equal(each[i]) for s in stats)]
+    left = dict(zip(columns, stats, strict=False))
+    while left:
+        first, own = next(iter(left.items()))
+        alike = [i for i in left if tables[i].shape == tables[first].shape and bool((tables[i] == tables[first]).all())]
+        del left[first]
+        for i in alike[1:]:
+            own = own + left.pop(i)
+        yield own, alike
 
 
 def directions(table: Tensor) -> Tensor:
@@ -216,8 +238,9 @@ def accumulation(subject: Subject) -> Verdict:
 
 
 def distance(first: Quantizer, second: Quantizer, note: str) -> tuple[float, float, str]:
-    """The largest difference of two quantizers' vectors, relative to their size, for `within`."""
-    pairs = zip(first.vectors() or (), second.vectors() or (), strict=True)
+    """The largest difference of two quantizers' vectors, relative to their size, for `within`; else of their buffers."""
+    pairs = list(zip(first.vectors() or (), second.vectors() or (), strict=True))
+    pairs = pairs or [(a, b) for a, b in zip(first.buffers(), second.buffers(), strict=True) if a.is_floating_point()]
     worst = max(float((a - b).abs().max() / a.abs().max().clamp_min(1e-12)) for a, b in pairs)
     return worst, 1e-5, f"relative difference between {note}"
 
@@ -226,10 +249,12 @@ def gradients_add_up(subject: Subject, z: Tensor) -> Verdict:
     """Without statistics: the gradients of two halves average to that of the whole (terms over a batch left out)."""
     upstream = subject.tokens(salt=3, windows=6)
     names = {"commitment", "codebook"}
+    skipped: list[bool] = []
 
     def gradients(part: Tensor, up: Tensor) -> list[Tensor]:
         quantizer = subject.started()
         q = quantizer(part.clone().requires_grad_())
+        skipped.append(bool((q.codes < 0).any()) and quantizer.noun != "expert")
         loss = (q.z * up).mean() + sum(t for n, t in q.terms.items() if n in names)
         if not loss.requires_grad:
             return []
@@ -238,8 +263,9 @@ def gradients_add_up(subject: Subject, z: Tensor) -> Verdict:
 
     whole = gradients(z, upstream)
     halves = [gradients(a, b) for a, b in zip(z.chunk(2), upstream.chunk(2), strict=True)]
-    if not whole:
-        return not_applicable("it has no parameter that is trained")
+    if not whole or any(skipped):
+        return not_applicable("it has no parameter that is trained" if not whole else
+                              "tokens skip codebooks: a mean over those in use weighs micro-batches unevenly")  # fmt: skip
     worst = max(
         float((a - (b + c) / 2).norm() / a.norm().clamp_min(1e-12)) for a, b, c in zip(whole, *halves, strict=True)
     )

@@ -72,6 +72,7 @@ class Composable(Quantizer, metaclass=Checked):
     estimator: Estimator = StraightThrough()
     inwards: nn.Module | None
     outwards: nn.Module | None
+    nested = False  # part of another quantizer, which asks for the gradient of the commitment itself
     given: Mapping[str, Any]  # the options that the constructor got
 
     def __init__(
@@ -172,6 +173,8 @@ class Composable(Quantizer, metaclass=Checked):
             return coded.value, coded.terms
         if coded.sse is None:
             coded.sse, coded.n_values = squared_distance(tokens, coded.vectors, valid), n_values(tokens, valid)
+        if coded.hard is not None and coded.commit_grad is None and tokens.requires_grad:
+            coded.commit_grad = tokens.detach() - coded.vectors
         passed, commitment = straight_through(
             tokens, coded.value, valid, coded.sse, coded.n_values, coded.commit_grad
         )
@@ -300,6 +303,8 @@ class Topology(Composable):
         self.knobs = frozenset(k for child in children for k in child.knobs)
         self.estimator = children[0].estimator
         self.codebook_sizes = tuple(size for child in children for size in child.codebook_sizes)
+        for child in children:
+            child.nested = True
 
     def children_of_kind(self) -> Iterator[Composable]:
         """The quantizers that this one is made of, each once."""
@@ -340,11 +345,20 @@ def made(of: Make, dim: int) -> Composable:
     return child
 
 
-def mean_terms(many: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of each term over the children that have it."""
+def mean_terms(many: Sequence[Mapping[str, Tensor]], counts: Sequence[Tensor | int] = ()) -> dict[str, Tensor]:
+    """The mean of each term over the children that have it, weighed by how many tokens reached each of them."""
+    weights = counts if len(counts) else (1,) * len(many)
     names = dict.fromkeys(name for terms in many for name in terms)
-    found = {name: [terms[name] for terms in many if name in terms] for name in names}
-    return {name: torch.stack(values).sum() / len(values) for name, values in found.items()}
+    found = {name: [(terms[name], w) for terms, w in zip(many, weights, strict=True) if name in terms] for name in names}
+    return {
+        name: sum(value * w for value, w in pairs) / one_at_least(sum(w for _, w in pairs))
+        for name, pairs in found.items()
+    }
+
+
+def one_at_least(count: Tensor | int) -> Tensor | int:
+    """`count`, or 1 where it is 0."""
+    return count.clamp_min(1) if isinstance(count, Tensor) else max(count, 1)
 
 
 def joined(each: Sequence[Coded]) -> Tensor | None:

