@@ -30,15 +30,16 @@ MAY = {
     "progress": set(),
     "console": {"errors", "progress"},
     "api": {"errors"},
-    "nn": {"errors", "api"},
-    "parts": {"errors", "files", "api", "nn"},
+    "quantizers": {"errors", "api"},
+    "nn": {"errors", "api", "quantizers"},
+    "parts": {"errors", "files", "api", "quantizers", "nn"},
     "catalog": {"api"} | GROUND,
     "recipe": {"api", "catalog", "diagnosis"} | GROUND,
     "diagnosis": {"api", "catalog"} | GROUND,
-    "training": {"api", "nn", "catalog", "recipe", "diagnosis"} | GROUND,
-    "testing": {"api", "nn", "catalog", "recipe"} | GROUND,
-    "bench": {"api", "nn", "catalog"} | GROUND,
-    "commands": {"api", "nn", "catalog", "recipe", "training", "testing", "bench", "diagnosis"} | GROUND,
+    "training": {"api", "quantizers", "nn", "catalog", "recipe", "diagnosis"} | GROUND,
+    "testing": {"api", "quantizers", "nn", "catalog", "recipe"} | GROUND,
+    "bench": {"api", "quantizers", "nn", "catalog"} | GROUND,
+    "commands": {"api", "quantizers", "nn", "catalog", "recipe", "training", "testing", "bench", "diagnosis"} | GROUND,
     "plain_call": set(),
     "command": {"commands", "catalog", "plain_call"} | GROUND,
     "completion": {"catalog", "recipe", "commands"},
@@ -47,7 +48,7 @@ MAY = {
     "__main__": {"cli"},
     "": GROUND,
 }
-USE_CASE_MAY = {"vqtool.api", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files"}
+USE_CASE_MAY = {"vqtool.api", "vqtool.quantizers", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files"}
 FIELD_LIBRARIES = {
     "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas",
     "matplotlib",

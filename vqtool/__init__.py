@@ -13,6 +13,8 @@ _HOMES = {  # public names and the modules they are loaded from when first asked
     "scan": "vqtool.catalog",
     "hookimpl": "vqtool.catalog",
     "Recipe": "vqtool.recipe",
+    "attach": "vqtool.quantizers.core.updates",
+    "quantizers": "vqtool",
 }
 
 
@@ -20,6 +22,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module `vqtool` has no attribute `{name}`")
+    if _HOMES[name] == "vqtool":  # a package
+        return importlib.import_module(f"vqtool.{name}")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import importlib.util
 from pathlib import Path
 
 import pytest
 
 from vqtool.catalog import Component, scan
-from vqtool.catalog.component import BASES, FOLDERS, first_line
+from vqtool.catalog.component import BASES, PACKAGES, first_line
 
 
 def package(folder: Path, files: dict[str, str]) -> None:
@@ -78,9 +79,22 @@ def test_every_role_has_a_contract_and_a_folder() -> None:
     import vqtool.api
     import vqtool.parts
 
-    root = Path(vqtool.parts.__file__).parent
     for role, base in BASES.items():
         assert isinstance(getattr(vqtool.api, base), type)
-        assert (root / FOLDERS[role] / "__init__.py").is_file()
-    folders = {path.name for path in root.iterdir() if (path / "__init__.py").is_file()}
-    assert folders == set(FOLDERS.values())
+        assert importlib.util.find_spec(PACKAGES[role]) is not None
+    root = Path(vqtool.parts.__file__).parent
+    folders = {f"vqtool.parts.{path.name}" for path in root.iterdir() if (path / "__init__.py").is_file()}
+    assert folders == {package for package in PACKAGES.values() if package.startswith("vqtool.parts.")}
+
+
+def test_a_file_may_hold_several_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "holdsseveral"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "two.py").write_text(
+        '"""Two."""\n\n\n# kind: first-one\nclass A(object):\n    """The first."""\n\n\n'
+        '# kind: second\nclass B(A, metaclass=type):\n    """The second.\n\n    More of it.\n    """\n'
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = [(c.name, c.target, c.summary) for c in scan("holdsseveral", "quantizer")]
+    assert found == [("first-one", "holdsseveral.two:A", "The first."), ("second", "holdsseveral.two:B", "The second.")]

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from vqtool.api import CodebookStats
 from vqtool.catalog import catalog
-from vqtool.quantizers.core.codebook import Codebook, Found
-from vqtool.nn.moving_average import MovingCodebook
+from vqtool.quantizers.core.codebook import Codebook
 from vqtool.parts.losses.mse import Mse
 from vqtool.parts.tasks.contrast import Contrast
 from vqtool.recipe import load
@@ -151,32 +150,32 @@ def every_second_far(codes: Tensor) -> Tensor:
 
 def never_updated() -> contextlib.AbstractContextManager[object]:
     """A loop that forgets to call `update`."""
-    return mock.patch.object(MovingCodebook, "update")
+    return mock.patch.object(Codebook, "update")
 
 
 @contextlib.contextmanager
 def decay_of_one() -> Iterator[None]:
     """A moving average that keeps all of the past; the recipe's check refuses it, code by hand does not."""
-    original = MovingCodebook.update
+    original = Codebook.update
 
-    def update(self: MovingCodebook, stats: CodebookStats) -> None:
+    def update(self: Codebook, stats: CodebookStats) -> None:
         self.decay = 1.0
         original(self, stats)
 
-    with mock.patch.object(MovingCodebook, "update", update):
+    with mock.patch.object(Codebook, "update", update):
         yield
 
 
 @contextlib.contextmanager
 def sums_of_outputs() -> Iterator[None]:
     """The moving average is fed the code vectors that were chosen instead of the inputs that chose them."""
-    original = MovingCodebook.stats
+    original = Codebook.stats
 
-    def stats(self: MovingCodebook, tokens: Tensor, found: Found) -> CodebookStats:
-        fed = original(self, tokens, found)
+    def stats(self: Codebook, tokens: Tensor, codes: Tensor, valid: Tensor | None) -> CodebookStats:
+        fed = original(self, tokens, codes, valid)
         return replace(fed, sums=fed.counts[:, None] * self.codes)
 
-    with mock.patch.object(MovingCodebook, "stats", stats):
+    with mock.patch.object(Codebook, "stats", stats):
         yield
 
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from vqtool.nn import beam
+from vqtool.quantizers.core import beam
 from vqtool.quantizers.core.beam import best_paths
 from vqtool.quantizers.core.search import nearest
 

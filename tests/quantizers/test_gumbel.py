@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from vqtool.nn import gumbel as module
+from vqtool.quantizers.core import gumbel as module
 from vqtool.quantizers.core.gumbel import choose, columns_of, gumbel, noise_keys
 
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from vqtool.api import CodebookStats
 from vqtool.api.quantizer import SAMPLES, sample
-from vqtool.nn.moving_average import MovingCodebook
+from vqtool.quantizers.core.codebook import Codebook
 from vqtool.quantizers.core.revival import revive
 
 
 def book(size=16, dim=4, decay=0.9, revive_below=0.0, seed=0):
-    codebook = MovingCodebook(size, dim, decay=decay, revive_below=revive_below)
+    codebook = Codebook(size, dim, decay=decay, revive_below=revive_below)
     codebook.set(torch.randn(size, dim, generator=torch.Generator().manual_seed(seed)))
     return codebook
 
@@ -27,8 +27,8 @@ def test_ten_steps_equal_the_float64_reference(decay, seed, offset):
     codes = codebook.codes.double().clone()
     for _ in range(10):
         x = torch.randn(300, 4, generator=generator) + offset
-        found = codebook.search(x)
-        onehot = torch.nn.functional.one_hot(found.codes, 16).double()
+        codes_found = codebook.search(x)
+        onehot = torch.nn.functional.one_hot(codes_found, 16).double()
         n, s = onehot.sum(0), onehot.t() @ x.double()
         if counts is None:  # every code begins with the weight of uniform use of the first batch
             counts = torch.full((16,), n.sum() / 16, dtype=torch.float64)
@@ -36,7 +36,7 @@ def test_ten_steps_equal_the_float64_reference(decay, seed, offset):
         counts, sums = decay * counts + (1 - decay) * n, decay * sums + (1 - decay) * s
         codes = torch.where((n > 0)[:, None], sums / counts.clamp_min(1e-300)[:, None], codes)
         sums = torch.where((n > 0)[:, None], sums, counts[:, None] * codes)
-        codebook.update(codebook.stats(x, found))
+        codebook.update(codebook.stats(x, codes_found, None))
     assert torch.allclose(codebook.codes.double(), codes, rtol=1e-5, atol=1e-5)
     assert torch.allclose(codebook.weights.double(), counts, rtol=1e-5, atol=1e-6)
 
@@ -44,7 +44,7 @@ def test_ten_steps_equal_the_float64_reference(decay, seed, offset):
 def test_long_disuse_makes_no_slow_numbers_and_moves_nothing():
     codebook = book(decay=0.5)
     x = codebook.codes[:1].repeat(8, 1)
-    stats = codebook.stats(x, codebook.search(x))
+    stats = codebook.stats(x, codebook.search(x), None)
     before = codebook.codes.clone()
     for _ in range(400):
         codebook.update(stats)
@@ -57,7 +57,7 @@ def test_counts_stay_exact_and_in_float32_under_autocast():
     codebook = book(size=2)
     x = torch.zeros(5000, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        stats = codebook.stats(x, codebook.search(x))
+        stats = codebook.stats(x, codebook.search(x), None)
     assert stats.counts.dtype == torch.float32
     assert float(stats.counts.sum()) == 5000
 
@@ -84,7 +84,7 @@ def test_samples_leave_out_what_is_not_valid():
 def test_adding_statistics_is_commutative():
     x = torch.randn(90, 4)
     codebook = book(size=64)
-    a, b = (codebook.stats(part, codebook.search(part)) for part in x.split([20, 70]))
+    a, b = (codebook.stats(part, codebook.search(part), None) for part in x.split([20, 70]))
     assert torch.equal((a + b).samples, (b + a).samples)
     assert isinstance(a + b, CodebookStats)
 

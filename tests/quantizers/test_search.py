@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqtool.nn import nearest as module
+from vqtool.quantizers.core import search as module
 from vqtool.quantizers.core.search import nearest, nearest_few
 
 

@@ -6,23 +6,23 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vqtool.nn import straight_through
-from vqtool.quantizers.core.codebook import Found
-from vqtool.nn.codebook_loss import codebook_loss
-from vqtool.nn.rotation_trick import rotate_back
-from vqtool.quantizers.core.straight_through import pass_on, squared_distance
+from vqtool.quantizers.core import straight_through as module
+from vqtool.quantizers.core.codebook import Codebook
+from vqtool.quantizers.core.straight_through import squared_distance, straight_through, unit
+from vqtool.quantizers.estimators.diveq import DiVeQ
+from vqtool.quantizers.estimators.rotation import Rotation
 
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("with_pull", [False, True])
 def test_gradient_equals_plain_autograd(monkeypatch, masked, with_pull):
-    monkeypatch.setattr(straight_through, "CHUNK", 50)
+    monkeypatch.setattr(module, "CHUNK", 50)
     z, value = torch.randn(30, 8, requires_grad=True), torch.randn(30, 8)
     valid = torch.rand(30) > 0.3 if masked else None
     upstream = torch.randn(30, 8)
     squares = squared_distance(z, value, valid)
     pairs = valid.sum() * 8 if masked else 240
-    out, term = pass_on(z, value, valid, squares, pairs, pull=(z - value).detach() if with_pull else None)
+    out, term = straight_through(z, value, valid, squares, pairs, (z - value).detach() if with_pull else None)
     assert torch.equal(out.detach(), value)
     ((out * upstream).sum() + 0.7 * term).backward()
     keep = torch.ones(30, 1) if valid is None else valid[:, None].float()
@@ -35,7 +35,7 @@ def test_gradient_equals_plain_autograd(monkeypatch, masked, with_pull):
 
 def test_only_one_of_both_outputs_may_be_used():
     z, value = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3)
-    out, term = pass_on(z, value, None, squared_distance(z, value, None), 15)
+    out, term = straight_through(z, value, None, squared_distance(z, value, None), 15)
     (only_value,) = torch.autograd.grad(out.sum(), z, retain_graph=True)
     (only_term,) = torch.autograd.grad(term, z)
     assert torch.equal(only_value, torch.ones(5, 3))
@@ -43,12 +43,13 @@ def test_only_one_of_both_outputs_may_be_used():
 
 
 def test_codebook_loss_equals_plain_autograd():
-    table, z = torch.randn(7, 4, requires_grad=True), torch.randn(40, 4)
+    book, z = Codebook(7, 4, codes="learned"), torch.randn(40, 4)
+    book.set(torch.randn(7, 4))
+    table = book.codes
     codes = torch.randint(0, 7, (40,))
     valid = torch.rand(40) > 0.2
-    found = Found(codes.masked_fill(~valid, -1), valid, torch.tensor(0))
     rows = table[codes].detach()
-    term = codebook_loss(table, z, found, squared_distance(z, rows, valid), valid.sum() * 4)
+    term = book.loss(z, codes.masked_fill(~valid, -1), valid, squared_distance(z, rows, valid), valid.sum() * 4)
     (ours,) = torch.autograd.grad(term, table)
     (plain,) = torch.autograd.grad(F.mse_loss(table[codes[valid]], z[valid]), table)
     assert torch.allclose(ours, plain, atol=1e-6)
@@ -58,7 +59,7 @@ def test_rotation_equals_its_definition():
     z, value = torch.randn(20, 6, dtype=torch.float64), torch.randn(20, 6, dtype=torch.float64)
     upstream = torch.randn(20, 6, dtype=torch.float64)
     x = z.clone().requires_grad_()
-    (ours,) = torch.autograd.grad(rotate_back(x, value, None, 1e9), x, upstream)
+    (ours,) = torch.autograd.grad(Rotation(largest_gain=1e9).pass_on(x, value, None), x, upstream)
     for i in range(20):
         a, b = z[i] / z[i].norm(), value[i] / value[i].norm()
         r = (a + b) / (a + b).norm()
@@ -71,6 +72,49 @@ def test_rotation_equals_its_definition():
 def test_rotation_is_bounded_where_it_is_undefined(case):
     value = torch.randn(4, 3)
     z = {"zero": value * 0, "tiny": value * 1e-30, "opposite": -value, "exact": value.clone()}[case].requires_grad_()
-    (gradient,) = torch.autograd.grad(rotate_back(z, value, None, 2.0), z, torch.ones(4, 3))
+    (gradient,) = torch.autograd.grad(Rotation().pass_on(z, value, None), z, torch.ones(4, 3))
     assert bool(gradient.isfinite().all())
     assert float(gradient.norm(dim=1).max()) <= 2.0 * 3**0.5 + 1e-5
+
+
+def test_a_value_that_wants_a_gradient_gets_it_too():
+    z, value = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3, requires_grad=True)
+    valid = torch.tensor([True, True, False, True, True])
+    for passed in (
+        straight_through(z, value, valid, torch.zeros(()), 0)[0],
+        Rotation().pass_on(z, value, valid),
+    ):
+        (by_value,) = torch.autograd.grad(passed.sum(), value)
+        assert torch.equal(by_value, valid[:, None].float().expand(5, 3))
+
+
+def test_diveq_equals_plain_autograd():
+    z, code = (torch.randn(20, 6, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    upstream = torch.randn(20, 6, dtype=torch.float64)
+    direction = torch.nn.functional.normalize((code - z).detach(), dim=1)
+    plain = z + (code - z).norm(dim=1, keepdim=True) * direction
+    wanted = torch.autograd.grad(plain, (z, code), upstream)
+    passed = DiVeQ().pass_on(z, code, None)
+    assert torch.equal(passed, code)
+    for ours, theirs in zip(torch.autograd.grad(passed, (z, code), upstream), wanted, strict=True):
+        assert torch.allclose(ours, theirs)
+
+
+def test_diveq_of_an_input_that_is_its_code_is_straight_through():
+    z = torch.randn(4, 3, requires_grad=True)
+    code = z.detach().clone().requires_grad_()
+    by_z, by_code = torch.autograd.grad(DiVeQ().pass_on(z, code, None).sum(), (z, code))
+    assert torch.equal(by_z, torch.ones(4, 3))
+    assert not bool(by_code.any())
+
+
+def test_rows_of_length_one_have_the_gradient_of_a_division_that_is_bounded():
+    x = torch.randn(20, 4, requires_grad=True)
+    upstream = torch.randn(20, 4)
+    (ours,) = torch.autograd.grad(unit(x), x, upstream)
+    (plain,) = torch.autograd.grad(F.normalize(x, dim=1), x, upstream)
+    assert torch.allclose(unit(x), F.normalize(x, dim=1))
+    assert torch.allclose(ours, plain, atol=1e-5)
+    tiny = (x.detach() * 1e-20).requires_grad_()
+    (bounded,) = torch.autograd.grad(unit(tiny), tiny, upstream)
+    assert float(bounded.norm(dim=1).max()) <= float(upstream.norm(dim=1).max()) / module.SHORT * 1.001
