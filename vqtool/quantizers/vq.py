@@ -86,6 +86,8 @@ class VQ(Composable):
             raise VqtoolError('`metric = "cosine"` needs `project = "learned"` or `"random"`')
         self.codebook_sizes = (codebook_size,)
         self.sampling, self.start, self.unit = sampling, start, metric == "cosine"
+        if isinstance(gradient, str) and gradient not in ESTIMATORS:
+            raise VqtoolError(f'there is no gradient estimator "{gradient}"', hint=f"one of {', '.join(ESTIMATORS)}")
         self.estimator = ESTIMATORS[gradient]() if isinstance(gradient, str) else gradient()
         if self.estimator.trains_codes and codes not in ("learned", "mapped"):
             raise VqtoolError(f"this gradient trains the codes, and `codes` is {codes!r}", hint='codes="learned"')
@@ -182,7 +184,7 @@ class Frozen(nn.Module):
     def __init__(self, out: int, into: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(min(out, into))  # the same both ways: out of the plane is its transpose
-        rows = torch.linalg.qr(torch.randn(max(out, into), min(out, into), generator=generator))[0]
+        rows = torch.linalg.qr(torch.randn(max(out, into), min(out, into), generator=generator, device="cpu"))[0]
         self.register_buffer("weight", rows if out > into else rows.T.contiguous())
 
     def forward(self, x: Tensor) -> Tensor:

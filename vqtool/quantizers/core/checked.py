@@ -25,6 +25,10 @@ class Checked(type):
             check(cls, name, value)
         made = super().__call__(*args, **options)
         made.given = options
+        if unknown := sorted(set(options.get("weights") or {}) - made.terms):
+            raise VqtoolError(
+                f"{cls.__name__} has no term `{unknown[0]}` to weigh", hint=f"its terms: {', '.join(sorted(made.terms))}"
+            )
         return made
 
 

@@ -336,13 +336,14 @@ def made(of: Make, dim: int) -> Composable:
     Raises:
         VqtoolError: what `of` builds is no quantizer that can be composed.
     """
-    child = of(dim)
-    if not isinstance(child, Composable):
-        raise VqtoolError(
-            f"`of` builds a {type(child).__name__}, which cannot be part of another quantizer",
-            hint="a class of vqtool.quantizers, or functools.partial of one",
-        )
-    return child
+    kind = getattr(of, "func", of)
+    if isinstance(kind, type) and not issubclass(kind, Composable):
+        child: object = kind
+    elif isinstance(child := of(dim), Composable):
+        return child
+    name = getattr(child, "__name__", type(child).__name__)
+    raise VqtoolError(f"`of` is a {name}, which cannot be part of another quantizer",
+                      hint="a class of vqtool.quantizers, or functools.partial of one")  # fmt: skip
 
 
 def mean_terms(many: Sequence[Mapping[str, Tensor]], counts: Sequence[Tensor | int] = ()) -> dict[str, Tensor]:
