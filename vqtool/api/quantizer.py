@@ -192,6 +192,15 @@ class Quantizer(nn.Module):
         """
         return None
 
+    @classmethod
+    def announced(cls, options: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
+        """(terms, knobs) of a quantizer made with checked `options`, for the checks of a recipe."""
+        return cls.terms, cls.knobs
+
+    def renamed(self, name: str) -> str:
+        """What a tensor is called today that older checkpoints call `name`."""
+        return name
+
     def codebooks_with_inputs(self, tokens: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
         """(a codebook, the inputs [N, d] that reach it) for latents `tokens` [N, D], in the order they are searched.
 

@@ -9,7 +9,7 @@ import inspect
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vqtool.catalog.component import BASES, Component
@@ -102,7 +102,7 @@ def nested_options(cls: type[Any]) -> dict[str, Nested]:
     """The options of `cls` that are components themselves."""
     from vqtool.api import Nested
 
-    if cls.__init__.__module__.split(".")[0] in ("builtins", "torch"):
+    if not isinstance(cls.__init__, FunctionType):  # of `object`
         return {}
     hints = typing.get_type_hints(cls.__init__, include_extras=True)
     return {
