@@ -19,6 +19,7 @@ ROLES = {
     "conditioner": "what is known about a window besides its signal",
     "encoder": "signals to latents",
     "quantizer": "latents to codes",
+    "estimator": "how the gradient passes the choice of a code",
     "channel": "what happens to codes on their way",
     "decoder": "latents to signals",
     "context": "lets every token see the others",

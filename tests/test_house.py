@@ -40,13 +40,14 @@ MAY = {
     "testing": {"api", "quantizers", "nn", "catalog", "recipe"} | GROUND,
     "bench": {"api", "quantizers", "nn", "catalog"} | GROUND,
     "commands": {"api", "quantizers", "nn", "catalog", "recipe", "training", "testing", "bench", "diagnosis"} | GROUND,
+    "library": {"api", "catalog", "diagnosis", "testing", "training"} | GROUND,
     "plain_call": set(),
     "command": {"commands", "catalog", "plain_call"} | GROUND,
     "completion": {"catalog", "recipe", "commands"},
     "shared_options": set(),
     "cli": {"command", "completion", "shared_options"} | GROUND,
     "__main__": {"cli"},
-    "": GROUND,
+    "": GROUND | {"quantizers", "library"},
 }
 USE_CASE_MAY = {"vqtool.api", "vqtool.quantizers", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files"}
 FIELD_LIBRARIES = {

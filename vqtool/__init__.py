@@ -1,4 +1,4 @@
-"""vqtool: vector quantization from one command line; importing it loads nothing heavy."""
+"""vqtool: vector quantization in PyTorch, in one's own model or from one command line; importing it is light."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
+__all__ = [
+    "Component", "Recipe", "VqtoolError", "attach", "diagnose", "hookimpl", "load", "quantizers", "scan", "verify",
+]  # fmt: skip
 
 _HOMES = {  # public names and the modules they are loaded from when first asked for
     "VqtoolError": "vqtool.errors",
@@ -14,6 +17,9 @@ _HOMES = {  # public names and the modules they are loaded from when first asked
     "hookimpl": "vqtool.catalog",
     "Recipe": "vqtool.recipe",
     "attach": "vqtool.quantizers.core.updates",
+    "diagnose": "vqtool.library",
+    "load": "vqtool.library",
+    "verify": "vqtool.library",
     "quantizers": "vqtool",
 }
 
