@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval, MinLen
 from pydantic import BaseModel, Field, create_model
@@ -13,7 +13,6 @@ from pydantic import BaseModel, Field, create_model
 from vqtool.diagnosis import thresholds
 from vqtool.recipe.options import STRICT
 
-Table = TypeVar("Table", bound=BaseModel)
 PATH_MARK = "$path"  # how a path, relative to the recipe's folder, is told from a string in resolved.json
 
 
@@ -188,43 +187,16 @@ class Recipe:
         }
 
     @classmethod
-    def from_resolved(cls, value: Mapping[str, Any], *, text: str, folder: Path | None = None) -> Recipe:
-        """Rebuild a recipe as it was resolved, unchecked: later defaults and bounds do not change an old model.
+    def from_resolved(
+        cls, value: Mapping[str, Any], *, text: str, folder: Path | None = None, source: Path | str = "the checkpoint"
+    ) -> Recipe:
+        """Rebuild a recipe as it was resolved, by the checks of a recipe's text; later defaults do not change it.
 
-        `folder` is where relative paths are looked for; by default where they were.
+        `folder` is where relative paths are looked for; by default where they were. `source` is the file for messages.
         """
-        home = folder if folder is not None else Path(value["folder"]) if value["folder"] else None
+        from vqtool.recipe.resolved import rebuilt  # it checks by the classes that this module describes
 
-        def part(spec: Mapping[str, Any]) -> PartSpec:
-            return PartSpec(spec["role"], spec["kind"], _thawed(spec["options"], home))
-
-        stages = tuple(
-            StageSpec(
-                stage["name"],
-                part(stage["task"]),
-                tuple(
-                    LossSpec(one["name"], one["weight"], one["kind"], _thawed(one["options"], home))
-                    for one in stage["losses"]
-                ),
-                _thawed(stage["set"], home),
-                tuple(ScheduleSpec(s["target"], s["kind"], _thawed(s["options"], home)) for s in stage["schedules"]),
-                _rebuilt(TrainOptions, stage["train"]),
-            )
-            for stage in value["stages"]
-        )
-        return cls(
-            text=text,
-            path=home / value["file"] if home is not None and value["file"] else None,
-            title=value["title"],
-            seed=value["seed"],
-            deterministic=value["deterministic"],
-            data=part(value["data"]),
-            parts={name: part(spec) for name, spec in value["parts"].items()},
-            stages=stages,
-            evaluate=_rebuilt(EvaluateOptions, value["evaluate"]),
-            diagnose=dict(value.get("diagnose") or {}),
-            folder=home,
-        )
+        return rebuilt(value, text=text, folder=folder, source=source)
 
     def _frozen(self, value: Any) -> Any:
         """A value as JSON; a path below the recipe's folder is relative to it."""
@@ -236,19 +208,3 @@ class Recipe:
         if isinstance(value, Mapping):
             return {key: self._frozen(item) for key, item in value.items()}
         return value
-
-
-def _thawed(value: Any, folder: Path | None) -> Any:
-    """The inverse of `_frozen`; lists come back as tuples."""
-    if isinstance(value, Mapping):
-        if set(value) == {PATH_MARK}:
-            path = Path(value[PATH_MARK])
-            return path if folder is None or path.is_absolute() else folder / path
-        return {key: _thawed(item, folder) for key, item in value.items()}
-    return tuple(_thawed(item, folder) for item in value) if isinstance(value, list) else value
-
-
-def _rebuilt(model: type[Table], value: Mapping[str, Any]) -> Table:
-    """A recipe's table from JSON, unchecked; keys that this version does not know are left out."""
-    known = {key: _thawed(item, None) for key, item in value.items() if key in model.model_fields}
-    return model.model_construct(**known)

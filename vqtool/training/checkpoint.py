@@ -10,12 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
-from vqtool.metadata import FORMAT, parsed
+from vqtool.forms import damaged
+from vqtool.metadata import FORMAT, layout_of, read_header
+
+DTYPES = {  # as safetensors calls them
+    torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64",
+    torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,29 +45,34 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) ->
         else:
             first[key] = name
             kept[name] = tensor.detach().cpu().contiguous().clone()
-    metadata = {"format": FORMAT, "aliases": json.dumps(aliases)}
+    layout = layout_of({name: (DTYPES[tensor.dtype], tensor.shape) for name, tensor in kept.items()})
+    metadata = {"format": FORMAT, "aliases": json.dumps(aliases), "layout": json.dumps(layout)}
     metadata |= {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
     return write_atomic(path, safetensors.torch.save(kept, metadata))
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint on the CPU; a missing, truncated or foreign file is one error."""
+    """Read a checkpoint on the CPU; a missing, truncated, damaged or foreign file is one error."""
     if not path.is_file():
         raise VqtoolError(f"there is no checkpoint `{path}`")
+    header = read_header(path)
     try:
         with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            about = parsed(path, metadata)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            tensors = {name: file.get_tensor(name) for name in header.tensors}
     except SafetensorError as error:
-        raise VqtoolError(
-            f"`{path}` is no whole safetensors file: {error}", hint="it may be truncated or of another kind"
-        ) from error
+        raise damaged(path, str(error)) from error
     except OSError as error:
         raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}", exit_code=1) from error
-    for name, source in about.pop("aliases", {}).items():
-        tensors[name] = tensors[source]
-    return Checkpoint(tensors, about)
+    tensors |= {name: tensors[source] for name, source in header.aliases.items()}
+    return Checkpoint(tensors, header.about)
+
+
+def needed(path: Path | str, read: Checkpoint, *names: str) -> list[Any]:
+    """Values of the metadata by name; one that is missing is an error."""
+    for name in names:
+        if name not in read.about:
+            raise damaged(path, f"it has no `{name}`")
+    return [read.about[name] for name in names]
 
 
 def sha256(path: Path) -> str:
@@ -73,13 +85,37 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
     wanted = module.state_dict()
     missing = sorted(wanted.keys() - tensors.keys())
     surplus = sorted(tensors.keys() - wanted.keys())
-    wrong = sorted(n for n in wanted.keys() & tensors.keys() if wanted[n].shape != tensors[n].shape)
-    if missing or surplus or wrong:
+    both = sorted(wanted.keys() & tensors.keys())
+    shapes = [n for n in both if wanted[n].shape != tensors[n].shape]
+    dtypes = [f"{n} ({tensors[n].dtype}, not {wanted[n].dtype})".replace("torch.", "")
+              for n in both if wanted[n].dtype != tensors[n].dtype]  # fmt: skip
+    if missing or surplus or shapes or dtypes:
         told = [f"{label} {', '.join(names[:3])}" for label, names in
-                (("it lacks", missing), ("it has too much:", surplus), ("other shapes:", wrong)) if names]  # fmt: skip
+                (("it has no", missing), ("it has a foreign", surplus), ("other shapes:", shapes),
+                 ("other dtypes:", dtypes)) if names]  # fmt: skip
         raise VqtoolError(
             f"`{what}` does not fit its own recipe: {'; '.join(told)}",
             hint="it was written by another version of a part or plugin: `vqtool show` lists versions",
             exit_code=1,
         )
     module.load_state_dict(dict(tensors), strict=True)
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """How many values of each tensor are NaN or infinite, where any is."""
+    bad = {name: tensor.numel() - int(tensor.isfinite().sum()) for name, tensor in tensors.items()}
+    return {name: count for name, count in bad.items() if count}
+
+
+def require_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Refuse weights with a NaN or an infinity: whatever is computed from them means nothing."""
+    bad = not_finite(tensors)
+    if bad:
+        name, count = next(iter(bad.items()))
+        more = f" and of {len(bad) - 1} more tensors" if len(bad) > 1 else ""
+        raise VqtoolError(
+            f"`{what}` cannot be used: {count:,} of the {tensors[name].numel():,} values of `{name}`{more} are NaN or "
+            "infinite",
+            hint=f"vqtool diagnose {what}, or use an earlier checkpoint of the run",
+            exit_code=1,
+        )
