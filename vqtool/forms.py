@@ -18,7 +18,8 @@ LARGEST = 2**63  # whole numbers of files stay below: what computes with them ha
 PART = {"role": str, "kind": str, "options": dict}
 LOSS = {"name": str, "weight": float, "kind": (str, None), "options": dict}
 SCHEDULE = {"target": str, "kind": str, "options": dict}
-STAGE = {"name": str, "task": PART, "losses": [LOSS], "set": dict, "schedules": [SCHEDULE], "train": dict}
+STAGE = {"name": str, "task": PART, "losses": [LOSS], "set": dict, "schedules": [SCHEDULE],
+         "train": {"steps?": (int, None), "epochs?": (int, None), "lr?": float}}  # fmt: skip
 RESOLVED = {
     "title": str,
     "seed": int,
@@ -29,7 +30,7 @@ RESOLVED = {
     "parts": {str: PART},
     "stages": [STAGE],
     "evaluate": dict,
-    "diagnose?": (dict, None),
+    "diagnose?": ({str: (float, None)}, None),
 }
 FIELD = {"shape": [int], "role": str, "unit": str, "names": [str]}
 PROGRESS = {"step": int, "best": float, "best_step": int, "stale": int, "seconds": float}
@@ -63,13 +64,14 @@ METADATA = {  # of checkpoints, resumable states and files of codes
     "about": dict,
 }  # fmt: skip
 SUMMARY = {
-    "checkpoint": str,
+    "checkpoint?": str,
     "seconds?": float,
     "stages?": [dict],
     "splits": {str: {"model": {str: (float, None)}, "baselines": {str: {str: (float, None)}}}},
 }
 ENVIRONMENT = {"plugins?": {str: str}}
-ROW = {"stage": str, "step": int, "split?": str}
+ROW = {"stage?": str, "step": int, "split?": str}
+ANY = (float, bool, str, list, dict, None)
 WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", dict: "a table", list: "a list"}
 
 
@@ -177,7 +179,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json_of(line)
-            wrong = misfit(row, ROW)
+            wrong = misfit(row, ROW) or misfit(row, {str: ANY})
         except ValueError:
             row, wrong = None, "it is not JSON"
         if wrong is None:

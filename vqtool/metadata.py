@@ -102,12 +102,11 @@ def layout_of(tensors: Mapping[str, tuple[str, Iterable[int]]]) -> dict[str, str
 def _check_layout(path: Path, layout: Mapping[str, str], tensors: Mapping[str, tuple[str, Iterable[int]]]) -> None:
     """The tensors must be those that were saved: a file changed by other hands may have lost some."""
     found = layout_of(tensors)
-    missing, surplus = sorted(layout.keys() - found.keys()), sorted(found.keys() - layout.keys())
-    other = [f"`{n}` is {found[n]}, not {layout[n]}" for n in sorted(layout) if n in found and found[n] != layout[n]]
-    told = [f"{what} {', '.join(f'`{n}`' for n in names[:3])}" for what, names in
-            (("it has no", missing), ("it has a foreign", surplus)) if names] + other[:3]  # fmt: skip
-    if told:
-        raise damaged(path, "; ".join(told))
+    missing = [f"it has no `{name}`" for name in sorted(layout.keys() - found.keys())]
+    other = [f"its `{n}` is {found[n]}, not {layout[n]}" for n in sorted(layout) if found.get(n, layout[n]) != layout[n]]
+    if missing or other:
+        more = len(missing) + len(other) - 1
+        raise damaged(path, [*missing, *other][0] + (f", and {more} more of its tensors are wrong" if more else ""))
 
 
 def check_format(path: Path, found: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from vqtool.forms import RESOLVED, damaged, read_json
+
 BEST, LAST = "best.safetensors", "last.safetensors"
+STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # it names files
 
 
 def runs_newest_first(root: Path = Path("runs")) -> Iterator[Path]:
@@ -17,11 +20,20 @@ def runs_newest_first(root: Path = Path("runs")) -> Iterator[Path]:
 
 
 def stage_names(run: Path) -> list[str]:
-    """The names of a run's stages, in order; none if its `resolved.json` cannot be read."""
+    """The names of a run's stages, in order; none without a `resolved.json`.
+
+    Raises:
+        VqtoolError: it is damaged.
+    """
+    path = run / "resolved.json"
     try:
-        return [stage["name"] for stage in json.loads((run / "resolved.json").read_text(encoding="utf-8"))["stages"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        names = [stage["name"] for stage in read_json(path, RESOLVED)["stages"]]
+    except FileNotFoundError:
         return []
+    for name in names:
+        if not STAGE_NAME.fullmatch(name):
+            raise damaged(path, f"a stage cannot be called `{name[:80]}`")
+    return names
 
 
 def newest_in(run: Path) -> Path | None:

@@ -133,10 +133,10 @@ def forecaster(given: Path | None) -> tuple[Path, Model, Task]:
             raise VqtoolError(f"`{path}` cannot forecast; it was trained with {tasks}")
         return path, model, found[1]
     for folder in runs_newest_first():
-        newest = newest_in(folder)
-        if newest is None:
-            continue
         try:
+            newest = newest_in(folder)
+            if newest is None:
+                continue
             model, _ = from_checkpoint(newest)
         except VqtoolError as error:
             out.warn(f"passing over {folder}: {error.message}")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
 from vqtool.forms import damaged
-from vqtool.metadata import FORMAT, layout_of, read_header
+from vqtool.metadata import FORMAT, Header, layout_of, read_header
 
 DTYPES = {  # as safetensors calls them
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64",
@@ -31,6 +31,7 @@ class Checkpoint:
 
     tensors: dict[str, Tensor]
     about: dict[str, Any] = field(default_factory=dict)
+    header: Header = field(default_factory=lambda: Header({}, {}, {}))
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
@@ -64,7 +65,7 @@ def load(path: Path) -> Checkpoint:
     except OSError as error:
         raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}", exit_code=1) from error
     tensors |= {name: tensors[source] for name, source in header.aliases.items()}
-    return Checkpoint(tensors, header.about)
+    return Checkpoint(tensors, header.about, header)
 
 
 def needed(path: Path | str, read: Checkpoint, *names: str) -> list[Any]:
@@ -81,8 +82,13 @@ def sha256(path: Path) -> str:
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Load a state into a module, strictly: a missing, surplus or misshapen tensor is one error that names it."""
-    wanted = module.state_dict()
+    """Load a state into a module, strictly."""
+    check_fits(module.state_dict(), tensors, what)
+    module.load_state_dict(dict(tensors), strict=True)
+
+
+def check_fits(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], what: str) -> None:
+    """The tensors must be those that are wanted: one that is missing, surplus or of another kind is an error."""
     missing = sorted(wanted.keys() - tensors.keys())
     surplus = sorted(tensors.keys() - wanted.keys())
     both = sorted(wanted.keys() & tensors.keys())
@@ -98,7 +104,6 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
             hint="it was written by another version of a part or plugin: `vqtool show` lists versions",
             exit_code=1,
         )
-    module.load_state_dict(dict(tensors), strict=True)
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> dict[str, int]:

@@ -18,7 +18,9 @@ import vqtool
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
+from vqtool.forms import RESOLVED, read_json
 from vqtool.recipe import Recipe
+from vqtool.recipe.recipe import read_text
 
 
 class RunDir:
@@ -65,6 +67,15 @@ class RunDir:
         if not (folder / "resolved.json").is_file():
             raise VqtoolError(f"`{folder}` is no run: it holds no resolved.json", hint="a folder under runs/")
         return cls(folder, writes=writes)
+
+    def recipe(self) -> Recipe:
+        """The recipe as the run resolved it."""
+        try:
+            resolved = read_json(self.path("resolved.json"), RESOLVED)
+        except FileNotFoundError as error:
+            raise VqtoolError(f"`{self.folder}` is not a run: it holds no resolved.json") from error
+        return Recipe.from_resolved(resolved, text=read_text(self.path("recipe.toml")),
+                                    source=self.path("resolved.json"))  # fmt: skip
 
     def path(self, name: str) -> Path:
         """A file of this run."""

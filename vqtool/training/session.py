@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -14,9 +15,11 @@ from vqtool.api.data import Data
 from vqtool.catalog import catalog
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.metadata import Header
 from vqtool.recipe import Recipe
 from vqtool.training import checkpoint
 from vqtool.training.batches import Batches
+from vqtool.training.bounds import rebuilding
 from vqtool.training.build import Model, build, fit_parts, open_data, restore, stage_named
 from vqtool.training.evaluate import evaluate
 from vqtool.training.loop import StageLoop
@@ -33,11 +36,13 @@ Status = Literal["done", "interrupted", "failed"]
 class Session:
     """Trains the stages of one recipe into one run folder."""
 
-    def __init__(self, recipe: Recipe, run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None) -> None:
+    def __init__(self, recipe: Recipe, run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None,
+                 header: Header | None = None) -> None:  # fmt: skip
         self.recipe, self.run_dir, self.runtime, self.stop_on = recipe, run, runtime, stop_on
         deterministic(recipe.deterministic)
         self.data: Data = open_data(recipe)
-        self.model: Model = build(recipe, self.data.spec)
+        with rebuilding(run.folder, header) if header is not None else contextlib.nullcontext():
+            self.model: Model = build(recipe, self.data.spec)
         self.done: list[dict[str, Any]] = []
         self.order = [stage.name for stage in recipe.stages]
 
@@ -165,9 +170,10 @@ def resume(run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None) -> t
         raise VqtoolError(f"`{run.folder}` has nothing to resume: it finished, or never saved",
                           hint=f"vqtool show {run.folder}")  # fmt: skip
     state = checkpoint.load(path)
-    resolved = json.loads(run.path("resolved.json").read_text())
-    recipe = Recipe.from_resolved(resolved, text=run.path("recipe.toml").read_text())
-    session = Session(recipe, run, runtime, stop_on=stop_on)
+    recipe = run.recipe()
+    (stage,) = checkpoint.needed(path, state, "stage")
+    stage_named(recipe, stage)
+    session = Session(recipe, run, runtime, stop_on=stop_on, header=state.header)
     restore(session.model, state, str(path))
     session.model.parts.to(runtime.device)
     run.forget_after(session.order, state.about["stage"], state.about.get("progress", {}).get("step", 0))

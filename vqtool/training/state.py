@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from vqtool.errors import VqtoolError
+from vqtool.forms import PROGRESS, damaged
 from vqtool.training import checkpoint
 from vqtool.training.loop import Progress, StageLoop
+
+SLOTS = {"step", "exp_avg", "exp_avg_sq"}  # what AdamW keeps of each parameter
 
 
 def save_state(path: Path, loop: StageLoop, stage: str, done: list[dict[str, Any]]) -> None:
@@ -38,21 +43,45 @@ def load_state(loop: StageLoop, state: checkpoint.Checkpoint) -> None:
     """Put a loop where `save_state` found it; the parts themselves are restored already."""
     if state.about.get("fresh"):
         return
-    tensors, about = state.tensors, state.about
-    losses = {n.removeprefix("losses."): t for n, t in tensors.items() if n.startswith("losses.")}
-    checkpoint.fill(loop.module.losses, losses, "resume.safetensors")
-    entries: dict[int, dict[str, torch.Tensor]] = {}
+    what, tensors = "resume.safetensors", state.tensors
+    groups, steps, scaler, progress = checkpoint.needed(
+        what, state, "param_groups", "average_steps", "scaler", "progress"
+    )
+    if not 0 <= progress["step"] <= loop.steps:
+        raise damaged(what, f"its `progress.step` is {progress['step']}, and the stage has {loop.steps} steps")
+    checkpoint.fill(loop.module.losses, under("losses.", tensors), what)
+    _load_optimizer(loop, under("optimizer.", tensors), groups, what)
+    average = under("average.", tensors)
+    checkpoint.check_fits(loop.average.values, average, what)
+    for name, value in loop.average.values.items():
+        value.copy_(average[name])
+    loop.average.steps = steps
+    if scaler:
+        if scaler.keys() != loop.scaler.state_dict().keys() or not all(map(math.isfinite, scaler.values())):
+            raise damaged(what, "its `scaler` is not one of this run")
+        loop.scaler.load_state_dict(scaler)
+    loop.progress = Progress(**{name: progress[name] for name in PROGRESS})
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _load_optimizer(loop: StageLoop, tensors: Mapping[str, Tensor], groups: list[Any], what: str) -> None:
+    """Put back AdamW's averages; its options are those of the recipe."""
+    own = loop.optimizer.state_dict()["param_groups"]
+    if [group["params"] for group in groups] != [group["params"] for group in own]:
+        raise damaged(what, "its `param_groups` do not fit the recipe")
+    parameters = [p for group in loop.optimizer.param_groups for p in group["params"]]
+    entries: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, slot = name.split(".", 2)
-            entries.setdefault(int(index), {})[slot] = value
-    try:
-        loop.optimizer.load_state_dict({"state": entries, "param_groups": about["param_groups"]})
-    except ValueError as error:
-        raise VqtoolError(f"the saved optimizer does not fit the recipe: {error}", exit_code=1) from error
-    for name in loop.average.values:
-        loop.average.values[name].copy_(tensors["average." + name])
-    loop.average.steps = about["average_steps"]
-    if about["scaler"]:
-        loop.scaler.load_state_dict(about["scaler"])
-    loop.progress = Progress(**about["progress"])
+        index, _, slot = name.partition(".")
+        known = index.isdecimal() and int(index) < len(parameters) and slot in SLOTS
+        if not known or value.shape != (() if slot == "step" else parameters[int(index)].shape):
+            raise damaged(what, f"its tensor `optimizer.{name}` does not fit the recipe")
+        entries.setdefault(int(index), {})[slot] = value
+    for number, entry in entries.items():
+        if entry.keys() != SLOTS:
+            raise damaged(what, f"its `optimizer.{number}` has no {', '.join(sorted(SLOTS - entry.keys()))}")
+    loop.optimizer.load_state_dict({"state": entries, "param_groups": own})
