@@ -195,7 +195,9 @@ def _changed(file: h5py.File, rng: Random) -> None:
     elif how in (4, 5):
         key = rng.choice(list(file["data_format"]))
         del file[f"data_format/{key}"]
-        value = rng.choice(("", "ZZZ", "CN", "W", "é" * 50, -1.0, 0, np.nan, np.arange(4), b"\xff\xfe", "ZNEZNE", "NCWW"))
+        value = rng.choice(
+            ("", "ZZZ", "CN", "W", "é" * 50, -1.0, 0, np.nan, np.arange(4), b"\xff\xfe", "ZNEZNE", "NCWW")
+        )
         file[f"data_format/{key}"] = value
     elif how == 6:
         file[name] = rng.choice((h5py.SoftLink("/nowhere"), h5py.SoftLink(f"/{name}"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -249,5 +248,3 @@ def sentences(root: Path) -> None:
     for name, count in (("train", 30), ("dev", 4), ("test", 6)):
         lines = [f"{i % 2} {'good' if i % 2 else 'bad'} film number {i}" for i in range(count)]
         (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
-
-
