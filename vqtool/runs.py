@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 
@@ -30,3 +31,19 @@ def newest_in(run: Path) -> Path | None:
         if (run / name).is_file():
             return run / name
     return None
+
+
+def rows_of(metrics: Path) -> list[dict[str, Any]]:
+    """The rows of a `metrics.jsonl`; a line that is not whole, as of a run that was killed, is left out."""
+    try:
+        lines = metrics.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return []
+    return [row for row in map(_row, lines) if isinstance(row, dict)]
+
+
+def _row(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None

@@ -18,7 +18,7 @@ from tests.diagnosis.conftest import Trained
 from tests.test_startup import command, loaded_after
 from vqtool.commands import diagnose
 from vqtool.console import out
-from vqtool.diagnosis.reading import history, read, report_of
+from vqtool.diagnosis.reading import read, report_of
 from vqtool.diagnosis.terminal import histogram
 from vqtool.errors import VqtoolError
 from vqtool.training import checkpoint
@@ -209,12 +209,6 @@ def write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str], s
     """A checkpoint of that step, its code vectors moved by so much."""
     told = {**metadata, "aliases": "{}", "validation": json.dumps({**json.loads(metadata["validation"]), "step": step})}
     save_file({n: v + moved if n.startswith("vectors.") else v for n, v in arrays.items()}, path, told)
-
-
-def test_half_written_rows_are_left_out(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "lo')
-    assert history(tmp_path / "metrics.jsonl") == [{"step": 1}]
-    assert history(tmp_path / "nothing.jsonl") == []
 
 
 def test_a_histogram_has_a_column_for_every_few_codes(trained: Trained) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
 from vqtool.metadata import check_format
+from vqtool.runs import rows_of
 
 LONGEST_HEADER = 100_000_000  # bytes; the limit of safetensors itself
 
@@ -57,7 +58,7 @@ def show_run(folder: Path) -> int:
     environment = read_json(folder / "environment.json") or {}
     summary = read_json(folder / "summary.json")
     checkpoints = sorted(folder.glob("*.safetensors"), key=lambda p: (p.stat().st_mtime, p.name))
-    state = "finished" if summary is not None else "resumable" if (folder / "resume.safetensors").is_file() else "begun"
+    state = "resumable" if (folder / "resume.safetensors").is_file() else "begun" if summary is None else "finished"
     facts = [
         ["run", folder],
         ["state", state],
@@ -182,17 +183,8 @@ def show_splits(summary: Any) -> None:
 
 
 def last_rows(path: Path) -> list[dict[str, Any]]:
-    """The last row of each stage and split of `metrics.jsonl`; a half-written line is left out."""
-    last: dict[tuple[Any, Any], dict[str, Any]] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    for line in lines:
-        row = parsed(line)
-        if isinstance(row, dict):
-            last[row.get("stage"), row.get("split")] = row
-    return list(last.values())
+    """The last row of each stage and split of `metrics.jsonl`."""
+    return list({(str(row.get("stage")), str(row.get("split"))): row for row in rows_of(path)}.values())
 
 
 def read_json(path: Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import re
@@ -17,7 +16,7 @@ from vqtool.diagnosis.measures import drift, geometry, usage
 from vqtool.diagnosis.report import Codebook, Report
 from vqtool.errors import VqtoolError
 from vqtool.metadata import parsed
-from vqtool.runs import BEST, LAST, stage_names
+from vqtool.runs import BEST, LAST, rows_of, stage_names
 
 FORGOTTEN = 0.01  # of uniform use: a moving average below this is that of a dead code
 Arrays = dict[str, np.ndarray]
@@ -54,7 +53,7 @@ def report_of(checkpoint: Path) -> Report:
         tokens=max((int(n.sum()) for n in counts.values()), default=0),
         codebooks=tuple(books),
         measures=measures,
-        history=history(run / "metrics.jsonl") if run is not None else (),
+        history=rows_of(run / "metrics.jsonl") if run is not None else (),
         recipe=resolved,
         about=about,
         run=run,
@@ -188,21 +187,6 @@ def weights_step(about: Mapping[str, Any]) -> float:
     """The step whose weights a checkpoint holds: that of its validation, where it tells."""
     step = (about.get("validation") or {}).get("step", about.get("step"))
     return float(step) if isinstance(step, int | float) else -1.0
-
-
-def history(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`; a line that is only half written is left out."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    rows = []
-    for line in lines:
-        with contextlib.suppress(ValueError):  # the last line of a run that was killed
-            row = json.loads(line)
-            if isinstance(row, dict):
-                rows.append(row)
-    return rows
 
 
 def held_out(run: Path, checkpoint: Path) -> dict[str, float]:
