@@ -86,6 +86,7 @@ def resume(
     ] = None,
     device: DeviceOption = Device.auto,
     stop_on: StopOn = None,
+    force: Annotated[bool, typer.Option("--force", help="Go on even if the data changed since.")] = False,
 ) -> None:
     """Go on where a run stopped."""
 

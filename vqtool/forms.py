@@ -57,6 +57,8 @@ METADATA = {  # of checkpoints, resumable states and files of codes
     "scaler": {str: float},
     "weights": {str: float},
     "fresh": bool,
+    "moved": {str: float},
+    "files": {str: {"files": int, "bytes": int, "sha256": str}},
     "kind": str,
     "model": str,
     "codebook_sizes": [int],
@@ -70,7 +72,7 @@ SUMMARY = {
     "splits": {str: {"model": {str: (float, None)}, "baselines": {str: {str: (float, None)}}}},
 }
 ENVIRONMENT = {"plugins?": {str: str}}
-ROW = {"stage?": str, "step": int, "split?": str}
+ROW = {"stage?": str, "step": int, "split?": str}  # of metrics.jsonl
 ANY = (float, bool, str, list, dict, None)
 WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", dict: "a table", list: "a list"}
 
@@ -159,31 +161,3 @@ def read_json(path: Path, form: Any) -> Any:
     if wrong:
         raise damaged(path, wrong)
     return value
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`, none without a file; a last line that is not whole is left out.
-
-    Raises:
-        VqtoolError: it cannot be read, or another line is not a row.
-    """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}", exit_code=1) from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json_of(line)
-            wrong = misfit(row, ROW) or misfit(row, {str: ANY})
-        except ValueError:
-            row, wrong = None, "it is not JSON"
-        if wrong is None:
-            rows.append(row)
-        elif number < len(lines):  # what a killed run wrote last ends without a line break
-            raise damaged(path, f"line {number}: {wrong}")
-    return rows

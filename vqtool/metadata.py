@@ -102,11 +102,11 @@ def layout_of(tensors: Mapping[str, tuple[str, Iterable[int]]]) -> dict[str, str
 def _check_layout(path: Path, layout: Mapping[str, str], tensors: Mapping[str, tuple[str, Iterable[int]]]) -> None:
     """The tensors must be those that were saved: a file changed by other hands may have lost some."""
     found = layout_of(tensors)
-    missing = [f"it has no `{name}`" for name in sorted(layout.keys() - found.keys())]
-    other = [f"its `{n}` is {found[n]}, not {layout[n]}" for n in sorted(layout) if found.get(n, layout[n]) != layout[n]]
-    if missing or other:
-        more = len(missing) + len(other) - 1
-        raise damaged(path, [*missing, *other][0] + (f", and {more} more of its tensors are wrong" if more else ""))
+    wrong = [f"its tensor `{name}` is {found[name]}, not {kind}" if name in found else f"it has no tensor `{name}`"
+             for name, kind in layout.items() if found.get(name) != kind]  # fmt: skip
+    if wrong:
+        more = f", and {len(wrong) - 1} more of its tensors are wrong" if len(wrong) > 1 else ""
+        raise damaged(path, wrong[0] + more)
 
 
 def check_format(path: Path, found: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from vqtool.forms import RESOLVED, damaged, read_json
+from vqtool.errors import VqtoolError
+from vqtool.forms import ANY, RESOLVED, ROW, damaged, json_of, misfit, read_json
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # it names files
@@ -42,3 +44,28 @@ def newest_in(run: Path) -> Path | None:
         if (run / name).is_file():
             return run / name
     return None
+
+
+def rows_of(metrics: Path) -> list[dict[str, Any]]:
+    """The rows of a `metrics.jsonl`; a line that is not whole, as of a run that was killed, is left out.
+
+    Raises:
+        VqtoolError: it cannot be read, or a line is whole but cannot be a row.
+    """
+    try:
+        lines = metrics.read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise VqtoolError(f"cannot read `{metrics}`: {error.strerror or error}", exit_code=1) from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json_of(line)
+        except ValueError:
+            continue
+        wrong = misfit(row, ROW) or misfit(row, {str: ANY})
+        if wrong is not None:
+            raise damaged(metrics, f"in line {number}, {wrong}")
+        rows.append(row)
+    return rows

@@ -21,7 +21,6 @@ from vqtool.console import out
 from vqtool.diagnosis.reading import read, report_of
 from vqtool.diagnosis.terminal import histogram
 from vqtool.errors import VqtoolError
-from vqtool.forms import read_rows
 from vqtool.training import checkpoint
 
 PLUGIN = '''
@@ -210,12 +209,6 @@ def write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str], s
     """A checkpoint of that step, its code vectors moved by so much."""
     told = {**metadata, "aliases": "{}", "validation": json.dumps({**json.loads(metadata["validation"]), "step": step})}
     save_file({n: v + moved if n.startswith("vectors.") else v for n, v in arrays.items()}, path, told)
-
-
-def test_half_written_rows_are_left_out(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "lo')
-    assert read_rows(tmp_path / "metrics.jsonl") == [{"step": 1}]
-    assert read_rows(tmp_path / "nothing.jsonl") == []
 
 
 def test_a_histogram_has_a_column_for_every_few_codes(trained: Trained) -> None:

@@ -74,6 +74,7 @@ def test_resumed_equals_unbroken(
         stop_at(patch, step, signal.SIGTERM)
         broken = session(recipe, tmp_path / "broken", options)
         assert broken.train() == signal.SIGTERM
+    broken.run_dir.close()
     again, state = resume(RunDir.open(tmp_path / "broken"), HERE)
     assert again.train(state=state) == 0
     for name in ("tokenizer", "prior", "last", "best"):
@@ -107,6 +108,7 @@ def test_a_killed_run_goes_on_from_its_last_validation(tmp_path: Path, monkeypat
         broken = session(recipe, tmp_path / "broken", options)
         with pytest.raises(RuntimeError, match="killed"):
             broken.train()
+    broken.run_dir.close()
     again, state = resume(RunDir.open(tmp_path / "broken"), HERE)
     assert state.about["progress"]["step"] == 8
     assert again.train(state=state) == 0
@@ -119,5 +121,7 @@ def test_a_finished_run_has_nothing_to_resume(tmp_path: Path) -> None:
 
     made = session(write_recipe(tmp_path), tmp_path / "run", ["stage.tokenizer.steps=2"])
     made.train()
-    with pytest.raises(VqtoolError, match="nothing to resume"):
+    made.finish(seconds=0.0)
+    made.run_dir.close()
+    with pytest.raises(VqtoolError, match="nothing to resume: it is finished"):
         resume(RunDir.open(tmp_path / "run"), HERE)

@@ -19,6 +19,7 @@ from vqtool.console import out
 from vqtool.errors import VqtoolError, missing_extra
 from vqtool.files import fits_here, write_atomic
 from vqtool.training.build import Model, open_data
+from vqtool.training.lock import writing_beside
 
 ROWS = 3  # of the batch that a way is traced with: 0 and 1 would be taken for constants
 AGREE = 1e-5  # the largest difference to PyTorch, as a share of the largest value
@@ -52,7 +53,7 @@ def run(*, checkpoint: Path, to: str, out_dir: Path | None) -> int:
     folder.mkdir(exist_ok=True)
     model.parts.eval().requires_grad_(False)
     told: dict[str, Any] = {}
-    with torch.no_grad(), warnings.catch_warnings():
+    with writing_beside(folder), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own; the comparison is what counts
         for way, inputs in ways(model, task):
             path = folder / f"{way.name}.{to}"

@@ -15,6 +15,7 @@ from vqtool.training import checkpoint as files
 from vqtool.training.build import Model, from_checkpoint, open_data, stage_named
 from vqtool.training.checkpoint import Checkpoint
 from vqtool.training.evaluate import evaluate_rows
+from vqtool.training.lock import writing_beside
 from vqtool.training.renewal import Improvement, improve
 from vqtool.training.runtime import Runtime, runtime
 from vqtool.training.session import losses_of
@@ -29,7 +30,7 @@ def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_fil
     fits_here(target)
     if out_file is None and target.exists():
         raise VqtoolError(f"`{target}` is there already", hint="--out FILE says where to write, also over a file")
-    with runtime(device) as here:
+    with runtime(device) as here, writing_beside(target.parent):
         rows = open_data(model.recipe, path=data)
         before = metrics(model, stage, rows.rows("valid"), here)
         done = improve(model, read, stage, rows, here, merge=merge, steps=steps)

@@ -9,8 +9,9 @@ from typing import Any
 
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
-from vqtool.forms import ENVIRONMENT, RESOLVED, SUMMARY, read_json, read_rows
+from vqtool.forms import ENVIRONMENT, RESOLVED, SUMMARY, read_json
 from vqtool.metadata import read_header
+from vqtool.runs import rows_of
 
 
 def run(*, path: Path) -> int:
@@ -54,7 +55,7 @@ def show_run(folder: Path) -> int:
     environment = optional(folder / "environment.json", ENVIRONMENT) or {}
     summary = optional(folder / "summary.json", SUMMARY)
     checkpoints = sorted(folder.glob("*.safetensors"), key=lambda p: (p.stat().st_mtime, p.name))
-    state = "finished" if summary is not None else "resumable" if (folder / "resume.safetensors").is_file() else "begun"
+    state = "resumable" if (folder / "resume.safetensors").is_file() else "begun" if summary is None else "finished"
     facts = [
         ["run", folder],
         ["state", state],
@@ -141,7 +142,7 @@ def show_splits(summary: Any) -> None:
 
 def last_rows(path: Path) -> list[dict[str, Any]]:
     """The last row of each stage and split of `metrics.jsonl`."""
-    return list({(row.get("stage"), row.get("split")): row for row in read_rows(path)}.values())
+    return list({(str(row.get("stage")), str(row.get("split"))): row for row in rows_of(path)}.values())
 
 
 def optional(path: Path, form: Any) -> Any:

@@ -278,4 +278,5 @@ def _last(report: Report, name: str) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-CHECKS = (not_started, not_a_number, weights_not_finite, collapse, dead_codes, duplicate_codes, motion, lagging, few_tokens, hot_code)
+CHECKS = (not_started, not_a_number, weights_not_finite, collapse, dead_codes, duplicate_codes, motion, lagging,
+          few_tokens, hot_code)  # fmt: skip

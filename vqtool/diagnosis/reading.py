@@ -13,9 +13,9 @@ import numpy as np
 from vqtool.diagnosis.measures import drift, geometry, usage
 from vqtool.diagnosis.report import Codebook, Report
 from vqtool.errors import VqtoolError
-from vqtool.forms import SUMMARY, damaged, is_finite, read_json, read_rows
+from vqtool.forms import SUMMARY, damaged, is_finite, read_json
 from vqtool.metadata import read_header
-from vqtool.runs import BEST, LAST, stage_names
+from vqtool.runs import BEST, LAST, rows_of, stage_names
 
 FORGOTTEN = 0.01  # of uniform use: a moving average below this is that of a dead code
 Arrays = dict[str, np.ndarray]
@@ -53,7 +53,7 @@ def report_of(checkpoint: Path) -> Report:
         tokens=max((int(n.sum()) for n in counts.values()), default=0),
         codebooks=tuple(books),
         measures=measures,
-        history=read_rows(run / "metrics.jsonl") if run is not None else (),
+        history=rows_of(run / "metrics.jsonl") if run is not None else (),
         recipe=resolved,
         about=about,
         run=run,

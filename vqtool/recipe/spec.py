@@ -48,6 +48,9 @@ class TrainOptions(BaseModel):
     valid_every: Annotated[int | None, Ge(1)] = Field(
         None, description="steps between validations; five a stage by default"
     )
+    save_seconds: Annotated[float, Gt(0)] = Field(
+        60.0, description="seconds between saves to resume from; every validation saves as well"
+    )
     patience: Annotated[int | None, Ge(1)] = Field(None, description="stop after so many validations without gain")
     patience_after: Annotated[float, Interval(ge=0, le=1)] = Field(
         0.0, description="share of the stage before which validations without gain do not count"

@@ -197,7 +197,7 @@ def set_knobs(model: Model, read: Checkpoint, what: str, *, but: Collection[str]
         role, _, knob = name.partition(".")
         if name in but or role in but:
             continue
-        part = model.parts[role] if role in model.parts else None
+        part = dict(model.parts).get(role)
         if part is None or knob not in getattr(part, "knobs", ()):
             raise damaged(what, f"its `knobs` set `{name}`, which is not a knob of its parts")
         if not is_finite(value) and type(value) is not type(getattr(part, knob)):
