@@ -52,6 +52,12 @@ NewestCheckpoint = Annotated[
 StopOn = Annotated[
     Severity | None, typer.Option("--stop-on", help="Save, stop and exit 3 where the watch finds this, twice in a row.")
 ]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace files that exist; vqtool's own codes and pages need no --force.")
+]
+DataPath = Annotated[Path | None, typer.Option("--data", metavar="PATH", help="In place of the recipe's data.")]
+Levels = Annotated[int | None, typer.Option(help="Only the first levels of a residual quantizer.")]
+Tsne = Annotated[bool, typer.Option("--tsne", help="Lay out code vectors by t-SNE, in place of PCA.")]
 OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")]
 NewestForecaster = Annotated[
     Path | None,

@@ -17,7 +17,7 @@ import torch
 
 from vqtool.api import Batch, Coded, DataSpec
 from vqtool.errors import VqtoolError
-from vqtool.files import save_npz, write_atomic
+from vqtool.files import save_npz, text_cell, write_atomic
 from vqtool_seismic.recordings import Recordings, samples_of
 from vqtool_seismic.seisbench_folder import SeisBenchFolder
 from vqtool_seismic.traces import Samples
@@ -163,7 +163,7 @@ def _table(codes: np.ndarray, times: np.ndarray, owners: np.ndarray, records: li
     writer.writerow(["station", "record", "time", *(f"code{q}" for q in range(codes.shape[1]))])
     for row, time, owner in zip(codes.tolist(), times.tolist(), owners.tolist(), strict=True):
         name, station = records[owner]
-        writer.writerow([station, name, _utc(time) if time > 86400 * 365 else f"{time:.2f}", *row])
+        writer.writerow([text_cell(station), text_cell(name), _utc(time) if time > 86400 * 365 else f"{time:.2f}", *row])
     return text.getvalue()
 
 

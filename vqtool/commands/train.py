@@ -49,7 +49,7 @@ def run(
         return _end(session, stopped, began, stage, here)
 
 
-def resume(*, run: Path | None, device: str, stop_on: StopOn | None = None) -> int:
+def resume(*, run: Path | None, device: str, stop_on: StopOn | None = None, data: Path | None = None) -> int:
     """Go on where a run stopped; without one, the newest that can."""
     if run is None:
         run = next((r for r in runs_newest_first() if (r / "resume.safetensors").is_file()), None)
@@ -57,7 +57,7 @@ def resume(*, run: Path | None, device: str, stop_on: StopOn | None = None) -> i
             raise VqtoolError("no run under `runs/` has anything to resume", hint="vqtool resume RUN")
     began = time.perf_counter()
     with runtime(device) as here:
-        session, state = resume_session(RunDir.open(run, writes=here.leads), here, stop_on=stop_on)
+        session, state = resume_session(RunDir.open(run, writes=here.leads), here, stop_on=stop_on, data=data)
         stopped = session.train(state=state)
         return _end(session, stopped, began, None, here)
 

@@ -12,9 +12,9 @@ from pydantic import BaseModel, Field, create_model
 
 from vqtool.diagnosis import thresholds
 from vqtool.recipe.options import STRICT
+from vqtool.recipe.portable import PATH_MARK, frozen_path, home_of, places, thawed_path, without_places
 
 Table = TypeVar("Table", bound=BaseModel)
-PATH_MARK = "$path"  # how a path, relative to the recipe's folder, is told from a string in resolved.json
 
 
 class TrainOptions(BaseModel):
@@ -152,8 +152,21 @@ class Recipe:
     diagnose: Mapping[str, Any] = field(default_factory=dict)  # what it gives: better defaults reach old models too
     folder: Path | None = None  # what relative paths were resolved against
 
-    def resolved(self) -> dict[str, Any]:
-        """JSON values that `from_resolved` rebuilds the recipe from; paths are relative to the recipe's folder."""
+    def files(self) -> list[Path]:
+        """Every file or folder that an option names."""
+        specs = [self.data, *self.parts.values(), *(stage.task for stage in self.stages)]
+        losses = [loss for stage in self.stages for loss in stage.losses]
+        return [path for spec in [*specs, *losses] for path in paths_in(spec.options)]
+
+    def kept_text(self) -> str:
+        """The text without absolute paths."""
+        return without_places(self.text, self.files(), self.folder)
+
+    def resolved(self, beside: Path | None = None) -> dict[str, Any]:
+        """JSON values that `from_resolved` rebuilds the recipe from. No path is absolute: see `portable`.
+
+        `beside` is the folder that they will lie in.
+        """
 
         def part(spec: PartSpec) -> dict[str, Any]:
             return {"role": spec.role, "kind": spec.kind, "options": self._frozen(spec.options)}
@@ -178,7 +191,7 @@ class Recipe:
             "title": self.title,
             "seed": self.seed,
             "deterministic": self.deterministic,
-            "folder": None if self.folder is None else str(self.folder),
+            **places(self.folder, self.path, beside),
             "file": None if self.path is None else self.path.name,
             "data": part(self.data),
             "parts": {name: part(spec) for name, spec in self.parts.items()},
@@ -188,12 +201,15 @@ class Recipe:
         }
 
     @classmethod
-    def from_resolved(cls, value: Mapping[str, Any], *, text: str, folder: Path | None = None) -> Recipe:
+    def from_resolved(
+        cls, value: Mapping[str, Any], *, text: str, folder: Path | None = None, beside: Path | None = None
+    ) -> Recipe:
         """Rebuild a recipe as it was resolved, unchecked: later defaults and bounds do not change an old model.
 
-        `folder` is where relative paths are looked for; by default where they were.
+        `folder` is where relative paths are looked for; by default where they are seen from the folder `beside`, in
+        which the values were read, or from the working folder.
         """
-        home = folder if folder is not None else Path(value["folder"]) if value["folder"] else None
+        home = folder if folder is not None else home_of(value, beside)
 
         def part(spec: Mapping[str, Any]) -> PartSpec:
             return PartSpec(spec["role"], spec["kind"], _thawed(spec["options"], home))
@@ -227,10 +243,9 @@ class Recipe:
         )
 
     def _frozen(self, value: Any) -> Any:
-        """A value as JSON; a path below the recipe's folder is relative to it."""
+        """A value as JSON; paths as they are kept."""
         if isinstance(value, Path):
-            below = self.folder is not None and value.is_relative_to(self.folder)
-            return {PATH_MARK: (value.relative_to(self.folder) if below else value).as_posix()}  # type: ignore[arg-type]
+            return {PATH_MARK: frozen_path(value, self.folder)}
         if isinstance(value, list | tuple):
             return [self._frozen(item) for item in value]
         if isinstance(value, Mapping):
@@ -238,12 +253,17 @@ class Recipe:
         return value
 
 
+def paths_in(value: Any) -> list[Path]:
+    """The paths in an option's value."""
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [value] if isinstance(value, Path) else [path for item in items for path in paths_in(item)]
+
+
 def _thawed(value: Any, folder: Path | None) -> Any:
     """The inverse of `_frozen`; lists come back as tuples."""
     if isinstance(value, Mapping):
         if set(value) == {PATH_MARK}:
-            path = Path(value[PATH_MARK])
-            return path if folder is None or path.is_absolute() else folder / path
+            return thawed_path(value[PATH_MARK], folder)
         return {key: _thawed(item, folder) for key, item in value.items()}
     return tuple(_thawed(item, folder) for item in value) if isinstance(value, list) else value
 

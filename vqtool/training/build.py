@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from vqtool.catalog import catalog
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.recipe import Recipe, StageSpec
+from vqtool.recipe.portable import is_elsewhere
 from vqtool.training.checkpoint import Checkpoint, fill, load
 from vqtool.training.runtime import seed_of
 from vqtool.training.usage import Seen, about_quantizer, vector_tensors
@@ -105,17 +106,30 @@ def build(recipe: Recipe, spec: DataSpec, *, until: str | None = None) -> Model:
     return Model(recipe, spec, builder.parts, tasks)
 
 
+def with_data(recipe: Recipe, path: Path) -> Recipe:
+    """The recipe with other data, as --data asks."""
+    if "path" not in recipe.data.options:
+        raise VqtoolError(f"data `{recipe.data.kind}` has no option `path` that --data could set")
+    return replace(recipe, data=replace(recipe.data, options={**recipe.data.options, "path": path}))
+
+
 def open_data(recipe: Recipe, *, path: Path | None = None) -> Data:
     """The recipe's data set; `path` replaces its `path` option."""
-    options = dict(recipe.data.options)
-    if path is not None:
-        if "path" not in options:
-            raise VqtoolError(f"data `{recipe.data.kind}` has no option `path` that --data could set")
-        options["path"] = path
+    options = (recipe if path is None else with_data(recipe, path)).data.options
+    if path is None:
+        check_found(options)
     data: Data = catalog().make("data", recipe.data.kind, options)
     for note in data.notes:
         out.say(note)
     return data
+
+
+def check_found(options: Mapping[str, Any]) -> None:
+    """The data that a recipe names must be there: a checkpoint may have come from another machine."""
+    path = options.get("path")
+    if isinstance(path, Path) and not path.exists():
+        where = f"; only the name `{path.name}` was kept" if is_elsewhere(path) else f" at `{path}`"
+        raise VqtoolError(f"the training data are not found{where}", hint="give their place with --data PATH")
 
 
 def fit_parts(model: Model, data: Data) -> None:
@@ -131,7 +145,7 @@ def from_checkpoint(path: Path) -> tuple[Model, Checkpoint]:
     read = load(path)
     try:
         about = read.about
-        recipe = Recipe.from_resolved(about["resolved"], text=about["recipe"])
+        recipe = Recipe.from_resolved(about["resolved"], text=about["recipe"], beside=path.parent)
         spec = DataSpec.from_json(about["data"])
         stage = about["stage"]
     except (KeyError, TypeError, ValueError) as error:

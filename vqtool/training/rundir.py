@@ -17,8 +17,9 @@ import torch
 import vqtool
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
-from vqtool.files import write_atomic
+from vqtool.files import cannot_write, make_dir, write_atomic
 from vqtool.recipe import Recipe
+from vqtool.recipe.portable import plain_word
 
 
 class RunDir:
@@ -50,12 +51,9 @@ class RunDir:
             raise VqtoolError(
                 f"`{folder}` exists and is not empty", hint="-o a new folder, or `vqtool resume` to go on"
             )
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise VqtoolError(f"cannot make `{folder}`: {error.strerror}", exit_code=1) from error
-        run.write("recipe.toml", recipe.text)
-        run.write("resolved.json", resolved)
+        make_dir(folder)
+        run.write("recipe.toml", recipe.kept_text())
+        run.write("resolved.json", json.dumps(recipe.resolved(folder), indent=1, sort_keys=True))
         run.write("environment.json", json.dumps(environment(argv, device), indent=1))
         return run
 
@@ -82,11 +80,8 @@ class RunDir:
                 with self.path("metrics.jsonl").open("a") as file:
                     file.write(json.dumps(row, allow_nan=True) + "\n")
             except OSError as error:
-                raise VqtoolError(
-                    f"cannot write `{self.path('metrics.jsonl')}`: {error.strerror}",
-                    hint=f"free some space, then `vqtool resume {self.folder}`",
-                    exit_code=1,
-                ) from error
+                then = f"then `vqtool resume {self.folder}`"
+                raise cannot_write(self.path("metrics.jsonl"), error, then) from error
             catalog().hooks.vqtool_metrics(run=self, row=row)
 
     def forget_after(self, stage_order: list[str], stage: str, step: int) -> None:
@@ -113,7 +108,7 @@ def environment(argv: list[str], device: str) -> dict[str, Any]:
         "device": device,
         "threads": torch.get_num_threads(),
         "plugins": plugin_versions(),
-        "argv": argv or sys.argv[1:],
+        "argv": [plain_word(word) for word in argv or sys.argv[1:]],
         "world": int(os.environ.get("WORLD_SIZE", "1")),
     }
 

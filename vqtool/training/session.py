@@ -17,7 +17,7 @@ from vqtool.errors import VqtoolError
 from vqtool.recipe import Recipe
 from vqtool.training import checkpoint
 from vqtool.training.batches import Batches
-from vqtool.training.build import Model, build, fit_parts, open_data, restore, stage_named
+from vqtool.training.build import Model, build, fit_parts, open_data, restore, stage_named, with_data
 from vqtool.training.evaluate import evaluate
 from vqtool.training.loop import StageLoop
 from vqtool.training.rundir import RunDir, plugin_versions
@@ -125,8 +125,8 @@ class Session:
         path = self.run_dir.path(name)
         checkpoint.save(path, self.model.tensors() | losses_of(loop.module), {
             "version": vqtool.__version__,
-            "recipe": self.recipe.text,
-            "resolved": self.recipe.resolved(),
+            "recipe": self.recipe.kept_text(),
+            "resolved": self.recipe.resolved(path.parent),
             "stage": stage,
             "step": loop.progress.step,
             "data": self.data.spec.to_json(),
@@ -142,15 +142,16 @@ class Session:
         stage = until or self.order[-1]
         splits = evaluate(self.model, stage, self.data, self.runtime) if self.runtime.leads else {}
         self.runtime.wait()
+        name = f"{stage}.safetensors"
         document = {
-            "run": str(self.run_dir.folder),
-            "checkpoint": str(self.run_dir.path(f"{stage}.safetensors")),
+            "run": self.run_dir.folder.resolve().name,
+            "checkpoint": name,
             "seconds": round(seconds, 2),
             "stages": self.done,
             "splits": splits,
         }
         self.run_dir.write("summary.json", json.dumps(document, indent=1))
-        return document
+        return document | {"run": str(self.run_dir.folder), "checkpoint": str(self.run_dir.path(name))}
 
 
 def losses_of(module: StageModule) -> dict[str, torch.Tensor]:
@@ -158,15 +159,19 @@ def losses_of(module: StageModule) -> dict[str, torch.Tensor]:
     return {"losses." + name: value for name, value in module.losses.state_dict().items()}
 
 
-def resume(run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None) -> tuple[Session, checkpoint.Checkpoint]:
-    """A session at the position where a run stopped."""
+def resume(
+    run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None, data: Path | None = None
+) -> tuple[Session, checkpoint.Checkpoint]:
+    """A session at the position where a run stopped; `data` replaces the recipe's path of the data."""
     path = run.path("resume.safetensors")
     if not path.is_file():
         raise VqtoolError(f"`{run.folder}` has nothing to resume: it finished, or never saved",
                           hint=f"vqtool show {run.folder}")  # fmt: skip
     state = checkpoint.load(path)
     resolved = json.loads(run.path("resolved.json").read_text())
-    recipe = Recipe.from_resolved(resolved, text=run.path("recipe.toml").read_text())
+    recipe = Recipe.from_resolved(resolved, text=run.path("recipe.toml").read_text(), beside=run.folder)
+    if data is not None:
+        recipe = with_data(recipe, data.absolute())
     session = Session(recipe, run, runtime, stop_on=stop_on)
     restore(session.model, state, str(path))
     session.model.parts.to(runtime.device)
