@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vqtool.api import Batch, Coded, Decodes, Encodes, Task
 from vqtool.catalog import catalog
-from vqtool.commands.forecast import options_asked
 from vqtool.commands import outputs
+from vqtool.commands.forecast import options_asked
 from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
