@@ -1,7 +1,8 @@
 """What JSON values of files should look like: of a checkpoint's metadata and of a run's small files; needs no torch.
 
 A form is `str`, `bool`, `int`, `float`, `dict`, `list` or None; `[form]` is a list and `{str: form}` a table of such;
-`{"a": form, "b?": form}` is a table with the key `a` and perhaps `b`; a tuple of forms allows any of them.
+`{"a": form, "b?": form}` is a table with the key `a` and perhaps `b`; a tuple of forms allows any of them. A function
+is a form of its own: it says what is wrong with a value, as `misfit` does.
 """
 
 from __future__ import annotations
@@ -14,18 +15,39 @@ from typing import Any
 from vqtool.errors import VqtoolError
 
 LARGEST = 2**63  # whole numbers of files stay below: what computes with them has 64 bits
+LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes, as most systems have it
+DEEPEST = 100  # lists and tables within each other
 
-PART = {"role": str, "kind": str, "options": dict}
-LOSS = {"name": str, "weight": float, "kind": (str, None), "options": dict}
-SCHEDULE = {"target": str, "kind": str, "options": dict}
+
+def options(value: Any, at: str) -> str | None:
+    """The form of a part's options: anything, but paths in it must be such as a system can look for."""
+    if at.endswith(".$path"):
+        return path(value, at)
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return next((wrong for key, item in items if (wrong := options(item, f"{at}.{key}"))), None)
+    return misfit(value, (float, bool, str, None), at)
+
+
+def path(value: Any, at: str) -> str | None:
+    """The form of a path."""
+    fits = isinstance(value, str) and "\0" not in value and len(value.encode(errors="replace")) <= LONGEST_PATH
+    fits = fits and all(len(part.encode(errors="replace")) <= LONGEST_NAME for part in value.split("/"))
+    return None if fits else f"{_named(at)} should be a path"
+
+
+PART = {"role": str, "kind": str, "options": options}
+LOSS = {"name": str, "weight": float, "kind": (str, None), "options": options}
+SCHEDULE = {"target": str, "kind": str, "options": options}
 STAGE = {"name": str, "task": PART, "losses": [LOSS], "set": dict, "schedules": [SCHEDULE],
          "train": {"steps?": (int, None), "epochs?": (int, None), "lr?": float}}  # fmt: skip
 RESOLVED = {
     "title": str,
     "seed": int,
     "deterministic": bool,
-    "folder?": (str, None),
-    "file?": (str, None),
+    "folder?": (path, None),
+    "folder_from_cwd?": (path, None),
+    "file?": (path, None),
     "data": PART,
     "parts": {str: PART},
     "stages": [STAGE],
@@ -79,11 +101,14 @@ WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a nu
 
 def misfit(value: Any, form: Any, at: str = "") -> str | None:
     """What is wrong with a value, as in "its `quantizer.sizes[2]` should be a whole number"; None where it fits."""
-    if isinstance(form, tuple):
+    if isinstance(form, tuple):  # of several, the first says what is wrong
         found = [misfit(value, one, at) for one in form]
         return None if None in found else found[0]
     if isinstance(form, dict | list) or form in (dict, list):
         return _container(value, form, at)
+    if callable(form) and not isinstance(form, type):
+        wrong: str | None = form(value, at)
+        return wrong
     if form is None:
         fits = value is None
     elif form in (int, float):
@@ -137,9 +162,16 @@ def json_of(text: str | bytes) -> Any:
         ValueError: it is not JSON, is nested too deep, or has a number of thousands of digits.
     """
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [item for one in level if isinstance(one, dict | list)
+                 for item in (one.values() if isinstance(one, dict) else one)]  # fmt: skip
+        if not level:
+            return value
+    raise ValueError("it is nested too deep")
 
 
 def read_json(path: Path, form: Any) -> Any:

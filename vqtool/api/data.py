@@ -188,6 +188,14 @@ class Data:
         return cls.read_chunks(spec, path)
 
     @classmethod
+    def files_written(cls, path: Path, out: Path, *, decode: bool) -> list[Path]:
+        """The files that `vqtool encode` (or, with `decode`, `vqtool decode`) of `path` writes with `--out out`.
+
+        They are checked before any work. A class that writes more than one file says which, all below `out`.
+        """
+        return [out]
+
+    @classmethod
     def write_codes(cls, spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[str, Any]) -> list[Path]:
         """Write the pieces' codes to `path`, in a format of the field's own; returns the files written.
 

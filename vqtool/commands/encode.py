@@ -12,11 +12,13 @@ from torch import Tensor
 
 from vqtool.api import Batch, Coded, Decodes, Encodes, Task
 from vqtool.catalog import catalog
+from vqtool.commands import outputs
 from vqtool.commands.forecast import options_asked
 from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.files import fits_here
+from vqtool.files import require_parent_dir
+from vqtool.recipe.spec import paths_in
 from vqtool.training import checkpoint as files
 from vqtool.training.build import Model, from_checkpoint
 from vqtool.training.runtime import Runtime, runtime
@@ -30,21 +32,24 @@ def run(
     levels: int | None,
     device: str,
     overrides: Sequence[str] = (),
+    force: bool = False,
 ) -> int:
     """Signals to codes, piece by piece: in the data's own format of codes, or in a safetensors file."""
-    fits_here(out_file)
+    require_parent_dir(out_file)
     if not input_file.exists():
         raise VqtoolError(f"there is no file or folder `{input_file}`")
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Encodes, "encode")
         check_levels(model, levels)
         data = catalog().load("data", model.recipe.data.kind)
+        asked = options_asked(model, list(overrides), None, None)
+        targets = data.files_written(input_file, out_file, decode=False)
+        read = [checkpoint_path(checkpoint), input_file, *paths_in(asked)]
+        outputs.check(*targets, inputs=read, force=force, recipe=model.recipe, folder=folder_of(out_file, targets))
         model.parts.to(here.device).eval()
         if levels is not None and hasattr(model.parts.quantizer, "depth"):
             model.parts.quantizer.depth = levels  # a search that looks ahead ends where the codes will
-        pieces = data.to_encode(
-            model.spec, input_file, model.recipe.data.options, options_asked(model, list(overrides), None, None)
-        )
+        pieces = data.to_encode(model.spec, input_file, model.recipe.data.options, asked)
         coded = Counted(encoded(model, task, pieces, here, levels))
         about = about_codes(model)
         if data.own_codes:
@@ -61,13 +66,18 @@ def run(
     return 0
 
 
-def decode(*, checkpoint: Path, codes_file: Path, out_file: Path, levels: int | None, device: str) -> int:
+def decode(
+    *, checkpoint: Path, codes_file: Path, out_file: Path, levels: int | None, device: str, force: bool = False
+) -> int:
     """Codes back to signals in the units they came in, piece by piece."""
-    fits_here(out_file)
+    require_parent_dir(out_file)
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Decodes, "decode")
         check_levels(model, levels)
         data = catalog().load("data", model.recipe.data.kind)
+        targets = data.files_written(codes_file, out_file, decode=True)
+        read = [checkpoint_path(checkpoint), codes_file]
+        outputs.check(*targets, inputs=read, force=force, recipe=model.recipe, folder=folder_of(out_file, targets))
         mine = about_codes(model)
         if data.own_codes:
             about, pieces = data.read_codes(model.spec, codes_file, mine | {"code_use": code_use(model)})
@@ -143,6 +153,11 @@ def load_codes(path: Path) -> tuple[dict[str, Any], Iterator[Coded]]:
         raise VqtoolError(f"`{path}` holds no codes", hint="vqtool encode CKPT INPUT --out FILE writes them")
     batch = {n.removeprefix("condition."): t for n, t in read.tensors.items() if n.startswith("condition.")}
     return read.about, iter([Coded(read.tensors["codes"], read.tensors["sent"], batch, read.about["about"])])
+
+
+def folder_of(out_file: Path, targets: Sequence[Path]) -> Path | None:
+    """`out_file` where it is a folder that the targets lie in; None where it is the target itself."""
+    return None if list(targets) == [out_file] else out_file
 
 
 def listed(files: Sequence[Path]) -> str:

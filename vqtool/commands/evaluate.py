@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vqtool.api.data import Data
+from vqtool.commands import outputs
 from vqtool.commands.newest import checkpoint_path
 from vqtool.commands.sweep import check_plot, draw, draw_axes, parse_sweep, show
 from vqtool.commands.train import show_splits
@@ -29,6 +30,7 @@ def run(
     device: str,
     plot: Path | None = None,
     axes: str | None = None,
+    force: bool = False,
 ) -> int:
     """Evaluate on held-out rows; returns the exit code."""
     if plot is not None and sweep is None:
@@ -38,6 +40,7 @@ def run(
     path = checkpoint_path(checkpoint)
     with runtime(device) as here:
         model, read = from_checkpoint(path)
+        outputs.check(plot, inputs=[path, data], force=force, recipe=apply_to_resolved(model.recipe, overrides))
         ill = [name for name, tensor in read.tensors.items() if bool(tensor.isnan().any())]
         if ill:
             out.warn(f"`{path}` holds NaN in {len(ill)} tensors, `{ill[0]}` for one: no figure of it means anything")

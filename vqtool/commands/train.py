@@ -58,11 +58,13 @@ def created(recipe: Recipe, folder: Path | None, here: Runtime) -> RunDir:
     return RunDir.create(recipe, folder, argv=sys.argv[1:], device=str(here.device), writes=here.leads)
 
 
-def resume(*, run: Path | None, device: str, stop_on: StopOn | None = None, force: bool = False) -> int:
+def resume(
+    *, run: Path | None, device: str, stop_on: StopOn | None = None, force: bool = False, data: Path | None = None
+) -> int:
     """Go on where a run stopped; without one, the newest that can and that nobody is at."""
     began = time.perf_counter()
     with runtime(device) as here, opened(run, here) as folder:
-        session, state = resume_session(folder, here, stop_on=stop_on, force=force)
+        session, state = resume_session(folder, here, stop_on=stop_on, force=force, data=data)
         stopped = session.train(state=state)
         return _end(session, stopped, began, None, here)
 

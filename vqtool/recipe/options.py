@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from vqtool.errors import VqtoolError
+from vqtool.recipe.portable import is_elsewhere
 from vqtool.recipe.type_text import type_text
 from vqtool.suggest import did_you_mean, listed
 
@@ -206,7 +207,7 @@ def settled(value: Any, folder: Path | None) -> Any:
     """A checked value as components receive it: paths absolute, lists as tuples."""
     if isinstance(value, Path):
         path = value.expanduser()
-        return path if folder is None or path.is_absolute() else folder / path
+        return path if folder is None or path.is_absolute() or is_elsewhere(path) else folder / path
     if isinstance(value, list | tuple):
         return tuple(settled(item, folder) for item in value)
     if isinstance(value, dict):

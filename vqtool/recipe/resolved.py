@@ -10,14 +10,19 @@ from vqtool.errors import VqtoolError
 from vqtool.forms import RESOLVED, damaged, misfit
 from vqtool.recipe.checking import Checker, role_of
 from vqtool.recipe.places import Places
-from vqtool.recipe.spec import PATH_MARK, DiagnoseOptions, EvaluateOptions, TrainOptions
+from vqtool.recipe.portable import PATH_MARK, home_of
+from vqtool.recipe.spec import DiagnoseOptions, EvaluateOptions, TrainOptions
 
 if TYPE_CHECKING:
     from vqtool.recipe.spec import Recipe
 
 
-def rebuilt(value: Mapping[str, Any], *, text: str, folder: Path | None, source: Path | str) -> Recipe:
+def rebuilt(
+    value: Mapping[str, Any], *, text: str, folder: Path | None, beside: Path | None, source: Path | str
+) -> Recipe:
     """The recipe that `Recipe.resolved` gave `value` for; `source` is the file that it was read from.
+
+    `folder` and `beside` are those of `Recipe.from_resolved`.
 
     Raises:
         VqtoolError: the value is not of this form, or does not pass a check.
@@ -25,10 +30,10 @@ def rebuilt(value: Mapping[str, Any], *, text: str, folder: Path | None, source:
     wrong = misfit(value, RESOLVED)
     if wrong is not None:
         raise damaged(source, f"in its recipe, {wrong}")
-    file, was = value.get("file"), value.get("folder")
+    file = value.get("file")
     if file is not None and Path(file).name != file:
         raise damaged(source, f"in its recipe, `file` should be a name alone, not `{file}`")
-    home = folder if folder is not None else Path(was) if was else None
+    home = folder if folder is not None else home_of(value, beside)
     checker = Checker(_table(value, source), Places("", source), home, as_given=True)
     recipe = checker.recipe(text, home / file if home is not None and file else None)
     if checker.errors or recipe is None:

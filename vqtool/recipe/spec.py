@@ -12,8 +12,7 @@ from pydantic import BaseModel, Field, create_model
 
 from vqtool.diagnosis import thresholds
 from vqtool.recipe.options import STRICT
-
-PATH_MARK = "$path"  # how a path, relative to the recipe's folder, is told from a string in resolved.json
+from vqtool.recipe.portable import PATH_MARK, frozen_path, places, without_places
 
 
 class TrainOptions(BaseModel):
@@ -154,8 +153,21 @@ class Recipe:
     diagnose: Mapping[str, Any] = field(default_factory=dict)  # what it gives: better defaults reach old models too
     folder: Path | None = None  # what relative paths were resolved against
 
-    def resolved(self) -> dict[str, Any]:
-        """JSON values that `from_resolved` rebuilds the recipe from; paths are relative to the recipe's folder."""
+    def files(self) -> list[Path]:
+        """Every file or folder that an option names."""
+        options = [spec.options for spec in (self.data, *self.parts.values(), *(s.task for s in self.stages))]
+        options += [loss.options for stage in self.stages for loss in stage.losses]
+        return [path for some in options for path in paths_in(some)]
+
+    def kept_text(self) -> str:
+        """The text without absolute paths."""
+        return without_places(self.text, self.files(), self.folder)
+
+    def resolved(self, beside: Path | None = None) -> dict[str, Any]:
+        """JSON values that `from_resolved` rebuilds the recipe from. No path is absolute: see `portable`.
+
+        `beside` is the folder that they will lie in.
+        """
 
         def part(spec: PartSpec) -> dict[str, Any]:
             return {"role": spec.role, "kind": spec.kind, "options": self._frozen(spec.options)}
@@ -180,7 +192,7 @@ class Recipe:
             "title": self.title,
             "seed": self.seed,
             "deterministic": self.deterministic,
-            "folder": None if self.folder is None else str(self.folder),
+            **places(self.folder, self.path, beside),
             "file": None if self.path is None else self.path.name,
             "data": part(self.data),
             "parts": {name: part(spec) for name, spec in self.parts.items()},
@@ -191,23 +203,35 @@ class Recipe:
 
     @classmethod
     def from_resolved(
-        cls, value: Mapping[str, Any], *, text: str, folder: Path | None = None, source: Path | str = "the checkpoint"
+        cls,
+        value: Mapping[str, Any],
+        *,
+        text: str,
+        folder: Path | None = None,
+        beside: Path | None = None,
+        source: Path | str = "the checkpoint",
     ) -> Recipe:
         """Rebuild a recipe as it was resolved, by the checks of a recipe's text; later defaults do not change it.
 
-        `folder` is where relative paths are looked for; by default where they were. `source` is the file for messages.
+        `folder` is where relative paths are looked for; by default where they are seen from the folder `beside`, in
+        which the values were read, or from the working folder. `source` is the file, for messages.
         """
         from vqtool.recipe.resolved import rebuilt  # it checks by the classes that this module describes
 
-        return rebuilt(value, text=text, folder=folder, source=source)
+        return rebuilt(value, text=text, folder=folder, beside=beside, source=source)
 
     def _frozen(self, value: Any) -> Any:
-        """A value as JSON; a path below the recipe's folder is relative to it."""
+        """A value as JSON; paths as they are kept."""
         if isinstance(value, Path):
-            below = self.folder is not None and value.is_relative_to(self.folder)
-            return {PATH_MARK: (value.relative_to(self.folder) if below else value).as_posix()}  # type: ignore[arg-type]
+            return {PATH_MARK: frozen_path(value, self.folder)}
         if isinstance(value, list | tuple):
             return [self._frozen(item) for item in value]
         if isinstance(value, Mapping):
             return {key: self._frozen(item) for key, item in value.items()}
         return value
+
+
+def paths_in(value: Any) -> list[Path]:
+    """The paths in an option's value."""
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [value] if isinstance(value, Path) else [path for item in items for path in paths_in(item)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.forms import damaged, is_finite
 from vqtool.recipe import Recipe, StageSpec
+from vqtool.recipe.portable import is_elsewhere
 from vqtool.training.bounds import rebuilding
 from vqtool.training.checkpoint import Checkpoint, fill, load, needed, require_finite
 from vqtool.training.runtime import seed_of
@@ -107,17 +108,30 @@ def build(recipe: Recipe, spec: DataSpec, *, until: str | None = None) -> Model:
     return Model(recipe, spec, builder.parts, tasks)
 
 
+def with_data(recipe: Recipe, path: Path) -> Recipe:
+    """The recipe with other data, as --data asks."""
+    if "path" not in recipe.data.options:
+        raise VqtoolError(f"data `{recipe.data.kind}` has no option `path` that --data could set")
+    return replace(recipe, data=replace(recipe.data, options={**recipe.data.options, "path": path}))
+
+
 def open_data(recipe: Recipe, *, path: Path | None = None) -> Data:
     """The recipe's data set; `path` replaces its `path` option."""
-    options = dict(recipe.data.options)
-    if path is not None:
-        if "path" not in options:
-            raise VqtoolError(f"data `{recipe.data.kind}` has no option `path` that --data could set")
-        options["path"] = path
+    options = (recipe if path is None else with_data(recipe, path)).data.options
+    if path is None:
+        check_found(options)
     data: Data = catalog().make("data", recipe.data.kind, options)
     for note in data.notes:
         out.say(note)
     return data
+
+
+def check_found(options: Mapping[str, Any]) -> None:
+    """The data that a recipe names must be there: a checkpoint may have come from another machine."""
+    path = options.get("path")
+    if isinstance(path, Path) and not path.exists():
+        where = f"; only the name `{path.name}` was kept" if is_elsewhere(path) else f" at `{path}`"
+        raise VqtoolError(f"the training data are not found{where}", hint="give their place with --data PATH")
 
 
 def fit_parts(model: Model, data: Data) -> None:
@@ -136,7 +150,7 @@ def from_checkpoint(path: Path, *, finite: bool = True) -> tuple[Model, Checkpoi
     read = load(path)
     resolved, text, data, stage = needed(path, read, "resolved", "recipe", "data", "stage")
     check_plugins(path, read.about.get("plugins", {}), resolved)
-    recipe = Recipe.from_resolved(resolved, text=text, source=path)
+    recipe = Recipe.from_resolved(resolved, text=text, beside=path.parent, source=path)
     if stage not in [one.name for one in recipe.stages]:
         raise damaged(path, f"its recipe has no stage `{stage}`")
     try:

@@ -20,7 +20,7 @@ from vqtool.recipe import Recipe
 from vqtool.training import checkpoint
 from vqtool.training.batches import Batches
 from vqtool.training.bounds import rebuilding
-from vqtool.training.build import Model, build, fit_parts, open_data, restore, stage_named
+from vqtool.training.build import Model, build, fit_parts, open_data, restore, stage_named, with_data
 from vqtool.training.evaluate import evaluate
 from vqtool.training.fingerprint import changes, fingerprint
 from vqtool.training.loop import StageLoop
@@ -131,8 +131,8 @@ class Session:
             return
         self.run_dir.save(name, self.model.tensors() | losses_of(loop.module), {
             "version": vqtool.__version__,
-            "recipe": self.recipe.text,
-            "resolved": self.recipe.resolved(),
+            "recipe": self.recipe.kept_text(),
+            "resolved": self.recipe.resolved(self.run_dir.folder),
             "stage": stage,
             "step": loop.progress.step,
             "data": self.data.spec.to_json(),
@@ -147,9 +147,10 @@ class Session:
         """Evaluate what was trained last on held-out rows, and write `summary.json`: only then a run is finished."""
         stage = until or self.order[-1]
         splits = evaluate(self.model, stage, self.data, self.runtime) if self.runtime.leads else {}
+        name = f"{stage}.safetensors"
         document = {
-            "run": str(self.run_dir.folder),
-            "checkpoint": str(self.run_dir.path(f"{stage}.safetensors")),
+            "run": self.run_dir.folder.resolve().name,
+            "checkpoint": name,
             "seconds": round(seconds, 2),
             "stages": self.done,
             "splits": splits,
@@ -157,7 +158,7 @@ class Session:
         self.run_dir.write("summary.json", json.dumps(document, indent=1))
         if stage == self.order[-1] and self.runtime.leads:
             self.run_dir.path(RESUME).unlink(missing_ok=True)
-        return document
+        return document | {"run": str(self.run_dir.folder), "checkpoint": str(self.run_dir.path(name))}
 
 
 def losses_of(module: StageModule) -> dict[str, torch.Tensor]:
@@ -166,9 +167,16 @@ def losses_of(module: StageModule) -> dict[str, torch.Tensor]:
 
 
 def resume(
-    run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None, force: bool = False
+    run: RunDir,
+    runtime: Runtime,
+    *,
+    stop_on: StopOn | None = None,
+    force: bool = False,
+    data: Path | None = None,
 ) -> tuple[Session, checkpoint.Checkpoint]:
     """A session at the position where a run stopped; with `force`, also on data that changed since.
+
+    `data` replaces the recipe's path of the data.
 
     Raises:
         VqtoolError: there is nothing to resume, or the data are not those that the run began with.
@@ -182,6 +190,8 @@ def resume(
         )
     state = checkpoint.load(path)
     recipe = run.recipe()
+    if data is not None:
+        recipe = with_data(recipe, data.absolute())
     (stage,) = checkpoint.needed(path, state, "stage")
     stage_named(recipe, stage)
     session = Session(recipe, run, runtime, stop_on=stop_on, header=state.header)
