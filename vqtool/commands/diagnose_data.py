@@ -31,7 +31,7 @@ def encoded(
     The split is one of the recipe's data, or of those at the path `data`.
     """
     with runtime(device) as here:
-        model, read = from_checkpoint(report.source)
+        model, read = from_checkpoint(report.source, finite=False)
         model.parts.to(here.device).eval()
         rows = held_out(open_data(model.recipe, path=data), split, None)[split]
         stage = training_stage(model, read.about["stage"])

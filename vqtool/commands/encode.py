@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
+from vqtool.forms import damaged
 from vqtool.recipe.spec import paths_in
 from vqtool.training import checkpoint as files
 from vqtool.training.build import Model, from_checkpoint
@@ -94,12 +96,14 @@ def decode(
         def signals() -> Iterator[tuple[Tensor, Batch, dict[str, Any]]]:
             nonlocal count
             for piece in pieces:
+                check_piece(model, piece, codes_file)
                 coded = here.place({"codes": piece.codes[..., :levels], "sent": piece.sent})
                 signal = task.decode(model.parts, coded, here.place(piece.batch)).cpu()
                 count += len(signal)
                 yield signal, piece.batch, piece.about
 
-        written = data.write_chunks(model.spec, out_file, signals())
+        with from_codes(codes_file):
+            written = data.write_chunks(model.spec, out_file, signals())
     out.say(f"wrote {count} signals to {listed(written)}")
     out.print("\n".join(map(str, written)))
     out.document({"out": str(out_file), "files": [str(f) for f in written], "signals": count})
@@ -151,8 +155,40 @@ def load_codes(path: Path) -> tuple[dict[str, Any], Iterator[Coded]]:
     read = files.load(path)
     if read.about.get("kind") != "codes":
         raise VqtoolError(f"`{path}` holds no codes", hint="vqtool encode CKPT INPUT --out FILE writes them")
+    about, _ = files.needed(path, read, "about", "model")
+    lost = [name for name in ("codes", "sent") if name not in read.tensors]
+    if lost:
+        raise damaged(path, f"it has no tensor `{lost[0]}`")
     batch = {n.removeprefix("condition."): t for n, t in read.tensors.items() if n.startswith("condition.")}
-    return read.about, iter([Coded(read.tensors["codes"], read.tensors["sent"], batch, read.about["about"])])
+    return read.about, iter([Coded(read.tensors["codes"], read.tensors["sent"], batch, about)])
+
+
+def check_piece(model: Model, piece: Coded, path: Path) -> None:
+    """Codes from a file must be such as the model's quantizer gives, and what goes with them must fit them."""
+    codes, sent = piece.codes, piece.sent
+    if codes.dim() != 3:
+        raise damaged(path, f"its codes have the shape {tuple(codes.shape)}, not (windows, tokens, codebooks)")
+    try:
+        model.parts.quantizer.check_codes(codes)
+    except VqtoolError as error:
+        raise damaged(path, error.message) from error
+    if sent.shape != (len(codes), len(model.parts.norm.sends)):
+        raise damaged(path, f"its tensor `sent` has the shape {tuple(sent.shape)}")
+    for name, tensor in (("sent", sent), *((f"condition.{name}", t) for name, t in piece.batch.items())):
+        field = model.spec.fields.get(name.removeprefix("condition."))
+        fits = tensor.shape[:1] == codes.shape[:1] and (field is None or tuple(tensor.shape[1:]) == tuple(field.shape))
+        if not fits or not bool(tensor.isfinite().all()):
+            raise damaged(path, f"its tensor `{name}` does not fit its codes, or holds a NaN or an infinity")
+
+
+@contextlib.contextmanager
+def from_codes(path: Path) -> Iterator[None]:
+    """While codes are decoded and written: what fails over their shapes or their `about` is an error of the file."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise damaged(path, f"it cannot be decoded ({type(error).__name__}: {lines[0][:200]})") from error
 
 
 def folder_of(out_file: Path, targets: Sequence[Path]) -> Path | None:

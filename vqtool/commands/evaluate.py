@@ -14,8 +14,8 @@ from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.recipe import PartSpec, Recipe
 from vqtool.recipe.overrides import apply_to_resolved, parse
-from vqtool.training.build import Model, build, from_checkpoint, open_data, restore
-from vqtool.training.checkpoint import Checkpoint
+from vqtool.training.build import PART_PREFIX, Model, build, from_checkpoint, open_data, restore
+from vqtool.training.checkpoint import Checkpoint, not_finite
 from vqtool.training.evaluate import evaluate
 from vqtool.training.runtime import Runtime, runtime
 
@@ -39,11 +39,11 @@ def run(
         raise VqtoolError("`--axes` says what a plot shows", hint="--plot FILE.png")
     path = checkpoint_path(checkpoint)
     with runtime(device) as here:
-        model, read = from_checkpoint(path)
+        model, read = from_checkpoint(path, finite=False)
         outputs.check(plot, inputs=[path, data], force=force, recipe=apply_to_resolved(model.recipe, overrides))
-        ill = [name for name, tensor in read.tensors.items() if bool(tensor.isnan().any())]
+        ill = not_finite({name: tensor for name, tensor in read.tensors.items() if name.startswith(PART_PREFIX)})
         if ill:
-            out.warn(f"`{path}` holds NaN in {len(ill)} tensors, `{ill[0]}` for one: no figure of it means anything")
+            out.warn(f"no figure of `{path}` means anything: {ill}")
         if sweep is not None:
             return _sweep(path, model, read, data, overrides, sweep, split, here, plot, axes)
         document = _scores(path, model, read, data, overrides, split, here)

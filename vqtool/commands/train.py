@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vqtool.commands.check import doubtful
 from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
@@ -42,6 +43,8 @@ def run(
     learned = None if start is None else checkpoint_path(start)
     began = time.perf_counter()
     with runtime(device) as here, created(loaded, out_dir, here) as folder:
+        for doubt in doubtful(loaded):
+            out.warn(doubt)
         out.say(f"run {folder.folder} on {here.device}" + (f", {here.world} ranks" if here.world > 1 else ""))
         session = Session(loaded, folder, here, stop_on=stop_on)
         session.start(learned)

@@ -106,21 +106,20 @@ def check_fits(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], what
         )
 
 
-def not_finite(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """How many values of each tensor are NaN or infinite, where any is."""
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Which tensors hold a NaN or an infinity, in words; None where all are finite."""
     bad = {name: tensor.numel() - int(tensor.isfinite().sum()) for name, tensor in tensors.items()}
-    return {name: count for name, count in bad.items() if count}
+    name = next((name for name, count in bad.items() if count), None)
+    if name is None:
+        return None
+    others = sum(count > 0 for count in bad.values()) - 1
+    more = f", and some of {others} more tensors," if others else ""
+    return f"{bad[name]:,} of the {tensors[name].numel():,} values of `{name}`{more} are NaN or infinite"
 
 
 def require_finite(tensors: Mapping[str, Tensor], what: str) -> None:
     """Refuse weights with a NaN or an infinity: whatever is computed from them means nothing."""
-    bad = not_finite(tensors)
-    if bad:
-        name, count = next(iter(bad.items()))
-        more = f" and of {len(bad) - 1} more tensors" if len(bad) > 1 else ""
-        raise VqtoolError(
-            f"`{what}` cannot be used: {count:,} of the {tensors[name].numel():,} values of `{name}`{more} are NaN or "
-            "infinite",
-            hint=f"vqtool diagnose {what}, or use an earlier checkpoint of the run",
-            exit_code=1,
-        )
+    told = not_finite(tensors)
+    if told is not None:
+        hint = f"vqtool diagnose {what}, or use an earlier checkpoint of the run"
+        raise VqtoolError(f"`{what}` cannot be used: {told}", hint=hint, exit_code=1)
