@@ -14,7 +14,7 @@ from vqtool.forms import METADATA, damaged, json_of, misfit
 FORMAT = "vqtool/1"
 LONGEST_HEADER = 100_000_000  # bytes; the limit of safetensors itself
 BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4,
-         "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8}  # fmt: skip
+         "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8, "C64": 8}  # fmt: skip
 CUT = "it was cut off while copied or saved"
 ENTRY = {"dtype": str, "shape": [int], "data_offsets": [int]}
 
@@ -63,12 +63,11 @@ def read_header(path: Path) -> Header:
         raise damaged(path, wrong)
     about = parsed(path, texts)
     aliases: dict[str, str] = about.pop("aliases", {})
-    layout: dict[str, str] | None = about.pop("layout", None)
     tensors = _tensors(path, table, size - 8 - length)
     _check_aliases(path, aliases, tensors)
-    if layout is not None:
-        _check_layout(path, layout, tensors)
-    return Header(about, tensors, aliases)
+    header = Header(about, tensors, aliases)
+    _check_layout(path, about.get("layout", {}), header)
+    return header
 
 
 def _tensors(path: Path, table: Mapping[str, Any], held: int) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -90,18 +89,21 @@ def _check_aliases(path: Path, aliases: Mapping[str, str], tensors: Iterable[str
     """Every alias must be a new name of a tensor that is there."""
     known = set(tensors)
     for name, source in aliases.items():
-        if source not in known or name in known:
-            raise damaged(path, f"its `aliases` call `{source}` `{name}`, which cannot be")
+        if source not in known:
+            raise damaged(path, f"it has no tensor `{source}`, which its `aliases` name")
+        if name in known:
+            raise damaged(path, f"its `aliases` name `{name}`, which is a tensor of its own")
 
 
-def layout_of(tensors: Mapping[str, tuple[str, Iterable[int]]]) -> dict[str, str]:
-    """Dtype and shape of tensors in text, as a checkpoint keeps them: `{"parts.x": "F32[2, 3]"}`."""
-    return {name: f"{dtype}{list(shape)}" for name, (dtype, shape) in tensors.items()}
+def in_text(dtype: str, shape: Iterable[int]) -> str:
+    """A tensor's dtype and shape in a word: "F32[2, 3]"."""
+    return f"{dtype}{list(shape)}"
 
 
-def _check_layout(path: Path, layout: Mapping[str, str], tensors: Mapping[str, tuple[str, Iterable[int]]]) -> None:
-    """The tensors must be those that were saved: a file changed by other hands may have lost some."""
-    found = layout_of(tensors)
+def _check_layout(path: Path, layout: Mapping[str, str], header: Header) -> None:
+    """The parts' tensors must be those that were saved: a file changed by other hands may have lost some."""
+    found = {name: in_text(*kind) for name, kind in header.tensors.items()}
+    found |= {name: found[source] for name, source in header.aliases.items()}
     wrong = [f"its tensor `{name}` is {found[name]}, not {kind}" if name in found else f"it has no tensor `{name}`"
              for name, kind in layout.items() if found.get(name) != kind]  # fmt: skip
     if wrong:

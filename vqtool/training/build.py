@@ -20,7 +20,7 @@ from vqtool.forms import damaged, is_finite
 from vqtool.recipe import Recipe, StageSpec
 from vqtool.recipe.portable import is_elsewhere
 from vqtool.training.bounds import rebuilding
-from vqtool.training.checkpoint import Checkpoint, fill, load, needed, require_finite
+from vqtool.training.checkpoint import Checkpoint, fill, layout, load, needed, require_finite
 from vqtool.training.runtime import seed_of
 from vqtool.training.usage import Seen, about_quantizer, vector_tensors
 
@@ -60,9 +60,10 @@ class Model:
         return state | self.seen.tensors | vectors
 
     def diagnosed(self) -> dict[str, Any]:
-        """What a diagnosis reads from a checkpoint's metadata."""
+        """What a diagnosis reads from a checkpoint's metadata, and the tensors that must be there."""
         quantizer = quantizer_of(self)
-        told: dict[str, Any] = {"validation": self.seen.row}
+        state = {PART_PREFIX + name: value for name, value in self.parts.state_dict().items()}
+        told: dict[str, Any] = {"validation": self.seen.row, "layout": layout(state)}
         return told | ({"quantizer": about_quantizer(quantizer)} if quantizer is not None else {})
 
 

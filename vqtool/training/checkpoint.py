@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
 from vqtool.forms import damaged
-from vqtool.metadata import FORMAT, Header, layout_of, read_header
+from vqtool.metadata import FORMAT, Header, in_text, read_header
 
 DTYPES = {  # as safetensors calls them
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64",
-    torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64",
+    torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64", torch.complex64: "C64",
 }  # fmt: skip
 
 
@@ -46,10 +46,14 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) ->
         else:
             first[key] = name
             kept[name] = tensor.detach().cpu().contiguous().clone()
-    layout = layout_of({name: (DTYPES[tensor.dtype], tensor.shape) for name, tensor in kept.items()})
-    metadata = {"format": FORMAT, "aliases": json.dumps(aliases), "layout": json.dumps(layout)}
+    metadata = {"format": FORMAT, "aliases": json.dumps(aliases)}
     metadata |= {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
     return write_atomic(path, safetensors.torch.save(kept, metadata))
+
+
+def layout(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """The dtypes and shapes of tensors, as the metadata hold them: `{"parts.x": "F32[2, 3]"}`."""
+    return {name: in_text(DTYPES[tensor.dtype], tensor.shape) for name, tensor in tensors.items()}
 
 
 def load(path: Path) -> Checkpoint:
