@@ -15,7 +15,7 @@ from vqtool.errors import VqtoolError
 from vqtool.forms import damaged
 from vqtool.metadata import Header
 
-CALLS, CALLS_EACH = 5_000, 200  # of torch's functions: at least, and for each tensor of the file; parts make 5 to 20
+CALLS, CALLS_EACH = 5_000, 50  # of torch's functions: at least, and for each tensor of the file; parts make 5 to 20
 NUMBERS, NUMBERS_EACH = 2**24, 32  # made on the way: at least (64 MB), and for each number of the file; parts make 3
 SIZED = {"empty", "zeros", "ones", "full", "rand", "randn", "randint", "new_empty", "new_zeros", "new_ones", "new_full"}
 COUNTED = {"arange", "linspace", "logspace", "randperm", "hann_window", "hamming_window", "blackman_window"}
