@@ -97,6 +97,7 @@ def test_later_defaults_do_not_change_an_old_recipe() -> None:
         ("strides = [4, 4]", "strides = [4, 0]", 'encoder "toy": `strides[1]` should be greater than 0', "got 0", 10),
         ("strides = [4, 4]", "stride = [4, 4]", 'encoder "toy" has no option `stride`', "did you mean `strides`?", 10),
         ("strides = [4, 4]", "copy = 1", 'encoder "toy": `copy` should be true or false', "got 1", 10),
+        ("[encoder]", '["a.b_encoder"]', "the name of a part should be of letters", 'got "a.b_encoder"', 8),
         ('path = "waves.npy"', "", 'data "toy" needs the option `path`', "a file", 4),
         ("[decoder]", '[conditioner]\nkind = "toy"\n[decoder]', 'there is no conditioner called "toy"', None, 17),
         ("steps = 100", "stepps = 100\nsteps = 100", "`[train]` has no option `stepps`", "did you mean `steps`?", 20),
