@@ -19,6 +19,7 @@ from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
 from vqtool.recipe import Recipe
+from vqtool.untrusted import json_value
 
 
 class RunDir:
@@ -96,7 +97,7 @@ class RunDir:
             return
         kept = []
         for line in file.read_text().splitlines():
-            row = json.loads(line)
+            row = json_value(line)
             where = stage_order.index(row["stage"]) if row.get("stage") in stage_order else -1
             if (where, row.get("step", 0)) <= (stage_order.index(stage), step):
                 kept.append(line + "\n")
