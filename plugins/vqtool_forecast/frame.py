@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError, missing_extra
+from vqtool.untrusted import no_twins
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,6 +120,7 @@ def read_table(path: Path, notes: list[str]) -> pd.DataFrame:
         if kind in (".parquet", ".pq"):
             table = pd.read_parquet(path)
             table = table.reset_index() if table.index.name else table
+            no_twins(map(str, table.columns), path)
         elif kind in TEXT_KINDS:
             table = _read_text(path, "\t" if kind == ".tsv" else None, notes)
         else:
@@ -127,7 +129,7 @@ def read_table(path: Path, notes: list[str]) -> pd.DataFrame:
             )
     except ImportError as error:
         raise missing_extra("pyarrow", "forecast", "reading Parquet") from error
-    except (ValueError, OSError, EOFError) as error:  # pandas' and pyarrow's own errors are among these
+    except (ValueError, OSError, EOFError, csv.Error) as error:  # pandas' and pyarrow's own errors are among these
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise VqtoolError(f"`{path}` cannot be read: {lines[0]}") from error
     table.columns = [str(c) for c in table.columns]
@@ -150,6 +152,7 @@ def _read_text(path: Path, separator: str | None, notes: list[str]) -> pd.DataFr
         )
     plain = re.sub(r'"[^"]*"', "", header)
     found = separator or max(SEPARATORS, key=plain.count)
+    no_twins((name.strip() for name in next(csv.reader([header], delimiter=found), [])), path)
     if separator is None and found != ",":
         notes.append(f"columns separated by {SEPARATORS[found]}")
     table = pd.read_csv(path, sep=found)
@@ -257,6 +260,13 @@ def _chosen(found: list[str], how: Reading, path: Path) -> list[str]:
 
 def _numbers(column: pd.Series, rows: NDArray[np.int64], name: str, path: Path) -> NDArray[np.float64]:
     """A column as float64; what is no number is an error that names its row. Infinities are missing values."""
+    if column.dtype.kind in "mMc":
+        what = {"m": "time differences", "M": "dates", "c": "complex numbers"}[column.dtype.kind]
+        raise VqtoolError(
+            f"series `{name}` holds {what}, not numbers",
+            hint='choose the columns that are series: -s data.series=["..."]',
+            where=str(path),
+        )
     try:
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     except (ValueError, TypeError):
@@ -284,7 +294,7 @@ def parse_times(column: pd.Series, how: Reading, path: Path) -> pd.Index:
         raise VqtoolError(f"the times in `{column.name}` are numbers with fractions", hint="dates, or whole numbers")
     stamps = column
     if not pd.api.types.is_datetime64_any_dtype(column):
-        stamps = _parsed(column.astype(str), how, path)
+        stamps = _parsed(column.map(str), how, path)
     return pd.DatetimeIndex(stamps)
 
 
