@@ -98,10 +98,18 @@ def _places(ids: pd.Series, how: Reading, path: Path) -> dict[str, NDArray[np.in
     if bool(ids.isna().any()):
         row = int(np.flatnonzero(ids.isna())[0]) + 1
         raise VqtoolError(f"row {row} has no `{how.id}`", where=str(path))
-    code, found = pandas().factorize(ids.astype(str))
+    code, found = pandas().factorize(_text(ids, path))
     groups = np.split(code.argsort(kind="stable"), np.bincount(code).cumsum()[:-1])
     places = dict(zip(map(str, found), groups, strict=True))
     return {name: places[name] for name in _chosen(list(places), how, path)}
+
+
+def _text(column: pd.Series, path: Path) -> pd.Series:
+    """A column as text."""
+    try:
+        return column.astype(str)
+    except UnicodeDecodeError as error:
+        raise VqtoolError(f"`{column.name}` holds bytes that are not text", where=str(path)) from error
 
 
 def until(cutoff: str | None, stamps: pd.Index) -> NDArray[np.bool_]:
@@ -294,7 +302,7 @@ def parse_times(column: pd.Series, how: Reading, path: Path) -> pd.Index:
         raise VqtoolError(f"the times in `{column.name}` are numbers with fractions", hint="dates, or whole numbers")
     stamps = column
     if not pd.api.types.is_datetime64_any_dtype(column):
-        stamps = _parsed(column.map(str), how, path)
+        stamps = _parsed(_text(column, path), how, path)
     return pd.DatetimeIndex(stamps)
 
 

@@ -187,7 +187,9 @@ def _changed(file: h5py.File, rng: Random) -> None:
         file[name] = array.astype(rng.choice(("c8", "S4", "i1", "f8", "f2", "u1")))
     elif how == 1:
         shape = rng.choice(((10**9, 3, 3000), (20, 3, 10**11), (2**40,), (20,), (), (20, 3, 1), (0, 3, 3000)))
-        file.create_dataset(name, shape, "f4", chunks=tuple(min(n, 64) or 1 for n in shape) or None)
+        file.create_dataset(
+            name, shape, "f4", chunks=tuple(min(n, 64) for n in shape) if all(shape) and shape else None
+        )
     elif how == 2:
         file.create_group(name)
     elif how == 3:
