@@ -32,7 +32,7 @@ def obspy() -> Any:
 
 
 def waveforms(path: Path, notes: list[str] | None = None, **how: Any) -> Any:
-    """The `Stream` of a file; what ObsPy warns of goes to `notes`. `how` is passed on to ObsPy: `headonly`, `starttime`.
+    """The `Stream` of a file; what ObsPy warns of goes to `notes`, and `how` (`headonly`, `starttime`) to ObsPy.
 
     Raises:
         VqtoolError: the file is damaged, of an unknown format, or a pickle, which is never read.

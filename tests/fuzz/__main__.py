@@ -59,7 +59,7 @@ def run(numbers: range, seed: int, kinds: list[seeds.Kind], root: Path, *, debug
 
 
 def prepared(root: Path, kinds: list[seeds.Kind]) -> None:
-    """The seeds, made in a child (a process that has trained cannot fork one that trains); then each read once as it is.
+    """The seeds, made in a child, since a process that has trained cannot fork one that trains; then each is read once.
 
     Reading loads the libraries into this process, so that children need not.
     """
