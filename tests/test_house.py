@@ -50,7 +50,7 @@ MAY = {
 }
 USE_CASE_MAY = {"vqtool.api", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files", "vqtool.untrusted"}
 FIELD_LIBRARIES = {
-    "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas",
+    "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "pyarrow",
     "matplotlib",
     "obspy", "wandb",
 }  # fmt: skip

@@ -126,9 +126,11 @@ def read_table(path: Path, notes: list[str]) -> pd.DataFrame:
     kind = kinds[-2] if len(kinds) > 1 and kinds[-1] in PACKED else kinds[-1] if kinds else ""
     try:
         if kind in (".parquet", ".pq"):
+            from pyarrow.parquet import read_schema
+
+            no_twins(read_schema(path).names, path)
             table = pd.read_parquet(path)
             table = table.reset_index() if table.index.name else table
-            no_twins(map(str, table.columns), path)
         elif kind in TEXT_KINDS:
             table = _read_text(path, "\t" if kind == ".tsv" else None, notes)
         else:
