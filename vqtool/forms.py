@@ -7,16 +7,15 @@ is a form of its own: it says what is wrong with a value, as `misfit` does.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from vqtool.errors import VqtoolError
+from vqtool.untrusted import json_value
 
 LARGEST = 2**63  # whole numbers of files stay below: what computes with them has 64 bits
 LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes, as most systems have it
-DEEPEST = 100  # lists and tables within each other
 
 
 def options(value: Any, at: str) -> str | None:
@@ -155,25 +154,6 @@ def damaged(path: Path | str, what: str) -> VqtoolError:
     return VqtoolError(f"`{path}` is damaged: {what}", hint="take an intact copy of the file", exit_code=1)
 
 
-def json_of(text: str | bytes) -> Any:
-    """A JSON text's value.
-
-    Raises:
-        ValueError: it is not JSON, is nested too deep, or has a number of thousands of digits.
-    """
-    try:
-        value = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
-    level = [value]
-    for _ in range(DEEPEST):
-        level = [item for one in level if isinstance(one, dict | list)
-                 for item in (one.values() if isinstance(one, dict) else one)]  # fmt: skip
-        if not level:
-            return value
-    raise ValueError("it is nested too deep")
-
-
 def read_json(path: Path, form: Any) -> Any:
     """The value of a run's JSON file.
 
@@ -182,7 +162,7 @@ def read_json(path: Path, form: Any) -> Any:
         VqtoolError: it cannot be read, or is damaged.
     """
     try:
-        value = json_of(path.read_bytes())
+        value = json_value(path.read_bytes())
     except FileNotFoundError:
         raise
     except OSError as error:

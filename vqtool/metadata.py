@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vqtool.errors import VqtoolError
-from vqtool.forms import METADATA, damaged, json_of, misfit
+from vqtool.forms import METADATA, damaged, misfit
+from vqtool.untrusted import json_value
 
 FORMAT = "vqtool/1"
 LONGEST_HEADER = 100_000_000  # bytes; the limit of safetensors itself
@@ -54,7 +55,7 @@ def read_header(path: Path) -> Header:
     if len(raw) < length:
         raise VqtoolError(f"`{path}` is truncated: its header ends early", hint=CUT)
     try:
-        table = json_of(raw)
+        table = json_value(raw)
     except ValueError:
         raise foreign from None
     texts = table.pop("__metadata__", None) or {}
@@ -136,7 +137,7 @@ def _value(path: Path, name: str, text: str) -> Any:
     if form is str:
         return text
     try:
-        value = json_of(text)
+        value = json_value(text)
     except ValueError as error:
         if form is not None or text.startswith(("{", "[")):
             raise damaged(path, f"its `{name}` is not JSON") from error

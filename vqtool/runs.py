@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vqtool.errors import VqtoolError
-from vqtool.forms import ANY, RESOLVED, ROW, damaged, json_of, misfit, read_json
+from vqtool.forms import ANY, RESOLVED, ROW, damaged, misfit, read_json
+from vqtool.untrusted import json_value
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # it names files
@@ -61,7 +62,7 @@ def rows_of(metrics: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            row = json_of(line)
+            row = json_value(line)
         except ValueError:
             continue
         wrong = misfit(row, ROW) or misfit(row, {str: ANY})

@@ -1,4 +1,4 @@
-"""What every quantizer has from its base class: `decode` refuses codes that no codebook holds, and costs graphs nothing."""
+"""From the base class of quantizers: `decode` refuses codes that no codebook holds, and costs graphs nothing."""
 
 from __future__ import annotations
 

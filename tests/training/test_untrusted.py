@@ -1,4 +1,4 @@
-"""A checkpoint or run of anyone's: nothing in it is taken unchecked, and what cannot be used is one error that says why."""
+"""A checkpoint or run of anyone: nothing in it is taken unchecked, and what cannot be used is one error that says why."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_options_that_ask_for_more_than_the_file_holds_are_refused_at_once(
 ) -> None:
     path = changed(run, tmp_path / "bomb.safetensors", about=in_recipe("quantizer", **options))
     began = time.process_time()
-    with pytest.raises(VqtoolError, match="more memory than the file holds|should be at most"):
+    with pytest.raises(VqtoolError, match=r"more memory than the file holds|should be at most"):
         from_checkpoint(path)
     assert time.process_time() - began < 2
 
