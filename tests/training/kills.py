@@ -188,13 +188,15 @@ class Bench:
     def go_on(self, run: Path, ended: Ended, again: Trap | None = None) -> str:
         """Resume, or train again where nothing was saved, until it is done; what went wrong, or nothing."""
         for _ in range(4):
-            if ended.code == 0 or (run / "summary.json").is_file() and not (run / "resume.safetensors").is_file():
+            if ended.code == 0 or ((run / "summary.json").is_file() and not (run / "resume.safetensors").is_file()):
                 return self.differs(run)
             if ended.code == 1 and not re.search(r"free some space, then (`vqtool resume|train again)", ended.said):
                 return f"another hint: {ended.said[-300:]}"
             saved = (run / "resume.safetensors").is_file()
             refused = None if saved else self.call("resume", run)
-            if refused is not None and (refused.code != 2 or not re.search("stopped before it saved|no run", refused.said)):
+            if refused is not None and (
+                refused.code != 2 or not re.search("stopped before it saved|no run", refused.said)
+            ):
                 return f"nothing saved, and resume ends with {refused.code}: {refused.said[-300:]}"
             if ended.code == 1 and saved != ("vqtool resume" in ended.said):
                 return f"a hint that leads nowhere: {ended.said[-300:]}"

@@ -31,6 +31,7 @@ from vqtool.training.validate import validate
 from vqtool.training.watch import Motion, StopOn, UnhealthyError, Watch
 
 NAN_FLAG = 1 << 16
+SHARE = 0.05  # the most of the time that goes into saving, but for saves at validations
 MOST_STARTING_BATCHES = 512  # where rows vary from epoch to epoch
 
 
@@ -52,7 +53,7 @@ class Progress:
 class Saving:
     """Calls `save`, and says when a resumable state is due: `seconds` after the last.
 
-    A save that takes long is due later, so that not more than a twentieth of the time goes into saving.
+    Where saving takes long, the next is due later.
     """
 
     def __init__(self, save: Callable[[str], None], seconds: float) -> None:
@@ -65,7 +66,7 @@ class Saving:
         self.save(kind)
         if kind == "resume":
             now = time.monotonic()
-            self.next = now + max(self.seconds, 20 * (now - began))
+            self.next = now + max(self.seconds, (now - began) / SHARE)
 
     def if_due(self) -> None:
         """Save where it is time."""
