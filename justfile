@@ -8,6 +8,10 @@ test:
 coverage:
     pytest -n 2 --dist worksteal --cov
 
+# kill so many tiny trainings or fill their disk, and compare what they give in the end: `just kills 200`
+kills trials="200":
+    OMP_NUM_THREADS=1 python -m tests.training.kills {{trials}}
+
 lint:
     ruff check .
     ruff format --check .
