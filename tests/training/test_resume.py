@@ -165,19 +165,21 @@ def test_saving_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch)
     assert [b - a for a, b in itertools.pairwise(saves)] == [210] * (len(saves) - 1)
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (MemoryError("killed"), 1)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (None, 1)])
 def test_a_run_that_ends_in_its_evaluation_is_finished_by_resume(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int | None, code: int
 ) -> None:
     def ends(*_: object) -> None:
-        raise error
+        if number is not None:
+            os.kill(os.getpid(), number)
+        raise MemoryError("out of memory")
 
     recipe, run = write_recipe(tmp_path), tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr("vqtool.training.session.evaluate", ends)
         done = within("train", recipe, "-o", run, "-s", "train.steps=4")
     assert done.returncode == code
-    assert code != 130 or f"`vqtool resume {run}` goes on" in done.stderr
+    assert number is None or f"`vqtool resume {run}` goes on" in done.stderr
     before = checkpoint.load(run / "tokenizer.safetensors")
     assert not (run / "summary.json").exists()
     assert within("resume", run).returncode == 0
@@ -187,6 +189,22 @@ def test_a_run_that_ends_in_its_evaluation_is_finished_by_resume(
     assert all(torch.equal(after.tensors[name], tensor) for name, tensor in before.tensors.items())
     assert after.about == before.about
     assert within("resume", run).returncode == 2
+
+
+def test_a_signal_in_the_very_last_save_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, original = write_recipe(tmp_path), RunDir.save
+
+    def signalled(self: RunDir, name: str, *rest: object) -> None:
+        if name == "tokenizer.safetensors":
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self, name, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "save", signalled)
+        done = within("train", recipe, "-o", tmp_path / "run", "-s", "train.steps=2")
+    assert done.returncode == 128 + signal.SIGTERM
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert within("resume", tmp_path / "run").returncode == 0
 
 
 def test_changed_data_are_refused_unless_forced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

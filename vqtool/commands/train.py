@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from vqtool.recipe import Recipe, load
 from vqtool.runs import runs_newest_first
 from vqtool.training.lock import InUseError
 from vqtool.training.rundir import RESUME, RunDir, new_folder
-from vqtool.training.runtime import Runtime, runtime
+from vqtool.training.runtime import Runtime, Signals, runtime
 from vqtool.training.session import Session
 from vqtool.training.session import resume as resume_session
 from vqtool.training.watch import StopOn
@@ -96,11 +97,12 @@ def _end(session: Session, stopped: int, began: float, stage: str | None, here: 
     if stopped:
         out.say(f"stopped and saved; `vqtool resume {folder}` goes on")
         return 128 + stopped
-    try:
-        document = session.finish(seconds=time.perf_counter() - began, until=stage)
-    except KeyboardInterrupt:
-        out.say(f"stopped while evaluating; `vqtool resume {folder}` goes on")
-        return 130
+    with Signals(at_once=True) as signals:
+        try:
+            document = session.finish(seconds=time.perf_counter() - began, until=stage)
+        except KeyboardInterrupt:
+            out.say(f"stopped while evaluating; `vqtool resume {folder}` goes on")
+            return 128 + (signals.received or signal.SIGINT)
     if here.leads:
         show_splits(document["splits"])
         out.say(f"{document['seconds']:.0f} s; {document['checkpoint']}")

@@ -64,14 +64,14 @@ class Saving:
         """Save, and count the time from here."""
         began = time.monotonic()
         self.save(kind)
-        if kind == "resume":
+        if kind != "best":
             now = time.monotonic()
             self.next = now + max(self.seconds, (now - began) / SHARE)
 
     def if_due(self) -> None:
         """Save where it is time."""
         if time.monotonic() >= self.next:
-            self("resume")
+            self("state")
 
 
 class StageLoop:
@@ -156,9 +156,10 @@ class StageLoop:
         return z, None if masks[0] is None else torch.cat([m for m in masks if m is not None])
 
     def run(self, signals: Signals, save: Callable[[str], None]) -> int:
-        """Train to the end, or until a signal (returned; 0 when done). `save(kind)` writes what `kind` names.
+        """Train to the end, or until a signal (returned; 0 when done).
 
-        Saving must need no other rank: each looks at its own clock.
+        `save(kind)` writes the "best" checkpoint, the "state" to resume from, or that and the last checkpoint
+        ("resume"). It must need no other rank: each looks at its own clock.
         """
         saving = Saving(save, self.options.save_seconds)
         if self.progress.step == 0:
