@@ -20,13 +20,14 @@ USE_CASES = sorted(p for folder in (ROOT / "plugins").glob("vqtool_*") for p in 
 TESTS = sorted(p for p in (ROOT / "tests").rglob("*.py") if p.stat().st_size)
 
 # What each package of vqtool may import of vqtool; those of GROUND stand below all.
-GROUND = {"errors", "suggest", "progress", "console", "files", "metadata", "runs", ""}
+GROUND = {"errors", "suggest", "progress", "console", "files", "forms", "metadata", "runs", ""}
 MAY = {
     "errors": set(),
     "suggest": set(),
     "files": {"errors"},
-    "metadata": {"errors"},
-    "runs": set(),
+    "forms": {"errors"},
+    "metadata": {"errors", "forms"},
+    "runs": {"errors", "forms"},
     "progress": set(),
     "console": {"errors", "progress"},
     "api": {"errors"},

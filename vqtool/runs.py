@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vqtool.errors import VqtoolError
+from vqtool.forms import ANY, RESOLVED, ROW, damaged, json_of, misfit, read_json
+
 BEST, LAST = "best.safetensors", "last.safetensors"
+STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # it names files
 
 
 def runs_newest_first(root: Path = Path("runs")) -> Iterator[Path]:
@@ -18,11 +22,20 @@ def runs_newest_first(root: Path = Path("runs")) -> Iterator[Path]:
 
 
 def stage_names(run: Path) -> list[str]:
-    """The names of a run's stages, in order; none if its `resolved.json` cannot be read."""
+    """The names of a run's stages, in order; none without a `resolved.json`.
+
+    Raises:
+        VqtoolError: it is damaged.
+    """
+    path = run / "resolved.json"
     try:
-        return [stage["name"] for stage in json.loads((run / "resolved.json").read_text(encoding="utf-8"))["stages"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        names = [stage["name"] for stage in read_json(path, RESOLVED)["stages"]]
+    except FileNotFoundError:
         return []
+    for name in names:
+        if not STAGE_NAME.fullmatch(name):
+            raise damaged(path, f"a stage cannot be called `{name[:80]}`")
+    return names
 
 
 def newest_in(run: Path) -> Path | None:
@@ -34,16 +47,25 @@ def newest_in(run: Path) -> Path | None:
 
 
 def rows_of(metrics: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`; a line that is not whole, as of a run that was killed, is left out."""
+    """The rows of a `metrics.jsonl`; a line that is not whole, as of a run that was killed, is left out.
+
+    Raises:
+        VqtoolError: it cannot be read, or a line is whole but cannot be a row.
+    """
     try:
         lines = metrics.read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError:
+    except FileNotFoundError:
         return []
-    return [row for row in map(_row, lines) if isinstance(row, dict)]
-
-
-def _row(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
+    except OSError as error:
+        raise VqtoolError(f"cannot read `{metrics}`: {error.strerror or error}", exit_code=1) from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json_of(line)
+        except ValueError:
+            continue
+        wrong = misfit(row, ROW) or misfit(row, {str: ANY})
+        if wrong is not None:
+            raise damaged(metrics, f"in line {number}, {wrong}")
+        rows.append(row)
+    return rows

@@ -17,7 +17,7 @@ import torch
 
 from vqtool.api import Batch, Coded, DataSpec
 from vqtool.errors import VqtoolError
-from vqtool.files import save_npz, write_atomic
+from vqtool.files import save_npz, text_cell, write_atomic
 from vqtool_seismic.recordings import Recordings, samples_of
 from vqtool_seismic.seisbench_folder import SeisBenchFolder
 from vqtool_seismic.traces import Samples
@@ -160,6 +160,7 @@ def _kept(chunk: Coded, spec: DataSpec) -> tuple[np.ndarray, np.ndarray, float]:
 def _table(codes: np.ndarray, times: np.ndarray, owners: np.ndarray, records: list[tuple[str, str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    records = [(text_cell(name), text_cell(station)) for name, station in records]
     writer.writerow(["station", "record", "time", *(f"code{q}" for q in range(codes.shape[1]))])
     for row, time, owner in zip(codes.tolist(), times.tolist(), owners.tolist(), strict=True):
         name, station = records[owner]

@@ -89,6 +89,7 @@ def test_what_is_written_is_a_checkpoint_with_these_figures(
     """Evaluated again from the file; the run's own file stays bit for bit."""
     run = tmp_path / "run"
     shutil.copytree(made("half-dead"), run)
+    shutil.copy(made("half-dead").parent / "signals.npz", tmp_path)
     source = run / "tokenizer.safetensors"
     before = digest(source)
     told = improved(run, monkeypatch, steps=50)

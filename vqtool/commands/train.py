@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vqtool.commands.check import doubtful
 from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
@@ -43,6 +44,8 @@ def run(
     learned = None if start is None else checkpoint_path(start)
     began = time.perf_counter()
     with runtime(device) as here, created(loaded, out_dir, here) as folder:
+        for doubt in doubtful(loaded):
+            out.warn(doubt)
         out.say(f"run {folder.folder} on {here.device}" + (f", {here.world} ranks" if here.world > 1 else ""))
         session = Session(loaded, folder, here, stop_on=stop_on)
         session.start(learned)
@@ -59,11 +62,13 @@ def created(recipe: Recipe, folder: Path | None, here: Runtime) -> RunDir:
     return RunDir.create(recipe, folder, argv=sys.argv[1:], device=str(here.device), writes=here.leads)
 
 
-def resume(*, run: Path | None, device: str, stop_on: StopOn | None = None, force: bool = False) -> int:
+def resume(
+    *, run: Path | None, device: str, stop_on: StopOn | None = None, force: bool = False, data: Path | None = None
+) -> int:
     """Go on where a run stopped; without one, the newest that can and that nobody is at."""
     began = time.perf_counter()
     with runtime(device) as here, opened(run, here) as folder:
-        session, state = resume_session(folder, here, stop_on=stop_on, force=force)
+        session, state = resume_session(folder, here, stop_on=stop_on, force=force, data=data)
         stopped = session.train(state=state)
         return _end(session, stopped, began, None, here)
 

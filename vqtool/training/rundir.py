@@ -21,7 +21,10 @@ import vqtool
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
+from vqtool.forms import RESOLVED, read_json
 from vqtool.recipe import Recipe
+from vqtool.recipe.portable import plain_word
+from vqtool.recipe.recipe import read_text
 from vqtool.runs import rows_of, stage_names
 from vqtool.training import checkpoint
 from vqtool.training.lock import LOCK, Lock
@@ -64,10 +67,9 @@ class RunDir:
         if not writes:
             return run
         run._claim()
-        resolved = json.dumps(recipe.resolved(), indent=1, sort_keys=True)
         try:
-            run.write("resolved.json", resolved)
-            run.write("recipe.toml", recipe.text)
+            run.write("resolved.json", json.dumps(recipe.resolved(folder), indent=1, sort_keys=True))
+            run.write("recipe.toml", recipe.kept_text())
             run.write("environment.json", json.dumps(environment(argv, device), indent=1))
         except VqtoolError:
             for name in BEGUN:
@@ -109,6 +111,15 @@ class RunDir:
             run.lock = Lock(folder)
             run.remove_leftovers()
         return run
+
+    def recipe(self) -> Recipe:
+        """The recipe as the run resolved it."""
+        try:
+            resolved = read_json(self.path("resolved.json"), RESOLVED)
+        except FileNotFoundError as error:
+            raise VqtoolError(f"`{self.folder}` is not a run: it holds no resolved.json") from error
+        return Recipe.from_resolved(resolved, text=read_text(self.path("recipe.toml")), beside=self.folder,
+                                    source=self.path("resolved.json"))  # fmt: skip
 
     def path(self, name: str) -> Path:
         """A file of this run."""
@@ -227,7 +238,7 @@ def environment(argv: list[str], device: str) -> dict[str, Any]:
         "device": device,
         "threads": torch.get_num_threads(),
         "plugins": plugin_versions(),
-        "argv": argv or sys.argv[1:],
+        "argv": [plain_word(word) for word in argv or sys.argv[1:]],
         "world": int(os.environ.get("WORLD_SIZE", "1")),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -14,10 +15,12 @@ from vqtool.api.data import Data
 from vqtool.catalog import catalog
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.metadata import Header
 from vqtool.recipe import Recipe
 from vqtool.training import checkpoint
 from vqtool.training.batches import Batches
-from vqtool.training.build import Model, build, fit_parts, open_data, restore, stage_named
+from vqtool.training.bounds import rebuilding
+from vqtool.training.build import Model, build, fit_parts, open_data, restore, stage_named, with_data
 from vqtool.training.evaluate import evaluate
 from vqtool.training.fingerprint import changes, fingerprint
 from vqtool.training.loop import StageLoop
@@ -34,12 +37,14 @@ Status = Literal["done", "interrupted", "failed"]
 class Session:
     """Trains the stages of one recipe into one run folder."""
 
-    def __init__(self, recipe: Recipe, run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None) -> None:
+    def __init__(self, recipe: Recipe, run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None,
+                 header: Header | None = None) -> None:  # fmt: skip
         self.recipe, self.run_dir, self.runtime, self.stop_on = recipe, run, runtime, stop_on
         deterministic(recipe.deterministic)
         self.files = fingerprint(recipe.data.options)  # before they are read
         self.data: Data = open_data(recipe)
-        self.model: Model = build(recipe, self.data.spec)
+        with rebuilding(run.folder, header) if header is not None else contextlib.nullcontext():
+            self.model: Model = build(recipe, self.data.spec)
         self.done: list[dict[str, Any]] = []
         self.order = [stage.name for stage in recipe.stages]
 
@@ -128,8 +133,8 @@ class Session:
             return
         self.run_dir.save(name, self.model.tensors() | losses_of(loop.module), {
             "version": vqtool.__version__,
-            "recipe": self.recipe.text,
-            "resolved": self.recipe.resolved(),
+            "recipe": self.recipe.kept_text(),
+            "resolved": self.recipe.resolved(self.run_dir.folder),
             "stage": stage,
             "step": loop.progress.step,
             "data": self.data.spec.to_json(),
@@ -144,9 +149,10 @@ class Session:
         """Evaluate what was trained last on held-out rows, and write `summary.json`: only then a run is finished."""
         stage = until or self.order[-1]
         splits = evaluate(self.model, stage, self.data, self.runtime) if self.runtime.leads else {}
+        name = f"{stage}.safetensors"
         document = {
-            "run": str(self.run_dir.folder),
-            "checkpoint": str(self.run_dir.path(f"{stage}.safetensors")),
+            "run": self.run_dir.folder.resolve().name,
+            "checkpoint": name,
             "seconds": round(seconds, 2),
             "stages": self.done,
             "splits": splits,
@@ -154,7 +160,7 @@ class Session:
         self.run_dir.write("summary.json", json.dumps(document, indent=1))
         if stage == self.order[-1] and self.runtime.leads:
             self.run_dir.path(RESUME).unlink(missing_ok=True)
-        return document
+        return document | {"run": str(self.run_dir.folder), "checkpoint": str(self.run_dir.path(name))}
 
 
 def losses_of(module: StageModule) -> dict[str, torch.Tensor]:
@@ -163,9 +169,16 @@ def losses_of(module: StageModule) -> dict[str, torch.Tensor]:
 
 
 def resume(
-    run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None, force: bool = False
+    run: RunDir,
+    runtime: Runtime,
+    *,
+    stop_on: StopOn | None = None,
+    force: bool = False,
+    data: Path | None = None,
 ) -> tuple[Session, checkpoint.Checkpoint]:
     """A session at the position where a run stopped; with `force`, also on data that changed since.
+
+    `data` replaces the recipe's path of the data.
 
     Raises:
         VqtoolError: there is nothing to resume, or the data are not those that the run began with.
@@ -178,9 +191,12 @@ def resume(
             hint=f"vqtool show {run.folder}" if finished else f"vqtool train RECIPE -o {run.folder} begins again",
         )
     state = checkpoint.load(path)
-    resolved = json.loads(run.path("resolved.json").read_text())
-    recipe = Recipe.from_resolved(resolved, text=run.path("recipe.toml").read_text())
-    session = Session(recipe, run, runtime, stop_on=stop_on)
+    recipe = run.recipe()
+    if data is not None:
+        recipe = with_data(recipe, data.absolute())
+    (stage,) = checkpoint.needed(path, state, "stage")
+    stage_named(recipe, stage)
+    session = Session(recipe, run, runtime, stop_on=stop_on, header=state.header)
     same_data(session, state, force=force)
     restore(session.model, state, str(path))
     session.model.parts.to(runtime.device)
