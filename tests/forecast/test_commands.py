@@ -208,7 +208,7 @@ def test_the_file_that_was_trained_on_can_be_encoded(tmp_path: Path) -> None:
     for file, names in ((tmp_path / "series.csv", ["a"]), (other, ["a", "b"])):
         done = within("encode", tmp_path / "run", file, "--out", codes, "--plugin", PLUGIN)
         assert done.returncode == 0, done.stderr
-        assert within("decode", tmp_path / "run", codes, "--out", back, "--plugin", PLUGIN).returncode == 0
+        assert within("decode", tmp_path / "run", codes, "--out", back, "--force", "--plugin", PLUGIN).returncode == 0
         again = pd.read_csv(back)
         assert list(again.unique_id.unique()) == names
         assert (again.unique_id.value_counts() == 576).all()
