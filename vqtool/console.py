@@ -254,7 +254,7 @@ def table_text(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
         indent = " " * (sum(widths[:-1]) + 2 * (len(columns) - 1))
         return "\n".join(["  ".join([*padded[:-1], first]).rstrip(), *(indent + part for part in more)])
 
-    head = [paint(title, "bold", stream)] if title else []
+    head = [paint(one_line(title), "bold", stream)] if title else []
     return "\n".join([*head, paint(line(columns), "dim", stream), *(line(row) for row in texts)])
 
 

@@ -131,7 +131,7 @@ def test_no_recording_of_a_folder_is_replaced(run: Path, tmp_path: Path) -> None
     before = {p: p.read_bytes() for p in sorted(sounds.rglob("*.wav"))}
     encode(run, sounds, coded)
     encode(run, sounds, coded)  # codes are replaced unasked: vqtool wrote them, and can write them again
-    with pytest.raises(VqtoolError, match="`.*b.wav` exists already|`.*a.wav` exists already"):
+    with pytest.raises(VqtoolError, match="exists already"):
         decode(run, coded, sounds)
     for into in (encode, decode):
         with pytest.raises(VqtoolError, match="is an input as well"):

@@ -6,15 +6,18 @@ import json
 import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cli.run import within as vqtool
 from tests.training.tiny import write_recipe
+from vqtool.errors import VqtoolError
 from vqtool.recipe import Recipe, load
 from vqtool.recipe.portable import plain_word, without_places
 from vqtool.runs import newest_in
+from vqtool.training.build import check_found, with_data
 
 MARKS = ("Zebra", "zoe", "zenith")  # folders, the user, the machine
 
@@ -114,6 +117,18 @@ def test_a_run_whose_data_are_gone_says_where_they_were_looked_for(
     assert done.returncode == 2
     assert "the training data are not found at `" in done.stderr
     assert "moved/recipes/../data/signals.npz`" in done.stderr
+
+
+def test_other_files_of_the_data_are_looked_for_beside_them(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "picks.csv").write_text("")
+    lost = Path("(elsewhere)/picks.csv")
+    recipe = load(project / "recipes" / "tiny.toml")
+    recipe = replace(recipe, data=replace(recipe.data, options={**recipe.data.options, "picks": lost, "n": 3}))
+    for path in (tmp_path, tmp_path / "day.mseed"):
+        assert with_data(recipe, path).data.options == {
+            **recipe.data.options, "path": path, "picks": tmp_path / "picks.csv", "n": 3}  # fmt: skip
+    with pytest.raises(VqtoolError, match=r"the file of `data.picks` is not found; only the name `picks.csv` was kept"):
+        check_found(with_data(recipe, project).data.options, given=True)
 
 
 def test_an_old_checkpoint_with_absolute_paths_is_read(project: Path, tmp_path: Path) -> None:
