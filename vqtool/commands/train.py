@@ -56,7 +56,7 @@ def run(
 def created(recipe: Recipe, folder: Path | None, here: Runtime) -> RunDir:
     """A new run; rank 0 makes its folder."""
     if folder is None:
-        folder = here.share_path(new_folder(recipe) if here.leads else None)
+        folder = here.broadcast_path(new_folder(recipe) if here.leads else None)
         assert folder is not None  # rank 0 gave one
     here.serve(folder)
     return RunDir.create(recipe, folder, argv=sys.argv[1:], device=str(here.device), writes=here.leads)
@@ -65,7 +65,7 @@ def created(recipe: Recipe, folder: Path | None, here: Runtime) -> RunDir:
 def resume(
     *, run: Path | None, device: str, stop_on: StopOn | None = None, force: bool = False, data: Path | None = None
 ) -> int:
-    """Go on where a run stopped; without one, the newest that can and that nobody is at."""
+    """Go on where a run stopped; by default the newest that can be resumed and is not in use."""
     began = time.perf_counter()
     with runtime(device) as here, opened(run, here) as folder:
         session, state = resume_session(folder, here, stop_on=stop_on, force=force, data=data)
@@ -76,7 +76,7 @@ def resume(
 def opened(run: Path | None, here: Runtime) -> RunDir:
     """The run to resume; rank 0 holds its lock, and chooses where none is named."""
     mine = (newest_resumable() if run is None else RunDir.open(run)) if here.leads else None
-    folder = here.share_path(mine.folder if mine is not None else None)
+    folder = here.broadcast_path(mine.folder if mine is not None else None)
     assert folder is not None  # rank 0 has one
     here.serve(folder)
     return mine if mine is not None else RunDir.open(folder, writes=False)

@@ -63,7 +63,7 @@ class Runtime:
         dist.broadcast(tensor, 0)
         return float(tensor.item())
 
-    def share_path(self, path: Path | None) -> Path | None:
+    def broadcast_path(self, path: Path | None) -> Path | None:
         """Rank 0's `path` on every rank."""
         if self.world == 1:
             return path
