@@ -189,8 +189,11 @@ class Bench:
     def go_on(self, run: Path, ended: Ended, again: Trap | None = None) -> str:
         """Resume, or train again where nothing was saved, until it is done; what went wrong, or nothing."""
         for _ in range(4):
-            if ended.code == 0 or ((run / "summary.json").is_file() and not (run / "resume.safetensors").is_file()):
+            if ended.code == 0:
                 return self.differs(run)
+            if (run / "summary.json").is_file() and not (run / "resume.safetensors").is_file():
+                ended = self.call("resume", run)  # killed after all was done: only its lock is left
+                return self.differs(run) if "it is finished" in ended.said else f"is finished, and resume: {ended}"
             if ended.code == 1 and not re.search(r"free some space, then (`vqtool resume|train again)", ended.said):
                 return f"another hint: {ended.said[-300:]}"
             saved = (run / "resume.safetensors").is_file()
