@@ -9,7 +9,6 @@ import io
 import json
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -129,7 +128,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     It has the mode of what it replaces; else the usual one, less the umask.
     """
     target = destination(path)
-    temporary = target.with_name(f".{target.name[:60]}.{secrets.token_hex(4)}")
+    temporary = target.with_name(f".{target.name[:60]}.{os.urandom(4).hex()}")
     made = False
     try:
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None

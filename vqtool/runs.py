@@ -13,6 +13,7 @@ from vqtool.untrusted import json_value
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # it names files
+RECORDS = ("recipe.toml", "resolved.json", "environment.json", "metrics.jsonl", "summary.json")
 
 
 def runs_newest_first(root: Path = Path("runs")) -> Iterator[Path]:
@@ -37,6 +38,14 @@ def stage_names(run: Path) -> list[str]:
         if not STAGE_NAME.fullmatch(name):
             raise damaged(path, f"a stage cannot be called `{name[:80]}`")
     return names
+
+
+def own_files(run: Path) -> list[Path]:
+    """The files that make a folder a run; none where it is not one."""
+    if not (run / "resolved.json").is_file():
+        return []
+    weights = [f"{name}.safetensors" for name in (*stage_names(run), "resume")]
+    return [run / name for name in (*RECORDS, BEST, LAST, *weights)]
 
 
 def newest_in(run: Path) -> Path | None:

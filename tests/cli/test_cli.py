@@ -78,7 +78,7 @@ def test_train_s_values(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_other_commands_values(monkeypatch: pytest.MonkeyPatch) -> None:
     assert received(monkeypatch, "train", "resume", function="resume") == {
-        "run": None, "device": "auto", "stop_on": None, "data": None,
+        "run": None, "device": "auto", "stop_on": None, "data": None, "force": False,
     }  # fmt: skip
     given = received(monkeypatch, "generate", "generate", "c", "--condition", "i", "--out", "o", "--beam", "8")
     assert (given["checkpoint"], given["condition"], given["out_file"]) == (Path("c"), Path("i"), Path("o"))

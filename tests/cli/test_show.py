@@ -115,6 +115,9 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores = {"splits": {"held": {"model": {"error": 0.1}, "baselines": {"plain": {"error": 0.5}}}}}
     (tmp_path / "summary.json").write_text(json.dumps(scores))
     show.run(path=tmp_path)
+    assert "resumable" in capsys.readouterr().out  # as after `train --stage`, which evaluates that stage
+    (tmp_path / "resume.safetensors").unlink()
+    show.run(path=tmp_path)
     told = capsys.readouterr().out
     assert "finished" in told
     assert ["error", "0.1", "0.5"] in [line.split() for line in told.splitlines()]

@@ -2,9 +2,10 @@
 
     python -m tests.training.kills 200
 
-Two thirds are killed (SIGKILL) at a random file operation, in a write after half of it; every third of these is killed
-again while it resumes. Of the rest, half are killed at a random time and half run into a full disk. Each process is a
-fork of this one, which never trains itself: torch is loaded once. Exits 1 if a result differs, 0 otherwise.
+Half are killed (SIGKILL) at a random file operation, in a write after half of it; every third of these is killed again
+while it resumes. The others are killed at a random time, or run into a full disk, or another process wants their run.
+`... kills 60 0 full` tries one of these only. Each process is a fork of this one, which never trains itself: torch is
+loaded once. Exits 1 if a result differs, 0 otherwise.
 """
 
 from __future__ import annotations
@@ -188,13 +189,18 @@ class Bench:
     def go_on(self, run: Path, ended: Ended, again: Trap | None = None) -> str:
         """Resume, or train again where nothing was saved, until it is done; what went wrong, or nothing."""
         for _ in range(4):
-            if ended.code == 0 or ((run / "summary.json").is_file() and not (run / "resume.safetensors").is_file()):
+            if ended.code == 0:
                 return self.differs(run)
+            if (run / "summary.json").is_file() and not (run / "resume.safetensors").is_file():
+                ended = self.call("resume", run)  # killed after all was done: only its lock is left
+                return self.differs(run) if "it is finished" in ended.said else f"is finished, and resume: {ended}"
             if ended.code == 1 and not re.search(r"free some space, then (`vqtool resume|train again)", ended.said):
                 return f"another hint: {ended.said[-300:]}"
             saved = (run / "resume.safetensors").is_file()
             refused = None if saved else self.call("resume", run)
-            if refused is not None and (refused.code != 2 or not re.search("stopped before it saved|no run", refused.said)):
+            if refused is not None and (
+                refused.code != 2 or not re.search("stopped before it saved|no run", refused.said)
+            ):
                 return f"nothing saved, and resume ends with {refused.code}: {refused.said[-300:]}"
             if ended.code == 1 and saved != ("vqtool resume" in ended.said):
                 return f"a hint that leads nowhere: {ended.said[-300:]}"
@@ -229,7 +235,29 @@ def full(bench: Bench, run: Path, chance: random.Random) -> tuple[str, str]:
     return f"disk full from operation {at} on", bench.go_on(run, ended)
 
 
-def main(trials: int, seed: int = 0) -> int:
+def raced(bench: Bench, run: Path, chance: random.Random) -> tuple[str, str]:
+    """Others want to resume or train while it trains; then it is killed, and two resume at once."""
+    child = bench.start("train", run)
+    time.sleep(chance.uniform(0.1, 0.6) * bench.seconds)
+    others = [bench.call("resume", run), bench.call("train", run)]
+    os.kill(child, signal.SIGKILL)
+    ended = bench.wait(child)
+    allowed = r"in use by|is finished" + ("" if (run / "resume.safetensors").is_file() else "|before it saved|no run")
+    for other, pattern in zip(others, (allowed, "in use by|not empty"), strict=True):
+        if other.code == 0 or not re.search(pattern, other.said):
+            return "raced", f"another process ends with {other.code}: {other.said[-300:]}"
+    if (run / "resume.safetensors").is_file():
+        both = [bench.wait(each) for each in [bench.start("resume", run), bench.start("resume", run)]]
+        if sorted(each.code for each in both)[0] != 0 or not re.search(allowed, both[0].said + both[1].said):
+            return "raced", f"of two that resume: {[(each.code, each.said[-200:]) for each in both]}"
+        ended = Ended(0, "")
+    return "raced", bench.go_on(run, ended)
+
+
+TRIALS = {"killed": killed, "time": killed_at_a_time, "full": full, "raced": raced}
+
+
+def main(trials: int, seed: int = 0, only: str = "") -> int:
     """Run so many trials; the number of those that went wrong."""
     torch.set_num_threads(1)
     chance = random.Random(seed)
@@ -238,7 +266,7 @@ def main(trials: int, seed: int = 0) -> int:
         bench = Bench(Path(folder))
         for number in range(trials):
             run = Path(folder) / "run"
-            trial = (killed, killed_at_a_time, killed, killed, full, killed)[number % 6]
+            trial = TRIALS.get(only) or (killed, killed_at_a_time, killed, full, killed, raced)[number % 6]
             what, problem = trial(bench, run, chance)
             if problem:
                 wrong += 1
@@ -249,4 +277,4 @@ def main(trials: int, seed: int = 0) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(min(1, main(*map(int, sys.argv[1:]))))
+    sys.exit(min(1, main(*map(int, sys.argv[1:3]), *sys.argv[3:])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from vqtool.recipe import Recipe, load
 from vqtool.runs import runs_newest_first
 from vqtool.training.lock import InUseError
 from vqtool.training.rundir import RESUME, RunDir, new_folder
-from vqtool.training.runtime import Runtime, runtime
+from vqtool.training.runtime import Runtime, Signals, runtime
 from vqtool.training.session import Session
 from vqtool.training.session import resume as resume_session
 from vqtool.training.watch import StopOn
@@ -55,7 +56,7 @@ def run(
 def created(recipe: Recipe, folder: Path | None, here: Runtime) -> RunDir:
     """A new run; rank 0 makes its folder."""
     if folder is None:
-        folder = here.share_path(new_folder(recipe) if here.leads else None)
+        folder = here.broadcast_path(new_folder(recipe) if here.leads else None)
         assert folder is not None  # rank 0 gave one
     here.serve(folder)
     return RunDir.create(recipe, folder, argv=sys.argv[1:], device=str(here.device), writes=here.leads)
@@ -64,7 +65,7 @@ def created(recipe: Recipe, folder: Path | None, here: Runtime) -> RunDir:
 def resume(
     *, run: Path | None, device: str, stop_on: StopOn | None = None, force: bool = False, data: Path | None = None
 ) -> int:
-    """Go on where a run stopped; without one, the newest that can and that nobody is at."""
+    """Go on where a run stopped; by default the newest that can be resumed and is not in use."""
     began = time.perf_counter()
     with runtime(device) as here, opened(run, here) as folder:
         session, state = resume_session(folder, here, stop_on=stop_on, force=force, data=data)
@@ -75,7 +76,7 @@ def resume(
 def opened(run: Path | None, here: Runtime) -> RunDir:
     """The run to resume; rank 0 holds its lock, and chooses where none is named."""
     mine = (newest_resumable() if run is None else RunDir.open(run)) if here.leads else None
-    folder = here.share_path(mine.folder if mine is not None else None)
+    folder = here.broadcast_path(mine.folder if mine is not None else None)
     assert folder is not None  # rank 0 has one
     here.serve(folder)
     return mine if mine is not None else RunDir.open(folder, writes=False)
@@ -101,11 +102,12 @@ def _end(session: Session, stopped: int, began: float, stage: str | None, here: 
     if stopped:
         out.say(f"stopped and saved; `vqtool resume {folder}` goes on")
         return 128 + stopped
-    try:
-        document = session.finish(seconds=time.perf_counter() - began, until=stage)
-    except KeyboardInterrupt:
-        out.say(f"stopped while evaluating; `vqtool resume {folder}` goes on")
-        return 130
+    with Signals(at_once=True) as signals:
+        try:
+            document = session.finish(seconds=time.perf_counter() - began, until=stage)
+        except KeyboardInterrupt:
+            out.say(f"stopped while evaluating; `vqtool resume {folder}` goes on")
+            return 128 + (signals.received or signal.SIGINT)
     if here.leads:
         show_splits(document["splits"])
         out.say(f"{document['seconds']:.0f} s; {document['checkpoint']}")

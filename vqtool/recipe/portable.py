@@ -46,7 +46,7 @@ def thawed_path(text: str, home: Path | None) -> Path:
 
 def is_elsewhere(path: Path) -> bool:
     """Whether a path was not kept."""
-    return path.parts[:1] == (ELSEWHERE,)
+    return ELSEWHERE in path.parts
 
 
 def places(folder: Path | None, path: Path | None, beside: Path | None) -> dict[str, str | None]:

@@ -31,6 +31,7 @@ from vqtool.training.validate import validate
 from vqtool.training.watch import Motion, StopOn, UnhealthyError, Watch
 
 NAN_FLAG = 1 << 16
+SHARE = 0.05  # the most of the time that goes into saving, but for saves at validations
 MOST_STARTING_BATCHES = 512  # where rows vary from epoch to epoch
 
 
@@ -52,7 +53,7 @@ class Progress:
 class Saving:
     """Calls `save`, and says when a resumable state is due: `seconds` after the last.
 
-    A save that takes long is due later, so that not more than a twentieth of the time goes into saving.
+    Where saving takes long, the next is due later.
     """
 
     def __init__(self, save: Callable[[str], None], seconds: float) -> None:
@@ -63,14 +64,14 @@ class Saving:
         """Save, and count the time from here."""
         began = time.monotonic()
         self.save(kind)
-        if kind == "resume":
+        if kind != "best":
             now = time.monotonic()
-            self.next = now + max(self.seconds, 20 * (now - began))
+            self.next = now + max(self.seconds, (now - began) / SHARE)
 
     def if_due(self) -> None:
         """Save where it is time."""
         if time.monotonic() >= self.next:
-            self("resume")
+            self("state")
 
 
 class StageLoop:
@@ -155,9 +156,10 @@ class StageLoop:
         return z, None if masks[0] is None else torch.cat([m for m in masks if m is not None])
 
     def run(self, signals: Signals, save: Callable[[str], None]) -> int:
-        """Train to the end, or until a signal (returned; 0 when done). `save(kind)` writes what `kind` names.
+        """Train to the end, or until a signal (returned; 0 when done).
 
-        Saving must need no other rank: each looks at its own clock.
+        `save(kind)` writes the "best" checkpoint, the "state" to resume from, or that and the last checkpoint
+        ("resume"). It must need no other rank: each looks at its own clock.
         """
         saving = Saving(save, self.options.save_seconds)
         if self.progress.step == 0:

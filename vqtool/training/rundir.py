@@ -209,7 +209,7 @@ def unused(folder: Path) -> bool:
 def leftover(name: str, of: Sequence[str]) -> bool:
     """Whether a file is the temporary one of `write_atomic` for one of the names."""
     found = re.fullmatch(r"\.(.+)\.[A-Za-z0-9_]{8}", name)
-    return found is not None and found[1] in of
+    return found is not None and found[1] in {one[:60] for one in of}  # it cuts long names
 
 
 def append_line(file: Path, line: str) -> None:

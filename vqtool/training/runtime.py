@@ -63,7 +63,7 @@ class Runtime:
         dist.broadcast(tensor, 0)
         return float(tensor.item())
 
-    def share_path(self, path: Path | None) -> Path | None:
+    def broadcast_path(self, path: Path | None) -> Path | None:
         """Rank 0's `path` on every rank."""
         if self.world == 1:
             return path
@@ -151,10 +151,13 @@ def deterministic(on: bool) -> None:
 
 
 class Signals:
-    """Catches SIGINT and SIGTERM while a stage trains: the first asks to stop after the step, the second aborts."""
+    """Catches SIGINT and SIGTERM: the first asks a stage to stop after the step, the second aborts.
 
-    def __init__(self) -> None:
-        self.received = 0
+    With `at_once` the first aborts, as where nothing is to be saved.
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self.received, self.at_once = 0, at_once
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Signals:
@@ -168,7 +171,8 @@ class Signals:
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
 
     def _catch(self, number: int, _: FrameType | None) -> None:
-        if self.received:
+        if self.received or self.at_once:
+            self.received = number
             raise KeyboardInterrupt
         self.received = number
         out.warn(f"{signal.Signals(number).name}: finishing this step, then saving; a second one aborts")

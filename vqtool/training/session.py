@@ -79,8 +79,9 @@ class Session:
                         return stopped
                     if self.order[number] == until:
                         break
-            status = "done"
-            return 0
+                stopped = self.runtime.any_rank(signals.received)  # after the last step: then it is not evaluated
+            status = "interrupted" if stopped else "done"
+            return stopped
         except UnhealthyError:
             status = "interrupted"
             raise
@@ -100,8 +101,9 @@ class Session:
             if kind == "best":
                 self._checkpoint("best.safetensors", stage.name, loop)
             elif self.runtime.leads:
-                with loop.average.applied():
-                    self._checkpoint("last.safetensors", stage.name, loop)
+                if kind == "resume":
+                    with loop.average.applied():
+                        self._checkpoint("last.safetensors", stage.name, loop)
                 save_state(self.run_dir, loop, stage.name, {"done": self.done, "files": self.files})
 
         stopped = loop.run(signals, save)
