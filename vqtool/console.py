@@ -126,8 +126,15 @@ class Foreign(io.TextIOBase):
         self._output = output
         self._rest = ""
 
-    def write(self, text: str) -> int:
+    @property
+    def buffer(self) -> Foreign:
+        """For those who write bytes."""
+        return self
+
+    def write(self, text: str | bytes) -> int:
         """Show every line that is whole."""
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "backslashreplace")
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             self._output.relay(line)

@@ -18,7 +18,7 @@ import torch
 from vqtool.api import Batch, Coded, DataSpec
 from vqtool.errors import VqtoolError
 from vqtool.files import save_npz, text_cell, write_atomic
-from vqtool_seismic.recordings import Recordings, samples_of
+from vqtool_seismic.recordings import Recordings, files_below, samples_of
 from vqtool_seismic.seisbench_folder import SeisBenchFolder
 from vqtool_seismic.traces import Samples
 from vqtool_seismic.windows import padded, standardised
@@ -103,6 +103,13 @@ def write(spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[st
     else:
         write_atomic(path, _table(*columns, list(records)).encode())
     return [path]
+
+
+def files_read(path: Path) -> list[Path]:
+    """The files that `read` reads."""
+    if path.is_dir() and any(path.glob("metadata*.csv")):
+        return [*path.glob("metadata*"), *path.glob("waveforms*")]
+    return files_below(path)
 
 
 def _records(path: Path, rate: float, notes: list[str]) -> Iterator[Record]:

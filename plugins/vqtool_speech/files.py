@@ -121,7 +121,7 @@ def _packed(spec: DataSpec, told: dict[str, Any], pieces: list[Tensor], about: M
 
 def read_codes(spec: DataSpec, path: Path, about: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[Coded]]:
     """The digest of the model that all .vqc files of `path` are of, and their pieces; `about` is the model at hand."""
-    files = _code_files(path)
+    files = code_files(path)
     models = {header_of(file.read_bytes(), str(file)).model: file for file in files}
     if len(models) > 1:
         some = ", ".join(f"`{file}`" for file in models.values())
@@ -129,7 +129,8 @@ def read_codes(spec: DataSpec, path: Path, about: Mapping[str, Any]) -> tuple[di
     return {"model": next(iter(models))}, _pieces(spec, path, files, about)
 
 
-def _code_files(path: Path) -> list[Path]:
+def code_files(path: Path) -> list[Path]:
+    """The .vqc files of a folder (and of the folders in it) by name, or the one file."""
     files = [path] if path.is_file() else sorted(path.rglob(f"*{SUFFIX}"))
     if not files:
         raise VqtoolError(f"there is no .vqc file at `{path}`", hint="vqtool encode writes them")
@@ -139,7 +140,7 @@ def _code_files(path: Path) -> list[Path]:
 def targets(path: Path, out: Path, *, decode: bool) -> list[Path]:
     """What coding (or decoding) `path` to `out` writes."""
     if decode:
-        return [_place(out, _name(file, path), path.is_dir(), ".wav") for file in _code_files(path)]
+        return [_place(out, _name(file, path), path.is_dir(), ".wav") for file in code_files(path)]
     found = audio_files(path)
     _apart(found, path)
     return [_place(out, _name(file, path), path.is_dir(), SUFFIX) for file in found]

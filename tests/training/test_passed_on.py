@@ -15,7 +15,7 @@ from tests.cli.run import within as vqtool
 from tests.training.tiny import write_recipe
 from vqtool.errors import VqtoolError
 from vqtool.recipe import Recipe, load
-from vqtool.recipe.portable import plain_word, without_places
+from vqtool.recipe.portable import plain_word, relative, without_places
 from vqtool.runs import newest_in
 from vqtool.training.build import check_found, with_data
 
@@ -148,6 +148,17 @@ def test_relative_paths_are_of_the_working_folder_where_the_run_is_elsewhere(pro
     assert stored["folder_from_cwd"] == "recipes"
     again = Recipe.from_resolved(stored, text="", beside=tmp_path)
     assert again.data.options["path"].resolve() == project / "data" / "signals.npz"
+
+
+def test_who_works_in_the_root_has_no_project_there(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert relative(project / "data", project / "recipes") == "../data"
+    monkeypatch.chdir("/")
+    assert relative(project / "data", project / "recipes") is None
+    assert relative(project / "data", project) == "data"
+    monkeypatch.chdir(project.parent)  # the home
+    assert relative(project / "data", project / "recipes") == "../data"
+    monkeypatch.chdir(project.parent.parent)
+    assert relative(project / "data", project / "recipes") is None
 
 
 def test_words_and_texts_without_places(project: Path, tmp_path: Path) -> None:
