@@ -1,4 +1,4 @@
-"""A checkpoint or run of anyone: nothing in it is taken unchecked, and what cannot be used is one error that says why."""
+"""A checkpoint or run of anyone: nothing is taken unchecked, and what cannot be used is one error that says why."""
 
 from __future__ import annotations
 
