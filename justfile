@@ -8,6 +8,14 @@ test:
 coverage:
     pytest -n 2 --dist worksteal --cov
 
+# damaged files of every kind, five thousand of them; the tests take 200
+fuzz count="5000":
+    python -m tests.fuzz --count {{count}}
+
+# kill so many tiny trainings or fill their disk, and compare what they give in the end: `just kills 200`
+kills trials="200":
+    OMP_NUM_THREADS=1 python -m tests.training.kills {{trials}}
+
 lint:
     ruff check .
     ruff format --check .

@@ -20,19 +20,21 @@ USE_CASES = sorted(p for folder in (ROOT / "plugins").glob("vqtool_*") for p in 
 TESTS = sorted(p for p in (ROOT / "tests").rglob("*.py") if p.stat().st_size)
 
 # What each package of vqtool may import of vqtool; those of GROUND stand below all.
-GROUND = {"errors", "suggest", "progress", "console", "files", "metadata", "runs", ""}
+GROUND = {"errors", "suggest", "progress", "console", "files", "forms", "metadata", "runs", "untrusted", ""}
 MAY = {
     "errors": set(),
     "suggest": set(),
     "files": {"errors"},
-    "metadata": {"errors"},
-    "runs": set(),
+    "forms": {"errors", "untrusted"},
+    "metadata": {"errors", "forms", "untrusted"},
+    "runs": {"errors", "forms", "untrusted"},
+    "untrusted": {"errors"},
     "progress": set(),
     "console": {"errors", "progress"},
     "api": {"errors"},
     "quantizers": {"errors", "api"},
     "nn": {"errors", "api", "quantizers"},
-    "parts": {"errors", "files", "api", "quantizers", "nn"},
+    "parts": {"errors", "files", "untrusted", "api", "quantizers", "nn"},
     "catalog": {"api"} | GROUND,
     "recipe": {"api", "catalog", "diagnosis"} | GROUND,
     "diagnosis": {"api", "catalog"} | GROUND,
@@ -49,9 +51,11 @@ MAY = {
     "__main__": {"cli"},
     "": GROUND | {"quantizers", "library"},
 }
-USE_CASE_MAY = {"vqtool.api", "vqtool.quantizers", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files"}
+USE_CASE_MAY = {
+    "vqtool.api", "vqtool.quantizers", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files", "vqtool.untrusted",
+}  # fmt: skip
 FIELD_LIBRARIES = {
-    "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas",
+    "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "pyarrow",
     "matplotlib",
     "obspy", "wandb",
 }  # fmt: skip

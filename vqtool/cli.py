@@ -12,29 +12,38 @@ from vqtool.command import app, command, main
 from vqtool.shared_options import (
     DECILES,
     FARTHEST,
+    Axes,
     Checkpoint,
     Cutoff,
     DataOverrides,
+    DataPath,
     Device,
     DeviceOption,
     ExportFormat,
     Fill,
+    Force,
     ForecastFile,
+    ForecastPlot,
     Freq,
     Greedy,
+    Levels,
     NewestCheckpoint,
     NewestForecaster,
     OutFile,
     Overrides,
     PathCount,
     Quantiles,
+    ReportFile,
     SamplingSeed,
     Seed,
     SeriesFile,
     StopOn,
+    Sweep,
+    SweepPlot,
     Temperature,
     TopK,
     TopP,
+    Tsne,
 )
 
 __all__ = ["app", "main"]
@@ -84,8 +93,10 @@ def resume(
     run: Annotated[
         Path | None, typer.Argument(metavar="RUN", help="A run's folder; the newest under runs/ by default.")
     ] = None,
+    data: DataPath = None,
     device: DeviceOption = Device.auto,
     stop_on: StopOn = None,
+    force: Annotated[bool, typer.Option("--force", help="Go on even if the data changed since.")] = False,
 ) -> None:
     """Go on where a run stopped."""
 
@@ -93,19 +104,13 @@ def resume(
 @command("evaluate")
 def evaluate(
     checkpoint: NewestCheckpoint = None,
-    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="In place of the recipe's data.")] = None,
+    data: DataPath = None,
     overrides: Overrides = None,
-    sweep: Annotated[
-        str | None, typer.Option("--sweep", metavar="KEY=A:B:STEP", help="Evaluate at every value from A to B.")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the sweep: .png, .svg or .pdf.")
-    ] = None,
-    axes: Annotated[
-        str | None,
-        typer.Option("--axes", metavar="X,Y", help="Plot one metric over another."),
-    ] = None,
+    sweep: Sweep = None,
+    plot: SweepPlot = None,
+    axes: Axes = None,
     split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="Only this held-out split.")] = None,
+    force: Force = False,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Measure a checkpoint on held-out rows, beside plain baselines."""
@@ -120,12 +125,11 @@ def diagnose(
     split: Annotated[
         str | None, typer.Option("--split", metavar="NAME", help="Encode this split of the data; valid with --data.")
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page to click through.")
-    ] = None,
+    report: ReportFile = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw use and code vectors.")] = None,
-    tsne: Annotated[bool, typer.Option("--tsne", help="Lay out code vectors by t-SNE, in place of PCA.")] = False,
+    tsne: Tsne = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 3 where something fails.")] = False,
+    force: Force = False,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Tell how healthy codebooks are, why, and what to do.
@@ -137,7 +141,7 @@ def diagnose(
 @command("improve")
 def improve(
     checkpoint: Checkpoint,
-    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="In place of the recipe's data.")] = None,
+    data: DataPath = None,
     merge: Annotated[
         bool, typer.Option("--merge", help="Also make one of codes that are nearly the same, and free the others.")
     ] = False,
@@ -147,6 +151,7 @@ def improve(
     out_file: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Where to write; beside the checkpoint by default.")
     ] = None,
+    force: Force = False,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Give dead codes a new life where the data are, and train on. The figures before and after are shown."""
@@ -169,6 +174,7 @@ def generate(
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, metavar="N", help="Signals per condition.")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="Of the sampling.")] = 0,
+    force: Force = False,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Write signals that follow given conditions."""
@@ -191,9 +197,8 @@ def forecast(
     greedy: Greedy = False,
     seed: SamplingSeed = 0,
     out_file: ForecastFile = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="A picture of histories, medians and fans (PNG).")
-    ] = None,
+    plot: ForecastPlot = None,
+    force: Force = False,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Forecast series in their own units and time stamps."""
@@ -223,6 +228,7 @@ def backtest(
     greedy: Greedy = False,
     seed: SamplingSeed = 0,
     out_file: ForecastFile = None,
+    force: Force = False,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Score forecasts from past cutoffs, beside plain rivals.
@@ -237,7 +243,8 @@ def encode(
     input_file: Annotated[Path, typer.Argument(metavar="INPUT", help="A file of signals, or a folder.")],
     out_file: OutFile,
     overrides: DataOverrides = None,
-    levels: Annotated[int | None, typer.Option(help="Only the first levels of a residual quantizer.")] = None,
+    levels: Levels = None,
+    force: Force = False,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Turn signals into codes."""
@@ -248,7 +255,8 @@ def decode(
     checkpoint: Checkpoint,
     codes_file: Annotated[Path, typer.Argument(metavar="CODES", help="What `vqtool encode` wrote.")],
     out_file: OutFile,
-    levels: Annotated[int | None, typer.Option(help="Only the first levels of a residual quantizer.")] = None,
+    levels: Levels = None,
+    force: Force = False,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Turn codes back into signals, in their own units."""
@@ -261,6 +269,7 @@ def export(
     out_dir: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to; beside the checkpoint by default.")
     ] = None,
+    force: Force = False,
 ) -> None:
     """Write how a model gets to codes and back for other runtimes. Each file is run and compared with PyTorch."""
 
@@ -268,7 +277,7 @@ def export(
 @command("codes")
 def codes(
     checkpoint: Checkpoint,
-    data: Annotated[Path | None, typer.Option("--data", metavar="PATH", help="In place of the recipe's data.")] = None,
+    data: DataPath = None,
     split: Annotated[
         str | None, typer.Option("--split", metavar="NAME", help="Which rows; the held-out ones by default.")
     ] = None,
@@ -278,7 +287,8 @@ def codes(
     out_dir: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write a page and its pictures there.")
     ] = None,
-    tsne: Annotated[bool, typer.Option("--tsne", help="Lay out code vectors by t-SNE, in place of PCA.")] = False,
+    tsne: Tsne = False,
+    force: Force = False,
     device: DeviceOption = Device.auto,
 ) -> None:
     """Tell which codes fire on which labels, and how surely.

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 EVERY = 10.0  # seconds between two plain lines
 
@@ -14,9 +14,10 @@ EVERY = 10.0  # seconds between two plain lines
 class Progress:
     """Counts silently; the base of the bar and of the lines."""
 
-    def __init__(self, total: int | None, label: str) -> None:
+    def __init__(self, total: int | None, label: str, stream: TextIO | None = None) -> None:
         self.total = total
         self.label = label
+        self.stream = stream
         self.done = 0
 
     def advance(self, n: int = 1, **figures: float) -> None:
@@ -25,14 +26,20 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line for people that must not break the bar."""
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=self.stream or sys.stderr, flush=True)
 
 
 class Lines(Progress):
     """A plain line at most every ten seconds, and one at the end."""
 
-    def __init__(self, total: int | None, label: str, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(total, label)
+    def __init__(
+        self,
+        total: int | None,
+        label: str,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(total, label, stream)
         self._clock = clock
         self._began = self._told = clock()
         self._told_at = 0
@@ -84,13 +91,13 @@ def figures_text(figures: dict[str, float]) -> str:
 
 
 @contextmanager
-def progress_for(total: int | None, label: str, *, silent: bool) -> Iterator[Progress]:
-    """The progress that suits stderr."""
+def progress_for(total: int | None, label: str, *, silent: bool, stream: TextIO) -> Iterator[Progress]:
+    """The progress that suits the stream."""
     if silent:
-        yield Progress(total, label)
+        yield Progress(total, label, stream)
         return
-    if not sys.stderr.isatty():
-        lines = Lines(total, label)
+    if not stream.isatty():
+        lines = Lines(total, label, stream)
         try:
             yield lines
         finally:
@@ -108,5 +115,7 @@ def progress_for(total: int | None, label: str, *, silent: bool) -> Iterator[Pro
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}", markup=False),
     )
-    with Drawn(*columns, console=Console(stderr=True), transient=True) as drawn:
+    # What others print comes through `console.Foreign`, line by line: rich need not catch it.
+    console = Console(file=stream)
+    with Drawn(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as drawn:
         yield Bar(total, label, drawn)

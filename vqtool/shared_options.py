@@ -1,4 +1,4 @@
-"""What several commands take: their options, and the few values that some of them can have."""
+"""Options that several commands take or that need some lines, and the few values that some of them can have."""
 
 from __future__ import annotations
 
@@ -52,6 +52,12 @@ NewestCheckpoint = Annotated[
 StopOn = Annotated[
     Severity | None, typer.Option("--stop-on", help="Save, stop and exit 3 where the watch finds this, twice in a row.")
 ]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace files that exist; vqtool's own codes and pages need no --force.")
+]
+DataPath = Annotated[Path | None, typer.Option("--data", metavar="PATH", help="In place of the recipe's data.")]
+Levels = Annotated[int | None, typer.Option(help="Only the first levels of a residual quantizer.")]
+Tsne = Annotated[bool, typer.Option("--tsne", help="Lay out code vectors by t-SNE, in place of PCA.")]
 OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")]
 NewestForecaster = Annotated[
     Path | None,
@@ -85,3 +91,14 @@ TopP = Annotated[
 Greedy = Annotated[bool, typer.Option("--greedy", help="The likeliest codes, one path.")]
 SamplingSeed = Annotated[int, typer.Option("--seed", help="Of the sampling.")]
 ForecastFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to write (CSV, Parquet).")]
+ForecastPlot = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE", help="A picture of histories, medians and fans (PNG).")
+]
+Sweep = Annotated[
+    str | None, typer.Option("--sweep", metavar="KEY=A:B:STEP", help="Evaluate at every value from A to B.")
+]
+SweepPlot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the sweep: .png, .svg or .pdf.")]
+Axes = Annotated[str | None, typer.Option("--axes", metavar="X,Y", help="Plot one metric over another.")]
+ReportFile = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page to click through.")
+]

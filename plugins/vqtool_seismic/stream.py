@@ -17,8 +17,8 @@ import torch
 
 from vqtool.api import Batch, Coded, DataSpec
 from vqtool.errors import VqtoolError
-from vqtool.files import save_npz, write_atomic
-from vqtool_seismic.recordings import Recordings, samples_of
+from vqtool.files import save_npz, text_cell, write_atomic
+from vqtool_seismic.recordings import Recordings, files_below, samples_of
 from vqtool_seismic.seisbench_folder import SeisBenchFolder
 from vqtool_seismic.traces import Samples
 from vqtool_seismic.windows import padded, standardised
@@ -105,6 +105,13 @@ def write(spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[st
     return [path]
 
 
+def files_read(path: Path) -> list[Path]:
+    """The files that `read` reads."""
+    if path.is_dir() and any(path.glob("metadata*.csv")):
+        return [*path.glob("metadata*"), *path.glob("waveforms*")]
+    return files_below(path)
+
+
 def _records(path: Path, rate: float, notes: list[str]) -> Iterator[Record]:
     if path.is_dir() and any(path.glob("metadata*.csv")):
         folder = SeisBenchFolder(path, rate)
@@ -160,6 +167,7 @@ def _kept(chunk: Coded, spec: DataSpec) -> tuple[np.ndarray, np.ndarray, float]:
 def _table(codes: np.ndarray, times: np.ndarray, owners: np.ndarray, records: list[tuple[str, str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    records = [(text_cell(name), text_cell(station)) for name, station in records]
     writer.writerow(["station", "record", "time", *(f"code{q}" for q in range(codes.shape[1]))])
     for row, time, owner in zip(codes.tolist(), times.tolist(), owners.tolist(), strict=True):
         name, station = records[owner]

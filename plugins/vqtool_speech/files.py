@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vqtool.api import Batch, Coded, DataSpec
 from vqtool.errors import VqtoolError
-from vqtool.files import write_atomic
+from vqtool.files import make_dir, write_atomic
 from vqtool_speech import audio
 from vqtool_speech.clips import PEAK, Clips, Manner, audio_files
 from vqtool_speech.vqc import Header, header_of, pack, samples_at, unpack, widths
@@ -121,14 +121,29 @@ def _packed(spec: DataSpec, told: dict[str, Any], pieces: list[Tensor], about: M
 
 def read_codes(spec: DataSpec, path: Path, about: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[Coded]]:
     """The digest of the model that all .vqc files of `path` are of, and their pieces; `about` is the model at hand."""
-    files = [path] if path.is_file() else sorted(path.rglob(f"*{SUFFIX}"))
-    if not files:
-        raise VqtoolError(f"there is no .vqc file at `{path}`", hint="vqtool encode writes them")
+    files = code_files(path)
     models = {header_of(file.read_bytes(), str(file)).model: file for file in files}
     if len(models) > 1:
         some = ", ".join(f"`{file}`" for file in models.values())
         raise VqtoolError(f"the files in `{path}` are of {len(models)} models: {some}", hint="decode them apart")
     return {"model": next(iter(models))}, _pieces(spec, path, files, about)
+
+
+def code_files(path: Path) -> list[Path]:
+    """The .vqc files of a folder (and of the folders in it) by name, or the one file."""
+    files = [path] if path.is_file() else sorted(path.rglob(f"*{SUFFIX}"))
+    if not files:
+        raise VqtoolError(f"there is no .vqc file at `{path}`", hint="vqtool encode writes them")
+    return files
+
+
+def targets(path: Path, out: Path, *, decode: bool) -> list[Path]:
+    """What coding (or decoding) `path` to `out` writes."""
+    if decode:
+        return [_place(out, _name(file, path), path.is_dir(), ".wav") for file in code_files(path)]
+    found = audio_files(path)
+    _apart(found, path)
+    return [_place(out, _name(file, path), path.is_dir(), SUFFIX) for file in found]
 
 
 def figures(files: Iterable[Path]) -> dict[str, float]:
@@ -182,11 +197,11 @@ def _core(spec: DataSpec, signal: Tensor) -> audio.Sound:
 
 def _target(path: Path, told: Mapping[str, Any], suffix: str) -> Path:
     """Where a sound goes: `path`, or of a folder its place below it."""
-    if not told["folder"]:
-        return path
-    target = (path / told["file"]).with_suffix(suffix)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VqtoolError(f"cannot make the folder `{target.parent}`: {error.strerror}", exit_code=1) from error
+    target = _place(path, told["file"], told["folder"], suffix)
+    if told["folder"]:
+        make_dir(target.parent)
     return target
+
+
+def _place(path: Path, file: str, folder: bool, suffix: str) -> Path:
+    return (path / file).with_suffix(suffix) if folder else path

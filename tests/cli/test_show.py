@@ -72,19 +72,19 @@ def test_every_truncation_is_one_clear_error(tmp_path: Path) -> None:
     content = checkpoint(tmp_path / "c.safetensors")
     for length in (0, 1, 7, 8, 9, 100, len(content) - 25, len(content) - 24, len(content) - 1):
         (tmp_path / "cut.safetensors").write_bytes(content[:length])
-        with pytest.raises(VqtoolError, match=r"is truncated|is no safetensors file"):
+        with pytest.raises(VqtoolError, match=r"is truncated|is not a safetensors file"):
             show.run(path=tmp_path / "cut.safetensors")
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"PK\x03\x04" + b"\x00" * 100, "is no safetensors file"),
-        (b"\x89PNG\r\n\x1a\n" + b"x" * 50, "is no safetensors file"),
-        ((2).to_bytes(8, "little") + b"[]", "is no safetensors file"),
-        ((2).to_bytes(8, "little") + b"{}", "none of vqtool's"),
-        ((20).to_bytes(8, "little") + b'{"a": {"shape": [1]}', "is no safetensors file"),
-        ((6).to_bytes(8, "little") + b"\xff\xff\xff\xff\xff\xff", "is no safetensors file"),
+        (b"PK\x03\x04" + b"\x00" * 100, "is not a safetensors file"),
+        (b"\x89PNG\r\n\x1a\n" + b"x" * 50, "is not a safetensors file"),
+        ((2).to_bytes(8, "little") + b"[]", "is not a safetensors file"),
+        ((2).to_bytes(8, "little") + b"{}", "not a checkpoint of vqtool"),
+        ((20).to_bytes(8, "little") + b'{"a": {"shape": [1]}', "is not a safetensors file"),
+        ((6).to_bytes(8, "little") + b"\xff\xff\xff\xff\xff\xff", "is not a safetensors file"),
     ],
 )
 def test_foreign_files(tmp_path: Path, content: bytes, told: str) -> None:
@@ -96,7 +96,7 @@ def test_foreign_files(tmp_path: Path, content: bytes, told: str) -> None:
 def test_paths_that_hold_nothing(tmp_path: Path) -> None:
     with pytest.raises(VqtoolError, match="there is no checkpoint or run"):
         show.run(path=tmp_path / "none")
-    with pytest.raises(VqtoolError, match=r"is no run: it holds no resolved.json"):
+    with pytest.raises(VqtoolError, match=r"is not a run: it holds no resolved.json"):
         show.run(path=tmp_path)
 
 
@@ -114,6 +114,9 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "0.25" in told
     scores = {"splits": {"held": {"model": {"error": 0.1}, "baselines": {"plain": {"error": 0.5}}}}}
     (tmp_path / "summary.json").write_text(json.dumps(scores))
+    show.run(path=tmp_path)
+    assert "resumable" in capsys.readouterr().out  # as after `train --stage`, which evaluates that stage
+    (tmp_path / "resume.safetensors").unlink()
     show.run(path=tmp_path)
     told = capsys.readouterr().out
     assert "finished" in told

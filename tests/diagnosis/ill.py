@@ -110,10 +110,11 @@ class Case:
 def train(recipe: Path, folder: Path, overrides: list[str] | None = None) -> Path:
     """Train a recipe as `vqtool train` does; returns the run's folder."""
     loaded = load(recipe, overrides or [])
-    session = Session(loaded, RunDir.create(loaded, folder, argv=[], device="cpu"), Runtime(torch.device("cpu")))
-    session.start()
-    assert session.train() == 0
-    session.finish(seconds=0.0)
+    with RunDir.create(loaded, folder, argv=[], device="cpu") as run:
+        session = Session(loaded, run, Runtime(torch.device("cpu")))
+        session.start()
+        assert session.train() == 0
+        session.finish(seconds=0.0)
     return folder
 
 

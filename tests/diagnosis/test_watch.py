@@ -45,8 +45,10 @@ def test_it_warns_once_of_what_is_dying(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_it_stops_cleanly_and_resuming_goes_on(tmp_path: Path) -> None:
     case = CASES["total-collapse"]
+    ill = run(case, tmp_path, "fail")
     with case.plant(), pytest.raises(UnhealthyError, match="collapse") as stopped:
-        run(case, tmp_path, "fail").train()
+        ill.train()
+    ill.run_dir.close()
     assert stopped.value.exit_code == 3
     assert "vqtool resume" in (stopped.value.hint or "")
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").open()]

@@ -155,6 +155,26 @@ def test_json_schema_is_draft_7() -> None:
     assert "prefixItems" not in str(Options(TrainOptions).json_schema())
 
 
+def test_counts_have_a_limit_unless_their_type_says_another() -> None:
+    """A count is most often of what takes memory: `levels = 10**9` made a tuple of 8 GB before anything else."""
+
+    class Counting:
+        def __init__(
+            self,
+            *,
+            levels: Annotated[int, Ge(1)] = 1,
+            sizes: tuple[int, ...] = (),
+            rate: float = 1.0,
+            seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0,
+        ) -> None: ...
+
+    options = options_of(Counting)
+    assert options.check({"levels": 2**24, "rate": 10**9, "seed": 2**62}, "it")[1] == []
+    for name, value in (("levels", 2**24 + 1), ("sizes", [1, 10**9])):
+        _, (problem,) = options.check({name: value}, "it")
+        assert problem.message == f"it: `{name}` should be at most 16,777,216"
+
+
 def test_components_that_break_the_contract_are_named() -> None:
     class Keywords:
         def __init__(self, **options: int) -> None: ...

@@ -57,9 +57,9 @@ def test_a_resolved_recipe_comes_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "toys.toml"
     path.write_text(GOOD)
     recipe = load(path)
-    stored = json.loads(json.dumps(recipe.resolved()))
+    stored = json.loads(json.dumps(recipe.resolved(tmp_path)))
     assert stored["data"]["options"]["path"] == {"$path": "waves.npy"}
-    assert Recipe.from_resolved(stored, text=GOOD) == recipe
+    assert Recipe.from_resolved(stored, text=GOOD, beside=tmp_path) == recipe
     moved = Recipe.from_resolved(stored, text=GOOD, folder=Path("/elsewhere"))
     assert moved.data.options["path"] == Path("/elsewhere/waves.npy")
     (tmp_path / "resolved.json").write_text(json.dumps(stored))
@@ -97,6 +97,7 @@ def test_later_defaults_do_not_change_an_old_recipe() -> None:
         ("strides = [4, 4]", "strides = [4, 0]", 'encoder "toy": `strides[1]` should be greater than 0', "got 0", 10),
         ("strides = [4, 4]", "stride = [4, 4]", 'encoder "toy" has no option `stride`', "did you mean `strides`?", 10),
         ("strides = [4, 4]", "copy = 1", 'encoder "toy": `copy` should be true or false', "got 1", 10),
+        ("[encoder]", '["a.b_encoder"]', "the name of a part should be of letters", 'got "a.b_encoder"', 8),
         ('path = "waves.npy"', "", 'data "toy" needs the option `path`', "a file", 4),
         ("[decoder]", '[conditioner]\nkind = "toy"\n[decoder]', 'there is no conditioner called "toy"', None, 17),
         ("steps = 100", "stepps = 100\nsteps = 100", "`[train]` has no option `stepps`", "did you mean `steps`?", 20),
@@ -337,3 +338,24 @@ def test_a_part_whose_options_cannot_be_read_is_one_error(tmp_path: Path) -> Non
     error = spoilt('kind = "toy"\ncodebook_size = 16', 'kind = "odd"\nsize = 4')
     assert "`Odd` is broken: its option `size` has no type" in error.message
     assert error.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("title = " + "[" * 20_000 + "]" * 20_000, "nested deeper"),
+        ("title = " + "{a=" * 500 + "1" + "}" * 500, "nested deeper"),
+        ("seed = " + "7" * 5000, "64 bits"),
+        ("seed = 0x" + "f" * 5000, "64 bits"),
+        (".".join("a" * 20_000) + " = 1", "more than 100 parts"),
+    ],
+)
+def test_bombs_in_a_recipe_are_one_error(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "bomb.toml").write_text(line)
+    with pytest.raises(VqtoolError, match=f"not a recipe: .*{said}") as caught:
+        load(tmp_path / "bomb.toml")
+    assert caught.value.where == str(tmp_path / "bomb.toml")
+    assert caught.value.exit_code == 2
+    (tmp_path / "bomb.toml").write_bytes(b"#" * (2**20 + 1))
+    with pytest.raises(VqtoolError, match="too many for a recipe"):
+        load(tmp_path / "bomb.toml")

@@ -47,7 +47,8 @@ losses = {{ info-nce = 1.0, hf = 0.1 }}
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("seismic")
-    (home / "small.toml").write_text(RECIPE.format(path=folder))
+    (home / "set").symlink_to(folder)
+    (home / "small.toml").write_text(RECIPE.format(path="set"))
     done = vqtool("train", home / "small.toml", "-o", home / "run", "--json")
     assert done.returncode == 0, done.stderr
     assert "windows of 1024 samples at 100 Hz" in done.stderr  # what the data say of themselves
@@ -124,6 +125,20 @@ def test_a_day_file_is_tokenised_with_times(run: Path, mseed: Make, tmp_path: Pa
     done = vqtool("decode", run, tmp_path / "tokens.csv", "--out", tmp_path / "x.mseed")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_tokens_in_the_folder_of_the_records_are_no_records(run: Path, mseed: Make, tmp_path: Path) -> None:
+    path = mseed("day.mseed", dict(zip("ZNE", motion(5, 4000, 1000, 1600), strict=True)))
+    before = path.read_bytes()
+    for more in ([], ["--force"]):
+        done = vqtool("encode", run, path.parent, "--out", path.parent / "t.csv", *more)
+        assert done.returncode == 0, done.stderr
+    (path.parent / "u.csv").symlink_to(path)
+    for name in ("u.csv", "day.mseed"):
+        done = vqtool("encode", run, path.parent, "--out", path.parent / name, "--force")
+        assert done.returncode == 2
+        assert "is an input as well" in done.stderr
+    assert path.read_bytes() == before
 
 
 def test_encode_tells_mistakes(run: Path, tmp_path: Path, folder: Path) -> None:

@@ -127,6 +127,16 @@ class SilentStart(EMA):
         return super().forward(z, mask)
 
 
+class DecodesAnything(EMA):
+    """What a lookup does to an index is left to it."""
+
+    def check_codes(self, codes):
+        pass
+
+    def decode(self, codes):
+        return super().decode(codes.clamp_max(self.codebook_sizes[0] - 1))
+
+
 class LevelsPullOnce(ResidualEMA):
     """The commitment of the last level only."""
 
@@ -177,6 +187,7 @@ MUTANTS = {
     TwoOwners: {"one-owner", "commitment-spares-codebook"},
     WrongAtAnOffset: {"nearest-code"},
     SilentStart: {"never-silent-start"},
+    DecodesAnything: {"refuses-foreign-codes"},
     LevelsPullOnce: {"commitment-reaches-encoder"},
     TwoExpertsACode: {
         "codes-are-codes",

@@ -27,7 +27,7 @@ def test_tied_tensors_are_stored_once_and_come_back_twice(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("about", "told"), [
     ({"format": "vqtool/99"}, "has the format vqtool/99"),
-    ({"quantizer": "{garbage"}, "is damaged: its `quantizer` is no JSON"),
+    ({"quantizer": "{garbage"}, "is damaged: its `quantizer` is not JSON"),
     ({"recipe": "[data]\nkind = 'a'"}, None),
 ])  # fmt: skip
 def test_metadata_that_cannot_be_read_are_one_error(tmp_path: Path, about: dict[str, str], told: str | None) -> None:
@@ -78,7 +78,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_state_that_does_not_fit_names_the_tensor() -> None:
     with pytest.raises(VqtoolError, match="weight"):
         checkpoint.fill(nn.Linear(2, 3), {"weight": torch.zeros(5, 2), "bias": torch.zeros(3)}, "x")
-    with pytest.raises(VqtoolError, match="lacks bias"):
+    with pytest.raises(VqtoolError, match="has no bias"):
         checkpoint.fill(nn.Linear(2, 3), {"weight": torch.zeros(3, 2)}, "x")
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from tests.cli.run import within
 from tests.training.tiny import write_recipe
+from vqtool.errors import VqtoolError
 from vqtool.recipe import load
+from vqtool.runs import rows_of
 from vqtool.training import checkpoint
 from vqtool.training.rundir import RunDir
 from vqtool.training.runtime import Runtime
@@ -26,6 +31,38 @@ def session(recipe: Path, folder: Path, overrides: list[str] | None = None) -> S
     made = Session(loaded, RunDir.create(loaded, folder, argv=[], device="cpu"), HERE)
     made.start()
     return made
+
+
+def rows(run: Path) -> list[dict[str, object]]:
+    """The rows of metrics.jsonl, without the time that they took."""
+    return [{**row, "seconds": None} for row in rows_of(run / "metrics.jsonl")]
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, made: Session, step: int) -> None:
+    """Train, and end without a chance to save before the given step."""
+    from vqtool.training import loop
+
+    original = loop.StageLoop._step
+
+    def killed(self: loop.StageLoop, *args: object) -> dict[str, float]:
+        if self.progress.step == step:
+            raise RuntimeError("killed")
+        return original(self, *args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.StageLoop, "_step", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            made.train()
+    made.run_dir.close()
+
+
+def same(first: Path, second: Path, *names: str) -> None:
+    """Checkpoints of two runs hold the same, bit for bit."""
+    for name in names:
+        one, other = (checkpoint.load(run / f"{name}.safetensors").tensors for run in (first, second))
+        assert one.keys() == other.keys()
+        for tensor in one:
+            assert torch.equal(one[tensor], other[tensor]), (name, tensor)
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
@@ -74,50 +111,129 @@ def test_resumed_equals_unbroken(
         stop_at(patch, step, signal.SIGTERM)
         broken = session(recipe, tmp_path / "broken", options)
         assert broken.train() == signal.SIGTERM
+    broken.run_dir.close()
     again, state = resume(RunDir.open(tmp_path / "broken"), HERE)
     assert again.train(state=state) == 0
-    for name in ("tokenizer", "prior", "last", "best"):
-        first = checkpoint.load(unbroken / f"{name}.safetensors").tensors
-        second = checkpoint.load(tmp_path / "broken" / f"{name}.safetensors").tensors
-        assert first.keys() == second.keys()
-        for tensor in first:
-            assert torch.equal(first[tensor], second[tensor]), (name, tensor)
-    steps = [
-        [(r["stage"], r["step"], r["split"]) for r in map(json.loads, (run / "metrics.jsonl").open())]
-        for run in (unbroken, tmp_path / "broken")
-    ]
-    assert steps[0] == steps[1]
+    same(unbroken, tmp_path / "broken", "tokenizer", "prior", "last", "best")
+    assert rows(tmp_path / "broken") == rows(unbroken)
 
 
 def test_a_killed_run_goes_on_from_its_last_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vqtool.training import loop
-
     recipe, options = write_recipe(tmp_path), ["train.average=0.9", "train.valid_every=4"]
-    whole = session(recipe, tmp_path / "whole", options)
-    assert whole.train() == 0
-    original = loop.StageLoop._step
-
-    def killed(self: loop.StageLoop) -> dict[str, float]:
-        if self.progress.step == 10:
-            raise RuntimeError("killed")
-        return original(self, self.module)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.StageLoop, "_step", lambda self, wrapped: killed(self))
-        broken = session(recipe, tmp_path / "broken", options)
-        with pytest.raises(RuntimeError, match="killed"):
-            broken.train()
+    assert session(recipe, tmp_path / "whole", options).train() == 0
+    killed_at(monkeypatch, session(recipe, tmp_path / "broken", options), 10)
     again, state = resume(RunDir.open(tmp_path / "broken"), HERE)
     assert state.about["progress"]["step"] == 8
     assert again.train(state=state) == 0
-    first, second = (checkpoint.load(tmp_path / run / "last.safetensors").tensors for run in ("whole", "broken"))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    same(tmp_path / "whole", tmp_path / "broken", "last")
+
+
+@pytest.mark.parametrize(("seconds", "step", "saved"), [(1e-9, 3, True), (60.0, 3, False), (60.0, 0, False)])
+def test_a_run_is_saved_before_its_first_validation(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: Callable[[list[str]], Path],
+    seconds: float,
+    step: int,
+    saved: bool,
+) -> None:
+    monkeypatch.setattr("vqtool.training.loop.SHARE", 1e9)  # of the time in saving: any
+    recipe, options = write_recipe(tmp_path, prior=True), [f"train.save_seconds={seconds}"]
+    killed_at(monkeypatch, session(recipe, tmp_path / "broken", options), step)
+    again, state = resume(RunDir.open(tmp_path / "broken"), HERE)
+    assert state.about.get("progress", {}).get("step", 0) == (step if saved else 0)
+    assert again.train(state=state) == 0
+    same(whole([]), tmp_path / "broken", "tokenizer", "prior", "last", "best")
+    assert rows(tmp_path / "broken") == rows(whole([]))
+
+
+def test_saving_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vqtool.training import loop
+
+    now, saves = [0.0], []
+
+    def save(kind: str) -> None:
+        saves.append(now[0])
+        now[0] += 10
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    saving = loop.Saving(save, 60)
+    while now[0] < 1000:
+        saving.if_due()
+        now[0] += 1
+    assert saves[0] == 60
+    assert [b - a for a, b in itertools.pairwise(saves)] == [210] * (len(saves) - 1)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (None, 1)])
+def test_a_run_that_ends_in_its_evaluation_is_finished_by_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int | None, code: int
+) -> None:
+    def ends(*_: object) -> None:
+        if number is not None:
+            os.kill(os.getpid(), number)
+        raise MemoryError("out of memory")
+
+    recipe, run = write_recipe(tmp_path), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("vqtool.training.session.evaluate", ends)
+        done = within("train", recipe, "-o", run, "-s", "train.steps=4")
+    assert done.returncode == code
+    assert number is None or f"`vqtool resume {run}` goes on" in done.stderr
+    before = checkpoint.load(run / "tokenizer.safetensors")
+    assert not (run / "summary.json").exists()
+    assert within("resume", run).returncode == 0
+    assert json.loads((run / "summary.json").read_text())["splits"]["test"]["model"]
+    assert not (run / "resume.safetensors").exists()
+    after = checkpoint.load(run / "tokenizer.safetensors")
+    assert all(torch.equal(after.tensors[name], tensor) for name, tensor in before.tensors.items())
+    assert after.about == before.about
+    assert within("resume", run).returncode == 2
+
+
+def test_a_signal_in_the_very_last_save_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, original = write_recipe(tmp_path), RunDir.save
+
+    def signalled(self: RunDir, name: str, *rest: object) -> None:
+        if name == "tokenizer.safetensors":
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self, name, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "save", signalled)
+        done = within("train", recipe, "-o", tmp_path / "run", "-s", "train.steps=2")
+    assert done.returncode == 128 + signal.SIGTERM
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert within("resume", tmp_path / "run").returncode == 0
+
+
+def test_changed_data_are_refused_unless_forced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, run = write_recipe(tmp_path), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3, signal.SIGTERM)
+        broken = session(recipe, run)
+        assert broken.train() == signal.SIGTERM
+        broken.run_dir.close()
+    x = np.load(tmp_path / "signals.npz")["x"]
+    np.savez(tmp_path / "signals.npz", x=-x)
+    before = (run / "resume.safetensors").read_bytes()
+    refused = within("resume", run)
+    assert refused.returncode == 2
+    assert "the data are not those that the run began with: `data.path` still has 1 file of" in refused.stderr
+    assert (run / "resume.safetensors").read_bytes() == before
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3, signal.SIGTERM)
+        done = within("resume", run, "--force")
+    assert done.returncode == 128 + signal.SIGTERM
+    assert "warning: other data than the run began with" in done.stderr
+    done = within("resume", run)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_finished_run_has_nothing_to_resume(tmp_path: Path) -> None:
-    from vqtool.errors import VqtoolError
-
     made = session(write_recipe(tmp_path), tmp_path / "run", ["stage.tokenizer.steps=2"])
     made.train()
-    with pytest.raises(VqtoolError, match="nothing to resume"):
+    made.finish(seconds=0.0)
+    made.run_dir.close()
+    with pytest.raises(VqtoolError, match="nothing to resume: it is finished"):
         resume(RunDir.open(tmp_path / "run"), HERE)

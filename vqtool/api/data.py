@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from vqtool.errors import VqtoolError
+
+LARGEST_WINDOW = 2**28  # numbers in a field of one row
 
 Batch = dict[str, Tensor]
 FieldRole = Literal["signal", "wave", "scalar", "category", "label", "group", "extra"]
@@ -30,6 +33,17 @@ class Field:
     role: FieldRole = "extra"
     unit: str = ""
     names: tuple[str, ...] = ()  # of a category, label or group: what each index stands for; of scalars: their names
+
+
+class About(dict[str, Any]):
+    """What a plugin left in the metadata: a value that is missing there is a fault of the file, not of the plugin."""
+
+    def __missing__(self, key: str) -> Any:
+        raise VqtoolError(
+            f"the metadata of the model's data have no `{key}`",
+            hint="the checkpoint is damaged, or of another version of the plugin: `vqtool show` lists versions",
+            exit_code=1,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +85,24 @@ class DataSpec:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> DataSpec:
-        """Rebuild a spec from what `to_json` gave."""
+        """Rebuild a spec from what `to_json` gave.
+
+        Raises:
+            ValueError: a field cannot be of this role or size, or the rate is not one.
+        """
+        for name, f in value["fields"].items():
+            if f["role"] not in get_args(FieldRole):
+                raise ValueError(f"give the field `{name}` the role `{f['role']}`, which is none")
+            if any(n < 0 for n in f["shape"]) or math.prod(f["shape"]) > LARGEST_WINDOW:
+                raise ValueError(f"give the field `{name}` the shape {f['shape']}")
+        rate = value["sample_rate"]
+        if rate is not None and not 0 < rate < math.inf:
+            raise ValueError(f"have a sample rate of {rate}")
         fields = {
             name: Field(tuple(f["shape"]), f["role"], f["unit"], tuple(f["names"]))
             for name, f in value["fields"].items()
         }
-        return cls(fields, value["sample_rate"], value["periodic"], dict(value["about"]))
+        return cls(fields, value["sample_rate"], value["periodic"], About(value["about"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +197,22 @@ class Data:
                 f"the data `{cls.__name__}` read files of a user's own without options", where=f"data.{name}"
             )
         return cls.read_chunks(spec, path)
+
+    @classmethod
+    def files_read(cls, path: Path, *, decode: bool = False) -> list[Path]:
+        """The files that are read of a user's file or folder (with `decode`: of codes); no output may be one of them.
+
+        A folder stands for every file in it.
+        """
+        return [path]
+
+    @classmethod
+    def files_written(cls, path: Path, out: Path, *, decode: bool) -> list[Path]:
+        """The files that `vqtool encode` (or, with `decode`, `vqtool decode`) of `path` writes with `--out out`.
+
+        They are checked before any work. A class that writes more than one file says which, all below `out`.
+        """
+        return [out]
 
     @classmethod
     def write_codes(cls, spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[str, Any]) -> list[Path]:

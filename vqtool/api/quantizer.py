@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+
+from vqtool.errors import VqtoolError
 
 SAMPLES = 256  # the most inputs that the statistics of one codebook carry along
 ROUNDED = 12  # bits of the 23 of a fraction that tell no two samples apart, but for ties
@@ -175,8 +178,36 @@ class Quantizer(nn.Module):
         raise NotImplementedError
 
     def decode(self, codes: Tensor) -> Tensor:
-        """`codes` [B, T, Q'] with Q' <= Q (the first Q' codebooks) -> [B, T, D]; -1 contributes nothing."""
+        """`codes` [B, T, Q'] with Q' <= Q (the first Q' codebooks) -> [B, T, D]; -1 contributes nothing.
+
+        The base class has every subclass's `decode` refuse what `check_codes` refuses, on the CPU and not compiled.
+        """
         raise NotImplementedError
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "decode" in vars(cls):
+            cls.decode = checked(vars(cls)["decode"])  # type: ignore[method-assign, assignment]
+
+    def check_codes(self, codes: Tensor) -> None:
+        """Refuse `codes` [B, T, Q'] that no codebook holds: looked up, they would give a wrong vector or none.
+
+        Raises:
+            VqtoolError: there are more columns than codebooks, or values that are not whole, below -1 or too large.
+        """
+        names, sizes = self.codebook_names, self.codebook_sizes
+        if codes.dtype.is_floating_point or codes.dtype.is_complex or codes.dtype == torch.bool:
+            raise VqtoolError(f"codes should be whole numbers, not {codes.dtype}".replace("torch.", ""))
+        if codes.shape[-1] > len(sizes):
+            raise VqtoolError(f"the codes have {codes.shape[-1]} columns, and the quantizer has {len(sizes)} codebooks")
+        for name, size, column in zip(names, sizes, codes.unbind(-1), strict=False):
+            if column.numel():
+                low, high = int(column.min()), int(column.max())
+                if low < -1 or high >= size:
+                    raise VqtoolError(
+                        f"code {low if low < -1 else high} is not one of `{name}`, whose codes are 0 to {size - 1}",
+                        hint="-1 stands for no code; were the codes made by another model?",
+                    )
 
     def vectors(self) -> tuple[Tensor, ...] | None:
         """What each code adds to the latent: Q tensors [K_q, D] whose sum is `decode`; None if not additive.
@@ -221,6 +252,18 @@ class Quantizer(nn.Module):
             return tensor.to(result.device) if narrower else result
 
         return super()._apply(careful, recurse)
+
+
+def checked(decode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    """`decode` behind `check_codes`: where that costs no wait for a device and stands in no graph."""
+
+    @wraps(decode)
+    def careful(self: Quantizer, codes: Tensor) -> Tensor:
+        if codes.device.type == "cpu" and not torch.compiler.is_compiling():
+            self.check_codes(codes)
+        return decode(self, codes)
+
+    return careful
 
 
 def sum_stats(many: Sequence[tuple[CodebookStats, ...]]) -> tuple[CodebookStats, ...]:

@@ -289,6 +289,11 @@ def use_files(paths: Iterable[Path]) -> None:
         )
 
 
+def files_in_use() -> tuple[Path, ...]:
+    """The one-file plugins (--plugin) of this call."""
+    return _files
+
+
 def _given_files_broken() -> Iterator[Broken]:
     if _files:
         given = {str(path) for path in _files}

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from vqtool.commands import outputs
 from vqtool.commands.forecast import (
     Drawing,
     continuing,
@@ -20,7 +21,8 @@ from vqtool.commands.forecast import (
 )
 from vqtool.commands.train import number
 from vqtool.console import out
-from vqtool.files import fits_here
+from vqtool.files import require_parent_dir
+from vqtool.recipe.spec import paths_in
 from vqtool.training.runtime import runtime
 
 SHOWN = 20  # the most series in the table
@@ -47,16 +49,18 @@ def run(
     seed: int,
     out_file: Path | None,
     device: str,
+    force: bool = False,
 ) -> int:
     """Forecast from every cutoff and score; returns the exit code."""
     drawing = Drawing(samples, temperature, top_k, top_p, greedy, seed, levels(quantiles))
     if out_file is not None:
-        fits_here(out_file)
+        require_parent_dir(out_file)
     with runtime(device) as here, torch.no_grad():
         path, model, task = forecaster(checkpoint)
         drawing.check(task)
         kind = continuing(model, path)
         asked = options_asked(model, overrides, freq, fill)
+        outputs.check(out_file, inputs=[path, data, *paths_in(asked)], force=force, recipe=model.recipe)
         rows = kind.histories(
             model.spec, existing(data, model, asked), model.recipe.data.options, asked=asked, steps=horizon,
             cutoff=cutoff, windows=n_windows, step_size=step_size,

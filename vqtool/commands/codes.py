@@ -9,11 +9,15 @@ import numpy as np
 import torch
 
 from vqtool.api import Data, DataSpec, Embeds, Rows
+from vqtool.commands import outputs
 from vqtool.commands.encode import capable
+from vqtool.commands.newest import checkpoint_path
 from vqtool.commands.train import number
 from vqtool.console import out
 from vqtool.diagnosis.code_labels import Reading, by_group, document, held_against
+from vqtool.diagnosis.codes_page import CAPTIONS
 from vqtool.errors import VqtoolError
+from vqtool.files import require_parent_dir
 from vqtool.nn.agreement import agreements
 from vqtool.nn.labelled import Labelled
 from vqtool.nn.probe import LinearProbe, f1_scores, folded, one_hots
@@ -25,12 +29,16 @@ from vqtool.training.usage import own_features
 
 
 def run(*, checkpoint: Path, data: Path | None, split: str | None, label: str | None, out_dir: Path | None, tsne: bool,
-        device: str) -> int:  # fmt: skip
+        device: str, force: bool = False) -> int:  # fmt: skip
     """Read the codes; with `out_dir`, also write a page and its pictures."""
-    if out_dir is not None and not out_dir.parent.is_dir():
-        raise VqtoolError(f"there is no folder `{out_dir.parent}` to make `{out_dir.name}` in")
+    if out_dir is not None:
+        require_parent_dir(out_dir)
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Embeds, "embed")
+        if out_dir is not None:
+            pages = [out_dir / name for name in ("codes.html", *CAPTIONS)]
+            read = [checkpoint_path(checkpoint), data]
+            outputs.check(*pages, inputs=read, force=force, recipe=model.recipe, folder=out_dir)
         opened = open_data(model.recipe, path=data)
         rows = _rows(model, opened, split)
         field, group = _fields(opened.spec, label)

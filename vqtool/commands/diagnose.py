@@ -13,7 +13,7 @@ from vqtool.diagnosis import terminal
 from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.reading import report_of
 from vqtool.diagnosis.report import Finding, Report
-from vqtool.files import fits_here
+from vqtool.files import require_parent_dir
 
 
 def run(
@@ -26,12 +26,20 @@ def run(
     tsne: bool,
     strict: bool,
     device: str,
+    force: bool = False,
 ) -> int:
     """Diagnose, say and draw; returns 3 with `strict` where something failed."""
     for file in (report, plot):
         if file is not None:
-            fits_here(file)
-    found = report_of(checkpoint_path(checkpoint))
+            require_parent_dir(file)
+    path = checkpoint_path(checkpoint)
+    found = report_of(path)
+    if report is not None or plot is not None:
+        from vqtool.commands import outputs
+        from vqtool.recipe.portable import files_named
+
+        read = [path, data, *files_named(found.recipe, path.parent)]
+        outputs.check(report, plot, inputs=read, force=force)
     samples: Any = None
     if data is not None or split is not None or report is not None:
         from vqtool.commands.diagnose_data import encoded  # torch

@@ -11,6 +11,7 @@ from vqtool.api import Decodes, Encodes, Rows
 from vqtool.diagnosis.reading import recounted
 from vqtool.diagnosis.report import Report
 from vqtool.diagnosis.samples import Picker, Samples
+from vqtool.files import as_given
 from vqtool.training.batches import in_order
 from vqtool.training.build import Model, from_checkpoint, open_data, quantizer_of, stage_named
 from vqtool.training.evaluate import evaluate_rows, held_out
@@ -30,12 +31,12 @@ def encoded(
     The split is one of the recipe's data, or of those at the path `data`.
     """
     with runtime(device) as here:
-        model, read = from_checkpoint(report.source)
+        model, read = from_checkpoint(report.source, finite=False)
         model.parts.to(here.device).eval()
         rows = held_out(open_data(model.recipe, path=data), split, None)[split]
         stage = training_stage(model, read.about["stage"])
         if count:
-            where = f"split {split}" + (f" of {data}" if data is not None else "")
+            where = f"split {split}" + (f" of {as_given(data)}" if data is not None else "")
             report = counted(report, model, stage, rows, here, where)
         return report, samples(model, rows, split, here) if pictures else None
 

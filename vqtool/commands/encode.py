@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqtool.api import Batch, Coded, Decodes, Encodes, Task
+from vqtool.api import Batch, Coded, Data, Decodes, Encodes, Task
 from vqtool.catalog import catalog
+from vqtool.commands import outputs
 from vqtool.commands.forecast import options_asked
 from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.files import fits_here
+from vqtool.files import require_parent_dir
+from vqtool.forms import damaged
+from vqtool.recipe.spec import paths_in
 from vqtool.training import checkpoint as files
 from vqtool.training.build import Model, from_checkpoint
 from vqtool.training.runtime import Runtime, runtime
@@ -30,21 +34,23 @@ def run(
     levels: int | None,
     device: str,
     overrides: Sequence[str] = (),
+    force: bool = False,
 ) -> int:
     """Signals to codes, piece by piece: in the data's own format of codes, or in a safetensors file."""
-    fits_here(out_file)
+    require_parent_dir(out_file)
     if not input_file.exists():
         raise VqtoolError(f"there is no file or folder `{input_file}`")
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Encodes, "encode")
         check_levels(model, levels)
         data = catalog().load("data", model.recipe.data.kind)
+        asked = options_asked(model, list(overrides), None, None)
+        read = [checkpoint_path(checkpoint), *paths_in(asked)]
+        check_files(model, data, input_file, out_file, read, decode=False, force=force)
         model.parts.to(here.device).eval()
         if levels is not None and hasattr(model.parts.quantizer, "depth"):
             model.parts.quantizer.depth = levels  # a search that looks ahead ends where the codes will
-        pieces = data.to_encode(
-            model.spec, input_file, model.recipe.data.options, options_asked(model, list(overrides), None, None)
-        )
+        pieces = data.to_encode(model.spec, input_file, model.recipe.data.options, asked)
         coded = Counted(encoded(model, task, pieces, here, levels))
         about = about_codes(model)
         if data.own_codes:
@@ -61,13 +67,17 @@ def run(
     return 0
 
 
-def decode(*, checkpoint: Path, codes_file: Path, out_file: Path, levels: int | None, device: str) -> int:
+def decode(
+    *, checkpoint: Path, codes_file: Path, out_file: Path, levels: int | None, device: str, force: bool = False
+) -> int:
     """Codes back to signals in the units they came in, piece by piece."""
-    fits_here(out_file)
+    require_parent_dir(out_file)
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Decodes, "decode")
         check_levels(model, levels)
         data = catalog().load("data", model.recipe.data.kind)
+        read = [checkpoint_path(checkpoint)]
+        check_files(model, data, codes_file, out_file, read, decode=True, force=force)
         mine = about_codes(model)
         if data.own_codes:
             about, pieces = data.read_codes(model.spec, codes_file, mine | {"code_use": code_use(model)})
@@ -84,12 +94,14 @@ def decode(*, checkpoint: Path, codes_file: Path, out_file: Path, levels: int | 
         def signals() -> Iterator[tuple[Tensor, Batch, dict[str, Any]]]:
             nonlocal count
             for piece in pieces:
+                check_piece(model, piece, codes_file)
                 coded = here.place({"codes": piece.codes[..., :levels], "sent": piece.sent})
                 signal = task.decode(model.parts, coded, here.place(piece.batch)).cpu()
                 count += len(signal)
                 yield signal, piece.batch, piece.about
 
-        written = data.write_chunks(model.spec, out_file, signals())
+        with from_codes(codes_file):
+            written = data.write_chunks(model.spec, out_file, signals())
     out.say(f"wrote {count} signals to {listed(written)}")
     out.print("\n".join(map(str, written)))
     out.document({"out": str(out_file), "files": [str(f) for f in written], "signals": count})
@@ -141,8 +153,52 @@ def load_codes(path: Path) -> tuple[dict[str, Any], Iterator[Coded]]:
     read = files.load(path)
     if read.about.get("kind") != "codes":
         raise VqtoolError(f"`{path}` holds no codes", hint="vqtool encode CKPT INPUT --out FILE writes them")
+    about, _ = files.needed(path, read, "about", "model")
+    lost = [name for name in ("codes", "sent") if name not in read.tensors]
+    if lost:
+        raise damaged(path, f"it has no tensor `{lost[0]}`")
     batch = {n.removeprefix("condition."): t for n, t in read.tensors.items() if n.startswith("condition.")}
-    return read.about, iter([Coded(read.tensors["codes"], read.tensors["sent"], batch, read.about["about"])])
+    return read.about, iter([Coded(read.tensors["codes"], read.tensors["sent"], batch, about)])
+
+
+def check_piece(model: Model, piece: Coded, path: Path) -> None:
+    """Codes from a file must be such as the model's quantizer gives, and what goes with them must fit them."""
+    codes, sent = piece.codes, piece.sent
+    if codes.dim() != 3:
+        raise damaged(path, f"its codes have the shape {tuple(codes.shape)}, not (windows, tokens, codebooks)")
+    try:
+        model.parts.quantizer.check_codes(codes)
+    except VqtoolError as error:
+        raise damaged(path, error.message) from error
+    if sent.shape != (len(codes), len(model.parts.norm.sends)):
+        raise damaged(path, f"its tensor `sent` has the shape {tuple(sent.shape)}")
+    for name, tensor in (("sent", sent), *((f"condition.{name}", t) for name, t in piece.batch.items())):
+        field = model.spec.fields.get(name.removeprefix("condition."))
+        fits = tensor.shape[:1] == codes.shape[:1] and (field is None or tuple(tensor.shape[1:]) == tuple(field.shape))
+        if not fits or not bool(tensor.isfinite().all()):
+            raise damaged(path, f"its tensor `{name}` does not fit its codes, or holds a NaN or an infinity")
+
+
+@contextlib.contextmanager
+def from_codes(path: Path) -> Iterator[None]:
+    """While codes are decoded and written: what fails over their shapes or their `about` is an error of the file."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise damaged(path, f"it cannot be decoded ({type(error).__name__}: {lines[0][:200]})") from error
+
+
+def check_files(
+    model: Model, data: type[Data], source: Path, out_file: Path, more: Sequence[Path], *, decode: bool, force: bool
+) -> None:
+    """Every file that coding (or decoding) `source` to `out_file` writes, against all that is read."""
+    targets = data.files_written(source, out_file, decode=decode)
+    folder = None if targets == [out_file] else out_file
+    if folder is not None and folder.exists() and folder.samefile(source):
+        raise VqtoolError(f"`{folder}` is an input as well", hint="write to another folder")
+    read = [*data.files_read(source, decode=decode), *more]
+    outputs.check(*targets, inputs=read, force=force, recipe=model.recipe, folder=folder)
 
 
 def listed(files: Sequence[Path]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vqtool.api.data import Data
+from vqtool.commands import outputs
 from vqtool.commands.newest import checkpoint_path
 from vqtool.commands.sweep import check_plot, draw, draw_axes, parse_sweep, show
 from vqtool.commands.train import show_splits
@@ -13,8 +14,8 @@ from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.recipe import PartSpec, Recipe
 from vqtool.recipe.overrides import apply_to_resolved, parse
-from vqtool.training.build import Model, build, from_checkpoint, open_data, restore
-from vqtool.training.checkpoint import Checkpoint
+from vqtool.training.build import PART_PREFIX, Model, build, from_checkpoint, open_data, restore
+from vqtool.training.checkpoint import Checkpoint, not_finite
 from vqtool.training.evaluate import evaluate
 from vqtool.training.runtime import Runtime, runtime
 
@@ -29,6 +30,7 @@ def run(
     device: str,
     plot: Path | None = None,
     axes: str | None = None,
+    force: bool = False,
 ) -> int:
     """Evaluate on held-out rows; returns the exit code."""
     if plot is not None and sweep is None:
@@ -37,10 +39,11 @@ def run(
         raise VqtoolError("`--axes` says what a plot shows", hint="--plot FILE.png")
     path = checkpoint_path(checkpoint)
     with runtime(device) as here:
-        model, read = from_checkpoint(path)
-        ill = [name for name, tensor in read.tensors.items() if bool(tensor.isnan().any())]
+        model, read = from_checkpoint(path, finite=False)
+        outputs.check(plot, inputs=[path, data], force=force, recipe=apply_to_resolved(model.recipe, overrides))
+        ill = not_finite({name: tensor for name, tensor in read.tensors.items() if name.startswith(PART_PREFIX)})
         if ill:
-            out.warn(f"`{path}` holds NaN in {len(ill)} tensors, `{ill[0]}` for one: no figure of it means anything")
+            out.warn(f"no figure of `{path}` means anything: {ill}")
         if sweep is not None:
             return _sweep(path, model, read, data, overrides, sweep, split, here, plot, axes)
         document = _scores(path, model, read, data, overrides, split, here)

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from vqtool.api import Batch, Decodes, Encodes, Task
 from vqtool.api.task import Parts
+from vqtool.commands import outputs
 from vqtool.commands.encode import capable
+from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError, missing_extra
-from vqtool.files import fits_here, write_atomic
+from vqtool.files import make_dir, write_atomic
 from vqtool.training.build import Model, open_data
+from vqtool.training.lock import writing_beside
 
 ROWS = 3  # of the batch that a way is traced with: 0 and 1 would be taken for constants
 AGREE = 1e-5  # the largest difference to PyTorch, as a share of the largest value
@@ -42,17 +45,19 @@ class Way(nn.Module):
         return (self.task.decode(self.parts, {"codes": codes, "sent": sent}, named),)  # type: ignore[attr-defined]
 
 
-def run(*, checkpoint: Path, to: str, out_dir: Path | None) -> int:
+def run(*, checkpoint: Path, to: str, out_dir: Path | None, force: bool = False) -> int:
     """Write `encode.onnx` and `decode.onnx` (or `.pt2`), run each once and compare it with PyTorch."""
     if to == "onnx":
         need("onnx", "onnxscript", "onnxruntime")
     model, task = capable(checkpoint, Encodes, "encode")
     folder = out_dir or (checkpoint if checkpoint.is_dir() else checkpoint.parent)
-    fits_here(folder)
-    folder.mkdir(exist_ok=True)
+    names = [f"{way}.{to}" for way in ("encode", "decode")]
+    outputs.check(*(folder / name for name in names), inputs=[checkpoint_path(checkpoint)], force=force,
+                  recipe=model.recipe, folder=folder)  # fmt: skip
+    make_dir(folder)
     model.parts.eval().requires_grad_(False)
     told: dict[str, Any] = {}
-    with torch.no_grad(), warnings.catch_warnings():
+    with writing_beside(folder), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own; the comparison is what counts
         for way, inputs in ways(model, task):
             path = folder / f"{way.name}.{to}"
@@ -122,7 +127,7 @@ def written(way: Way, inputs: tuple[Tensor, ...], path: Path) -> float:
     batch = torch.export.Dim("batch", min=1)
     try:
         program = torch.export.export(way, inputs, dynamic_shapes={"inputs": tuple({0: batch} for _ in inputs)})
-        got = as_onnx(way, program, inputs, path) if path.suffix == ".onnx" else as_program(program, inputs, path)
+        content, got = as_onnx(way, program, inputs) if path.suffix == ".onnx" else as_program(program, inputs)
     except Exception as error:  # whatever the exporters make of a part that they cannot capture
         raise VqtoolError(
             f"`{way.name}` cannot be exported to {path.suffix[1:]}: {reason(error)}",
@@ -134,35 +139,41 @@ def written(way: Way, inputs: tuple[Tensor, ...], path: Path) -> float:
         ) from error
     difference = max(apart(a, b) for a, b in zip(way(*inputs), got, strict=True))
     if not difference <= AGREE:
-        path.unlink()
         raise VqtoolError(
             f"`{way.name}` as {path.suffix[1:]} differs from PyTorch by {difference:.1e} of the largest value",
             hint=f"the bound is {AGREE:g}; the other format may do: --to {'pt2' if path.suffix == '.onnx' else 'onnx'}",
             exit_code=1,
         )
+    write_atomic(path, content)
     return difference
 
 
-def as_program(program: Any, inputs: tuple[Tensor, ...], path: Path) -> tuple[Tensor, ...]:
-    """Save a torch.export program, load it again and run it."""
+def as_program(program: Any, inputs: tuple[Tensor, ...]) -> tuple[bytes, tuple[Tensor, ...]]:
+    """A torch.export program as the bytes of a file, and what it gives when it is loaded again and run."""
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if hasattr(module, "graph") else ():
+            node.meta.pop("stack_trace", None)  # it names the folders of this machine
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
-    write_atomic(path, buffer.getvalue())
-    return tuple(torch.export.load(path).module()(*inputs))
+    buffer.seek(0)
+    return buffer.getvalue(), tuple(torch.export.load(buffer).module()(*inputs))
 
 
-def as_onnx(way: Way, program: Any, inputs: tuple[Tensor, ...], path: Path) -> tuple[Tensor, ...]:
-    """Save an ONNX model and run it under onnxruntime."""
+def as_onnx(way: Way, program: Any, inputs: tuple[Tensor, ...]) -> tuple[bytes, tuple[Tensor, ...]]:
+    """An ONNX model as the bytes of a file, and what it gives under onnxruntime."""
     import onnxruntime
 
     names = {"input_names": list(way.takes), "output_names": list(way.gives)}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of libraries that are not needed here
     made = torch.onnx.export(program, (), dynamo=True, verbose=False, **names)
     assert made is not None
-    write_atomic(path, made.model_proto.SerializeToString())
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    model = made.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # they name the folders of this machine
+    content = model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     fed = {given.name: value.numpy() for given, value in zip(session.get_inputs(), inputs, strict=True)}
-    return tuple(torch.from_numpy(value) for value in session.run(None, fed))
+    return content, tuple(torch.from_numpy(value) for value in session.run(None, fed))
 
 
 def apart(wanted: Tensor, got: Tensor) -> float:

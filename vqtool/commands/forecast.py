@@ -12,14 +12,16 @@ import torch
 
 from vqtool.api import Continues, Forecast, Forecasts, Histories, Task, TellsQuantiles
 from vqtool.catalog import catalog
+from vqtool.commands import outputs
 from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
-from vqtool.files import fits_here
+from vqtool.files import require_parent_dir
 from vqtool.nn.forecasting import check_paths
 from vqtool.recipe.overrides import apply_to_resolved, parse
+from vqtool.recipe.spec import paths_in
 from vqtool.runs import newest_in, runs_newest_first
-from vqtool.training.build import Model, from_checkpoint
+from vqtool.training.build import Model, check_found, from_checkpoint
 from vqtool.training.runtime import Runtime, runtime, seed_of
 
 ROWS = 32  # histories that are forecast at once; a row's result does not depend on it
@@ -83,17 +85,19 @@ def run(
     out_file: Path | None,
     plot: Path | None,
     device: str,
+    force: bool = False,
 ) -> int:
     """Forecast every series of the file; returns the exit code."""
     drawing = Drawing(samples, temperature, top_k, top_p, greedy, seed, levels(quantiles))
     for file in (out_file, plot):
         if file is not None:
-            fits_here(file)
+            require_parent_dir(file)
     with runtime(device) as here, torch.no_grad():
         path, model, task = forecaster(checkpoint)
         drawing.check(task)
         kind = continuing(model, path)
         asked = options_asked(model, overrides, freq, fill)
+        outputs.check(out_file, plot, inputs=[path, data, *paths_in(asked)], force=force, recipe=model.recipe)
         rows = kind.histories(
             model.spec, existing(data, model, asked), model.recipe.data.options, asked=asked, steps=steps, cutoff=cutoff
         )
@@ -133,10 +137,10 @@ def forecaster(given: Path | None) -> tuple[Path, Model, Task]:
             raise VqtoolError(f"`{path}` cannot forecast; it was trained with {tasks}")
         return path, model, found[1]
     for folder in runs_newest_first():
-        newest = newest_in(folder)
-        if newest is None:
-            continue
         try:
+            newest = newest_in(folder)
+            if newest is None:
+                continue
             model, _ = from_checkpoint(newest)
         except VqtoolError as error:
             out.warn(f"passing over {folder}: {error.message}")
@@ -176,9 +180,8 @@ def existing(data: Path | None, model: Model, asked: dict[str, Any]) -> Path | N
     """The file to read, None for that of the training data, which may no longer be there."""
     if data is None and "path" in asked:
         data = Path(asked["path"])
-    trained = model.recipe.data.options.get("path")
-    if data is None and not (trained is not None and Path(trained).is_file()):
-        raise VqtoolError(f"the training data `{trained}` are not here", hint="--data FILE")
+    if data is None:
+        check_found(model.recipe.data.options)
     return data
 
 

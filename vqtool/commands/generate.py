@@ -9,10 +9,12 @@ import torch
 
 from vqtool.api import Generates
 from vqtool.catalog import catalog
+from vqtool.commands import outputs
 from vqtool.commands.encode import capable, say_notes
+from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.files import fits_here
+from vqtool.files import require_parent_dir
 from vqtool.training.runtime import runtime, seed_of
 
 
@@ -28,6 +30,7 @@ def run(
     samples: int,
     seed: int,
     device: str,
+    force: bool = False,
 ) -> int:
     """Write a signal per condition (or `samples` of them); greedy unless sampling or a beam is asked for."""
     sampled = temperature is not None or top_k is not None or top_p is not None or samples > 1
@@ -36,9 +39,10 @@ def run(
     how: dict[str, Any] = {"beam": beam} if beam is not None else {}
     if sampled:
         how = {"temperature": 1.0 if temperature is None else temperature, "top_k": top_k, "top_p": top_p}
-    fits_here(out_file)
+    require_parent_dir(out_file)
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Generates, "generate")
+        outputs.check(out_file, inputs=[checkpoint_path(checkpoint), condition], force=force, recipe=model.recipe)
         data = catalog().load("data", model.recipe.data.kind)
         batch, about = data.read(model.spec, condition, condition=True)
         say_notes(about)

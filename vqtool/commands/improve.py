@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vqtool.commands import outputs
 from vqtool.commands.newest import checkpoint_path
 from vqtool.commands.train import DETAIL, number
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.files import fits_here
+from vqtool.files import require_parent_dir
 from vqtool.recipe import StageSpec
 from vqtool.training import checkpoint as files
 from vqtool.training.build import Model, from_checkpoint, open_data, stage_named
 from vqtool.training.checkpoint import Checkpoint
 from vqtool.training.evaluate import evaluate_rows
+from vqtool.training.lock import writing_beside
 from vqtool.training.renewal import Improvement, improve
 from vqtool.training.runtime import Runtime, runtime
 from vqtool.training.session import losses_of
@@ -22,19 +24,21 @@ from vqtool.training.session import losses_of
 USE = ("codes.used", "codes.perplexity")
 
 
-def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_file: Path | None, device: str) -> int:
+def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_file: Path | None, device: str,
+        force: bool = False) -> int:  # fmt: skip
     """Improve the codebooks of a checkpoint, write another one, and show the validation rows before and after."""
     path, model, read, stage = quantizers_own(checkpoint)
     target = out_file if out_file is not None else path.with_name(f"{path.stem}-improved.safetensors")
-    fits_here(target)
-    if out_file is None and target.exists():
-        raise VqtoolError(f"`{target}` is there already", hint="--out FILE says where to write, also over a file")
-    with runtime(device) as here:
+    require_parent_dir(target)
+    outputs.check(target, inputs=[path, data], force=force, recipe=model.recipe)
+    with runtime(device) as here, writing_beside(target.parent):
         rows = open_data(model.recipe, path=data)
         before = metrics(model, stage, rows.rows("valid"), here)
         done = improve(model, read, stage, rows, here, merge=merge, steps=steps)
         after = metrics(model, stage, rows.rows("valid"), here)
-        files.save(target, model.tensors() | losses_of(done.loop.module), about(read, model, done, merge))
+        kept = about(read, model, done, merge)
+        kept |= {"resolved": model.recipe.resolved(target.parent), "recipe": model.recipe.kept_text()}
+        files.save(target, model.tensors() | losses_of(done.loop.module), kept)
     show(done, done.before.row | before, done.after.row | after)
     best = done.loop.options.best
     sign = 1 if done.loop.options.best_mode == "min" else -1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import keyword
+import os
 import re
 from pathlib import Path
 
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.files import make_dir, write_atomic
 from vqtool.recipe import shipped
 from vqtool.suggest import listed
 
@@ -53,7 +55,7 @@ def plugin(name: str) -> int:
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name):
         raise VqtoolError(f"`{name}` is no name for a plugin", hint="lower-case letters, digits and -, as in my-vq")
     target, module = Path(name), name.replace("-", "_")
-    if target.exists():
+    if os.path.lexists(target):
         raise VqtoolError(f"`{target}` exists already", hint="give the new plugin another name")
     if keyword.iskeyword(module):
         raise VqtoolError(f"`{name}` is a word of Python itself", hint="vqtool new plugin my-vq")
@@ -68,8 +70,8 @@ def plugin(name: str) -> int:
         for old, new in told.items():
             path, text = path.replace(old, new), text.replace(old, new)
         written.append(target / path)
-        written[-1].parent.mkdir(parents=True, exist_ok=True)
-        written[-1].write_text(text, encoding="utf-8")
+        make_dir(written[-1].parent)
+        write_atomic(written[-1], text.encode())
     for path in written:
         out.say(f"wrote {path}")
     out.hint(f"pip install -e {target} && vqtool verify quantizer grid")

@@ -17,7 +17,13 @@ def checkpoint_path(given: Path | None) -> Path:
         raise VqtoolError(f"there is no checkpoint or run `{given}`", hint="vqtool show RUN lists a run's files")
     folders = [given] if given is not None else list(runs_newest_first())
     for folder in folders:
-        path = newest_in(folder)
+        try:
+            path = newest_in(folder)
+        except VqtoolError as error:
+            if given is not None:
+                raise
+            out.warn(f"passing over {folder}: {error.message}")
+            continue
         if path is not None:
             if given is None:
                 out.say(f"taking the newest run: {path}")

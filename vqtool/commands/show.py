@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
-from vqtool.metadata import check_format
-
-LONGEST_HEADER = 100_000_000  # bytes; the limit of safetensors itself
+from vqtool.forms import ENVIRONMENT, RESOLVED, SUMMARY, read_json
+from vqtool.metadata import read_header
+from vqtool.runs import rows_of
 
 
 def run(*, path: Path) -> int:
@@ -28,36 +27,35 @@ def run(*, path: Path) -> int:
 
 def show_checkpoint(path: Path) -> int:
     """Say what a checkpoint was made by and what it holds."""
-    about, tensors = read_header(path)
-    values = {key: parsed(value) for key, value in about.items()}
-    resolved = values.get("resolved") if isinstance(values.get("resolved"), dict) else {}
+    header = read_header(path)
+    about = header.about
     facts = [
         ["checkpoint", path],
         ["format", about.get("format", "")],
         ["vqtool", about.get("version", "")],
         ["stage", f"{about.get('stage', '')}, step {about.get('step', '?')}"],
-        ["plugins", ", ".join(f"{k} {v}" for k, v in items(values.get("plugins")))],
-        ["size", f"{path.stat().st_size:,} bytes, {sum(count(t) for t in tensors.values()):,} numbers"],
+        ["plugins", ", ".join(f"{k} {v}" for k, v in items(about.get("plugins")))],
+        ["size", f"{path.stat().st_size:,} bytes, {header.numbers:,} numbers"],
     ]
     out.print(table_text("", ["", ""], facts, out.result_stream).strip())
-    show_resolved(resolved)
-    show_tensors(tensors)
-    show_figures("metrics", values.get("metrics"))
-    show_figures("knobs", values.get("knobs"))
-    sizes = {name: {"dtype": t["dtype"], "shape": t["shape"]} for name, t in tensors.items()}
-    out.document({"checkpoint": str(path), **values, "tensors": sizes})
+    show_resolved(about.get("resolved"))
+    show_tensors(header.tensors)
+    show_figures("metrics", about.get("metrics"))
+    show_figures("knobs", about.get("knobs"))
+    sizes = {name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in header.tensors.items()}
+    out.document({"checkpoint": str(path), **about, "tensors": sizes})
     return 0
 
 
 def show_run(folder: Path) -> int:
     """Say what a run was asked for, how far it came, and which files it holds."""
-    resolved = read_json(folder / "resolved.json")
+    resolved = optional(folder / "resolved.json", RESOLVED)
     if resolved is None:
-        raise VqtoolError(f"`{folder}` is no run: it holds no resolved.json", hint="a folder under runs/")
-    environment = read_json(folder / "environment.json") or {}
-    summary = read_json(folder / "summary.json")
+        raise VqtoolError(f"`{folder}` is not a run: it holds no resolved.json", hint="a folder under runs/")
+    environment = optional(folder / "environment.json", ENVIRONMENT) or {}
+    summary = optional(folder / "summary.json", SUMMARY)
     checkpoints = sorted(folder.glob("*.safetensors"), key=lambda p: (p.stat().st_mtime, p.name))
-    state = "finished" if summary is not None else "resumable" if (folder / "resume.safetensors").is_file() else "begun"
+    state = "resumable" if (folder / "resume.safetensors").is_file() else "begun" if summary is None else "finished"
     facts = [
         ["run", folder],
         ["state", state],
@@ -87,52 +85,13 @@ def show_run(folder: Path) -> int:
     return 0
 
 
-def read_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """The metadata and the tensors' table of a checkpoint: an 8-byte length and JSON, no tensor is read.
-
-    Raises:
-        VqtoolError: the file is truncated, no safetensors file, or not one of vqtool's.
-    """
-    hint = "it may be truncated or of another kind"
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length < 2 or length > LONGEST_HEADER:
-                raise VqtoolError(f"`{path}` is no safetensors file", hint=hint)
-            raw = file.read(length)
-    except OSError as error:
-        raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}", exit_code=1) from error
-    if not raw.startswith(b"{"):
-        raise VqtoolError(f"`{path}` is no safetensors file", hint=hint)
-    if len(raw) < length:
-        raise VqtoolError(f"`{path}` is truncated: its header ends early", hint="it was cut off while copied or saved")
-    try:
-        tensors = json.loads(raw)
-        about = tensors.pop("__metadata__", None) or {}
-        end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-    except (ValueError, AttributeError, TypeError, KeyError, IndexError):
-        raise VqtoolError(f"`{path}` is no safetensors file", hint=hint) from None
-    if size < 8 + length + end:
-        raise VqtoolError(
-            f"`{path}` is truncated: {size:,} of {8 + length + end:,} bytes",
-            hint="it was cut off while copied or saved",
-        )
-    if "format" not in about:
-        raise VqtoolError(
-            f"`{path}` is a safetensors file, but none of vqtool's", hint="vqtool train RECIPE makes them"
-        )
-    check_format(path, about)
-    return about, tensors
-
-
-def show_resolved(resolved: Any) -> None:
+def show_resolved(resolved: Mapping[str, Any] | None) -> None:
     """The parts and stages of a recipe, as it was resolved."""
-    if not isinstance(resolved, dict) or not isinstance(resolved.get("parts"), dict):
+    if resolved is None:
         return
-    every = {"data": resolved.get("data") or {}, **resolved["parts"]}
+    every = {"data": resolved["data"], **resolved["parts"]}
     parts = [
-        [name, part.get("kind", ""), ", ".join(f"{k}={short(v)}" for k, v in items(part.get("options")))]
+        [name, part["kind"], ", ".join(f"{k}={short(v)}" for k, v in items(part["options"]))]
         for name, part in every.items()
     ]
     out.print(
@@ -145,18 +104,18 @@ def show_resolved(resolved: Any) -> None:
             stage["train"].get("steps") or f"{stage['train'].get('epochs')} epochs",
             ", ".join(f"{loss['name']} {loss['weight']:g}" for loss in stage["losses"]),
         ]
-        for stage in resolved.get("stages", [])
+        for stage in resolved["stages"]
     ]
     out.print("\n" + table_text("stages", ["stage", "task", "steps", "losses"], stages, out.result_stream))
 
 
-def show_tensors(tensors: Mapping[str, Any]) -> None:
+def show_tensors(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
     """How many numbers each part holds."""
     sizes: dict[str, list[int]] = {}
-    for name, tensor in tensors.items():
+    for name, (_, shape) in tensors.items():
         part = name.removeprefix("parts.").split(".")[0]
         many, numbers = sizes.setdefault(part, [0, 0])
-        sizes[part] = [many + 1, numbers + count(tensor)]
+        sizes[part] = [many + 1, numbers + math.prod(shape)]
     rows = [[part, many, f"{numbers:,}"] for part, (many, numbers) in sizes.items()]
     out.print("\n" + table_text("tensors", ["part", "tensors", "numbers"], rows, out.result_stream))
 
@@ -172,55 +131,31 @@ def show_splits(summary: Any) -> None:
     """The held-out figures of a finished run."""
     splits = summary.get("splits") if isinstance(summary, dict) else None
     for split, scores in items(splits):
-        baselines = scores.get("baselines", {})
+        baselines = scores["baselines"]
         rows = [
             [name, short(value), *(short(other.get(name, "")) for other in baselines.values())]
-            for name, value in items(scores.get("model"))
+            for name, value in items(scores["model"])
         ]
         head = ["metric", "model", *baselines]
         out.print("\n" + table_text(f"held-out: {split}", head, rows, out.result_stream))
 
 
 def last_rows(path: Path) -> list[dict[str, Any]]:
-    """The last row of each stage and split of `metrics.jsonl`; a half-written line is left out."""
-    last: dict[tuple[Any, Any], dict[str, Any]] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    for line in lines:
-        row = parsed(line)
-        if isinstance(row, dict):
-            last[row.get("stage"), row.get("split")] = row
-    return list(last.values())
+    """The last row of each stage and split of `metrics.jsonl`."""
+    return list({(str(row.get("stage")), str(row.get("split"))): row for row in rows_of(path)}.values())
 
 
-def read_json(path: Path) -> Any:
+def optional(path: Path, form: Any) -> Any:
     """A JSON file's value; None where there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path, form)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise VqtoolError(f"`{path}` is damaged: {error}", exit_code=1) from error
-
-
-def parsed(text: str) -> Any:
-    """Metadata are strings: JSON where it is, else the text itself."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def items(value: Any) -> list[tuple[str, Any]]:
     """A mapping's items; none of anything else."""
     return list(value.items()) if isinstance(value, dict) else []
-
-
-def count(tensor: Mapping[str, Any]) -> int:
-    """How many numbers a tensor holds."""
-    return math.prod(tensor.get("shape", [0]))
 
 
 def short(value: Any) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vqtool.commands.check import doubtful
 from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.recipe import load
+from vqtool.recipe import Recipe, load
 from vqtool.runs import runs_newest_first
-from vqtool.training.rundir import RunDir
-from vqtool.training.runtime import Runtime, runtime
+from vqtool.training.lock import InUseError
+from vqtool.training.rundir import RESUME, RunDir, new_folder
+from vqtool.training.runtime import Runtime, Signals, runtime
 from vqtool.training.session import Session
 from vqtool.training.session import resume as resume_session
 from vqtool.training.watch import StopOn
@@ -40,8 +43,9 @@ def run(
     loaded = load(recipe, overrides)
     learned = None if start is None else checkpoint_path(start)
     began = time.perf_counter()
-    with runtime(device) as here:
-        folder = RunDir.create(loaded, out_dir, argv=sys.argv[1:], device=str(here.device), writes=here.leads)
+    with runtime(device) as here, created(loaded, out_dir, here) as folder:
+        for doubt in doubtful(loaded):
+            out.warn(doubt)
         out.say(f"run {folder.folder} on {here.device}" + (f", {here.world} ranks" if here.world > 1 else ""))
         session = Session(loaded, folder, here, stop_on=stop_on)
         session.start(learned)
@@ -49,17 +53,47 @@ def run(
         return _end(session, stopped, began, stage, here)
 
 
-def resume(*, run: Path | None, device: str, stop_on: StopOn | None = None) -> int:
-    """Go on where a run stopped; without one, the newest that can."""
-    if run is None:
-        run = next((r for r in runs_newest_first() if (r / "resume.safetensors").is_file()), None)
-        if run is None:
-            raise VqtoolError("no run under `runs/` has anything to resume", hint="vqtool resume RUN")
+def created(recipe: Recipe, folder: Path | None, here: Runtime) -> RunDir:
+    """A new run; rank 0 makes its folder."""
+    if folder is None:
+        folder = here.broadcast_path(new_folder(recipe) if here.leads else None)
+        assert folder is not None  # rank 0 gave one
+    here.serve(folder)
+    return RunDir.create(recipe, folder, argv=sys.argv[1:], device=str(here.device), writes=here.leads)
+
+
+def resume(
+    *, run: Path | None, device: str, stop_on: StopOn | None = None, force: bool = False, data: Path | None = None
+) -> int:
+    """Go on where a run stopped; by default the newest that can be resumed and is not in use."""
     began = time.perf_counter()
-    with runtime(device) as here:
-        session, state = resume_session(RunDir.open(run, writes=here.leads), here, stop_on=stop_on)
+    with runtime(device) as here, opened(run, here) as folder:
+        session, state = resume_session(folder, here, stop_on=stop_on, force=force, data=data)
         stopped = session.train(state=state)
         return _end(session, stopped, began, None, here)
+
+
+def opened(run: Path | None, here: Runtime) -> RunDir:
+    """The run to resume; rank 0 holds its lock, and chooses where none is named."""
+    mine = (newest_resumable() if run is None else RunDir.open(run)) if here.leads else None
+    folder = here.broadcast_path(mine.folder if mine is not None else None)
+    assert folder is not None  # rank 0 has one
+    here.serve(folder)
+    return mine if mine is not None else RunDir.open(folder, writes=False)
+
+
+def newest_resumable() -> RunDir:
+    """The newest run under `runs/` that has something to resume; those in use are skipped and named."""
+    used = 0
+    for folder in runs_newest_first():
+        if (folder / RESUME).is_file():
+            try:
+                return RunDir.open(folder)
+            except InUseError as error:
+                out.say(f"{error.message}: skipped")
+                used += 1
+    raise VqtoolError("no run under `runs/` has anything to resume" + (f" but {used} in use" if used else ""),
+                      hint="vqtool resume RUN")  # fmt: skip
 
 
 def _end(session: Session, stopped: int, began: float, stage: str | None, here: Runtime) -> int:
@@ -68,7 +102,12 @@ def _end(session: Session, stopped: int, began: float, stage: str | None, here: 
     if stopped:
         out.say(f"stopped and saved; `vqtool resume {folder}` goes on")
         return 128 + stopped
-    document = session.finish(seconds=time.perf_counter() - began, until=stage)
+    with Signals(at_once=True) as signals:
+        try:
+            document = session.finish(seconds=time.perf_counter() - began, until=stage)
+        except KeyboardInterrupt:
+            out.say(f"stopped while evaluating; `vqtool resume {folder}` goes on")
+            return 128 + (signals.received or signal.SIGINT)
     if here.leads:
         show_splits(document["splits"])
         out.say(f"{document['seconds']:.0f} s; {document['checkpoint']}")

@@ -40,6 +40,21 @@ def not_a_number(report: Report) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def weights_not_finite(report: Report) -> Iterator[Finding]:
+    """Weights of any part that are NaN or infinite, but for codes, which are found above."""
+    codes = any(book.vectors is not None and not np.isfinite(book.vectors).all() for book in report.codebooks)
+    bad = {name: count for name, count in report.not_finite.items()
+           if not (codes and name.startswith("parts.quantizer."))}  # fmt: skip
+    if bad:
+        name, count = next(iter(bad.items()))
+        more = f" and of {len(bad) - 1} more tensors" if len(bad) > 1 else ""
+        yield Finding(
+            "nan", "fail", float(sum(bad.values())), 0.0, "a weight must be a number",
+            f"{count:,} values of `{name}`{more} are NaN or infinite: nothing that is computed from them means "
+            "anything", ("an earlier checkpoint of the run, or train.clip = 1.0",), "weights",
+        )  # fmt: skip
+
+
 def collapse(report: Report) -> Iterator[Finding]:
     """All tokens in a few codes: in every codebook, or in one while the others are well."""
     starve = noun_of(report) == "expert"  # an expert that no window takes is as dead as can be
@@ -263,4 +278,5 @@ def _last(report: Report, name: str) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-CHECKS = (not_started, not_a_number, collapse, dead_codes, duplicate_codes, motion, lagging, few_tokens, hot_code)
+CHECKS = (not_started, not_a_number, weights_not_finite, collapse, dead_codes, duplicate_codes, motion, lagging,
+          few_tokens, hot_code)  # fmt: skip

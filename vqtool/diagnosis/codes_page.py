@@ -13,8 +13,7 @@ from vqtool.diagnosis import codes_pictures
 from vqtool.diagnosis.code_labels import INTERVAL, LEAST_GROUPS, CodeLabels, Reading, order
 from vqtool.diagnosis.code_map import Layout
 from vqtool.diagnosis.page import POLICY, own_file, section
-from vqtool.errors import VqtoolError
-from vqtool.files import write_atomic
+from vqtool.files import PAGE_MARK, make_dir, write_atomic
 
 CAPTIONS = {
     "use.png": "How many labelled tokens take each code, the most used first, by label.",
@@ -32,10 +31,7 @@ def write(reading: Reading, rows: Rows, folder: Path, *, layout: Layout = "pca")
     Raises VqtoolError where matplotlib is not installed or nothing can be written there.
     """
     pictures = codes_pictures.draw(reading, lambda row: rows[row]["x"].numpy(), layout)
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise VqtoolError(f"cannot make the folder `{folder}`: {error.strerror}", exit_code=1) from error
+    make_dir(folder)
     write_atomic(folder / "codes.html", page(reading, pictures).encode())
     for name, content in pictures.items():
         write_atomic(folder / name, content)
@@ -62,6 +58,7 @@ def page(reading: Reading, pictures: dict[str, bytes]) -> str:
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"{PAGE_MARK}\n"
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'

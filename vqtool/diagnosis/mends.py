@@ -7,7 +7,7 @@ from vqtool.diagnosis.report import Codebook, Report
 
 def revival(report: Report, below: float = 0.1) -> tuple[str, ...]:
     """Reviving dead codes, or reviving them earlier."""
-    now = report.option("quantizer", "revive_below")
+    now = report.number("quantizer", "revive_below")
     if now is None:
         return ()
     wanted = below if now < below else min(round(now * 3, 2), 0.5)
@@ -42,7 +42,7 @@ def fewer_codes(report: Report, *books: Codebook) -> tuple[str, ...]:
 
 def faster_codebook(report: Report) -> tuple[str, ...]:
     """A moving average that follows faster."""
-    decay = report.option("quantizer", "decay")
+    decay = report.number("quantizer", "decay")
     return (f"quantizer.decay = {0.99 if decay > 0.99 else 0.95:g}",) if decay is not None and decay > 0.95 else ()
 
 
@@ -66,7 +66,7 @@ def hardening(report: Report) -> tuple[str, ...]:
         return ()
     lines = []
     if "temperature" in knobs:
-        start = report.option("quantizer", "temperature") or 1.0
+        start = report.number("quantizer", "temperature") or 1.0
         ramp = f'{{ kind = "geometric", from = {start:g}, to = {start / 100:g} }}'
         lines.append(f"stage.{stage['name']}.schedule.quantizer.temperature = {ramp}")
     if "hard" in knobs:

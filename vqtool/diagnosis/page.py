@@ -17,7 +17,7 @@ from vqtool.diagnosis.png import data_uri
 from vqtool.diagnosis.report import SEVERITIES, Codebook, Finding, Report
 from vqtool.diagnosis.samples import Samples
 from vqtool.diagnosis.terminal import dead_note
-from vqtool.files import write_atomic
+from vqtool.files import PAGE_MARK, as_given, write_atomic
 
 HERE = Path(__file__).parent
 SHARES = ("perplexity_share", "hottest")  # shown in per cent
@@ -60,6 +60,7 @@ def page(report: Report, samples: Samples | None, layout: Layout = "pca") -> str
     data = json.dumps(explorer_data(report, samples, layout), separators=(",", ":"), allow_nan=False)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"{PAGE_MARK}\n"
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
@@ -90,7 +91,7 @@ def header(report: Report, title: str) -> str:
     counts = {s: sum(f.severity == s for f in report.findings) for s in reversed(SEVERITIES)}
     verdict = ", ".join(f"{n} {s}" for s, n in counts.items() if n and s != "ok") or "nothing to report"
     state = "healthy" if report.healthy else "unhealthy"
-    about = [str(report.source)]
+    about = [as_given(report.source)]
     if report.about.get("stage"):
         about.append(f"stage {report.about['stage']}, step {report.about.get('step', '?')}")
     about.append(f"{report.tokens:,} tokens of {report.counted}")

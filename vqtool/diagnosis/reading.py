@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,9 @@ import numpy as np
 from vqtool.diagnosis.measures import drift, geometry, usage
 from vqtool.diagnosis.report import Codebook, Report
 from vqtool.errors import VqtoolError
-from vqtool.metadata import parsed
-from vqtool.runs import BEST, LAST, stage_names
+from vqtool.forms import SUMMARY, damaged, is_finite, read_json
+from vqtool.metadata import read_header
+from vqtool.runs import BEST, LAST, rows_of, stage_names
 
 FORGOTTEN = 0.01  # of uniform use: a moving average below this is that of a dead code
 Arrays = dict[str, np.ndarray]
@@ -31,15 +29,16 @@ def report_of(checkpoint: Path) -> Report:
     """
     about, arrays = read(checkpoint, (r"usage\.", r"vectors\.", r"parts\.quantizer\..*(codes|weights)$"))
     quantizer = about.get("quantizer")
-    resolved: dict[str, Any] = about["resolved"] if isinstance(about.get("resolved"), dict) else {}
-    if quantizer is None and "quantizer" not in (resolved.get("parts") or {}):
+    _check_codebooks(checkpoint, arrays, quantizer)
+    resolved: dict[str, Any] = about.get("resolved", {})
+    if quantizer is None and "quantizer" not in resolved.get("parts", {}):
         raise VqtoolError(f"`{checkpoint}` holds no quantizer: there is nothing to diagnose",
                           hint=f"vqtool show {checkpoint}")  # fmt: skip
     folder = checkpoint.parent
     run = folder if (folder / "resolved.json").is_file() else None
     counted, counts = _counts(arrays, about)
     known = {q: (arrays[f"usage.{q}.errors"], arrays[f"usage.{q}.offsets"]) for q in counts
-             if f"usage.{q}.offsets" in arrays}  # fmt: skip
+             if {f"usage.{q}.errors", f"usage.{q}.offsets"} <= arrays.keys()}  # fmt: skip
     validation = {k: float(v) for k, v in (about.get("validation") or {}).items()
                   if isinstance(v, int | float) and k != "step"}  # fmt: skip
     measures = validation | (held_out(run, checkpoint) if run is not None else {})
@@ -54,27 +53,44 @@ def report_of(checkpoint: Path) -> Report:
         tokens=max((int(n.sum()) for n in counts.values()), default=0),
         codebooks=tuple(books),
         measures=measures,
-        history=history(run / "metrics.jsonl") if run is not None else (),
+        history=rows_of(run / "metrics.jsonl") if run is not None else (),
         recipe=resolved,
         about=about,
         run=run,
+        not_finite=not_finite(checkpoint),
     )
 
 
 def read(path: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], Arrays]:
-    """A checkpoint's metadata, parsed, and those of its tensors whose names begin with one of some patterns."""
+    """A checkpoint's metadata, and those of its tensors whose names begin with one of some patterns."""
+    header = read_header(path)
+    names = {name: name for name in header.tensors} | header.aliases
+    kept = {name: source for name, source in names.items() if any(re.match(one, name) for one in wanted)}
+    return header.about, dict(_arrays(path, kept))
+
+
+def _arrays(path: Path, sources: Mapping[str, str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Tensors under their names, one after the other, from the names they are stored under."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), "np") as file:
-            about = parsed(path, file.metadata() or {})
-            names = {name: name for name in file.keys()} | dict(about.pop("aliases", None) or {})  # noqa: SIM118
-            arrays = {name: file.get_tensor(source) for name, source in names.items()
-                      if any(re.match(one, name) for one in wanted)}  # fmt: skip
-    except (SafetensorError, OSError) as error:
-        raise VqtoolError(f"`{path}` is no whole safetensors file: {error}",
-                          hint="it may be truncated or of another kind") from error  # fmt: skip
-    return about, arrays
+            for name, source in sources.items():
+                try:
+                    yield name, file.get_tensor(source)
+                except TypeError as error:  # bfloat16 and the like
+                    raise damaged(path, f"its tensor `{source}` has a dtype that no part has") from error
+    except SafetensorError as error:
+        raise damaged(path, str(error)) from error
+    except OSError as error:
+        raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}", exit_code=1) from error
+
+
+def not_finite(path: Path) -> dict[str, int]:
+    """How many values of each of the parts' tensors are NaN or infinite, where any is."""
+    floats = {n: n for n, (kind, _) in read_header(path).tensors.items() if n.startswith("parts.") and kind[0] == "F"}
+    bad = {name: int((~np.isfinite(array)).sum()) for name, array in _arrays(path, floats)}
+    return {name: count for name, count in bad.items() if count}
 
 
 def _counts(arrays: Arrays, about: Mapping[str, Any]) -> tuple[str, dict[int, np.ndarray]]:
@@ -87,10 +103,29 @@ def _counts(arrays: Arrays, about: Mapping[str, Any]) -> tuple[str, dict[int, np
                if name.endswith("weights") and value.ndim == 1]  # fmt: skip
     if weights and all(w.sum() > 0 for w in weights):
         options = about.get("resolved", {}).get("parts", {}).get("quantizer", {}).get("options", {})
-        memory = 1 / (1 - float(options.get("decay", 0.0)))  # steps that the average remembers
+        decay = options.get("decay", 0.0)
+        memory = 1 / (1 - decay) if is_finite(decay) and decay < 1 else 1.0  # steps that the average remembers
         alive = (np.where(w > FORGOTTEN * w.mean(), w, 0.0) for w in weights)
         return "the moving average of training", {q: w * memory for q, w in enumerate(alive)}
     return "nothing: it holds no counts", {}
+
+
+def _check_codebooks(path: Path, arrays: Arrays, quantizer: Mapping[str, Any] | None) -> None:
+    """What a checkpoint says of its codebooks must agree: their sizes, the use of their codes and these themselves."""
+    sizes = quantizer["sizes"] if quantizer is not None else []
+    if quantizer is not None and (len(sizes) != len(quantizer["names"]) or min(sizes, default=0) < 1):
+        raise damaged(path, "the `sizes` of its `quantizer` do not fit its `names`")
+    for name, array in arrays.items():
+        found = re.fullmatch(r"(vectors|usage)\.(\d{1,9})(?:\.(counts|errors|offsets))?", name)
+        if found is None and name.startswith("parts."):
+            continue
+        known = found is not None and (found[1] == "usage") == (found[3] is not None)
+        size = sizes[int(found[2])] if found is not None and int(found[2]) < len(sizes) else None
+        fits = known and array.ndim == (2 if found is not None and found[1] == "vectors" else 1)
+        if not fits or (size is None and quantizer is not None) or size not in (None, len(array)):
+            raise damaged(path, f"its tensor `{name}` does not fit its codebooks")
+        if name.endswith("counts") and (array.dtype.kind not in "iu" or (array < 0).any()):
+            raise damaged(path, f"its tensor `{name}` should hold counts")
 
 
 def _natural(name: str) -> list[Any]:
@@ -190,30 +225,14 @@ def weights_step(about: Mapping[str, Any]) -> float:
     return float(step) if isinstance(step, int | float) else -1.0
 
 
-def history(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`; a line that is only half written is left out."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    rows = []
-    for line in lines:
-        with contextlib.suppress(ValueError):  # the last line of a run that was killed
-            row = json.loads(line)
-            if isinstance(row, dict):
-                rows.append(row)
-    return rows
-
-
 def held_out(run: Path, checkpoint: Path) -> dict[str, float]:
     """The metrics of a finished run, where they are this checkpoint's: of its first held-out split."""
     try:
-        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-        if Path(summary["checkpoint"]).name != checkpoint.name:
-            return {}
-        splits = list(summary["splits"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        summary = read_json(run / "summary.json", SUMMARY)
+    except FileNotFoundError:
         return {}
-    found = splits[0].get("model", {}) if splits else {}
+    if Path(summary.get("checkpoint", "")).name != checkpoint.name:
+        return {}
+    found = next((split["model"] for split in summary["splits"].values()), {})
     return {name: float(value) for name, value in found.items()
-            if isinstance(value, int | float) and math.isfinite(value) and not name.startswith("codes.")}  # fmt: skip
+            if is_finite(value) and not name.startswith("codes.")}  # fmt: skip

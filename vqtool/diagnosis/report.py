@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vqtool.forms import is_finite
+
 Severity = Literal["ok", "note", "warn", "fail"]
 SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warn", "fail")  # from the best to the worst
 
@@ -56,6 +58,7 @@ class Report:
     recipe: Mapping[str, Any] = field(default_factory=dict)  # resolved.json's content
     about: Mapping[str, Any] = field(default_factory=dict)  # the checkpoint's metadata: versions, stage, step, metrics
     run: Path | None = None
+    not_finite: Mapping[str, int] = field(default_factory=dict)  # of each tensor with a NaN or an infinity, how many
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -70,6 +73,11 @@ class Report:
     def option(self, part: str, name: str) -> Any:
         """An option of a part, as the recipe was resolved; None where there is none."""
         return ((self.recipe.get("parts") or {}).get(part) or {}).get("options", {}).get(name)
+
+    def number(self, part: str, name: str) -> float | None:
+        """An option that is a finite number; None where it is not."""
+        value = self.option(part, name)
+        return value if is_finite(value) else None
 
     def has_option(self, part: str, name: str) -> bool:
         """Whether a part takes an option: mends name only those that exist."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqtool.catalog import catalog, nested_options
 from vqtool.errors import VqtoolError
-from vqtool.recipe.options import Chosen, Options, options_of
+from vqtool.recipe.options import Chosen, Options, options_of, toml_value
 from vqtool.recipe.places import Key, Places
 from vqtool.recipe.spec import (
     DiagnoseOptions,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from vqtool.api import Nested
 
 NOT_PARTS = ("data", "task", "loss", "metric", "baseline", "schedule", "estimator")  # roles that are named in other places
+PART_NAME = re.compile(r"[A-Za-z0-9_-]+")
 TABLES = ("data", "train", "evaluate", "diagnose", "stage")
 TOP, TRAIN, EVALUATE = Options(TopOptions), Options(TrainOptions), Options(EvaluateOptions)
 DIAGNOSE = Options(DiagnoseOptions)
@@ -54,9 +56,15 @@ def role_of(table: str) -> str | None:
 
 
 class Checker:
-    """Checks one recipe; `errors` holds what was found."""
+    """Checks one recipe; `errors` holds what was found.
 
-    def __init__(self, table: Mapping[str, Any], places: Places, folder: Path | None) -> None:
+    With `as_given`, options hold what the table gives and no defaults, and what [evaluate] names is not loaded.
+    """
+
+    def __init__(
+        self, table: Mapping[str, Any], places: Places, folder: Path | None, *, as_given: bool = False
+    ) -> None:
+        self.as_given = as_given
         self.table = table
         self.places = places
         self.folder = folder
@@ -80,7 +88,8 @@ class Checker:
             if name not in TABLES and name not in TOP.names:
                 self._part(name, table)
         stages = self._stages(train)
-        self._names_in_evaluate()
+        if not self.as_given:
+            self._names_in_evaluate()
         if self.errors or data is None:
             return None
         return Recipe(
@@ -113,7 +122,7 @@ class Checker:
         checked, problems = options.check(table, what, folder=self.folder, page=page)
         for problem in problems:
             self.error((*key, *problem.path), problem.message, problem.hint)
-        return checked
+        return {name: value for name, value in checked.items() if name in table} if self.as_given else checked
 
     def component(self, role: str, kind: Any, at: Key) -> type[Any] | None:
         """The class of a kind; None, and the problem noted at `at`, where there is none."""
@@ -173,6 +182,9 @@ class Checker:
         role = role_of(name)
         if role is None:
             self._unknown_top(name, table)
+            return
+        if not PART_NAME.fullmatch(name):
+            self.error((name,), "the name of a part should be of letters, digits, - and _", f"got {toml_value(name)}")
             return
         self.unsure.add(name)
         spec, cls = self.part(role, (name,), table)

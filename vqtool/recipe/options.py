@@ -6,7 +6,6 @@ import datetime
 import functools
 import inspect
 import json
-import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -20,11 +19,15 @@ from pydantic.fields import FieldInfo
 
 from vqtool.catalog import nested_options
 from vqtool.errors import VqtoolError
+from vqtool.recipe.portable import is_elsewhere
 from vqtool.recipe.type_text import type_text
 from vqtool.suggest import did_you_mean, listed
+from vqtool.untrusted import toml_table
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 NONE = "none"  # TOML has no null: an option that may be None is switched off with "none"
+
+LARGEST_COUNT = 2**24  # of whole numbers whose type has no upper limit: most are counts of what takes memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,13 @@ class Problem:
 
 
 class Options:
-    """The options of one component, or of one of the recipe's own tables."""
+    """The options of one component (`counts`: its whole numbers have a limit), or of one of the recipe's own tables."""
 
-    def __init__(self, model: type[BaseModel]) -> None:
+    def __init__(self, model: type[BaseModel], *, counts: bool = False) -> None:
         self.model = model
         self.fields: dict[str, FieldInfo] = {f.alias or name: f for name, f in model.model_fields.items()}
         self._attributes = {f.alias or name: name for name, f in model.model_fields.items()}
+        self._counts = {name for name, field in self.fields.items() if counts and not limited(field)}
 
     @property
     def names(self) -> list[str]:
@@ -89,9 +93,12 @@ class Options:
             problems = self._problems(error, plain, what, page)
             known = {p.path for p in dated}
             return {}, dated + [p for p in problems if p.path not in known]
-        if dated:
-            return {}, dated
-        return {name: settled(getattr(checked, at), folder) for name, at in self._attributes.items()}, []
+        values = {name: getattr(checked, at) for name, at in self._attributes.items()}
+        problems = dated + [self._too_large(name, value, what) for name, value in values.items()
+                            if name in self._counts and largest(value) > LARGEST_COUNT]  # fmt: skip
+        if problems:
+            return {}, problems
+        return {name: settled(value, folder) for name, value in values.items()}, []
 
     def json_schema(self) -> dict[str, Any]:
         """Draft 7 properties of the options: `{"properties": {...}, "required": [...]}`."""
@@ -105,6 +112,9 @@ class Options:
                     "anyOf": [*one["anyOf"], *several], "description": field.description or "",
                 }  # fmt: skip
         return {"properties": plain.get("properties", {}), "required": plain.get("required", [])}
+
+    def _too_large(self, name: str, value: Any, what: str) -> Problem:
+        return Problem((name,), f"{what}: `{name}` should be at most {LARGEST_COUNT:,}", f"got {toml_value(value)}")
 
     def _or_none(self, key: str, value: Any) -> Any:
         """The string "none" as None, where the option may be None and takes no other string."""
@@ -147,7 +157,7 @@ def options_of(cls: type) -> Options:
         VqtoolError: the constructor breaks the contract: an option without a type, `**kwargs`, names not resolvable.
     """
     if cls not in _KNOWN:
-        _KNOWN[cls] = Options(_model(cls))
+        _KNOWN[cls] = Options(_model(cls), counts=True)
     return _KNOWN[cls]
 
 
@@ -206,6 +216,22 @@ def nested_text(field: FieldInfo) -> str | None:
     """The type of an option that is a component, in words."""
     mark = nested_mark(field)
     return mark and f"table of the {mark.role} with `kind`, or a kind{', or a list of these' if mark.many else ''}"
+def limited(field: FieldInfo) -> bool:
+    """Whether an option's type has an upper limit of its own, also inside of lists."""
+    kinds: list[Any] = [field.annotation]
+    marks: list[Any] = list(field.metadata)
+    while kinds:
+        kind = kinds.pop()
+        kinds += typing.get_args(kind)
+        marks.append(kind)
+    return any(getattr(mark, "le", None) is not None or getattr(mark, "lt", None) is not None for mark in marks)
+
+
+def largest(value: Any) -> int:
+    """The largest whole number in a value, 0 where there is none."""
+    if isinstance(value, list | tuple):
+        return max(map(largest, value), default=0)
+    return value if isinstance(value, int) else 0
 
 
 def dates_in(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
@@ -220,7 +246,7 @@ def settled(value: Any, folder: Path | None) -> Any:
     """A checked value as components receive it: paths absolute, lists as tuples."""
     if isinstance(value, Path):
         path = value.expanduser()
-        return path if folder is None or path.is_absolute() else folder / path
+        return path if folder is None or path.is_absolute() or is_elsewhere(path) else folder / path
     if isinstance(value, list | tuple):
         return tuple(settled(item, folder) for item in value)
     if isinstance(value, dict):
@@ -301,8 +327,8 @@ def _got(many: list[Any], value: Any) -> str:
     kinds = {one["type"] for one in many}
     if isinstance(value, str) and kinds & {"int_type", "float_type", "bool_type"}:
         try:
-            unquoted = tomllib.loads(f"v = {value}")["v"]
-        except tomllib.TOMLDecodeError:
+            unquoted = toml_table(f"v = {value}")["v"]
+        except ValueError:
             unquoted = None
         if isinstance(unquoted, int | float):
             return f"got {toml_value(value)}: leave the quotes out"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
-import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import vqtool
 from vqtool.errors import VqtoolError
+from vqtool.files import make_dir, write_atomic
 from vqtool.suggest import did_you_mean, listed
 
 SCHEMA = "recipe.schema.json"
@@ -102,7 +103,7 @@ def copy(source: Path, target: Path) -> list[Path]:
         VqtoolError: a file with another content is in the way; then nothing is written at all.
     """
     beside = [*samples(source), *([Path(SCHEMA)] if (source.parent / SCHEMA).is_file() else [])]
-    if target.exists():
+    if os.path.lexists(target):
         raise VqtoolError(f"`{target}` exists already", hint="give the new recipe another name")
     wanted = {target.parent / path: source.parent / path for path in beside}
     for path, origin in wanted.items():
@@ -112,17 +113,13 @@ def copy(source: Path, target: Path) -> list[Path]:
             )
     text = renamed(source.read_text(encoding="utf-8"), source.stem, target)
     written = []
-    try:
-        for path, origin in wanted.items():
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(origin, path)
-                written.append(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("x", encoding="utf-8", newline="") as file:
-            file.write(text)
-    except OSError as error:
-        raise VqtoolError(f"cannot write `{error.filename or target}`: {error.strerror}", exit_code=1) from error
+    for path, origin in wanted.items():
+        if not path.exists():
+            make_dir(path.parent)
+            write_atomic(path, origin.read_bytes())
+            written.append(path)
+    make_dir(target.parent)
+    write_atomic(target, text.encode())
     return [target, *written]
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval, MinLen
 from pydantic import BaseModel, Field, create_model
 
 from vqtool.diagnosis import thresholds
 from vqtool.recipe.options import STRICT
-
-Table = TypeVar("Table", bound=BaseModel)
-PATH_MARK = "$path"  # how a path, relative to the recipe's folder, is told from a string in resolved.json
+from vqtool.recipe.portable import PATH_MARK, frozen_path, places, without_places
 
 
 class TrainOptions(BaseModel):
@@ -48,6 +46,9 @@ class TrainOptions(BaseModel):
     log_every: Annotated[int, Ge(1)] = Field(50, description="steps between two rows of metrics.jsonl")
     valid_every: Annotated[int | None, Ge(1)] = Field(
         None, description="steps between validations; five a stage by default"
+    )
+    save_seconds: Annotated[float, Gt(0)] = Field(
+        60.0, description="seconds between saves to resume from; every validation saves as well"
     )
     patience: Annotated[int | None, Ge(1)] = Field(None, description="stop after so many validations without gain")
     patience_after: Annotated[float, Interval(ge=0, le=1)] = Field(
@@ -152,8 +153,21 @@ class Recipe:
     diagnose: Mapping[str, Any] = field(default_factory=dict)  # what it gives: better defaults reach old models too
     folder: Path | None = None  # what relative paths were resolved against
 
-    def resolved(self) -> dict[str, Any]:
-        """JSON values that `from_resolved` rebuilds the recipe from; paths are relative to the recipe's folder."""
+    def files(self) -> list[Path]:
+        """Every file or folder that an option names."""
+        options = [spec.options for spec in (self.data, *self.parts.values(), *(s.task for s in self.stages))]
+        options += [loss.options for stage in self.stages for loss in stage.losses]
+        return [path for some in options for path in paths_in(some)]
+
+    def kept_text(self) -> str:
+        """The text without absolute paths."""
+        return without_places(self.text, self.files(), self.folder)
+
+    def resolved(self, beside: Path | None = None) -> dict[str, Any]:
+        """JSON values that `from_resolved` rebuilds the recipe from. No path is absolute: see `portable`.
+
+        `beside` is the folder that they will lie in.
+        """
 
         def part(spec: PartSpec) -> dict[str, Any]:
             return {"role": spec.role, "kind": spec.kind, "options": self._frozen(spec.options)}
@@ -178,7 +192,7 @@ class Recipe:
             "title": self.title,
             "seed": self.seed,
             "deterministic": self.deterministic,
-            "folder": None if self.folder is None else str(self.folder),
+            **places(self.folder, self.path, beside),
             "file": None if self.path is None else self.path.name,
             "data": part(self.data),
             "parts": {name: part(spec) for name, spec in self.parts.items()},
@@ -188,49 +202,28 @@ class Recipe:
         }
 
     @classmethod
-    def from_resolved(cls, value: Mapping[str, Any], *, text: str, folder: Path | None = None) -> Recipe:
-        """Rebuild a recipe as it was resolved, unchecked: later defaults and bounds do not change an old model.
+    def from_resolved(
+        cls,
+        value: Mapping[str, Any],
+        *,
+        text: str,
+        folder: Path | None = None,
+        beside: Path | None = None,
+        source: Path | str = "the checkpoint",
+    ) -> Recipe:
+        """Rebuild a recipe as it was resolved, by the checks of a recipe's text; later defaults do not change it.
 
-        `folder` is where relative paths are looked for; by default where they were.
+        `folder` is where relative paths are looked for; by default where they are seen from the folder `beside`, in
+        which the values were read, or from the working folder. `source` is the file, for messages.
         """
-        home = folder if folder is not None else Path(value["folder"]) if value["folder"] else None
+        from vqtool.recipe.resolved import rebuilt  # it checks by the classes that this module describes
 
-        def part(spec: Mapping[str, Any]) -> PartSpec:
-            return PartSpec(spec["role"], spec["kind"], _thawed(spec["options"], home))
-
-        stages = tuple(
-            StageSpec(
-                stage["name"],
-                part(stage["task"]),
-                tuple(
-                    LossSpec(one["name"], one["weight"], one["kind"], _thawed(one["options"], home))
-                    for one in stage["losses"]
-                ),
-                _thawed(stage["set"], home),
-                tuple(ScheduleSpec(s["target"], s["kind"], _thawed(s["options"], home)) for s in stage["schedules"]),
-                _rebuilt(TrainOptions, stage["train"]),
-            )
-            for stage in value["stages"]
-        )
-        return cls(
-            text=text,
-            path=home / value["file"] if home is not None and value["file"] else None,
-            title=value["title"],
-            seed=value["seed"],
-            deterministic=value["deterministic"],
-            data=part(value["data"]),
-            parts={name: part(spec) for name, spec in value["parts"].items()},
-            stages=stages,
-            evaluate=_rebuilt(EvaluateOptions, value["evaluate"]),
-            diagnose=dict(value.get("diagnose") or {}),
-            folder=home,
-        )
+        return rebuilt(value, text=text, folder=folder, beside=beside, source=source)
 
     def _frozen(self, value: Any) -> Any:
-        """A value as JSON; a path below the recipe's folder is relative to it."""
+        """A value as JSON; paths as they are kept."""
         if isinstance(value, Path):
-            below = self.folder is not None and value.is_relative_to(self.folder)
-            return {PATH_MARK: (value.relative_to(self.folder) if below else value).as_posix()}  # type: ignore[arg-type]
+            return {PATH_MARK: frozen_path(value, self.folder)}
         if isinstance(value, list | tuple):
             return [self._frozen(item) for item in value]
         if isinstance(value, Mapping):
@@ -238,17 +231,7 @@ class Recipe:
         return value
 
 
-def _thawed(value: Any, folder: Path | None) -> Any:
-    """The inverse of `_frozen`; lists come back as tuples."""
-    if isinstance(value, Mapping):
-        if set(value) == {PATH_MARK}:
-            path = Path(value[PATH_MARK])
-            return path if folder is None or path.is_absolute() else folder / path
-        return {key: _thawed(item, folder) for key, item in value.items()}
-    return tuple(_thawed(item, folder) for item in value) if isinstance(value, list) else value
-
-
-def _rebuilt(model: type[Table], value: Mapping[str, Any]) -> Table:
-    """A recipe's table from JSON, unchecked; keys that this version does not know are left out."""
-    known = {key: _thawed(item, None) for key, item in value.items() if key in model.model_fields}
-    return model.model_construct(**known)
+def paths_in(value: Any) -> list[Path]:
+    """The paths in an option's value."""
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [value] if isinstance(value, Path) else [path for item in items for path in paths_in(item)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from vqtool.errors import VqtoolError
 from vqtool.recipe.options import Options, options_of, toml_value
 from vqtool.recipe.places import Key
 from vqtool.recipe.spec import LossSpec, PartSpec, ScheduleSpec, StageSpec, TrainOptions
+from vqtool.runs import STAGE_NAME
 from vqtool.suggest import did_you_mean, listed
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 KEYS = ("name", "task", "options", "losses", "set", "schedule")
 RESERVED = ("best", "last", "resume")  # files of a run that are called so
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class StageChecker:
@@ -62,7 +61,7 @@ class StageChecker:
         """The stage's name; by default its task's. It names files, and `-s stage.NAME.KEY`."""
         name = table.get("name", table.get("task", f"stage{key[1]}"))
         at = (*key, "name") if "name" in table else key
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not STAGE_NAME.fullmatch(name):
             self.recipe.error(
                 at, "the name of a stage should be of letters, digits, - and _", f"got {toml_value(name)}"
             )

@@ -62,6 +62,22 @@ def never_silent_start(subject: Subject) -> Verdict:
     return kept(0) if quantizer.initialised else broken(None, "a training pass quantized with an empty codebook")
 
 
+@torch.no_grad()
+def refuses_foreign_codes(subject: Subject) -> Verdict:
+    quantizer = subject.started(train=False)
+    codes = quantizer(subject.tokens()).codes
+    for q, size in enumerate(quantizer.codebook_sizes):
+        for value in (size, -2, 2**40):
+            foreign = codes.clone()
+            foreign[0, 0, q] = value
+            try:
+                quantizer.decode(foreign)
+            except VqtoolError:
+                continue
+            return broken(value, f"a code of codebook {q}, whose codes are 0 to {size - 1}, was decoded")
+    return kept(0)
+
+
 def deterministic(subject: Subject) -> Verdict:
     z = subject.tokens()
     for train in (True, False):
@@ -240,6 +256,7 @@ LAWS: tuple[Law[Subject], ...] = (
     Law("forward-pure", forward_pure),
     Law("eval-changes-nothing", eval_changes_nothing),
     Law("never-silent-start", never_silent_start),
+    Law("refuses-foreign-codes", refuses_foreign_codes),
     Law("deterministic", deterministic),
     Law("own-random-state", own_random_state),
     Law("nan-contained", nan_contained),

@@ -160,6 +160,12 @@ WORDS: dict[str, Words] = {
         "raise an error until the codebook was started or loaded",
         "the k-means start inside of forward takes whatever batch comes first",
     ),
+    "refuses-foreign-codes": Words(
+        "decode refuses a code outside of its codebook, other than -1",
+        "codes of another model or of a damaged file are decoded to wrong vectors or to silence",
+        "leave `Quantizer.check_codes` as it is: the base class calls it before `decode`",
+        "clamping or wrapping indices to make a lookup safe",
+    ),
     "forward-pure": Words(
         "forward changes no parameter, no buffer and no random state",
         "gradient accumulation, checkpointing and several machines apply updates twice or unevenly",

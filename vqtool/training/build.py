@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ from vqtool.api.task import Parts, Task
 from vqtool.catalog import catalog
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.forms import damaged, is_finite
 from vqtool.recipe import Recipe, StageSpec
-from vqtool.training.checkpoint import Checkpoint, fill, load
+from vqtool.recipe.portable import is_elsewhere
+from vqtool.training.bounds import rebuilding
+from vqtool.training.checkpoint import Checkpoint, fill, layout, load, needed, require_finite
 from vqtool.training.runtime import seed_of
 from vqtool.training.usage import Seen, about_quantizer, vector_tensors
 
@@ -57,9 +60,10 @@ class Model:
         return state | self.seen.tensors | vectors
 
     def diagnosed(self) -> dict[str, Any]:
-        """What a diagnosis reads from a checkpoint's metadata."""
+        """What a diagnosis reads from a checkpoint's metadata, and the tensors that must be there."""
         quantizer = quantizer_of(self)
-        told: dict[str, Any] = {"validation": self.seen.row}
+        state = {PART_PREFIX + name: value for name, value in self.parts.state_dict().items()}
+        told: dict[str, Any] = {"validation": self.seen.row, "layout": layout(state)}
         return told | ({"quantizer": about_quantizer(quantizer)} if quantizer is not None else {})
 
 
@@ -105,17 +109,43 @@ def build(recipe: Recipe, spec: DataSpec, *, until: str | None = None) -> Model:
     return Model(recipe, spec, builder.parts, tasks)
 
 
+def with_data(recipe: Recipe, path: Path) -> Recipe:
+    """The recipe with other data, as --data asks."""
+    if "path" not in recipe.data.options:
+        raise VqtoolError(f"data `{recipe.data.kind}` has no option `path` that --data could set")
+    options = {name: beside(path, value) for name, value in recipe.data.options.items()}
+    return replace(recipe, data=replace(recipe.data, options=options | {"path": path}))
+
+
+def beside(path: Path, value: Any) -> Any:
+    """An option; a file whose place was not kept is looked for in the data's folder, or beside their file."""
+    if not (isinstance(value, Path) and is_elsewhere(value)):
+        return value
+    return next((p for p in (path / value.name, path.parent / value.name) if p.exists()), value)
+
+
 def open_data(recipe: Recipe, *, path: Path | None = None) -> Data:
     """The recipe's data set; `path` replaces its `path` option."""
-    options = dict(recipe.data.options)
-    if path is not None:
-        if "path" not in options:
-            raise VqtoolError(f"data `{recipe.data.kind}` has no option `path` that --data could set")
-        options["path"] = path
+    options = (recipe if path is None else with_data(recipe, path)).data.options
+    check_found(options, given=path is not None)
     data: Data = catalog().make("data", recipe.data.kind, options)
     for note in data.notes:
         out.say(note)
     return data
+
+
+def check_found(options: Mapping[str, Any], *, given: bool = False) -> None:
+    """The files that a recipe names must be there: a checkpoint may have come from another machine.
+
+    Where the data's path is `given` for this call, the data themselves say what is wrong with it.
+    """
+    for name, path in options.items():
+        if not isinstance(path, Path) or path.exists() or (given and name == "path"):
+            continue
+        where = f"; only the name `{path.name}` was kept" if is_elsewhere(path) else f" at `{path}`"
+        if name == "path":
+            raise VqtoolError(f"the training data are not found{where}", hint="give their place with --data PATH")
+        raise VqtoolError(f"the file of `data.{name}` is not found{where}", hint="put it beside the data")
 
 
 def fit_parts(model: Model, data: Data) -> None:
@@ -126,34 +156,48 @@ def fit_parts(model: Model, data: Data) -> None:
             part.fit(rows)
 
 
-def from_checkpoint(path: Path) -> tuple[Model, Checkpoint]:
-    """Rebuild a model from its file alone: parts by name through the catalog, no code from the file."""
+def from_checkpoint(path: Path, *, finite: bool = True) -> tuple[Model, Checkpoint]:
+    """Rebuild a model from its file alone: parts by name through the catalog, no code from the file.
+
+    Weights with a NaN or an infinity are refused, unless `finite` is false.
+    """
     read = load(path)
+    resolved, text, data, stage = needed(path, read, "resolved", "recipe", "data", "stage")
+    check_plugins(path, read.about.get("plugins", {}), resolved)
+    recipe = Recipe.from_resolved(resolved, text=text, beside=path.parent, source=path)
+    if stage not in [one.name for one in recipe.stages]:
+        raise damaged(path, f"its recipe has no stage `{stage}`")
     try:
-        about = read.about
-        recipe = Recipe.from_resolved(about["resolved"], text=about["recipe"])
-        spec = DataSpec.from_json(about["data"])
-        stage = about["stage"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise VqtoolError(f"`{path}` is damaged: its metadata lacks {error}", exit_code=1) from error
-    check_plugins(path, about.get("plugins", {}), recipe)
-    model = build(recipe, spec, until=stage)
+        spec = DataSpec.from_json(data)
+    except ValueError as error:
+        raise damaged(path, f"its `data` {error}") from error
+    with rebuilding(path, read.header):
+        model = build(recipe, spec, until=stage)
     restore(model, read, str(path))
+    if finite:
+        require_finite({PART_PREFIX + name: tensor for name, tensor in model.parts.state_dict().items()}, str(path))
     return model, read
 
 
-def check_plugins(path: Path, versions: Mapping[str, str], recipe: Recipe) -> None:
-    """Every component must be there; one that is not is told together with the plugins the checkpoint was made with."""
-    wanted = [recipe.data, *recipe.parts.values(), *(stage.task for stage in recipe.stages)]
+def check_plugins(path: Path, versions: Mapping[str, str], resolved: Mapping[str, Any]) -> None:
+    """Every component must be there; one that is not is named together with the plugins the checkpoint was made with.
+
+    `resolved` is the recipe as the file holds it.
+    """
+    stages = resolved["stages"]
+    wanted = [resolved["data"], *resolved["parts"].values(), *(stage["task"] for stage in stages)]
+    named = [(one["role"], one["kind"]) for one in wanted]
+    named += [("loss", one["kind"]) for stage in stages for one in stage["losses"] if one["kind"] is not None]
+    named += [("schedule", one["kind"]) for stage in stages for one in stage["schedules"]]
     have = {plugin.name for plugin in catalog().plugins}
     missing = [f"`{name}` ({provider})" for name, provider in versions.items() if name not in have]
-    for part in wanted:
+    for role, kind in named:
         try:
-            catalog().find(part.role, part.kind)
+            catalog().find(role, kind)
         except VqtoolError as error:
             lacking = f"; it was made with {', '.join(missing)}, not here" if missing else ""
             raise VqtoolError(
-                f"`{path}` needs the {part.role} `{part.kind}`{lacking}",
+                f"`{path}` needs the {role} `{kind}`{lacking}",
                 hint="install that plugin, or give its file with --plugin FILE.py",
                 exit_code=1,
             ) from error
@@ -164,14 +208,40 @@ def restore(model: Model, read: Checkpoint, what: str, *, but: Collection[str] =
 
     `but` names knobs that somebody has set anew: they keep what the recipe says.
     """
+    use_current_names(model, read.tensors)
     state = {name.removeprefix(PART_PREFIX): t for name, t in read.tensors.items() if name.startswith(PART_PREFIX)}
     later = model.recipe.parts.keys() - model.parts.keys()
     fill(model.parts, {name: t for name, t in state.items() if name.split(".", 1)[0] not in later}, what)
     model.seen = Seen.of(read.tensors, read.about)
+    set_knobs(model, read, what, but=later.union(but))
+
+
+def use_current_names(model: Model, tensors: dict[str, torch.Tensor]) -> None:
+    """Give the quantizers' tensors of an older checkpoint, and their averages, the names that they have today."""
+    quantizers = {f"{PART_PREFIX}{role}.": part for role, part in model.parts.items() if isinstance(part, Quantizer)}
+    for name in list(tensors):
+        for prefix, part in quantizers.items():
+            head, found, rest = name.partition(prefix)
+            if found and (today := part.renamed(rest)) != rest:
+                tensors[head + prefix + today] = tensors.pop(name)
+
+
+def set_knobs(model: Model, read: Checkpoint, what: str, *, but: Collection[str] = ()) -> None:
+    """Set the knobs that a checkpoint holds, but for some names and roles.
+
+    Raises:
+        VqtoolError: a name is not one of the part's knobs, or a value cannot be one.
+    """
     for name, value in read.about.get("knobs", {}).items():
-        role, knob = name.split(".", 1)
-        if role in model.parts and name not in but:
-            setattr(model.parts[role], knob, value)
+        role, _, knob = name.partition(".")
+        if name in but or role in but:
+            continue
+        part = dict(model.parts).get(role)
+        if part is None or knob not in getattr(part, "knobs", ()):
+            raise damaged(what, f"its `knobs` set `{name}`, which is not a knob of its parts")
+        if not is_finite(value) and type(value) is not type(getattr(part, knob)):
+            raise damaged(what, f"its knob `{name}` should be a finite number, not {value!r:.40}")
+        setattr(part, knob, value)
 
 
 def quantizer_of(model: Model) -> Quantizer | None:

@@ -10,12 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
-from vqtool.metadata import FORMAT, parsed
+from vqtool.forms import damaged
+from vqtool.metadata import FORMAT, Header, in_text, read_header
+
+DTYPES = {  # as safetensors calls them
+    torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64",
+    torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64", torch.complex64: "C64",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,7 @@ class Checkpoint:
 
     tensors: dict[str, Tensor]
     about: dict[str, Any] = field(default_factory=dict)
+    header: Header = field(default_factory=lambda: Header({}, {}, {}))
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
@@ -43,24 +51,33 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) ->
     return write_atomic(path, safetensors.torch.save(kept, metadata))
 
 
+def layout(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """The dtypes and shapes of tensors, as the metadata hold them: `{"parts.x": "F32[2, 3]"}`."""
+    return {name: in_text(DTYPES[tensor.dtype], tensor.shape) for name, tensor in tensors.items()}
+
+
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint on the CPU; a missing, truncated or foreign file is one error."""
+    """Read a checkpoint on the CPU; a missing, truncated, damaged or foreign file is one error."""
     if not path.is_file():
         raise VqtoolError(f"there is no checkpoint `{path}`")
+    header = read_header(path)
     try:
         with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            about = parsed(path, metadata)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            tensors = {name: file.get_tensor(name) for name in header.tensors}
     except SafetensorError as error:
-        raise VqtoolError(
-            f"`{path}` is no whole safetensors file: {error}", hint="it may be truncated or of another kind"
-        ) from error
+        raise damaged(path, str(error)) from error
     except OSError as error:
         raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}", exit_code=1) from error
-    for name, source in about.pop("aliases", {}).items():
-        tensors[name] = tensors[source]
-    return Checkpoint(tensors, about)
+    tensors |= {name: tensors[source] for name, source in header.aliases.items()}
+    return Checkpoint(tensors, header.about, header)
+
+
+def needed(path: Path | str, read: Checkpoint, *names: str) -> list[Any]:
+    """Values of the metadata by name; one that is missing is an error."""
+    for name in names:
+        if name not in read.about:
+            raise damaged(path, f"it has no `{name}`")
+    return [read.about[name] for name in names]
 
 
 def sha256(path: Path) -> str:
@@ -69,17 +86,44 @@ def sha256(path: Path) -> str:
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Load a state into a module, strictly: a missing, surplus or misshapen tensor is one error that names it."""
-    wanted = module.state_dict()
+    """Load a state into a module, strictly."""
+    check_fits(module.state_dict(), tensors, what)
+    module.load_state_dict(dict(tensors), strict=True)
+
+
+def check_fits(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], what: str) -> None:
+    """The tensors must be those that are wanted: one that is missing, surplus or of another kind is an error."""
     missing = sorted(wanted.keys() - tensors.keys())
     surplus = sorted(tensors.keys() - wanted.keys())
-    wrong = sorted(n for n in wanted.keys() & tensors.keys() if wanted[n].shape != tensors[n].shape)
-    if missing or surplus or wrong:
+    both = sorted(wanted.keys() & tensors.keys())
+    shapes = [n for n in both if wanted[n].shape != tensors[n].shape]
+    dtypes = [f"{n} ({tensors[n].dtype}, not {wanted[n].dtype})".replace("torch.", "")
+              for n in both if wanted[n].dtype != tensors[n].dtype]  # fmt: skip
+    if missing or surplus or shapes or dtypes:
         told = [f"{label} {', '.join(names[:3])}" for label, names in
-                (("it lacks", missing), ("it has too much:", surplus), ("other shapes:", wrong)) if names]  # fmt: skip
+                (("it has no", missing), ("it has a foreign", surplus), ("other shapes:", shapes),
+                 ("other dtypes:", dtypes)) if names]  # fmt: skip
         raise VqtoolError(
             f"`{what}` does not fit its own recipe: {'; '.join(told)}",
             hint="it was written by another version of a part or plugin: `vqtool show` lists versions",
             exit_code=1,
         )
-    module.load_state_dict(dict(tensors), strict=True)
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Which tensors hold a NaN or an infinity, in words; None where all are finite."""
+    bad = {name: tensor.numel() - int(tensor.isfinite().sum()) for name, tensor in tensors.items()}
+    name = next((name for name, count in bad.items() if count), None)
+    if name is None:
+        return None
+    others = sum(count > 0 for count in bad.values()) - 1
+    more = f", and some of {others} more tensors," if others else ""
+    return f"{bad[name]:,} of the {tensors[name].numel():,} values of `{name}`{more} are NaN or infinite"
+
+
+def require_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Refuse weights with a NaN or an infinity: whatever is computed from them means nothing."""
+    told = not_finite(tensors)
+    if told is not None:
+        hint = f"vqtool diagnose {what}, or use an earlier checkpoint of the run"
+        raise VqtoolError(f"`{what}` cannot be used: {told}", hint=hint, exit_code=1)

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ from vqtool.training.validate import validate
 from vqtool.training.watch import Motion, StopOn, UnhealthyError, Watch
 
 NAN_FLAG = 1 << 16
+SHARE = 0.05  # the most of the time that goes into saving, but for saves at validations
 MOST_STARTING_BATCHES = 512  # where rows vary from epoch to epoch
 
 
@@ -46,6 +48,30 @@ class Progress:
     best_step: int = 0
     stale: int = 0  # validations since the best
     seconds: float = 0.0
+
+
+class Saving:
+    """Calls `save`, and says when a resumable state is due: `seconds` after the last.
+
+    Where saving takes long, the next is due later.
+    """
+
+    def __init__(self, save: Callable[[str], None], seconds: float) -> None:
+        self.save, self.seconds = save, seconds
+        self.next = time.monotonic() + seconds
+
+    def __call__(self, kind: str) -> None:
+        """Save, and count the time from here."""
+        began = time.monotonic()
+        self.save(kind)
+        if kind != "best":
+            now = time.monotonic()
+            self.next = now + max(self.seconds, (now - began) / SHARE)
+
+    def if_due(self) -> None:
+        """Save where it is time."""
+        if time.monotonic() >= self.next:
+            self("state")
 
 
 class StageLoop:
@@ -129,8 +155,13 @@ class StageLoop:
         masks = [mask for _, mask in seen]
         return z, None if masks[0] is None else torch.cat([m for m in masks if m is not None])
 
-    def run(self, signals: Signals, save: Any) -> int:
-        """Train to the end, or until a signal (returned; 0 when done). `save(kind)` writes what `kind` names."""
+    def run(self, signals: Signals, save: Callable[[str], None]) -> int:
+        """Train to the end, or until a signal (returned; 0 when done).
+
+        `save(kind)` writes the "best" checkpoint, the "state" to resume from, or that and the last checkpoint
+        ("resume"). It must need no other rank: each looks at its own clock.
+        """
+        saving = Saving(save, self.options.save_seconds)
         if self.progress.step == 0:
             self.start_codebooks()
             self.module.task.begin(self.module.parts)
@@ -144,14 +175,15 @@ class StageLoop:
                 self.progress.step += 1
                 last = self.progress.step == self.steps
                 if self.progress.step % every == 0 or last:
-                    self._validate(save)
+                    self._validate(saving)
                 self.progress.seconds += time.perf_counter() - began
                 bar.advance(1, **shown)
                 stop = self.runtime.any_rank(signals.received)
                 if stop:
-                    save("resume")
+                    saving("resume")
                     return stop
-                self._stop_if_ill(save)
+                self._stop_if_ill(saving)
+                saving.if_due()
         return 0
 
     def step_once(self) -> None:
@@ -237,7 +269,7 @@ class StageLoop:
         """Whether the step, counted from 1, has a row in metrics.jsonl."""
         return step % self.options.log_every == 0 or step == self.steps
 
-    def _stop_if_ill(self, save: Any) -> None:
+    def _stop_if_ill(self, save: Saving) -> None:
         """With `--stop-on`, stop as a signal does: saved, and to be resumed. A stage at its end is finished."""
         watch = self.watch
         if watch is None or watch.stop_on is None or self.progress.step >= self.steps:
@@ -246,7 +278,7 @@ class StageLoop:
             save("resume")
             raise UnhealthyError(self.ill, self.stage.name, self.progress.step)
 
-    def _validate(self, save: Any) -> None:
+    def _validate(self, save: Saving) -> None:
         """Measure on the validation rows; remember and save the best."""
         with self.average.applied():
             seen = validate(self.module, self.model, self.stage, self.data, self.runtime, seed=self.seed)

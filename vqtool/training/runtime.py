@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 import torch
@@ -17,6 +18,7 @@ from torch import nn
 from vqtool.api.data import Batch
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.training.peers import Peers
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -28,6 +30,7 @@ class Runtime:
     device: torch.device
     rank: int = 0
     world: int = 1
+    peers: Peers | None = None
 
     @property
     def leads(self) -> bool:
@@ -60,16 +63,24 @@ class Runtime:
         dist.broadcast(tensor, 0)
         return float(tensor.item())
 
+    def broadcast_path(self, path: Path | None) -> Path | None:
+        """Rank 0's `path` on every rank."""
+        if self.world == 1:
+            return path
+        texts = [None if path is None else str(path)]
+        dist.broadcast_object_list(texts, 0)
+        return None if texts[0] is None else Path(texts[0])
+
+    def serve(self, run: Path) -> None:
+        """Remember which run this is for: where a rank dies, the others name it."""
+        if self.peers is not None:
+            self.peers.run = run
+
     def align(self, module: nn.Module) -> None:
         """Give every rank rank 0's parameters and buffers."""
         if self.world > 1:
             for value in module.state_dict().values():
                 dist.broadcast(value, 0)
-
-    def wait(self) -> None:
-        """Wait until every rank is here."""
-        if self.world > 1:
-            dist.barrier()
 
 
 def pick_device(name: str) -> torch.device:
@@ -103,11 +114,21 @@ def runtime(device: str = "auto") -> Iterator[Runtime]:
     rank = dist.get_rank()
     if rank != 0:
         out.mute()
+    peers = Peers(rank, dist.get_world_size())
+    properly = False
     try:
-        yield Runtime(where, rank, dist.get_world_size())
+        yield Runtime(where, rank, dist.get_world_size(), peers)
+        properly = True
+    except Exception as error:
+        reason = None if isinstance(error, VqtoolError) else peers.explain()
+        if reason is None:
+            raise
+        raise reason from error
     finally:
-        if joined:
-            dist.destroy_process_group()
+        if peers.gone is None or where.type == "cpu":  # NCCL would wait for the dead; `peers` ends the process then
+            peers.leave(properly=properly)
+            if joined:
+                dist.destroy_process_group()
 
 
 def seed_of(*what: object) -> int:
@@ -130,10 +151,13 @@ def deterministic(on: bool) -> None:
 
 
 class Signals:
-    """Catches SIGINT and SIGTERM while a stage trains: the first asks to stop after the step, the second aborts."""
+    """Catches SIGINT and SIGTERM: the first asks a stage to stop after the step, the second aborts.
 
-    def __init__(self) -> None:
-        self.received = 0
+    With `at_once` the first aborts, as where nothing is to be saved.
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self.received, self.at_once = 0, at_once
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Signals:
@@ -147,7 +171,8 @@ class Signals:
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned
 
     def _catch(self, number: int, _: FrameType | None) -> None:
-        if self.received:
+        if self.received or self.at_once:
+            self.received = number
             raise KeyboardInterrupt
         self.received = number
         out.warn(f"{signal.Signals(number).name}: finishing this step, then saving; a second one aborts")

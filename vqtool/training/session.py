@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -14,13 +15,16 @@ from vqtool.api.data import Data
 from vqtool.catalog import catalog
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.metadata import Header
 from vqtool.recipe import Recipe
 from vqtool.training import checkpoint
 from vqtool.training.batches import Batches
-from vqtool.training.build import Model, build, fit_parts, open_data, restore, stage_named
+from vqtool.training.bounds import rebuilding
+from vqtool.training.build import Model, build, fit_parts, open_data, restore, stage_named, with_data
 from vqtool.training.evaluate import evaluate
+from vqtool.training.fingerprint import changes, fingerprint
 from vqtool.training.loop import StageLoop
-from vqtool.training.rundir import RunDir, plugin_versions
+from vqtool.training.rundir import RESUME, RunDir, plugin_versions
 from vqtool.training.runtime import Runtime, Signals, deterministic
 from vqtool.training.stage import StageModule
 from vqtool.training.state import load_state, save_state
@@ -33,11 +37,14 @@ Status = Literal["done", "interrupted", "failed"]
 class Session:
     """Trains the stages of one recipe into one run folder."""
 
-    def __init__(self, recipe: Recipe, run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None) -> None:
+    def __init__(self, recipe: Recipe, run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None,
+                 header: Header | None = None) -> None:  # fmt: skip
         self.recipe, self.run_dir, self.runtime, self.stop_on = recipe, run, runtime, stop_on
         deterministic(recipe.deterministic)
+        self.files = fingerprint(recipe.data.options)  # before they are read
         self.data: Data = open_data(recipe)
-        self.model: Model = build(recipe, self.data.spec)
+        with rebuilding(run.folder, header) if header is not None else contextlib.nullcontext():
+            self.model: Model = build(recipe, self.data.spec)
         self.done: list[dict[str, Any]] = []
         self.order = [stage.name for stage in recipe.stages]
 
@@ -58,6 +65,8 @@ class Session:
         """Train stage after stage up to and with `until`; returns a signal's number where one stopped it, else 0."""
         if until is not None:
             stage_named(self.recipe, until)
+        if state is None:
+            self._turn_to(0)
         catalog().hooks.vqtool_run_started(run=self.run_dir)
         begin = self.order.index(state.about["stage"]) if state else 0
         status: Status = "failed"
@@ -70,8 +79,9 @@ class Session:
                         return stopped
                     if self.order[number] == until:
                         break
-            status = "done"
-            return 0
+                stopped = self.runtime.any_rank(signals.received)  # after the last step: then it is not evaluated
+            status = "interrupted" if stopped else "done"
+            return stopped
         except UnhealthyError:
             status = "interrupted"
             raise
@@ -91,9 +101,10 @@ class Session:
             if kind == "best":
                 self._checkpoint("best.safetensors", stage.name, loop)
             elif self.runtime.leads:
-                with loop.average.applied():
-                    self._checkpoint("last.safetensors", stage.name, loop)
-                save_state(self.run_dir.path("resume.safetensors"), loop, stage.name, self.done)
+                if kind == "resume":
+                    with loop.average.applied():
+                        self._checkpoint("last.safetensors", stage.name, loop)
+                save_state(self.run_dir, loop, stage.name, {"done": self.done, "files": self.files})
 
         stopped = loop.run(signals, save)
         if stopped:
@@ -107,26 +118,23 @@ class Session:
         seconds = before + time.perf_counter() - began
         self.done.append({"name": stage.name, "steps": loop.progress.step, "seconds": round(seconds, 2)})
         if number + 1 < len(self.order):
-            self._turn_to(number + 1)
-        elif self.runtime.leads:
-            self.run_dir.path("resume.safetensors").unlink(missing_ok=True)
+            self._turn_to(number + 1)  # of the last stage the state at its end stays, until it is evaluated
         return 0
 
     def _turn_to(self, number: int) -> None:
         """Leave a resumable state at the very start of a stage."""
         if self.runtime.leads:
             about = {"stage": self.order[number], "done": self.done, "fresh": True, "knobs": self.model.knobs()}
-            about |= self.model.diagnosed()
-            checkpoint.save(self.run_dir.path("resume.safetensors"), self.model.tensors(), about)
+            about |= {"files": self.files} | self.model.diagnosed()
+            self.run_dir.save(RESUME, self.model.tensors(), about)
 
     def _checkpoint(self, name: str, stage: str, loop: StageLoop) -> None:
         if not self.runtime.leads:
             return
-        path = self.run_dir.path(name)
-        checkpoint.save(path, self.model.tensors() | losses_of(loop.module), {
+        self.run_dir.save(name, self.model.tensors() | losses_of(loop.module), {
             "version": vqtool.__version__,
-            "recipe": self.recipe.text,
-            "resolved": self.recipe.resolved(),
+            "recipe": self.recipe.kept_text(),
+            "resolved": self.recipe.resolved(self.run_dir.folder),
             "stage": stage,
             "step": loop.progress.step,
             "data": self.data.spec.to_json(),
@@ -135,22 +143,24 @@ class Session:
             "knobs": self.model.knobs(),
             **self.model.diagnosed(),
         })  # fmt: skip
-        catalog().hooks.vqtool_checkpoint_saved(run=self.run_dir, path=path)
+        catalog().hooks.vqtool_checkpoint_saved(run=self.run_dir, path=self.run_dir.path(name))
 
     def finish(self, *, seconds: float, until: str | None = None) -> dict[str, Any]:
-        """Evaluate what was trained last on held-out rows, and write `summary.json`."""
+        """Evaluate what was trained last on held-out rows, and write `summary.json`: only then a run is finished."""
         stage = until or self.order[-1]
         splits = evaluate(self.model, stage, self.data, self.runtime) if self.runtime.leads else {}
-        self.runtime.wait()
+        name = f"{stage}.safetensors"
         document = {
-            "run": str(self.run_dir.folder),
-            "checkpoint": str(self.run_dir.path(f"{stage}.safetensors")),
+            "run": self.run_dir.folder.resolve().name,
+            "checkpoint": name,
             "seconds": round(seconds, 2),
             "stages": self.done,
             "splits": splits,
         }
         self.run_dir.write("summary.json", json.dumps(document, indent=1))
-        return document
+        if stage == self.order[-1] and self.runtime.leads:
+            self.run_dir.path(RESUME).unlink(missing_ok=True)
+        return document | {"run": str(self.run_dir.folder), "checkpoint": str(self.run_dir.path(name))}
 
 
 def losses_of(module: StageModule) -> dict[str, torch.Tensor]:
@@ -158,21 +168,51 @@ def losses_of(module: StageModule) -> dict[str, torch.Tensor]:
     return {"losses." + name: value for name, value in module.losses.state_dict().items()}
 
 
-def resume(run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None) -> tuple[Session, checkpoint.Checkpoint]:
-    """A session at the position where a run stopped."""
-    path = run.path("resume.safetensors")
+def resume(
+    run: RunDir,
+    runtime: Runtime,
+    *,
+    stop_on: StopOn | None = None,
+    force: bool = False,
+    data: Path | None = None,
+) -> tuple[Session, checkpoint.Checkpoint]:
+    """A session at the position where a run stopped; with `force`, also on data that changed since.
+
+    `data` replaces the recipe's path of the data.
+
+    Raises:
+        VqtoolError: there is nothing to resume, or the data are not those that the run began with.
+    """
+    path = run.path(RESUME)
     if not path.is_file():
-        raise VqtoolError(f"`{run.folder}` has nothing to resume: it finished, or never saved",
-                          hint=f"vqtool show {run.folder}")  # fmt: skip
+        finished = run.path("summary.json").is_file()
+        raise VqtoolError(
+            f"`{run.folder}` has nothing to resume: it {'is finished' if finished else 'was stopped before it saved'}",
+            hint=f"vqtool show {run.folder}" if finished else f"vqtool train RECIPE -o {run.folder} begins again",
+        )
     state = checkpoint.load(path)
-    resolved = json.loads(run.path("resolved.json").read_text())
-    recipe = Recipe.from_resolved(resolved, text=run.path("recipe.toml").read_text())
-    session = Session(recipe, run, runtime, stop_on=stop_on)
+    recipe = run.recipe()
+    if data is not None:
+        recipe = with_data(recipe, data.absolute())
+    (stage,) = checkpoint.needed(path, state, "stage")
+    stage_named(recipe, stage)
+    session = Session(recipe, run, runtime, stop_on=stop_on, header=state.header)
+    same_data(session, state, force=force)
     restore(session.model, state, str(path))
     session.model.parts.to(runtime.device)
     run.forget_after(session.order, state.about["stage"], state.about.get("progress", {}).get("step", 0))
     out.say(f"resuming {run.folder} in stage `{state.about['stage']}`")
     return session, state
+
+
+def same_data(session: Session, state: checkpoint.Checkpoint, *, force: bool) -> None:
+    """Refuse data that changed since the run began, or say so where `force` takes them as they are."""
+    changed = "; ".join(changes(state.about.get("files") or {}, session.files))
+    if changed and not force:
+        raise VqtoolError(f"the data are not those that the run began with: {changed}",
+                          hint="put them back, or `--force` goes on with them as they are")  # fmt: skip
+    if changed:
+        out.warn(f"other data than the run began with: {changed}")
 
 
 def dry_run(recipe: Recipe) -> None:

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from vqtool.errors import VqtoolError
+from vqtool.forms import PROGRESS, damaged
 from vqtool.training import checkpoint
 from vqtool.training.loop import Progress, StageLoop
+from vqtool.training.rundir import RESUME, RunDir
+
+PENDING_PREFIX = "pending."  # counts of codes since the last row of metrics.jsonl
+SLOTS = {"step", "exp_avg", "exp_avg_sq"}  # what AdamW keeps of each parameter
 
 
-def save_state(path: Path, loop: StageLoop, stage: str, done: list[dict[str, Any]]) -> None:
-    """Write everything that the next step depends on."""
+def save_state(run: RunDir, loop: StageLoop, stage: str, more: Mapping[str, Any]) -> None:
+    """Write everything that the next step depends on, and what `more` there is to know of the run."""
     tensors = dict(loop.model.tensors())
     tensors |= {"losses." + name: value for name, value in loop.module.losses.state_dict().items()}
     tensors |= {"average." + name: value for name, value in loop.average.values.items()}
     optimizer = loop.optimizer.state_dict()
     for index, entry in optimizer["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entry.items()}
-    checkpoint.save(path, tensors, {
+    tensors |= {
+        PENDING_PREFIX + name: torch.from_numpy(counts) for name, counts in loop.usage.counts(loop.quantizer).items()
+    }
+    run.save(RESUME, tensors, {
+        **more,
         "stage": stage,
-        "done": done,
         "progress": asdict(loop.progress),
         "average_steps": loop.average.steps,
         "param_groups": optimizer["param_groups"],
         "scaler": loop.scaler.state_dict(),
         "weights": loop.module.weights,
+        "moved": loop.moved,
         "knobs": loop.model.knobs(),
         **loop.model.diagnosed(),
     })  # fmt: skip
@@ -38,21 +49,57 @@ def load_state(loop: StageLoop, state: checkpoint.Checkpoint) -> None:
     """Put a loop where `save_state` found it; the parts themselves are restored already."""
     if state.about.get("fresh"):
         return
-    tensors, about = state.tensors, state.about
-    losses = {n.removeprefix("losses."): t for n, t in tensors.items() if n.startswith("losses.")}
-    checkpoint.fill(loop.module.losses, losses, "resume.safetensors")
-    entries: dict[int, dict[str, torch.Tensor]] = {}
+    what, tensors = RESUME, state.tensors
+    groups, steps, scaler, progress = checkpoint.needed(
+        what, state, "param_groups", "average_steps", "scaler", "progress"
+    )
+    if not 0 <= progress["step"] <= loop.steps:
+        raise damaged(what, f"its `progress.step` is {progress['step']}, and the stage has {loop.steps} steps")
+    checkpoint.fill(loop.module.losses, under("losses.", tensors), what)
+    _load_optimizer(loop, under("optimizer.", tensors), groups, what)
+    average = under("average.", tensors)
+    checkpoint.check_fits(loop.average.values, average, what)
+    for name, value in loop.average.values.items():
+        value.copy_(average[name])
+    loop.average.steps = steps
+    if scaler:
+        if scaler.keys() != loop.scaler.state_dict().keys() or not all(map(math.isfinite, scaler.values())):
+            raise damaged(what, "its `scaler` is not one of this run")
+        loop.scaler.load_state_dict(scaler)
+    loop.usage.before = _pending(loop, under(PENDING_PREFIX, tensors), what)
+    loop.moved = state.about.get("moved", {})
+    loop.progress = Progress(**{name: progress[name] for name in PROGRESS})
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _pending(loop: StageLoop, tensors: Mapping[str, Tensor], what: str) -> dict[str, np.ndarray]:
+    """Counts of codes by codebook."""
+    quantizer = loop.quantizer
+    sizes = dict(zip(quantizer.codebook_names, quantizer.codebook_sizes, strict=True)) if quantizer is not None else {}
+    for name, counts in tensors.items():
+        if counts.dtype != torch.int64 or counts.shape != (sizes.get(name),) or bool((counts < 0).any()):
+            raise damaged(what, f"its tensor `{PENDING_PREFIX}{name}` does not fit the quantizer")
+    return {name: counts.numpy() for name, counts in tensors.items()}
+
+
+def _load_optimizer(loop: StageLoop, tensors: Mapping[str, Tensor], groups: list[Any], what: str) -> None:
+    """Put back AdamW's averages; its options are those of the recipe."""
+    own = loop.optimizer.state_dict()["param_groups"]
+    if [group["params"] for group in groups] != [group["params"] for group in own]:
+        raise damaged(what, "its `param_groups` do not fit the recipe")
+    parameters = [p for group in loop.optimizer.param_groups for p in group["params"]]
+    entries: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, slot = name.split(".", 2)
-            entries.setdefault(int(index), {})[slot] = value
-    try:
-        loop.optimizer.load_state_dict({"state": entries, "param_groups": about["param_groups"]})
-    except ValueError as error:
-        raise VqtoolError(f"the saved optimizer does not fit the recipe: {error}", exit_code=1) from error
-    for name in loop.average.values:
-        loop.average.values[name].copy_(tensors["average." + name])
-    loop.average.steps = about["average_steps"]
-    if about["scaler"]:
-        loop.scaler.load_state_dict(about["scaler"])
-    loop.progress = Progress(**about["progress"])
+        index, _, slot = name.partition(".")
+        known = index.isdecimal() and int(index) < len(parameters) and slot in SLOTS
+        if not known or value.shape != (() if slot == "step" else parameters[int(index)].shape):
+            raise damaged(what, f"its tensor `optimizer.{name}` does not fit the recipe")
+        entries.setdefault(int(index), {})[slot] = value
+    for number, entry in entries.items():
+        if entry.keys() != SLOTS:
+            raise damaged(what, f"its `optimizer.{number}` has no {', '.join(sorted(SLOTS - entry.keys()))}")
+    loop.optimizer.load_state_dict({"state": entries, "param_groups": own})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from vqtool.errors import VqtoolError
-from vqtool.training.build import PART_PREFIX, Model
-from vqtool.training.checkpoint import Checkpoint
+from vqtool.training.build import PART_PREFIX, Model, use_current_names, set_knobs
+from vqtool.training.checkpoint import Checkpoint, require_finite
 
 
 def take_over(model: Model, read: Checkpoint, what: str) -> list[str]:
@@ -15,6 +15,7 @@ def take_over(model: Model, read: Checkpoint, what: str) -> list[str]:
     Raises:
         VqtoolError: a part of the same role differs in kind or shapes, or none is the same: nothing is changed then.
     """
+    use_current_names(model, read.tensors)
     learned = _by_role(read)
     kinds = {role: part["kind"] for role, part in read.about.get("resolved", {}).get("parts", {}).items()}
     both = [role for role in model.parts if role in learned and model.parts[role].state_dict()]
@@ -28,12 +29,11 @@ def take_over(model: Model, read: Checkpoint, what: str) -> list[str]:
         raise VqtoolError(
             f"`{what}` has no part of this recipe: it holds {', '.join(f'[{role}]' for role in learned) or 'none'}"
         )
+    require_finite({f"{PART_PREFIX}{role}.{name}": t for role in both for name, t in learned[role].items()}, what)
     for role in both:
         model.parts[role].load_state_dict(learned[role])
-    for name, value in read.about.get("knobs", {}).items():
-        role, knob = name.split(".", 1)
-        if role in both:
-            setattr(model.parts[role], knob, value)
+    others = {name.partition(".")[0] for name in read.about.get("knobs", {})} - set(both)
+    set_knobs(model, read, what, but=others)
     return both
 
 
@@ -60,4 +60,6 @@ def _difference(model: Model, role: str, kind: str, learned: dict[str, Tensor]) 
                 f"{'x'.join(map(str, s)) or 'a number'}" if s is not None else "absent" for s in (there_is, here_is)
             ]
             return [f"[{role}] `{name}` is {sizes[0]} there and {sizes[1]} here"]
+        if learned[name].dtype != here[name].dtype:
+            return [f"[{role}] `{name}` is {learned[name].dtype} there and {here[name].dtype} here"]
     return []

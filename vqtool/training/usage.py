@@ -21,6 +21,7 @@ class Usage:
 
     def __init__(self) -> None:
         self.kept: list[Tensor] = []
+        self.before: dict[str, np.ndarray] = {}  # counted before the run was resumed
 
     def add(self, codes: Tensor) -> None:
         """Take a batch's codes."""
@@ -28,12 +29,17 @@ class Usage:
 
     def take(self, quantizer: Quantizer | None) -> dict[str, np.ndarray]:
         """The counts [K] of each codebook, by its name, since the last call; none where no codes came."""
+        counts = self.counts(quantizer)
+        self.kept, self.before = [], {}
+        return counts
+
+    def counts(self, quantizer: Quantizer | None) -> dict[str, np.ndarray]:
+        """The same, and they count on."""
         if not self.kept or quantizer is None:
-            return {}
+            return self.before
         codes = torch.cat(self.kept)
-        self.kept = []
         return {
-            name: torch.bincount(column[column >= 0], minlength=size).cpu().numpy()
+            name: torch.bincount(column[column >= 0], minlength=size).cpu().numpy() + self.before.get(name, 0)
             for name, size, column in zip(quantizer.codebook_names, quantizer.codebook_sizes, codes.unbind(1),
                                           strict=True)
         }  # fmt: skip

@@ -92,6 +92,16 @@ class Wav(Data):
         return files.read_pieces(spec, path)
 
     @classmethod
+    def files_read(cls, path: Path, *, decode: bool = False) -> list[Path]:
+        """The audio files, or the .vqc files."""
+        return files.code_files(path) if decode else audio_files(path)
+
+    @classmethod
+    def files_written(cls, path: Path, out: Path, *, decode: bool) -> list[Path]:
+        """`out`, or of a folder a file below it for each one there."""
+        return files.targets(path, out, decode=decode)
+
+    @classmethod
     def write_codes(cls, spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[str, Any]) -> list[Path]:
         """A .vqc file for each audio file."""
         return files.write_codes(spec, path, chunks, about)
