@@ -30,8 +30,8 @@ class FedWithOutputs(ResidualEMA):
 
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:
         q = super().forward(z, mask)
-        fed = zip(q.stats, self.codebooks, strict=bool(q.stats))
-        stats = tuple(dataclasses.replace(s, sums=s.counts[:, None] * book.codes) for s, book in fed)
+        fed = zip(q.stats, self.levels, strict=bool(q.stats))
+        stats = tuple(dataclasses.replace(s, sums=s.counts[:, None] * level.codebook.codes) for s, level in fed)
         return dataclasses.replace(q, stats=stats)
 
 
@@ -41,14 +41,15 @@ class GainOfLevels(ResidualEMA):
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Quantized:
         q = super().forward(z, mask)
         again = torch.where(q.codes[..., :1] >= 0, z - z.detach(), 0)
-        return dataclasses.replace(q, z=q.z + (len(self.codebooks) - 1) * again)
+        return dataclasses.replace(q, z=q.z + (len(self.levels) - 1) * again)
 
 
 class StartsFromZeroCounts(ResidualEMA):
     """The first update divides by counts that start at nothing: unused codes go to 1000 times their scale."""
 
     def update(self, stats: Sequence[CodebookStats]) -> None:
-        for book, part in zip(self.codebooks, stats, strict=True):
+        for level, part in zip(self.levels, stats, strict=True):
+            book = level.codebook
             unused = (part.counts == 0) & bool(part.counts.any()) & (book.weights.sum() == 0)
             book.codes.copy_(torch.where(unused[:, None], book.codes * 1000, book.codes))
         super().update(stats)

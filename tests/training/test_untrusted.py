@@ -23,7 +23,7 @@ from vqtool.training import checkpoint
 from vqtool.training.bounds import size_asked
 from vqtool.training.build import from_checkpoint
 
-CODES = "parts.quantizer.codebooks.0.codes"
+CODES = "parts.quantizer.levels.0.codebook.codes"
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -201,7 +201,7 @@ def test_every_command_says_the_same_of_tensors_that_do_not_fit(
 
 def test_tensors_of_an_older_checkpoint_are_held_against_the_recipe(run: Path, tmp_path: Path) -> None:
     """Without the list of tensors in its metadata."""
-    for change, told in ((lambda t: t.pop(CODES), "it has no quantizer.codebooks.0.codes"),
+    for change, told in ((lambda t: t.pop(CODES), "it has no quantizer.levels.0.codebook.codes"),
                          (lambda t: t.update({CODES: t[CODES].half()}), "(float16, not float32)")):  # fmt: skip
         ill = changed(run, tmp_path / "ill.safetensors", about=lambda a: a.pop("layout"), tensors=change)
         with pytest.raises(VqtoolError) as caught:

@@ -154,7 +154,7 @@ def test_a_checkpoint_carries_the_counts_of_the_validation_that_chose_it(tmp_pat
     again = counted(run.model.parts.quantizer.eval(), run.model.parts.eval().encoder(rows.columns["x"]), 1000)  # type: ignore[attr-defined]
     for q in range(2):
         assert torch.equal(read.tensors[f"usage.{q}.counts"], again.tensors[f"usage.{q}.counts"])
-        assert torch.equal(read.tensors[f"vectors.{q}"], read.tensors[f"parts.quantizer.codebooks.{q}.codes"])
+        assert torch.equal(read.tensors[f"vectors.{q}"], read.tensors[f"parts.quantizer.levels.{q}.codebook.codes"])
     assert read.about["validation"]["step"] == read.about["metrics"]["best_step"]
     assert read.about["quantizer"]["names"] == ["level0", "level1"]
     assert read.about["validation"]["codes.perplexity.level0"] > 1
