@@ -16,6 +16,7 @@ import torch
 from tests.cli.run import within
 from tests.training.test_resume import session
 from tests.training.tiny import write_recipe
+from vqtool.api import DataSpec
 from vqtool.diagnosis.reading import report_of
 from vqtool.errors import VqtoolError
 from vqtool.training import checkpoint
@@ -111,6 +112,15 @@ def test_a_stage_that_is_called_like_a_number_stays_a_name(tmp_path: Path) -> No
     made = session(recipe, tmp_path / "run", ["stage.1e3.steps=2"])
     assert made.train() == 0
     assert from_checkpoint(tmp_path / "run" / "1e3.safetensors")[1].about["stage"] == "1e3"
+
+
+def test_what_a_plugin_finds_missing_is_a_fault_of_the_file(run: Path) -> None:
+    _, read = from_checkpoint(run / "tokenizer.safetensors")
+    spec = DataSpec.from_json(read.about["data"])
+    assert spec.about.get("season") is None
+    assert DataSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    with pytest.raises(VqtoolError, match="have no `season`"):
+        spec.about["season"]
 
 
 @pytest.mark.parametrize("options", [{"levels": 10**6}, {"levels": 10**9}, {"codebook_size": 10**9},

@@ -35,6 +35,17 @@ class Field:
     names: tuple[str, ...] = ()  # of a category, label or group: what each index stands for; of scalars: their names
 
 
+class About(dict[str, Any]):
+    """What a plugin left in the metadata: a value that is missing there is a fault of the file, not of the plugin."""
+
+    def __missing__(self, key: str) -> Any:
+        raise VqtoolError(
+            f"the metadata of the model's data have no `{key}`",
+            hint="the checkpoint is damaged, or of another version of the plugin: `vqtool show` lists versions",
+            exit_code=1,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class DataSpec:
     """What the batches of a data set hold; kept in every checkpoint: parts are rebuilt without the data."""
@@ -91,7 +102,7 @@ class DataSpec:
             name: Field(tuple(f["shape"]), f["role"], f["unit"], tuple(f["names"]))
             for name, f in value["fields"].items()
         }
-        return cls(fields, value["sample_rate"], value["periodic"], dict(value["about"]))
+        return cls(fields, value["sample_rate"], value["periodic"], About(value["about"]))
 
 
 @dataclass(frozen=True, slots=True)
