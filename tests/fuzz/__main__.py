@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shutil
 import sys
@@ -89,6 +90,7 @@ def prepared(root: Path, kinds: list[seeds.Kind], *, quick: bool) -> None:
             elif not quick:
                 found = ended(words, root.parent)
                 assert found.code == 0, f"{words}: {found.text}"
+    gc.freeze()  # the collector of a child would touch, and so copy, all of this process's pages
 
 
 def table(found: dict[str, Counter[str]]) -> str:
