@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
 
-IN_MEMORY = 2**24  # bytes kept in memory; the rest goes to a temporary file that has no name
+IN_MEMORY = 2**22  # bytes kept in memory; the rest goes to a temporary file that has no name
 TYPES = tuple(map(np.dtype, (np.uint8, np.uint16, np.uint32, np.uint64)))
 Numbers = NDArray[np.int64]
 

@@ -20,7 +20,7 @@ from vqtool.errors import VqtoolError
 from vqtool.parts.quantizers.residual_waterfill import ResidualWaterfill
 from vqtool.training.build import from_checkpoint
 from vqtool_speech import files
-from vqtool_speech.audio import Writer
+from vqtool_speech.audio import written
 
 
 def encode(run: Path, source: Path, target: Path, levels: int | None = None) -> None:
@@ -150,10 +150,9 @@ def test_a_sound_of_just_full_scale_stays_one_of_16_bits(run: Path, tmp_path: Pa
 
 def test_samples_are_rounded_to_the_nearest(tmp_path: Path) -> None:
     x = np.random.default_rng(0).uniform(-0.4, 0.4, (16_000, 1)).astype(np.float32)
-    writer = Writer(tmp_path / "a.wav", 16_000, 1)
-    writer.write(x)
-    writer.write(np.array([[2.0], [-2.0], [0.0]], np.float32))
-    writer.close()
+    with written(tmp_path / "a.wav", 16_000, 1, frames=16_003) as writer:
+        writer.write(x)
+        writer.write(np.array([[2.0], [-2.0], [0.0]], np.float32))
     y = soundfile.read(tmp_path / "a.wav", dtype="int16", always_2d=True)[0]
     error = y[:-3] - x * 2**15
     assert abs(float(error.mean())) < 0.02

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.speech import whole
+from tests.speech.whole import header_of, unpack
 from vqtool.errors import VqtoolError
+from vqtool_speech import range_coder, spool, vqc
 from vqtool_speech.range_coder import Decoder, Encoder, Fixed, Table
-from vqtool_speech.vqc import Codes, Header, header_of, pack, unpack
+from vqtool_speech.vqc import Codes, Header, pack
 
 MODEL = "0123456789abcdef"
 
@@ -47,6 +53,40 @@ def test_what_goes_in_comes_out(
     told, back = unpack(content, "a.vqc", use)
     assert told == h == header_of(content, "a.vqc")
     assert (back == codes).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("every", [True, False])
+def test_pieces_of_any_size_are_the_file_of_the_whole(
+    every: bool, known: bool, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written and read piece by piece, in memory and on disk, codes are those of whole arrays."""
+    monkeypatch.setattr(vqc, "BLOCK", 61)
+    monkeypatch.setattr(range_coder, "BLOCK", 61)
+    monkeypatch.setattr(spool, "IN_MEMORY", 1000)
+    h, rng = header(levels=3, bits=9, length=44_100, channels=channels), np.random.default_rng(0)
+    codes, use = codes_of(h, 5, every=every), use_of(h) if known else None
+    held, start = spool.CodeSpool(channels, h.bits), 0
+    while start < h.tokens:
+        size = int(rng.integers(0, 200))
+        held.add(codes[:, start : start + size])
+        start += size
+    heard: list[int] = []
+    content = b"".join(vqc.packed(h, held, use, heard.append))
+    assert content == whole.pack(h, codes, use) == pack(h, codes, use)
+    assert sum(heard) == vqc.symbols(held) == (codes >= 0).sum() + (0 if every else codes[..., 0].size)
+    read: list[int] = []
+    told, back = vqc.unpack(io.BytesIO(content), "a.vqc", use, read.append)
+    assert len(read) > 10
+    take, parts = back.reader(), []
+    for size in rng.integers(0, 200, 20).tolist():
+        parts.append(take(size))
+    parts.append(take(h.tokens))
+    joined = np.concatenate(parts, 1)
+    assert told == h
+    assert (joined[:, : h.tokens] == codes).all()
+    assert (joined[:, h.tokens :] == -1).all()
 
 
 def test_all_levels_take_their_bits_and_no_more() -> None:
@@ -170,3 +210,15 @@ def test_very_many_codes_are_written_as_bits() -> None:
     use = [[1.0] * (1 << bits) for bits in h.bits]
     assert pack(h, codes, use) == pack(h, codes)
     assert (unpack(pack(h, codes, use), "a.vqc", use)[1] == codes).all()
+
+
+def test_codes_that_a_disk_has_no_room_for_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    codes = spool.CodeSpool(1, (4,))
+    codes.spool.file = Full()
+    with pytest.raises(VqtoolError, match="No space left") as caught:
+        codes.add(np.ones((1, 9, 1), np.int64))
+    assert "TMPDIR" in str(caught.value.hint)
