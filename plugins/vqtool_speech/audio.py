@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ Mix = Literal["mean", "first", "each"]
 BLOCK = 2**16  # frames read at a time; fewer of very many channels
 MANY = 8  # channels
 RATES = (100, 1_000_000)  # Hz, of a file
+UNKNOWN = 2**31 - 2**16  # bytes: who writes so many promises all that a header can, not knowing the length
 WAV_BYTES = 2**32 - 2**16  # of samples: the sizes in the header of a .wav have 32 bits
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus", ".w64")
 
@@ -30,6 +32,7 @@ class Info:
     rate: int  # Hz
     frames: int
     channels: int
+    missing: int = 0  # bytes that the header promises and the file does not have
 
 
 def library(name: str) -> Any:
@@ -44,7 +47,7 @@ def info(path: Path) -> Info:
     """Rate, length and channels of a file."""
     soundfile = library("soundfile")
     try:
-        found = soundfile.info(str(path))
+        found = soundfile.info(str(path), verbose=True)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise not_audio(path, error) from error
     if found.frames <= 0:
@@ -54,7 +57,17 @@ def info(path: Path) -> Info:
             f"`{path}` has a sample rate of {found.samplerate} Hz; {RATES[0]} to {RATES[1]} can be read",
             hint="its header may be damaged: make the file again, or leave it out",
         )
-    return Info(found.samplerate, found.frames, found.channels)
+    return Info(found.samplerate, found.frames, found.channels, _missing(found.extra_info))
+
+
+def _missing(report: str) -> int:
+    """How many bytes of those that the header of a .wav promises are not there, as libsndfile reports.
+
+    A program that writes to a pipe does not know the length and promises as much as the header can.
+    """
+    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)$", report, re.MULTILINE)
+    promised, there = map(int, sizes.groups()) if sizes else (0, 0)
+    return max(0, promised - there) if promised < UNKNOWN else 0
 
 
 def read(path: Path, start: int, frames: int) -> Sound:
@@ -133,7 +146,7 @@ def written(path: Path, rate: int, channels: int, *, frames: int, loud: bool = F
     soundfile = library("soundfile")
     kind = (path.suffix.lower().lstrip(".") or "wav").upper()
     if kind not in soundfile.available_formats():
-        raise VqtoolError(f"`{path}`: `.{kind.lower()}` is no format to write", hint="name it .wav or .flac")
+        raise VqtoolError(f"`{path}`: .{kind.lower()} cannot be written", hint="name it .wav or .flac")
     fits = (s for s in ("FLOAT" if loud else "PCM_16", "PCM_16") if soundfile.check_format(kind, s))
     subtype = next(fits, None)
     if kind == "WAV" and frames * channels * (4 if subtype == "FLOAT" else 2) > WAV_BYTES:
@@ -168,4 +181,4 @@ def not_audio(path: Path, error: Exception) -> VqtoolError:
     """The error for a file that cannot be read."""
     if not path.is_file():
         return VqtoolError(f"there is no file `{path}`")
-    return VqtoolError(f"`{path}` is no audio file that can be read: {error}", hint="wav, flac, ogg and mp3 can be")
+    return VqtoolError(f"`{path}` is not an audio file that can be read: {error}", hint="wav, flac, ogg and mp3 can be")

@@ -131,7 +131,8 @@ class Measured:
 def measured(path: Path, manner: Manner, advance: Callable[[int], None] = lambda frames: None) -> Measured:
     """The length of a file and its gains, measured at its own rate; it is read through once, block by block.
 
-    `advance` hears of the frames that were read. `ebu` never lets the peak exceed full scale: a sound that would clip stays softer than the target.
+    `advance` hears of the frames that were read. `ebu` never lets the peak exceed full scale: a sound that would clip
+    stays softer than the target.
     """
     rate, frames = audio.info(path).rate, 0
     peaks: list[float] = []

@@ -47,13 +47,13 @@ def read_pieces(spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, A
             whole = measured(file, manner, bar.advance)
         gains = [math.inf if gain > GAINS[1] else float(np.float32(gain)) for gain in whole.gains]
         _check_gains(file, gains)
-        told = {"file": _name(file, path), "folder": path.is_dir(), "source_rate": info.rate, "length": whole.frames,
+        meta = {"file": _name(file, path), "folder": path.is_dir(), "source_rate": info.rate, "length": whole.frames,
                 "gains": gains, "pieces": pieces, "notes": _notes(file, info, manner, whole.frames)}  # fmt: skip
         loud = np.array([1.0 if math.isinf(gain) else gain for gain in gains], np.float32)[:, None]
         sound = (block.T * loud for block in at_codec_rate(file, manner, whole.frames))
         for x in _with_context(_taker(sound), samples_at(whole.frames, info.rate, manner.rate), segment, segment, 0.0):
-            yield {"x": torch.from_numpy(x)[:, None]}, told
-            told = told | {"notes": []}
+            yield {"x": torch.from_numpy(x)[:, None]}, meta
+            meta = meta | {"notes": []}
 
 
 def _taker(blocks: Iterator[NDArray[Any]]) -> Callable[[int], NDArray[Any]]:
@@ -137,17 +137,18 @@ def _notes(file: Path, info: audio.Info, manner: Manner, frames: int) -> list[st
     if info.channels > 1 and manner.mix != "each":
         how = "mixed to one" if manner.mix == "mean" else "reduced to the first"
         notes.append(f"the {info.channels} channels of `{file.name}` are {how}")
-    if frames < info.frames:
-        notes.append(f"`{file.name}` is cut short: its header promises {info.frames} samples, it holds {frames}")
+    if info.missing or frames < info.frames:
+        more = f"{info.frames - frames} samples" if frames < info.frames else f"{info.missing} bytes"
+        notes.append(f"`{file.name}` is cut short: its header promises {more} more than the {frames} samples it has")
     return notes
 
 
 def write_codes(spec: DataSpec, path: Path, pieces: Iterable[Coded], about: Mapping[str, Any]) -> list[Path]:
     """A .vqc file for every sound: `path`, or of a folder the same tree below `path`."""
     files: list[Path] = []
-    for told, group in _by_file((piece.about, piece.codes) for piece in pieces):
-        header, codes = _held(spec, told, group, about)
-        target = _target(path, told, SUFFIX)
+    for meta, group in _by_file((piece.about, piece.codes) for piece in pieces):
+        header, codes = _held(spec, meta, group, about)
+        target = _target(path, meta, SUFFIX)
         with replacing(target) as file, progress_of(symbols(codes), f"write {target.name}") as bar:
             for part in packed(header, codes, about.get("code_use"), bar.advance):
                 file.write(part)
@@ -159,21 +160,21 @@ def _by_file(pieces: Iterable[tuple[dict[str, Any], Tensor]]) -> Iterator[tuple[
     """What the first piece of each file tells, and the tensors of its pieces, one after the other."""
     for _, group in groupby(pieces, key=lambda piece: piece[0]["file"]):
         mine = iter(group)
-        told, first = next(mine)
-        yield told, chain([first], (tensor for _, tensor in mine))
+        meta, first = next(mine)
+        yield meta, chain([first], (tensor for _, tensor in mine))
 
 
 def _held(
-    spec: DataSpec, told: Mapping[str, Any], pieces: Iterator[Tensor], about: Mapping[str, Any]
+    spec: DataSpec, meta: Mapping[str, Any], pieces: Iterator[Tensor], about: Mapping[str, Any]
 ) -> tuple[Header, CodeSpool]:
     """One sound's codes from its pieces [channels, tokens, levels], without what lies around them."""
     rate = int(spec.sample_rate or 0)
-    _, count = next(spans(samples_at(told["length"], told["source_rate"], rate), spec.length))
+    _, count = next(spans(samples_at(meta["length"], meta["source_rate"], rate), spec.length))
     first = next(pieces)
     margin = first.shape[1] // (count + 2)
     header = Header(
-        rate, told["source_rate"], told["length"], widths(about["codebook_sizes"], first),
-        spec.length // margin, int(about["bands"]), tuple(told["gains"]), about["model"],
+        rate, meta["source_rate"], meta["length"], widths(about["codebook_sizes"], first),
+        spec.length // margin, int(about["bands"]), tuple(meta["gains"]), about["model"],
     )  # fmt: skip
     codes = CodeSpool(header.channels, header.bits)
     for piece in chain([first], pieces):
@@ -235,23 +236,23 @@ def _pieces(spec: DataSpec, path: Path, files: list[tuple[Path, Header]], about:
     for file, _ in files:
         with file.open("rb") as content, progress_of(file.stat().st_size, f"read {file.name}") as bar:
             header, codes = unpack(content, str(file), about.get("code_use"), bar.advance)
-        told = {"file": _name(file, path), "folder": path.is_dir(), "source_rate": header.source_rate,
+        meta = {"file": _name(file, path), "folder": path.is_dir(), "source_rate": header.source_rate,
                 "length": header.length, "gains": list(header.gains), "pieces": pieces}  # fmt: skip
         for piece in _with_context(codes.reader(), header.samples, spec.length, spec.length // header.stride, -1):
-            yield Coded(torch.from_numpy(piece), torch.zeros(len(piece), 0), {}, told)
+            yield Coded(torch.from_numpy(piece), torch.zeros(len(piece), 0), {}, meta)
 
 
 def write_pieces(spec: DataSpec, path: Path, pieces: Iterable[tuple[Tensor, Batch, dict[str, Any]]]) -> list[Path]:
     """Decoded pieces [channels, 1, L] to audio files at their own rates and lengths, each as loud as it came."""
     files: list[Path] = []
-    for told, group in _by_file((about, signal) for signal, _, about in pieces):
-        target, left = _target(path, told, ".wav"), told["length"]
+    for meta, group in _by_file((about, signal) for signal, _, about in pieces):
+        target, left = _target(path, meta, ".wav"), meta["length"]
         # The source's peak was above 1; gains are kept in float32, where .95 is a little less.
-        loud = spec.about["normalise"] == "peak" and min(told["gains"]) < np.float32(PEAK)
-        scale = 1 / np.array(told["gains"], np.float32)
+        loud = spec.about["normalise"] == "peak" and min(meta["gains"]) < np.float32(PEAK)
+        scale = 1 / np.array(meta["gains"], np.float32)
         kept = (_core(spec, signal) * scale for signal in group)
-        with audio.written(target, told["source_rate"], len(scale), frames=left, loud=loud) as writer:
-            for block in audio.resampled(kept, len(scale), int(spec.sample_rate or 0), told["source_rate"]):
+        with audio.written(target, meta["source_rate"], len(scale), frames=left, loud=loud) as writer:
+            for block in audio.resampled(kept, len(scale), int(spec.sample_rate or 0), meta["source_rate"]):
                 writer.write(block[:left])
                 left -= min(left, len(block))
         files.append(target)
@@ -263,10 +264,10 @@ def _core(spec: DataSpec, signal: Tensor) -> audio.Sound:
     return signal[:, 0, spec.length : -spec.length].numpy().T
 
 
-def _target(path: Path, told: Mapping[str, Any], suffix: str) -> Path:
+def _target(path: Path, meta: Mapping[str, Any], suffix: str) -> Path:
     """Where a sound goes: `path`, or of a folder its place below it."""
-    target = _place(path, told["file"], told["folder"], suffix)
-    if told["folder"]:
+    target = _place(path, meta["file"], meta["folder"], suffix)
+    if meta["folder"]:
         make_dir(target.parent)
     return target
 

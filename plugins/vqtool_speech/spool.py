@@ -1,4 +1,4 @@
-"""Rows of whole numbers of any length: appended to in turn, read from their beginnings, and on disk where they are long."""
+"""Rows of whole numbers, appended to in turn and read from their beginnings; long ones lie on disk."""
 
 from __future__ import annotations
 

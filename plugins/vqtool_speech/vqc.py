@@ -185,7 +185,7 @@ def _content(header: Header, codes: CodeSpool, odds: Odds | None, advance: Calla
 def unpack(
     file: BinaryIO, where: str, odds: Odds | None = None, advance: Callable[[int], None] = nothing
 ) -> tuple[Header, CodeSpool]:
-    """The header and the codes of an open file; `where` names it in errors; `advance` hears of the bytes that were read.
+    """The header and the codes of an open file; `advance` hears of the bytes that were read.
 
     Raises VqtoolError for anything but the file as it was written: another format or version, a cut, a flipped bit, or
     a header that promises more than the bytes after it can hold.
@@ -203,7 +203,7 @@ def header_of(file: BinaryIO, where: str) -> Header:
     file.seek(0)
     content = file.read(HEADER.size + 5 * 255)
     if content[:3] != MAGIC:
-        raise VqtoolError(f"`{where}` is no .vqc file", hint="vqtool encode writes such files", exit_code=1)
+        raise VqtoolError(f"`{where}` is not a .vqc file", hint="vqtool encode writes such files", exit_code=1)
     if len(content) > 3 and content[3] != VERSION:
         raise VqtoolError(
             f"`{where}` is a .vqc file of version {content[3]}; this vqtool reads version {VERSION}",
@@ -276,16 +276,20 @@ def _codes(header: Header, file: BinaryIO, where: str, odds: Odds | None, advanc
     if coding & BY_USE and (odds is None or len(odds) < header.levels):
         raise VqtoolError(f"`{where}` needs the use of its model's codes", hint="decode it with its model")
     tables = [Fixed(use) for use in (odds or ())[: header.levels]] if coding & BY_USE else None
+    promised = f"its header promises {header.seconds:.0f} s of sound, which {size} bytes cannot hold"
     if least_bits(header, coding, tables) > 8 * payload.size:
-        raise damaged(where, f"its header promises {header.seconds:.0f} s of sound, which {size} bytes cannot hold")
+        raise damaged(where, promised)
     codes, coder = CodeSpool(header.channels, header.bits), Decoder(payload) if coding else None
     codes.tokens = header.tokens
+    least = np.array([table.least_bits for table in tables] if tables else header.bits)
     expected = CountCoder(header.levels, header.bands)
     for channel in range(header.channels):
         expected.begin()
         for count in _blocks(header.tokens):
             if coder and coding & COUNTED:
                 codes.add_counts(channel, np.array(expected.get(coder, count), np.int64))
+                if codes.sent.sum(1) @ least > 8 * (payload.size - coder.at):
+                    raise damaged(where, promised)
             else:
                 codes.add_counts(channel, np.full(count, header.levels))
     plain_bits = 0 if tables else int((codes.sent.sum(1) * np.array(header.bits)).sum())
@@ -303,7 +307,7 @@ def _codes(header: Header, file: BinaryIO, where: str, odds: Odds | None, advanc
 
 
 def least_bits(header: Header, coding: int, tables: Sequence[Fixed] | None) -> float:
-    """What the codes of such a header take at the very least: all tokens without a code, or every code the likeliest."""
+    """What the codes of such a header take at least: as if no token had a code, or every code were the likeliest."""
     tokens = header.tokens * header.channels
     if coding & COUNTED:  # a count is at most as likely as all others at their least frequency leave it
         return -tokens * math.log2(1 - header.levels / MOST)

@@ -176,7 +176,7 @@ def test_what_is_not_right_is_an_error_and_never_noise(run: Path, tmp_path: Path
         ("foreign.vqc", "written with another model"),
         ("cut.vqc", "damaged or cut short"),
         ("flipped.vqc", "damaged or cut short"),
-        ("a.wav", r"no \.vqc file"),
+        ("a.wav", r"not a \.vqc file"),
         ("none.vqc", r"no \.vqc file"),
     ):
         with pytest.raises(VqtoolError, match=says):

@@ -92,7 +92,7 @@ def there_and_back(model: Model, path: Path, target: Path) -> tuple[bytes, bytes
 
 
 def at_rate(sound: np.ndarray, source: int, rate: int, margin: int = 1024) -> np.ndarray:
-    """All of `sound` [frames, channels] resampled at once, with zeros around it up to where both rates have a sample."""
+    """All of `sound` [frames, channels] resampled at once, between zeros up to where both rates have a sample."""
     if source == rate:
         return sound
     frames, common = -(-len(sound) * rate // source), int(np.gcd(source, rate))

@@ -121,7 +121,7 @@ def encoded(
 
 
 def watched(pieces: Iterable[Coded], bar: Progress) -> Iterator[Coded]:
-    """The pieces, counted on a bar once they are dealt with; how many there are stands in `about["pieces"]`, if known."""
+    """The pieces, each counted once it is dealt with; `about["pieces"]` says how many there are, where it is known."""
     for piece in pieces:
         bar.expect(piece.about.get("pieces"))
         yield piece
