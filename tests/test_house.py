@@ -20,18 +20,19 @@ USE_CASES = sorted(p for folder in (ROOT / "plugins").glob("vqtool_*") for p in 
 TESTS = sorted(p for p in (ROOT / "tests").rglob("*.py") if p.stat().st_size)
 
 # What each package of vqtool may import of vqtool; those of GROUND stand below all.
-GROUND = {"errors", "suggest", "progress", "console", "files", "metadata", "runs", ""}
+GROUND = {"errors", "suggest", "progress", "console", "files", "metadata", "runs", "untrusted", ""}
 MAY = {
     "errors": set(),
     "suggest": set(),
     "files": {"errors"},
-    "metadata": {"errors"},
-    "runs": set(),
+    "metadata": {"errors", "untrusted"},
+    "runs": {"untrusted"},
+    "untrusted": {"errors"},
     "progress": set(),
     "console": {"errors", "progress"},
     "api": {"errors"},
     "nn": {"errors", "api"},
-    "parts": {"errors", "files", "api", "nn"},
+    "parts": {"errors", "files", "untrusted", "api", "nn"},
     "catalog": {"api"} | GROUND,
     "recipe": {"api", "catalog", "diagnosis"} | GROUND,
     "diagnosis": {"api", "catalog"} | GROUND,
@@ -47,7 +48,9 @@ MAY = {
     "__main__": {"cli"},
     "": GROUND,
 }
-USE_CASE_MAY = {"vqtool.api", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files", "vqtool.progress"}
+USE_CASE_MAY = {
+    "vqtool.api", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files", "vqtool.progress", "vqtool.untrusted",
+}  # fmt: skip
 FIELD_LIBRARIES = {
     "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas",
     "matplotlib",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vqtool.errors import VqtoolError
+from vqtool.untrusted import json_value
 
 FORMAT = "vqtool/1"
 
@@ -33,7 +33,7 @@ def parsed(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 def _value(path: Path, name: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json_value(text)
     except ValueError as error:
         if text.startswith(("{", "[")) and name != "recipe":  # which is TOML, and may well begin with a table
             raise VqtoolError(f"`{path}` is damaged: its `{name}` is no JSON", exit_code=1) from error

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
+
+from vqtool.untrusted import json_value
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 
@@ -19,7 +20,7 @@ def runs_newest_first(root: Path = Path("runs")) -> Iterator[Path]:
 def stage_names(run: Path) -> list[str]:
     """The names of a run's stages, in order; none if its `resolved.json` cannot be read."""
     try:
-        return [stage["name"] for stage in json.loads((run / "resolved.json").read_text(encoding="utf-8"))["stages"]]
+        return [stage["name"] for stage in json_value((run / "resolved.json").read_bytes())["stages"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqtool.errors import VqtoolError
-from vqtool_seismic.recordings import obspy
+from vqtool.untrusted import no_twins
+from vqtool_seismic.obspy_files import events
 from vqtool_seismic.traces import seconds_of
 
 COLUMNS = {  # what a table may call them; the first that is there counts
@@ -53,26 +54,28 @@ def of_station(picks: list[Pick], station: str) -> list[Pick]:
 
 
 def _from_events(path: Path) -> list[Pick]:
-    try:
-        events = obspy().read_events(str(path))
-    except VqtoolError:
-        raise
-    except Exception as error:  # ObsPy's readers raise whatever they meet in a foreign or broken file
-        raise VqtoolError(f"ObsPy reads no events from it: {error}", where=str(path)) from error
     made = []
-    for pick in (pick for event in events for pick in event.picks):
+    for pick in (pick for event in events(path) for pick in event.picks):
         phase, where = (pick.phase_hint or "").strip().upper()[:1], pick.waveform_id
-        if phase in ("P", "S") and where is not None and where.station_code:
+        if phase in ("P", "S") and where is not None and where.station_code and pick.time is not None:
             station = ".".join(filter(None, (where.network_code, where.station_code)))
             made.append(Pick(station, phase, pick.time.timestamp))
     return made
 
 
 def _from_table(path: Path) -> list[Pick]:
+    try:
+        return _rows(path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise VqtoolError(f"`{path.name}` is not a table that can be read: {error}", where=str(path)) from error
+
+
+def _rows(path: Path) -> list[Pick]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         header = file.readline()
         file.seek(0)
         reader = csv.DictReader(file, delimiter=max(SEPARATORS, key=header.count))
+        no_twins(reader.fieldnames or (), path)
         there = {name.strip().lower(): name for name in reader.fieldnames or ()}
         name = {key: next((there[n] for n in names if n in there), None) for key, names in COLUMNS.items()}
         lacking = [key for key, column in name.items() if column is None]

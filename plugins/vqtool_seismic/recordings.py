@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from vqtool.errors import VqtoolError, missing_extra
+from vqtool.errors import VqtoolError
+from vqtool_seismic.obspy_files import UNKNOWN, obspy, waveforms
 from vqtool_seismic.traces import COMPONENTS, Samples, bridged, component_of, length_at, resampled
 
 NO_WAVEFORMS = {".xml", ".qml", ".quakeml", ".csv", ".txt", ".json", ".md", ".png", ".pdf", ".html", ".toml"}
@@ -60,15 +61,6 @@ class Stretch:
         return round((self.end - self.begin) * self.rate) + 1
 
 
-def obspy() -> Any:
-    """The library. Raises VqtoolError where it is not installed."""
-    try:
-        import obspy as library
-    except ImportError as fault:
-        raise missing_extra("obspy", "seismic", "reading seismograms") from fault
-    return library
-
-
 class Recordings:
     """An index of files, made from their headers; nothing is read but what is asked for.
 
@@ -79,10 +71,15 @@ class Recordings:
     def __init__(self, path: Path) -> None:
         self.skipped: Counter[str] = Counter()
         left, bridged = self._no_numbers = Counter[str](), Counter[str]()
-        library = obspy()
         parts: list[Part] = []
         for file in files_below(path):
-            parts += self._parts(library, file)
+            try:
+                parts += self._parts(file)
+            except VqtoolError as error:  # in a folder the others are read
+                if file == path:
+                    raise
+                foreign = UNKNOWN in error.message  # of which there may be many, so they are counted and not named
+                self.skipped[UNKNOWN if foreign else error.message] += 1
         if not parts:
             told = "; ".join(f"{n}: {reason}" for reason, n in self.skipped.items())
             raise VqtoolError(
@@ -113,21 +110,18 @@ class Recordings:
             if part.end < first or part.begin > last or part.component not in stretch.components:
                 continue
             half = 0.5 / part.rate
-            stream = library.read(str(part.file), starttime=library.UTCDateTime(first - half),
-                                  endtime=library.UTCDateTime(last + half))  # fmt: skip
-            for trace in stream:
+            begun, ended = library.UTCDateTime(first - half), library.UTCDateTime(last + half)
+            for trace in waveforms(part.file, starttime=begun, endtime=ended):
                 if trace.id == part.code:
                     _lay(made[COMPONENTS.index(part.component)], trace, first)
         return resampled(bridged(made), stretch.rate, rate)[:, skip : skip + samples]
 
-    def _parts(self, library: Any, file: Path) -> Iterator[Part]:
-        try:
-            stream = library.read(str(file), headonly=True)
-            if any(_may_hold_nan(trace.stats) for trace in stream):
-                stream = library.read(str(file))
-        except Exception as error:  # ObsPy's readers raise whatever they meet in a foreign or broken file
-            self.skipped[f"ObsPy cannot read the file ({type(error).__name__})"] += 1
-            return
+    def _parts(self, file: Path) -> Iterator[Part]:
+        warned: list[str] = []
+        stream = waveforms(file, warned, headonly=True)
+        if any(_may_hold_nan(trace.stats) for trace in stream):
+            stream = waveforms(file)
+        self.skipped.update(warned)
         for trace in stream:
             stats = trace.stats
             component = component_of(stats.channel or "?")

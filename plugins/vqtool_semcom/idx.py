@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gzip
-import zipfile
+import math
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
+from vqtool.untrusted import arrays
 
 Columns = dict[str, NDArray[np.generic]]
+PACKED = 1032  # times a file's size is the most that gzip unpacks to
 NAMES = {
     "train_images": "train-images-idx3-ubyte",
     "train_labels": "train-labels-idx1-ubyte",
@@ -68,27 +71,36 @@ def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
     if path is None:
         raise VqtoolError(f"`{folder}` has no `{name}.gz`", hint="a folder needs: " + ", ".join(NAMES.values()))
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return _bytes(file, path)
     except (OSError, EOFError, zlib.error) as error:
-        raise VqtoolError(f"`{path}` cannot be read: {error}") from error
-    axes = raw[3] if len(raw) > 3 else 0
-    shape = np.frombuffer(raw[4 : 4 + 4 * axes], ">u4") if len(raw) >= 4 + 4 * axes else np.empty(0, ">u4")
-    if raw[:3] != b"\0\0\x08" or len(shape) != axes or len(raw) != 4 + 4 * axes + int(np.prod(shape, dtype=np.int64)):
-        raise VqtoolError(f"`{path}` is no IDX file of bytes, or is cut off")
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(tuple(int(n) for n in shape))
+        raise VqtoolError(f"`{path}` is damaged: {error}", hint="copy or fetch it again") from error
+
+
+def _bytes(file: IO[bytes], path: Path) -> NDArray[np.uint8]:
+    """The array of an open IDX file; no more is unpacked than the header says, and no more than the file can hold."""
+    head = file.read(4)
+    axes = head[3] if len(head) == 4 else 0
+    lengths = file.read(4 * axes)
+    if head[:3] != b"\0\0\x08" or len(lengths) != 4 * axes:
+        raise VqtoolError(f"`{path}` is not an IDX file of bytes, or is cut short")
+    shape = tuple(int(n) for n in np.frombuffer(lengths, ">u4"))
+    size = math.prod(shape)
+    if size > PACKED * path.stat().st_size or len(content := file.read(size)) < size or file.read(1):
+        raise VqtoolError(
+            f"`{path}` is damaged: it does not hold the {size} bytes of its header", hint="copy or fetch it again"
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def _archive(path: Path) -> Columns:
     if not path.is_file():
         raise VqtoolError(f"there is no file or folder `{path}`")
-    try:
-        with np.load(path, allow_pickle=False) as read:
-            found = {key: read[key] for key in read.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise VqtoolError(f"`{path}` is no npz that can be read: {error}") from error
-    lacking = sorted(NAMES.keys() - found.keys())
-    if lacking:
+    found, names = arrays(path, lambda name: name in NAMES or name == "classes")
+    missing = sorted(NAMES.keys() - found.keys())
+    if missing:
         raise VqtoolError(
-            f"`{path}` lacks {', '.join(f'`{key}`' for key in lacking)}", hint="it has " + ", ".join(found)
+            f"`{path}` lacks {', '.join(f'`{key}`' for key in missing)}",
+            hint="it has " + (", ".join(names) or "no arrays"),
         )
     return found

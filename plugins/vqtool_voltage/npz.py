@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
+from vqtool.untrusted import arrays, is_pickle
 
 Columns = dict[str, NDArray]
 SHORTEST = 8  # samples of a period below which not even a triangle can be told from a sine
@@ -24,31 +23,20 @@ def load(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> Col
     where = str(path)
     if not path.is_file():
         raise VqtoolError(f"there is no file `{path.name}`", hint=f"ls {path.parent}", where=where)
-    if not _holds_arrays(path):
+    if not _holds_arrays(path) and not is_pickle(path):
         raise VqtoolError(f"`{path.name}` cannot be read as npz, and only .npz is read", hint=SAVE, where=where)
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise VqtoolError(
-                f"`{path.name}` holds one bare array, not named arrays",
-                hint=SAVE,
-                where=where,
-            )
-        with archive:
-            missing = [key for key in needed if key not in archive.files]
-            if missing:
-                raise VqtoolError(
-                    f"`{path.name}` lacks {_quoted(missing)}; it has {_quoted(archive.files) or 'no arrays at all'}",
-                    hint=f"add the missing key{'s' * (len(missing) > 1)} with numpy.savez",
-                    where=where,
-                )
-            return {key: archive[key] for key in (*needed, *optional) if key in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as fault:
+    every = {*needed, *optional}
+    found, names = arrays(path, lambda name: name in every)
+    if names == [""]:
+        raise VqtoolError(f"`{path.name}` holds one bare array, not named arrays", hint=SAVE, where=where)
+    missing = [key for key in needed if key not in found]
+    if missing:
         raise VqtoolError(
-            f"`{path.name}` cannot be read as npz: {fault}",
-            hint="it may be cut short or of another format; copy or save it again",
+            f"`{path.name}` lacks {_quoted(missing)}; it has {_quoted(names) or 'no arrays at all'}",
+            hint=f"add the missing key{'s' * (len(missing) > 1)} with numpy.savez",
             where=where,
-        ) from fault
+        )
+    return found
 
 
 def waves(columns: Columns, key: str, path: Path) -> NDArray[np.float64]:

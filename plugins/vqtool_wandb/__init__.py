@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from vqtool.catalog import hookimpl
+from vqtool.untrusted import read_json
 
 _runs: dict[str, Any] = {}  # by the run's folder
 
@@ -45,7 +45,7 @@ def run_of(run: Any) -> Any:
     if key not in _runs and os.environ.get("WANDB_PROJECT") and importlib.util.find_spec("wandb") is not None:
         import wandb
 
-        recipe = json.loads((run.folder / "resolved.json").read_text(encoding="utf-8"))
+        recipe = read_json(run.folder / "resolved.json")
         settings = wandb.Settings(console="off", silent=True, disable_code=True, disable_git=True)
         _runs[key] = wandb.init(dir=key, name=run.folder.name, config=recipe, settings=settings, reinit="create_new")
     return _runs.get(key)

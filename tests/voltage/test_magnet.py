@@ -163,7 +163,7 @@ BAD = [
     ({"v": np.zeros((0, 32))}, "not \\[waveforms, samples\\]"),
     ({"v": winding()["v"][:, :4]}, "at least 8"),
     ({"v": winding()["v"].astype(complex)}, "complex"),
-    ({"v": winding()["v"].astype(object)}, "cannot be read as npz"),
+    ({"v": winding()["v"].astype(object)}, "`v` in `made.npz` holds Python objects"),
     (changed("v", (3, 4), np.nan), "`v` holds NaN or inf in 1 of 40 waveforms, the first at index 3"),
     (changed("i_p", (slice(2, 4), 0), np.inf), "`i_p` holds NaN or inf in 2 of 40"),
     (changed("v", 5, 0.0), "`v` is constant in 1 of 40"),

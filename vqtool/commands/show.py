@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
 from vqtool.metadata import check_format
+from vqtool.untrusted import json_value
 
 LONGEST_HEADER = 100_000_000  # bytes; the limit of safetensors itself
 
@@ -108,7 +108,7 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     if len(raw) < length:
         raise VqtoolError(f"`{path}` is truncated: its header ends early", hint="it was cut off while copied or saved")
     try:
-        tensors = json.loads(raw)
+        tensors = json_value(raw)
         about = tensors.pop("__metadata__", None) or {}
         end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
     except (ValueError, AttributeError, TypeError, KeyError, IndexError):
@@ -185,7 +185,7 @@ def last_rows(path: Path) -> list[dict[str, Any]]:
     """The last row of each stage and split of `metrics.jsonl`; a half-written line is left out."""
     last: dict[tuple[Any, Any], dict[str, Any]] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().splitlines()
     except OSError:
         return []
     for line in lines:
@@ -198,17 +198,17 @@ def last_rows(path: Path) -> list[dict[str, Any]]:
 def read_json(path: Path) -> Any:
     """A JSON file's value; None where there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json_value(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise VqtoolError(f"`{path}` is damaged: {error}", exit_code=1) from error
 
 
-def parsed(text: str) -> Any:
+def parsed(text: str | bytes) -> Any:
     """Metadata are strings: JSON where it is, else the text itself."""
     try:
-        return json.loads(text)
+        return json_value(text)
     except ValueError:
         return text
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from vqtool.diagnosis.report import Codebook, Report
 from vqtool.errors import VqtoolError
 from vqtool.metadata import parsed
 from vqtool.runs import BEST, LAST, stage_names
+from vqtool.untrusted import json_value
 
 FORGOTTEN = 0.01  # of uniform use: a moving average below this is that of a dead code
 Arrays = dict[str, np.ndarray]
@@ -193,13 +193,13 @@ def weights_step(about: Mapping[str, Any]) -> float:
 def history(path: Path) -> list[dict[str, Any]]:
     """The rows of a `metrics.jsonl`; a line that is only half written is left out."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().splitlines()
     except OSError:
         return []
     rows = []
     for line in lines:
         with contextlib.suppress(ValueError):  # the last line of a run that was killed
-            row = json.loads(line)
+            row = json_value(line)
             if isinstance(row, dict):
                 rows.append(row)
     return rows
@@ -208,7 +208,7 @@ def history(path: Path) -> list[dict[str, Any]]:
 def held_out(run: Path, checkpoint: Path) -> dict[str, float]:
     """The metrics of a finished run, where they are this checkpoint's: of its first held-out split."""
     try:
-        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        summary = json_value((run / "summary.json").read_bytes())
         if Path(summary["checkpoint"]).name != checkpoint.name:
             return {}
         splits = list(summary["splits"].values())

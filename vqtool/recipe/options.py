@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import inspect
 import json
-import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from pydantic.fields import FieldInfo
 from vqtool.errors import VqtoolError
 from vqtool.recipe.type_text import type_text
 from vqtool.suggest import did_you_mean, listed
+from vqtool.untrusted import toml_table
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 NONE = "none"  # TOML has no null: an option that may be None is switched off with "none"
@@ -260,8 +260,8 @@ def _got(many: list[Any], value: Any) -> str:
     kinds = {one["type"] for one in many}
     if isinstance(value, str) and kinds & {"int_type", "float_type", "bool_type"}:
         try:
-            unquoted = tomllib.loads(f"v = {value}")["v"]
-        except tomllib.TOMLDecodeError:
+            unquoted = toml_table(f"v = {value}")["v"]
+        except ValueError:
             unquoted = None
         if isinstance(unquoted, int | float):
             return f"got {toml_value(value)}: leave the quotes out"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import tomllib
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +11,7 @@ from vqtool.recipe.places import Key, Places
 from vqtool.recipe.spec import Recipe
 from vqtool.recipe.toml_lines import key_parts
 from vqtool.suggest import did_you_mean, listed
+from vqtool.untrusted import toml_table
 
 
 def parse(text: str) -> tuple[list[str], Any]:
@@ -31,8 +31,8 @@ def parse(text: str) -> tuple[list[str], Any]:
 
 def _value(text: str) -> Any:
     try:
-        table = tomllib.loads(f"v = {text}")
-    except tomllib.TOMLDecodeError:
+        table = toml_table(f"v = {text}")
+    except ValueError:
         return text
     value = table.get("v")
     return text if len(table) != 1 or isinstance(value, datetime.date | datetime.time) else value

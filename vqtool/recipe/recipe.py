@@ -13,7 +13,9 @@ from vqtool.recipe import overrides as override
 from vqtool.recipe.checking import Checker
 from vqtool.recipe.places import Places, one_error
 from vqtool.recipe.spec import Recipe
+from vqtool.untrusted import toml_table
 
+LARGEST = 2**20  # bytes of a recipe
 _HINTS = {
     "Invalid value": "text needs quotes; true and false are lower-case",
     "Expected '=' after a key": 'key = value; a key with dots or spaces needs quotes: "quantizer.temperature" = 1',
@@ -62,6 +64,8 @@ def check_table(
 def read_text(path: Path) -> str:
     """A recipe's text; what cannot be read is one error."""
     try:
+        if path.stat().st_size > LARGEST:
+            raise VqtoolError(f"`{path}` has {path.stat().st_size:,} bytes: too many for a recipe")
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         hint = "vqtool new NAME makes one"
@@ -80,9 +84,11 @@ def read_text(path: Path) -> str:
 def read_toml(text: str, path: Path | None) -> dict[str, Any]:
     """A TOML text as a table; a syntax error is told with its line."""
     try:
-        return tomllib.loads(text)
+        return toml_table(text)
     except tomllib.TOMLDecodeError as error:
         raise _syntax_error(str(error), text, path) from None
+    except ValueError as error:
+        raise VqtoolError(f"not a recipe: {error}", where=str(path) if path else "recipe") from None
 
 
 def _syntax_error(told: str, text: str, path: Path | None) -> VqtoolError:

@@ -20,6 +20,7 @@ from vqtool.errors import VqtoolError
 from vqtool.files import cannot_write, make_dir, write_atomic
 from vqtool.recipe import Recipe
 from vqtool.recipe.portable import plain_word
+from vqtool.untrusted import json_value
 
 
 class RunDir:
@@ -91,7 +92,7 @@ class RunDir:
             return
         kept = []
         for line in file.read_text().splitlines():
-            row = json.loads(line)
+            row = json_value(line)
             where = stage_order.index(row["stage"]) if row.get("stage") in stage_order else -1
             if (where, row.get("step", 0)) <= (stage_order.index(stage), step):
                 kept.append(line + "\n")

@@ -26,6 +26,7 @@ from vqtool.training.stage import StageModule
 from vqtool.training.state import load_state, save_state
 from vqtool.training.take_over import take_over
 from vqtool.training.watch import StopOn, UnhealthyError
+from vqtool.untrusted import read_json
 
 Status = Literal["done", "interrupted", "failed"]
 
@@ -168,7 +169,7 @@ def resume(
         raise VqtoolError(f"`{run.folder}` has nothing to resume: it finished, or never saved",
                           hint=f"vqtool show {run.folder}")  # fmt: skip
     state = checkpoint.load(path)
-    resolved = json.loads(run.path("resolved.json").read_text())
+    resolved = read_json(run.path("resolved.json"))
     recipe = Recipe.from_resolved(resolved, text=run.path("recipe.toml").read_text(), beside=run.folder)
     if data is not None:
         recipe = with_data(recipe, data.absolute())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from vqtool.api import Batch, Data, DataSpec, Field, Rows, TensorRows
 from vqtool.errors import VqtoolError
 from vqtool.files import save_npz
+from vqtool.untrusted import arrays
 
 
 class Arrays(Data):
@@ -77,28 +77,25 @@ def _field(name: str, value: Tensor) -> Field:
 
 def _columns(path: Path, *, needs_x: bool = True) -> Batch:
     """The file's arrays as float32 tensors, checked."""
-    if not path.is_file():
-        raise VqtoolError(f"there is no file `{path}`")
-    try:
-        read = np.load(path, allow_pickle=False)
-        arrays = {"x": read} if isinstance(read, np.ndarray) else {name: read[name] for name in read.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise VqtoolError(f"`{path}` is no NumPy file that can be read: {error}") from error
+    found, names = arrays(path, lambda name: name == "x" or name.startswith(("wave_", "scalar_")))
     columns: Batch = {}
-    for name, array in arrays.items():
-        if name != "x" and not name.startswith(("wave_", "scalar_")):
-            continue
-        try:
+    for name, array in {name or "x": array for name, array in found.items()}.items():
+        if array.dtype.kind in "US":
+            raise VqtoolError(f"`{name}` in `{path}` holds text, not numbers")
+        short = 1 if name.startswith("scalar_") else 2
+        if array.ndim < short:
+            raise VqtoolError(f"`{name}` in `{path}` has the shape {array.shape}: its first axis should be the rows")
+        with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and reported as such
             value = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-        except (ValueError, TypeError) as error:
-            raise VqtoolError(f"`{name}` in `{path}` holds no numbers") from error
+        value = value.unsqueeze(1) if value.ndim == short else value
         if not torch.isfinite(value).all():
             row = int((~torch.isfinite(value)).flatten(1).any(1).nonzero()[0])
             raise VqtoolError(f"`{name}` in `{path}` is NaN or infinite in row {row}", hint="drop or repair that row")
-        short = 1 if name.startswith("scalar_") else 2
-        columns[name] = value.unsqueeze(1) if value.ndim == short else value
+        columns[name] = value
     if needs_x and ("x" not in columns or columns["x"].ndim != 3 or 0 in columns["x"].shape):
-        raise VqtoolError(f"`{path}` needs a key `x` of shape [n, C, L] or [n, L]", hint="it has " + ", ".join(arrays))
+        raise VqtoolError(
+            f"`{path}` needs a key `x` of shape [n, C, L] or [n, L]", hint="it has " + (", ".join(names) or "no arrays")
+        )
     lengths = {name: len(value) for name, value in columns.items()}
     if len(set(lengths.values())) > 1:
         raise VqtoolError(f"the arrays of `{path}` differ in rows: {lengths}")

@@ -1,0 +1,100 @@
+"""Files that ObsPy reads, by a format that is found without its pickles: reading one of those would run its code."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+from vqtool.errors import VqtoolError, missing_extra
+from vqtool.untrusted import is_pickle, pickled
+
+What = Literal["waveform", "event"]
+NEVER = ("PICKLE",)  # ObsPy unpickles whatever names it in its first 100 bytes
+PACKED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"PK": "zip"}
+UNKNOWN = "of no format that ObsPy knows"
+DENSEST = 100  # samples a byte: more than any format packs
+RATES = (1e-4, 1e6)  # Hz
+
+
+def obspy() -> Any:
+    """The library. Raises VqtoolError where it is not installed."""
+    try:
+        import obspy as library
+    except ImportError as fault:
+        raise missing_extra("obspy", "seismic", "reading seismograms") from fault
+    return library
+
+
+def waveforms(path: Path, notes: list[str] | None = None, **how: Any) -> Any:
+    """The `Stream` of a file; what ObsPy warns of goes to `notes`. `how` is passed on to ObsPy: `headonly`, `starttime`.
+
+    Raises:
+        VqtoolError: the file is damaged, of an unknown format, or a pickle, which is never read.
+    """
+    stream = _read(path, "waveform", notes if notes is not None else [], **how)
+    held = DENSEST * path.stat().st_size
+    for trace in stream:
+        if trace.stats.npts > held:
+            raise _damaged(path, f"it promises {trace.stats.npts:,} samples")
+        if trace.stats.npts > 1 and not RATES[0] <= trace.stats.sampling_rate <= RATES[1]:
+            raise _damaged(path, f"its sampling rate is {trace.stats.sampling_rate:g} Hz")
+    return stream
+
+
+def events(path: Path) -> Any:
+    """The `Catalog` of a file; errors as of `waveforms`."""
+    return _read(path, "event", [])
+
+
+def _read(path: Path, what: What, notes: list[str], **how: Any) -> Any:
+    read = obspy().read if what == "waveform" else obspy().read_events
+    form = format_of(str(path), path.stat().st_mtime_ns, what)
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            # `glob.escape`, since a name with brackets would be taken as a pattern
+            found = read(glob.escape(str(path)), format=form, check_compression=False, **how)
+    except Exception as error:  # ObsPy's readers raise many things on a damaged file
+        raise _damaged(path, f"ObsPy cannot read it as {form}: {_first_line(error)}") from error
+    notes += [f"`{path.name}`: {_first_line(one.message)}" for one in told if "Internal" in one.category.__name__]
+    return found
+
+
+@lru_cache(maxsize=4096)
+def format_of(path: str, changed: int, what: What) -> str:
+    """ObsPy's name of a file's format; `changed` is when the file was, so that a new one is looked at anew."""
+    for name, accepts in _formats(what).items():
+        with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):  # of what is not theirs
+            if accepts(path):
+                return name
+    if is_pickle(Path(path)):
+        raise pickled(Path(path))
+    with open(path, "rb") as file:
+        packing = PACKED.get(file.read(2))
+    usual = "miniSEED, SAC and others" if what == "waveform" else "QuakeML and others, or a .csv table"
+    hint = f"it is packed: unpack the {packing} file first" if packing else f"ObsPy reads {usual}"
+    raise VqtoolError(f"`{Path(path).name}` is {UNKNOWN}", hint=hint, where=path)
+
+
+@lru_cache
+def _formats(what: What) -> dict[str, Callable[[str], bool]]:
+    """ObsPy's formats but those that are `NEVER` read, in its order, each with its check of a file."""
+    from obspy.core.util.base import ENTRY_POINTS
+
+    names = [str(name) for name in ENTRY_POINTS[what] if name not in NEVER]
+    checks = {name: entry_points(group=f"obspy.plugin.{what}.{name}", name="isFormat") for name in names}
+    return {name: next(iter(found)).load() for name, found in checks.items() if found}
+
+
+def _damaged(path: Path, why: str) -> VqtoolError:
+    return VqtoolError(f"`{path.name}` is damaged: {why}", hint="leave it out, or fetch it again", where=str(path))
+
+
+def _first_line(error: Any) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
