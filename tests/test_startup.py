@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +60,20 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
 
     with pytest.raises(AttributeError, match="nothing_such"):
         vqtool.nothing_such  # noqa: B018 - the access is the test
+
+
+@pytest.mark.parametrize("start", [["-m", "vqtool"], ["-P", "-m", "torch.distributed.run", "--standalone",
+                                                      "--nproc-per-node", "1", "-m", "vqtool"]])  # fmt: skip
+def test_no_module_of_the_working_folder_is_run(tmp_path: Path, start: list[str]) -> None:
+    """`torchrun` is a script: its own folder comes first, as with -P, and its workers are `python -m vqtool`."""
+    for module in ("json", "torch", "numpy", "typing", "re", "typer", "inspect", "enum", "pydantic", "vqtool_voltage"):
+        (tmp_path / f"{module}.py").write_text(f"open('MARK-{module}', 'w').close()\n")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run([sys.executable, *start, "check", "none.toml"], cwd=tmp_path, env=env, capture_output=True,
+                          text=True, check=False, timeout=300)  # fmt: skip
+    assert "there is no recipe `none.toml`" in done.stderr
+    assert not list(tmp_path.glob("MARK-*"))
+    done = subprocess.run([sys.executable, "-m", "vqtool", "plugins", "quantizer"], cwd=tmp_path, env=env,
+                          capture_output=True, text=True, check=False, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.glob("MARK-*"))

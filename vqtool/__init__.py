@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+
+TYPE_CHECKING = False  # as of `typing`, which may be a stranger's while `python -m vqtool` has the working folder first
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 

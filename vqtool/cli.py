@@ -12,6 +12,7 @@ from vqtool.command import app, command, main
 from vqtool.shared_options import (
     DECILES,
     FARTHEST,
+    Axes,
     Checkpoint,
     Cutoff,
     DataOverrides,
@@ -22,6 +23,7 @@ from vqtool.shared_options import (
     Fill,
     Force,
     ForecastFile,
+    ForecastPlot,
     Freq,
     Greedy,
     Levels,
@@ -31,10 +33,13 @@ from vqtool.shared_options import (
     Overrides,
     PathCount,
     Quantiles,
+    ReportFile,
     SamplingSeed,
     Seed,
     SeriesFile,
     StopOn,
+    Sweep,
+    SweepPlot,
     Temperature,
     TopK,
     TopP,
@@ -100,16 +105,9 @@ def evaluate(
     checkpoint: NewestCheckpoint = None,
     data: DataPath = None,
     overrides: Overrides = None,
-    sweep: Annotated[
-        str | None, typer.Option("--sweep", metavar="KEY=A:B:STEP", help="Evaluate at every value from A to B.")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the sweep: .png, .svg or .pdf.")
-    ] = None,
-    axes: Annotated[
-        str | None,
-        typer.Option("--axes", metavar="X,Y", help="Plot one metric over another."),
-    ] = None,
+    sweep: Sweep = None,
+    plot: SweepPlot = None,
+    axes: Axes = None,
     split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="Only this held-out split.")] = None,
     force: Force = False,
     device: DeviceOption = Device.auto,
@@ -126,9 +124,7 @@ def diagnose(
     split: Annotated[
         str | None, typer.Option("--split", metavar="NAME", help="Encode this split of the data; valid with --data.")
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page to click through.")
-    ] = None,
+    report: ReportFile = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw use and code vectors.")] = None,
     tsne: Tsne = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 3 where something fails.")] = False,
@@ -200,9 +196,7 @@ def forecast(
     greedy: Greedy = False,
     seed: SamplingSeed = 0,
     out_file: ForecastFile = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="A picture of histories, medians and fans (PNG).")
-    ] = None,
+    plot: ForecastPlot = None,
     force: Force = False,
     device: DeviceOption = Device.auto,
 ) -> None:

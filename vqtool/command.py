@@ -89,7 +89,7 @@ def guarded(target: str, json_: bool, quiet: bool, plugins: list[Path], values: 
         return int(code or 0)
     except VqtoolError as error:
         if debug:
-            traceback.print_exc()
+            out.relay(traceback.format_exc().rstrip())
         render_error(error)
         return error.exit_code
     except KeyboardInterrupt:
@@ -100,7 +100,7 @@ def guarded(target: str, json_: bool, quiet: bool, plugins: list[Path], values: 
         return 1
     except BaseException as error:  # a part may raise anything, or call sys.exit
         if debug:
-            traceback.print_exc()
+            out.relay(traceback.format_exc().rstrip())
         render_error(internal(error))
         return 1
 

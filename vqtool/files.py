@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import os
-import secrets
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,10 +18,13 @@ from vqtool.errors import VqtoolError
 
 PAGE_MARK = '<meta name="generator" content="vqtool">'  # by which a page of vqtool's is known again
 LONGEST = 1 << 24  # bytes of a header that is read to know a file by
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 CAUSES = {
     errno.ENOSPC: "free some space, or choose another place",
     errno.EDQUOT: "your quota is used up: free some space, or choose another place",
     errno.EISDIR: "that is a folder: give the name of a file",
+    errno.EEXIST: "a file of that name is there: choose another name",
     errno.ENOTDIR: "a part of its path is a file, not a folder",
     errno.ENAMETOOLONG: "give it a shorter name",
     errno.EROFS: "nothing can be written to that file system: choose another place",
@@ -125,7 +128,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     It has the mode of what it replaces; else the usual one, less the umask.
     """
     target = destination(path)
-    temporary = target.with_name(f".{target.name[:60]}.{secrets.token_hex(4)}")
+    temporary = target.with_name(f".{target.name[:60]}.{os.urandom(4).hex()}")
     made = False
     try:
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
@@ -201,8 +204,13 @@ def as_given(path: Path) -> str:
 
 
 def text_cell(text: str) -> str:
-    """A name as the cell of a table (CSV): what a spreadsheet would take for a formula gets a `'` before it."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    """A name as the cell of a CSV table: what a spreadsheet would take for a formula gets a `'` before it."""
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def cell_text(cell: str) -> str:
+    """The name that `text_cell` wrote."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _check_folder(folder: Path) -> None:

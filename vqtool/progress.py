@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 EVERY = 10.0  # seconds between two plain lines
 _shown: list[Progress] = []  # the innermost last
@@ -15,9 +15,10 @@ _shown: list[Progress] = []  # the innermost last
 class Progress:
     """Counts silently; the base of the bar and of the lines."""
 
-    def __init__(self, total: int | None, label: str) -> None:
+    def __init__(self, total: int | None, label: str, stream: TextIO | None = None) -> None:
         self.total = total
         self.label = label
+        self.stream = stream
         self.done = 0
 
     def advance(self, n: int = 1, **figures: float) -> None:
@@ -30,19 +31,25 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line for people that must not break the bar."""
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=self.stream or sys.stderr, flush=True)
 
     @contextmanager
     def part(self, total: int | None, label: str) -> Iterator[Progress]:
         """The progress of a part of this computation, shown in the same way."""
-        yield Progress(total, label)
+        yield Progress(total, label, self.stream)
 
 
 class Lines(Progress):
     """A plain line at most every ten seconds, and one at the end."""
 
-    def __init__(self, total: int | None, label: str, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(total, label)
+    def __init__(
+        self,
+        total: int | None,
+        label: str,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(total, label, stream)
         self._clock = clock
         self._began = self._told = clock()
         self._told_at = 0
@@ -58,7 +65,7 @@ class Lines(Progress):
     @contextmanager
     def part(self, total: int | None, label: str) -> Iterator[Progress]:
         """Lines of its own, and none where it does not take long."""
-        yield Lines(total, label, self._clock)
+        yield Lines(total, label, self.stream, self._clock)
 
     def tell(self) -> None:
         """Say how far it is."""
@@ -120,9 +127,9 @@ def progress_of(total: int | None, label: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def progress_for(total: int | None, label: str, *, silent: bool) -> Iterator[Progress]:
-    """The progress that suits stderr."""
-    with _suited(total, label, silent=silent) as bar:
+def progress_for(total: int | None, label: str, *, silent: bool, stream: TextIO) -> Iterator[Progress]:
+    """The progress that suits the stream."""
+    with _suited(total, label, silent=silent, stream=stream) as bar:
         _shown.append(bar)
         try:
             yield bar
@@ -131,12 +138,12 @@ def progress_for(total: int | None, label: str, *, silent: bool) -> Iterator[Pro
 
 
 @contextmanager
-def _suited(total: int | None, label: str, *, silent: bool) -> Iterator[Progress]:
+def _suited(total: int | None, label: str, *, silent: bool, stream: TextIO) -> Iterator[Progress]:
     if silent:
-        yield Progress(total, label)
+        yield Progress(total, label, stream)
         return
-    if not sys.stderr.isatty():
-        lines = Lines(total, label)
+    if not stream.isatty():
+        lines = Lines(total, label, stream)
         try:
             yield lines
         finally:
@@ -154,5 +161,7 @@ def _suited(total: int | None, label: str, *, silent: bool) -> Iterator[Progress
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}", markup=False),
     )
-    with Drawn(*columns, console=Console(stderr=True), transient=True) as drawn:
+    # What others print comes through `console.Foreign`, line by line: rich need not catch it.
+    console = Console(file=stream)
+    with Drawn(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as drawn:
         yield Bar(total, label, drawn)

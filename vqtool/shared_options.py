@@ -1,4 +1,4 @@
-"""What several commands take: their options, and the few values that some of them can have."""
+"""Options that several commands take or that need some lines, and the few values that some of them can have."""
 
 from __future__ import annotations
 
@@ -91,3 +91,14 @@ TopP = Annotated[
 Greedy = Annotated[bool, typer.Option("--greedy", help="The likeliest codes, one path.")]
 SamplingSeed = Annotated[int, typer.Option("--seed", help="Of the sampling.")]
 ForecastFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to write (CSV, Parquet).")]
+ForecastPlot = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE", help="A picture of histories, medians and fans (PNG).")
+]
+Sweep = Annotated[
+    str | None, typer.Option("--sweep", metavar="KEY=A:B:STEP", help="Evaluate at every value from A to B.")
+]
+SweepPlot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the sweep: .png, .svg or .pdf.")]
+Axes = Annotated[str | None, typer.Option("--axes", metavar="X,Y", help="Plot one metric over another.")]
+ReportFile = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page to click through.")
+]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vqtool.api import Forecast
 from vqtool.errors import VqtoolError, missing_extra
-from vqtool.files import write_atomic
+from vqtool.files import text_cell, write_atomic
 from vqtool_forecast.frame import pandas
 from vqtool_forecast.scores import PointErrors, QuantileErrors, in_sample
 
@@ -51,6 +51,7 @@ def write_table(path: Path, columns: Mapping[str, Any]) -> None:
             table[name] = table[name].astype(np.int64) if whole else pd.to_datetime(table[name], format="ISO8601")
         table.to_parquet(content, index=False)
     elif kind[-1:] == [".csv"] or kind[-2:] == [".csv", ".gz"]:
+        table["unique_id"] = [text_cell(str(name)) for name in table["unique_id"]]
         packed = {"method": "gzip", "mtime": 0} if kind[-1] == ".gz" else None  # the same bytes again
         table.to_csv(content, index=False, compression=packed, lineterminator="\n")
     else:
@@ -83,7 +84,7 @@ def plot(path: Path, forecasts: Sequence[Forecast]) -> None:
         places = np.unique(np.linspace(-kept, len(one.ds) - 1, 5).astype(int))
         stamps = [*list(one.past_ds)[-kept:], *one.ds]
         axes.set_xticks(places, [stamps[p + kept] for p in places])
-        axes.set_title(one.id, loc="left", fontsize=10)
+        axes.set_title(one.id, loc="left", fontsize=10, parse_math=False)
         axes.spines[["top", "right"]].set_visible(False)
         if one is shown[0]:
             figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=8, frameon=False)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError, missing_extra
+from vqtool.files import cell_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +100,7 @@ def _places(ids: pd.Series, how: Reading, path: Path) -> dict[str, NDArray[np.in
         raise VqtoolError(f"row {row} has no `{how.id}`", where=str(path))
     code, found = pandas().factorize(ids.astype(str))
     groups = np.split(code.argsort(kind="stable"), np.bincount(code).cumsum()[:-1])
-    places = dict(zip(map(str, found), groups, strict=True))
+    places = dict(zip((cell_text(str(name)) for name in found), groups, strict=True))
     return {name: places[name] for name in _chosen(list(places), how, path)}
 
 

@@ -160,10 +160,11 @@ def _kept(chunk: Coded, spec: DataSpec) -> tuple[np.ndarray, np.ndarray, float]:
 def _table(codes: np.ndarray, times: np.ndarray, owners: np.ndarray, records: list[tuple[str, str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    records = [(text_cell(name), text_cell(station)) for name, station in records]
     writer.writerow(["station", "record", "time", *(f"code{q}" for q in range(codes.shape[1]))])
     for row, time, owner in zip(codes.tolist(), times.tolist(), owners.tolist(), strict=True):
         name, station = records[owner]
-        writer.writerow([text_cell(station), text_cell(name), _utc(time) if time > 86400 * 365 else f"{time:.2f}", *row])
+        writer.writerow([station, name, _utc(time) if time > 86400 * 365 else f"{time:.2f}", *row])
     return text.getvalue()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vqtool.catalog import hookimpl
@@ -30,11 +32,23 @@ def vqtool_run_finished(run: Any) -> None:
         writer.close()
 
 
+@contextlib.contextmanager
+def without_host() -> Iterator[None]:
+    """The names of TensorBoard's files hold the machine's name, and a run's folder is passed on: leave it out."""
+    before = socket.gethostname
+    socket.gethostname = lambda: "run"
+    try:
+        yield
+    finally:
+        socket.gethostname = before
+
+
 def writer_of(run: Any) -> Any:
     """The run's writer, made when its first row comes; None where TensorBoard is not installed."""
     key = str(run.folder)
     if key not in _writers and importlib.util.find_spec("tensorboard") is not None:
         from torch.utils.tensorboard import SummaryWriter
 
-        _writers[key] = SummaryWriter(str(run.folder / "tensorboard"))
+        with without_host():
+            _writers[key] = SummaryWriter(str(run.folder / "tensorboard"))
     return _writers.get(key)

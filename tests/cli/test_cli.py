@@ -78,7 +78,7 @@ def test_train_s_values(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_other_commands_values(monkeypatch: pytest.MonkeyPatch) -> None:
     assert received(monkeypatch, "train", "resume", function="resume") == {
-        "run": None, "device": "auto", "stop_on": None,
+        "run": None, "device": "auto", "stop_on": None, "data": None,
     }  # fmt: skip
     given = received(monkeypatch, "generate", "generate", "c", "--condition", "i", "--out", "o", "--beam", "8")
     assert (given["checkpoint"], given["condition"], given["out_file"]) == (Path("c"), Path("i"), Path("o"))
@@ -86,6 +86,7 @@ def test_other_commands_values(monkeypatch: pytest.MonkeyPatch) -> None:
     given = received(monkeypatch, "encode", "decode", "c", "codes", "--out", "o", function="decode")
     assert given == {
         "checkpoint": Path("c"), "codes_file": Path("codes"), "out_file": Path("o"), "levels": None, "device": "auto",
+        "force": False,
     }  # fmt: skip
     given = received(monkeypatch, "verify", "verify", "quantizer", "--arg", "dim=4", "--arg", "k=2")
     assert given == {"target": "quantizer", "kind": None, "arguments": ["dim=4", "k=2"], "seed": 0}

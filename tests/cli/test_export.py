@@ -32,6 +32,12 @@ def in_torch(run: Path, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return coded["codes"], task.decode(model.parts, coded, {})
 
 
+def folders_named(*files: Path) -> list[str]:
+    """The folders of this machine that files hold: an exported model is passed on."""
+    places = (str(Path(__file__).parents[2]), str(Path(torch.__file__).parents[1]), str(files[0].parent))
+    return [place for place in places for file in files if place.encode() in file.read_bytes()]
+
+
 def test_onnx(run: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -44,6 +50,7 @@ def test_onnx(run: Path) -> None:
     assert np.array_equal(got, codes.numpy())
     (back,) = onnxruntime.InferenceSession(run / "decode.onnx").run(None, {"codes": got})
     np.testing.assert_allclose(back, x_hat.numpy(), atol=1e-5)
+    assert folders_named(run / "encode.onnx", run / "decode.onnx") == []
 
 
 def test_pt2(run: Path, tmp_path: Path) -> None:
@@ -54,6 +61,7 @@ def test_pt2(run: Path, tmp_path: Path) -> None:
     (got,) = torch.export.load(tmp_path / "out" / "encode.pt2").module()(x)
     assert torch.equal(got, codes)
     torch.testing.assert_close(torch.export.load(tmp_path / "out" / "decode.pt2").module()(got)[0], x_hat)
+    assert folders_named(*(tmp_path / "out").iterdir()) == []
 
 
 BRANCHES = '''

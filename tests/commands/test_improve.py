@@ -89,6 +89,7 @@ def test_what_is_written_is_a_checkpoint_with_these_figures(
     """Evaluated again from the file; the run's own file stays bit for bit."""
     run = tmp_path / "run"
     shutil.copytree(made("half-dead"), run)
+    shutil.copy(made("half-dead").parent / "signals.npz", tmp_path)
     source = run / "tokenizer.safetensors"
     before = digest(source)
     told = improved(run, monkeypatch, steps=50)
@@ -100,10 +101,12 @@ def test_what_is_written_is_a_checkpoint_with_these_figures(
     again = improved(target, monkeypatch, steps=0, out_file=tmp_path / "again.safetensors")
     assert again["before"] == pytest.approx(told["after"])
     assert again["codebooks"][0]["revived"] == 0
-    with pytest.raises(VqtoolError, match="there already"):
+    with pytest.raises(VqtoolError, match="exists already"):
         improved(run, monkeypatch)
-    improved(source, monkeypatch, steps=0, out_file=source)  # asked for
-    assert digest(source) != before
+    with pytest.raises(VqtoolError, match="is an input as well"):
+        improved(source, monkeypatch, steps=0, out_file=source, force=True)
+    improved(source, monkeypatch, steps=0, out_file=target, force=True)  # asked for
+    assert digest(source) == before
 
 
 def test_what_is_well_is_left_alone(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

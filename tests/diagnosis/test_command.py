@@ -107,7 +107,7 @@ def test_another_split_is_encoded_in_full(trained: Trained, here: Diagnose) -> N
     assert told["measures"]["shuffled.error.mean"] > told["measures"]["error.mean"]
     data = run.parent / "signals.npz"
     other = here.document(run, data=data)
-    assert other["counted"] == f"split valid of {data}"
+    assert other["counted"] == f"split valid of {data.name}"
     exact = here.document(run)["codebooks"][0]
     assert other["codebooks"][0]["perplexity"] == pytest.approx(exact["perplexity"])
     with pytest.raises(VqtoolError, match="no split called `nonsense`"):

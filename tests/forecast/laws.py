@@ -16,6 +16,7 @@ DECILES = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
 ASKED: dict[str, Any] = {
     "data": None, "overrides": [], "cutoff": None, "freq": None, "fill": None, "quantiles": DECILES, "samples": 12,
     "temperature": None, "top_k": None, "top_p": None, "greedy": False, "seed": 0, "device": "cpu",
+    "force": True,
 }  # fmt: skip
 LAST = "2020-03-20 07:00:00"  # row 463 of the tiny data
 

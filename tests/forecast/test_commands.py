@@ -82,6 +82,19 @@ def test_a_history_in_every_layout_says_the_same(run: Path, tmp_path: Path) -> N
         pd.testing.assert_frame_equal(expected, again)
 
 
+def test_a_name_is_no_formula_and_no_mathematics(run: Path, tmp_path: Path) -> None:
+    names = {"a": '=HYPERLINK("http://x")', "b": r"@sum $\no{math$"}
+    table = long(frame()).replace({"unique_id": names})
+    table.to_csv(tmp_path / "own.csv", index=False)
+    told = forecast(run, tmp_path / "f.csv", 2, data=tmp_path / "own.csv", plot=tmp_path / "f.png")
+    assert list(told.unique_id.unique()) == ["'" + name for name in names.values()]
+    packed = forecast(run, tmp_path / "f.parquet", 2, data=tmp_path / "own.csv")
+    assert list(packed.unique_id.unique()) == list(names.values())
+    table.assign(unique_id="'" + table.unique_id).to_csv(tmp_path / "own.csv", index=False)  # as vqtool writes them
+    again = forecast(run, tmp_path / "f.parquet", 2, data=tmp_path / "own.csv")
+    assert list(again.unique_id.unique()) == list(names.values())
+
+
 def test_what_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = long(frame()).replace({"unique_id": {"b": "new"}})
     table.to_csv(tmp_path / "own.csv", index=False)
@@ -208,7 +221,7 @@ def test_the_file_that_was_trained_on_can_be_encoded(tmp_path: Path) -> None:
     for file, names in ((tmp_path / "series.csv", ["a"]), (other, ["a", "b"])):
         done = within("encode", tmp_path / "run", file, "--out", codes, "--plugin", PLUGIN)
         assert done.returncode == 0, done.stderr
-        assert within("decode", tmp_path / "run", codes, "--out", back, "--plugin", PLUGIN).returncode == 0
+        assert within("decode", tmp_path / "run", codes, "--out", back, "--force", "--plugin", PLUGIN).returncode == 0
         again = pd.read_csv(back)
         assert list(again.unique_id.unique()) == names
         assert (again.unique_id.value_counts() == 576).all()

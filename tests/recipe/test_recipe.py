@@ -57,9 +57,9 @@ def test_a_resolved_recipe_comes_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "toys.toml"
     path.write_text(GOOD)
     recipe = load(path)
-    stored = json.loads(json.dumps(recipe.resolved()))
+    stored = json.loads(json.dumps(recipe.resolved(tmp_path)))
     assert stored["data"]["options"]["path"] == {"$path": "waves.npy"}
-    assert Recipe.from_resolved(stored, text=GOOD) == recipe
+    assert Recipe.from_resolved(stored, text=GOOD, beside=tmp_path) == recipe
     moved = Recipe.from_resolved(stored, text=GOOD, folder=Path("/elsewhere"))
     assert moved.data.options["path"] == Path("/elsewhere/waves.npy")
     (tmp_path / "resolved.json").write_text(json.dumps(stored))

@@ -81,9 +81,10 @@ def test_a_second_copy_shares_the_samples(folder: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_one_error(folder: Path) -> None:
     Path("file").write_text("")
-    with pytest.raises(VqtoolError, match="cannot write") as caught:
+    with pytest.raises(VqtoolError, match="cannot make the folder `file`") as caught:
         shipped.copy(folder / "two.toml", Path("file/mine.toml"))
     assert caught.value.exit_code == 1
+    assert "a file of that name" in str(caught.value.hint)
 
 
 def test_a_wheel_s_recipes_are_found_by_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

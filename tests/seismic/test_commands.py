@@ -47,7 +47,8 @@ losses = {{ info-nce = 1.0, hf = 0.1 }}
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("seismic")
-    (home / "small.toml").write_text(RECIPE.format(path=folder))
+    (home / "set").symlink_to(folder)
+    (home / "small.toml").write_text(RECIPE.format(path="set"))
     done = vqtool("train", home / "small.toml", "-o", home / "run", "--json")
     assert done.returncode == 0, done.stderr
     assert "windows of 1024 samples at 100 Hz" in done.stderr  # what the data say of themselves

@@ -162,6 +162,17 @@ def test_what_is_left_out_is_said_and_nothing_at_all_is_an_error(mseed: Make, tm
     assert any("XX.SHRT" in note for note in notes)
 
 
+def test_a_station_s_name_is_no_formula(mseed: Make, tmp_path: Path) -> None:
+    pieces = list(coded(mseed("day.mseed", dict(zip("ZNE", motion(5, 1000, 300, 400), strict=True)))))
+    for piece in pieces:
+        piece.about.update(station="=1+1", record="@x 2014")
+    stream.write(SPEC, tmp_path / "t.csv", iter(pieces), ABOUT)
+    with (tmp_path / "t.csv").open() as file:
+        assert {(row["station"], row["record"]) for row in csv.DictReader(file)} == {("'=1+1", "'@x 2014")}
+    stream.write(SPEC, tmp_path / "t.npz", iter(pieces), ABOUT)
+    assert np.load(tmp_path / "t.npz")["stations"].tolist() == ["=1+1"]
+
+
 def test_only_known_endings_are_written(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(VqtoolError, match=r"\.csv or \.npz"):
         stream.write(SPEC, tmp_path / "t.tokens", coded(folder), ABOUT)

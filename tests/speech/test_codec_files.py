@@ -122,6 +122,36 @@ def test_a_folder_of_all_sorts(run: Path, tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "again").exists()
 
 
+def test_no_recording_of_a_folder_is_replaced(run: Path, tmp_path: Path) -> None:
+    """`decode` onto the recordings, `encode` and `decode` of a folder onto itself, and a target that is a link."""
+    sounds, coded = tmp_path / "sounds", tmp_path / "coded"
+    (sounds / "deep").mkdir(parents=True)
+    for number, name in enumerate(("a.wav", "deep/b.wav")):
+        write(sounds / name, 0.3 * voice(0.2, 8000, seed=number), 8000)
+    before = {p: p.read_bytes() for p in sorted(sounds.rglob("*.wav"))}
+    encode(run, sounds, coded)
+    encode(run, sounds, coded)  # codes are replaced unasked: vqtool wrote them, and can write them again
+    with pytest.raises(VqtoolError, match="`.*b.wav` exists already|`.*a.wav` exists already"):
+        decode(run, coded, sounds)
+    for into in (encode, decode):
+        with pytest.raises(VqtoolError, match="is an input as well"):
+            into(run, sounds if into is encode else coded, sounds if into is encode else coded)
+    (coded / "deep" / "b.vqc").unlink()
+    (coded / "deep" / "b.vqc").symlink_to(sounds / "deep" / "b.wav")
+    with pytest.raises(VqtoolError, match="is an input as well"):
+        commands.run(checkpoint=run, input_file=sounds, out_file=coded, levels=None, device="cpu", force=True)
+    with pytest.raises(VqtoolError, match="is a file"):
+        encode(run, sounds, sounds / "a.wav")
+    with pytest.raises(VqtoolError, match="is a folder"):
+        encode(run, sounds / "a.wav", coded)
+    assert {p: p.read_bytes() for p in sorted(sounds.rglob("*.wav"))} == before
+    assert sorted(p.name for p in coded.rglob("*.*")) == ["a.vqc", "b.vqc"]
+    (coded / "deep" / "b.vqc").unlink()
+    commands.decode(checkpoint=run, codes_file=coded, out_file=sounds, levels=None, device="cpu", force=True)
+    assert (sounds / "a.wav").read_bytes() != before[sounds / "a.wav"]  # asked for
+    assert (sounds / "deep" / "b.wav").read_bytes() == before[sounds / "deep" / "b.wav"]
+
+
 def test_silence_comes_back_as_silence(run: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "a.wav", np.zeros(8000), 8000)
     encode(run, source, tmp_path / "a.vqc")

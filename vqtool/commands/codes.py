@@ -14,8 +14,8 @@ from vqtool.commands.encode import capable
 from vqtool.commands.newest import checkpoint_path
 from vqtool.commands.train import number
 from vqtool.console import out
-from vqtool.diagnosis.codes_page import CAPTIONS
 from vqtool.diagnosis.code_labels import Reading, by_group, document, held_against
+from vqtool.diagnosis.codes_page import CAPTIONS
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.nn.agreement import agreements
@@ -36,8 +36,9 @@ def run(*, checkpoint: Path, data: Path | None, split: str | None, label: str | 
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Embeds, "embed")
         if out_dir is not None:
-            outputs.check(*(out_dir / name for name in ("codes.html", *CAPTIONS)), inputs=[checkpoint_path(checkpoint), data],
-                          force=force, recipe=model.recipe, folder=out_dir)  # fmt: skip
+            pages = [out_dir / name for name in ("codes.html", *CAPTIONS)]
+            read = [checkpoint_path(checkpoint), data]
+            outputs.check(*pages, inputs=read, force=force, recipe=model.recipe, folder=out_dir)
         opened = open_data(model.recipe, path=data)
         rows = _rows(model, opened, split)
         field, group = _fields(opened.spec, label)

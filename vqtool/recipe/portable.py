@@ -98,12 +98,12 @@ def without_places(text: str, files: Iterable[Path], folder: Path | None) -> str
         if place is not None and len(place.parts) > 1:
             short.setdefault(str(place), name)
     for long in sorted(short, key=len, reverse=True):
-        text = re.sub(re.escape(long) + r"(?![\w.-])", lambda _, name=short[long]: name, text)
+        text = re.sub(re.escape(long) + r"(?![\w.-])", short[long].replace("\\", r"\\"), text)
     return text
 
 
 def plain_word(word: str) -> str:
-    """A word of the command line; of an absolute path in it only the last part is kept, or what is below this folder."""
+    """A word of the command line; of an absolute path only what is below this folder is kept, or its last part."""
     key, mark, value = word.rpartition("=")
     path = Path(value.strip("'\""))
     if not path.is_absolute():

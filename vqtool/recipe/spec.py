@@ -154,9 +154,9 @@ class Recipe:
 
     def files(self) -> list[Path]:
         """Every file or folder that an option names."""
-        specs = [self.data, *self.parts.values(), *(stage.task for stage in self.stages)]
-        losses = [loss for stage in self.stages for loss in stage.losses]
-        return [path for spec in [*specs, *losses] for path in paths_in(spec.options)]
+        options = [spec.options for spec in (self.data, *self.parts.values(), *(s.task for s in self.stages))]
+        options += [loss.options for stage in self.stages for loss in stage.losses]
+        return [path for some in options for path in paths_in(some)]
 
     def kept_text(self) -> str:
         """The text without absolute paths."""

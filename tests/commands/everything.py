@@ -1,0 +1,43 @@
+"""A plugin whose task and data claim to do everything and fail at it: a command that refuses comes not so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_doc import Doc
+
+from vqtool.parts.data.arrays import Arrays
+from vqtool.parts.tasks.autoencode import Autoencode
+
+
+def work(*_: Any, **__: Any) -> Any:
+    """Fail."""
+    raise AssertionError("work was done")
+
+
+class Everything(Autoencode):
+    """Squeezes signals through a codebook, and claims to do all else."""
+
+    generate = forecast = embed = work
+
+
+class Signals(Arrays):
+    """Arrays that claim to go on in time, and that may name another file."""
+
+    histories = write_forecasts = plot_forecasts = classmethod(work)
+
+    def __init__(self, *, path: Annotated[Path, Doc("an .npz file")],
+                 other: Annotated[Path | None, Doc("another file")] = None) -> None:  # fmt: skip
+        super().__init__(path=path)
+
+    @classmethod
+    def read_chunks(cls, spec: Any, path: Path) -> Any:
+        """Fail."""
+        work()
+
+    @classmethod
+    def to_encode(cls, spec: Any, path: Path, options: Mapping[str, Any], asked: Mapping[str, Any]) -> Any:
+        """Fail."""
+        work()
