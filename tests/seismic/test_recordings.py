@@ -10,7 +10,7 @@ import pytest
 
 from tests.seismic.conftest import Make, motion
 from vqtool.errors import VqtoolError
-from vqtool_seismic import recordings
+from vqtool_seismic import recordings, tracks
 from vqtool_seismic.continuous import ContinuousRecords
 from vqtool_seismic.data.miniseed import Miniseed
 from vqtool_seismic.picks import Pick, arrivals, of_station, read_picks
@@ -86,7 +86,8 @@ def test_masked_samples_are_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     masked[3000:3100] = np.ma.masked
     head = {"network": "XX", "station": "AAA", "channel": "HHZ", "sampling_rate": 100.0}
     stream = Stream([Trace(masked, head)])
-    monkeypatch.setattr(recordings, "waveforms", lambda *_, **how: stream.slice(how.get("starttime")))
+    for module in (recordings, tracks):
+        monkeypatch.setattr(module, "waveforms", lambda *_, **how: stream.slice(how.get("starttime")))
     (tmp_path / "a.dat").touch()
     found = Recordings(tmp_path / "a.dat")
     assert [s.samples for s in found.stretches] == [3000, 2900]

@@ -38,7 +38,7 @@ def coded(path: Path, spec: DataSpec = SPEC) -> Iterator[Coded]:
     offset=st.integers(-(10**12), 10**12),
 )
 def test_windows_keep_every_sample_once(samples: int, length: int, frame: int, offset: int) -> None:
-    plan = stream.windows(samples, length, frame, offset)
+    plan = list(stream.windows(samples, length, frame, offset))
     head = plan[0][0]
     assert plan[0][1] == head < frame
     assert plan[-1][2] == samples
