@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-SIZE = 2**22  # bytes of a block; a file of no more is read at once, like those of other formats
+SIZE = 2**21  # bytes of a block; a file of no more is read at once, like those of other formats
 STEP = 2**16  # bytes between two cuts
 HEADER = 512  # bytes of a record that its length is found in
 FIRST, LENGTHS = 46, range(7, 21)  # where the first blockette is told; powers of two that records are long
