@@ -142,13 +142,17 @@ class _Table:
         self.text.detach()
 
 
+def _growing() -> tempfile.SpooledTemporaryFile[bytes]:
+    return tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)
+
+
 class _Arrays:
     """Arrays that grow in temporary files, and the `.npz` of them."""
 
     def __init__(self, file: BinaryIO, about: Mapping[str, Any]) -> None:
         self.file, self.about = file, about
         self.records: dict[tuple[str, str], int] = {}
-        self.columns = {name: tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) for name in ("codes", "time", "record")}
+        self.columns = {name: _growing() for name in ("codes", "time", "record")}
         self.rows, self.books, self.seconds = 0, 0, math.nan
 
     def add(self, codes: np.ndarray, times: np.ndarray, seconds: float, record: str, station: str) -> None:

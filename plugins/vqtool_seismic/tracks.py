@@ -16,7 +16,7 @@ WHOLE_NUMBERS = ("STEIM", "INT")  # encodings of miniSEED that cannot hold a NaN
 
 
 class Track:
-    """One unbroken channel: its samples that are numbers lie in `runs`, holes of up to `HOLE` samples within bridged."""
+    """One unbroken channel; its samples that are numbers lie in `runs`, in which holes of up to `HOLE` are bridged."""
 
     def __init__(self, stats: Any) -> None:
         self.code = ".".join((stats.network, stats.station, stats.location, stats.channel))

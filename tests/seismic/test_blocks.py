@@ -30,7 +30,7 @@ def counts(seed: int, samples: int) -> np.ndarray:
 
 
 def with_gaps() -> bytes:
-    """Three components in turn, two seconds at a time, with gaps of some samples and of many seconds, and an overlap."""
+    """Three components in turn, two seconds at a time, with gaps short and long, and an overlap."""
     content, x = b"", {letter: counts(k, 40_000) for k, letter in enumerate("ZNE")}
     for begin in range(0, 40_000, 200):
         for letter in "ZNE":
