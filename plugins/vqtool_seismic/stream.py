@@ -23,7 +23,7 @@ from vqtool.errors import VqtoolError
 from vqtool.files import replacing, text_cell
 from vqtool_seismic.recordings import Recordings, samples_of
 from vqtool_seismic.seisbench_folder import SeisBenchFolder
-from vqtool_seismic.traces import Samples
+from vqtool_seismic.traces import Samples, too_far
 from vqtool_seismic.windows import padded, standardised
 
 WINDOWS = 64  # read and encoded at a time: a quarter of an hour of 28.8 s windows that overlap by half
@@ -198,6 +198,9 @@ def _records(path: Path, rate: float, notes: list[str]) -> Iterator[Record]:
     recordings = Recordings(path)
     notes += [*recordings.notes, *(f"skipped {n}: {why}" for why, n in recordings.skipped.items())]
     for stretch in recordings.stretches:
+        if why := too_far(stretch.rate, rate):
+            notes.append(f"skipped {stretch.instrument}: {why}")
+            continue
         resampled = f"{stretch.instrument}: resampled from {stretch.rate:g} to {rate:g} Hz"
 
         def part(begin: int, count: int, stretch: Any = stretch) -> Samples:

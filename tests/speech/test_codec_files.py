@@ -111,6 +111,7 @@ def test_a_folder_of_all_sorts(run: Path, tmp_path: Path, capsys: pytest.Capture
     said = capsys.readouterr().err
     assert "`a.wav` is resampled from 16000 Hz to 8000 Hz" in said
     assert "the 2 channels of `b.flac` are mixed to one" in said
+    assert "encode 2/2" in said
     decode(run, tmp_path / "codes", tmp_path / "out")
     for name, rate, frames in (("deep/a.wav", 16_000, 11_200), ("b.wav", 11_025, 4410)):
         y, back_rate = soundfile.read(tmp_path / "out" / name)
