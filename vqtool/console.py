@@ -126,8 +126,15 @@ class Foreign(io.TextIOBase):
         self._output = output
         self._rest = ""
 
-    def write(self, text: str) -> int:
+    @property
+    def buffer(self) -> Foreign:
+        """For those who write bytes."""
+        return self
+
+    def write(self, text: str | bytes) -> int:
         """Show every line that is whole."""
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "backslashreplace")
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             self._output.relay(line)
@@ -254,7 +261,7 @@ def table_text(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
         indent = " " * (sum(widths[:-1]) + 2 * (len(columns) - 1))
         return "\n".join(["  ".join([*padded[:-1], first]).rstrip(), *(indent + part for part in more)])
 
-    head = [paint(title, "bold", stream)] if title else []
+    head = [paint(one_line(title), "bold", stream)] if title else []
     return "\n".join([*head, paint(line(columns), "dim", stream), *(line(row) for row in texts)])
 
 

@@ -61,8 +61,10 @@ def check_outputs(
     if there:
         for source, name in _files_of(inputs):
             if source in there:
+                path = there[source]
+                other = "" if path == name else f" (`{name}`)"
                 raise VqtoolError(
-                    f"`{there[source]}` is an input as well (`{name}`), and would be overwritten",
+                    f"`{path}` is an input as well{other}, and would be overwritten",
                     hint="write to another file or folder",
                 )
     for path in wanted:

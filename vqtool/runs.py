@@ -8,6 +8,7 @@ from pathlib import Path
 from vqtool.untrusted import json_value
 
 BEST, LAST = "best.safetensors", "last.safetensors"
+RECORDS = ("recipe.toml", "resolved.json", "environment.json", "metrics.jsonl", "summary.json")
 
 
 def runs_newest_first(root: Path = Path("runs")) -> Iterator[Path]:
@@ -23,6 +24,14 @@ def stage_names(run: Path) -> list[str]:
         return [stage["name"] for stage in json_value((run / "resolved.json").read_bytes())["stages"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
+
+
+def own_files(run: Path) -> list[Path]:
+    """The files that make a folder a run; none where it is not one."""
+    if not (run / "resolved.json").is_file():
+        return []
+    weights = [f"{name}.safetensors" for name in (*stage_names(run), "resume")]
+    return [run / name for name in (*RECORDS, BEST, LAST, *weights)]
 
 
 def newest_in(run: Path) -> Path | None:

@@ -69,6 +69,11 @@ class Seismograms(Data):
     own_codes = True
 
     @classmethod
+    def files_read(cls, path: Path, *, decode: bool = False) -> list[Path]:
+        """Those that may hold waveforms, or those of a SeisBench folder."""
+        return stream.files_read(path)
+
+    @classmethod
     def read_chunks(cls, spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, Any]]]:
         """Overlapping windows of continuous records or of a SeisBench folder, some minutes at a time; see `stream`."""
         return stream.read(spec, path)

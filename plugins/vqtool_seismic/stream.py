@@ -21,7 +21,7 @@ import torch
 from vqtool.api import Batch, Coded, DataSpec
 from vqtool.errors import VqtoolError
 from vqtool.files import replacing, text_cell
-from vqtool_seismic.recordings import Recordings, samples_of
+from vqtool_seismic.recordings import Recordings, files_below, samples_of
 from vqtool_seismic.seisbench_folder import SeisBenchFolder
 from vqtool_seismic.traces import Samples, too_far
 from vqtool_seismic.windows import padded, standardised
@@ -185,6 +185,13 @@ class _Arrays:
             for name, value in rest.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                     np.lib.format.write_array(entry, np.asanyarray(value), allow_pickle=False)
+
+
+def files_read(path: Path) -> list[Path]:
+    """The files that `read` reads."""
+    if path.is_dir() and any(path.glob("metadata*.csv")):
+        return [*path.glob("metadata*"), *path.glob("waveforms*")]
+    return files_below(path)
 
 
 def _records(path: Path, rate: float, notes: list[str]) -> Iterator[Record]:

@@ -185,7 +185,7 @@ def _held(
 
 def read_codes(spec: DataSpec, path: Path, about: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[Coded]]:
     """The digest of the model that all .vqc files of `path` are of, and their pieces; `about` is the model at hand."""
-    files = _code_files(path)
+    files = code_files(path)
     headers = [_header(file) for file in files]
     models = {header.model: file for header, file in zip(headers, files, strict=True)}
     if len(models) > 1:
@@ -199,7 +199,8 @@ def _header(path: Path) -> Header:
         return header_of(file, str(path))
 
 
-def _code_files(path: Path) -> list[Path]:
+def code_files(path: Path) -> list[Path]:
+    """The .vqc files of a folder (and of the folders in it) by name, or the one file."""
     files = [path] if path.is_file() else sorted(path.rglob(f"*{SUFFIX}"))
     if not files:
         raise VqtoolError(f"there is no .vqc file at `{path}`", hint="vqtool encode writes them")
@@ -209,7 +210,7 @@ def _code_files(path: Path) -> list[Path]:
 def targets(path: Path, out: Path, *, decode: bool) -> list[Path]:
     """What coding (or decoding) `path` to `out` writes."""
     if decode:
-        return [_place(out, _name(file, path), path.is_dir(), ".wav") for file in _code_files(path)]
+        return [_place(out, _name(file, path), path.is_dir(), ".wav") for file in code_files(path)]
     found = audio_files(path)
     _apart(found, path)
     return [_place(out, _name(file, path), path.is_dir(), SUFFIX) for file in found]

@@ -114,6 +114,16 @@ def test_a_file_that_is_there_is_kept_without_force(key: tuple[str, str], run: P
     assert out.read_text() == "weeks of work"
 
 
+def test_a_run_s_own_files_are_no_place_for_an_output(run: Path) -> None:
+    """Whichever of its checkpoints is read."""
+    before = {path: path.read_bytes() for path in run.glob("*.*")}
+    for name in ("metrics.jsonl", "best.safetensors", "last.safetensors", "recipe.toml"):
+        done = vqtool("diagnose", run, "--report", run / name, "--force", "--plugin", PLUGIN)
+        assert done.returncode == 2
+        assert "is an input as well" in done.stderr
+    assert {path: path.read_bytes() for path in run.glob("*.*")} == before
+
+
 def test_a_folder_onto_itself(run: Path, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "a.npz").write_text("a")

@@ -127,6 +127,20 @@ def test_a_day_file_is_tokenised_with_times(run: Path, mseed: Make, tmp_path: Pa
     assert "Traceback" not in done.stderr
 
 
+def test_tokens_in_the_folder_of_the_records_are_no_records(run: Path, mseed: Make, tmp_path: Path) -> None:
+    path = mseed("day.mseed", dict(zip("ZNE", motion(5, 4000, 1000, 1600), strict=True)))
+    before = path.read_bytes()
+    for more in ([], ["--force"]):
+        done = vqtool("encode", run, path.parent, "--out", path.parent / "t.csv", *more)
+        assert done.returncode == 0, done.stderr
+    (path.parent / "u.csv").symlink_to(path)
+    for name in ("u.csv", "day.mseed"):
+        done = vqtool("encode", run, path.parent, "--out", path.parent / name, "--force")
+        assert done.returncode == 2
+        assert "is an input as well" in done.stderr
+    assert path.read_bytes() == before
+
+
 def test_encode_tells_mistakes(run: Path, tmp_path: Path, folder: Path) -> None:
     for given, out, said in (
         (tmp_path / "nowhere.mseed", "t.csv", "there is no file or folder"),

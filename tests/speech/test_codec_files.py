@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from itertools import pairwise
 from pathlib import Path
@@ -132,11 +133,16 @@ def test_no_recording_of_a_folder_is_replaced(run: Path, tmp_path: Path) -> None
     before = {p: p.read_bytes() for p in sorted(sounds.rglob("*.wav"))}
     encode(run, sounds, coded)
     encode(run, sounds, coded)  # codes are replaced unasked: vqtool wrote them, and can write them again
-    with pytest.raises(VqtoolError, match="`.*b.wav` exists already|`.*a.wav` exists already"):
+    with pytest.raises(VqtoolError, match="exists already"):
         decode(run, coded, sounds)
     for into in (encode, decode):
         with pytest.raises(VqtoolError, match="is an input as well"):
             into(run, sounds if into is encode else coded, sounds if into is encode else coded)
+    for _ in range(2):  # below what is read, and again
+        encode(run, sounds, sounds / "coded")
+        commands.decode(checkpoint=run, codes_file=coded, out_file=coded / "w", levels=None, device="cpu", force=True)
+    shutil.rmtree(sounds / "coded")
+    shutil.rmtree(coded / "w")
     (coded / "deep" / "b.vqc").unlink()
     (coded / "deep" / "b.vqc").symlink_to(sounds / "deep" / "b.wav")
     with pytest.raises(VqtoolError, match="is an input as well"):

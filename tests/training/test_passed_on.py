@@ -6,15 +6,18 @@ import json
 import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cli.run import within as vqtool
 from tests.training.tiny import write_recipe
+from vqtool.errors import VqtoolError
 from vqtool.recipe import Recipe, load
-from vqtool.recipe.portable import plain_word, without_places
+from vqtool.recipe.portable import plain_word, relative, without_places
 from vqtool.runs import newest_in
+from vqtool.training.build import check_found, with_data
 
 MARKS = ("Zebra", "zoe", "zenith")  # folders, the user, the machine
 
@@ -116,6 +119,18 @@ def test_a_run_whose_data_are_gone_says_where_they_were_looked_for(
     assert "moved/recipes/../data/signals.npz`" in done.stderr
 
 
+def test_other_files_of_the_data_are_looked_for_beside_them(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "picks.csv").write_text("")
+    lost = Path("(elsewhere)/picks.csv")
+    recipe = load(project / "recipes" / "tiny.toml")
+    recipe = replace(recipe, data=replace(recipe.data, options={**recipe.data.options, "picks": lost, "n": 3}))
+    for path in (tmp_path, tmp_path / "day.mseed"):
+        assert with_data(recipe, path).data.options == {
+            **recipe.data.options, "path": path, "picks": tmp_path / "picks.csv", "n": 3}  # fmt: skip
+    with pytest.raises(VqtoolError, match=r"the file of `data.picks` is not found; only the name `picks.csv` was kept"):
+        check_found(with_data(recipe, project).data.options, given=True)
+
+
 def test_an_old_checkpoint_with_absolute_paths_is_read(project: Path, tmp_path: Path) -> None:
     recipe = load(project / "recipes" / "tiny.toml")
     stored = recipe.resolved()
@@ -133,6 +148,17 @@ def test_relative_paths_are_of_the_working_folder_where_the_run_is_elsewhere(pro
     assert stored["folder_from_cwd"] == "recipes"
     again = Recipe.from_resolved(stored, text="", beside=tmp_path)
     assert again.data.options["path"].resolve() == project / "data" / "signals.npz"
+
+
+def test_who_works_in_the_root_has_no_project_there(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert relative(project / "data", project / "recipes") == "../data"
+    monkeypatch.chdir("/")
+    assert relative(project / "data", project / "recipes") is None
+    assert relative(project / "data", project) == "data"
+    monkeypatch.chdir(project.parent)  # the home
+    assert relative(project / "data", project / "recipes") == "../data"
+    monkeypatch.chdir(project.parent.parent)
+    assert relative(project / "data", project / "recipes") is None
 
 
 def test_words_and_texts_without_places(project: Path, tmp_path: Path) -> None:

@@ -174,6 +174,14 @@ class Data:
         return cls.read_chunks(spec, path)
 
     @classmethod
+    def files_read(cls, path: Path, *, decode: bool = False) -> list[Path]:
+        """The files that are read of a user's file or folder (with `decode`: of codes); no output may be one of them.
+
+        A folder stands for every file in it.
+        """
+        return [path]
+
+    @classmethod
     def files_written(cls, path: Path, out: Path, *, decode: bool) -> list[Path]:
         """The files that `vqtool encode` (or, with `decode`, `vqtool decode`) of `path` writes with `--out out`.
 

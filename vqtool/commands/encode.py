@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqtool.api import Batch, Coded, Decodes, Encodes, Task
+from vqtool.api import Batch, Coded, Data, Decodes, Encodes, Task
 from vqtool.catalog import catalog
 from vqtool.commands import outputs
 from vqtool.commands.forecast import options_asked
@@ -44,9 +44,8 @@ def run(
         check_levels(model, levels)
         data = catalog().load("data", model.recipe.data.kind)
         asked = options_asked(model, list(overrides), None, None)
-        targets = data.files_written(input_file, out_file, decode=False)
-        read = [checkpoint_path(checkpoint), input_file, *paths_in(asked)]
-        outputs.check(*targets, inputs=read, force=force, recipe=model.recipe, folder=folder_of(out_file, targets))
+        read = [checkpoint_path(checkpoint), *paths_in(asked)]
+        check_files(model, data, input_file, out_file, read, decode=False, force=force)
         model.parts.to(here.device).eval()
         if levels is not None and hasattr(model.parts.quantizer, "depth"):
             model.parts.quantizer.depth = levels  # a search that looks ahead ends where the codes will
@@ -77,9 +76,8 @@ def decode(
         model, task = capable(checkpoint, Decodes, "decode")
         check_levels(model, levels)
         data = catalog().load("data", model.recipe.data.kind)
-        targets = data.files_written(codes_file, out_file, decode=True)
-        read = [checkpoint_path(checkpoint), codes_file]
-        outputs.check(*targets, inputs=read, force=force, recipe=model.recipe, folder=folder_of(out_file, targets))
+        read = [checkpoint_path(checkpoint)]
+        check_files(model, data, codes_file, out_file, read, decode=True, force=force)
         mine = about_codes(model)
         if data.own_codes:
             about, pieces = data.read_codes(model.spec, codes_file, mine | {"code_use": code_use(model)})
@@ -166,9 +164,16 @@ def load_codes(path: Path) -> tuple[dict[str, Any], Iterator[Coded]]:
     return read.about, iter([Coded(read.tensors["codes"], read.tensors["sent"], batch, read.about["about"])])
 
 
-def folder_of(out_file: Path, targets: Sequence[Path]) -> Path | None:
-    """`out_file` where it is a folder that the targets lie in; None where it is the target itself."""
-    return None if list(targets) == [out_file] else out_file
+def check_files(
+    model: Model, data: type[Data], source: Path, out_file: Path, more: Sequence[Path], *, decode: bool, force: bool
+) -> None:
+    """Every file that coding (or decoding) `source` to `out_file` writes, against all that is read."""
+    targets = data.files_written(source, out_file, decode=decode)
+    folder = None if targets == [out_file] else out_file
+    if folder is not None and folder.exists() and folder.samefile(source):
+        raise VqtoolError(f"`{folder}` is an input as well", hint="write to another folder")
+    read = [*data.files_read(source, decode=decode), *more]
+    outputs.check(*targets, inputs=read, force=force, recipe=model.recipe, folder=folder)
 
 
 def listed(files: Sequence[Path]) -> str:

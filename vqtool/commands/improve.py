@@ -35,7 +35,8 @@ def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_fil
         before = metrics(model, stage, rows.rows("valid"), here)
         done = improve(model, read, stage, rows, here, merge=merge, steps=steps)
         after = metrics(model, stage, rows.rows("valid"), here)
-        kept = about(read, model, done, merge) | {"resolved": model.recipe.resolved(target.parent)}
+        kept = about(read, model, done, merge)
+        kept |= {"resolved": model.recipe.resolved(target.parent), "recipe": model.recipe.kept_text()}
         files.save(target, model.tensors() | losses_of(done.loop.module), kept)
     show(done, done.before.row | before, done.after.row | after)
     best = done.loop.options.best

@@ -23,9 +23,15 @@ def relative(path: Path, base: Path) -> str | None:
     """
     path, base, here = (Path(os.path.normpath(Path.cwd() / p)) for p in (path, base, "."))
     near = path.is_relative_to(base) or base.is_relative_to(path)
-    if near or (path.is_relative_to(here) and base.is_relative_to(here)):
+    project = here == home() or not home().is_relative_to(here)  # who works in `/` has no project there
+    if near or (project and path.is_relative_to(here) and base.is_relative_to(here)):
         return Path(os.path.relpath(path, base)).as_posix()
     return None
+
+
+def home() -> Path:
+    """The user's own folder; `~` where there is none."""
+    return Path(os.path.expanduser("~"))
 
 
 def frozen_path(path: Path, folder: Path | None) -> str:
@@ -38,15 +44,15 @@ def frozen_path(path: Path, folder: Path | None) -> str:
     return kept if kept is not None else f"{ELSEWHERE}/{path.name}"
 
 
-def thawed_path(text: str, home: Path | None) -> Path:
+def thawed_path(text: str, folder: Path | None) -> Path:
     """The inverse of `frozen_path`; a path that was not kept stays as it is, and is nowhere."""
     path = Path(text)
-    return path if home is None or path.is_absolute() or is_elsewhere(path) else home / path
+    return path if folder is None or path.is_absolute() or is_elsewhere(path) else folder / path
 
 
 def is_elsewhere(path: Path) -> bool:
     """Whether a path was not kept."""
-    return path.parts[:1] == (ELSEWHERE,)
+    return ELSEWHERE in path.parts
 
 
 def places(folder: Path | None, path: Path | None, beside: Path | None) -> dict[str, str | None]:
@@ -87,14 +93,14 @@ def paths_named(value: Any) -> Iterator[str]:
 
 def files_named(value: Mapping[str, Any], beside: Path) -> list[Path]:
     """Every file or folder that a resolved recipe, read in the folder `beside`, names."""
-    home = home_of(value, beside)
-    return [thawed_path(text, home) for text in paths_named(value)]
+    folder = home_of(value, beside)
+    return [thawed_path(text, folder) for text in paths_named(value)]
 
 
 def without_places(text: str, files: Iterable[Path], folder: Path | None) -> str:
     """A text without the absolute paths of `files`, of the recipe's folder, the working folder and the home."""
     short = {str(path): frozen_path(path, folder).removeprefix(f"{ELSEWHERE}/") for path in files if path.is_absolute()}
-    for place, name in ((folder, "."), (Path.cwd(), "."), (Path.home(), "~")):
+    for place, name in ((folder, "."), (Path.cwd(), "."), (home(), "~")):
         if place is not None and len(place.parts) > 1:
             short.setdefault(str(place), name)
     for long in sorted(short, key=len, reverse=True):

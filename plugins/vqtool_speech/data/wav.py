@@ -92,6 +92,11 @@ class Wav(Data):
         return files.read_pieces(spec, path)
 
     @classmethod
+    def files_read(cls, path: Path, *, decode: bool = False) -> list[Path]:
+        """The audio files, or the .vqc files."""
+        return files.code_files(path) if decode else audio_files(path)
+
+    @classmethod
     def files_written(cls, path: Path, out: Path, *, decode: bool) -> list[Path]:
         """`out`, or of a folder a file below it for each one there."""
         return files.targets(path, out, decode=decode)
