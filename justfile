@@ -8,6 +8,10 @@ test:
 coverage:
     pytest -n 2 --dist worksteal --cov
 
+# damaged files of every kind, five thousand of them; the tests take 200
+fuzz count="5000":
+    python -m tests.fuzz --count {{count}}
+
 lint:
     ruff check .
     ruff format --check .

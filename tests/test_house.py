@@ -52,7 +52,7 @@ USE_CASE_MAY = {
     "vqtool.api", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files", "vqtool.progress", "vqtool.untrusted",
 }  # fmt: skip
 FIELD_LIBRARIES = {
-    "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas",
+    "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "pyarrow",
     "matplotlib",
     "obspy", "wandb",
 }  # fmt: skip

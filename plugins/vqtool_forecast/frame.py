@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError, missing_extra
 from vqtool.files import cell_text
+from vqtool.untrusted import no_twins
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,10 +99,18 @@ def _places(ids: pd.Series, how: Reading, path: Path) -> dict[str, NDArray[np.in
     if bool(ids.isna().any()):
         row = int(np.flatnonzero(ids.isna())[0]) + 1
         raise VqtoolError(f"row {row} has no `{how.id}`", where=str(path))
-    code, found = pandas().factorize(ids.astype(str))
+    code, found = pandas().factorize(_text(ids, path))
     groups = np.split(code.argsort(kind="stable"), np.bincount(code).cumsum()[:-1])
     places = dict(zip((cell_text(str(name)) for name in found), groups, strict=True))
     return {name: places[name] for name in _chosen(list(places), how, path)}
+
+
+def _text(column: pd.Series, path: Path) -> pd.Series:
+    """A column as text."""
+    try:
+        return column.astype(str)
+    except UnicodeDecodeError as error:
+        raise VqtoolError(f"`{column.name}` holds bytes that are not text", where=str(path)) from error
 
 
 def until(cutoff: str | None, stamps: pd.Index) -> NDArray[np.bool_]:
@@ -118,6 +127,9 @@ def read_table(path: Path, notes: list[str]) -> pd.DataFrame:
     kind = kinds[-2] if len(kinds) > 1 and kinds[-1] in PACKED else kinds[-1] if kinds else ""
     try:
         if kind in (".parquet", ".pq"):
+            from pyarrow.parquet import read_schema
+
+            no_twins(read_schema(path).names, path)
             table = pd.read_parquet(path)
             table = table.reset_index() if table.index.name else table
         elif kind in TEXT_KINDS:
@@ -128,7 +140,7 @@ def read_table(path: Path, notes: list[str]) -> pd.DataFrame:
             )
     except ImportError as error:
         raise missing_extra("pyarrow", "forecast", "reading Parquet") from error
-    except (ValueError, OSError, EOFError) as error:  # pandas' and pyarrow's own errors are among these
+    except (ValueError, OSError, EOFError, csv.Error) as error:  # pandas' and pyarrow's own errors are among these
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise VqtoolError(f"`{path}` cannot be read: {lines[0]}") from error
     table.columns = [str(c) for c in table.columns]
@@ -151,6 +163,7 @@ def _read_text(path: Path, separator: str | None, notes: list[str]) -> pd.DataFr
         )
     plain = re.sub(r'"[^"]*"', "", header)
     found = separator or max(SEPARATORS, key=plain.count)
+    no_twins((name.strip() for name in next(csv.reader([header], delimiter=found), [])), path)
     if separator is None and found != ",":
         notes.append(f"columns separated by {SEPARATORS[found]}")
     table = pd.read_csv(path, sep=found)
@@ -258,6 +271,13 @@ def _chosen(found: list[str], how: Reading, path: Path) -> list[str]:
 
 def _numbers(column: pd.Series, rows: NDArray[np.int64], name: str, path: Path) -> NDArray[np.float64]:
     """A column as float64; what is no number is an error that names its row. Infinities are missing values."""
+    if column.dtype.kind in "mMc":
+        what = {"m": "time differences", "M": "dates", "c": "complex numbers"}[column.dtype.kind]
+        raise VqtoolError(
+            f"series `{name}` holds {what}, not numbers",
+            hint='choose the columns that are series: -s data.series=["..."]',
+            where=str(path),
+        )
     try:
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     except (ValueError, TypeError):
@@ -285,7 +305,7 @@ def parse_times(column: pd.Series, how: Reading, path: Path) -> pd.Index:
         raise VqtoolError(f"the times in `{column.name}` are numbers with fractions", hint="dates, or whole numbers")
     stamps = column
     if not pd.api.types.is_datetime64_any_dtype(column):
-        stamps = _parsed(column.astype(str), how, path)
+        stamps = _parsed(_text(column, path), how, path)
     return pd.DatetimeIndex(stamps)
 
 

@@ -66,7 +66,10 @@ def _read(path: Path, what: What, notes: list[str], span: tuple[int, int] | None
             found = read(source, format=form, check_compression=False, **how)
     except Exception as error:  # ObsPy's readers raise many things on a damaged file
         raise _damaged(path, f"ObsPy cannot read it as {form}: {_first_line(error)}") from error
-    notes += [f"`{path.name}`: {_first_line(one.message)}" for one in told if "Internal" in one.category.__name__]
+    faults = [_first_line(one.message) for one in told if "Internal" in one.category.__name__]  # records it left out
+    if faults:
+        first = faults[0].removeprefix("readMSEEDBuffer(): ").rstrip(".")
+        notes.append(f"`{path.name}` is damaged in {len(faults)} places, the first: {first}")
     return found
 
 

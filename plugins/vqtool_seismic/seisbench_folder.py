@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from vqtool.errors import VqtoolError, missing_extra
+from vqtool.untrusted import RATIO, UNPACKED, no_twins
 from vqtool_seismic.traces import (
     COMPONENTS,
     Samples,
@@ -108,9 +110,10 @@ class SeisBenchFolder:
         chunk = trace.key.partition("/")[0]
         place, order = Place.of(trace.name), self._orders[chunk]
         assert place is not None  # `_trace` has read it
-        block = self._file(chunk)["data"][place.block]
-        array = block[place.cuts] if place.row is None else block[(place.row, *place.cuts)]
-        array = np.asarray(array, dtype=np.float32)
+        with sound(self.path / f"waveforms{chunk}.hdf5"):
+            block = self._file(chunk)["data"][place.block]
+            array = block[place.cuts] if place.row is None else block[(place.row, *place.cuts)]
+            array = np.asarray(array, dtype=np.float32)
         stored = arranged(array.T if order.samples_first else array, order.components)
         return resampled(stored, trace.rate, self.rate)[:, : trace.samples]
 
@@ -121,13 +124,16 @@ class SeisBenchFolder:
         return self._open[key]
 
     def _chunk(self, chunk: str) -> Iterator[Trace]:
+        path = self.path / f"waveforms{chunk}.hdf5"
         file = self._file(chunk)
-        if "data" not in file:
-            raise VqtoolError("there is no group `data`", where=str(self.path / f"waveforms{chunk}.hdf5"))
-        order = self._orders[chunk] = Order.of(file, str(self.path / f"waveforms{chunk}.hdf5"))
+        with sound(path):
+            if "data" not in file or not hasattr(file["data"], "keys"):
+                raise VqtoolError("there is no group `data`", where=str(path))
+            order = self._orders[chunk] = Order.of(file, str(path))
         shapes: dict[str, tuple[int, ...] | None] = {}
         for row in rows_of(self.path / f"metadata{chunk}.csv"):
-            trace = _trace(row, chunk, file["data"], order, shapes)
+            with sound(path):
+                trace = _trace(row, chunk, file["data"], order, shapes)
             if isinstance(trace, str):
                 self.skipped[trace] += 1
                 continue
@@ -143,7 +149,7 @@ def _trace(row: dict[str, str], chunk: str, data: Any, order: Order, shapes: dic
     if place is None:
         return "a trace_name that cannot be read"
     if place.block not in shapes:
-        shapes[place.block] = tuple(data[place.block].shape) if place.block in data else None
+        shapes[place.block] = _shape(data, place.block)
     stored = shapes[place.block]
     shape = None if stored is None else place.shape(stored)
     if shape is None:
@@ -170,6 +176,30 @@ def _trace(row: dict[str, str], chunk: str, data: Any, order: Order, shapes: dic
     )
 
 
+def _shape(data: Any, name: str) -> tuple[int, ...] | None:
+    """The shape of a data set of numbers; None where there is none of the name."""
+    found = data.get(name)
+    if not hasattr(found, "shape"):
+        return None
+    if found.dtype.kind not in "fiu":
+        raise VqtoolError(f"`data/{name}` holds {found.dtype}, not real numbers", where=data.file.filename)
+    shape = tuple(int(n) for n in found.shape)
+    size = os.path.getsize(data.file.filename)
+    if math.prod(shape[1:] if len(shape) == 3 else shape) * found.dtype.itemsize > max(UNPACKED, RATIO * size):
+        raise VqtoolError(f"`data/{name}` has the shape {shape}: more than the file can hold", where=data.file.filename)
+    return shape
+
+
+@contextmanager
+def sound(path: Path) -> Iterator[None]:
+    """What h5py raises in a damaged file becomes one error that names it."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        told = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise VqtoolError(f"`{path.name}` is damaged: {told}", hint="fetch it again", where=str(path)) from error
+
+
 def chunks(path: Path) -> list[str]:
     """The endings of a chunked set's files, from its file `chunks`; [""] for a set in one piece.
 
@@ -194,6 +224,7 @@ def rows_of(path: Path) -> Iterator[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
+            no_twins(reader.fieldnames or (), path)
             if "trace_name" not in (reader.fieldnames or ()):
                 raise VqtoolError("the metadata have no column `trace_name`", where=str(path))
             yield from reader

@@ -311,3 +311,29 @@ def test_neighbours() -> None:
     last, following = neighbours(np.array([True, False, False, True, False]))
     assert list(last) == [0, 0, 0, 3, 3]
     assert list(following) == [0, 3, 3, 3, 5]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = frame(60)
+    path = tmp_path / "twins.csv"
+    path.write_text(table.to_csv(index=False).replace("date,a,b", "date,a,a", 1))
+    with pytest.raises(VqtoolError, match=r"two columns of `twins\.csv` are called `a`"):
+        load(path, Reading())
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pandas(table).rename_columns(["date", "a", "a"]), tmp_path / "twins.parquet")
+    with pytest.raises(VqtoolError, match=r"two columns of `twins\.parquet` are called `a`"):
+        load(tmp_path / "twins.parquet", Reading())
+
+
+def test_columns_of_dates_and_bytes_are_no_series(tmp_path: Path) -> None:
+    table = frame(60)
+    table["b"] = pd.to_datetime(table["date"])
+    path = tmp_path / "a.parquet"
+    table.to_parquet(path, index=False)
+    with pytest.raises(VqtoolError, match="series `b` holds dates, not numbers"):
+        load(path, Reading(time="date"))
+    long(frame(60)).assign(unique_id=b"\xff\x00").to_parquet(path, index=False)
+    with pytest.raises(VqtoolError, match="`unique_id` holds bytes that are not text"):
+        load(path, Reading())

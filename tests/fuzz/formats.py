@@ -1,4 +1,4 @@
-"""Damage that knows a format: what lies inside is changed and the rest (lengths, checksums, packing) made whole again."""
+"""Damage that knows a format: something inside is changed, and lengths, checksums and packing are made to fit."""
 
 from __future__ import annotations
 
@@ -149,8 +149,8 @@ def tensors(content: bytes, rng: Random) -> bytes:
         name = rng.choice([n for n in head if n != "__metadata__"])
         shape = head[name]["shape"]
         kind = rng.choice(("F16", "F64", "I64", "BF16", "U8", "BOOL", "C64"))
-        head[name]["shape"], head[name]["dtype"] = rng.choice(((shape[::-1], "F32"), ([10**9, 10**9], "F32"),
-                                                               (shape, kind), ([*shape, 1], head[name]["dtype"])))  # fmt: skip
+        changed = ((shape[::-1], "F32"), ([10**9, 10**9], "F32"), (shape, kind), ([*shape, 1], head[name]["dtype"]))
+        head[name]["shape"], head[name]["dtype"] = rng.choice(changed)
         told = json.dumps(head)
     else:
         told = changed_json(head, rng)
@@ -187,7 +187,9 @@ def _changed(file: h5py.File, rng: Random) -> None:
         file[name] = array.astype(rng.choice(("c8", "S4", "i1", "f8", "f2", "u1")))
     elif how == 1:
         shape = rng.choice(((10**9, 3, 3000), (20, 3, 10**11), (2**40,), (20,), (), (20, 3, 1), (0, 3, 3000)))
-        file.create_dataset(name, shape, "f4", chunks=tuple(min(n, 64) or 1 for n in shape) or None)
+        file.create_dataset(
+            name, shape, "f4", chunks=tuple(min(n, 64) for n in shape) if all(shape) and shape else None
+        )
     elif how == 2:
         file.create_group(name)
     elif how == 3:

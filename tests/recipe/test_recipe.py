@@ -337,3 +337,24 @@ def test_a_part_whose_options_cannot_be_read_is_one_error(tmp_path: Path) -> Non
     error = spoilt('kind = "toy"\ncodebook_size = 16', 'kind = "odd"\nsize = 4')
     assert "`Odd` is broken: its option `size` has no type" in error.message
     assert error.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("title = " + "[" * 20_000 + "]" * 20_000, "nested deeper"),
+        ("title = " + "{a=" * 500 + "1" + "}" * 500, "nested deeper"),
+        ("seed = " + "7" * 5000, "64 bits"),
+        ("seed = 0x" + "f" * 5000, "64 bits"),
+        (".".join("a" * 20_000) + " = 1", "more than 100 parts"),
+    ],
+)
+def test_bombs_in_a_recipe_are_one_error(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "bomb.toml").write_text(line)
+    with pytest.raises(VqtoolError, match=f"not a recipe: .*{said}") as caught:
+        load(tmp_path / "bomb.toml")
+    assert caught.value.where == str(tmp_path / "bomb.toml")
+    assert caught.value.exit_code == 2
+    (tmp_path / "bomb.toml").write_bytes(b"#" * (2**20 + 1))
+    with pytest.raises(VqtoolError, match="too many for a recipe"):
+        load(tmp_path / "bomb.toml")

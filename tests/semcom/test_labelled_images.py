@@ -111,3 +111,16 @@ def test_the_sample_beside_the_recipe() -> None:
     assert data.spec.fields["label"].names[1] == "trouser"
     label = data.rows("test").__getitems__(list(range(2500)))["label"]
     assert label.bincount().tolist() == [250] * 10
+
+
+def test_a_header_that_promises_more_than_the_file_can_hold(folder: Path) -> None:
+    whole = folder / "train-images-idx3-ubyte.gz"
+    plain = folder / "train-images-idx3-ubyte"
+    header = bytes([0, 0, 8, 3]) + np.array([2**31, 2**15, 2**15], ">u4").tobytes()
+    whole.write_bytes(gzip.compress(header + bytes(1000)))
+    with pytest.raises(VqtoolError, match="does not hold the 2305843009213693952 bytes of its header"):
+        LabelledImages(path=folder)
+    plain.write_bytes(idx(columns()["train_images"]))
+    whole.write_bytes(gzip.compress(plain.read_bytes()) + gzip.compress(bytes(2**24)) * 8)  # more follows than is told
+    with pytest.raises(VqtoolError, match="does not hold the 10240 bytes"):
+        LabelledImages(path=folder)

@@ -16,6 +16,8 @@ from vqtool.errors import VqtoolError
 from vqtool.files import save_npz
 from vqtool.untrusted import arrays
 
+LARGEST = 1e16  # of the values: sums of their squares are float32
+
 
 class Arrays(Data):
     """Rows of one file, split by a seeded permutation into train, valid and test.
@@ -91,6 +93,12 @@ def _columns(path: Path, *, needs_x: bool = True) -> Batch:
         if not torch.isfinite(value).all():
             row = int((~torch.isfinite(value)).flatten(1).any(1).nonzero()[0])
             raise VqtoolError(f"`{name}` in `{path}` is NaN or infinite in row {row}", hint="drop or repair that row")
+        largest = float(value.abs().max()) if value.numel() else 0.0
+        if largest > LARGEST:
+            raise VqtoolError(
+                f"`{name}` in `{path}` reaches {largest:.3g}: its square is too large for float32",
+                hint="scale the values",
+            )
         columns[name] = value
     if needs_x and ("x" not in columns or columns["x"].ndim != 3 or 0 in columns["x"].shape):
         raise VqtoolError(
