@@ -24,7 +24,6 @@ from tests.fuzz.worker import BAD, End, ended
 
 SWAPPED = 0.04  # of the mutants are whole files of another kind
 NOT_YET = (  # kinds that the tests leave out, since faults of theirs are known
-    "vqc",
     "codes", "checkpoint", "resolved.json", "metrics.jsonl", "resume.safetensors",
 )  # fmt: skip
 
