@@ -49,7 +49,9 @@ MAY = {
     "__main__": {"cli"},
     "": GROUND,
 }
-USE_CASE_MAY = {"vqtool.api", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files", "vqtool.untrusted"}
+USE_CASE_MAY = {
+    "vqtool.api", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files", "vqtool.progress", "vqtool.untrusted",
+}  # fmt: skip
 FIELD_LIBRARIES = {
     "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "pyarrow",
     "matplotlib",
