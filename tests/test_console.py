@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,43 @@ def test_no_bar_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) 
     told = capsys.readouterr().err
     assert told.startswith("training 5/5  loss 0.5")
     assert "\x1b" not in told
+
+
+def test_a_part_has_lines_of_its_own_where_it_takes_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with progress.progress_of(3, "nothing is shown") as part:
+        part.advance(3)
+    with out.progress(None, "encode") as bar:
+        bar.expect(2)
+        with progress.progress_of(9, "short") as part:
+            part.advance(9)
+        monkeypatch.setattr(progress, "EVERY", 0.0)
+        with progress.progress_of(9, "long") as part:
+            part.advance(4)
+        monkeypatch.setattr(progress, "EVERY", 10.0)
+        bar.advance()
+    told = [line.split("  ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert told == ["long 4/9", "encode 1/2"]
+    with out.progress(1, "again"), progress.progress_of(1, "quiet") as part:
+        part.advance()
+    assert "quiet" not in capsys.readouterr().err
+
+
+def test_a_part_has_a_second_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with out.progress(None, "encode") as bar:
+        bar.expect(7)
+        with progress.progress_of(9, "write a.vqc") as part:
+            part.advance(4)
+            time.sleep(0.2)
+        bar.advance()
+    told = terminal.getvalue()
+    assert "write a.vqc" in told
+    assert "4/9" in told
+    assert "/7" in told
 
 
 def test_a_bar_on_a_terminal_lets_lines_through(monkeypatch: pytest.MonkeyPatch) -> None:

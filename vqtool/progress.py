@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 EVERY = 10.0  # seconds between two plain lines
+_shown: list[Progress] = []  # the innermost last
 
 
 class Progress:
@@ -24,9 +25,18 @@ class Progress:
         """`n` more are done; `figures` are shown beside, the last value of each."""
         self.done += n
 
+    def expect(self, total: int | None) -> None:
+        """Now it is known how many there are."""
+        self.total = total
+
     def say(self, text: str) -> None:
         """A line for people that must not break the bar."""
         print(text, file=self.stream or sys.stderr, flush=True)
+
+    @contextmanager
+    def part(self, total: int | None, label: str) -> Iterator[Progress]:
+        """The progress of a part of this computation, shown in the same way."""
+        yield Progress(total, label, self.stream)
 
 
 class Lines(Progress):
@@ -52,6 +62,11 @@ class Lines(Progress):
         if self._clock() - self._told >= EVERY:
             self.tell()
 
+    @contextmanager
+    def part(self, total: int | None, label: str) -> Iterator[Progress]:
+        """Lines of its own, and none where it does not take long."""
+        yield Lines(total, label, self.stream, self._clock)
+
     def tell(self) -> None:
         """Say how far it is."""
         if self.done == self._told_at:
@@ -72,6 +87,20 @@ class Bar(Progress):
         self._task = drawn.add_task(label, total=total, figures="")
         self._figures: dict[str, float] = {}
 
+    def expect(self, total: int | None) -> None:
+        """Now it is known how many there are."""
+        super().expect(total)
+        self._drawn.update(self._task, total=total)
+
+    @contextmanager
+    def part(self, total: int | None, label: str) -> Iterator[Progress]:
+        """A second bar, gone when the part is done."""
+        bar = Bar(total, label, self._drawn)
+        try:
+            yield bar
+        finally:
+            self._drawn.remove_task(bar._task)
+
     def advance(self, n: int = 1, **figures: float) -> None:
         """Move the bar."""
         super().advance(n)
@@ -91,8 +120,25 @@ def figures_text(figures: dict[str, float]) -> str:
 
 
 @contextmanager
+def progress_of(total: int | None, label: str) -> Iterator[Progress]:
+    """The progress of a part of what is going on, beside that of the whole; silent where none is shown."""
+    with (_shown[-1] if _shown else Progress(None, "")).part(total, label) as part:
+        yield part
+
+
+@contextmanager
 def progress_for(total: int | None, label: str, *, silent: bool, stream: TextIO) -> Iterator[Progress]:
     """The progress that suits the stream."""
+    with _suited(total, label, silent=silent, stream=stream) as bar:
+        _shown.append(bar)
+        try:
+            yield bar
+        finally:
+            _shown.pop()
+
+
+@contextmanager
+def _suited(total: int | None, label: str, *, silent: bool, stream: TextIO) -> Iterator[Progress]:
     if silent:
         yield Progress(total, label, stream)
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vqtool_seismic.picks import Pick, arrivals, events_in, of_station, read_picks
 from vqtool_seismic.recordings import Recordings, Stretch, pieces, samples_of
-from vqtool_seismic.traces import Samples, Trace
+from vqtool_seismic.traces import Samples, Trace, too_far
 
 PIECE = 300.0  # s of a trace without picks
 BEFORE, AFTER = 30.0, 60.0  # s about a P pick
@@ -25,12 +25,19 @@ class ContinuousRecords:
         self.notes = list(self.recordings.notes)
         self._stretches: dict[str, Stretch] = {}
         told = read_picks(picks) if picks is not None else []
-        self.traces = tuple(trace for stretch in self.recordings.stretches for trace in self._traces(stretch, told))
-        rates = Counter(stretch.rate for stretch in self.recordings.stretches if stretch.rate != rate)
+        stretches = [stretch for stretch in self.recordings.stretches if self._near(stretch)]
+        self.traces = tuple(trace for stretch in stretches for trace in self._traces(stretch, told))
+        rates = Counter(stretch.rate for stretch in stretches if stretch.rate != rate)
         self.notes += [f"{n} records are resampled from {r:g} to {rate:g} Hz" for r, n in sorted(rates.items())]
         if told:
             matched = sum(not math.isnan(trace.p) for trace in self.traces)
             self.notes.append(f"{matched} of {events_in(told)} picked P arrivals lie in the records")
+
+    def _near(self, stretch: Stretch) -> bool:
+        """Whether its rate is one to resample from."""
+        if why := too_far(stretch.rate, self.rate):
+            self.skipped[why] += 1
+        return not why
 
     def whole(self, trace: Trace) -> Samples:
         """[3, trace.samples] in the files' own units at the rate asked for."""

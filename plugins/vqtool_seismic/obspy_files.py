@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import io
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
@@ -31,13 +32,15 @@ def obspy() -> Any:
     return library
 
 
-def waveforms(path: Path, notes: list[str] | None = None, **how: Any) -> Any:
-    """The `Stream` of a file; what ObsPy warns of goes to `notes`, and `how` (`headonly`, `starttime`) to ObsPy.
+def waveforms(path: Path, notes: list[str] | None = None, span: tuple[int, int] | None = None, **how: Any) -> Any:
+    """The `Stream` of a file, or of the bytes `span` of it; what ObsPy warns of goes to `notes`.
+
+    `how` is passed on to ObsPy: `headonly`, `starttime`.
 
     Raises:
         VqtoolError: the file is damaged, of an unknown format, or a pickle, which is never read.
     """
-    stream = _read(path, "waveform", notes if notes is not None else [], **how)
+    stream = _read(path, "waveform", notes if notes is not None else [], span, **how)
     held = DENSEST * path.stat().st_size
     for trace in stream:
         if trace.stats.npts > held:
@@ -52,14 +55,15 @@ def events(path: Path) -> Any:
     return _read(path, "event", [])
 
 
-def _read(path: Path, what: What, notes: list[str], **how: Any) -> Any:
+def _read(path: Path, what: What, notes: list[str], span: tuple[int, int] | None = None, **how: Any) -> Any:
     read = obspy().read if what == "waveform" else obspy().read_events
     form = format_of(str(path), path.stat().st_mtime_ns, what)
     try:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             # `glob.escape`, since a name with brackets would be taken as a pattern
-            found = read(glob.escape(str(path)), format=form, check_compression=False, **how)
+            source = glob.escape(str(path)) if span is None else io.BytesIO(_bytes(path, *span))
+            found = read(source, format=form, check_compression=False, **how)
     except Exception as error:  # ObsPy's readers raise many things on a damaged file
         raise _damaged(path, f"ObsPy cannot read it as {form}: {_first_line(error)}") from error
     faults = [_first_line(one.message) for one in told if "Internal" in one.category.__name__]  # records it left out
@@ -67,6 +71,12 @@ def _read(path: Path, what: What, notes: list[str], **how: Any) -> Any:
         first = faults[0].removeprefix("readMSEEDBuffer(): ").rstrip(".")
         notes.append(f"`{path.name}` is damaged in {len(faults)} places, the first: {first}")
     return found
+
+
+def _bytes(path: Path, first: int, end: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(first)
+        return file.read(end - first)
 
 
 @lru_cache(maxsize=4096)

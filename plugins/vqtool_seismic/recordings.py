@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from vqtool.errors import VqtoolError
+from vqtool.progress import progress_of
+from vqtool_seismic.blocks import Block, Span
 from vqtool_seismic.obspy_files import UNKNOWN, obspy, waveforms
 from vqtool_seismic.traces import COMPONENTS, Samples, bridged, component_of, length_at, resampled
+from vqtool_seismic.tracks import HOLE, Track, floats, tracks_of
 
 NO_WAVEFORMS = {".xml", ".qml", ".quakeml", ".csv", ".txt", ".json", ".md", ".png", ".pdf", ".html", ".toml"}
-WHOLE_NUMBERS = ("STEIM", "INT")  # encodings of miniSEED that cannot hold a NaN
-HOLE = 2  # samples that may lack between two parts of a stretch: clocks differ a little
+SLACK, DRIFT = 1.0, 1e-5  # s, and share of its length, by which the clock of a block may be off
 MARGIN = 10.0  # s read beside a stretch, so that resampling has no edge within it
 
 
@@ -33,11 +35,24 @@ class Part:
     rate: float
     begin: float  # seconds since 1970
     end: float  # of the last sample
+    blocks: tuple[Block, ...] = ()  # where it lies in a long file
 
     @property
     def instrument(self) -> str:
         """The code without the component: what three components have in common."""
         return self.code[:-1]
+
+    def spans(self, begin: float, end: float) -> list[Span | None]:
+        """The bytes of the file that hold what lies between two times; None: all of it."""
+        spans: list[Span | None] = []
+        for block in self.blocks:
+            slack = SLACK + DRIFT * (block.end - block.begin)
+            if block.begin - slack <= end and begin <= block.end + slack:
+                if spans and (before := spans[-1]) and before[1] == block.span[0]:
+                    spans[-1] = (before[0], block.span[1])
+                else:
+                    spans.append(block.span)
+        return spans if self.blocks else [None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +87,16 @@ class Recordings:
         self.skipped: Counter[str] = Counter()
         left, bridged = self._no_numbers = Counter[str](), Counter[str]()
         parts: list[Part] = []
-        for file in files_below(path):
-            try:
-                parts += self._parts(file)
-            except VqtoolError as error:  # in a folder the others are read
-                if file == path:
-                    raise
-                foreign = UNKNOWN in error.message  # of which there may be many, so they are counted and not named
-                self.skipped[UNKNOWN if foreign else error.message] += 1
+        files = files_below(path)
+        with progress_of(sum(file.stat().st_size for file in files), "index") as bar:
+            for file in files:
+                try:
+                    parts += self._parts(file, bar.advance)
+                except VqtoolError as error:  # in a folder the others are read
+                    if file == path:
+                        raise
+                    foreign = UNKNOWN in error.message  # of which there may be many, so they are counted and not named
+                    self.skipped[UNKNOWN if foreign else error.message] += 1
         if not parts:
             told = "; ".join(f"{n}: {reason}" for reason, n in self.skipped.items())
             raise VqtoolError(
@@ -106,52 +123,43 @@ class Recordings:
         last = min(stretch.end, begin + (samples - 1) / rate + MARGIN)
         count = math.floor((last - first) * stretch.rate + 0.5) + 1
         made = np.full((len(COMPONENTS), count), np.nan, dtype=np.float32)
+        half = 0.5 / stretch.rate
+        begun, ended = library.UTCDateTime(first - half), library.UTCDateTime(last + half)
+        streams: dict[tuple[Path, Span | None], Any] = {}  # components may lie in the same block
         for part in self.parts[stretch.instrument]:
             if part.end < first or part.begin > last or part.component not in stretch.components:
                 continue
-            half = 0.5 / part.rate
-            begun, ended = library.UTCDateTime(first - half), library.UTCDateTime(last + half)
-            for trace in waveforms(part.file, starttime=begun, endtime=ended):
-                if trace.id == part.code:
-                    _lay(made[COMPONENTS.index(part.component)], trace, first)
+            for span in part.spans(first - half, last + half):
+                if (part.file, span) not in streams:
+                    streams[part.file, span] = waveforms(part.file, span=span, starttime=begun, endtime=ended)
+                for trace in streams[part.file, span]:
+                    if trace.id == part.code:
+                        _lay(made[COMPONENTS.index(part.component)], trace, first)
         return resampled(bridged(made), stretch.rate, rate)[:, skip : skip + samples]
 
-    def _parts(self, file: Path) -> Iterator[Part]:
+    def _parts(self, file: Path, advance: Callable[[int], None]) -> Iterator[Part]:
         warned: list[str] = []
-        stream = waveforms(file, warned, headonly=True)
-        if any(_may_hold_nan(trace.stats) for trace in stream):
-            stream = waveforms(file)
-        self.skipped.update(warned)
-        for trace in stream:
-            stats = trace.stats
-            component = component_of(stats.channel or "?")
+        for track in tracks_of(file, warned, advance):
+            component = component_of(track.channel or "?")
             if component is None:
-                self.skipped[f"the channel `{stats.channel}` is none of Z, N, E, 1, 2, 3"] += 1
-            elif stats.npts < 2 or stats.sampling_rate <= 0:
+                self.skipped[f"the channel `{track.channel}` is none of Z, N, E, 1, 2, 3"] += 1
+            elif track.samples < 2 or track.rate <= 0:
                 self.skipped["no samples"] += 1
             else:
-                rate, begin, end = float(stats.sampling_rate), stats.starttime.timestamp, stats.endtime.timestamp
-                for low, high in self._runs(trace):
-                    yield Part(file, trace.id, component, rate, begin + low / rate if low else begin,
-                               begin + (high - 1) / rate if high < stats.npts else end)  # fmt: skip
+                for low, high in self._runs(track):
+                    begin, end = track.time(low), track.time(high - 1)
+                    within = tuple(b for b in track.blocks if b.begin <= end and begin <= b.end)
+                    yield Part(file, track.code, component, track.rate, begin, end, within)
+        self.skipped.update(warned)
 
-    def _runs(self, trace: Any) -> list[tuple[int, int]]:
-        """The samples from .. to of a trace that are numbers, but for holes of up to `HOLE` samples."""
-        if not len(trace.data):  # headers alone were read
-            return [(0, trace.stats.npts)]
-        known = np.isfinite(_floats(trace))
-        if known.all():
-            return [(0, len(known))]
+    def _runs(self, track: Track) -> list[tuple[int, int]]:
+        """The samples from .. to of a track that are numbers, but for holes of up to `HOLE` samples."""
         left, bridged_ = self._no_numbers
-        edges = np.flatnonzero(np.diff(np.r_[False, known, False])).reshape(-1, 2).tolist()
-        runs: list[tuple[int, int]] = []
-        for low, high in edges:
-            if runs and low - runs[-1][1] <= HOLE:
-                bridged_[trace.id] += low - runs[-1][1]
-                low = runs.pop()[0]
-            runs.append((low, high))
-        runs = [(low, high) for low, high in runs if high - low > 1]
-        left[trace.id] += len(known) - sum(high - low for low, high in runs)
+        runs = [(low, high) for low, high in track.runs if high - low > 1]
+        if track.bridged:
+            bridged_[track.code] += track.bridged
+        if lost := track.samples - sum(high - low for low, high in runs):
+            left[track.code] += lost
         if not runs:
             self.skipped["no samples that are numbers"] += 1
         return runs
@@ -213,19 +221,9 @@ def samples_of(stretch: Stretch, rate: float) -> int:
     return length_at(stretch.samples, stretch.rate, rate)
 
 
-def _may_hold_nan(stats: Any) -> bool:
-    """Whether a trace may hold what is no number, as its header tells."""
-    return not str(stats.get("mseed", {}).get("encoding", "")).startswith(WHOLE_NUMBERS)
-
-
-def _floats(trace: Any) -> np.ndarray:
-    """The samples; NaN where they are masked."""
-    return np.ma.filled(np.ma.asarray(trace.data, dtype=np.float32), np.nan)
-
-
 def _lay(row: np.ndarray, trace: Any, first: float) -> None:
     """Put a trace's samples that are numbers where they belong in a row that begins at `first`."""
-    data = _floats(trace)
+    data = floats(trace)
     at = round((trace.stats.starttime.timestamp - first) * trace.stats.sampling_rate)
     data = data[max(0, -at) :]
     at = max(0, at)

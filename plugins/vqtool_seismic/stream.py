@@ -6,25 +6,29 @@ import csv
 import io
 import itertools
 import math
+import shutil
+import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
 from vqtool.api import Batch, Coded, DataSpec
 from vqtool.errors import VqtoolError
-from vqtool.files import save_npz, text_cell, write_atomic
+from vqtool.files import replacing, text_cell
 from vqtool_seismic.recordings import Recordings, files_below, samples_of
 from vqtool_seismic.seisbench_folder import SeisBenchFolder
-from vqtool_seismic.traces import Samples
+from vqtool_seismic.traces import Samples, too_far
 from vqtool_seismic.windows import padded, standardised
 
 WINDOWS = 64  # read and encoded at a time: a quarter of an hour of 28.8 s windows that overlap by half
 SUFFIXES = (".csv", ".npz")
+IN_MEMORY = 2**22  # bytes of a column that are kept in memory; the rest goes to a temporary file that has no name
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Record:
     samples: int
     start: float  # seconds since 1970; NaN: not known
     read: Callable[[int, int], Samples]
+    notes: tuple[str, ...] = ()  # what is done to it
     offset: int = 0  # samples from 1970 to the first, so that cuts of one record have their windows at the same times
 
 
@@ -48,33 +53,51 @@ def read(spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, Any]]]:
     a token depends on where the record is cut only where the cut is within a window and a `level` of it. `about` holds
     the record's name, station and start, the begins of the windows, and which samples of each to keep.
     """
-    rate = spec.sample_rate or 100.0
+    rate, frame = spec.sample_rate or 100.0, int(spec.about.get("frame", 1))
     notes: list[str] = []
-    for record in _records(path, rate, notes):
+    records = list(_records(path, rate, notes))
+    pieces = sum(-(-windows_of(r, spec.length, frame) // WINDOWS) for r in records if r.samples * 2 >= spec.length)
+    for record in records:
+        notes += record.notes
         if record.samples * 2 < spec.length:
             notes.append(f"skipped {record.name}: {record.samples / rate:.1f} s are less than half a window")
             continue
-        plan = windows(record.samples, spec.length, int(spec.about.get("frame", 1)), record.offset)
-        for at in range(0, len(plan), WINDOWS):
-            x = _standardised(record, plan[at : at + WINDOWS], spec)
-            yield {"x": x}, _about(record, plan[at : at + WINDOWS], rate) | {"notes": notes}
+        plan = windows(record.samples, spec.length, frame, record.offset)
+        while some := list(itertools.islice(plan, WINDOWS)):
+            x = _standardised(record, some, spec)
+            yield {"x": x}, _about(record, some, rate) | {"notes": notes, "pieces": pieces}
             notes = []
     if notes:
         raise VqtoolError(f"`{path}` holds nothing to encode", hint="; ".join(notes))
 
 
-def windows(samples: int, length: int, frame: int, offset: int = 0) -> list[tuple[int, int, int]]:
+def windows(samples: int, length: int, frame: int, offset: int = 0) -> Iterator[tuple[int, int, int]]:
     """(begin, first sample to keep, the one after the last) of the windows that cover a record of `samples`.
 
     All begin at whole frames, and those that are neither the first nor the last at whole multiples of the hop, both
     counted `offset` samples before the record: samples before its first whole frame are in no window.
     """
+    head, between, last = _begins(samples, length, frame, offset)
+    low = head
+    for begin, following in itertools.pairwise(itertools.chain([head], between, [last] if last > head else [], [None])):
+        middle = samples if following is None else head + ((begin + length + following) // 2 - head) // frame * frame
+        yield begin, low, middle
+        low = middle
+
+
+def _begins(samples: int, length: int, frame: int, offset: int) -> tuple[int, range, int]:
+    """Where the first window begins, those between, and the last (which may be the first)."""
     hop = max(1, length // 2 // frame) * frame
     head = -offset % frame
     last = head + max(0, samples - head - length) // frame * frame
-    begins = sorted({head, *range(-offset % hop, last, hop), last})
-    middles = [head + ((a + length + b) // 2 - head) // frame * frame for a, b in itertools.pairwise(begins)]
-    return list(zip(begins, [head, *middles], [*middles, samples], strict=True))
+    first = -offset % hop
+    return head, range(first if first > head else first + hop, last, hop), last
+
+
+def windows_of(record: Record, length: int, frame: int) -> int:
+    """How many windows a record has."""
+    head, between, last = _begins(record.samples, length, frame, record.offset)
+    return 1 + len(between) + (last > head)
 
 
 def write(spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[str, Any]) -> list[Path]:
@@ -86,23 +109,82 @@ def write(spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[st
     """
     if path.suffix.lower() not in SUFFIXES:
         raise VqtoolError(f"tokens are written to .csv or .npz, not to `{path.name}`", hint=f"--out {path.stem}.csv")
-    records: dict[tuple[str, str], int] = {}
-    codes, times, owners, seconds = [], [], [], math.nan
-    for chunk in chunks:
-        number = records.setdefault((chunk.about["record"], chunk.about["station"]), len(records))
-        kept, at, seconds = _kept(chunk, spec)
-        codes.append(kept)
-        times.append(at)
-        owners.append(np.full(len(at), number))
-    if not codes:
-        raise VqtoolError("there is nothing to encode")
-    columns = (np.concatenate(codes), np.concatenate(times), np.concatenate(owners))
-    if path.suffix.lower() == ".npz":
-        names, stations = (np.array(list(part)) for part in zip(*records, strict=True))
-        _save_npz(path, *columns, names, stations, seconds, about)
-    else:
-        write_atomic(path, _table(*columns, list(records)).encode())
+    with replacing(path) as file:
+        table: _Table | _Arrays = _Table(file) if path.suffix.lower() == ".csv" else _Arrays(file, about)
+        for chunk in chunks:
+            table.add(*_kept(chunk, spec), chunk.about["record"], chunk.about["station"])
+        table.close()
     return [path]
+
+
+class _Table:
+    """A line for each token."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        self.writer = csv.writer(self.text, lineterminator="\n")
+        self.begun = False
+
+    def add(self, codes: np.ndarray, times: np.ndarray, seconds: float, record: str, station: str) -> None:
+        """The tokens of a piece."""
+        if not self.begun:
+            self.writer.writerow(["station", "record", "time", *(f"code{q}" for q in range(codes.shape[1]))])
+        self.begun = True
+        names = text_cell(station), text_cell(record)
+        for row, time in zip(codes.tolist(), times.tolist(), strict=True):
+            self.writer.writerow([*names, _utc(time) if time > 86400 * 365 else f"{time:.2f}", *row])
+
+    def close(self) -> None:
+        """All tokens are there."""
+        if not self.begun:
+            raise VqtoolError("there is nothing to encode")
+        self.text.flush()
+        self.text.detach()
+
+
+def _growing() -> tempfile.SpooledTemporaryFile[bytes]:
+    return tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)
+
+
+class _Arrays:
+    """Arrays that grow in temporary files, and the `.npz` of them."""
+
+    def __init__(self, file: BinaryIO, about: Mapping[str, Any]) -> None:
+        self.file, self.about = file, about
+        self.records: dict[tuple[str, str], int] = {}
+        self.columns = {name: _growing() for name in ("codes", "time", "record")}
+        self.rows, self.books, self.seconds = 0, 0, math.nan
+
+    def add(self, codes: np.ndarray, times: np.ndarray, seconds: float, record: str, station: str) -> None:
+        """The tokens of a piece."""
+        number = self.records.setdefault((record, station), len(self.records))
+        self.columns["codes"].write(codes.astype("<i4").tobytes())
+        self.columns["time"].write(times.astype("<f8").tobytes())
+        self.columns["record"].write(np.full(len(times), number, "<i4").tobytes())
+        self.rows, self.books, self.seconds = self.rows + len(times), codes.shape[1], seconds
+
+    def close(self) -> None:
+        """All tokens are there."""
+        if not self.records:
+            raise VqtoolError("there is nothing to encode")
+        names, stations = (np.array(list(part)) for part in zip(*self.records, strict=True))
+        shapes = {
+            "codes": ("<i4", (self.rows, self.books)),
+            "time": ("<f8", (self.rows,)),
+            "record": ("<i4", (self.rows,)),
+        }
+        rest = {"records": names, "stations": stations, "seconds": self.seconds,
+                "codebook_sizes": self.about["codebook_sizes"], "model": self.about["model"]}  # fmt: skip
+        with zipfile.ZipFile(self.file, "w") as archive:
+            for name, (kind, shape) in shapes.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    header = {"descr": kind, "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(entry, header)
+                    self.columns[name].seek(0)
+                    shutil.copyfileobj(self.columns[name], entry)
+            for name, value in rest.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, np.asanyarray(value), allow_pickle=False)
 
 
 def files_read(path: Path) -> list[Path]:
@@ -117,22 +199,24 @@ def _records(path: Path, rate: float, notes: list[str]) -> Iterator[Record]:
         folder = SeisBenchFolder(path, rate)
         notes += [*folder.notes, *(f"skipped {n} traces: {why}" for why, n in folder.skipped.items())]
         for trace in folder.traces:
-            whole = folder.whole(trace)
             yield Record(trace.name, trace.station, trace.samples, trace.start,
-                         lambda begin, count, whole=whole: whole[:, begin : begin + count])  # fmt: skip
+                         lambda begin, count, trace=trace: folder.whole(trace)[:, begin : begin + count])  # fmt: skip
         return
     recordings = Recordings(path)
     notes += [*recordings.notes, *(f"skipped {n}: {why}" for why, n in recordings.skipped.items())]
     for stretch in recordings.stretches:
-        if stretch.rate != rate:
-            notes.append(f"{stretch.instrument}: resampled from {stretch.rate:g} to {rate:g} Hz")
+        if why := too_far(stretch.rate, rate):
+            notes.append(f"skipped {stretch.instrument}: {why}")
+            continue
+        resampled = f"{stretch.instrument}: resampled from {stretch.rate:g} to {rate:g} Hz"
 
         def part(begin: int, count: int, stretch: Any = stretch) -> Samples:
             return recordings.read(stretch, stretch.begin + begin / rate, count, rate)
 
         name = f"{stretch.instrument} {_utc(stretch.begin)}"
         offset = round(stretch.begin * rate)
-        yield Record(name, stretch.station, samples_of(stretch, rate), stretch.begin, part, offset)
+        notes_of = (resampled,) if stretch.rate != rate else ()
+        yield Record(name, stretch.station, samples_of(stretch, rate), stretch.begin, part, notes_of, offset)
 
 
 def _standardised(record: Record, plan: list[tuple[int, int, int]], spec: DataSpec) -> torch.Tensor:
@@ -162,26 +246,6 @@ def _kept(chunk: Coded, spec: DataSpec) -> tuple[np.ndarray, np.ndarray, float]:
         kept.append(window[inside])
         times.append(start + at[inside] / about["rate"])
     return np.concatenate(kept), np.concatenate(times), samples / about["rate"]
-
-
-def _table(codes: np.ndarray, times: np.ndarray, owners: np.ndarray, records: list[tuple[str, str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    records = [(text_cell(name), text_cell(station)) for name, station in records]
-    writer.writerow(["station", "record", "time", *(f"code{q}" for q in range(codes.shape[1]))])
-    for row, time, owner in zip(codes.tolist(), times.tolist(), owners.tolist(), strict=True):
-        name, station = records[owner]
-        writer.writerow([station, name, _utc(time) if time > 86400 * 365 else f"{time:.2f}", *row])
-    return text.getvalue()
-
-
-def _save_npz(path: Path, codes: np.ndarray, times: np.ndarray, owners: np.ndarray, names: np.ndarray,
-              stations: np.ndarray, seconds: float, about: Mapping[str, Any]) -> None:  # fmt: skip
-    save_npz(path, {
-        "codes": codes.astype(np.int32), "time": times, "record": owners.astype(np.int32), "records": names,
-        "stations": stations, "seconds": seconds, "codebook_sizes": np.array(about["codebook_sizes"]),
-        "model": np.array(about["model"]),
-    })  # fmt: skip
 
 
 def _utc(time: float) -> str:

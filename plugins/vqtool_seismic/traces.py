@@ -18,6 +18,7 @@ from vqtool.errors import missing_extra
 Samples = NDArray[np.float32]
 COMPONENTS = "ZNE"
 ALIASES = {"Z": "Z", "3": "Z", "N": "N", "1": "N", "Y": "N", "E": "E", "2": "E", "X": "E"}  # last letter of a channel
+FARTHEST = 100  # times as fast or as slow: records of no other rate are resampled
 HELD_MIB = 512  # the memory that recently read traces may take
 
 
@@ -123,6 +124,13 @@ def resampled(samples: Samples, rate: float, wanted: float) -> Samples:
     level = samples[:, :1]  # the filter takes what lies outside for zero: a step at the first sample would ring
     made = resample_poly(samples - level, ratio.numerator, ratio.denominator, axis=1) + level
     return made.astype(np.float32)[:, : length_at(samples.shape[1], rate, wanted)]
+
+
+def too_far(rate: float, wanted: float) -> str | None:
+    """Why records at `rate` Hz are not resampled to `wanted` Hz; None where they are."""
+    if rate <= wanted * FARTHEST and wanted <= rate * FARTHEST:
+        return None
+    return f"its sampling rate of {rate:g} Hz is more than {FARTHEST} times away from {wanted:g} Hz"
 
 
 def length_at(samples: int, rate: float, wanted: float) -> int:

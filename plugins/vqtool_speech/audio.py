@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError, missing_extra
-from vqtool.files import write_atomic
+from vqtool.files import replacing
 
 Sound = NDArray[np.float32]  # [frames, channels]
 Mix = Literal["mean", "first", "each"]
-BLOCK = 2**16  # frames read at a time
+BLOCK = 2**16  # frames read at a time; fewer of very many channels
+MANY = 8  # channels
+RATES = (100, 1_000_000)  # Hz, of a file
+UNKNOWN = 2**31 - 2**16  # bytes: who writes so many promises all that a header can, not knowing the length
+WAV_BYTES = 2**32 - 2**16  # of samples: the sizes in the header of a .wav have 32 bits
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus", ".w64")
 
 
@@ -27,6 +32,7 @@ class Info:
     rate: int  # Hz
     frames: int
     channels: int
+    missing: int = 0  # bytes that the header promises and the file does not have
 
 
 def library(name: str) -> Any:
@@ -41,12 +47,27 @@ def info(path: Path) -> Info:
     """Rate, length and channels of a file."""
     soundfile = library("soundfile")
     try:
-        found = soundfile.info(str(path))
+        found = soundfile.info(str(path), verbose=True)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise not_audio(path, error) from error
-    if found.frames <= 0 or found.samplerate <= 0:
+    if found.frames <= 0:
         raise VqtoolError(f"`{path}` holds no sound", hint="leave it out")
-    return Info(found.samplerate, found.frames, found.channels)
+    if not RATES[0] <= found.samplerate <= RATES[1]:
+        raise VqtoolError(
+            f"`{path}` has a sample rate of {found.samplerate} Hz; {RATES[0]} to {RATES[1]} can be read",
+            hint="its header may be damaged: make the file again, or leave it out",
+        )
+    return Info(found.samplerate, found.frames, found.channels, _missing(found.extra_info))
+
+
+def _missing(report: str) -> int:
+    """How many bytes of those that the header of a .wav promises are not there, as libsndfile reports.
+
+    A program that writes to a pipe does not know the length and promises as much as the header can.
+    """
+    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)$", report, re.MULTILINE)
+    promised, there = map(int, sizes.groups()) if sizes else (0, 0)
+    return max(0, promised - there) if promised < UNKNOWN else 0
 
 
 def read(path: Path, start: int, frames: int) -> Sound:
@@ -70,6 +91,7 @@ def blocks(path: Path, size: int = BLOCK) -> Iterator[Sound]:
     soundfile = library("soundfile")
     try:
         with soundfile.SoundFile(str(path)) as file:
+            size = -(-size * MANY // max(MANY, file.channels))
             while len(block := file.read(size, dtype="float32", always_2d=True)):
                 yield finite(block, path)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
@@ -100,35 +122,52 @@ def mixed(sound: Sound, mix: Mix) -> Sound:
 
 
 class Writer:
-    """Writes a file block by block to memory, and whole to its place when closed without an error.
+    """Writes a sound block by block to an open file; see `written`."""
 
-    16 bits a sample, each rounded to the nearest; 32-bit floats of a `loud` sound, which goes beyond full scale, where
-    the format has them.
-    """
-
-    def __init__(self, path: Path, rate: int, channels: int, *, loud: bool = False) -> None:
-        soundfile = library("soundfile")
-        kind = path.suffix.lower().lstrip(".") or "wav"
-        if kind.upper() not in soundfile.available_formats():
-            raise VqtoolError(f"`{path}`: `.{kind}` is no format to write", hint="name it .wav or .flac")
-        fits = (s for s in ("FLOAT" if loud else "PCM_16", "PCM_16") if soundfile.check_format(kind.upper(), s))
-        subtype = next(fits, None)
-        self.path, self.whole = path, subtype == "PCM_16"
-        self.content = io.BytesIO()
-        self.file = soundfile.SoundFile(
-            self.content, "w", samplerate=rate, channels=channels, format=kind.upper(), subtype=subtype
-        )
+    def __init__(self, file: Any, *, whole: bool) -> None:
+        self.file, self.whole = file, whole
 
     def write(self, sound: Sound) -> None:
         """[frames, channels]; of 16 bits, what is beyond full scale is cut off."""
+        if not np.isfinite(sound).all():
+            raise VqtoolError("the decoder gives NaN or infinite samples", hint="vqtool diagnose", exit_code=1)
         if self.whole:  # rounded here: the library would cut fractions off, which shifts and doubles the noise
             sound = np.clip(np.rint(sound * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
         self.file.write(sound)
 
-    def close(self) -> None:
-        """Put the file in its place, whole or not at all."""
-        self.file.close()
-        write_atomic(self.path, self.content.getvalue())
+
+@contextmanager
+def written(path: Path, rate: int, channels: int, *, frames: int, loud: bool = False) -> Iterator[Writer]:
+    """A file to write a sound of up to `frames` frames to, which is in its place, whole, when the block ends.
+
+    16 bits a sample, each rounded to the nearest; 32-bit floats of a `loud` sound, which goes beyond full scale, where
+    the format has them.
+    """
+    soundfile = library("soundfile")
+    kind = (path.suffix.lower().lstrip(".") or "wav").upper()
+    if kind not in soundfile.available_formats():
+        raise VqtoolError(f"`{path}`: .{kind.lower()} cannot be written", hint="name it .wav or .flac")
+    fits = (s for s in ("FLOAT" if loud else "PCM_16", "PCM_16") if soundfile.check_format(kind, s))
+    subtype = next(fits, None)
+    if kind == "WAV" and frames * channels * (4 if subtype == "FLOAT" else 2) > WAV_BYTES:
+        raise VqtoolError(
+            f"`{path}`: {frames / rate / 3600:.1f} hours are too long for .wav, which holds 4 GiB",
+            hint="name it .w64 or .flac",
+        )
+    try:
+        with (
+            replacing(path) as place,
+            soundfile.SoundFile(
+                place.fileno(), "w", samplerate=rate, channels=channels, format=kind, subtype=subtype, closefd=False
+            ) as file,
+        ):
+            yield Writer(file, whole=subtype == "PCM_16")
+    except soundfile.LibsndfileError as error:
+        raise VqtoolError(
+            f"cannot write `{path}` at {rate} Hz with {channels} channels: {error}",
+            hint="name it .wav, or free some space",
+            exit_code=1,
+        ) from error
 
 
 def finite(sound: Sound, path: Path) -> Sound:
@@ -142,4 +181,4 @@ def not_audio(path: Path, error: Exception) -> VqtoolError:
     """The error for a file that cannot be read."""
     if not path.is_file():
         return VqtoolError(f"there is no file `{path}`")
-    return VqtoolError(f"`{path}` is no audio file that can be read: {error}", hint="wav, flac, ogg and mp3 can be")
+    return VqtoolError(f"`{path}` is not an audio file that can be read: {error}", hint="wav, flac, ogg and mp3 can be")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
 from vqtool_speech import audio
-from vqtool_speech.loudness import Loudness, peak_of
+from vqtool_speech.loudness import Loudness
 
 Wave = NDArray[np.float32]  # [frames]
 Normalise = Literal["peak", "ebu", "none"]
@@ -69,13 +70,11 @@ class Clips:
     def gain(self, clip: int) -> float:
         """What a clip is multiplied by; its file is read through once, block by block."""
         if clip not in self.gains:
-            self.gains[clip] = gain_of(self.clips[clip], self.manner)
+            gain = 1.0
+            if self.manner.normalise != "none":
+                gain = measured(self.clips[clip].path, self.manner).gains[self.clips[clip].channel]
+            self.gains[clip] = 1.0 if math.isinf(gain) else gain
         return self.gains[clip]
-
-    def silent(self, clip: int) -> bool:
-        """Whether all samples of a clip are zero."""
-        blocks = audio.blocks(self.clips[clip].path)
-        return peak_of(_channel(block, self.clips[clip], self.manner) for block in blocks) == 0
 
     def stretch(self, clip: int, start: int, frames: int) -> Wave:
         """Samples `start` to `start + frames` of a clip at the codec's rate, times its gain; zeros outside of it."""
@@ -102,35 +101,91 @@ def at_rate(clip: Clip, manner: Manner, start: int, frames: int) -> Wave:
     source, rate = clip.info.rate, manner.rate
     if source == rate:
         return _channel(audio.read(clip.path, start, frames), clip, manner)
-    common = math.gcd(source, rate)
-    begin = (start - MARGIN) // (rate // common)  # in units that are whole samples at both rates
-    end = -(-(start + frames + MARGIN) // (rate // common))
-    sound = audio.read(clip.path, begin * (source // common), (end - begin) * (source // common))
+    first, last, lead = _around(start, frames, source, rate)
+    sound = audio.read(clip.path, first, last - first)
     whole = audio.resample(_channel(sound, clip, manner)[:, None], source, rate)[:, 0]
-    lead = start - begin * (rate // common)
     return np.ascontiguousarray(whole[lead : lead + frames])
+
+
+def _around(start: int, frames: int, source: int, rate: int) -> tuple[int, int, int]:
+    """For `frames` samples from `start` on at `rate`: what is to be read of the source, from and to, and how many
+    samples of the result come before `start`. The source is cut where both rates have a sample."""
+    common = math.gcd(source, rate)
+    begin = (start - MARGIN) // (rate // common)
+    end = -(-(start + frames + MARGIN) // (rate // common))
+    return begin * (source // common), end * (source // common), start - begin * (rate // common)
 
 
 def _channel(sound: audio.Sound, clip: Clip, manner: Manner) -> Wave:
     return np.ascontiguousarray(audio.mixed(sound, manner.mix)[:, clip.channel])
 
 
-def gain_of(clip: Clip, manner: Manner) -> float:
-    """The factor that brings a clip to its loudness, measured at the file's own rate; 1 for silence.
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a file holds, whatever its header says."""
 
-    `ebu` never lets the peak exceed full scale: a sound that would clip stays softer than the target.
+    frames: int
+    gains: tuple[float, ...]  # what brings each channel (or the mix) to its loudness; infinity for silence
+
+
+def measured(path: Path, manner: Manner, advance: Callable[[int], None] = lambda frames: None) -> Measured:
+    """The length of a file and its gains, measured at its own rate; it is read through once, block by block.
+
+    `advance` hears of the frames that were read. `ebu` never lets the peak exceed full scale: a sound that would clip
+    stays softer than the target.
     """
-    if manner.normalise == "none":
-        return 1.0
-    blocks = (_channel(block, clip, manner) for block in audio.blocks(clip.path))
-    if manner.normalise == "peak":
-        peak = peak_of(blocks)
-        return PEAK / peak if peak > 0 else 1.0
-    meter = Loudness(clip.info.rate, 1)
-    for block in blocks:
-        meter.add(block[:, None])
-    loudness = meter.integrated()
-    return min(10 ** ((LOUDNESS - loudness) / 20), 1 / meter.peak) if math.isfinite(loudness) else 1.0
+    rate, frames = audio.info(path).rate, 0
+    peaks: list[float] = []
+    meters: list[Loudness] = []
+    for block in audio.blocks(path):
+        sound = audio.mixed(block, manner.mix)
+        frames += len(sound)
+        advance(len(sound))
+        now = np.abs(sound).max(0).tolist()
+        peaks = list(map(max, peaks or now, now))
+        if manner.normalise == "ebu":
+            meters = meters or [Loudness(rate, 1) for _ in now]
+            for meter, channel in zip(meters, sound.T, strict=True):
+                meter.add(np.ascontiguousarray(channel)[:, None])
+    if not frames:
+        raise VqtoolError(f"`{path}` holds no sound", hint="leave it out")
+    loudness = [meter.integrated() for meter in meters] or [math.nan] * len(peaks)
+    return Measured(frames, tuple(_gain(*pair, manner.normalise) for pair in zip(peaks, loudness, strict=True)))
+
+
+def _gain(peak: float, loudness: float, normalise: Normalise) -> float:
+    if peak == 0:
+        return math.inf
+    if normalise == "peak":
+        return PEAK / peak
+    return min(10 ** ((LOUDNESS - loudness) / 20), 1 / peak) if math.isfinite(loudness) else 1.0
+
+
+def at_codec_rate(path: Path, manner: Manner, frames: int) -> Iterator[audio.Sound]:
+    """The whole of a file of `frames` frames at the codec's rate, [n, channels] at a time.
+
+    Bit for bit what `at_rate` gives of all of it at once: the resampler is fed the same zeros before and after.
+    """
+    source, rate = audio.info(path).rate, manner.rate
+    sound = (audio.mixed(block, manner.mix) for block in audio.blocks(path))
+    if source == rate:
+        yield from sound
+        return
+    left = -(-frames * rate // source)
+    first, last, lead = _around(0, left, source, rate)
+    block = next(sound)
+    channels = block.shape[1]
+    fed = chain(_zeros(-first, channels), [block], sound, _zeros(last - frames, channels))
+    for made in audio.resampled(fed, channels, source, rate):
+        kept = made[lead : lead + left]
+        lead, left = lead - min(lead, len(made)), left - len(kept)
+        if len(kept):
+            yield kept
+
+
+def _zeros(frames: int, channels: int) -> Iterator[audio.Sound]:
+    for start in range(0, frames, audio.BLOCK):
+        yield np.zeros((min(audio.BLOCK, frames - start), channels), np.float32)
 
 
 def audio_files(path: Path) -> list[Path]:

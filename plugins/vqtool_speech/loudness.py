@@ -8,8 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from vqtool.errors import missing_extra
+from vqtool.errors import VqtoolError, missing_extra
 
+LOWEST = 4000  # Hz: the filters of the standard reach up to 1.7 kHz
 ABSOLUTE_GATE, RELATIVE_GATE = -70.0, -10.0  # LUFS; LU below the loudness of what passes the first gate
 
 
@@ -35,6 +36,11 @@ class Loudness:
     """Takes a sound block by block; `integrated()` in LUFS, `peak` as a factor of full scale."""
 
     def __init__(self, rate: int, channels: int) -> None:
+        if rate < LOWEST:
+            raise VqtoolError(
+                f"the loudness of a sound at {rate} Hz is not defined: EBU R 128 needs {LOWEST} Hz or more",
+                hint='train with data.normalise = "peak" or "none", or resample the sound',
+            )
         self.sections = k_weighting(rate)
         self.state = np.zeros((2, 2, channels))
         self.step = rate // 10  # blocks of 400 ms begin every 100 ms

@@ -6,13 +6,17 @@ updated alike on both sides) or known to both sides and fixed.
 
 from __future__ import annotations
 
+import io
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from typing import BinaryIO
 
 TOP, BOTTOM, MASK = 1 << 24, 1 << 16, (1 << 32) - 1
 STEP, MOST = 48, 1 << 13  # what a symbol that was seen gains; the sum at which a table forgets half
 FIXED = 1 << 15  # about the sum of fixed frequencies
+BLOCK = 1 << 16  # bytes read at a time
 
 
 class Table:
@@ -39,6 +43,7 @@ class Fixed:
             raise ValueError(f"{len(odds)} symbols are too many for a sum of {FIXED}")
         each = [1 + int(spare * max(0.0, one) / total) for one in odds] if total > 0 else [1] * len(odds)
         self.below = [0, *accumulate(each)]  # the sums of those before each symbol, and of all
+        self.least_bits = math.log2(self.below[-1] / max(each))  # that a symbol takes
 
 
 class Encoder:
@@ -73,18 +78,34 @@ class Encoder:
             self.out.append(self.low >> 24)
             self.low = (self.low << 8) & MASK
 
+    def taken(self) -> bytes:
+        """The bytes that are final by now and were not taken before."""
+        settled = bytes(self.out)
+        self.out.clear()
+        return settled
+
     def finish(self) -> bytes:
-        """All bytes."""
-        return bytes(self.out) + self.low.to_bytes(4, "big")
+        """The last bytes."""
+        return self.taken() + self.low.to_bytes(4, "big")
 
 
 class Decoder:
-    """Bytes back to symbols; `at` is how many bytes of `content` were used, those beyond its end being zeros."""
+    """Bytes back to symbols; `at` is how many bytes of `content` (from where it stands) were used.
 
-    def __init__(self, content: bytes) -> None:
-        self.content, self.at = content, 4
-        self.low, self.range = 0, MASK
-        self.code = int.from_bytes(content[:4].ljust(4, b"\0"), "big")
+    Raises EOFError where the content ends before the symbols do.
+    """
+
+    def __init__(self, content: BinaryIO | bytes) -> None:
+        self.content = io.BytesIO(content) if isinstance(content, bytes) else content
+        self.window, self.next, self.before = b"", 0, 0
+        self.low, self.range, self.code = 0, MASK, 0
+        for _ in range(4):
+            self.code = self.code << 8 | self._byte()
+
+    @property
+    def at(self) -> int:
+        """How many bytes were used."""
+        return self.before + self.next
 
     def get(self, table: Table) -> int:
         """The next symbol."""
@@ -118,10 +139,17 @@ class Decoder:
 
     def _settle(self) -> None:
         while _settled(self):
-            byte = self.content[self.at] if self.at < len(self.content) else 0
-            self.code = ((self.code << 8) | byte) & MASK
+            self.code = ((self.code << 8) | self._byte()) & MASK
             self.low = (self.low << 8) & MASK
-            self.at += 1
+
+    def _byte(self) -> int:
+        if self.next == len(self.window):
+            self.before += self.next
+            self.window, self.next = self.content.read(BLOCK), 0
+            if not self.window:
+                raise EOFError("the codes end early")
+        self.next += 1
+        return self.window[self.next - 1]
 
 
 def _settled(coder: Encoder | Decoder) -> bool:

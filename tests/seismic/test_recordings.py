@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests.seismic.conftest import Make, motion
+from vqtool.api import DataSpec, Field
 from vqtool.errors import VqtoolError
-from vqtool_seismic import recordings
+from vqtool_seismic import recordings, stream, tracks
 from vqtool_seismic.continuous import ContinuousRecords
 from vqtool_seismic.data.miniseed import Miniseed
 from vqtool_seismic.picks import Pick, arrivals, of_station, read_picks
@@ -86,7 +87,8 @@ def test_masked_samples_are_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     masked[3000:3100] = np.ma.masked
     head = {"network": "XX", "station": "AAA", "channel": "HHZ", "sampling_rate": 100.0}
     stream = Stream([Trace(masked, head)])
-    monkeypatch.setattr(recordings, "waveforms", lambda *_, **how: stream.slice(how.get("starttime")))
+    for module in (recordings, tracks):
+        monkeypatch.setattr(module, "waveforms", lambda *_, **how: stream.slice(how.get("starttime")))
     (tmp_path / "a.dat").touch()
     found = Recordings(tmp_path / "a.dat")
     assert [s.samples for s in found.stretches] == [3000, 2900]
@@ -262,3 +264,15 @@ def test_arrivals_of_a_station() -> None:
     mixed = [Pick("XX.A", "P", 0.0), Pick("A", "P", 1.0), Pick("YY.A", "P", 2.0), Pick("XX.B", "P", 3.0)]
     assert [p.time for p in of_station(mixed, "XX.A")] == [0, 1]
     assert [p.time for p in of_station(mixed, "A")] == [0, 1, 2]
+
+
+def test_a_rate_far_away_is_skipped_and_named(mseed: Make, tmp_path: Path) -> None:
+    """A header that says 0.1 Hz would turn some bytes into days of samples."""
+    mseed("f/z.mseed", {"Z": noise(30)})
+    mseed("f/slow.mseed", {"Z": noise(30)}, rate=0.1, station="BBB")
+    source = ContinuousRecords(tmp_path / "f", 100.0, None)
+    assert {trace.station for trace in source.traces} == {"XX.AAA"}
+    assert source.skipped == {"its sampling rate of 0.1 Hz is more than 100 times away from 100 Hz": 1}
+    spec = DataSpec({"x": Field((3, 512), "signal")}, sample_rate=100.0, about={"frame": 32})
+    notes = [note for _, about in stream.read(spec, tmp_path / "f") for note in about["notes"]]
+    assert notes == ["skipped XX.BBB..HH: its sampling rate of 0.1 Hz is more than 100 times away from 100 Hz"]

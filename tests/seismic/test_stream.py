@@ -38,7 +38,7 @@ def coded(path: Path, spec: DataSpec = SPEC) -> Iterator[Coded]:
     offset=st.integers(-(10**12), 10**12),
 )
 def test_windows_keep_every_sample_once(samples: int, length: int, frame: int, offset: int) -> None:
-    plan = stream.windows(samples, length, frame, offset)
+    plan = list(stream.windows(samples, length, frame, offset))
     head = plan[0][0]
     assert plan[0][1] == head < frame
     assert plan[-1][2] == samples
@@ -193,3 +193,28 @@ def test_memory_does_not_grow_with_the_record(mseed: Make, monkeypatch: pytest.M
         peaks.append(tracemalloc.get_traced_memory()[1] - 2 * whole)  # ObsPy holds the file while it reads a part
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0] + 200_000
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.npz"])
+def test_memory_does_not_grow_with_the_tokens(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "IN_MEMORY", 1000)
+    about = {"record": "r", "station": "s", "start": 1e9, "samples": 10**9, "rate": 100.0}
+
+    def pieces(count: int) -> Iterator[Coded]:
+        for number in range(count):
+            plan = [(number * 512, number * 512, number * 512 + 512)]
+            yield Coded(torch.full((1, 16, 2), number % 999), torch.zeros(1, 0), {}, about | {"windows": plan})
+
+    stream.write(SPEC, tmp_path / name, pieces(3), ABOUT)
+    peaks = []
+    for count in (1000, 3000):
+        tracemalloc.start()
+        stream.write(SPEC, tmp_path / name, pieces(count), ABOUT)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 60_000  # as a whole, some 20 bytes for each of 32 000 tokens
+    if name == "t.npz":
+        made = dict(np.load(tmp_path / name))
+        np.savez(tmp_path / "again.npz", **made)
+        assert (tmp_path / "again.npz").read_bytes() == (tmp_path / name).read_bytes()
+        assert made["codes"][:, 0].tolist() == np.repeat(np.arange(3000) % 999, 16).tolist()

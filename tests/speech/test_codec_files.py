@@ -21,7 +21,7 @@ from vqtool.errors import VqtoolError
 from vqtool.quantizers.presets import ResidualWaterfill
 from vqtool.training.build import from_checkpoint
 from vqtool_speech import files
-from vqtool_speech.audio import Writer
+from vqtool_speech.audio import written
 
 
 def encode(run: Path, source: Path, target: Path, levels: int | None = None) -> None:
@@ -112,6 +112,7 @@ def test_a_folder_of_all_sorts(run: Path, tmp_path: Path, capsys: pytest.Capture
     said = capsys.readouterr().err
     assert "`a.wav` is resampled from 16000 Hz to 8000 Hz" in said
     assert "the 2 channels of `b.flac` are mixed to one" in said
+    assert "encode 2/2" in said
     decode(run, tmp_path / "codes", tmp_path / "out")
     for name, rate, frames in (("deep/a.wav", 16_000, 11_200), ("b.wav", 11_025, 4410)):
         y, back_rate = soundfile.read(tmp_path / "out" / name)
@@ -186,10 +187,9 @@ def test_a_sound_of_just_full_scale_stays_one_of_16_bits(run: Path, tmp_path: Pa
 
 def test_samples_are_rounded_to_the_nearest(tmp_path: Path) -> None:
     x = np.random.default_rng(0).uniform(-0.4, 0.4, (16_000, 1)).astype(np.float32)
-    writer = Writer(tmp_path / "a.wav", 16_000, 1)
-    writer.write(x)
-    writer.write(np.array([[2.0], [-2.0], [0.0]], np.float32))
-    writer.close()
+    with written(tmp_path / "a.wav", 16_000, 1, frames=16_003) as writer:
+        writer.write(x)
+        writer.write(np.array([[2.0], [-2.0], [0.0]], np.float32))
     y = soundfile.read(tmp_path / "a.wav", dtype="int16", always_2d=True)[0]
     error = y[:-3] - x * 2**15
     assert abs(float(error.mean())) < 0.02
@@ -213,7 +213,7 @@ def test_what_is_not_right_is_an_error_and_never_noise(run: Path, tmp_path: Path
         ("foreign.vqc", "written with another model"),
         ("cut.vqc", "damaged or cut short"),
         ("flipped.vqc", "damaged or cut short"),
-        ("a.wav", r"no \.vqc file"),
+        ("a.wav", r"not a \.vqc file"),
         ("none.vqc", r"no \.vqc file"),
     ):
         with pytest.raises(VqtoolError, match=says):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.speech.sounds import voice
+from vqtool.errors import VqtoolError
 from vqtool_speech.loudness import Loudness, k_weighting
 
 
@@ -41,3 +42,10 @@ def test_silence_does_not_count_and_block_sizes_do_not_matter() -> None:
     assert loudness(sound, rate, block=777) == pytest.approx(loudness(sound, rate), abs=1e-9)
     assert loudness(np.zeros(rate, np.float32), rate) == -np.inf
     assert np.isfinite(loudness(tone[:2000], rate))
+
+
+def test_a_rate_too_low_for_the_filters_is_an_error_and_not_nan() -> None:
+    with pytest.raises(VqtoolError, match="4000 Hz or more"):
+        Loudness(3999, 1)
+    tone = 0.3 * np.sin(2 * np.pi * np.arange(20_000) / 20).astype(np.float32)
+    assert np.isfinite(loudness(tone, 4000))

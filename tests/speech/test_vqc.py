@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import struct
+import time
+import tracemalloc
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.speech import whole
+from tests.speech.whole import header_of, unpack
 from vqtool.errors import VqtoolError
+from vqtool_speech import range_coder, spool, vqc
 from vqtool_speech.range_coder import Decoder, Encoder, Fixed, Table
-from vqtool_speech.vqc import Codes, Header, header_of, pack, unpack
+from vqtool_speech.vqc import Codes, Header, pack
 
 MODEL = "0123456789abcdef"
 
@@ -47,6 +57,40 @@ def test_what_goes_in_comes_out(
     told, back = unpack(content, "a.vqc", use)
     assert told == h == header_of(content, "a.vqc")
     assert (back == codes).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("every", [True, False])
+def test_pieces_of_any_size_are_the_file_of_the_whole(
+    every: bool, known: bool, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written and read piece by piece, in memory and on disk, codes are those of whole arrays."""
+    monkeypatch.setattr(vqc, "BLOCK", 61)
+    monkeypatch.setattr(range_coder, "BLOCK", 61)
+    monkeypatch.setattr(spool, "IN_MEMORY", 1000)
+    h, rng = header(levels=3, bits=9, length=44_100, channels=channels), np.random.default_rng(0)
+    codes, use = codes_of(h, 5, every=every), use_of(h) if known else None
+    held, start = spool.CodeSpool(channels, h.bits), 0
+    while start < h.tokens:
+        size = int(rng.integers(0, 200))
+        held.add(codes[:, start : start + size])
+        start += size
+    heard: list[int] = []
+    content = b"".join(vqc.packed(h, held, use, heard.append))
+    assert content == whole.pack(h, codes, use) == pack(h, codes, use)
+    assert sum(heard) == vqc.symbols(held) == (codes >= 0).sum() + (0 if every else codes[..., 0].size)
+    read: list[int] = []
+    told, back = vqc.unpack(io.BytesIO(content), "a.vqc", use, read.append)
+    assert len(read) > 10
+    take, parts = back.reader(), []
+    for size in rng.integers(0, 200, 20).tolist():
+        parts.append(take(size))
+    parts.append(take(h.tokens))
+    joined = np.concatenate(parts, 1)
+    assert told == h
+    assert (joined[:, : h.tokens] == codes).all()
+    assert (joined[:, h.tokens :] == -1).all()
 
 
 def test_all_levels_take_their_bits_and_no_more() -> None:
@@ -170,3 +214,74 @@ def test_very_many_codes_are_written_as_bits() -> None:
     use = [[1.0] * (1 << bits) for bits in h.bits]
     assert pack(h, codes, use) == pack(h, codes)
     assert (unpack(pack(h, codes, use), "a.vqc", use)[1] == codes).all()
+
+
+def test_codes_that_a_disk_has_no_room_for_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    codes = spool.CodeSpool(1, (4,))
+    codes.spool.file = Full()
+    with pytest.raises(VqtoolError, match="No space left") as caught:
+        codes.add(np.ones((1, 9, 1), np.int64))
+    assert "TMPDIR" in str(caught.value.hint)
+
+
+def changed(content: bytes, at: int, kind: str, value: float) -> bytes:
+    """A file with one number of its header changed, and a checksum that fits."""
+    made = bytearray(content)
+    struct.pack_into(kind, made, at, value)
+    made[-4:] = zlib.crc32(made[:-4]).to_bytes(4, "little")
+    return bytes(made)
+
+
+@pytest.mark.parametrize(
+    ("at", "kind", "value", "says"),
+    [
+        (10, "<I", 0, "sample rate of 0 Hz"), (10, "<I", 10**9, "sample rate of 1000000000 Hz"),
+        (14, "<I", 0, "sample rate of 0 Hz"), (14, "<I", 1, "sample rate of 1 Hz"),
+        (18, "<Q", 0, "length of 0 samples"), (18, "<Q", 2**63, "length of 9223372036854775808 samples"),
+        (34, "<f", np.nan, "gain of channel 0 is nan"), (34, "<f", 0.0, "gain of channel 0 is 0"),
+        (34, "<f", -1.5, "gain of channel 0 is -1.5"), (34, "<f", -np.inf, "gain of channel 0 is -inf"),
+        (34, "<f", 1e-40, "gain of channel 0"), (34, "<f", 1e38, "gain of channel 0"),
+        (38, "B", 0, "no sense"), (38, "B", 40, "no sense"), (5, "B", 0, "no sense"), (6, "B", 255, "no sense"),
+    ],
+)  # fmt: skip
+def test_a_header_has_bounds(at: int, kind: str, value: float, says: str) -> None:
+    content = changed(pack(header(length=300), codes_of(header(length=300), 1)), at, kind, value)
+    with pytest.raises(VqtoolError, match=says):
+        unpack(content, "a.vqc")
+
+
+def test_the_gain_of_silence_is_infinite() -> None:
+    content = changed(pack(header(length=300), codes_of(header(length=300), 1)), 34, "<f", np.inf)
+    assert header_of(content, "a.vqc").gains == (np.inf,)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("every", [True, False])
+def test_a_header_that_promises_more_than_the_file_holds_is_refused_at_once(every: bool, known: bool) -> None:
+    """Whatever it promises: no time and no memory is spent on it."""
+    h = header(levels=6, length=20_000)
+    use = use_of(h) if known else None
+    content = pack(h, codes_of(h, 1, every=every), use)
+    tracemalloc.start()
+    for length in (10**9, 10**12):
+        began = time.process_time()
+        with pytest.raises(VqtoolError, match=r"promises .* cannot hold"):
+            unpack(changed(content, 18, "<Q", length), "a.vqc", use)
+        assert time.process_time() - began < 2
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("factor", [0.3, 0.9, 1.1, 3])
+def test_another_length_than_that_of_the_codes_is_an_error(factor: float, known: bool) -> None:
+    h = header(levels=3, length=20_000)
+    use = use_of(h) if known else None
+    for every in (True, False):
+        content = pack(h, codes_of(h, 1, every=every), use)
+        with pytest.raises(VqtoolError, match="damaged"):
+            unpack(changed(content, 18, "<Q", int(factor * 20_000)), "a.vqc", use)

@@ -10,8 +10,9 @@ import soundfile
 import torch
 
 from tests.speech.sounds import voice, write
+from vqtool.api import DataSpec, Field
 from vqtool.errors import VqtoolError
-from vqtool_speech import audio
+from vqtool_speech import audio, files
 from vqtool_speech.clips import Clips, Manner, audio_files
 from vqtool_speech.data.wav import Wav
 from vqtool_speech.loudness import Loudness
@@ -175,7 +176,7 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     with pytest.raises(VqtoolError, match="holds 2 clips"):
         wav(tmp_path)
     (tmp_path / "bad.wav").write_bytes(b"RIFF no sound")
-    with pytest.raises(VqtoolError, match=r"bad\.wav` is no audio file"):
+    with pytest.raises(VqtoolError, match=r"bad\.wav` is not an audio file"):
         wav(tmp_path)
     soundfile.write(tmp_path / "bad.wav", np.array([0.0, np.nan]), 8000, subtype="FLOAT")
     with pytest.raises(VqtoolError, match="NaN"):
@@ -187,3 +188,43 @@ def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(VqtoolError, match="soundfile") as caught:
         audio.info(Path("a.wav"))
     assert caught.value.hint == "pip install 'vqtool[audio]'"
+
+
+@pytest.mark.parametrize(("rate", "says"), [(0, "not an audio"), (1, "sample rate of 1 Hz"), (10**9, "sample rate")])
+def test_a_rate_that_no_sound_has_is_refused(tmp_path: Path, rate: int, says: str) -> None:
+    path = write(tmp_path / "a.wav", voice(0.5, 8000), 8000)
+    content = bytearray(path.read_bytes())
+    content[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(VqtoolError, match=says):
+        audio.info(path)
+
+
+def test_what_is_shorter_than_its_header_says_is_reported(tmp_path: Path) -> None:
+    """But for a length that says that it was not known."""
+    path = write(tmp_path / "a.wav", voice(0.5, 8000), 8000)
+    content = path.read_bytes()
+    spec = DataSpec({"x": Field((1, 1280), "signal")}, sample_rate=8000.0, about={"mix": "mean", "normalise": "peak"})
+    for size, notes in ((8000, 0), (12_000, 1), (2**32 - 1, 0), (2**31 - 1, 0)):
+        path.write_bytes(content[:40] + size.to_bytes(4, "little") + content[44:])
+        (_, about), *_ = files.read_pieces(spec, path)
+        assert about["length"] == 4000
+        assert (
+            sum("cut short" in note and "4000 samples" in note for note in about["notes"])
+            == notes
+            == len(about["notes"])
+        )
+
+
+def test_a_wav_of_more_than_four_gib_is_refused_before_it_is_begun(tmp_path: Path) -> None:
+    with (
+        pytest.raises(VqtoolError, match=r"too long for \.wav"),
+        audio.written(tmp_path / "a.wav", 8000, 2, frames=2**30),
+    ):
+        raise AssertionError
+    with audio.written(tmp_path / "a.w64", 8000, 2, frames=2**30) as writer:
+        writer.write(np.zeros((10, 2), np.float32))
+    assert soundfile.info(tmp_path / "a.w64").frames == 10
+    with pytest.raises(VqtoolError, match="NaN"), audio.written(tmp_path / "b.wav", 8000, 1, frames=9) as writer:
+        writer.write(np.full((9, 1), np.nan, np.float32))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.w64"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vqtool.errors import VqtoolError
 from vqtool.training import fingerprint as module
 from vqtool.training.fingerprint import changes, fingerprint
 
@@ -38,6 +39,19 @@ def test_contents_names_and_sizes_count_and_nothing_else_does(tmp_path: Path) ->
     assert changes(before, fingerprint(moved)) == [
         "`data.path` had 2 files of 1,500 bytes and has 3 files of 1,500 bytes"
     ]
+
+
+def test_of_a_folder_only_what_is_read_counts(tmp_path: Path) -> None:
+    data = folder(tmp_path)
+    before = fingerprint({"path": data}, lambda path: [path / "a.bin"])
+    assert before["path"]["files"] == 1
+    (data / "codes.csv").write_text("what vqtool encode wrote there")
+    assert fingerprint({"path": data}, lambda path: [path / "a.bin"]) == before
+
+    def fails(_: Path) -> list[Path]:
+        raise VqtoolError("holds no sounds")
+
+    assert fingerprint({"path": data}, fails)["path"]["files"] == 0
 
 
 def test_what_is_not_there_is_left_to_the_reader(tmp_path: Path) -> None:

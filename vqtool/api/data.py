@@ -179,7 +179,8 @@ class Data:
     def read_chunks(cls, spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, Any]]]:
         """Read what `vqtool encode` is given piece by piece, so that it may be larger than memory: a day, a folder.
 
-        Each piece is a batch, and what `write_codes` and `write_chunks` must know of it; its `notes` are said aloud.
+        Each piece is a batch, and what `write_codes` and `write_chunks` must know of it; its `notes` are shown, and
+        `pieces`, if it is there, is how many there are in all.
         """
         yield cls.read(spec, path, condition=False)
 

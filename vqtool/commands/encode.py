@@ -20,6 +20,7 @@ from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.forms import damaged
+from vqtool.progress import Progress
 from vqtool.recipe.spec import paths_in
 from vqtool.training import checkpoint as files
 from vqtool.training.build import Model, from_checkpoint
@@ -51,13 +52,14 @@ def run(
         if levels is not None and hasattr(model.parts.quantizer, "depth"):
             model.parts.quantizer.depth = levels  # a search that looks ahead ends where the codes will
         pieces = data.to_encode(model.spec, input_file, model.recipe.data.options, asked)
-        coded = Counted(encoded(model, task, pieces, here, levels))
         about = about_codes(model)
-        if data.own_codes:
-            written = data.write_codes(model.spec, out_file, coded, about | {"code_use": code_use(model)})
-            figures = data.code_figures(model.spec, written)
-        else:
-            written, figures = save_codes(out_file, coded, about), {}
+        with out.progress(None, "encode") as bar:
+            coded = Counted(watched(encoded(model, task, pieces, here, levels), bar))
+            if data.own_codes:
+                written = data.write_codes(model.spec, out_file, coded, about | {"code_use": code_use(model)})
+                figures = data.code_figures(model.spec, written)
+            else:
+                written, figures = save_codes(out_file, coded, about), {}
     out.say(f"wrote codes {(coded.windows, *coded.shape)} (windows, tokens, codebooks) to {listed(written)}")
     for name, value in figures.items():
         out.say(f"{name} {value:.3f}")
@@ -91,17 +93,17 @@ def decode(
         model.parts.to(here.device).eval()
         count = 0
 
-        def signals() -> Iterator[tuple[Tensor, Batch, dict[str, Any]]]:
+        def signals(bar: Progress) -> Iterator[tuple[Tensor, Batch, dict[str, Any]]]:
             nonlocal count
-            for piece in pieces:
+            for piece in watched(pieces, bar):
                 check_piece(model, piece, codes_file)
                 coded = here.place({"codes": piece.codes[..., :levels], "sent": piece.sent})
                 signal = task.decode(model.parts, coded, here.place(piece.batch)).cpu()
                 count += len(signal)
                 yield signal, piece.batch, piece.about
 
-        with from_codes(codes_file):
-            written = data.write_chunks(model.spec, out_file, signals())
+        with from_codes(codes_file), out.progress(None, "decode") as bar:
+            written = data.write_chunks(model.spec, out_file, signals(bar))
     out.say(f"wrote {count} signals to {listed(written)}")
     out.print("\n".join(map(str, written)))
     out.document({"out": str(out_file), "files": [str(f) for f in written], "signals": count})
@@ -117,6 +119,14 @@ def encoded(
         coded = task.encode(model.parts, here.place(batch))
         rest = {name: value for name, value in batch.items() if name != "x"}
         yield Coded(coded["codes"][..., :levels].cpu(), coded["sent"].cpu(), rest, about)
+
+
+def watched(pieces: Iterable[Coded], bar: Progress) -> Iterator[Coded]:
+    """The pieces, each counted once it is dealt with; `about["pieces"]` says how many there are, where it is known."""
+    for piece in pieces:
+        bar.expect(piece.about.get("pieces"))
+        yield piece
+        bar.advance()
 
 
 class Counted:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from vqtool.errors import VqtoolError
 
 WHOLE = 1 << 27  # up to so many bytes (128 MiB) everything is hashed; of more data, blocks all over them
 BLOCK = 1 << 16
@@ -16,13 +18,15 @@ MOST_BLOCKS = 1 << 10  # 64 MiB
 Fingerprint = dict[str, dict[str, Any]]
 
 
-def fingerprint(options: Mapping[str, Any]) -> Fingerprint:
+def fingerprint(
+    options: Mapping[str, Any], files_read: Callable[[Path], Sequence[Path]] = lambda folder: [folder]
+) -> Fingerprint:
     """Files, bytes and a hash for each of the data's options that is a path, by the option's name.
 
-    Of a folder all files count, by name and size, but for hidden ones and for runs that lie there. No absolute path and
-    no time is part of it: data may be copied and moved.
+    Of a folder those files count that are read of it, by name and size; by default all but hidden ones and those of
+    runs. No absolute path and no time is part of it: data may be copied and moved.
     """
-    return {name: _of(path) for name, value in options.items() for name, path in _paths(name, value)}
+    return {name: _of(path, files_read) for name, value in options.items() for name, path in _paths(name, value)}
 
 
 def changes(before: Mapping[str, Any], now: Fingerprint) -> list[str]:
@@ -49,8 +53,8 @@ def _size(found: Mapping[str, Any]) -> str:
     return f"{files:,} file{'' if files == 1 else 's'} of {found.get('bytes'):,} bytes"
 
 
-def _of(path: Path) -> dict[str, Any]:
-    listed = sorted(_files(path))
+def _of(path: Path, files_read: Callable[[Path], Sequence[Path]]) -> dict[str, Any]:
+    listed = sorted(_files(path, files_read))
     total = sum(size for _, size in listed)
     digest = hashlib.sha256()
     for name, size in listed:
@@ -61,19 +65,23 @@ def _of(path: Path) -> dict[str, Any]:
     return {"files": len(listed), "bytes": total, "sha256": digest.hexdigest()}
 
 
-def _files(path: Path) -> Iterator[tuple[str, int]]:
+def _files(path: Path, files_read: Callable[[Path], Sequence[Path]]) -> set[tuple[str, int]]:
     """The relative names and sizes of the files at or below a path; a file's own name is no part of it."""
-    if not path.is_dir():
+    try:
+        found = files_read(path) if path.is_dir() else [path]
+    except VqtoolError:  # the data's own reader reports it
+        found = []
+    listed = set()
+    for file in (file for one in found for file in (_below(one) if one.is_dir() else [one])):
         with contextlib.suppress(OSError):
-            yield "", path.stat().st_size
-        return
-    for folder, below, names in os.walk(path):
-        below[:] = [n for n in below if not n.startswith(".") and not os.path.isfile(f"{folder}/{n}/resolved.json")]
-        for name in names:
-            if not name.startswith("."):
-                with contextlib.suppress(OSError):
-                    file = Path(folder, name)
-                    yield file.relative_to(path).as_posix(), file.stat().st_size
+            listed.add((Path(os.path.relpath(file, path)).as_posix() if file != path else "", file.stat().st_size))
+    return listed
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for at, folders, names in os.walk(folder):
+        folders[:] = [n for n in folders if not n.startswith(".") and not os.path.isfile(f"{at}/{n}/resolved.json")]
+        yield from (Path(at, name) for name in names if not name.startswith("."))
 
 
 def _hash(file: Path, size: int, blocks: int | None, digest: Any) -> None:

@@ -17,7 +17,7 @@ from vqtool.errors import VqtoolError
 
 CONNECT = 30.0  # seconds in which the ranks must find each other
 GRACE = 10.0  # seconds in which a rank may notice for itself that it computes for nobody
-NOTICE = 3.0  # seconds between a failed collective and the closed connection that explains it
+NOTICE = 5.0  # seconds between a failed collective and the closed connection that explains it
 BYE = (-1).to_bytes(4, "big", signed=True)
 
 

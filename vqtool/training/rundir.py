@@ -31,7 +31,11 @@ from vqtool.training.lock import LOCK, Lock
 
 RESUME = "resume.safetensors"  # there from before the first step until the summary is written
 BEGUN = ("resolved.json", "recipe.toml", "environment.json")  # what a run is made of before it has trained
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space of your quota",
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`)",
+}
 
 
 class RunDir:
@@ -153,7 +157,7 @@ class RunDir:
             yield
         except VqtoolError as error:
             if isinstance(error.__cause__, OSError):
-                first = "free some space" if error.__cause__.errno in FULL else "see to that"
+                first = REMEDIES.get(error.__cause__.errno or 0, "solve that")
                 then = f"`vqtool resume {self.folder}` goes on" if self.path(RESUME).is_file() else "train again"
                 error.hint = f"{first}, then {then}"
             raise

@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
-from vqtool_speech.vqc import Header, are_levels, pack, widths
+from vqtool_speech.spool import are_levels
+from vqtool_speech.vqc import Header, pack, widths
 
 
 class Bitrate(Metric):
