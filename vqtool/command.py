@@ -114,6 +114,9 @@ def internal(error: BaseException) -> VqtoolError:
         what = f" `{error.filename}`" if error.filename else ""
         return VqtoolError(f"{error.strerror.lower()}{what}", hint="VQTOOL_DEBUG=1 shows where", exit_code=1)
     lines = str(error).strip().splitlines()
+    if isinstance(error, MemoryError):
+        said = f": {lines[0][:1].lower()}{lines[0][1:]}" if lines else ""
+        return VqtoolError(f"there is not enough memory{said}", hint="VQTOOL_DEBUG=1 shows where", exit_code=1)
     what = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     place = place_of(error)
     if place is not None:

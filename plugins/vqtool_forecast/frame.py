@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from vqtool.errors import VqtoolError, missing_extra
 from vqtool.files import cell_text
 from vqtool.untrusted import no_twins
+from vqtool_forecast import packed
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SENTINELS = (-999.0, -9999.0, -99999.0)
 TEXT_KINDS = (".csv", ".tsv", ".txt")
-PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst")
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 DECIMAL_COMMA, DECIMAL_POINT = (rf"\s*[+-]?\d*{mark}\d+\s*" for mark in (",", r"\."))
 TIME_NAMES = ("ds", "date", "datetime", "time", "timestamp")
@@ -124,13 +124,10 @@ def read_table(path: Path, notes: list[str]) -> pd.DataFrame:
         raise VqtoolError(f"there is no file `{path}`")
     pd = pandas()
     kinds = [s.lower() for s in path.suffixes]
-    kind = kinds[-2] if len(kinds) > 1 and kinds[-1] in PACKED else kinds[-1] if kinds else ""
+    kind = kinds[-2] if len(kinds) > 1 and kinds[-1] in packed.PACKED else kinds[-1] if kinds else ""
     try:
         if kind in (".parquet", ".pq"):
-            from pyarrow.parquet import read_schema
-
-            no_twins(read_schema(path).names, path)
-            table = pd.read_parquet(path)
+            table = packed.parquet(path, pd)
             table = table.reset_index() if table.index.name else table
         elif kind in TEXT_KINDS:
             table = _read_text(path, "\t" if kind == ".tsv" else None, notes)
@@ -138,8 +135,6 @@ def read_table(path: Path, notes: list[str]) -> pd.DataFrame:
             raise VqtoolError(
                 f"`{path.name}` is of an unknown kind", hint="CSV (.csv, .csv.gz), TSV or Parquet (.parquet)"
             )
-    except ImportError as error:
-        raise missing_extra("pyarrow", "forecast", "reading Parquet") from error
     except (ValueError, OSError, EOFError, csv.Error) as error:  # pandas' and pyarrow's own errors are among these
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise VqtoolError(f"`{path}` cannot be read: {lines[0]}") from error
@@ -154,7 +149,14 @@ def read_table(path: Path, notes: list[str]) -> pd.DataFrame:
 def _read_text(path: Path, separator: str | None, notes: list[str]) -> pd.DataFrame:
     """CSV, separated by the commonest of comma, semicolon and tab in its header; a decimal comma is seen and said."""
     pd = pandas()
-    header = str(pd.read_csv(path, sep="\x1f", nrows=0, quoting=csv.QUOTE_NONE).columns[0])  # the first line
+    source = packed.text(path)
+
+    def read(**how: Any) -> pd.DataFrame:
+        if not isinstance(source, Path):
+            source.seek(0)
+        return pd.read_csv(source, **how)
+
+    header = str(read(sep="\x1f", nrows=0, quoting=csv.QUOTE_NONE).columns[0])  # the first line
     if re.match(r"#[^,;\t]", header):
         raise VqtoolError(
             f"the first line begins with `#`: `{header[:40]}`",
@@ -166,11 +168,11 @@ def _read_text(path: Path, separator: str | None, notes: list[str]) -> pd.DataFr
     no_twins((name.strip() for name in next(csv.reader([header], delimiter=found), [])), path)
     if separator is None and found != ",":
         notes.append(f"columns separated by {SEPARATORS[found]}")
-    table = pd.read_csv(path, sep=found)
+    table = read(sep=found)
     if found == "," or _first_like(DECIMAL_COMMA, table) is None:
         return table
     notes.append("numbers with a decimal comma")
-    table = pd.read_csv(path, sep=found, decimal=",")
+    table = read(sep=found, decimal=",")
     if at := _first_like(DECIMAL_POINT, table):  # 1.234 beside 1,5 may be more than a thousand
         raise VqtoolError(
             f"`{table[at[0]].iloc[at[1]]}` in row {at[1] + 1} of `{at[0]}` has a decimal point; others have a comma",

@@ -17,6 +17,7 @@ import numpy as np
 
 from vqtool.errors import VqtoolError, missing_extra
 from vqtool.untrusted import RATIO, UNPACKED, no_twins
+from vqtool_seismic.obspy_files import RATES
 from vqtool_seismic.traces import (
     COMPONENTS,
     Samples,
@@ -24,6 +25,7 @@ from vqtool_seismic.traces import (
     at_rate,
     bridged,
     component_of,
+    length_at,
     resampled,
     resampling_notes,
     seconds_of,
@@ -32,6 +34,7 @@ from vqtool_seismic.traces import (
 # Phases by the names that published sets use; the first column that holds a number counts.
 P = tuple(f"trace_{phase}_arrival_sample" for phase in ("p", "P", "Pg", "Pn", "P1", "pP"))
 S = tuple(f"trace_{phase}_arrival_sample" for phase in ("s", "S", "Sg", "Sn", "S1", "sS"))
+LONGEST = 2**26  # samples of a trace, which is read whole
 FILES = (("metadata", "csv"), ("waveforms", "hdf5"))
 NAME = re.compile(r"(?P<block>[^$]+)(\$(?P<row>\d+)(?P<cuts>(,[^,]*)*))?")
 
@@ -134,6 +137,8 @@ class SeisBenchFolder:
         for row in rows_of(self.path / f"metadata{chunk}.csv"):
             with sound(path):
                 trace = _trace(row, chunk, file["data"], order, shapes)
+            if not isinstance(trace, str) and length_at(trace.samples, trace.rate, self.rate) > LONGEST:
+                trace = f"more than {LONGEST:,} samples at {self.rate:g} Hz"
             if isinstance(trace, str):
                 self.skipped[trace] += 1
                 continue
@@ -160,6 +165,8 @@ def _trace(row: dict[str, str], chunk: str, data: Any, order: Order, shapes: dic
     rate = _rate(row) or order.rate
     if rate is None:
         return "no sampling rate"
+    if not RATES[0] <= rate <= RATES[1]:
+        return "a sampling rate that cannot be"
     named = ".".join(part for part in (row.get("station_network_code"), row.get("station_code")) if part)
     key = f"{chunk}/{place.block}" + ("" if place.row is None else f"/{place.row}")
     return Trace(

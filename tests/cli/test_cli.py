@@ -111,6 +111,7 @@ def test_real_bodies_take_what_the_command_line_gives() -> None:
         (KeyboardInterrupt(), 130, "stopped"),
         (OSError(28, "No space left on device", "f.bin"), 1, "error: no space left on device `f.bin`"),
         (RuntimeError("shape\nmismatch"), 1, "error: internal: RuntimeError: shape"),
+        (MemoryError("Unable to allocate 2 GiB"), 1, "error: there is not enough memory: unable to allocate 2 GiB"),
         (ValueError(), 1, "error: internal: ValueError"),
     ],
 )

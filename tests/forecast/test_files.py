@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from tests.forecast.tiny import frame, long
 from vqtool.errors import VqtoolError
+from vqtool_forecast import packed
 from vqtool_forecast.frame import Reading
 from vqtool_forecast.regular import load, neighbours
 
@@ -336,4 +339,25 @@ def test_columns_of_dates_and_bytes_are_no_series(tmp_path: Path) -> None:
         load(path, Reading(time="date"))
     long(frame(60)).assign(unique_id=b"\xff\x00").to_parquet(path, index=False)
     with pytest.raises(VqtoolError, match="`unique_id` holds bytes that are not text"):
+        load(path, Reading())
+
+
+@pytest.mark.parametrize("name", ["bomb.csv.gz", "bomb.csv.bz2"])
+def test_a_packed_file_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "UNPACKED", 2**20)  # instead of a quarter of a gigabyte
+    pack = {"gz": gzip.compress, "bz2": bz2.compress}[name.rsplit(".", 1)[1]]
+    path = tmp_path / name
+    path.write_bytes(pack(b"date,a\n2020-01-01,1\n") + pack(b"0" * 2**22) * 2)
+    with pytest.raises(VqtoolError, match="unpacks to more than 100 times its size"):
+        load(path, Reading())
+
+
+def test_a_parquet_file_that_promises_too_many_rows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "UNPACKED", 2**20)
+    path = tmp_path / "bomb.parquet"
+    pd.DataFrame({"ds": np.zeros(10**6, np.int8), "y": np.int8(1)}).to_parquet(path, index=False)
+    assert path.stat().st_size < 10**5
+    with pytest.raises(VqtoolError, match="promises 1,000,000 rows of 2 columns"):
         load(path, Reading())

@@ -118,6 +118,7 @@ KINDS = (
     Kind("sentences", "sentences", "train.txt", "table", (check("sentences", what="{dir}"),)),
     Kind("csv", "tables", "wide.csv", "table", (check("series"), FORECAST, ENCODE("series", "{file}", ".st"))),
     Kind("csv, long", "tables", "long.csv", "table", (check("series"), FORECAST)),
+    Kind("csv, packed", "tables", "wide.csv.gz", "gzip", (check("series"), FORECAST)),
     Kind("parquet", "tables", "long.parquet", "parquet", (check("series"), FORECAST)),
     Kind("miniseed", "records", "a.mseed", "bytes", SEISMIC),
     Kind("sac", "records", "a.sac", "bytes", SEISMIC),
@@ -189,6 +190,7 @@ def tables(root: Path) -> None:
     folder.mkdir()
     wide = series.frame(300)
     wide.to_csv(folder / "wide.csv", index=False)
+    wide.to_csv(folder / "wide.csv.gz", index=False)
     series.long(wide).to_csv(folder / "long.csv", index=False)
     series.long(wide).to_parquet(folder / "long.parquet", index=False)
 

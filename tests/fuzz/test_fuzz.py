@@ -13,6 +13,7 @@ from tests.fuzz.formats import FORMATS
 from tests.fuzz.seeds import KINDS
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bounds a process by what /proc says of it")
 
 
 def test_damaged_files_end_in_one_clear_error_or_are_read() -> None:

@@ -127,3 +127,15 @@ def test_bytes_turned_over_in_an_hdf5_file_are_one_error(folder: Path, tmp_path:
         except IndexError:
             assert not found.traces
     assert refused > 1
+
+
+@pytest.mark.parametrize(
+    ("rate", "why"), [("1e30", "a sampling rate that cannot be"), ("0.001", "more than 67,108,864 samples at 100 Hz")]
+)
+def test_rates_in_the_metadata_that_would_take_all_memory(folder: Path, tmp_path: Path, rate: str, why: str) -> None:
+    copy = shutil.copytree(folder, tmp_path / "set")
+    text = (copy / "metadata.csv").read_text()
+    (copy / "metadata.csv").write_text(text.replace(",100.0,", f",{rate},", 1))
+    found = SeisBenchFolder(copy, 100.0)
+    assert found.skipped == {why: 1}
+    assert len(found.traces) == 39
