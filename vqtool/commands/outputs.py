@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,8 @@ def check(
     given = [path for path in inputs if path is not None]
     runs = [file for path in given if path.suffix == ".safetensors" for file in own_files(path.parent)]
     named = recipe.files() if recipe is not None else []
-    read = [file for path in (*given, *named) for file in _files_in(path, recipe)]
-    check_outputs(*outputs, inputs=[*read, *runs, *files_in_use()], force=force, folder=folder)
+    read = (file for path in (*given, *named) for file in _files_in(path, recipe))  # listed only where an output exists
+    check_outputs(*outputs, inputs=chain(runs, files_in_use(), read), force=force, folder=folder)
 
 
 def _files_in(path: Path, recipe: Recipe | None) -> list[Path]:
