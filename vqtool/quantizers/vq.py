@@ -115,6 +115,8 @@ class VQ(Composable):
         self.codebook.start(points, self.start, generator)  # type: ignore[arg-type]
 
     def codebooks_with_inputs(self, tokens: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
+        if self.codebook.kind in ("mapped", "frozen"):
+            return  # their codes are not to be moved one by one
         with torch.no_grad():
             if self.inwards is not None:
                 tokens = self.inwards(tokens)
