@@ -25,6 +25,7 @@ INPUTS = {  # every path that a command reads, and how
     ("train", "recipe"): "train {file} -o {dir}/new",
     ("train", "start"): "train {seeds}/tiny.toml -o {dir}/new --from {file}",
     ("resume", "run"): "resume {file}",
+    ("resume", "data"): "resume {seeds}/tiny --data {file}",  # the run of which a seed is damaged has a state
     ("evaluate", "checkpoint"): "evaluate {file}",
     ("evaluate", "data"): f"evaluate {TINY} --data {{file}}",
     ("diagnose", "checkpoint"): "diagnose {file}",

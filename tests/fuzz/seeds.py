@@ -101,8 +101,8 @@ def check(recipe: str, option: str = "path", what: str = "{file}") -> str:
     return f"check {{seeds}}/{recipe}.toml --dry-run -s data.{option}={what}"
 
 
-ENCODE = "encode {{seeds}}/{}/best.safetensors {} --out {{dir}}/out{}".format
-FORECAST = "forecast {seeds}/series/direct.safetensors --data {file} --steps 6 --out {dir}/out.csv"
+ENCODE = "encode {{seeds}}/{}/best.safetensors {} --force --out {{dir}}.out{}".format
+FORECAST = "forecast {seeds}/series/direct.safetensors --data {file} --steps 6 --force --out {dir}.out.csv"
 SEISMIC = (check("miniseed", what="{dir}"), ENCODE("miniseed", "{file}", ".csv"), ENCODE("miniseed", "{dir}", ".npz"))
 SET = (check("seisbench", what="{dir}"), ENCODE("miniseed", "{dir}", ".npz"))
 CHECKPOINT = ("show {file}", "diagnose {file}", "evaluate {file}", ENCODE("tiny", "{seeds}/signals.npz", ".st").replace(
@@ -128,8 +128,8 @@ KINDS = (
     Kind("csv of metadata", "set", "metadata.csv", "table", SET),
     Kind("wav", "clips", "0.wav", "bytes", (check("codec", what="{dir}"), ENCODE("codec", "{file}", ".vqc"))),
     Kind("flac", "clips", "1.flac", "bytes", (check("codec", what="{dir}"), ENCODE("codec", "{file}", ".vqc"))),
-    Kind("vqc", "vqc", "a.vqc", "vqc", ("decode {seeds}/codec/best.safetensors {file} --out {dir}/out.wav",)),
-    Kind("codes", "codes", "a.st", "safetensors", ("decode {seeds}/tiny/best.safetensors {file} --out {dir}/o.npz",)),
+    Kind("vqc", "vqc", "a.vqc", "vqc", ("decode {seeds}/codec/best.safetensors {file} --force --out {dir}.out.wav",)),
+    Kind("codes", "codes", "a.st", "safetensors", ("decode {seeds}/tiny/best.safetensors {file} --force --out {dir}.o.npz",)),
     Kind("recipe", ".", "tiny.toml", "toml", ("check {file}", "check {file} --dry-run")),
     Kind("checkpoint", "tiny", "best.safetensors", "safetensors", CHECKPOINT),
     Kind("resolved.json", "tiny", "resolved.json", "json", (*RUN, "resume {dir}")),
