@@ -1,7 +1,7 @@
-"""What only a GPU can show, in one command: `python tests/gpu.py figures.json`, some minutes with torch on CUDA.
+"""What only a GPU can show, in one command: `python -m tests.gpu figures.json`, some minutes with torch on CUDA.
 
-Every combination of quantizers against the CPU, the search against float64, whether two runs give the same bits, and the
-benchmark beside EnCodec's formula; the figures and the machine's name go into a JSON file.
+Every combination of quantizers against the CPU, the search against float64, whether two runs give the same bits, and
+the benchmark beside EnCodec's formula; the figures and the machine's name go into a JSON file.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "plugins")]
 
 import torch
 
@@ -38,7 +36,9 @@ def against_the_cpu() -> dict[str, Any]:
         z = torch.randn(6, 50, 8)
         try:
             cpu(z)
-            gpu = make(8, **({"codebook_size": 16} if "codebook_size" in make.__signature__.parameters else {})).to(CUDA)
+            gpu = make(8, **({"codebook_size": 16} if "codebook_size" in make.__signature__.parameters else {})).to(
+                CUDA
+            )
             gpu.load_state_dict(cpu.state_dict())
             differ, off = 0, 0.0
             for train in (True, False):
@@ -60,7 +60,12 @@ def against_float64() -> list[dict[str, Any]]:
     rows = []
     generator = torch.Generator(CUDA).manual_seed(0)
     for n, k, d in ((20000, 1024, 64), (20000, 257, 5), (4000, 8192, 64)):
-        for name, scale, offset in (("normal", 1.0, 0.0), ("offset", 1.0, 1e4), ("tiny", 1e-18, 0.0), ("huge", 1e4, 0.0)):
+        for name, scale, offset in (
+            ("normal", 1.0, 0.0),
+            ("offset", 1.0, 1e4),
+            ("tiny", 1e-18, 0.0),
+            ("huge", 1e4, 0.0),
+        ):
             x = torch.randn(n, d, device=CUDA, generator=generator) * scale + offset
             e = torch.randn(k, d, device=CUDA, generator=generator) * scale + offset
             codes, _ = nearest(x, e)
@@ -129,7 +134,14 @@ def benchmark() -> list[dict[str, Any]]:
             with torch.no_grad():
                 ours.eval()(x)
 
-        row = {"tokens": n, "codes": k, "dim": d, "levels": levels, "train_ms": timed(train), "encode_ms": timed(encode)}
+        row = {
+            "tokens": n,
+            "codes": k,
+            "dim": d,
+            "levels": levels,
+            "train_ms": timed(train),
+            "encode_ms": timed(encode),
+        }
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         encode()

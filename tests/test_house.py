@@ -52,8 +52,8 @@ MAY = {
     "": GROUND | {"quantizers", "library"},
 }
 USE_CASE_MAY = {
-    "vqtool.api", "vqtool.quantizers", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files", "vqtool.progress",
-    "vqtool.untrusted",
+    "vqtool.api", "vqtool.quantizers", "vqtool.nn", "vqtool.catalog", "vqtool.errors", "vqtool.files",
+    "vqtool.progress", "vqtool.untrusted",
 }  # fmt: skip
 FIELD_LIBRARIES = {
     "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "pyarrow",

@@ -75,5 +75,7 @@ def _checkpoint(path: str | Path) -> Path:
     given = Path(path)
     found = given if given.is_file() else newest_in(given) if given.is_dir() else None
     if found is None:
-        raise VqtoolError(f"there is no checkpoint or run `{given}`", hint="a .safetensors file, or a folder under runs/")
+        raise VqtoolError(
+            f"there is no checkpoint or run `{given}`", hint="a .safetensors file, or a folder under runs/"
+        )
     return found

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from vqtool.api import CodebookStats
 from vqtool.catalog import catalog
-from vqtool.quantizers.core.codebook import Codebook
 from vqtool.parts.losses.mse import Mse
 from vqtool.parts.tasks.contrast import Contrast
+from vqtool.quantizers.core.codebook import Codebook
 from vqtool.recipe import load
 from vqtool.training.rundir import RunDir
 from vqtool.training.runtime import Runtime
@@ -231,7 +231,14 @@ ILL = (
 )  # fmt: skip
 
 
-UNHURRIED = ("cosine", "fsq", "lfq", "gumbel", "product-gumbel", "simvq")  # no k-means start in the latent: more to learn
+UNHURRIED = (
+    "cosine",
+    "fsq",
+    "lfq",
+    "gumbel",
+    "product-gumbel",
+    "simvq",
+)  # no k-means start in the latent: more to learn
 SOFT_TO_HARD = """
 schedule."quantizer.temperature" = { kind = "geometric", from = 0.1, to = 0.01 }
 schedule."quantizer.hard" = { kind = "linear", from = 0.0, to = 1.0 }

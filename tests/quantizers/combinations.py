@@ -39,7 +39,9 @@ TOPOLOGIES: Mapping[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "waterfill": lambda of: partial(Waterfill, levels=2, of=of),
     "residual-grouped": lambda of: partial(Residual, levels=2, of=partial(Grouped, groups=2, of=of)),
     "grouped-residual": lambda of: partial(Grouped, groups=2, of=partial(Residual, levels=2, of=of)),
-    "semantic-first": lambda of: partial(Residual, of=[partial(VQ, codebook_size=16), partial(Residual, levels=2, of=of)]),
+    "semantic-first": lambda of: partial(
+        Residual, of=[partial(VQ, codebook_size=16), partial(Residual, levels=2, of=of)]
+    ),
 }
 
 

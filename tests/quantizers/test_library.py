@@ -57,7 +57,9 @@ def test_a_layout_is_the_same_tokens_in_another_order(name: str, layout: str) ->
     value, codes, loss = quantizer(z)
     wanted = plain(tokens)
     assert value.shape == z.shape
-    assert codes.shape[:-1] == tuple(n for i, n in enumerate(z.shape) if i != (z.dim() - 1 if layout[-1] in "DC" else 1))
+    assert codes.shape[:-1] == tuple(
+        n for i, n in enumerate(z.shape) if i != (z.dim() - 1 if layout[-1] in "DC" else 1)
+    )
     assert torch.equal(codes.reshape(wanted.codes.shape), wanted.codes)
     assert torch.equal(loss, wanted.loss)
     flat = value if layout == "ND" else value.movedim(-1 if layout[-1] in "DC" else 1, -1).flatten(1, -2)

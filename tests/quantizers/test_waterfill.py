@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vqtool.quantizers.presets import ResidualEMA
-from vqtool.quantizers.presets import ResidualWaterfill
+from vqtool.quantizers.presets import ResidualEMA, ResidualWaterfill
 from vqtool.testing import QUANTIZER_LAWS, Law, Subject, judge
 
 HOLD = {  # laws that ask no code of every token

@@ -9,9 +9,7 @@ import torch
 
 from vqtool.api import Route
 from vqtool.quantizers.core.router import Router
-from vqtool.quantizers.presets import EMA
-from vqtool.quantizers.presets import MixtureEMA
-from vqtool.quantizers.presets import ResidualEMA
+from vqtool.quantizers.presets import EMA, MixtureEMA, ResidualEMA
 from vqtool.testing import QUANTIZER_LAWS, Subject, judge, require
 
 SKIPPED = {"compiles", "exports"}  # slow, and no mutant here concerns them

@@ -235,8 +235,8 @@ class Quantizer(nn.Module):
     def codebooks_with_inputs(self, tokens: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
         """(a codebook, the inputs [N, d] that reach it) for latents `tokens` [N, D], in the order they are searched.
 
-        The codebooks are `vqtool.quantizers.core.codebook.Codebook`s whose codes may be set while this goes on: the inputs of those
-        that follow are what the changed ones leave. Empty where codes cannot be moved one by one.
+        The codebooks are `vqtool.quantizers.core.codebook.Codebook`s whose codes may be set while this goes on: the
+        inputs of those that follow are what the changed ones leave. Empty where codes cannot be moved one by one.
         """
         return iter(())
 

@@ -8,7 +8,7 @@ import importlib.metadata
 import inspect
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -98,13 +98,13 @@ def _extra_with(distribution: str, module: str) -> str | None:
 
 
 @functools.cache
-def nested_options(cls: type[Any]) -> dict[str, Nested]:
+def nested_options(cls: Hashable) -> dict[str, Nested]:
     """The options of `cls` that are components themselves."""
     from vqtool.api import Nested
 
     if not isinstance(cls.__init__, FunctionType):  # of `object`
         return {}
-    hints = typing.get_type_hints(cls.__init__, include_extras=True)
+    hints = typing.get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
     return {
         name: mark for name, hint in hints.items() for mark in typing.get_args(hint)[1:] if isinstance(mark, Nested)
     }

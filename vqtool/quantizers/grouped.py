@@ -96,9 +96,7 @@ class Grouped(Topology):
 
     def complete(self, whole: Coded, parts: Sequence[Tensor], each: Sequence[Coded], valid: Tensor | None) -> None:
         """Let each group pass its gradient on by itself."""
-        done = [
-            group.pass_gradient(part, c, valid) for group, part, c in zip(self.groups, parts, each, strict=True)
-        ]
+        done = [group.pass_gradient(part, c, valid) for group, part, c in zip(self.groups, parts, each, strict=True)]
         whole.value, whole.terms = torch.cat([value for value, _ in done], 1), mean_terms([terms for _, terms in done])
         whole.complete = True
 

@@ -8,7 +8,6 @@ from typing import Annotated
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, MinLen
 
-
 from vqtool.quantizers.core.tokens import Layout
 from vqtool.quantizers.estimators.rotation import Rotation
 from vqtool.quantizers.grouped import Grouped, Groups
@@ -88,7 +87,8 @@ class SimVQ(VQ):
 class Cosine(VQ):
     """Codes of length one in a few dimensions, chosen by cosine similarity; trained by their own loss.
 
-    ViT-VQGAN (Yu et al. 2021, arXiv 2110.04627, section 3.2): `vq` with learned codes, the cosine metric and trained maps.
+    ViT-VQGAN (Yu et al. 2021, arXiv 2110.04627, section 3.2): `vq` with learned codes, the cosine metric and
+    trained maps.
     """
 
     terms = frozenset({"commitment", "codebook"})

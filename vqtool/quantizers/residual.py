@@ -244,7 +244,7 @@ class ResidualPass:
 
     def commit(self, coded: Coded, left: Tensor, at: Tensor | None, seen: Tensor | None) -> None:
         """Add the commitment of a level, or of the levels that it has itself."""
-        if coded.sse is None or coded.complete or coded.commit_grad is None and self.commit_grad is not None:
+        if coded.sse is None or coded.complete or (coded.commit_grad is None and self.commit_grad is not None):
             if seen is not None:
                 left = left.masked_fill(~seen[:, None], 0)
             self.sse = self.sse + torch.dot(left.view(-1), left.view(-1))

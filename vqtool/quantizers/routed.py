@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from annotated_doc import Doc
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from vqtool.api import Nested, Quantized, Route
+from vqtool.api import Nested, Route
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.composable import Coded, Make, Topology, made, mean_terms
 from vqtool.quantizers.core.router import Router, balance
@@ -88,9 +88,15 @@ class Routed(Topology):
         chosen = torch.stack([c.value for c in each]).sum(0) if any(c.value.requires_grad for c in each) else value
         counts = [(c.codes[:, 0] >= 0).sum() for c in each]
         terms = mean_terms([c.terms for c in each], counts) | {"balance": self.balance(route, real.any(1))}
-        coded = Coded(torch.cat([c.codes for c in each], 1), chosen, tuple(s for c in each for s in c.stats), terms,
-                      hard=value if chosen is not value else None, route=route,
-                      soft=None if any(c.soft is None for c in each) else torch.stack([c.soft for c in each]).sum(0))  # fmt: skip
+        coded = Coded(
+            codes=torch.cat([c.codes for c in each], 1),
+            value=chosen,
+            stats=tuple(s for c in each for s in c.stats),
+            terms=terms,
+            hard=value if chosen is not value else None,
+            soft=None if any(c.soft is None for c in each) else torch.stack([c.soft for c in each]).sum(0),
+            route=route,
+        )
         if route.expert_probs.requires_grad:
             coded.value, coded.terms = self.pass_gradient(tokens, coded, valid)
             every = every.view(*shape, len(self.experts), self.dim)

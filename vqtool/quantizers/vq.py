@@ -44,14 +44,14 @@ class VQ(Composable):
         z, codes, loss = self.vq(latents)       # starts itself on the first training batch
         vqtool.attach(optimizer, model)         # once: moves the codes after every optimizer.step()
 
-    `codes`: "ema", the moving average of the inputs; "learned", by the term `codebook` or the estimator; "mapped", frozen
-    random codes behind a trained linear map (SimVQ, Zhu et al. 2024, arXiv 2411.02038); "frozen" (BEST-RQ with
+    `codes`: "ema", the moving average of the inputs; "learned", by the term `codebook` or the estimator; "mapped",
+    frozen random codes behind a trained linear map (SimVQ, Zhu et al. 2024, arXiv 2411.02038); "frozen" (BEST-RQ with
     `metric = "cosine"`, `project = "random"`, Chiu et al. 2022, arXiv 2202.01855).
     `code_dim` and `project`: codes of fewer dimensions, in a plane through the inputs' mean along their principal
     components, or behind trained maps W_in and W_out (ViT-VQGAN, Yu et al. 2021, arXiv 2110.04627, section 3.2).
     `metric = "cosine"`: inputs and codes are compared, and flow on, with length one.
-    Terms: `commitment`, the mean of (z - code)^2 over valid tokens and features, moves the encoder only; `codebook`, the
-    same, the codes only.
+    Terms: `commitment`, the mean of (z - code)^2 over valid tokens and features, moves the encoder only; `codebook`,
+    the same, the codes only.
     """
 
     terms = frozenset({"commitment"})
@@ -185,7 +185,9 @@ class Frozen(nn.Module):
 
     def __init__(self, out: int, into: int) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(min(out, into))  # the same both ways: out of the plane is its transpose
+        generator = torch.Generator().manual_seed(
+            min(out, into)
+        )  # the same both ways: out of the plane is its transpose
         rows = torch.linalg.qr(torch.randn(max(out, into), min(out, into), generator=generator, device="cpu"))[0]
         self.register_buffer("weight", rows if out > into else rows.T.contiguous())
 

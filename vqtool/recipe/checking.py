@@ -26,7 +26,15 @@ from vqtool.suggest import did_you_mean, listed
 if TYPE_CHECKING:
     from vqtool.api import Nested
 
-NOT_PARTS = ("data", "task", "loss", "metric", "baseline", "schedule", "estimator")  # roles that are named in other places
+NOT_PARTS = (
+    "data",
+    "task",
+    "loss",
+    "metric",
+    "baseline",
+    "schedule",
+    "estimator",
+)  # roles that are named in other places
 PART_NAME = re.compile(r"[A-Za-z0-9_-]+")
 TABLES = ("data", "train", "evaluate", "diagnose", "stage")
 TOP, TRAIN, EVALUATE = Options(TopOptions), Options(TrainOptions), Options(EvaluateOptions)
@@ -222,7 +230,7 @@ class Checker:
     def announced(self, name: str) -> tuple[frozenset[str], frozenset[str]]:
         """(terms, knobs) of the part `[name]`: a quantizer's depend on its options."""
         cls = self.classes.get(name)
-        if hasattr(cls, "announced") and name in self.parts:
+        if cls is not None and hasattr(cls, "announced") and name in self.parts:
             return cls.announced(self.parts[name].options)
         return frozenset(getattr(cls, "terms", ())), frozenset(getattr(cls, "knobs", ()))
 

@@ -216,6 +216,8 @@ def nested_text(field: FieldInfo) -> str | None:
     """The type of an option that is a component, in words."""
     mark = nested_mark(field)
     return mark and f"table of the {mark.role} with `kind`, or a kind{', or a list of these' if mark.many else ''}"
+
+
 def limited(field: FieldInfo) -> bool:
     """Whether an option's type has an upper limit of its own, also inside of lists."""
     kinds: list[Any] = [field.annotation]

@@ -238,7 +238,7 @@ def accumulation(subject: Subject) -> Verdict:
 
 
 def distance(first: Quantizer, second: Quantizer, note: str) -> tuple[float, float, str]:
-    """The largest difference of two quantizers' vectors, relative to their size, for `within`; else of their buffers."""
+    """The largest relative difference of two quantizers' vectors, for `within`; of their buffers without vectors."""
     pairs = list(zip(first.vectors() or (), second.vectors() or (), strict=True))
     pairs = pairs or [(a, b) for a, b in zip(first.buffers(), second.buffers(), strict=True) if a.is_floating_point()]
     worst = max(float((a - b).abs().max() / a.abs().max().clamp_min(1e-12)) for a, b in pairs)
@@ -263,9 +263,10 @@ def gradients_add_up(subject: Subject, z: Tensor) -> Verdict:
 
     whole = gradients(z, upstream)
     halves = [gradients(a, b) for a, b in zip(z.chunk(2), upstream.chunk(2), strict=True)]
-    if not whole or any(skipped):
-        return not_applicable("it has no parameter that is trained" if not whole else
-                              "tokens skip codebooks: a mean over those in use weighs micro-batches unevenly")  # fmt: skip
+    if not whole:
+        return not_applicable("it has no parameter that is trained")
+    if any(skipped):
+        return not_applicable("tokens skip codebooks: a mean over those in use weighs micro-batches unevenly")
     worst = max(
         float((a - (b + c) / 2).norm() / a.norm().clamp_min(1e-12)) for a, b, c in zip(whole, *halves, strict=True)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from vqtool.errors import VqtoolError
-from vqtool.training.build import PART_PREFIX, Model, use_current_names, set_knobs
+from vqtool.training.build import PART_PREFIX, Model, set_knobs, use_current_names
 from vqtool.training.checkpoint import Checkpoint, require_finite
 
 

@@ -14,8 +14,8 @@ from vqtool.nn.spans import hidden_spans
 from vqtool.parts.contexts.transformer import TransformerContext
 from vqtool.parts.encoders.conv1d import Conv1dEncoder
 from vqtool.parts.losses.info_nce import InfoNCE
-from vqtool.quantizers.presets import ProductGumbel
 from vqtool.parts.tasks.contrast import Contrast, contrast_figures
+from vqtool.quantizers.presets import ProductGumbel
 
 SPEC = DataSpec({"x": Field((2, 96), "signal")})
 

@@ -27,7 +27,8 @@ class Checked(type):
         made.given = options
         if unknown := sorted(set(options.get("weights") or {}) - made.terms):
             raise VqtoolError(
-                f"{cls.__name__} has no term `{unknown[0]}` to weigh", hint=f"its terms: {', '.join(sorted(made.terms))}"
+                f"{cls.__name__} has no term `{unknown[0]}` to weigh",
+                hint=f"its terms: {', '.join(sorted(made.terms))}",
             )
         return made
 

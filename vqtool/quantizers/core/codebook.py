@@ -1,4 +1,4 @@
-"""A codebook: K code vectors that follow their inputs, are trained, mapped or frozen; search, look-up and statistics."""
+"""A codebook: K code vectors that follow their inputs, are trained, mapped or frozen; search and statistics."""
 
 from __future__ import annotations
 

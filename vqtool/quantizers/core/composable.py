@@ -175,9 +175,7 @@ class Composable(Quantizer, metaclass=Checked):
             coded.sse, coded.n_values = squared_distance(tokens, coded.vectors, valid), n_values(tokens, valid)
         if coded.hard is not None and coded.commit_grad is None and tokens.requires_grad:
             coded.commit_grad = tokens.detach() - coded.vectors
-        passed, commitment = straight_through(
-            tokens, coded.value, valid, coded.sse, coded.n_values, coded.commit_grad
-        )
+        passed, commitment = straight_through(tokens, coded.value, valid, coded.sse, coded.n_values, coded.commit_grad)
         if not self.estimator.identity:
             passed = self.estimate(tokens, coded.value, valid)
         inner = coded.terms.get("commitment")
@@ -239,9 +237,10 @@ class Composable(Quantizer, metaclass=Checked):
             raise not_started()
         wanted, generator = self.points_wanted(), torch.Generator().manual_seed(0)
         points = gather_rows(starting_points(batch, mask, wanted, generator), wanted)
-        if len(points) < max(self.codebook_sizes) and any(isinstance(part, Codebook) for part in self.modules()):
-            warnings.warn(f"{type(self).__name__} starts {max(self.codebook_sizes)} codes from {len(points)} tokens: "
-                          "many begin as copies. Call initialise(z) with more latents first.", stacklevel=3)  # fmt: skip
+        most = max(self.codebook_sizes)
+        if len(points) < most and any(isinstance(part, Codebook) for part in self.modules()):
+            warnings.warn(f"{type(self).__name__} starts {most} codes from {len(points)} tokens: many begin as copies. "
+                          "Call initialise(z) with more latents first.", stacklevel=3)  # fmt: skip
         self.start_on_points(points, torch.Generator().manual_seed(0))
 
     def update(self, stats: Sequence[CodebookStats]) -> None:
@@ -350,7 +349,9 @@ def mean_terms(many: Sequence[Mapping[str, Tensor]], counts: Sequence[Tensor | i
     """The mean of each term over the children that have it, weighed by how many tokens reached each of them."""
     weights = counts if len(counts) else (1,) * len(many)
     names = dict.fromkeys(name for terms in many for name in terms)
-    found = {name: [(terms[name], w) for terms, w in zip(many, weights, strict=True) if name in terms] for name in names}
+    found = {
+        name: [(terms[name], w) for terms, w in zip(many, weights, strict=True) if name in terms] for name in names
+    }
     return {
         name: sum(value * w for value, w in pairs) / one_at_least(sum(w for _, w in pairs))
         for name, pairs in found.items()

@@ -77,8 +77,8 @@ def passed_without_update(quantizer: Any) -> None:
     if began is not None and _steps - began >= PATIENCE:
         quantizer.steps_at_update = None
         warnings.warn(
-            f"{type(quantizer).__name__} has trained {PATIENCE} optimizer steps and its codebook was never updated: call "
-            "vqtool.attach(optimizer, model) once, or quantizer.update(result.stats) after each step",
+            f"{type(quantizer).__name__} has trained {PATIENCE} optimizer steps and its codebook was never updated: "
+            "call vqtool.attach(optimizer, model) once, or quantizer.update(result.stats) after each step",
             stacklevel=4,
         )
 
