@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.metadata
 import inspect
 import re
 import typing
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -97,14 +96,22 @@ def _extra_with(distribution: str, module: str) -> str | None:
     return None
 
 
-@functools.cache
-def nested_options(cls: Hashable) -> dict[str, Nested]:
+_NESTED: dict[type[Any], dict[str, Nested]] = {}
+
+
+def nested_options(cls: type[Any]) -> dict[str, Nested]:
     """The options of `cls` that are components themselves."""
+    if cls not in _NESTED:
+        _NESTED[cls] = _nested_options(cls)
+    return _NESTED[cls]
+
+
+def _nested_options(cls: type[Any]) -> dict[str, Nested]:
     from vqtool.api import Nested
 
     if not isinstance(cls.__init__, FunctionType):  # of `object`
         return {}
-    hints = typing.get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
+    hints = typing.get_type_hints(cls.__init__, include_extras=True)
     return {
         name: mark for name, hint in hints.items() for mark in typing.get_args(hint)[1:] if isinstance(mark, Nested)
     }
