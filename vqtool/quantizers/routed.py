@@ -86,7 +86,7 @@ class Routed(Topology):
         every = torch.stack(nearest, 1)  # [N, R, D]
         value = every.gather(1, taken[:, None, None].expand(-1, 1, self.dim)).squeeze(1)
         chosen = torch.stack([c.value for c in each]).sum(0) if any(c.value.requires_grad for c in each) else value
-        counts = [(c.codes[:, 0] >= 0).sum() for c in each]
+        counts = [(c.codes[:, 0] >= 0).sum() for c in each] if each[0].terms else ()
         terms = mean_terms([c.terms for c in each], counts) | {"balance": self.balance(route, real.any(1))}
         coded = Coded(
             codes=torch.cat([c.codes for c in each], 1),
