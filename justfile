@@ -35,6 +35,14 @@ docs:
 picture run:
     python docs/picture.py docs/images/diagnose.svg vqtool diagnose {{run}}
 
+# every law on every combination of quantizers, some minutes
+laws:
+    python -m tests.quantizers.combinations
+
+# what only a GPU can show; the figures of docs/benchmarks.md
+gpu:
+    python -m tests.gpu docs/figures/gpu.json
+
 # figures of docs/benchmarks.md; on an otherwise idle machine
 bench:
     OMP_NUM_THREADS=1 vqtool bench quantizers

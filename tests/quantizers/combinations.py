@@ -1,14 +1,19 @@
-"""Topologies over kinds of quantizer: the combinations that make sense, as subjects of the laws."""
+"""Topologies over kinds of quantizer: the combinations that make sense, as subjects of the laws.
+
+`python -m tests.quantizers.combinations [PART OF A NAME]` checks every law on all of them, in some minutes.
+"""
 
 from __future__ import annotations
 
 import inspect
+import sys
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from vqtool.quantizers import FSQ, LFQ, VQ, Grouped, Gumbel, Residual, Routed, Soft, Waterfill
-from vqtool.testing import Subject
+from vqtool.testing import QUANTIZER_LAWS, Subject, judge
 
 LEAVES: Mapping[str, Callable[..., Any]] = {
     "vq": VQ,
@@ -39,10 +44,14 @@ TOPOLOGIES: Mapping[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "waterfill": lambda of: partial(Waterfill, levels=2, of=of),
     "residual-grouped": lambda of: partial(Residual, levels=2, of=partial(Grouped, groups=2, of=of)),
     "grouped-residual": lambda of: partial(Grouped, groups=2, of=partial(Residual, levels=2, of=of)),
-    "semantic-first": lambda of: partial(
-        Residual, of=[partial(VQ, codebook_size=16), partial(Residual, levels=2, of=of)]
-    ),
+    "semantic-first": lambda of: partial(Residual, of=[first_level(of), partial(Residual, levels=2, of=of)]),
 }
+
+
+def first_level(of: Callable[..., Any]) -> Callable[..., Any]:
+    """A plain codebook before levels of another kind, with their options where it has them."""
+    given = getattr(of, "keywords", {})
+    return partial(VQ, codebook_size=16, **{name: given[name] for name in ("decay", "revive_below") if name in given})
 
 
 def all_combinations() -> dict[str, Callable[..., Any]]:
@@ -73,3 +82,21 @@ def combined(leaf: str, topology: str | None = None) -> Callable[..., Any]:
 def subject(make: Callable[..., Any], seed: int = 0) -> Subject:
     """A small subject: few codes, few tokens."""
     return Subject(make, dim=8, seed=seed, batch=3, length=40)
+
+
+def main(part: str) -> int:
+    """Check every law on the combinations whose name holds `part`; the exit code says whether one is broken."""
+    warnings.simplefilter("ignore")
+    broken = 0
+    for name, make in all_combinations().items():
+        for law in QUANTIZER_LAWS if part in name else ():
+            verdict = judge(law, subject(make)).verdict
+            if verdict.status == "broken":
+                broken += 1
+                print(f"{name}: {law.id}: {verdict.figure} {verdict.note}", flush=True)
+    print(f"{broken} broken laws in {len(all_combinations())} combinations")
+    return int(broken > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ""))

@@ -9,6 +9,7 @@ from vqtool.testing import QUANTIZER_LAWS, require
 
 ALL = all_combinations()
 SLOW = {"revival-holds", "revival-relative", "compiles", "exports", "unused-code-rests"}
+EVERY = 12  # of the slow laws only every so many combinations; all of them: python -m tests.quantizers.combinations
 
 
 def test_there_are_many() -> None:
@@ -19,4 +20,11 @@ def test_there_are_many() -> None:
 def test_the_laws(name: str) -> None:
     for law in QUANTIZER_LAWS:
         if law.id not in SLOW:
+            require(law, subject(ALL[name]))
+
+
+@pytest.mark.parametrize("name", list(ALL)[::EVERY])
+def test_the_slow_laws(name: str) -> None:
+    for law in QUANTIZER_LAWS:
+        if law.id in SLOW:
             require(law, subject(ALL[name]))

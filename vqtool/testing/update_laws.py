@@ -136,15 +136,18 @@ def unused_code_rests(subject: Subject) -> Verdict:
     step(quantizer, subject.tokens(salt=6))  # what the first step does to a start is another law
     z = subject.tokens()[:1, :8]  # few tokens: most codes are unused
     with torch.no_grad():
-        stats = quantizer.train()(z).stats
+        q = quantizer.train()(z)
     before = rows(quantizer)
-    resting = [s.counts == 0 for s in stats]
-    if not all(bool(r.any()) for r in resting):
+    if not before:
+        return not_applicable("its codes are not additive")
+    each = codebooks_that_follow(q.stats, q.codes.reshape(-1, q.codes.shape[-1]), before)
+    resting = [(own.counts == 0, columns[0]) for own, columns in each]
+    if not all(bool(r.any()) for r, _ in resting):
         return not_applicable("every code was used by eight tokens")
     for _ in range(200 if subject.accepts("revive_below") else 1):
-        quantizer.update(stats)
+        quantizer.update(q.stats)
     after = rows(quantizer)
-    moved = sum(int((a[r] != b[r]).any(1).sum()) for a, b, r in zip(before, after, resting, strict=True))
+    moved = sum(int((before[i][r] != after[i][r]).any(1).sum()) for r, i in resting)
     return within(moved, 0, "codes that moved though nobody chose them")
 
 
@@ -179,13 +182,18 @@ def revival_relative(subject: Subject) -> Verdict:
     for windows, length in ((1, 12), (8, 64)):  # far fewer tokens than codes, and far more
         quantizer = subject.started(subject.tokens(salt=12, windows=32))
         centres = rows(quantizer)
+        if not centres:
+            return not_applicable("its codes are not additive")
         for i in range(60):
             inputs = on_their_way if quantizer.noun == "expert" else even_inputs
             z = inputs(quantizer, centres, windows, length, seed=i)
             before = rows(quantizer)
-            _, stats = step(quantizer, z)
-            for a, b, s in zip(before, rows(quantizer), stats, strict=True) if i else ():  # the first: another law
-                jumped += int(((a != b).any(1) & (s.counts == 0)).sum())
+            codes, stats = step(quantizer, z)
+            after = rows(quantizer)
+            each = codebooks_that_follow(stats, codes.reshape(-1, codes.shape[-1]), before)
+            for own, columns in each if i else ():  # the first step: another law
+                moved = (before[columns[0]] != after[columns[0]]).any(1)
+                jumped += int((moved & (own.counts == 0)).sum())
     return within(jumped, 0, "replacements of codes that are used as often as the others")
 
 
