@@ -42,19 +42,19 @@ def test_every_way_out_of_the_sink(capsys: pytest.CaptureFixture[str]) -> None:
     out.muted = True
     render_error(error)
     out.muted = False
-    told = capsys.readouterr()
-    assert obeyed(told.out + told.err) == set()
-    assert (told.out + told.err).count(r"\x1b]0;title\x07") >= 14
+    printed = capsys.readouterr()
+    assert obeyed(printed.out + printed.err) == set()
+    assert (printed.out + printed.err).count(r"\x1b]0;title\x07") >= 14
 
 
 def test_a_document_is_json_of_the_same_value(capsys: pytest.CaptureFixture[str]) -> None:
     out.mode = "json"
     out.document({EVIL: [EVIL, "naïve"]})
     render_error(VqtoolError(EVIL))
-    told = capsys.readouterr().out
-    assert obeyed(told) == set()
-    assert "naïve" in told
-    first = json.loads(told[: told.index("\n}") + 2])
+    printed = capsys.readouterr().out
+    assert obeyed(printed) == set()
+    assert "naïve" in printed
+    first = json.loads(printed[: printed.index("\n}") + 2])
     assert first == {EVIL: [EVIL, "naïve"]}
     assert json.loads(json_text(EVIL)) == EVIL
 
@@ -92,12 +92,12 @@ def test_what_libraries_print_is_escaped_too(capsys: pytest.CaptureFixture[str])
         assert sys.stderr.encoding
         with out.progress(1, "p"):
             print("beside a bar")
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert obeyed(told.err) == set()
-    assert told.err.count("title") == 3
-    assert "beside a bar\n" in told.err
-    assert "no line" in told.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert obeyed(printed.err) == set()
+    assert printed.err.count("title") == 3
+    assert "beside a bar\n" in printed.err
+    assert "no line" in printed.err
 
 
 def test_commands_on_hostile_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

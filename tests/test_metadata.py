@@ -28,7 +28,7 @@ def test_a_header(tmp_path: Path) -> None:
     assert (header.about["stage"], header.about["step"], header.numbers) == ("12", 3, 6)
 
 
-@pytest.mark.parametrize(("metadata", "table", "told"), [
+@pytest.mark.parametrize(("metadata", "table", "message"), [
     ({"aliases": '{"y": "z"}'}, {"x": TENSOR}, "it has no tensor `z`"),
     ({"aliases": '{"x": "x"}'}, {"x": TENSOR}, "name `x`, which is a tensor of its own"),
     ({"aliases": "[1]"}, {"x": TENSOR}, "its `aliases` should be a table"),
@@ -42,19 +42,19 @@ def test_a_header(tmp_path: Path) -> None:
     ({}, {"x": 3}, "its `x` should be a table"),
     ({}, {"x": TENSOR, "y": TENSOR | {"data_offsets": [24, 48]}}, "is truncated: 24 bytes are missing"),
 ])  # fmt: skip
-def test_what_cannot_be_is_named(tmp_path: Path, metadata: dict[str, str], table: dict[str, Any], told: str) -> None:
+def test_what_cannot_be_is_named(tmp_path: Path, metadata: dict[str, str], table: dict[str, Any], message: str) -> None:
     with pytest.raises(VqtoolError) as caught:
         read_header(written(tmp_path / "a", metadata, **table))
-    assert told in caught.value.message
+    assert message in caught.value.message
     assert str(tmp_path / "a") in caught.value.message
 
 
-@pytest.mark.parametrize(("value", "form", "told"), [
+@pytest.mark.parametrize(("value", "form", "message"), [
     (1, int, None), (1, float, None), (True, int, "it should be a whole number"), (2**70, float, "a number"),
     (float("nan"), float, None), ("x", (int, str), None), (None, (int, None), None), ([], dict, "it should be a table"),
     ({"a": [1, "x"]}, {"a": [int]}, "its `a[1]` should be a whole number"), ({}, {"a": int}, "it has no `a`"),
     ({"b": 1}, {"a?": int}, None), ({"b": "x"}, {str: int}, "its `b` should be a whole number"),
 ])  # fmt: skip
-def test_forms(value: Any, form: Any, told: str | None) -> None:
+def test_forms(value: Any, form: Any, message: str | None) -> None:
     found = misfit(value, form)
-    assert found is None if told is None else told in str(found)
+    assert found is None if message is None else message in str(found)

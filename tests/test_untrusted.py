@@ -117,8 +117,8 @@ def test_arrays_of_other_things_are_refused_by_name(tmp_path: Path, array: np.nd
 
 
 def headed(header: str, data: bytes = b"") -> bytes:
-    told = header.encode() + b"\n"
-    return b"\x93NUMPY\x01\x00" + len(told).to_bytes(2, "little") + told + data
+    head = header.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + data
 
 
 @pytest.mark.parametrize(

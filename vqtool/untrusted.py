@@ -194,8 +194,8 @@ def _array(file: IO[bytes], size: int, path: Path, what: str) -> NDArray[np.gene
         raise _damaged(path, f"the header of {what} cannot be read") from error
     if kind.kind not in READ:
         holds, hint = REFUSED.get(kind.kind, (f"`{kind}`", "save it as numbers"))
-        told = f"{what} in `{path.name}` holds {holds}; vqtool reads numbers and text"
-        raise VqtoolError(told, hint=hint, where=str(path))
+        message = f"{what} in `{path.name}` holds {holds}; vqtool reads numbers and text"
+        raise VqtoolError(message, hint=hint, where=str(path))
     need = math.prod(shape) * kind.itemsize
     if min(shape, default=0) < 0 or begin + need > size or (need == 0 and math.prod(shape) > size):
         raise _damaged(path, f"{what} is shorter than the shape {shape} of its header")

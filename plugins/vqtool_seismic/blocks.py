@@ -10,7 +10,7 @@ from pathlib import Path
 SIZE = 2**21  # bytes of a block; a file of no more is read at once, like those of other formats
 STEP = 2**16  # bytes between two cuts
 HEADER = 512  # bytes of a record that its length is found in
-FIRST, LENGTHS = 46, range(7, 21)  # where the first blockette is told; powers of two that records are long
+FIRST, LENGTHS = 46, range(7, 21)  # where the first blockette is given; powers of two that records are long
 Span = tuple[int, int]  # bytes of a file, from and to
 
 

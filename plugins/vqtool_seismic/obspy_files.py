@@ -59,14 +59,14 @@ def _read(path: Path, what: What, notes: list[str], span: tuple[int, int] | None
     read = obspy().read if what == "waveform" else obspy().read_events
     form = format_of(str(path), path.stat().st_mtime_ns, what)
     try:
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             # `glob.escape`, since a name with brackets would be taken as a pattern
             source = glob.escape(str(path)) if span is None else io.BytesIO(_bytes(path, *span))
             found = read(source, format=form, check_compression=False, **how)
     except Exception as error:  # ObsPy's readers raise many things on a damaged file
         raise _damaged(path, f"ObsPy cannot read it as {form}: {_first_line(error)}") from error
-    faults = [_first_line(one.message) for one in told if "Internal" in one.category.__name__]  # records it left out
+    faults = [_first_line(one.message) for one in caught if "Internal" in one.category.__name__]  # records it left out
     if faults:
         first = faults[0].removeprefix("readMSEEDBuffer(): ").rstrip(".")
         notes.append(f"`{path.name}` is damaged in {len(faults)} places, the first: {first}")

@@ -42,8 +42,8 @@ def npy(content: bytes, rng: Random) -> bytes:
         head = rng.choice((head.replace("False", "True"), head[:-9], "{" * 2000, "[" * DEEP, head.replace("'", "")))
     else:
         head = head.replace(kind, rng.choice(("[('a', '<f4'), ('b', '<f8')]", "3", "'<f4', 'x': 1", "('<f4', (8,))")))
-    told = head.encode("latin-1") + b"\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", min(len(told), 65535)) + told + data
+    text = head.encode("latin-1") + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", min(len(text), 65535)) + text + data
 
 
 def member(content: bytes, rng: Random) -> bytes:
@@ -138,23 +138,23 @@ def tensors(content: bytes, rng: Random) -> bytes:
             head["__metadata__"][key] = changed_json(json.loads(text), rng)
         except ValueError:
             head["__metadata__"][key] = rng.choice((cells(text.encode(), rng).decode(), *JUNK[:-1]))
-        told = json.dumps(head)
+        text = json.dumps(head)
     elif how == 3:
         name = rng.choice([n for n in head if n != "__metadata__"])
         block = np.frombuffer(data, np.uint8).copy()
         low, high = head[name]["data_offsets"]
         block[low:high] = rng.choice((0, 255, rng.randrange(256)))
-        told, data = json.dumps(head), block.tobytes()
+        text, data = json.dumps(head), block.tobytes()
     elif how == 4:
         name = rng.choice([n for n in head if n != "__metadata__"])
         shape = head[name]["shape"]
         kind = rng.choice(("F16", "F64", "I64", "BF16", "U8", "BOOL", "C64"))
         changed = ((shape[::-1], "F32"), ([10**9, 10**9], "F32"), (shape, kind), ([*shape, 1], head[name]["dtype"]))
         head[name]["shape"], head[name]["dtype"] = rng.choice(changed)
-        told = json.dumps(head)
+        text = json.dumps(head)
     else:
-        told = changed_json(head, rng)
-    made = told.encode("utf-8", "replace")
+        text = changed_json(head, rng)
+    made = text.encode("utf-8", "replace")
     return struct.pack("<Q", len(made)) + made + data
 
 

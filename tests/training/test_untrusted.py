@@ -98,11 +98,11 @@ BAD: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_a_checkpoint_says_is_checked(run: Path, tmp_path: Path, name: str) -> None:
-    change, told = BAD[name]
+    change, message = BAD[name]
     path = changed(run, tmp_path / "bad.safetensors", about=change)
     with pytest.raises(VqtoolError) as caught:
         from_checkpoint(path)
-    assert told in caught.value.message
+    assert message in caught.value.message
     assert str(path) in caught.value.message
 
 
@@ -160,14 +160,14 @@ def test_weights_that_are_not_finite_are_refused_by_whatever_computes(run: Path,
     ill = changed(run, tmp_path / "ill.safetensors", tensors=spoiled(value))
     data, out = run.parent / "signals.npz", tmp_path / "out"
     assert within("encode", run / "tokenizer.safetensors", data, "--out", tmp_path / "c.st").returncode == 0
-    told = f"2 of the 64 values of `{CODES}` are NaN or infinite"
+    message = f"2 of the 64 values of `{CODES}` are NaN or infinite"
     for words in (("encode", ill, data, "--out", out), ("decode", ill, tmp_path / "c.st", "--out", out),
                   ("codes", ill), ("export", ill, "--to", "pt2"), ("improve", ill),
                   ("train", run.parent / "tiny.toml", "-o", out, "--from", ill)):  # fmt: skip
         done = within(*words)
-        assert (done.returncode, told in done.stderr) == (1, True), (words, done.stderr)
+        assert (done.returncode, message in done.stderr) == (1, True), (words, done.stderr)
     done = within("evaluate", ill, "--data", data)
-    assert (done.returncode, told in done.stderr) == (0, True)
+    assert (done.returncode, message in done.stderr) == (0, True)
     (finding,) = [f for f in json.loads(within("diagnose", ill, "--json").stdout)["findings"] if f["id"] == "nan"]
     assert finding["severity"] == "fail"
 
@@ -182,7 +182,7 @@ def test_a_weight_of_another_part_fails_the_diagnosis_as_well(run: Path, tmp_pat
     assert report_of(run / "tokenizer.safetensors").not_finite == {}
 
 
-@pytest.mark.parametrize(("change", "told"), [
+@pytest.mark.parametrize(("change", "message"), [
     (lambda t: t.pop(CODES), f"it has no tensor `{CODES}`"),
     (lambda t: t.update({CODES: t[CODES].half()}), f"its tensor `{CODES}` is F16[8, 8], not F32[8, 8]"),
     (lambda t: t.update({CODES: t[CODES][:4]}), f"its tensor `{CODES}` is F32[4, 8], not F32[8, 8]"),
@@ -190,23 +190,23 @@ def test_a_weight_of_another_part_fails_the_diagnosis_as_well(run: Path, tmp_pat
     (lambda t: t.update({"usage.0.counts": t["usage.0.counts"] - 10**6}), "`usage.0.counts` should hold counts"),
 ], ids=["missing", "dtype", "shape", "vectors", "counts"])  # fmt: skip
 def test_every_command_says_the_same_of_tensors_that_do_not_fit(
-    run: Path, tmp_path: Path, change: Change, told: str
+    run: Path, tmp_path: Path, change: Change, message: str
 ) -> None:
     ill = changed(run, tmp_path / "ill.safetensors", tensors=change)
-    of_parts = CODES in told
+    of_parts = CODES in message
     for command in ("diagnose", "evaluate", "show") if of_parts else ("diagnose",):
         done = within(command, ill)
-        assert (done.returncode, told in done.stderr) == (1, True), done.stderr
+        assert (done.returncode, message in done.stderr) == (1, True), done.stderr
 
 
 def test_tensors_of_an_older_checkpoint_are_held_against_the_recipe(run: Path, tmp_path: Path) -> None:
     """Without the list of tensors in its metadata."""
-    for change, told in ((lambda t: t.pop(CODES), "it has no quantizer.levels.0.codebook.codes"),
+    for change, message in ((lambda t: t.pop(CODES), "it has no quantizer.levels.0.codebook.codes"),
                          (lambda t: t.update({CODES: t[CODES].half()}), "(float16, not float32)")):  # fmt: skip
         ill = changed(run, tmp_path / "ill.safetensors", about=lambda a: a.pop("layout"), tensors=change)
         with pytest.raises(VqtoolError) as caught:
             from_checkpoint(ill)
-        assert told in caught.value.message
+        assert message in caught.value.message
 
 
 STATES: dict[str, tuple[Change | None, Change | None, str]] = {
@@ -238,12 +238,12 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", STATES)
 def test_a_state_to_resume_is_checked(stopped: Path, tmp_path: Path, name: str) -> None:
-    about, tensors, told = STATES[name]
+    about, tensors, message = STATES[name]
     copied = stopped.parent / f"copy-{name}"
     shutil.copytree(stopped, copied)
     changed(stopped, copied / "resume.safetensors", about=about, tensors=tensors, name="resume")
     done = within("resume", copied)
-    assert told in done.stderr
+    assert message in done.stderr
     assert done.returncode in (1, 2)
 
 
@@ -261,7 +261,7 @@ def test_a_resumed_run_writes_into_its_folder_alone(stopped: Path) -> None:
     assert before == sorted(p for p in stopped.parent.rglob("*") if copied not in p.parents)
 
 
-@pytest.mark.parametrize(("file", "content", "told"), [
+@pytest.mark.parametrize(("file", "content", "message"), [
     ("resolved.json", "{", "`{path}` is damaged: it is not JSON"),
     ("resolved.json", "[" * 20_000, "`{path}` is damaged: it is not JSON"),
     ("resolved.json", '{"title": "x"}', "`{path}` is damaged: it has no `seed`"),
@@ -270,13 +270,13 @@ def test_a_resumed_run_writes_into_its_folder_alone(stopped: Path) -> None:
     ("metrics.jsonl", '{"step": "one"}\n', "`{path}` is damaged: in line 1, its `step` should be a whole number"),
 ])  # fmt: skip
 def test_every_damaged_file_of_a_run_has_one_sentence(
-    run: Path, tmp_path: Path, file: str, content: str, told: str
+    run: Path, tmp_path: Path, file: str, content: str, message: str
 ) -> None:
     shutil.copytree(run, tmp_path / "run")
     path = tmp_path / "run" / file
     path.write_text(content)
     done = within("show", tmp_path / "run")
-    assert (done.returncode, told.format(path=path) in done.stderr) == (1, True), done.stderr
+    assert (done.returncode, message.format(path=path) in done.stderr) == (1, True), done.stderr
     if file == "resolved.json":
         for command in ("diagnose", "evaluate"):
             assert "is damaged" in within(command, tmp_path / "run").stderr
@@ -288,7 +288,7 @@ def foreign(codes: torch.Tensor, value: int) -> torch.Tensor:
     return codes
 
 
-@pytest.mark.parametrize(("about", "tensors", "told"), [
+@pytest.mark.parametrize(("about", "tensors", "message"), [
     (None, lambda t: t.update(codes=foreign(t["codes"], 8)), "code 8 is not one of `level0`, whose codes are 0 to 7"),
     (None, lambda t: t.update(codes=foreign(t["codes"], -2)), "code -2 is not one of `level0`"),
     (None, lambda t: t.update(codes=t["codes"].float()), "codes should be whole numbers, not float32"),
@@ -300,12 +300,12 @@ def foreign(codes: torch.Tensor, value: int) -> torch.Tensor:
     (replaced("kind", "x"), None, "holds no codes"),
 ])  # fmt: skip
 def test_codes_of_a_file_are_checked(
-    run: Path, tmp_path: Path, about: Change | None, tensors: Change | None, told: str
+    run: Path, tmp_path: Path, about: Change | None, tensors: Change | None, message: str
 ) -> None:
     model = run / "tokenizer.safetensors"
     assert within("encode", model, run.parent / "signals.npz", "--out", tmp_path / "c.safetensors").returncode == 0
     ill = changed(tmp_path, tmp_path / "ill.st", about=about, tensors=tensors, name="c")
     done = within("decode", model, ill, "--out", tmp_path / "out.npz")
-    assert told in done.stderr
+    assert message in done.stderr
     assert str(ill) in done.stderr
     assert not (tmp_path / "out.npz").exists()

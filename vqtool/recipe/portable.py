@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-PATH_MARK = "$path"  # how a path, relative to the recipe's folder, is told from a string in resolved.json
+PATH_MARK = "$path"  # how a path, relative to the recipe's folder, differs from a string in resolved.json
 ELSEWHERE = "(elsewhere)"  # stands for a folder that is not kept
 
 
