@@ -164,7 +164,10 @@ class Quantizer(nn.Module):
 
     @property
     def initialised(self) -> bool:
-        """Whether the codebooks hold usable codes; `forward` refuses to run before (an error, never a silent start)."""
+        """Whether the codebooks hold usable codes; before, `forward` starts them from a training batch or refuses to run.
+
+        In evaluation it always refuses: an error, never a silent start.
+        """
         return True
 
     def initialise(self, z: Tensor, mask: Tensor | None = None, *, seed: int = 0) -> None:

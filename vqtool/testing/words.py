@@ -157,7 +157,7 @@ WORDS: dict[str, Words] = {
     "never-silent-start": Words(
         "a quantizer that was never started says so instead of quantizing with an empty codebook",
         "a forgotten start goes unnoticed, or the validation set initialises the codebook",
-        "raise an error until the codebook was started or loaded",
+        "raise an error in evaluation and in decode until the codebook was started or loaded",
         "the k-means start inside of forward takes whatever batch comes first",
     ),
     "refuses-foreign-codes": Words(
