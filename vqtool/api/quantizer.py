@@ -164,7 +164,7 @@ class Quantizer(nn.Module):
 
     @property
     def initialised(self) -> bool:
-        """Whether the codebooks hold usable codes; before, `forward` starts them from a training batch or refuses to run.
+        """Whether the codebooks hold usable codes; before, `forward` starts them from a training batch, or refuses.
 
         In evaluation it always refuses: an error, never a silent start.
         """
