@@ -41,11 +41,13 @@ def text(path: Path) -> io.BytesIO | Path:
 def parquet(path: Path, pandas: Any) -> Any:
     """A Parquet file as a frame, its names and its size checked by its header first."""
     try:
-        from pyarrow.parquet import read_metadata
+        from pyarrow import types
+        from pyarrow.parquet import read_metadata, read_table
     except ImportError as error:
         raise missing_extra("pyarrow", "forecast", "reading Parquet") from error
     header = read_metadata(path)
-    no_twins(header.schema.to_arrow_schema().names, path)
+    schema = header.schema.to_arrow_schema()
+    no_twins(schema.names, path)
     if header.num_rows * header.num_columns * CELL > max(UNPACKED, RATIO * path.stat().st_size):
         raise VqtoolError(
             f"`{path.name}` promises {header.num_rows:,} rows of {header.num_columns} columns: more than {RATIO} times "
@@ -53,4 +55,6 @@ def parquet(path: Path, pandas: Any) -> Any:
             hint="write it as CSV, or in several files",
             where=str(path),
         )
+    texts = [column.name for column in schema if types.is_string(column.type) or types.is_large_string(column.type)]
+    read_table(path, columns=texts).validate(full=True)  # text that is not UTF-8 would fail later, where it is used
     return pandas.read_parquet(path)

@@ -13,7 +13,7 @@ import pytest
 from tests.forecast.tiny import frame, long
 from vqtool.errors import VqtoolError
 from vqtool_forecast import packed
-from vqtool_forecast.frame import Reading
+from vqtool_forecast.frame import Reading, read_table
 from vqtool_forecast.regular import load, neighbours
 
 
@@ -361,3 +361,14 @@ def test_a_parquet_file_that_promises_too_many_rows_is_refused(tmp_path: Path, m
     assert path.stat().st_size < 10**5
     with pytest.raises(VqtoolError, match="promises 1,000,000 rows of 2 columns"):
         load(path, Reading())
+
+
+def test_text_that_is_not_utf8_in_parquet_is_refused(tmp_path: Path) -> None:
+    table = pd.DataFrame({"date": [f"2020-03-{day:02d} 18:00:00" for day in range(1, 29)], "y": range(28)})
+    path = tmp_path / "damaged.parquet"
+    table.to_parquet(path, index=False, compression=None)
+    content = path.read_bytes()
+    assert content.count(b"2020-03-05") == 1
+    path.write_bytes(content.replace(b"2020-03-05", b"2020-03-0\xff"))
+    with pytest.raises(VqtoolError, match=r"damaged\.parquet"):
+        read_table(path, [])
