@@ -21,6 +21,7 @@ PACKED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"PK": "zip"}
 UNKNOWN = "of no format that ObsPy knows"
 DENSEST = 100  # samples a byte: more than any format packs
 RATES = (1e-4, 1e6)  # Hz
+TIMES = -62_135_596_800.0, 253_402_214_400.0  # s from 1970: the years that dates of Python have, less a day
 
 
 def obspy() -> Any:
@@ -47,6 +48,9 @@ def waveforms(path: Path, notes: list[str] | None = None, span: tuple[int, int] 
             raise _damaged(path, f"it promises {trace.stats.npts:,} samples")
         if trace.stats.npts > 1 and not RATES[0] <= trace.stats.sampling_rate <= RATES[1]:
             raise _damaged(path, f"its sampling rate is {trace.stats.sampling_rate:g} Hz")
+        for time in (trace.stats.starttime.timestamp, trace.stats.endtime.timestamp):
+            if not TIMES[0] <= time <= TIMES[1]:
+                raise _damaged(path, f"its time is {time:,.0f} s from 1970, which is in no year from 1 to 9999")
     return stream
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import struct
 from pathlib import Path
 
 import h5py
@@ -53,6 +54,16 @@ def test_what_obspy_warns_of_is_counted_by_name(mseed: Make, capfd: pytest.Captu
 def test_a_sampling_rate_that_cannot_be(mseed: Make, rate: float) -> None:
     with pytest.raises(VqtoolError, match=r"`a\.sac` is damaged: its sampling rate is"):
         Recordings(mseed("a.sac", {"Z": X}, rate=rate, kind="SAC"))
+
+
+@pytest.mark.parametrize("begin", [-3.1e12, 3e11])
+def test_a_time_that_no_date_can_hold(mseed: Make, begin: float) -> None:
+    path = mseed("a.sac", {"Z": X}, kind="SAC")
+    content = bytearray(path.read_bytes())
+    content[20:24] = struct.pack("<f", begin)  # B, the seconds from the header's time to the first sample
+    path.write_bytes(content)
+    with pytest.raises(VqtoolError, match=r"`a\.sac` is damaged: its time is .* in no year"):
+        Recordings(path)
 
 
 def test_picks_in_tables_and_catalogues(tmp_path: Path) -> None:
