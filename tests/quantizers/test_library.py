@@ -76,6 +76,13 @@ def test_a_mask_has_the_axes_of_the_tokens() -> None:
     assert bool((codes[:, :, :3] >= 0).all())
 
 
+def test_a_mask_of_another_shape_is_one_error() -> None:
+    with pytest.raises(VqtoolError, match=r"has the shape \[2, 19\], not \[2, 20\]"):
+        SMALL(8)(torch.randn(2, 20, 8), torch.ones(2, 19, dtype=torch.bool))
+    with pytest.raises(VqtoolError, match=r"not \[2, 4, 5\]"):
+        SMALL(8, layout="BCHW")(torch.randn(2, 8, 4, 5), torch.ones(2, 4, dtype=torch.bool))
+
+
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_what_comes_out_has_the_type_of_what_goes_in(name: str, dtype: torch.dtype) -> None:

@@ -18,7 +18,16 @@ from vqtool.quantizers.core.checked import Checked
 from vqtool.quantizers.core.codebook import Codebook, not_started
 from vqtool.quantizers.core.kmeans import points_wanted
 from vqtool.quantizers.core.straight_through import squared_distance, straight_through
-from vqtool.quantizers.core.tokens import Layout, counted, n_values, own_precision, restored, starting_points, windows
+from vqtool.quantizers.core.tokens import (
+    Layout,
+    counted,
+    features_axis,
+    n_values,
+    own_precision,
+    restored,
+    starting_points,
+    windows,
+)
 from vqtool.quantizers.core.updates import passed_without_update, updated
 from vqtool.quantizers.estimators.straight_through import StraightThrough
 
@@ -115,6 +124,10 @@ class Composable(Quantizer, metaclass=Checked):
         """
         with own_precision(z):
             batch = windows(z, self.layout, self.dim, type(self).__name__)
+            if mask is not None and mask.numel() != batch.shape[0] * batch.shape[1]:
+                axes = [size for axis, size in enumerate(z.shape) if axis != features_axis(self.layout)]
+                raise VqtoolError(f"the mask of {type(self).__name__} has the shape {list(mask.shape)}, not {axes}",
+                                  hint="one value for each token, true for real ones")  # fmt: skip
             mask = None if mask is None else mask.reshape(batch.shape[:2]).bool()
             if not self.initialised:
                 self.start_on(batch, mask)
