@@ -101,7 +101,7 @@ def quoted(text: str) -> str:
 
 def laws() -> str:
     """Every law: what it says, what breaks, how it is mended, and the source."""
-    from vqtool.testing import PRIOR_LAWS, QUANTIZER_LAWS, STRANGER_LAWS
+    from vqtool.conformance import PRIOR_LAWS, QUANTIZER_LAWS, STRANGER_LAWS
 
     outside = {law.id for law in STRANGER_LAWS}
     lines = [f"# Laws\n\n{NOTE}\n" + LAWS_INTRO, "# Laws of quantizers\n"]
@@ -128,7 +128,7 @@ laws; `vqtool verify FILE.py:CLASS` does the same for a class in a file, and che
 of quantizers that can be seen from outside. In a plugin's tests:
 
 ```python
-from vqtool.testing import QUANTIZER_LAWS, Subject, require
+from vqtool.conformance import QUANTIZER_LAWS, Subject, require
 
 
 @pytest.mark.parametrize("law", QUANTIZER_LAWS, ids=lambda law: law.id)
@@ -168,7 +168,7 @@ OTHER_FINDINGS = {  # those that are no threshold's: what they say
 
 def findings() -> str:
     """Every finding of `vqtool diagnose` with its thresholds."""
-    from vqtool.diagnosis.thresholds import LIMITS, key
+    from vqtool.recipe.thresholds import LIMITS, key
 
     lines = [f"# Findings of vqtool diagnose\n\n{NOTE}\n{FINDINGS_INTRO}"]
     lines.append("| finding | warns | fails | the figure | source of the thresholds |\n|---|---|---|---|---|")

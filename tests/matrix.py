@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TESTS = ("tests/nn", "tests/testing", "tests/properties", "tests/priors", "tests/training", "tests/catalog")
+TESTS = ("tests/nn", "tests/conformance", "tests/properties", "tests/priors", "tests/training", "tests/catalog")
 
 
 def passes(version: str) -> bool:

@@ -108,7 +108,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypat
 
 def test_what_vqtool_wrote_and_can_write_again(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    from vqtool.training import checkpoint
+    from vqtool.model import checkpoint
 
     def made(name: str, content: bytes) -> Path:
         (tmp_path / name).write_bytes(content)

@@ -11,9 +11,9 @@ from vqtool.errors import VqtoolError
 if TYPE_CHECKING:
     from torch import nn
 
+    from vqtool.conformance import Outcome
     from vqtool.diagnosis.report import Report
-    from vqtool.testing import Outcome
-    from vqtool.training.build import Model
+    from vqtool.model.build import Model
 
 
 def load(path: str | Path) -> Model:
@@ -25,7 +25,7 @@ def load(path: str | Path) -> Model:
     Raises:
         VqtoolError: there is none, it is damaged, or a plugin that it was made with is not installed.
     """
-    from vqtool.training.build import from_checkpoint
+    from vqtool.model.build import from_checkpoint
 
     return from_checkpoint(_checkpoint(path))[0]
 
@@ -59,7 +59,7 @@ def verify(make: Callable[..., nn.Module], dim: int = 8, *, seed: int = 0, **opt
         VqtoolError: `make` builds something that takes no latents.
     """
     from vqtool.api import Quantizer
-    from vqtool.testing import QUANTIZER_LAWS, STRANGER_LAWS, Subject, judge_all, meet
+    from vqtool.conformance import QUANTIZER_LAWS, STRANGER_LAWS, Subject, judge_all, meet
 
     subject = Subject(make, dim=dim, options=options, seed=seed)  # type: ignore[arg-type]
     if isinstance(subject.new(), Quantizer):

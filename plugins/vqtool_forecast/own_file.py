@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Forecast
 from vqtool.errors import VqtoolError
-from vqtool.nn.forecasting import path_quantiles
+from vqtool.sequence.forecasting import path_quantiles
 from vqtool_forecast import answer, frequency, rivals
 from vqtool_forecast.frame import Reading
 from vqtool_forecast.regular import Regular, load

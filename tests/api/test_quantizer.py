@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vqtool.conformance import Subject
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.fsq import FSQ
 from vqtool.quantizers.presets import ResidualEMA
-from vqtool.testing import Subject
 
 SUBJECT = Subject(ResidualEMA, options={"levels": 2, "codebook_size": 48})
 

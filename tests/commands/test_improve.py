@@ -18,8 +18,8 @@ from vqtool.commands import improve
 from vqtool.console import out
 from vqtool.diagnosis.reading import report_of
 from vqtool.errors import VqtoolError
+from vqtool.model import checkpoint
 from vqtool.quantizers.core.kmeans import kmeans
-from vqtool.training import checkpoint
 from vqtool.training.renewal import doubles, renew
 
 Made = Callable[[str], Path]

@@ -21,7 +21,7 @@ from vqtool.console import out
 from vqtool.diagnosis.reading import read, report_of
 from vqtool.diagnosis.terminal import histogram
 from vqtool.errors import VqtoolError
-from vqtool.training import checkpoint
+from vqtool.model import checkpoint
 
 PLUGIN = '''
 """A plugin that finds every codebook too small."""

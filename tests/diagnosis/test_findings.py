@@ -10,8 +10,8 @@ import pytest
 from tests.diagnosis.reports import findings, report, text, with_history
 from vqtool.diagnosis.findings import EXPLAINS, diagnosed
 from vqtool.diagnosis.report import Finding, Report
-from vqtool.diagnosis.thresholds import LIMITS, Limit, key, keys, limit_of
 from vqtool.recipe.recipe import parse
+from vqtool.recipe.thresholds import LIMITS, Limit, key, keys, limit_of
 
 RNG = np.random.default_rng(0)
 EVEN = np.full(32, 100)

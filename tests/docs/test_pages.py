@@ -13,7 +13,7 @@ import pytest
 from vqtool.catalog import catalog
 from vqtool.catalog.hooks import Hooks
 from vqtool.cli import app
-from vqtool.testing import PRIOR_LAWS, QUANTIZER_LAWS
+from vqtool.conformance import PRIOR_LAWS, QUANTIZER_LAWS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -13,7 +13,7 @@ import torch
 
 from tests.cli.run import document, vqtool
 from tests.training.tiny import write_recipe
-from vqtool.training import checkpoint
+from vqtool.model import checkpoint
 
 
 def start(recipe: Path, folder: Path) -> subprocess.Popen[str]:

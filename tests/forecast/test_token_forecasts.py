@@ -15,7 +15,7 @@ from tests.forecast import laws, tokens
 from tests.forecast.laws import backtest, forecast
 from vqtool.api import Batch
 from vqtool.errors import VqtoolError
-from vqtool.training.build import Model, from_checkpoint, open_data
+from vqtool.model.build import Model, from_checkpoint, open_data
 
 DRAWN = [law for law in laws.LAWS if law is not laws.seeds]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqtool.errors import VqtoolError
-from vqtool.nn.lapped import mdct
+from vqtool.layers.lapped import mdct
 from vqtool.parts.decoders.conv1d import Conv1dDecoder
 from vqtool.parts.decoders.lapped import LappedDecoder
 from vqtool.parts.encoders.conv1d import Conv1dEncoder

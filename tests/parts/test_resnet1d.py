@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from vqtool.api import Condition, DataSpec, Field, Norm, Parts
 from vqtool.errors import VqtoolError
-from vqtool.nn.chain import to_frame
 from vqtool.parts.decoders.resnet1d import Resnet1dDecoder
 from vqtool.parts.encoders.resnet1d import Resnet1dEncoder
+from vqtool.sequence.chain import to_frame
 
 
 def codec(channels: int = 1, length: int = 24, factor: int = 4, **options: int) -> Parts:

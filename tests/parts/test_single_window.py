@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vqtool.catalog import catalog
-from vqtool.testing import Subject
+from vqtool.conformance import Subject
 
 
 @pytest.mark.parametrize("training", [False, True])

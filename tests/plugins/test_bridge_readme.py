@@ -6,7 +6,7 @@ import re
 
 from tests.plugins.conftest import ROOT
 from vqtool.catalog.plugin_file import import_file
-from vqtool.testing import QUANTIZER_LAWS
+from vqtool.conformance import QUANTIZER_LAWS
 
 BRIDGE = ROOT / "plugins" / "bridge"
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from vqtool.api import Condition
-from vqtool.nn.code_prior import CodePrior
+from vqtool.conformance import PriorSubject
+from vqtool.conformance.prior_subject import flat_logits, log_prob, row
 from vqtool.parts.priors.gpt import Gpt
 from vqtool.parts.priors.gru import Gru
 from vqtool.parts.priors.lstm import Lstm
-from vqtool.testing import PriorSubject
-from vqtool.testing.prior_subject import flat_logits, log_prob, row
+from vqtool.sequence.code_prior import CodePrior
 
 __all__ = ["KINDS", "WIDTH", "flat_logits", "log_prob", "random_codes", "random_condition", "row", "small"]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.priors import made
-from vqtool.nn.code_head import CodeHead
 from vqtool.parts.priors.gpt import Gpt
+from vqtool.sequence.code_head import CodeHead
 
 
 def test_the_likeliest_code_is_the_nearest_to_what_is_missing():

@@ -8,8 +8,8 @@ import torch
 from tests.priors import made
 from vqtool.api import Condition
 from vqtool.errors import VqtoolError
-from vqtool.nn.code_prior import overlap
 from vqtool.parts.priors.gpt import Gpt
+from vqtool.sequence.code_prior import overlap
 
 every = pytest.mark.parametrize("kind", list(made.KINDS))
 

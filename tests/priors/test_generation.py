@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.priors import made
 from vqtool.errors import VqtoolError
-from vqtool.nn import generation
+from vqtool.sequence import generation
 
 logits_of = st.lists(st.floats(-8, 8), min_size=1, max_size=9).map(lambda v: torch.tensor([v]))
 

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from tests.priors import made
-from vqtool.nn import attention, code_head, generation
+from vqtool.conformance import PRIOR_LAWS, PriorSubject, judge
+from vqtool.layers import attention
 from vqtool.parts.priors.gru import Gru
-from vqtool.testing import PRIOR_LAWS, PriorSubject, judge
+from vqtool.sequence import code_head, generation
 
 SEEDS = range(8)  # a wrong beam finds the right codes now and then
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.priors import made
-from vqtool.nn.attention import Block, KeyValues, OneStep
+from vqtool.layers.attention import Block, KeyValues, OneStep
 from vqtool.parts.priors.gpt import Gpt
 
 few = settings(max_examples=8, deadline=None)

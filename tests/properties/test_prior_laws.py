@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.priors import made
-from vqtool.testing import PRIOR_LAWS, PriorSubject, require
+from vqtool.conformance import PRIOR_LAWS, PriorSubject, require
 
 KINDS = pytest.mark.parametrize("kind", list(made.KINDS))
 

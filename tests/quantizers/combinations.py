@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from vqtool.conformance import QUANTIZER_LAWS, Subject, judge
 from vqtool.quantizers import FSQ, LFQ, VQ, Grouped, Gumbel, Residual, Routed, Soft, Waterfill
-from vqtool.testing import QUANTIZER_LAWS, Subject, judge
 
 LEAVES: Mapping[str, Callable[..., Any]] = {
     "vq": VQ,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.quantizers.combinations import all_combinations, subject
-from vqtool.testing import QUANTIZER_LAWS, require
+from vqtool.conformance import QUANTIZER_LAWS, require
 
 ALL = all_combinations()
 SLOW = {"revival-holds", "revival-relative", "compiles", "exports", "unused-code-rests"}

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vqtool.catalog import catalog
-from vqtool.testing import QUANTIZER_LAWS, Subject, judge, require
+from vqtool.conformance import QUANTIZER_LAWS, Subject, judge, require
 
 KINDS = catalog().names("quantizer")
 SLOW = {"revival-holds", "revival-relative", "compiles", "exports", "unused-code-rests"}

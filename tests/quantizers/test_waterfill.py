@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from vqtool.conformance import QUANTIZER_LAWS, Law, Subject, judge
 from vqtool.quantizers.presets import ResidualEMA, ResidualWaterfill
-from vqtool.testing import QUANTIZER_LAWS, Law, Subject, judge
 
 HOLD = {  # laws that ask no code of every token
     "forward-pure", "straight-through-gain", "commitment-reaches-encoder", "ema-follows-inputs", "ema-start",

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from vqtool.api import CodebookStats, Quantized
+from vqtool.conformance import QUANTIZER_LAWS, Subject, judge
 from vqtool.quantizers.presets import ResidualEMA
-from vqtool.testing import QUANTIZER_LAWS, Subject, judge
 
 SKIPPED = {"compiles", "exports"}  # slow, and no bug here concerns them
 

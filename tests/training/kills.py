@@ -34,9 +34,9 @@ import torch._dynamo  # imported by the optimizers
 import vqtool.commands.train  # noqa: F401
 from tests.training.tiny import write_recipe
 from vqtool.command import guarded
+from vqtool.model import checkpoint
+from vqtool.model.build import build, open_data
 from vqtool.recipe import load
-from vqtool.training import checkpoint
-from vqtool.training.build import build, open_data
 
 OPTIONS = ["stage.tokenizer.steps=6", "stage.prior.steps=4", "train.valid_every=2", "train.log_every=2",
            "train.save_seconds=0.01", "train.average=0.9"]  # fmt: skip

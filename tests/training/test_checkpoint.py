@@ -12,7 +12,7 @@ from torch import nn
 from vqtool.diagnosis.reading import read as diagnosis_read
 from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
-from vqtool.training import checkpoint
+from vqtool.model import checkpoint
 
 
 def test_tied_tensors_are_stored_once_and_come_back_twice(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_stage_s_checkpoint_loads_alone(tmp_path: Path) -> None:
     """The run holds the untrained parts of later stages as well; the tokenizer is whole without them."""
     from tests.training.test_resume import session
     from tests.training.tiny import write_recipe
-    from vqtool.training.build import from_checkpoint
+    from vqtool.model.build import from_checkpoint
 
     made = session(write_recipe(tmp_path, prior=True), tmp_path / "run", ["stage.tokenizer.steps=2"])
     made.train(until="tokenizer")

@@ -10,7 +10,7 @@ import torch
 from tests.training.test_resume import session
 from tests.training.tiny import write_recipe
 from vqtool.errors import VqtoolError
-from vqtool.training import checkpoint
+from vqtool.model import checkpoint
 
 
 def trained(folder: Path, name: str, *options: str) -> dict[str, torch.Tensor]:

@@ -16,9 +16,9 @@ import torch
 from tests.cli.run import within
 from tests.training.tiny import write_recipe
 from vqtool.errors import VqtoolError
+from vqtool.model import checkpoint
 from vqtool.recipe import load
 from vqtool.runs import rows_of
-from vqtool.training import checkpoint
 from vqtool.training.rundir import RunDir
 from vqtool.training.runtime import Runtime
 from vqtool.training.session import Session, resume

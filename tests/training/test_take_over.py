@@ -10,7 +10,7 @@ import torch
 from tests.training.tiny import write_recipe
 from vqtool.commands import train
 from vqtool.errors import VqtoolError
-from vqtool.training import checkpoint
+from vqtool.model import checkpoint
 
 
 def trained(recipe: Path, out: Path, *overrides: str, start: Path | None = None, stage: str | None = None) -> Path:

@@ -19,9 +19,9 @@ from tests.training.tiny import write_recipe
 from vqtool.api import DataSpec
 from vqtool.diagnosis.reading import report_of
 from vqtool.errors import VqtoolError
-from vqtool.training import checkpoint
-from vqtool.training.bounds import size_asked
-from vqtool.training.build import from_checkpoint
+from vqtool.model import checkpoint
+from vqtool.model.bounds import size_asked
+from vqtool.model.build import from_checkpoint
 
 CODES = "parts.quantizer.levels.0.codebook.codes"
 Change = Callable[[dict[str, Any]], object]

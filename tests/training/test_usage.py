@@ -13,7 +13,7 @@ from tests.training.tiny import write_recipe
 from vqtool.api import Quantizer
 from vqtool.catalog import catalog
 from vqtool.diagnosis.measures import entropy
-from vqtool.training import checkpoint
+from vqtool.model import checkpoint
 from vqtool.training.usage import Seen, Tally, Usage, about_quantizer, vector_tensors
 from vqtool.training.validate import Output, gap
 

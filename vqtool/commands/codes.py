@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from vqtool.analysis.agreement import agreements
+from vqtool.analysis.code_labels import Reading, by_group, document, held_against
+from vqtool.analysis.codes_page import CAPTIONS
+from vqtool.analysis.labelled import Labelled
+from vqtool.analysis.probe import LinearProbe, f1_scores, folded, one_hots
 from vqtool.api import Data, DataSpec, Embeds, Rows
 from vqtool.commands import outputs
 from vqtool.commands.encode import capable
 from vqtool.commands.newest import checkpoint_path
 from vqtool.commands.train import number
 from vqtool.console import out
-from vqtool.diagnosis.code_labels import Reading, by_group, document, held_against
-from vqtool.diagnosis.codes_page import CAPTIONS
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
-from vqtool.nn.agreement import agreements
-from vqtool.nn.labelled import Labelled
-from vqtool.nn.probe import LinearProbe, f1_scores, folded, one_hots
+from vqtool.model.build import Model, open_data, quantizer_of
 from vqtool.training.batches import in_order
-from vqtool.training.build import Model, open_data, quantizer_of
 from vqtool.training.evaluate import held_out
 from vqtool.training.runtime import Runtime, runtime
 from vqtool.training.usage import own_features
@@ -49,7 +49,7 @@ def run(*, checkpoint: Path, data: Path | None, split: str | None, label: str | 
     _say(reading)
     files: list[Path] = []
     if out_dir is not None:
-        from vqtool.diagnosis import codes_page
+        from vqtool.analysis import codes_page
 
         files = codes_page.write(reading, rows[1], out_dir, layout="tsne" if tsne else "pca")
         out.print(str(files[0]))

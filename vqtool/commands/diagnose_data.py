@@ -12,8 +12,8 @@ from vqtool.diagnosis.reading import recounted
 from vqtool.diagnosis.report import Report
 from vqtool.diagnosis.samples import Picker, Samples
 from vqtool.files import as_given
+from vqtool.model.build import Model, from_checkpoint, open_data, quantizer_of, stage_named
 from vqtool.training.batches import in_order
-from vqtool.training.build import Model, from_checkpoint, open_data, quantizer_of, stage_named
 from vqtool.training.evaluate import evaluate_rows, held_out
 from vqtool.training.runtime import Runtime, runtime
 from vqtool.training.stage import StageModule

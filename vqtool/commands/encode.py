@@ -20,10 +20,10 @@ from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.forms import damaged
+from vqtool.model import checkpoint as files
+from vqtool.model.build import Model, from_checkpoint
 from vqtool.progress import Progress
 from vqtool.recipe.spec import paths_in
-from vqtool.training import checkpoint as files
-from vqtool.training.build import Model, from_checkpoint
 from vqtool.training.runtime import Runtime, runtime
 
 

@@ -12,10 +12,10 @@ from vqtool.commands.sweep import check_plot, draw, draw_axes, parse_sweep, show
 from vqtool.commands.train import show_splits
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.model.build import PART_PREFIX, Model, build, from_checkpoint, open_data, restore
+from vqtool.model.checkpoint import Checkpoint, not_finite
 from vqtool.recipe import PartSpec, Recipe
 from vqtool.recipe.overrides import apply_to_resolved, parse
-from vqtool.training.build import PART_PREFIX, Model, build, from_checkpoint, open_data, restore
-from vqtool.training.checkpoint import Checkpoint, not_finite
 from vqtool.training.evaluate import evaluate
 from vqtool.training.runtime import Runtime, runtime
 

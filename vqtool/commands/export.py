@@ -20,7 +20,7 @@ from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError, missing_extra
 from vqtool.files import make_dir, write_atomic
-from vqtool.training.build import Model, open_data
+from vqtool.model.build import Model, open_data
 from vqtool.training.lock import writing_beside
 
 ROWS = 3  # of the batch that a way is traced with: 0 and 1 would be taken for constants

@@ -17,11 +17,11 @@ from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
-from vqtool.nn.forecasting import check_paths
+from vqtool.model.build import Model, check_found, from_checkpoint
 from vqtool.recipe.overrides import apply_to_resolved, parse
 from vqtool.recipe.spec import paths_in
 from vqtool.runs import newest_in, runs_newest_first
-from vqtool.training.build import Model, check_found, from_checkpoint
+from vqtool.sequence.forecasting import check_paths
 from vqtool.training.runtime import Runtime, runtime, seed_of
 
 ROWS = 32  # histories that are forecast at once; a row's result does not depend on it

@@ -11,10 +11,10 @@ from vqtool.commands.train import DETAIL, number
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
+from vqtool.model import checkpoint as files
+from vqtool.model.build import Model, from_checkpoint, open_data, stage_named
+from vqtool.model.checkpoint import Checkpoint
 from vqtool.recipe import StageSpec
-from vqtool.training import checkpoint as files
-from vqtool.training.build import Model, from_checkpoint, open_data, stage_named
-from vqtool.training.checkpoint import Checkpoint
 from vqtool.training.evaluate import evaluate_rows
 from vqtool.training.lock import writing_beside
 from vqtool.training.renewal import Improvement, improve

@@ -109,7 +109,7 @@ def judged_kind(role: str, name: str, options: dict[str, Any], seed: int) -> lis
 
 def judged_quantizer(cls: Any, options: Mapping[str, Any], seed: int) -> list[Any]:
     """Every law of quantizers on a class; `dim` is its width, not an option of its own."""
-    from vqtool.testing import QUANTIZER_LAWS, Subject, judge_all
+    from vqtool.conformance import QUANTIZER_LAWS, Subject, judge_all
 
     given = {key: value for key, value in options.items() if key != "dim"}
     subject = Subject(cls, dim=width(options), options=given, seed=seed)
@@ -127,7 +127,7 @@ def width(options: Mapping[str, Any]) -> int:
 
 def judged_prior(cls: Any, options: Mapping[str, Any], seed: int) -> list[Any]:
     """Every law of priors on a class."""
-    from vqtool.testing import PRIOR_LAWS, PriorSubject, judge_all
+    from vqtool.conformance import PRIOR_LAWS, PriorSubject, judge_all
 
     subject = PriorSubject(cls, options=options, seed=seed)
     subject.new()
@@ -154,9 +154,9 @@ def from_outside(target: str, options: dict[str, Any], seed: int) -> tuple[str, 
 
 def judged_stranger(cls: Callable[..., Any], target: str, options: dict[str, Any]) -> list[Any]:
     """Every law that can be probed from outside on a stranger's module."""
-    from vqtool.testing import STRANGER_LAWS, judge_all, meet
-    from vqtool.testing.law import in_a_line, tried
-    from vqtool.testing.stranger import signature_gaps
+    from vqtool.conformance import STRANGER_LAWS, judge_all, meet
+    from vqtool.conformance.law import in_a_line, tried
+    from vqtool.conformance.stranger import signature_gaps
 
     gaps = signature_gaps(cls, options)
     if gaps:

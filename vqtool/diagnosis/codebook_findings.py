@@ -9,7 +9,7 @@ import numpy as np
 
 from vqtool.diagnosis import mends
 from vqtool.diagnosis.report import Codebook, Finding, Report
-from vqtool.diagnosis.thresholds import limit_of
+from vqtool.recipe.thresholds import limit_of
 
 FEW_TOKENS = 5  # per code: below, unused codes and entropies tell little
 TOO_FEW = 2  # per code: below, nobody can tell a dead code from one whose turn did not come

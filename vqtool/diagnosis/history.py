@@ -10,7 +10,7 @@ from typing import Any
 from vqtool.diagnosis import mends
 from vqtool.diagnosis.measures import folded, thirds
 from vqtool.diagnosis.report import Finding, Report
-from vqtool.diagnosis.thresholds import limit_of
+from vqtool.recipe.thresholds import limit_of
 
 ENOUGH = {"valid": 3, "train": 6}  # rows that a trend is read from
 GROWN = 3.0  # dB of quantization SNR lost: the error has grown, not only the scale of the encoder's outputs

@@ -10,7 +10,7 @@ from typing import Any
 from vqtool.diagnosis import mends
 from vqtool.diagnosis.measures import folded
 from vqtool.diagnosis.report import SEVERITIES, Finding, Report, Severity
-from vqtool.diagnosis.thresholds import limit_of
+from vqtool.recipe.thresholds import limit_of
 
 WORTH = 0.02  # of the signal's variance: what rescaling must take off the error for the range to be to blame
 

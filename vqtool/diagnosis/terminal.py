@@ -10,7 +10,7 @@ import numpy as np
 
 from vqtool.console import paint, table_text
 from vqtool.diagnosis.report import Codebook, Finding, Report
-from vqtool.diagnosis.thresholds import LIMITS
+from vqtool.recipe.thresholds import LIMITS
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 BARS = 48  # columns of a histogram

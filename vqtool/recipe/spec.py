@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Interval, MinLen
 from pydantic import BaseModel, Field, create_model
 
-from vqtool.diagnosis import thresholds
+from vqtool.recipe import thresholds
 from vqtool.recipe.options import STRICT
 from vqtool.recipe.portable import PATH_MARK, frozen_path, places, without_places
 

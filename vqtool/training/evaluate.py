@@ -14,8 +14,8 @@ from vqtool.api.metric import Baseline, Metric
 from vqtool.api.task import Estimates
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
+from vqtool.model.build import Model
 from vqtool.training.batches import in_order
-from vqtool.training.build import Model
 from vqtool.training.runtime import Runtime, seed_of
 
 

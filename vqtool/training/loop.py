@@ -19,11 +19,11 @@ from vqtool.api.quantizer import CodebookStats, Quantized, sum_stats
 from vqtool.console import out
 from vqtool.diagnosis.report import Finding
 from vqtool.errors import VqtoolError
+from vqtool.model.build import Model, quantizer_of
 from vqtool.quantizers.core.all_reduce import reduce_stats
 from vqtool.recipe import StageSpec
 from vqtool.training.average import Average
 from vqtool.training.batches import Batches
-from vqtool.training.build import Model, quantizer_of
 from vqtool.training.runtime import Runtime, Signals, seed_of
 from vqtool.training.stage import Knobs, StageModule, not_finite
 from vqtool.training.usage import Usage, figures

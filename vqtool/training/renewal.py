@@ -13,12 +13,12 @@ from vqtool.api.quantizer import Quantizer
 from vqtool.catalog import catalog
 from vqtool.diagnosis.measures import TWIN, neighbour_distances, twins
 from vqtool.errors import VqtoolError
+from vqtool.model.build import Model
+from vqtool.model.checkpoint import Checkpoint, fill
 from vqtool.quantizers.core.codebook import Codebook
 from vqtool.quantizers.core.kmeans import kmeans, points_wanted
 from vqtool.quantizers.core.tokens import starting_points
 from vqtool.recipe import StageSpec
-from vqtool.training.build import Model
-from vqtool.training.checkpoint import Checkpoint, fill
 from vqtool.training.loop import StageLoop
 from vqtool.training.runtime import Runtime, Signals, seed_of
 from vqtool.training.usage import Seen

@@ -22,11 +22,11 @@ from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
 from vqtool.forms import RESOLVED, read_json
+from vqtool.model import checkpoint
 from vqtool.recipe import Recipe
 from vqtool.recipe.portable import plain_word
 from vqtool.recipe.recipe import read_text
 from vqtool.runs import rows_of, stage_names
-from vqtool.training import checkpoint
 from vqtool.training.lock import LOCK, Lock
 
 RESUME = "resume.safetensors"  # there from before the first step until the summary is written

@@ -16,11 +16,12 @@ from vqtool.catalog import catalog
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.metadata import Header
+from vqtool.model import checkpoint
+from vqtool.model.bounds import rebuilding
+from vqtool.model.build import Model, build, fit_parts, open_data, restore, stage_named, with_data
+from vqtool.model.warm_start import take_over
 from vqtool.recipe import Recipe
-from vqtool.training import checkpoint
 from vqtool.training.batches import Batches
-from vqtool.training.bounds import rebuilding
-from vqtool.training.build import Model, build, fit_parts, open_data, restore, stage_named, with_data
 from vqtool.training.evaluate import evaluate
 from vqtool.training.fingerprint import changes, fingerprint
 from vqtool.training.loop import StageLoop
@@ -28,7 +29,6 @@ from vqtool.training.rundir import RESUME, RunDir, plugin_versions
 from vqtool.training.runtime import Runtime, Signals, deterministic
 from vqtool.training.stage import StageModule
 from vqtool.training.state import load_state, save_state
-from vqtool.training.take_over import take_over
 from vqtool.training.watch import StopOn, UnhealthyError
 
 Status = Literal["done", "interrupted", "failed"]

@@ -15,8 +15,8 @@ from vqtool.api.schedule import Schedule
 from vqtool.api.task import Parts, Task
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
+from vqtool.model.build import Model
 from vqtool.recipe import StageSpec
-from vqtool.training.build import Model
 
 
 class StageModule(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vqtool.forms import PROGRESS, damaged
-from vqtool.training import checkpoint
+from vqtool.model import checkpoint
 from vqtool.training.loop import Progress, StageLoop
 from vqtool.training.rundir import RESUME, RunDir
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from vqtool.api.data import Batch, Data, Rows
 from vqtool.api.quantizer import Quantized, Quantizer
 from vqtool.diagnosis.measures import decibels
+from vqtool.model.build import Model, quantizer_of
 from vqtool.recipe import StageSpec
 from vqtool.training.batches import in_order
-from vqtool.training.build import Model, quantizer_of
 from vqtool.training.evaluate import evaluate_rows
 from vqtool.training.runtime import Runtime, seed_of
 from vqtool.training.stage import StageModule

@@ -16,9 +16,9 @@ from vqtool.console import out
 from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.measures import usage
 from vqtool.diagnosis.report import SEVERITIES, Codebook, Finding, Report
-from vqtool.diagnosis.thresholds import EVERY
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.codebook import Codebook as Book
+from vqtool.recipe.thresholds import EVERY
 from vqtool.training.usage import about_quantizer
 
 StopOn = Literal["warn", "fail"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vqtool.catalog import catalog
-from vqtool.testing import QUANTIZER_LAWS, Subject, judge_all
+from vqtool.conformance import QUANTIZER_LAWS, Subject, judge_all
 from vqtool_bridge import KINDS
 
 TABLE = dict(

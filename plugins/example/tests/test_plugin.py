@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vqtool.testing import QUANTIZER_LAWS, Subject, require
+from vqtool.conformance import QUANTIZER_LAWS, Subject, require
 from vqtool_example.grid import Grid
 from vqtool_example.slope import Slope
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
-from vqtool.nn.forecasting import fewest_paths, path_quantiles
+from vqtool.sequence.forecasting import fewest_paths, path_quantiles
 from vqtool_forecast.scores import QuantileErrors, denominators, only_measured
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vqtool.analysis.probe import LinearProbe, area_under_curve, group_folds
 from vqtool.api import DataSpec, Metric
-from vqtool.nn.probe import LinearProbe, area_under_curve, group_folds
 
 PENALTY = 0.1  # the best of 0.01, 0.1 and 1 for k-means tokens, station by station left out of the training split
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from vqtool.analysis.agreement import agreements
+from vqtool.analysis.labelled import Labelled
 from vqtool.api import DataSpec, Metric
-from vqtool.nn.agreement import agreements
-from vqtool.nn.labelled import Labelled
 
 
 class PhaseAgreement(Metric):

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from vqtool.analysis.labelled import Labelled
+from vqtool.analysis.probe import LinearProbe, f1_scores, folded, one_hots
 from vqtool.api import DataSpec, Metric
-from vqtool.nn.labelled import Labelled
-from vqtool.nn.probe import LinearProbe, f1_scores, folded, one_hots
 from vqtool_seismic.phases import PHASES
 
 NAMES = {"codes": "probe", "features": "probe.features", "context": "probe.context"}

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from vqtool.api import Classifier
-from vqtool.nn.residual_mlp import ResidualMlp
+from vqtool.layers.residual_mlp import ResidualMlp
 
 
 class MlpClassifier(Classifier):

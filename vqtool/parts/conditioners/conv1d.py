@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from vqtool.api import Batch, Condition, Conditioner, DataSpec, Rows
 from vqtool.errors import VqtoolError
-from vqtool.nn.conv import Conv, ResidualBlock
-from vqtool.nn.features import Features, all_rows
+from vqtool.layers.conv import Conv, ResidualBlock
+from vqtool.layers.features import Features, all_rows
 
 
 class Conv1dConditioner(Conditioner):

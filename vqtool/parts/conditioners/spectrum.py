@@ -9,8 +9,8 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt, Interval
 
 from vqtool.api import Batch, Condition, Conditioner, DataSpec, Rows
-from vqtool.nn.features import Features, all_rows
-from vqtool.nn.residual_mlp import ResidualMlp
+from vqtool.layers.features import Features, all_rows
+from vqtool.layers.residual_mlp import ResidualMlp
 
 
 class SpectrumConditioner(Conditioner):

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from vqtool.api import Context
 from vqtool.errors import VqtoolError
-from vqtool.nn.attention import FeedForward, FullAttention
-from vqtool.nn.padding import silenced
+from vqtool.layers.attention import FeedForward, FullAttention
+from vqtool.layers.padding import silenced
 
 
 class TransformerContext(Context):

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from vqtool.api import Context
 from vqtool.errors import VqtoolError
-from vqtool.nn.attention import FeedForward
-from vqtool.nn.padding import silenced
+from vqtool.layers.attention import FeedForward
+from vqtool.layers.padding import silenced
 
 
 class XlstmContext(Context):

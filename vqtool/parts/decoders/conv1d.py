@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from vqtool.api import Condition, Decoder
 from vqtool.errors import VqtoolError
-from vqtool.nn.activation import Activation
-from vqtool.nn.conv import Conv, ResidualBlock
+from vqtool.layers.activation import Activation
+from vqtool.layers.conv import Conv, ResidualBlock
 
 
 class Conv1dDecoder(Decoder):

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from vqtool.api import Condition, Decoder
 from vqtool.errors import VqtoolError
-from vqtool.nn.activation import Activation
-from vqtool.nn.lapped import Synthesis
-from vqtool.nn.refine import Refine
+from vqtool.layers.activation import Activation
+from vqtool.layers.lapped import Synthesis
+from vqtool.layers.refine import Refine
 
 
 class LappedDecoder(Decoder):

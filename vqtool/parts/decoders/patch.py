@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from vqtool.api import Condition, Decoder
-from vqtool.nn.refine import Refine, orthonormal
+from vqtool.layers.refine import Refine, orthonormal
 
 
 class PatchDecoder(Decoder):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vqtool.api import Condition, Decoder
 from vqtool.errors import VqtoolError
-from vqtool.nn.conv import Conv, Padding, ResidualBlock
+from vqtool.layers.conv import Conv, Padding, ResidualBlock
 
 
 class Resnet1dDecoder(Decoder):

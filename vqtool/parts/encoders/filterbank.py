@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vqtool.api import Condition, Encoder
 from vqtool.errors import VqtoolError
-from vqtool.nn.conv import Film
+from vqtool.layers.conv import Film
 
 CHUNK = 512  # tokens whose means are computed at a time
 

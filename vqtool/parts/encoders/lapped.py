@@ -10,9 +10,9 @@ from torch import Tensor
 
 from vqtool.api import Condition, Encoder
 from vqtool.errors import VqtoolError
-from vqtool.nn.activation import Activation
-from vqtool.nn.lapped import Analysis
-from vqtool.nn.refine import Refine
+from vqtool.layers.activation import Activation
+from vqtool.layers.lapped import Analysis
+from vqtool.layers.refine import Refine
 
 
 class LappedEncoder(Encoder):

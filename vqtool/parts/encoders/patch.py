@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vqtool.api import Condition, Encoder
 from vqtool.errors import VqtoolError
-from vqtool.nn.refine import Refine, orthonormal
+from vqtool.layers.refine import Refine, orthonormal
 
 
 class PatchEncoder(Encoder):

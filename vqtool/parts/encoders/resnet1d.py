@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vqtool.api import Condition, Encoder
 from vqtool.errors import VqtoolError
-from vqtool.nn.conv import Conv, Padding, ResidualBlock, pad
+from vqtool.layers.conv import Conv, Padding, ResidualBlock, pad
 
 
 class Resnet1dEncoder(Encoder):

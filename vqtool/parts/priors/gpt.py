@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from vqtool.api import Condition
 from vqtool.errors import VqtoolError
-from vqtool.nn.attention import Block, FilmNorm, KeyValues, OneStep
-from vqtool.nn.code_prior import CodePrior, at_rest, taken
+from vqtool.layers.attention import Block, FilmNorm, KeyValues, OneStep
+from vqtool.sequence.code_prior import CodePrior, at_rest, taken
 
 
 @dataclass(slots=True)

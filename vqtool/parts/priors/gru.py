@@ -9,7 +9,7 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from vqtool.nn.recurrent import RecurrentPrior
+from vqtool.sequence.recurrent import RecurrentPrior
 
 
 class Gru(RecurrentPrior):

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from vqtool.api import Condition, Regressor
-from vqtool.nn.residual_mlp import ResidualMlp
+from vqtool.layers.residual_mlp import ResidualMlp
 
 
 class MlpRegressor(Regressor):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
 from vqtool.errors import VqtoolError
-from vqtool.nn.chain import condition_of, decode, encode, to_frame
+from vqtool.sequence.chain import condition_of, decode, encode, to_frame
 
 FAINT = 0.05  # a sum that nearly vanishes is not blown up to more than 1 / this
 TINY = 1e-12

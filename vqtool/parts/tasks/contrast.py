@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Quantized, Task
 from vqtool.errors import VqtoolError
-from vqtool.nn.chain import condition_of, encode, to_latents
-from vqtool.nn.spans import hidden_spans
 from vqtool.quantizers.core.entropy import entropy
+from vqtool.sequence.chain import condition_of, encode, to_latents
+from vqtool.sequence.spans import hidden_spans
 
 
 class Contrast(Task):

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
 from vqtool.errors import VqtoolError
-from vqtool.nn.chain import decode, encode
-from vqtool.nn.forecasting import build_forecaster, go_on, path_seeds, repeat_rows
-from vqtool.nn.prior_chain import adopt_codebooks
+from vqtool.sequence.chain import decode, encode
+from vqtool.sequence.forecasting import build_forecaster, go_on, path_seeds, repeat_rows
+from vqtool.sequence.prior_chain import adopt_codebooks
 
 
 class ForecastCodes(Task):

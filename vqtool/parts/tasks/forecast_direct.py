@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vqtool.api import Batch, Condition, DataSpec, Estimates, Make, Parts, Task
-from vqtool.nn.chain import decode, encode
-from vqtool.nn.forecasting import build_forecaster, go_on
+from vqtool.sequence.chain import decode, encode
+from vqtool.sequence.forecasting import build_forecaster, go_on
 
 WIDTH = math.sqrt(0.5)  # the scale of the Laplace distribution of deviation 1
 SOFT_ONE = math.log(math.e - 1)  # softplus of this is 1

@@ -8,8 +8,8 @@ import torch
 
 from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
 from vqtool.errors import VqtoolError
-from vqtool.nn.chain import to_latents
-from vqtool.nn.prior_chain import PRIOR_PARTS, adopt_codebooks, build_prior, prior_condition, write_signal
+from vqtool.sequence.chain import to_latents
+from vqtool.sequence.prior_chain import PRIOR_PARTS, adopt_codebooks, build_prior, prior_condition, write_signal
 
 
 class PredictLatents(Task):

@@ -1,0 +1,1 @@
+"""Codes read by labels: agreement, probes, and the page that shows what codes fire on."""

@@ -1,0 +1,123 @@
+"""A law as data: what it says, what breaking it does, how to mend it, and the function that checks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from vqtool.conformance.words import WORDS
+from vqtool.errors import VqtoolError
+
+Status = Literal["kept", "broken", "n/a"]
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of one check: `figure` is the number behind it, `note` says what it counts."""
+
+    status: Status
+    figure: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Law(Generic[S]):
+    """One law for subjects of kind S (`Subject`: vqtool's quantizers; `PriorSubject`; `Stranger`: any module)."""
+
+    id: str
+    check: Callable[[S], Verdict]
+
+    @property
+    def meaning(self) -> str:
+        """What the law says."""
+        return WORDS[self.id].meaning
+
+    @property
+    def harm(self) -> str:
+        """What breaking it does to training."""
+        return WORDS[self.id].harm
+
+    @property
+    def mend(self) -> str:
+        """How code that breaks it is mended, in one line."""
+        return WORDS[self.id].mend
+
+    @property
+    def source(self) -> str:
+        """Where the law comes from."""
+        return WORDS[self.id].source
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A law and what its check found."""
+
+    law: Law[Any]
+    verdict: Verdict
+
+    def row(self) -> dict[str, Any]:
+        """The outcome as `vqtool verify --json` gives it."""
+        return {
+            "id": self.law.id,
+            "status": self.verdict.status,
+            "figure": self.verdict.figure,
+            "note": self.verdict.note,
+            "meaning": self.law.meaning,
+            "harm": self.law.harm,
+            "mend": self.law.mend,
+        }
+
+
+def kept(figure: float | None = None, note: str = "") -> Verdict:
+    """The law holds."""
+    return Verdict("kept", figure, note)
+
+
+def broken(figure: float | None = None, note: str = "") -> Verdict:
+    """The law does not hold."""
+    return Verdict("broken", figure, note)
+
+
+def not_applicable(note: str) -> Verdict:
+    """The law says nothing about this subject."""
+    return Verdict("n/a", None, note)
+
+
+def within(figure: float, limit: float, note: str) -> Verdict:
+    """Kept if `figure` <= `limit`; a NaN breaks the law."""
+    return kept(figure, note) if figure <= limit else broken(figure, note)
+
+
+def tried(call: Callable[[], T]) -> T | BaseException:
+    """What a call of code under test returned or raised, `sys.exit` included."""
+    try:
+        return call()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return error
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error says, and its kind where that says more."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines and isinstance(error, Exception) else repr(error)
+
+
+def judge(law: Law[S], subject: S) -> Outcome:
+    """Check one law; a check that the code under test brings down is a broken law, not a broken tool."""
+    found = tried(lambda: law.check(subject))
+    if isinstance(found, VqtoolError):
+        return Outcome(law, broken(None, f"refused: {found.message}"))
+    if isinstance(found, BaseException):
+        text = str(found).strip().splitlines()
+        return Outcome(law, broken(None, f"{type(found).__name__}: {text[0][:160] if text else ''}"))
+    return Outcome(law, found)
+
+
+def judge_all(laws: Iterable[Law[S]], subject: S) -> list[Outcome]:
+    """Check each of `laws` on the same subject."""
+    return [judge(law, subject) for law in laws]

@@ -1,0 +1,1 @@
+"""Network blocks that parts share: convolutions, attention, recurrence, lapped transforms."""

@@ -1,0 +1,103 @@
+"""1-D convolution blocks that conv encoders, decoders and conditioners share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+from vqtool.errors import VqtoolError
+from vqtool.layers.activation import Activation, activation
+
+Padding = Literal["zeros", "circular", "replicate"]
+
+
+def pad(x: Tensor, left: int, right: int, mode: Padding) -> Tensor:
+    """Pad the last axis; "circular" joins the ends, for signals of which a window is one whole period."""
+    return F.pad(x, (left, right)) if mode == "zeros" else F.pad(x, (left, right), mode=mode)
+
+
+class Conv(nn.Module):
+    """A convolution [B, C, L] -> [B, C', ceil(L / stride)] with the padding done outside.
+
+    Tokens sit in the middle of what they see; those of a `causal` one at its end, so that they see no later sample
+    than the last of their own stride. `normed`: weight = gain * direction (Salimans and Kingma 2016).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        out: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        mode: Padding = "zeros",
+        causal: bool = False,
+        normed: bool = False,
+    ) -> None:
+        super().__init__()
+        if causal and mode == "circular":
+            raise VqtoolError('`padding = "circular"` joins the end to the start: it cannot be causal')
+        conv = nn.Conv1d(channels, out, kernel, stride)
+        self.conv = weight_norm(conv) if normed else conv
+        self.mode: Padding = mode
+        self.kernel, self.stride, self.causal = kernel, stride, causal
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [B, C, L]."""
+        want = -(-x.shape[-1] // self.stride)
+        total = max(0, (want - 1) * self.stride + self.kernel - x.shape[-1])
+        left = total if self.causal else total // 2
+        return self.conv(pad(x, left, total - left, self.mode))
+
+
+def zero(layer: nn.Module) -> None:
+    """Let a layer start at zero; of a weight-normed one the gain, since no direction is zero."""
+    start = layer.parametrizations.weight.original0 if hasattr(layer, "parametrizations") else layer.weight
+    nn.init.zeros_(start)
+
+
+class Film(nn.Module):
+    """Feature-wise scale and shift by a condition's vector (Perez et al. 2018, arXiv 1709.07871), at first none."""
+
+    def __init__(self, condition_dim: int, channels: int) -> None:
+        super().__init__()
+        self.scale_shift = nn.Linear(condition_dim, 2 * channels)
+        nn.init.zeros_(self.scale_shift.weight)
+        nn.init.zeros_(self.scale_shift.bias)
+
+    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
+        """`x` [B, C, L], `vector` [B, M]."""
+        scale, shift = self.scale_shift(vector).unsqueeze(-1).chunk(2, dim=1)
+        return x * (1 + scale) + shift
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(act(FiLM(conv(act(x))))), the last convolution starting at zero."""
+
+    def __init__(
+        self,
+        channels: int,
+        kernel: int,
+        *,
+        condition_dim: int = 0,
+        mode: Padding = "zeros",
+        act: Activation = "gelu",
+        causal: bool = False,
+        normed: bool = False,
+    ) -> None:
+        super().__init__()
+        self.before, self.between = activation(act, channels), activation(act, channels)
+        self.first = Conv(channels, channels, kernel, mode=mode, causal=causal, normed=normed)
+        self.second = Conv(channels, channels, 1, mode=mode, normed=normed)
+        self.film = Film(condition_dim, channels) if condition_dim else None
+        zero(self.second.conv)
+
+    def forward(self, x: Tensor, vector: Tensor | None = None) -> Tensor:
+        """`x` [B, C, L], `vector` [B, M] or None."""
+        inner = self.first(self.before(x))
+        if self.film is not None and vector is not None:
+            inner = self.film(inner, vector)
+        return x + self.second(self.between(inner))

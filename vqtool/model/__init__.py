@@ -1,0 +1,1 @@
+"""Models as files and as objects: the format of a checkpoint, building, loading."""

@@ -1,0 +1,65 @@
+"""Starting a run from another's checkpoint: parts of the same role, kind and shapes go on from what they learned."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vqtool.errors import VqtoolError
+from vqtool.model.build import PART_PREFIX, Model, set_knobs, use_current_names
+from vqtool.model.checkpoint import Checkpoint, require_finite
+
+
+def take_over(model: Model, read: Checkpoint, what: str) -> list[str]:
+    """Fill the parts that the checkpoint `what` has too, with their fitted constants and knobs; returns their roles.
+
+    Raises:
+        VqtoolError: a part of the same role differs in kind or shapes, or none is the same: nothing is changed then.
+    """
+    use_current_names(model, read.tensors)
+    learned = _by_role(read)
+    kinds = {role: part["kind"] for role, part in read.about.get("resolved", {}).get("parts", {}).items()}
+    both = [role for role in model.parts if role in learned and model.parts[role].state_dict()]
+    wrong = [told for role in both for told in _difference(model, role, kinds.get(role, ""), learned[role])]
+    if wrong:
+        raise VqtoolError(
+            f"`{what}` does not fit this recipe: {'; '.join(wrong)}",
+            hint=f"give the part the options it has there: vqtool show {what}",
+        )
+    if not both:
+        raise VqtoolError(
+            f"`{what}` has no part of this recipe: it holds {', '.join(f'[{role}]' for role in learned) or 'none'}"
+        )
+    require_finite({f"{PART_PREFIX}{role}.{name}": t for role in both for name, t in learned[role].items()}, what)
+    for role in both:
+        model.parts[role].load_state_dict(learned[role])
+    others = {name.partition(".")[0] for name in read.about.get("knobs", {})} - set(both)
+    set_knobs(model, read, what, but=others)
+    return both
+
+
+def _by_role(read: Checkpoint) -> dict[str, dict[str, Tensor]]:
+    """The checkpoint's tensors by role, under the names they have within their part."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in read.tensors.items():
+        if name.startswith(PART_PREFIX):
+            role, _, rest = name.removeprefix(PART_PREFIX).partition(".")
+            found.setdefault(role, {})[rest] = tensor
+    return found
+
+
+def _difference(model: Model, role: str, kind: str, learned: dict[str, Tensor]) -> list[str]:
+    """What keeps a part from going on: another kind, other tensors or other shapes; at most one sentence."""
+    wanted = model.recipe.parts.get(role)
+    if wanted is not None and kind and wanted.kind != kind:
+        return [f"[{role}] is `{kind}` there and `{wanted.kind}` here"]
+    here = model.parts[role].state_dict()
+    for name in sorted(here.keys() | learned.keys()):
+        there_is, here_is = (tuple(t[name].shape) if name in t else None for t in (learned, here))
+        if there_is != here_is:
+            sizes = [
+                f"{'x'.join(map(str, s)) or 'a number'}" if s is not None else "absent" for s in (there_is, here_is)
+            ]
+            return [f"[{role}] `{name}` is {sizes[0]} there and {sizes[1]} here"]
+        if learned[name].dtype != here[name].dtype:
+            return [f"[{role}] `{name}` is {learned[name].dtype} there and {here[name].dtype} here"]
+    return []

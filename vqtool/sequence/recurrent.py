@@ -1,0 +1,99 @@
+"""What the recurrent priors share: a recurrent network over codes, then a look at the condition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vqtool.api import Condition
+from vqtool.layers.attention import CrossAttention, FeedForward, FilmNorm
+from vqtool.sequence import generation
+from vqtool.sequence.code_prior import CodePrior, at_rest, taken
+
+
+@dataclass(slots=True)
+class State:
+    """Where writing stands: the condition as the layers read it, and the network's memory."""
+
+    vector: Tensor | None  # [B, M]
+    aside: Tensor | None  # [B, N, W]
+    read: tuple[Tensor, Tensor] | None
+    memory: Tensor | tuple[Tensor, ...] | None = None  # [layers, B, W] each
+    taken: int = 0
+
+    def pick(self, rows: Tensor) -> None:
+        """Let row b go on from the memory of row `rows[b]`, which has the same condition."""
+        if isinstance(self.memory, tuple):
+            self.memory = tuple(part[:, rows] for part in self.memory)
+        elif self.memory is not None:
+            self.memory = self.memory[:, rows]
+
+    def spread(self, rows: Tensor) -> None:
+        """Let row b go on from row `rows[b]` of this state, from its memory and under its condition."""
+        self.vector, self.aside = taken(self.vector, rows), taken(self.aside, rows)
+        self.read = None if self.read is None else (self.read[0][rows], self.read[1][rows])
+        self.pick(rows)
+
+
+class RecurrentPrior(CodePrior):
+    """A recurrent network [B, N, W] over the flat sequence of codes, then cross-attention to the condition's tokens.
+
+    The condition also comes with the input of every step. `network` is built with batch_first, input and state width W.
+    """
+
+    def __init__(
+        self,
+        codebook_sizes: Sequence[int],
+        length: int,
+        condition_dim: int,
+        vectors: Sequence[Tensor] | None,
+        network: nn.GRU | nn.LSTM,
+        dropout: float,
+    ) -> None:
+        width = network.hidden_size
+        super().__init__(codebook_sizes, length, condition_dim, vectors, width, dropout)
+        self.network = network
+        self.norm_cross = nn.LayerNorm(width) if condition_dim else None
+        self.cross = CrossAttention(width, math.gcd(width, 4), condition_dim, dropout) if condition_dim else None
+        self.norm_feed = FilmNorm(width, condition_dim)
+        self.feed = FeedForward(width, dropout)
+        self.norm = FilmNorm(width, condition_dim)
+
+    def start(self, batch: int, condition: Condition | None, room: int = 0) -> State:
+        """The state before the first step."""
+        condition = self.complete(batch, condition)
+        if condition is None:
+            return State(None, None, None)
+        return State(condition.vector, self.aside(condition), self.cross.read(condition.tokens))
+
+    def advance(self, inputs: Tensor, state: State) -> Tensor:
+        """[B, n, W] -> [B, n, W], the hidden states of the next n steps."""
+        stop = state.taken + inputs.shape[1]
+        x = inputs if state.aside is None else inputs + state.aside[:, state.taken : stop]
+        x, state.memory = self.network(self.drop(x), state.memory)
+        x = self.drop(x)
+        state.taken = stop
+        if self.cross is not None and state.read is not None:
+            x = x + self.drop(self.cross(self.norm_cross(x), state.read))
+        x = x + self.feed(self.norm_feed(x, state.vector))
+        return self.norm(x, state.vector)
+
+    @torch.no_grad()
+    def own(self, codes: Tensor, condition: Condition | None, share: float, *, draw: Tensor) -> Tensor:
+        """Scheduled sampling as Bengio et al. 2015 (arXiv 1506.03099) do it, with argmax: one step after the other.
+
+        A code of its own follows the past that is really fed, so a share of 1 is what greedy writing gives.
+        """
+        if share <= 0:
+            return codes
+
+        def choose(logits: Tensor, step: int) -> Tensor:
+            true, drawn = codes.flatten(1)[:, step], draw.flatten(1)[:, step]
+            return torch.where((drawn < share) & (true >= 0), logits.argmax(-1), true)
+
+        with at_rest(self):
+            return generation.write(self, len(codes), condition, choose)
