@@ -160,4 +160,4 @@ def test_a_checkpoint_carries_the_counts_of_the_validation_that_chose_it(tmp_pat
     assert read.about["validation"]["codes.perplexity.level0"] > 1
     last = checkpoint.load(tmp_path / "run" / "prior.safetensors")  # the quantizer is frozen there
     assert torch.equal(last.tensors["usage.0.counts"], read.tensors["usage.0.counts"])
-    assert HERE.leads
+    assert HERE.is_main

@@ -97,8 +97,8 @@ def decode(
             nonlocal count
             for piece in watched(pieces, bar):
                 check_piece(model, piece, codes_file)
-                coded = here.place({"codes": piece.codes[..., :levels], "sent": piece.sent})
-                signal = task.decode(model.parts, coded, here.place(piece.batch)).cpu()
+                coded = here.to_device({"codes": piece.codes[..., :levels], "sent": piece.sent})
+                signal = task.decode(model.parts, coded, here.to_device(piece.batch)).cpu()
                 count += len(signal)
                 yield signal, piece.batch, piece.about
 
@@ -116,7 +116,7 @@ def encoded(
     """The codes of each piece (of the first `levels` codebooks), computed when the writer asks for it."""
     for batch, about in chunks:
         say_notes(about)
-        coded = task.encode(model.parts, here.place(batch))
+        coded = task.encode(model.parts, here.to_device(batch))
         rest = {name: value for name, value in batch.items() if name != "x"}
         yield Coded(coded["codes"][..., :levels].cpu(), coded["sent"].cpu(), rest, about)
 

@@ -202,7 +202,7 @@ def forecast_rows(
     n, known = len(rows.keys), isinstance(task, TellsQuantiles) and not drawing.greedy
     for begin in range(0, n, ROWS):
         some = range(begin, min(begin + ROWS, n))
-        batch = here.place({name: value[some.start : some.stop] for name, value in rows.batch.items()})
+        batch = here.to_device({name: value[some.start : some.stop] for name, value in rows.batch.items()})
         if known:
             paths = task.quantiles(model.parts, batch, steps, [0.5, *drawing.quantiles]).cpu()
         else:

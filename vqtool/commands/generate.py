@@ -47,7 +47,7 @@ def run(
         batch, about = data.read(model.spec, condition, condition=True)
         say_notes(about)
         model.parts.to(here.device).eval()
-        placed = here.place(batch)
+        placed = here.to_device(batch)
         rows = len(next(iter(batch.values())))
         drawn = []
         for sample in range(samples):

@@ -56,10 +56,10 @@ def run(
 def created(recipe: Recipe, folder: Path | None, here: Runtime) -> RunDir:
     """A new run; rank 0 makes its folder."""
     if folder is None:
-        folder = here.broadcast_path(new_folder(recipe) if here.leads else None)
+        folder = here.broadcast_path(new_folder(recipe) if here.is_main else None)
         assert folder is not None  # rank 0 gave one
     here.serve(folder)
-    return RunDir.create(recipe, folder, argv=sys.argv[1:], device=str(here.device), writes=here.leads)
+    return RunDir.create(recipe, folder, argv=sys.argv[1:], device=str(here.device), writes=here.is_main)
 
 
 def resume(
@@ -75,7 +75,7 @@ def resume(
 
 def opened(run: Path | None, here: Runtime) -> RunDir:
     """The run to resume; rank 0 holds its lock, and chooses where none is named."""
-    mine = (newest_resumable() if run is None else RunDir.open(run)) if here.leads else None
+    mine = (newest_resumable() if run is None else RunDir.open(run)) if here.is_main else None
     folder = here.broadcast_path(mine.folder if mine is not None else None)
     assert folder is not None  # rank 0 has one
     here.serve(folder)
@@ -108,7 +108,7 @@ def _end(session: Session, stopped: int, began: float, stage: str | None, here: 
         except KeyboardInterrupt:
             out.say(f"stopped while evaluating; `vqtool resume {folder}` goes on")
             return 128 + (signals.received or signal.SIGINT)
-    if here.leads:
+    if here.is_main:
         show_splits(document["splits"])
         out.say(f"{document['seconds']:.0f} s; {document['checkpoint']}")
         out.print(document["checkpoint"])

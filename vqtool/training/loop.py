@@ -290,7 +290,7 @@ class StageLoop:
                     hint="one of " + ", ".join(sorted(row)),
                     where=f"stage `{self.stage.name}`",
                 )
-            value = self.runtime.share(row[self.options.best])
+            value = self.runtime.broadcast_scalar(row[self.options.best])
             sign = 1 if self.options.best_mode == "min" else -1
             if math.isnan(self.progress.best) or sign * value < sign * self.progress.best:
                 self.progress.best, self.progress.best_step, self.progress.stale = value, self.progress.step, 0

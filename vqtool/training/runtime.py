@@ -33,11 +33,11 @@ class Runtime:
     peers: Peers | None = None
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this rank prints and writes."""
         return self.rank == 0
 
-    def place(self, batch: Batch) -> Batch:
+    def to_device(self, batch: Batch) -> Batch:
         """The batch on this device."""
         return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
 
@@ -55,7 +55,7 @@ class Runtime:
         dist.all_reduce(value, op=dist.ReduceOp.MAX)
         return int(value.item())
 
-    def share(self, value: float) -> float:
+    def broadcast_scalar(self, value: float) -> float:
         """Rank 0's `value` on every rank."""
         if self.world == 1:
             return value
@@ -76,7 +76,7 @@ class Runtime:
         if self.peers is not None:
             self.peers.run = run
 
-    def align(self, module: nn.Module) -> None:
+    def broadcast_module(self, module: nn.Module) -> None:
         """Give every rank rank 0's parameters and buffers."""
         if self.world > 1:
             for value in module.state_dict().values():

@@ -101,7 +101,7 @@ class Session:
         def save(kind: str) -> None:
             if kind == "best":
                 self._checkpoint("best.safetensors", stage.name, loop)
-            elif self.runtime.leads:
+            elif self.runtime.is_main:
                 if kind == "resume":
                     with loop.average.applied():
                         self._checkpoint("last.safetensors", stage.name, loop)
@@ -112,9 +112,9 @@ class Session:
             return stopped
         with loop.average.applied():
             self._checkpoint("last.safetensors", stage.name, loop)
-        if self.runtime.leads:
+        if self.runtime.is_main:
             restore(self.model, checkpoint.load(self.run_dir.path("best.safetensors")), "best.safetensors")
-        self.runtime.align(self.model.parts)
+        self.runtime.broadcast_module(self.model.parts)
         self._checkpoint(f"{stage.name}.safetensors", stage.name, loop)
         seconds = before + time.perf_counter() - began
         self.done.append({"name": stage.name, "steps": loop.progress.step, "seconds": round(seconds, 2)})
@@ -124,13 +124,13 @@ class Session:
 
     def _turn_to(self, number: int) -> None:
         """Leave a resumable state at the very start of a stage."""
-        if self.runtime.leads:
+        if self.runtime.is_main:
             about = {"stage": self.order[number], "done": self.done, "fresh": True, "knobs": self.model.knobs()}
             about |= {"files": self.files} | self.model.diagnosed()
             self.run_dir.save(RESUME, self.model.tensors(), about)
 
     def _checkpoint(self, name: str, stage: str, loop: StageLoop) -> None:
-        if not self.runtime.leads:
+        if not self.runtime.is_main:
             return
         self.run_dir.save(name, self.model.tensors() | losses_of(loop.module), {
             "version": vqtool.__version__,
@@ -149,7 +149,7 @@ class Session:
     def finish(self, *, seconds: float, until: str | None = None) -> dict[str, Any]:
         """Evaluate what was trained last on held-out rows, and write `summary.json`: only then a run is finished."""
         stage = until or self.order[-1]
-        splits = evaluate(self.model, stage, self.data, self.runtime) if self.runtime.leads else {}
+        splits = evaluate(self.model, stage, self.data, self.runtime) if self.runtime.is_main else {}
         name = f"{stage}.safetensors"
         document = {
             "run": self.run_dir.folder.resolve().name,
@@ -159,7 +159,7 @@ class Session:
             "splits": splits,
         }
         self.run_dir.write("summary.json", json.dumps(document, indent=1))
-        if stage == self.order[-1] and self.runtime.leads:
+        if stage == self.order[-1] and self.runtime.is_main:
             self.run_dir.path(RESUME).unlink(missing_ok=True)
         return document | {"run": str(self.run_dir.folder), "checkpoint": str(self.run_dir.path(name))}
 
