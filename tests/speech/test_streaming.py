@@ -23,7 +23,8 @@ from tests.speech.sounds import recipe, voice, write
 from tests.training.test_resume import session
 from vqtool.api import Coded
 from vqtool.commands.encode import about_codes, code_use, encoded
-from vqtool.model.build import Model, from_checkpoint
+from vqtool.model.load import from_checkpoint
+from vqtool.model.model import Model
 from vqtool.training.runtime import Runtime
 from vqtool_speech import audio, files, spool
 

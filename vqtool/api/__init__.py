@@ -33,6 +33,7 @@ from vqtool.api.task import (
     Parts,
     Task,
     TellsQuantiles,
+    Transmits,
 )
 
 __all__ = [
@@ -78,5 +79,6 @@ __all__ = [
     "Task",
     "TellsQuantiles",
     "TensorRows",
+    "Transmits",
     "sum_stats",
 ]

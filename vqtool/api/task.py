@@ -135,3 +135,12 @@ class Classifies(Protocol):
     def classify(self, parts: Parts, batch: Batch) -> Tensor:
         """Logits [B, classes], as deployed."""
         ...
+
+
+@runtime_checkable
+class Transmits(Protocol):
+    """Signals to what a receiver makes of them, over a channel."""
+
+    def transmit(self, parts: Parts, batch: Batch, level: float) -> Tensor:
+        """Logits [B, classes] after the channel at `level`, its own measure of quality (an SNR in dB, say)."""
+        ...

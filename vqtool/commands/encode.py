@@ -15,13 +15,14 @@ from vqtool.api import Batch, Coded, Data, Decodes, Encodes, Task
 from vqtool.catalog import catalog
 from vqtool.commands import outputs
 from vqtool.commands.forecast import options_asked
-from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.forms import damaged
 from vqtool.model import checkpoint as files
-from vqtool.model.build import Model, from_checkpoint
+from vqtool.model.load import from_checkpoint
+from vqtool.model.model import Model
+from vqtool.model.runs import checkpoint_path
 from vqtool.progress import Progress
 from vqtool.recipe.spec import paths_in
 from vqtool.training.runtime import Runtime, runtime

@@ -13,16 +13,18 @@ import torch
 from vqtool.api import Continues, Forecast, Forecasts, Histories, Task, TellsQuantiles
 from vqtool.catalog import catalog
 from vqtool.commands import outputs
-from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
-from vqtool.model.build import Model, check_found, from_checkpoint
+from vqtool.model.data import check_found
+from vqtool.model.load import from_checkpoint
+from vqtool.model.model import Model
+from vqtool.model.runs import checkpoint_path, newest_in, runs_newest_first
+from vqtool.model.seeds import seed_of
 from vqtool.recipe.overrides import apply_to_resolved, parse
 from vqtool.recipe.spec import paths_in
-from vqtool.runs import newest_in, runs_newest_first
 from vqtool.sequence.forecasting import check_paths
-from vqtool.training.runtime import Runtime, runtime, seed_of
+from vqtool.training.runtime import Runtime, runtime
 
 ROWS = 32  # histories that are forecast at once; a row's result does not depend on it
 SHOWN = 20  # the most series in the table

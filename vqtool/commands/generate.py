@@ -11,11 +11,12 @@ from vqtool.api import Generates
 from vqtool.catalog import catalog
 from vqtool.commands import outputs
 from vqtool.commands.encode import capable, say_notes
-from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
-from vqtool.training.runtime import runtime, seed_of
+from vqtool.model.runs import checkpoint_path
+from vqtool.model.seeds import seed_of
+from vqtool.training.runtime import runtime
 
 
 def run(

@@ -6,20 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from vqtool.commands import outputs
-from vqtool.commands.newest import checkpoint_path
 from vqtool.commands.train import DETAIL, number
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.model import checkpoint as files
-from vqtool.model.build import Model, from_checkpoint, open_data, stage_named
+from vqtool.model.build import stage_named
 from vqtool.model.checkpoint import Checkpoint
+from vqtool.model.data import open_data
+from vqtool.model.format import stage_file
+from vqtool.model.load import from_checkpoint
+from vqtool.model.model import Model
+from vqtool.model.runs import checkpoint_path
 from vqtool.recipe import StageSpec
 from vqtool.training.evaluate import evaluate_rows
 from vqtool.training.lock import writing_beside
 from vqtool.training.renewal import Improvement, improve
 from vqtool.training.runtime import Runtime, runtime
-from vqtool.training.session import losses_of
 
 USE = ("codes.used", "codes.perplexity")
 
@@ -38,7 +41,7 @@ def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_fil
         after = metrics(model, stage, rows.rows("valid"), here)
         kept = about(read, model, done, merge)
         kept |= {"resolved": model.recipe.resolved(target.parent), "recipe": model.recipe.kept_text()}
-        files.save(target, model.tensors() | losses_of(done.loop.module), kept)
+        files.save(target, model.tensors() | done.loop.module.learned_by_losses(), kept)
     show(done, done.before.row | before, done.after.row | after)
     best = done.loop.options.best
     sign = 1 if done.loop.options.best_mode == "min" else -1
@@ -69,7 +72,7 @@ def quantizers_own(given: Path) -> tuple[Path, Model, Checkpoint, StageSpec]:
     if name is None or "quantizer" not in model.parts:
         raise VqtoolError(f"`{path}` holds no quantizer that a stage trained: there is nothing to improve")
     if name != read.about["stage"]:  # what was trained later reads the codes as they are
-        own = path.with_name(f"{name}.safetensors")
+        own = path.with_name(stage_file(name))
         if path == given or not own.is_file():
             raise VqtoolError(
                 f"`{path}` comes from stage `{read.about['stage']}`, which knows the codes as they are",
@@ -92,9 +95,8 @@ def about(read: Checkpoint, model: Model, done: Improvement, merge: bool) -> dic
     progress, options = done.loop.progress, done.loop.options
     return {
         **{name: value for name, value in read.about.items() if name != "format"},
-        **model.diagnosed(),
+        **model.metadata(),
         "step": int(read.about.get("step", 0)) + done.steps,
-        "knobs": model.knobs(),
         "metrics": {"best": progress.best, "best_step": progress.best_step, "named": options.best},
         "improved": {"steps": done.steps, "merge": merge, "revived": sum(r.dead for r in done.renewed),
                      "merged": sum(r.doubles for r in done.renewed)},

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from vqtool.commands.check import doubtful
-from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.model.format import RESUME
+from vqtool.model.runs import checkpoint_path, runs_newest_first
 from vqtool.recipe import Recipe, load
-from vqtool.runs import runs_newest_first
 from vqtool.training.lock import InUseError
-from vqtool.training.rundir import RESUME, RunDir, new_folder
+from vqtool.training.rundir import RunDir, new_folder
 from vqtool.training.runtime import Runtime, Signals, runtime
 from vqtool.training.session import Session
 from vqtool.training.session import resume as resume_session

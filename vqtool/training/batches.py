@@ -8,7 +8,8 @@ import torch
 
 from vqtool.api.data import Batch, Data, Rows
 from vqtool.errors import VqtoolError
-from vqtool.training.runtime import Runtime, generator_of
+from vqtool.model.seeds import generator_of
+from vqtool.training.runtime import Runtime
 
 
 class Batches:

@@ -19,12 +19,13 @@ from vqtool.api.quantizer import CodebookStats, Quantized, sum_stats
 from vqtool.console import out
 from vqtool.diagnosis.report import Finding
 from vqtool.errors import VqtoolError
-from vqtool.model.build import Model, quantizer_of
+from vqtool.model.model import Model
+from vqtool.model.seeds import seed_of
 from vqtool.quantizers.core.all_reduce import reduce_stats
 from vqtool.recipe import StageSpec
 from vqtool.training.average import Average
 from vqtool.training.batches import Batches
-from vqtool.training.runtime import Runtime, Signals, seed_of
+from vqtool.training.runtime import Runtime, Signals
 from vqtool.training.stage import Knobs, StageModule, not_finite
 from vqtool.training.usage import Usage, figures
 from vqtool.training.validate import validate
@@ -89,7 +90,7 @@ class StageLoop:
         self.module = StageModule(model, stage).to(runtime.device)
         self.module.freeze()
         self.knobs = Knobs(self.module, stage)
-        self.quantizer = quantizer_of(model)
+        self.quantizer = model.quantizer
         self.follows = self.quantizer is not None and "quantizer" in self.module.task.trains
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         self.progress = Progress()

@@ -13,15 +13,17 @@ from vqtool.api.quantizer import Quantizer
 from vqtool.catalog import catalog
 from vqtool.diagnosis.measures import TWIN, neighbour_distances, twins
 from vqtool.errors import VqtoolError
-from vqtool.model.build import Model
 from vqtool.model.checkpoint import Checkpoint, fill
+from vqtool.model.format import LOSSES, under
+from vqtool.model.model import Model
+from vqtool.model.seeds import seed_of
+from vqtool.model.seen import Seen
 from vqtool.quantizers.core.codebook import Codebook
 from vqtool.quantizers.core.kmeans import kmeans, points_wanted
 from vqtool.quantizers.core.tokens import starting_points
 from vqtool.recipe import StageSpec
 from vqtool.training.loop import StageLoop
-from vqtool.training.runtime import Runtime, Signals, seed_of
-from vqtool.training.usage import Seen
+from vqtool.training.runtime import Runtime, Signals
 from vqtool.training.validate import validate
 
 DEAD = 0.02  # of uniform use; a code with less counts as dead: of 64 inputs a code, at most one
@@ -102,8 +104,7 @@ def improve(
     model.parts.to(runtime.device)
     seed = seed_of(model.recipe.seed, "improve")
     loop = StageLoop(model, trained_on(stage, steps, read), data, runtime, seed=seed, log=lambda row: None)
-    losses = {n.removeprefix("losses."): t for n, t in read.tensors.items() if n.startswith("losses.")}
-    fill(loop.module.losses, losses, "the checkpoint")
+    fill(loop.module.losses, under(LOSSES, read.tensors), "the checkpoint")
     before = measured(loop)
     z, mask = loop.quantizer_inputs()
     assert loop.quantizer is not None  # `stage` trains it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import signal
 from collections.abc import Iterator
@@ -129,17 +128,6 @@ def runtime(device: str = "auto") -> Iterator[Runtime]:
             peers.leave(properly=properly)
             if joined:
                 dist.destroy_process_group()
-
-
-def seed_of(*what: object) -> int:
-    """A 63-bit seed that is a function of `what`: (seed, stage, step, rank), say. Stable over Python versions."""
-    digest = hashlib.sha256(repr(what).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
-
-
-def generator_of(*what: object) -> torch.Generator:
-    """A CPU generator seeded by `seed_of(*what)`."""
-    return torch.Generator().manual_seed(seed_of(*what))
 
 
 def deterministic(on: bool) -> None:

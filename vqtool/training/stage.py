@@ -15,7 +15,8 @@ from vqtool.api.schedule import Schedule
 from vqtool.api.task import Parts, Task
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
-from vqtool.model.build import Model
+from vqtool.model.format import LOSSES
+from vqtool.model.model import Model
 from vqtool.recipe import StageSpec
 
 
@@ -63,6 +64,10 @@ class StageModule(nn.Module):
         if total is None:
             raise VqtoolError("all loss weights of the stage are zero: there is nothing to train")
         return total, terms | {name: value.detach() for name, value in outputs.get("figures", {}).items()}, outputs
+
+    def learned_by_losses(self) -> dict[str, Tensor]:
+        """What losses learned (a physical constant, say), under the names it has in a checkpoint."""
+        return {LOSSES + name: value for name, value in self.losses.state_dict().items()}
 
     def trained(self) -> list[nn.Module]:
         """The modules whose parameters this stage changes."""
