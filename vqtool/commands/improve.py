@@ -94,7 +94,7 @@ def about(read: Checkpoint, model: Model, done: Improvement, merge: bool) -> dic
     """The metadata of the new checkpoint: those of the old one, and what was done to it."""
     progress, options = done.loop.progress, done.loop.options
     return {
-        **{name: value for name, value in read.about.items() if name != "format"},
+        **read.about,
         **model.metadata(),
         "step": int(read.about.get("step", 0)) + done.steps,
         "metrics": {"best": progress.best, "best_step": progress.best_step, "named": options.best},

@@ -46,8 +46,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) ->
         else:
             first[key] = name
             kept[name] = tensor.detach().cpu().contiguous().clone()
-    metadata = {"format": f"{FAMILY}{FORMAT}", "aliases": json.dumps(aliases)}
-    metadata |= {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
+    metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
+    metadata |= {"format": f"{FAMILY}{FORMAT}", "aliases": json.dumps(aliases)}
     return write_atomic(path, safetensors.torch.save(kept, metadata))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from vqtool.model.format import BEST, LAST, RESUME, SUMMARY_FILE, Header, stage_
 from vqtool.model.load import restore
 from vqtool.model.model import Model
 from vqtool.model.warm_start import warm_start
-from vqtool.recipe import Recipe
+from vqtool.recipe import Recipe, StageSpec
 from vqtool.training.batches import Batches
 from vqtool.training.evaluate import evaluate
 from vqtool.training.fingerprint import changes, fingerprint
@@ -93,8 +94,9 @@ class Session:
 
     def _stage(self, number: int, signals: Signals, state: checkpoint.Checkpoint | None) -> int:
         stage = self.recipe.stages[number]
+        again = any(shares_best(before, stage) for before in self.recipe.stages[:number])
         loop = StageLoop(self.model, stage, self.data, self.runtime, seed=self.recipe.seed, log=self.run_dir.log,
-                         stop_on=self.stop_on)  # fmt: skip
+                         stop_on=self.stop_on, start_counts=again)  # fmt: skip
         if state is not None:
             load_state(loop, state)
             self.done = state.about["done"]
@@ -115,9 +117,12 @@ class Session:
         with loop.average.applied():
             self._checkpoint(LAST, stage.name, loop)
         if self.runtime.is_main:
-            restore(self.model, checkpoint.load(self.run_dir.path(BEST)), BEST)
+            best = checkpoint.load(self.run_dir.path(BEST))
+            self._save(stage_file(stage.name), best.tensors, best.about)
+            restore(self.model, best, BEST)
         self.runtime.broadcast_module(self.model.parts)
-        self._checkpoint(stage_file(stage.name), stage.name, loop)
+        if again and loop.progress.best_step == 0:
+            out.say(f"stage `{stage.name}` never got better than it started: its checkpoint holds what it started with")
         seconds = before + time.perf_counter() - began
         self.done.append({"name": stage.name, "steps": loop.progress.step, "seconds": round(seconds, 2)})
         if number + 1 < len(self.order):
@@ -134,7 +139,7 @@ class Session:
     def _checkpoint(self, name: str, stage: str, loop: StageLoop) -> None:
         if not self.runtime.is_main:
             return
-        self.run_dir.save(name, self.model.tensors() | loop.module.learned_by_losses(), {
+        self._save(name, self.model.tensors() | loop.module.learned_by_losses(), {
             "version": vqtool.__version__,
             "recipe": self.recipe.kept_text(),
             "resolved": self.recipe.resolved(self.run_dir.folder),
@@ -145,6 +150,10 @@ class Session:
             "metrics": {"best": loop.progress.best, "best_step": loop.progress.best_step, "named": loop.options.best},
             **self.model.metadata(),
         })  # fmt: skip
+
+    def _save(self, name: str, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
+        """Write a checkpoint and show it to the plugins."""
+        self.run_dir.save(name, tensors, about)
         catalog().hooks.vqtool_checkpoint_saved(run=self.run_dir, path=self.run_dir.path(name))
 
     def finish(self, *, seconds: float, until: str | None = None) -> dict[str, Any]:
@@ -163,6 +172,12 @@ class Session:
         if stage == self.order[-1] and self.runtime.is_main:
             self.run_dir.path(RESUME).unlink(missing_ok=True)
         return document | {"run": str(self.run_dir.folder), "checkpoint": str(self.run_dir.path(name))}
+
+
+def shares_best(before: StageSpec, stage: StageSpec) -> bool:
+    """Whether two stages train the same task by the same measure, so that the later may not end worse than it began."""
+    return (before.task == stage.task and before.train.best == stage.train.best
+            and before.train.best_mode == stage.train.best_mode)  # fmt: skip
 
 
 def resume(
@@ -197,7 +212,7 @@ def resume(
     same_data(session, state, force=force)
     restore(session.model, state, str(path))
     session.model.parts.to(runtime.device)
-    run.forget_after(session.order, state.about["stage"], state.about.get("progress", {}).get("step", 0))
+    run.forget_after(session.order, state.about["stage"], state.about.get("progress", {}).get("step", -1))
     out.say(f"resuming {run.folder} in stage `{state.about['stage']}`")
     return session, state
 
