@@ -19,10 +19,10 @@ from vqtool.commands.forecast import (
     options_asked,
     say_about,
 )
-from vqtool.commands.train import number
 from vqtool.console import out
 from vqtool.files import require_parent_dir
 from vqtool.recipe.spec import paths_in
+from vqtool.tables import number
 from vqtool.training.runtime import runtime
 
 SHOWN = 20  # the most series in the table

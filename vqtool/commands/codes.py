@@ -16,7 +16,6 @@ from vqtool.analysis.probe import LinearProbe, f1_scores, folded, one_hots
 from vqtool.api import Data, DataSpec, Embeds, Rows
 from vqtool.commands import outputs
 from vqtool.commands.encode import capable
-from vqtool.commands.train import number
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
@@ -24,6 +23,7 @@ from vqtool.model.data import open_data
 from vqtool.model.model import Model
 from vqtool.model.runs import checkpoint_path
 from vqtool.model.seen import own_features
+from vqtool.tables import number
 from vqtool.training.batches import in_order
 from vqtool.training.evaluate import held_out
 from vqtool.training.runtime import Runtime, runtime

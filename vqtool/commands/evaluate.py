@@ -8,7 +8,6 @@ from typing import Any
 from vqtool.api.data import Data
 from vqtool.commands import outputs
 from vqtool.commands.sweep import check_plot, draw, draw_axes, parse_sweep, show
-from vqtool.commands.train import show_splits
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.model.build import build, stage_named
@@ -19,6 +18,7 @@ from vqtool.model.model import Model
 from vqtool.model.runs import checkpoint_path
 from vqtool.recipe import PartSpec, Recipe
 from vqtool.recipe.overrides import apply_to_resolved, parse
+from vqtool.tables import show_splits
 from vqtool.training.evaluate import evaluate
 from vqtool.training.runtime import Runtime, runtime
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from vqtool.commands import outputs
-from vqtool.commands.train import DETAIL, number
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
@@ -19,6 +18,7 @@ from vqtool.model.load import from_checkpoint
 from vqtool.model.model import Model
 from vqtool.model.runs import checkpoint_path
 from vqtool.recipe import StageSpec
+from vqtool.tables import DETAIL, number
 from vqtool.training.evaluate import evaluate_rows
 from vqtool.training.lock import writing_beside
 from vqtool.training.renewal import Improvement, improve

@@ -12,6 +12,7 @@ from vqtool.errors import VqtoolError
 from vqtool.forms import RESOLVED, read_json
 from vqtool.model.format import ENVIRONMENT_FILE, METRICS_FILE, PARTS, RESOLVED_FILE, RESUME, SUMMARY_FILE, read_header
 from vqtool.model.runs import ENVIRONMENT, SUMMARY, rows_of
+from vqtool.tables import split_tables
 
 
 def run(*, path: Path) -> int:
@@ -70,7 +71,8 @@ def show_run(folder: Path) -> int:
     last = last_rows(folder / METRICS_FILE)
     for row in last:
         show_figures(f"last {row.get('split', '')} row of stage {row.get('stage', '?')}".replace("  ", " "), row)
-    show_splits(summary)
+    for title, columns, figures in split_tables((summary or {}).get("splits", {})):
+        out.print("\n" + table_text(title, columns, figures, out.result_stream))
     out.document(
         {
             "run": str(folder),
@@ -125,19 +127,6 @@ def show_figures(title: str, figures: Any) -> None:
     rows = [[name, short(value)] for name, value in items(figures)]
     if rows:
         out.print("\n" + table_text(title, ["name", "value"], rows, out.result_stream))
-
-
-def show_splits(summary: Any) -> None:
-    """The held-out figures of a finished run."""
-    splits = summary.get("splits") if isinstance(summary, dict) else None
-    for split, scores in items(splits):
-        baselines = scores["baselines"]
-        rows = [
-            [name, short(value), *(short(other.get(name, "")) for other in baselines.values())]
-            for name, value in items(scores["model"])
-        ]
-        head = ["metric", "model", *baselines]
-        out.print("\n" + table_text(f"held-out: {split}", head, rows, out.result_stream))
 
 
 def last_rows(path: Path) -> list[dict[str, Any]]:

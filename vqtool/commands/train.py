@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from vqtool.commands.check import doubtful
 from vqtool.console import out
@@ -16,14 +13,13 @@ from vqtool.errors import VqtoolError
 from vqtool.model.format import RESUME
 from vqtool.model.runs import checkpoint_path, runs_newest_first
 from vqtool.recipe import Recipe, load
+from vqtool.tables import show_splits
 from vqtool.training.lock import InUseError
 from vqtool.training.rundir import RunDir, new_folder
 from vqtool.training.runtime import Runtime, Signals, runtime
 from vqtool.training.session import Session
 from vqtool.training.session import resume as resume_session
 from vqtool.training.watch import StopOn
-
-DETAIL = re.compile(r"\.(group|level)\d+$|^(forced|reconstruction|shuffled)\.(?!error\.)")  # in the JSON only
 
 
 def run(
@@ -114,20 +110,3 @@ def _end(session: Session, stopped: int, began: float, stage: str | None, here: 
         out.print(document["checkpoint"])
         out.document(document)
     return 0
-
-
-def show_splits(splits: Mapping[str, Any]) -> None:
-    """A table per split: a row per metric, the model beside each baseline; details stay in the JSON."""
-    for split, scores in splits.items():
-        baselines = scores["baselines"]
-        rows = [
-            [name, number(value), *(number(b.get(name)) for b in baselines.values())]
-            for name, value in scores["model"].items()
-            if not DETAIL.search(name)
-        ]
-        out.table(f"held-out: {split}", ["metric", "model", *baselines], rows)
-
-
-def number(value: float | None) -> str:
-    """Four significant digits; nothing where a baseline has no such metric."""
-    return "" if value is None else f"{value:.4g}"

@@ -224,7 +224,8 @@ class StageLoop:
         self._require_finite(terms)
         self._optimise()
         if stats and self.quantizer is not None:
-            self.quantizer.update(reduce_stats(sum_stats(stats)))
+            total_stats = sum_stats(stats)
+            self.quantizer.update(reduce_stats(total_stats) if self.runtime.world > 1 else total_stats)
         if motion is not None:
             self.moved = motion.figures(self.usage.kept[before:])
         sums: dict[str, Tensor] = {}
