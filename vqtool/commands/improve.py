@@ -1,4 +1,4 @@
-"""`vqtool improve`: new places for dead codes, some more training, and the figures before and after."""
+"""`vqtool improve`: reinitialise dead codes, train on, and show the figures before and after."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from vqtool.model.model import Model
 from vqtool.model.runs import checkpoint_path
 from vqtool.recipe import StageSpec
 from vqtool.tables import DETAIL, number
+from vqtool.training.dead_codes import Improvement, improve
 from vqtool.training.evaluate import evaluate_rows
 from vqtool.training.lock import writing_beside
-from vqtool.training.renewal import Improvement, improve
 from vqtool.training.runtime import Runtime, runtime
 
 USE = ("codes.used", "codes.perplexity")
@@ -46,7 +46,7 @@ def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_fil
     best = done.loop.options.best
     sign = 1 if done.loop.options.best_mode == "min" else -1
     if best in done.before.row and sign * done.after.row[best] > sign * done.before.row[best]:
-        out.warn(f"`{best}` is worse than before: more --steps may mend that")
+        out.warn(f"`{best}` is worse than before: more --steps may help")
     later = [s.name for s in model.recipe.stages if s.name not in model.tasks]
     if later:
         out.say(f"stage {', '.join(later)} knows the old codes: train it again on this checkpoint's")
@@ -57,7 +57,8 @@ def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_fil
         "stage": stage.name,
         "split": "valid",
         "steps": done.steps,
-        "codebooks": [{"name": r.name, "size": r.size, "revived": r.dead, "merged": r.doubles} for r in done.renewed],
+        "codebooks": [{"name": book.name, "size": book.size, "revived": book.dead, "merged": book.duplicates}
+                      for book in done.reinitialised],
         "before": done.before.row | before,
         "after": done.after.row | after,
     })  # fmt: skip
@@ -98,16 +99,16 @@ def about(read: Checkpoint, model: Model, done: Improvement, merge: bool) -> dic
         **model.metadata(),
         "step": int(read.about.get("step", 0)) + done.steps,
         "metrics": {"best": progress.best, "best_step": progress.best_step, "named": options.best},
-        "improved": {"steps": done.steps, "merge": merge, "revived": sum(r.dead for r in done.renewed),
-                     "merged": sum(r.doubles for r in done.renewed)},
+        "improved": {"steps": done.steps, "merge": merge, "revived": sum(r.dead for r in done.reinitialised),
+                     "merged": sum(r.duplicates for r in done.reinitialised)},
     }  # fmt: skip
 
 
 def show(done: Improvement, before: dict[str, float], after: dict[str, float]) -> None:
     """What was done to each codebook, then a table: a row a figure, before and after."""
-    for book in done.renewed:
-        merged = f", {book.doubles} doubles freed" if book.doubles else ""
-        out.say(f"{book.name}: {book.dead} of {book.size} codes revived{merged}")
+    for book in done.reinitialised:
+        merged = f", {book.duplicates} duplicates freed" if book.duplicates else ""
+        out.say(f"{book.name}: {book.dead} of {book.size} codes reinitialised{merged}")
     names = [*USE, "loss", *done.loop.module.weights, *(n for n in before if n.startswith("error") or "." not in n)]
     shown = [n for n in dict.fromkeys(names) if n in before and n in after and not DETAIL.search(n)]
     rows = [[name, number(before[name]), number(after[name])] for name in shown]
