@@ -94,6 +94,17 @@ def test_leaving_out_levels_when_coding_or_when_decoding_is_one(run: Path, tmp_p
         decode(run, tmp_path / "a.vqc", tmp_path / "out.wav", levels=9)
 
 
+def test_the_quantizer_knows_how_many_levels_are_encoded(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    monkeypatch.setattr(ResidualWaterfill, "use_levels", lambda _, count: used.append(count))
+    source = write(tmp_path / "a.wav", voice(0.2, 8000), 8000)
+    encode(run, source, tmp_path / "a.vqc", levels=2)
+    encode(run, source, tmp_path / "b.vqc")
+    assert used == [2]
+
+
 def test_coded_with_fewer_levels_it_looks_ahead_to_the_last_of_them(run: Path) -> None:
     """A beam ends where the codes end: closer than the same number of levels out of more."""
     model, _ = from_checkpoint(run / "codec.safetensors")
@@ -103,7 +114,7 @@ def test_coded_with_fewer_levels_it_looks_ahead_to_the_last_of_them(run: Path) -
     with torch.no_grad():
         z = model.parts.encoder(x)
         cut = q.decode(q(z).codes[..., :2])
-        q.depth = 2
+        q.use_levels(2)
         away = [float((z - each).square().sum()) for each in (q(z).hard, cut)]
     assert away[0] < away[1]
 

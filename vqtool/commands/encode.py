@@ -46,8 +46,8 @@ def run(
         read = [checkpoint_path(checkpoint), *paths_in(asked)]
         check_files(model, files, input_file, out_file, read, decode=False, force=force)
         model.parts.to(here.device).eval()
-        if levels is not None and hasattr(model.parts.quantizer, "depth"):
-            model.parts.quantizer.depth = levels  # a search that looks ahead ends where the codes will
+        if levels is not None:
+            model.parts.quantizer.use_levels(levels)
         with out.progress(None, "encode") as bar:
             coded = Counted(watched(encoded(model, task, files.open(input_file), here, levels), bar))
             if files.own_codes:
