@@ -39,13 +39,10 @@ def diagnose(path: str | Path) -> Report:
     Raises:
         VqtoolError: there is no checkpoint, or it is damaged.
     """
-    from vqtool.catalog import catalog
     from vqtool.diagnosis.findings import diagnosed
     from vqtool.diagnosis.reading import report_of
-    from vqtool.diagnosis.report import Finding
 
-    found = report_of(_checkpoint(path))
-    return diagnosed(found, catalog().hooks.collect("vqtool_diagnose", Finding, report=found))
+    return diagnosed(report_of(_checkpoint(path)))
 
 
 def verify(make: Callable[..., nn.Module], dim: int = 8, *, seed: int = 0, **options: Any) -> list[Outcome]:

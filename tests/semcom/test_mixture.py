@@ -15,15 +15,15 @@ from tests.cli.run import document, vqtool
 from tests.semcom.test_classify import RECIPE
 from vqtool.api import Quantized, Received
 from vqtool.errors import VqtoolError
-from vqtool.nn.bit_channel import code_tables
-from vqtool.nn.routed_link import expected_symbols
-from vqtool.parts.channels.bsc import Bsc
-from vqtool.parts.metrics.received import wrong
-from vqtool.parts.metrics.route import RouteShares
-from vqtool.quantizers.presets import MixtureEMA
+from vqtool.parts.tasks.classify import code_tables
+from vqtool_semcom.bit_channel import expected_symbols
 from vqtool_semcom.channels.awgn import Awgn
+from vqtool_semcom.channels.bsc import Bsc
 from vqtool_semcom.channels.rayleigh import Rayleigh
 from vqtool_semcom.losses.expected_symbols import ExpectedSymbols
+from vqtool_semcom.metrics.received import wrong
+from vqtool_semcom.metrics.route import RouteShares
+from vqtool_semcom.quantizers.mixture_ema import MixtureEMA
 
 SIZES, ORDERS = (5, 16, 100), (4, 16, 64)
 TOKENS = 7  # odd: 21, 28 and 49 bits fill no whole number of 16- or 64-QAM symbols
@@ -246,12 +246,12 @@ def test_the_router_learns_the_way_that_serves() -> None:
 
 def test_a_channel_that_chooses_and_a_quantizer_that_does_not_are_told_apart() -> None:
     q, tables = sent(4)
-    with pytest.raises(VqtoolError, match="1 ways to send, and the quantizer chooses among 3"):
+    with pytest.raises(VqtoolError, match="1 modes, and the quantizer chooses among 3"):
         Awgn(SIZES, order=16).eval()(q, tables)
     plain = Quantized(z=q.z, codes=q.codes[..., :1].clamp_min(0), hard=q.hard)
-    with pytest.raises(VqtoolError, match="3 ways to send"):
+    with pytest.raises(VqtoolError, match="3 modes"):
         Awgn(SIZES[:1], order=ORDERS).eval()(plain, tables[:1])
-    with pytest.raises(VqtoolError, match="nothing chooses a rate"):
+    with pytest.raises(VqtoolError, match="does not route"):
         ExpectedSymbols(None)(received=Received(q.z, q.hard, q.codes))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vqtool.api import Baseline, Batch, DataSpec, Parts, Quantized, Rows
 from vqtool.errors import VqtoolError
-from vqtool.nn.bit_channel import BitChannel
+from vqtool_semcom.bit_channel import BitChannel
 
 
 class Pixels(Baseline):
