@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from torch import Tensor
 
 from tests.cli.run import document, vqtool
@@ -306,6 +308,19 @@ def test_a_short_run_learns_routes_and_is_deployed(recipe: Path, tmp_path: Path)
     swept = document("evaluate", tmp_path / "run", "--sweep", "channel.snr_db=-6:12:18", "-s", "channel.kind=rayleigh")
     low, high = swept["sweep"]["points"]
     assert low["model"]["accuracy.hard"] < high["model"]["accuracy.hard"]
+
+
+def test_a_checkpoint_of_the_time_when_routed_had_modes_loads(recipe: Path, tmp_path: Path) -> None:
+    experts = 'kind = "routed-modes"\nof = [{ kind = "vq", codebook_size = 4 }, { kind = "vq", codebook_size = 20 }]'
+    recipe.write_text(recipe.read_text().replace('kind = "mixture-ema"\ncodebook_sizes = [4, 20]', experts))
+    now = document("train", recipe, "-o", tmp_path / "run", "-s", "stage.link.steps=3")["splits"]["test"]["model"]
+    with safe_open(tmp_path / "run" / "link.safetensors", "numpy") as file:
+        metadata = {key: value.replace("routed-modes", "routed") for key, value in file.metadata().items()}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    old = tmp_path / "old.safetensors"
+    save_file(tensors, old, metadata)
+    assert "routed-modes" not in str(metadata)
+    assert document("evaluate", old, "--data", recipe.parent / "pictures.npz")["splits"]["test"]["model"] == now
 
 
 def test_the_separate_scheme_needs_one_constellation(recipe: Path, tmp_path: Path) -> None:
