@@ -7,6 +7,7 @@ import io
 import pytest
 
 from tests.diagnosis.reports import findings, report, text
+from tests.diagnosis.test_watch import watch
 from vqtool.diagnosis import terminal
 from vqtool.diagnosis.findings import diagnosed
 from vqtool.errors import VqtoolError
@@ -55,6 +56,14 @@ def test_a_recipe_sets_their_thresholds() -> None:
 def test_thresholds_in_a_recipe_are_checked(line: str, message: str) -> None:
     with pytest.raises(VqtoolError, match=message):
         parse(text(more=f"[diagnose]\n{line}\n"))
+
+
+def test_training_stops_for_a_finding_of_the_link() -> None:
+    made = watch(10, "fail")
+    assert made.look(20, {}, {"tx_power": 0.2}) is None  # seen once
+    finding = made.look(30, {}, {"tx_power": 0.2})
+    assert finding is not None
+    assert finding.id == "transmit-power"
 
 
 def test_the_terminal_shows_both_figures() -> None:

@@ -25,7 +25,7 @@ class Norm(nn.Module):
     """Puts a batch into the frame the other parts work in, and signals back into their own units.
 
     It may read the condition, never the future. What a decoder must know and the condition does not tell (a gain,
-    say) is *sent apart* as `sends` scalars per window, already quantized.
+    say) is *sent apart* as `sends` scalars per window.
     The base class changes nothing and serves where a recipe names no norm.
     """
 
