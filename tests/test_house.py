@@ -78,7 +78,7 @@ FIELD_WORDS = re.compile(  # words of a field of use, which the engine must not 
     | seism | earthquake | epicent | \bstations?\b
     | speech | utterance | phonem | \bspeakers?\b | loudness | microphone
     | radio | transmi | antenna | receiver | constellation | \bfading\b | rayleigh | awgn | \bbsc\b | bit.?channel
-    | \bsymbols?\b | \bqam | \bllrs?\b | \bber\b | \btx_power | es/n0 | (?-i:\bSNR\b) | channel\.snr
+    | \bsymbols?\b | \bqam | \bllrs?\b | \bber\b | \btx_power | es/n0 | (?-i:\bSNR\b) | channel\.snr | \.\d+db\b
     | mnist
     """,
     re.IGNORECASE | re.VERBOSE,
@@ -125,6 +125,7 @@ FIELD_LINES = {
     "errors at 12 dB of SNR": "SNR",
     'hint="--sweep channel.snr_db=0:18:3"': "channel.snr",
     "soft symbols": "symbols",
+    "`accuracy.hard.12db`": ".12db",
     "what was transmitted": "transmi",
     "enough groups (stations, people)": "stations",
     "a seismogram": "seism",

@@ -49,7 +49,7 @@ def check_plot(path: Path) -> None:
 def lines_of(points: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
     """Every figure over the sweep, a baseline's under "<baseline>: <metric>".
 
-    What stays the same is told only where it is no reading of a figure that moves: `accuracy.hard.12db` says nothing
+    What stays the same is told only where it is no reading of a figure that moves: `accuracy.hard.<level>` says nothing
     beside `accuracy.hard` over all levels.
     """
     series = {name: [p["model"].get(name) for p in points] for name in points[0]["model"]}
