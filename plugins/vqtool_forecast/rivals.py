@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vqtool.api import Batch, Rows
 from vqtool.errors import VqtoolError
-from vqtool_forecast.ridge import fit_ridge
+from vqtool_forecast.ridge import fit_ridges
 from vqtool_forecast.windows import SeriesRows, Table, borders_of
 
 VALID_SHARE = 0.2  # of the rows before the first cutoff, for the choice of the ridge's penalty
@@ -70,7 +70,7 @@ def ridge(table: Table, of: Tensor, at: Tensor, x: Tensor, steps: int) -> Tensor
         values=((table.values - mean.repeat_interleave(each)) / std.repeat_interleave(each)).float(),
         borders=borders_of({"train": ([0] * len(first), train), "valid": (train, first)}),
     )
-    fitted = fit_ridge(SeriesRows(scaled, "train", lookback=x.shape[-1], horizons=(steps,)), steps)
+    fitted = fit_ridges(SeriesRows(scaled, "train", lookback=x.shape[-1], horizons=(steps,)), (steps,))[steps]
     m, s = mean[of][..., None], std[of][..., None]
     return fitted.predict((x - m) / s) * s + m
 

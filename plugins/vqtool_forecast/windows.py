@@ -16,7 +16,7 @@ from vqtool.errors import VqtoolError
 from vqtool_forecast.frequency import number, season_of
 from vqtool_forecast.regular import Regular, neighbours
 
-CHUNK = 4096  # windows that `pairs` gives at once
+CHUNK = 2048  # windows that `SeriesRows.windows` gives at once
 
 
 @dataclass(frozen=True)
@@ -120,20 +120,27 @@ class SeriesRows:
             batch["measured"] = self.table.measured(rows, cut, max(self.horizons))
         return batch if self.joint else batch | {"series": series}
 
-    def pairs(self, split: str, room: int, longest: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Histories [n, L] and futures [n, `room`] of every window of a split, of all series, in chunks.
+    def windows(
+        self, split: str, room: int, longest: int | None = None, *, blocks: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
+        """Every window of a split, of all series, a chunk of one series at a time.
 
-        With `longest`, only those windows in which `room` steps fit, but `longest` do not.
+        Gives histories [n, L], futures [n, `room`], each window's place among all series' seasons [n], and the number
+        of its block where each series' windows are cut into `blocks` of time. With `longest`, only those windows in
+        which `room` steps fit, but `longest` do not.
         """
-        begin_end = self.table.borders[split]
-        for s in range(self.table.series):
-            at = self.table.starts(split, s, self.lookback, room)
+        table = self.table
+        for s in range(table.series):
+            at = table.starts(split, s, self.lookback, room)
+            end = table.borders[split][1][s]
             if longest is not None:
-                at = at[at > int(begin_end[1][s]) - longest]
-            for part in at.split(CHUNK):
-                one = torch.full_like(part, s)
-                x = self.table.history(one, part, self.lookback)
-                yield x, self.table.future(one, part, room, begin_end[1][one])
+                at = at[at > int(end) - longest]
+            for block, cut in enumerate(at.tensor_split(blocks)):
+                for part in filter(len, cut.split(CHUNK)):
+                    one = torch.full_like(part, s)
+                    place = s * table.season + table.phase(one, part)
+                    x = table.history(one, part, self.lookback)
+                    yield x, table.future(one, part, room, end.expand_as(part)), place, block
 
 
 Cuts = Mapping[str, tuple[list[int], list[int]]]  # split -> the begin and the end of its futures, of each series

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from vqtool_forecast import foretell, frequency
+from vqtool_forecast import frequency
 from vqtool_forecast.data.series import Series
 from vqtool_forecast.norms.ridge import RidgeNorm
+from vqtool_forecast.ridge import seasonal_mean
 
 
 def opened(folder: Path, table: pd.DataFrame, **options: object) -> Series:
@@ -101,7 +102,7 @@ def test_only_rows_before_the_test_part_are_fitted_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("lookback", "season"), [(48, 24), (50, 24), (5, 24), (7, 1)])
 def test_the_seasonal_mean_reads_the_same_hours(lookback: int, season: int) -> None:
-    weight = foretell.seasonal_mean(lookback, 30, season)
+    weight = seasonal_mean(lookback, 30, season)
     torch.testing.assert_close(weight.sum(0), torch.ones(30, dtype=torch.float64))
     x = torch.arange(lookback, dtype=torch.float64) % season  # a sawtooth of the season's length
     told = x @ weight

@@ -9,9 +9,8 @@ from annotated_doc import Doc
 from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Rows
-from vqtool_forecast import foretell
-from vqtool_forecast.instance import TINY, instance
-from vqtool_forecast.norms.revin import RevIn
+from vqtool_forecast.norms.revin import TINY, RevIn, instance
+from vqtool_forecast.ridge import fit_prior
 
 WINDOWS = 8192  # of the training rows, evenly spread, that the size of what is left is taken from
 CHUNK = 1024
@@ -49,7 +48,7 @@ class RidgeNorm(RevIn):
     @torch.no_grad()
     def fit(self, rows: Rows) -> None:
         """The linear forecast of the training windows; the validation windows choose its penalties."""
-        found = foretell.fit(rows, self.spec.about["horizons"], self.season, profile=self.profile)
+        found = fit_prior(rows, self.spec.about["horizons"], profile=self.profile)
         self.plain.copy_(found.plain)
         self.weight.copy_(found.weight)
         self.shape.copy_(found.profile)
