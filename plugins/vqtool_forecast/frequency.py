@@ -25,7 +25,7 @@ def infer(stamps: pd.Index, what: str) -> str:
     stamps = stamps.unique().sort_values()
     if len(stamps) < FEWEST:
         raise VqtoolError(
-            f"{what} has {len(stamps)} time stamps: too few to tell its frequency from",
+            f"{what} has {len(stamps)} time stamps: too few to infer a frequency from",
             hint=f"--freq, as in {EXAMPLES}",
         )
     share = {freq: len(stamps) / len(grid) for freq in candidates(stamps) if (grid := fits(stamps, freq)) is not None}
@@ -43,7 +43,7 @@ def infer(stamps: pd.Index, what: str) -> str:
 
 def candidates(stamps: pd.Index) -> list[str]:
     """Frequencies that the stamps might keep: their commonest fixed step, and calendars anchored at the first stamp."""
-    if not _timed(stamps):
+    if stamps.dtype.kind != "M":
         steps, counts = np.unique(np.diff(stamps.to_numpy()), return_counts=True)
         return [str(int(steps[counts.argmax()]))]
     steps, counts = np.unique(np.diff(stamps.asi8), return_counts=True)
@@ -79,22 +79,22 @@ def family(stamps: pd.Index, name: str) -> str:
 
 def given(freq: str, stamps: pd.Index) -> str:
     """A user's frequency as pandas calls it; old names are understood, a family's member is read off the stamps."""
-    import pandas as pd
-
     freq = freq.strip()
-    if not _timed(stamps):
+    if stamps.dtype.kind != "M":
         if freq.isdigit() and int(freq) > 0:
             return str(int(freq))
-        raise VqtoolError(f"time is counted in integers, so `{freq}` is no frequency of it", hint="--freq 1")
+        raise VqtoolError(f"time is counted in integers, so `{freq}` is not a frequency of it", hint="--freq 1")
     number = freq.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-")
     unit = freq[len(number) :]
     if not number and unit in ANCHORED:
         return family(stamps, ANCHORED[unit])
     name = number + OLD_NAMES.get(unit, unit)
+    from pandas.tseries.frequencies import to_offset
+
     try:
-        pd.tseries.frequencies.to_offset(name)
+        to_offset(name)
     except ValueError as error:
-        raise VqtoolError(f"`{freq}` is no frequency", hint=EXAMPLES) from error
+        raise VqtoolError(f"`{freq}` is not a frequency", hint=EXAMPLES) from error
     return name
 
 
@@ -177,24 +177,3 @@ def standard_time(stamp: pd.Timestamp) -> pd.Timestamp:
     then = pd.Timestamp("2000-01-01", tz="UTC").tz_convert(stamp.tz)
     offset = pd.Timedelta(then.utcoffset()) - max(pd.Timedelta(then.dst() or 0), pd.Timedelta(0))
     return stamp.tz_convert("UTC").tz_localize(None) + offset
-
-
-def has_clock(stamps: pd.Index) -> bool:
-    """Whether any stamp is at another time than midnight, or has a zone."""
-    return _timed(stamps) and (stamps.tz is not None or not bool((stamps == stamps.normalize()).all()))
-
-
-def written(stamps: pd.Index, clock: bool) -> list[str]:
-    """Stamps as text: the date, with `clock` the time too, and the offset where there is one."""
-    if not _timed(stamps):
-        return [str(int(value)) for value in stamps]
-    if stamps.tz is not None:
-        return [stamp.isoformat(sep=" ") for stamp in stamps]
-    fine = ".%f" if clock and bool((stamps.microsecond != 0).any()) else ""
-    return list(stamps.strftime("%Y-%m-%d" + (f" %H:%M:%S{fine}" if clock else "")))
-
-
-def _timed(stamps: pd.Index) -> bool:
-    import pandas as pd
-
-    return isinstance(stamps, pd.DatetimeIndex)

@@ -120,21 +120,15 @@ def with_bias(rows: SeriesRows, split: str, horizons: Sequence[int]) -> dict[int
     return found
 
 
-@dataclass(frozen=True)
-class LinearPrior:
-    """future = last + (history - last) W + range * profile[series, phase]; without a profile, W is `plain`."""
-
-    plain: Tensor  # [L, H]
-    weight: Tensor  # [L, H]
-    profile: Tensor  # [series, season, H]
-
-
-def fit_prior(rows: SeriesRows, horizons: Sequence[int], *, profile: bool) -> LinearPrior:
-    """Fit on every training window.
+def fit_prior(rows: SeriesRows, horizons: Sequence[int], *, profile: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Fit future = last + (history - last) W + range * profile[series, phase] on every training window.
 
     Penalties are chosen by the error on windows that were not fitted on: the validation windows, and each of a few
     blocks of the training windows in turn. No feature is in absolute units and there is no bias, so the forecast of a
     history a x + b, a > 0, is a f + b.
+
+    Returns:
+        The W [L, H] to use without a profile, the W beside one, and the profile [series, season, H].
 
     Raises:
         VqtoolError: there is no training window of the longest horizon.
@@ -147,14 +141,12 @@ def fit_prior(rows: SeriesRows, horizons: Sequence[int], *, profile: bool) -> Li
         raise VqtoolError(f"there is no training window of {lookback} + {horizon} rows to fit on", where="[data]")
     prior = torch.zeros(lookback + places, horizon, dtype=torch.float64)
     prior[:lookback] = seasonal_mean(lookback, horizon, season)
-    plain = [[m.first(lookback) for m in some] for some in (blocks, held_out)]
     weight = _best(blocks, held_out, prior, places, horizons).float()
-    own = weight[lookback:] if places else torch.zeros(series * season, horizon)
-    return LinearPrior(
-        plain=_best(*plain, prior[:lookback], 0, horizons).float() if places else weight,
-        weight=weight[:lookback],
-        profile=own.view(series, season, horizon),
-    )
+    if not places:
+        return weight, weight, torch.zeros(series, season, horizon)
+    without = [[one.first(lookback) for one in some] for some in (blocks, held_out)]
+    plain = _best(*without, prior[:lookback], 0, horizons).float()
+    return plain, weight[:lookback], weight[lookback:].view(series, season, horizon)
 
 
 def seasonal_mean(lookback: int, horizon: int, season: int) -> Tensor:

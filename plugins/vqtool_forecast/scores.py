@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-POINT = ("mse", "mae", "rmse", "smape", "mase", "rmsse")
+from vqtool.api import Forecast
 
 
 def in_sample(values: Tensor, season: int) -> tuple[float | None, float | None]:
@@ -142,3 +145,44 @@ def only_measured(truth: Tensor, measured: Tensor | None) -> Tensor:
     if measured is None:
         return truth
     return truth.masked_fill(~measured[..., : truth.shape[-1]].to(truth.device), torch.nan)
+
+
+def backtest_scores(
+    forecasts: Sequence[Forecast], before: Mapping[str, NDArray[np.float64]], season: int, notes: list[str]
+) -> dict[str, Any]:
+    """`{"overall": ..., "series": {id: ...}}`, each `{"model": metrics, "baselines": {name: metrics}}`.
+
+    In the series' own units, over measured values: filled ones are NaN. `before` holds each series up to the first
+    cutoff, for the denominators of MASE and RMSSE.
+    """
+    place = {name: i for i, name in enumerate(before)}
+    scales = [in_sample(torch.from_numpy(np.ascontiguousarray(values)), season) for values in before.values()]
+    notes += without_season(before, [mase for mase, _ in scales], "before the first cutoff")
+    mase, rmsse = (torch.tensor([math.nan if s[i] is None else s[i] for s in scales]).double() for i in (0, 1))
+    of = torch.tensor([place[one.id] for one in forecasts])
+    truth = torch.tensor(np.stack([np.asarray(one.actual) for one in forecasts]))
+    if filled := int(truth.isnan().sum()):
+        notes.append(f"{filled} of {truth.numel()} values to forecast were filled in, not measured, and are not scored")
+    own_units = {"mean": torch.zeros(len(of)).double(), "std": torch.ones(len(of)).double()}
+    points: dict[str, PointErrors] = {}
+    for name in ("", *forecasts[0].baselines):
+        guess = np.stack([np.asarray(one.baselines[name] if name else one.median) for one in forecasts])
+        points[name] = PointErrors(len(place))
+        points[name].add(of, truth, torch.tensor(guess), **own_units)
+    levels = list(forecasts[0].quantiles)
+    spread = QuantileErrors(len(place), [float(level) for level in levels])
+    if levels:
+        each = np.stack([[np.asarray(one.quantiles[level]) for level in levels] for one in forecasts])
+        spread.add(of, truth, torch.tensor(each), **own_units)
+
+    def figures(only: int | None) -> dict[str, Any]:
+        found = {name: errors.figures(mase, rmsse, only) for name, errors in points.items()}
+        return {"model": found.pop("") | (spread.figures(only) if levels else {}), "baselines": found}
+
+    return {"overall": figures(None), "series": {name: figures(s) for name, s in place.items()}}
+
+
+def without_season(ids: Iterable[str], scales: Iterable[float | None], where: str) -> list[str]:
+    """A note on the series that never change from season to season, so that errors cannot be measured by that."""
+    flat = [f"`{name}`" for name, scale in zip(ids, scales, strict=True) if scale is None]
+    return [f"no MASE without any seasonal change {where}: {', '.join(flat[:5])}"] if flat else []

@@ -14,13 +14,13 @@ from torch import Tensor
 from vqtool.api import Batch
 from vqtool.errors import VqtoolError
 from vqtool_forecast.frequency import number, season_of
-from vqtool_forecast.regular import Regular, neighbours
+from vqtool_forecast.read_series import TimeSeries
 
 CHUNK = 2048  # windows that `SeriesRows.windows` gives at once
 
 
 @dataclass(frozen=True)
-class Table:
+class SeriesTable:
     """All series end to end. Row r of series s is `values[offset[s] + r]`.
 
     `borders` gives for each split the rows [begin, end) of each series in which a *future* of that split may lie; a
@@ -81,7 +81,7 @@ class SeriesRows:
 
     def __init__(
         self,
-        table: Table,
+        table: SeriesTable,
         split: str,
         *,
         lookback: int,
@@ -147,33 +147,46 @@ Cuts = Mapping[str, tuple[list[int], list[int]]]  # split -> the begin and the e
 
 
 def table_of(
-    series: Sequence[Regular],
+    series: Sequence[TimeSeries],
     mean: NDArray[np.float64],
     std: NDArray[np.float64],
     *,
     freq: str,
     season: int,
     dtype: type = np.float32,
-) -> Table:
+) -> SeriesTable:
     """All series end to end, scaled in float64 and kept as `dtype`."""
     length = torch.tensor([len(one.values) for one in series])
     offset = length.cumsum(0) - length
     scaled = [(one.values - m) / s for one, m, s in zip(series, mean, std, strict=True)]
     values = torch.from_numpy(np.concatenate(scaled).astype(dtype))
     first = torch.tensor([number(one.stamps[0], freq) for one in series])
-    table = Table(values, offset, length, first=first, season=season)
-    if all(one.known.all() for one in series):
+    table = SeriesTable(values, offset, length, first=first, season=season)
+    if all(one.measured.all() for one in series):
         return table
-    both = [neighbours(one.known) for one in series]
+    both = [neighbours(one.measured) for one in series]
     last, following = (
         torch.cat([torch.from_numpy(pair[i]) + begin for pair, begin in zip(both, offset, strict=True)]) for i in (0, 1)
     )
     return replace(table, last_known=last, next_known=following)
 
 
+def neighbours(known: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each row the last measured one up to it, and the first from it on; the length where none follows."""
+    n, rows = len(known), np.arange(len(known))
+    last = np.maximum.accumulate(np.where(known, rows, 0))
+    following = np.minimum.accumulate(np.where(known, rows, n)[::-1])[::-1]
+    return last, following.copy()  # torch does not take a reversed view
+
+
 def borders_of(cuts: Cuts) -> dict[str, tuple[Tensor, Tensor]]:
     """Borders as a table holds them."""
     return {split: (torch.tensor(begin), torch.tensor(end)) for split, (begin, end) in cuts.items()}
+
+
+def cuts_of(lengths: Sequence[int], freq: str, path: Path, protocol: str, shares: Sequence[float]) -> Cuts:
+    """The splits' rows."""
+    return ltsf_borders(lengths, freq, path) if protocol == "ltsf" else share_borders(lengths, shares)
 
 
 def share_borders(lengths: Sequence[int], shares: Sequence[float]) -> Cuts:

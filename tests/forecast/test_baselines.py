@@ -1,4 +1,4 @@
-"""The plain rivals, and the benchmark's figures to four decimals."""
+"""The plain baselines, and the benchmark's figures to four decimals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.forecast.tiny import frame
 from vqtool.api import Baseline
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
-from vqtool_forecast import rivals
+from vqtool_forecast.baselines import plain
 from vqtool_forecast.data.series import Series
 from vqtool_forecast.metrics.forecast_error import ForecastError
 from vqtool_forecast.ridge import Moments, fit_ridges
@@ -63,9 +63,9 @@ def test_a_batch_size_that_does_not_divide_the_windows_changes_nothing(tmp_path:
 
 def test_what_the_plain_ones_repeat() -> None:
     x = torch.arange(7.0)
-    assert rivals.naive(x, 3).tolist() == [6, 6, 6]
-    assert rivals.seasonal_naive(x, 3, 5).tolist() == [4, 5, 6, 4, 5]
-    assert rivals.seasonal_mean(x, 3, 4).tolist() == [2.5, 3.5, 4.5, 2.5]  # of 1..3 and 4..6
+    assert plain.naive(x, 3).tolist() == [6, 6, 6]
+    assert plain.seasonal_naive(x, 3, 5).tolist() == [4, 5, 6, 4, 5]
+    assert plain.seasonal_mean(x, 3, 4).tolist() == [2.5, 3.5, 4.5, 2.5]  # of 1..3 and 4..6
 
 
 def test_a_season_longer_than_the_history(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_a_constant_series(tmp_path: Path) -> None:
     data = opened(tmp_path, frame().assign(a=7.0, b=0.0))
     assert data.spec.about["std"] == [7, 1]
     assert data.spec.about["mase_scale"] == [None, None]
-    assert "no MASE, for want of any seasonal change in the training rows: `a`, `b`" in data.notes
+    assert "no MASE without any seasonal change in the training rows: `a`, `b`" in data.notes
     assert (data.rows("train")[0]["x"] == 0).all()
 
 

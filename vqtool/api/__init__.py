@@ -31,8 +31,8 @@ from vqtool.api.task import (
     Generates,
     Make,
     Parts,
+    QuantileForecaster,
     Task,
-    TellsQuantiles,
 )
 
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "Norm",
     "Parts",
     "Prior",
+    "QuantileForecaster",
     "Quantized",
     "Quantizer",
     "Received",
@@ -76,7 +77,6 @@ __all__ = [
     "Rows",
     "Schedule",
     "Task",
-    "TellsQuantiles",
     "TensorRows",
     "sum_stats",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from vqtool.api import Continues, Forecast, Forecasts, Histories, Task, TellsQuantiles
+from vqtool.api import Continues, Forecast, Forecasts, Histories, QuantileForecaster, Task
 from vqtool.catalog import catalog
 from vqtool.commands import outputs
 from vqtool.commands.newest import checkpoint_path
@@ -51,7 +51,7 @@ class Drawing:
 
     def check(self, task: Task) -> None:
         """The quantiles asked for must be such as these paths can give, or the task knows them."""
-        if isinstance(task, TellsQuantiles):
+        if isinstance(task, QuantileForecaster):
             if not (self.temperature is None and self.top_k is None and self.top_p is None):
                 out.warn("this model draws nothing: --temperature, --top-k and --top-p change none of its quantiles")
         elif not self.one_path():
@@ -199,7 +199,7 @@ def forecast_rows(
     """Forecasts of all rows, a few rows at a time."""
     model.parts.to(here.device).eval()
     told: list[Forecast] = []
-    n, known = len(rows.keys), isinstance(task, TellsQuantiles) and not drawing.greedy
+    n, known = len(rows.keys), isinstance(task, QuantileForecaster) and not drawing.greedy
     for begin in range(0, n, ROWS):
         some = range(begin, min(begin + ROWS, n))
         batch = here.place({name: value[some.start : some.stop] for name, value in rows.batch.items()})

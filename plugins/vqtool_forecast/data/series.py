@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,16 +12,14 @@ import torch
 from annotated_doc import Doc
 from annotated_types import Gt, MinLen
 from numpy.typing import NDArray
-from torch import Tensor
 
-from vqtool.api import Batch, Data, DataSpec, Field, Forecast, Histories
+from vqtool.api import Data, DataSpec, Field
 from vqtool.errors import VqtoolError
-from vqtool_forecast import answer, own_file
-from vqtool_forecast.frame import SENTINELS, Reading
 from vqtool_forecast.frequency import season_of
-from vqtool_forecast.regular import Regular, load
-from vqtool_forecast.scores import in_sample
-from vqtool_forecast.windows import Cuts, SeriesRows, borders_of, ltsf_borders, share_borders, table_of
+from vqtool_forecast.read_series import SENTINELS, ReadOptions, TimeSeries, read_series
+from vqtool_forecast.scores import in_sample, without_season
+from vqtool_forecast.user_file import SeriesFiles, check_aligned
+from vqtool_forecast.windows import SeriesRows, borders_of, cuts_of, table_of
 
 LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
@@ -39,6 +37,7 @@ class Series(Data):
     """
 
     splits = ("train", "valid", "test")
+    files = SeriesFiles
 
     def __init__(
         self,
@@ -78,15 +77,15 @@ class Series(Data):
         valid_stride: Annotated[int, Gt(0), Doc("take every k-th validation window")] = 1,
         test_stride: Annotated[int, Gt(0), Doc("take every k-th held-out window; 1 is the protocol")] = 1,
     ) -> None:
-        found, freq, notes = load(
-            path, Reading(layout, id, time, target, series, freq, time_format, timezone, fill, sentinels)
+        found, freq, notes = read_series(
+            path, ReadOptions(layout, id, time, target, series, freq, time_format, timezone, fill, sentinels)
         )
         if channels == "joint":
-            own_file.check_aligned(found, path)
+            check_aligned(found, path)
         lengths = [len(one.values) for one in found]
         cuts = cuts_of(lengths, freq, path, protocol, shares)
         end = cuts["train"][1]
-        mean, std = scaler([one.values[:n][one.known[:n]] for one, n in zip(found, end, strict=True)], scale)
+        mean, std = scaler([one.values[:n][one.measured[:n]] for one, n in zip(found, end, strict=True)], scale)
         season = season or season_of(freq)
         self.table = dataclasses.replace(table_of(found, mean, std, freq=freq, season=season), borders=borders_of(cuts))
         strides = {"train": train_stride, "valid": valid_stride, "test": test_stride}
@@ -98,7 +97,7 @@ class Series(Data):
         self._check(max(lengths), path)
         ids = [one.id for one in found]
         mase, rmsse = error_scales(found, end, mean, std, season)
-        self.notes = (*notes, *without_season(ids, mase))
+        self.notes = (*notes, *without_season(ids, mase, "in the training rows"))
         self.spec = describe({
             "ids": ids,
             "mean": mean.tolist(),
@@ -130,80 +129,6 @@ class Series(Data):
                     where=str(path),
                 )
 
-    @classmethod
-    def read(cls, spec: DataSpec, path: Path, *, condition: bool) -> tuple[Batch, dict[str, Any]]:
-        """A user's series cut into histories end to end, to be encoded; what does not fill one at the start is left."""
-        if condition:
-            raise VqtoolError("series are forecast, not generated from a condition", hint="vqtool forecast --steps N")
-        return own_file.to_encode(spec, path, Reading())
-
-    @classmethod
-    def to_encode(
-        cls, spec: DataSpec, path: Path, options: Mapping[str, Any], asked: Mapping[str, Any]
-    ) -> Iterator[tuple[Batch, dict[str, Any]]]:
-        """As `read`, the file's columns, gaps and sentinels as in the training data; their own file just as then."""
-        own = not own_file.trained_on(options, path)
-        yield own_file.to_encode(spec, path, own_file.reading(options, asked, own=own))
-
-    @classmethod
-    def write(cls, spec: DataSpec, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
-        """`unique_id, ds, y` of the windows that `read` cut, in the series' own units: CSV or Parquet."""
-        own_file.write_decoded(path, signal, about)
-
-    @classmethod
-    def histories(
-        cls,
-        spec: DataSpec,
-        path: Path | None,
-        options: Mapping[str, Any],
-        *,
-        asked: Mapping[str, Any],
-        steps: int,
-        cutoff: str | None = None,
-        windows: int | None = None,
-        step_size: int | None = None,
-    ) -> Histories:
-        """What a file's series were up to a cutoff, or up to several of them; see `own_file.SeriesHistories`."""
-        how = own_file.reading(options, asked, own=path is not None)
-        file = Path(options["path"]) if path is None else path
-        of = {"steps": steps, "cutoff": cutoff, "windows": windows, "step_size": step_size}
-        known = windows is not None and own_file.trained_on(options, path)
-        return own_file.histories(spec, file, how, trained_to=trained_to(options, how) if known else None, **of)
-
-    @classmethod
-    def write_forecasts(cls, path: Path, forecasts: Sequence[Forecast]) -> None:
-        """`unique_id, ds, median, q0.1, ...` as CSV or Parquet; with `cutoff` and `y` where the truth is known."""
-        answer.write(path, forecasts)
-
-    @classmethod
-    def plot_forecasts(cls, path: Path, forecasts: Sequence[Forecast]) -> None:
-        """A picture of histories, medians and fans."""
-        answer.plot(path, forecasts)
-
-
-def cuts_of(lengths: Sequence[int], freq: str, path: Path, protocol: str, shares: Sequence[float]) -> Cuts:
-    """The splits' rows."""
-    return ltsf_borders(lengths, freq, path) if protocol == "ltsf" else share_borders(lengths, shares)
-
-
-def trained_to(options: Mapping[str, Any], how: Reading) -> dict[str, Any] | None:
-    """The last stamp of each series that was trained on; None where the whole file can no longer be cut as it was."""
-    path = Path(options["path"])
-    try:
-        found, freq, _ = load(path, how)
-        lengths = [len(one.values) for one in found]
-        end = cuts_of(lengths, freq, path, options["protocol"], options["shares"])["train"][1]
-    except VqtoolError:
-        return None
-    return {one.id: one.stamps[n - 1] for one, n in zip(found, end, strict=True)}
-
-
-def without_season(ids: Sequence[str], scales: Sequence[float | None]) -> list[str]:
-    """What is said of the series whose training rows have no seasonal change to measure errors by."""
-    flat = [f"`{name}`" for name, scale in zip(ids, scales, strict=True) if scale is None]
-    told = "no MASE, for want of any seasonal change in the training rows: "
-    return [told + ", ".join(flat[:5])] if flat else []
-
 
 def describe(about: dict[str, Any], *, gaps: bool = False) -> DataSpec:
     """The spec of batches of such series; with `gaps`, some of their values were filled in."""
@@ -221,11 +146,11 @@ def describe(about: dict[str, Any], *, gaps: bool = False) -> DataSpec:
 
 
 def error_scales(
-    series: Sequence[Regular], end: Sequence[int], mean: NDArray[np.float64], std: NDArray[np.float64], season: int
+    series: Sequence[TimeSeries], end: Sequence[int], mean: NDArray[np.float64], std: NDArray[np.float64], season: int
 ) -> tuple[list[float | None], list[float | None]]:
     """The denominators of MASE and RMSSE: of each series' training rows, scaled."""
     each = zip(series, end, mean, std, strict=True)
-    found = [in_sample(torch.from_numpy((one.measured[:n] - m) / s), season) for one, n, m, s in each]
+    found = [in_sample(torch.from_numpy((one.measured_values[:n] - m) / s), season) for one, n, m, s in each]
     return [absolute for absolute, _ in found], [squared for _, squared in found]
 
 

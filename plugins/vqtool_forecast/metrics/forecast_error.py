@@ -17,7 +17,7 @@ class ForecastError(Metric):
     In units of the training rows' standard deviation, errors and counts summed over the split: the figures of the
     long-term forecasting papers. `mase`, `rmsse`, `rmse` and `smape` (0 to 1, in the series' own units) are those of
     the longest horizon; denominators are from the training rows. `windows` counts those of the series with most. Values
-    that were filled in are no truth: they are not counted, but for `filled.h96`, which says how many there were.
+    that were filled in are not counted as truth; `filled.h96` is how many there were.
     """
 
     def __init__(self, spec: DataSpec) -> None:
@@ -39,7 +39,7 @@ class ForecastError(Metric):
         """`future` [B, C, H], NaN beyond the end; `forecast` [B, C, H'] of at least the shortest horizon.
 
         `measured` [B, C, H] is false where the future was filled in. `by_horizon` has forecasts of their own for some
-        horizons, `forecasts` others to be told under their names.
+        horizons, `forecasts` others to report under their names.
         """
         for prefix, guess in {"": forecast, **(forecasts or {})}.items():
             for horizon in self.spec.about["horizons"]:

@@ -59,7 +59,7 @@ class Intervals(Metric):
             errors.add(of[whole], truth[whole], guess[whole], mean[of[whole]], std[of[whole]])
 
     def compute(self) -> Mapping[str, float]:
-        """The figures named above; nothing where no spread was told."""
+        """The figures named above; nothing where forecasts have no spread."""
         figures: dict[str, float] = {}
         for horizon, errors in self.errors.items():
             found = errors.figures()

@@ -1,4 +1,4 @@
-"""Reversible instance normalisation: every history at mean 0 and deviation 1, which are sent apart, exactly."""
+"""Reversible instance normalisation: every history at mean 0 and deviation 1, which are exact side information."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ def instance(x: Tensor) -> Instance:
     deviation = torch.maximum((x - mean).square().mean(-1, keepdim=True).sqrt(), floor).clamp_min(TINY)
     return Instance(mean, deviation, x.amin(-1, keepdim=True), x.amax(-1, keepdim=True))
 
+
 class RevIn(Norm):
     """x -> (x - mean) / deviation with the history's own statistics (Kim et al., ICLR 2022), without learned gains.
 
-    Mean, deviation, least and greatest value of every channel are sent apart as they are, and `invert` gives the
-    decoded window these: none of the four is left to the codes. A future is put into the frame of its *history*: nobody
-    knows its own statistics when it is to be foretold. For a history a x + b, a > 0, the frame is the same.
+    Mean, deviation, minimum and maximum of every channel are side information, sent as they are, and `invert` gives
+    them to the decoded window: the codes carry none of the four. A future is put into the frame of its *history*: its
+    own statistics are not known when it is forecast. For a history a x + b, a > 0, the frame is the same.
     """
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
         places = range(spec.channels) if spec.channels > 1 else ("",)
         self.sends = tuple(f"{name}{place}" for name in ("mean", "deviation", "low", "high") for place in places)
-        self.sent_bits = 32.0 * len(self.sends)
 
     def forward(self, batch: Batch) -> tuple[Batch, Tensor]:
-        """The batch with `x` [B, C, L] in its own units of deviation, and what is sent apart [B, 4 C]."""
+        """The batch with `x` [B, C, L] in its own units of deviation, and the side information [B, 4 C]."""
         about = instance(batch["x"])
         framed = ((batch["x"].double() - about.mean) / about.deviation).to(batch["x"].dtype)
         sent = torch.cat([about.mean, about.deviation, about.low, about.high], dim=1)[..., 0]
@@ -75,7 +75,7 @@ class RevIn(Norm):
         x = x.scatter(-1, x.argmax(-1, keepdim=True), high)
         return x.scatter(-1, x.argmin(-1, keepdim=True), low).to(sent.dtype)
 
-    def ahead(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
+    def future_stats(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
         """The history's mean and deviation."""
         about = instance(batch["x"])
         shape = (*batch["x"].shape[:-1], steps)
