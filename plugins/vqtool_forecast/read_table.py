@@ -37,11 +37,12 @@ def pandas(needed_by: str = "reading series") -> Any:
 
 @contextmanager
 def about_file(path: Path) -> Iterator[None]:
-    """Errors inside name this file, unless they name a place themselves."""
+    """Errors inside name this file, unless they name it or another place themselves."""
     try:
         yield
     except VqtoolError as error:
-        error.where = error.where or str(path)
+        if str(path) not in error.message:
+            error.where = error.where or str(path)
         raise
 
 

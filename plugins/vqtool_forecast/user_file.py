@@ -16,8 +16,9 @@ from vqtool.errors import VqtoolError
 from vqtool.sequence.forecasting import path_quantiles
 from vqtool_forecast import frequency, output, times
 from vqtool_forecast.read_series import ReadOptions, TimeSeries, read_series
+from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import backtest_scores
-from vqtool_forecast.windows import cuts_of, table_of
+from vqtool_forecast.windows import split_rows, table_of
 
 FAR, SIZES = 10.0, 0.01  # a history so far off, in training deviations, or so small beside one, has another scale
 READ_OPTIONS = tuple(field.name for field in dataclasses.fields(ReadOptions))
@@ -38,7 +39,8 @@ class SeriesFiles(ForecastFiles):
             raise VqtoolError("series are forecast, not generated from a condition", hint="vqtool forecast --steps N")
         series, freq, notes = self._read(path, another=not self._is_training_file(path))
         lookback = int(self.spec.about["lookback"])
-        check_lengths(series, lookback, 0, path)
+        with about_file(path):
+            check_lengths(series, lookback, 0)
         cuts = [torch.arange(lookback + len(one.values) % lookback, len(one.values) + 1, lookback) for one in series]
         windows = Histories(self.spec, series, cuts, freq, notes)
         for one in series:
@@ -83,7 +85,8 @@ class SeriesFiles(ForecastFiles):
         series, freq, notes = self._read(file, another=path is not None, cutoff=cutoff)
         step = step_size or steps
         after = 0 if windows is None else steps + (windows - 1) * step
-        check_lengths(series, int(self.spec.about["lookback"]), after, file)
+        with about_file(file):
+            check_lengths(series, int(self.spec.about["lookback"]), after)
         back = torch.tensor([0]) if windows is None else steps + step * torch.arange(windows - 1, -1, -1)
         cuts = [len(one.values) - back for one in series]
         return Histories(self.spec, series, cuts, freq, notes, steps=steps, backtest=backtest, trained_to=trained_to)
@@ -115,8 +118,8 @@ class SeriesFiles(ForecastFiles):
         file = Path(self.options["path"])
         try:
             found, freq, _ = read_series(file, self._read_options(another=path is not None))
-            lengths, how = [len(one.values) for one in found], (self.options["protocol"], self.options["shares"])
-            ends = cuts_of(lengths, freq, file, *how)["train"][1]
+            lengths = [len(one.values) for one in found]
+            ends = split_rows(lengths, freq, self.options["protocol"], self.options["shares"])[1].tolist()
         except VqtoolError:
             return None
         return {one.id: one.stamps[n - 1] for one, n in zip(found, ends, strict=True)}
@@ -135,17 +138,20 @@ class SeriesFiles(ForecastFiles):
                 )
             notes.append(f"the model was trained on steps of `{trained}`; these are of `{freq}`")
         if joint(self.spec):
-            there = {one.id: one for one in series}
-            missing = [f"`{name}`" for name in about["ids"] if name not in there]
-            if missing:
-                raise VqtoolError(
-                    f"the model reads {len(about['ids'])} series together; the file does not have "
-                    f"{', '.join(missing[:5])}",
-                    where=str(path),
-                )
-            series = [there[name] for name in about["ids"]]
-            check_aligned(series, path)
+            series = self._joined(series, path)
         return series, freq, notes
+
+    def _joined(self, series: Sequence[TimeSeries], path: Path) -> list[TimeSeries]:
+        """The series that the model reads together, in its order."""
+        there, ids = {one.id: one for one in series}, self.spec.about["ids"]
+        with about_file(path):
+            if missing := [f"`{name}`" for name in ids if name not in there]:
+                raise VqtoolError(
+                    f"the model reads {len(ids)} series together; the file does not have {', '.join(missing[:5])}"
+                )
+            found = [there[name] for name in ids]
+            check_aligned(found)
+        return found
 
 
 class Histories:
@@ -314,7 +320,7 @@ def joint(spec: DataSpec) -> bool:
     return bool(spec.about["channels"] == "joint")
 
 
-def check_lengths(series: Sequence[TimeSeries], lookback: int, after: int, path: Path) -> None:
+def check_lengths(series: Sequence[TimeSeries], lookback: int, after: int) -> None:
     """Every series needs a history before its first forecast."""
     for one in series:
         n = len(one.values)
@@ -323,11 +329,10 @@ def check_lengths(series: Sequence[TimeSeries], lookback: int, after: int, path:
             raise VqtoolError(
                 f"series `{one.id}` has {n} rows, up to {one.stamps[-1]}; the model reads {lookback}{more}",
                 hint="fewer --n-windows or a shorter --horizon" if after else "a later --cutoff, or a longer file",
-                where=str(path),
             )
 
 
-def check_aligned(series: Sequence[TimeSeries], path: Path) -> None:
+def check_aligned(series: Sequence[TimeSeries]) -> None:
     """Joint channels need the same stamps in every series."""
     first = series[0]
     for one in series:
@@ -336,5 +341,4 @@ def check_aligned(series: Sequence[TimeSeries], path: Path) -> None:
                 f'`channels = "joint"` needs series of the same stamps; `{one.id}` has {len(one.stamps)} from '
                 f"{one.stamps[0]} and `{first.id}` {len(first.stamps)} from {first.stamps[0]}",
                 hint='channels = "independent"',
-                where=str(path),
             )

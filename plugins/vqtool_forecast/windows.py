@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from vqtool.errors import VqtoolError
 from vqtool_forecast.frequency import number, season_of
 from vqtool_forecast.read_series import TimeSeries
 
+SPLITS = ("train", "valid", "test")
 CHUNK = 2048  # windows that `SeriesRows.windows` gives at once
 
 
@@ -23,7 +23,7 @@ CHUNK = 2048  # windows that `SeriesRows.windows` gives at once
 class SeriesTable:
     """All series end to end. Row r of series s is `values[offset[s] + r]`.
 
-    `borders` gives for each split the rows [begin, end) of each series in which a *future* of that split may lie; a
+    `borders` are the rows at which the splits begin, and the end: the *future* of a window lies in its split, its
     history may reach back over the border. `last_known` and `next_known` [N] point to the neighbouring measured values
     where gaps were filled by interpolation: a window must not see a filled value that leans on one after its history.
     """
@@ -31,7 +31,7 @@ class SeriesTable:
     values: Tensor  # [N] float32, scaled (float64 and unscaled for a user's file)
     offset: Tensor  # [S] long
     length: Tensor  # [S] long
-    borders: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    borders: Tensor | None = None  # [4, S] long
     last_known: Tensor | None = None  # [N] long
     next_known: Tensor | None = None  # [N] long
     first: Tensor | None = None  # [S] long, the number of row 0 on the calendar (`frequency.number`); None: unknown
@@ -66,9 +66,15 @@ class SeriesTable:
         where = ((self.offset[series] + at)[..., None] + torch.arange(horizon)).clamp_max(len(self.values) - 1)
         return torch.ones_like(where, dtype=torch.bool) if self.last_known is None else self.last_known[where] == where
 
+    def split(self, name: str) -> Tensor:
+        """[2, S] where a split's rows begin and end in each series."""
+        assert self.borders is not None
+        first = SPLITS.index(name)
+        return self.borders[first : first + 2]
+
     def starts(self, split: str, series: int, lookback: int, room: int, stride: int = 1) -> Tensor:
         """Every `stride`-th row at which a future of `room` steps fits into a split and a history before it."""
-        begin, end = (int(border[series]) for border in self.borders[split])
+        begin, end = self.split(split)[:, series].tolist()
         return torch.arange(max(begin, lookback), max(begin, lookback, end - room + 1), stride)
 
 
@@ -109,7 +115,7 @@ class SeriesRows:
         at, series = self.at[where], self.of[where]
         rows = torch.arange(self.table.series).expand(len(at), -1) if self.joint else series[:, None]  # [B, C]
         cut = at[:, None].expand_as(rows)
-        end = self.table.borders[self.split][1][rows]
+        end = self.table.split(self.split)[1][rows]
         batch = {
             "x": self.table.history(rows, cut, self.lookback),
             "future": self.table.future(rows, cut, max(self.horizons), end),
@@ -132,7 +138,7 @@ class SeriesRows:
         table = self.table
         for s in range(table.series):
             at = table.starts(split, s, self.lookback, room)
-            end = table.borders[split][1][s]
+            end = table.split(split)[1, s]
             if longest is not None:
                 at = at[at > int(end) - longest]
             for block, cut in enumerate(at.tensor_split(blocks)):
@@ -143,9 +149,6 @@ class SeriesRows:
                     yield x, table.future(one, part, room, end.expand_as(part)), place, block
 
 
-Cuts = Mapping[str, tuple[list[int], list[int]]]  # split -> the begin and the end of its futures, of each series
-
-
 def table_of(
     series: Sequence[TimeSeries],
     mean: NDArray[np.float64],
@@ -153,6 +156,7 @@ def table_of(
     *,
     freq: str,
     season: int,
+    borders: Tensor | None = None,
     dtype: type = np.float32,
 ) -> SeriesTable:
     """All series end to end, scaled in float64 and kept as `dtype`."""
@@ -160,8 +164,10 @@ def table_of(
     offset = length.cumsum(0) - length
     scaled = [(one.values - m) / s for one, m, s in zip(series, mean, std, strict=True)]
     values = torch.from_numpy(np.concatenate(scaled).astype(dtype))
-    first = torch.tensor([number(one.stamps[0], freq) for one in series])
-    table = SeriesTable(values, offset, length, first=first, season=season)
+    begins = [one.stamps[0] for one in series]
+    numbers = {stamp: number(stamp, freq) for stamp in set(begins)}
+    first = torch.tensor([numbers[stamp] for stamp in begins])
+    table = SeriesTable(values, offset, length, borders, first=first, season=season)
     if all(one.measured.all() for one in series):
         return table
     both = [neighbours(one.measured) for one in series]
@@ -179,41 +185,24 @@ def neighbours(known: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.
     return last, following.copy()  # torch does not take a reversed view
 
 
-def borders_of(cuts: Cuts) -> dict[str, tuple[Tensor, Tensor]]:
-    """Borders as a table holds them."""
-    return {split: (torch.tensor(begin), torch.tensor(end)) for split, (begin, end) in cuts.items()}
+def split_rows(lengths: Sequence[int], freq: str, protocol: str, shares: Sequence[float]) -> Tensor:
+    """[4, S] the rows of each series at which the splits begin, and its end.
 
-
-def cuts_of(lengths: Sequence[int], freq: str, path: Path, protocol: str, shares: Sequence[float]) -> Cuts:
-    """The splits' rows."""
-    return ltsf_borders(lengths, freq, path) if protocol == "ltsf" else share_borders(lengths, shares)
-
-
-def share_borders(lengths: Sequence[int], shares: Sequence[float]) -> Cuts:
-    """Train, valid and test rows by shares; what rounding leaves goes to validation, as the field does it."""
+    By `shares`, where what rounding leaves goes to validation; or with the protocol `ltsf` 12, 4 and 4 months of 30
+    days, as Informer (Zhou et al., AAAI 2021) and its successors have them.
+    """
+    if protocol == "ltsf":
+        day = season_of(freq)
+        if freq.lstrip("0123456789") not in ("h", "min") or day == 1:
+            raise VqtoolError(
+                f"the protocol `ltsf` is for steps of hours or minutes, not `{freq}`", hint='protocol = "shares"'
+            )
+        if min(lengths) < 20 * 30 * day:
+            raise VqtoolError(
+                f"the protocol `ltsf` needs {20 * 30 * day} rows of `{freq}`; a series has {min(lengths)}",
+                hint='protocol = "shares"',
+            )
+        return torch.tensor([months * 30 * day for months in (0, 12, 16, 20)])[:, None].expand(-1, len(lengths))
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise VqtoolError(f"`shares` are {list(shares)}; they must be positive and sum to 1", where="[data] shares")
-    train = [int(n * shares[0]) for n in lengths]
-    test = [n - int(n * shares[2]) for n in lengths]
-    return {"train": ([0] * len(lengths), train), "valid": (train, test), "test": (test, list(lengths))}
-
-
-def ltsf_borders(lengths: Sequence[int], freq: str, path: Path) -> Cuts:
-    """12, 4 and 4 months of 30 days: the protocol of Informer (Zhou et al., AAAI 2021) and its successors."""
-    day = season_of(freq)
-    if freq.lstrip("0123456789") not in ("h", "min") or day == 1:
-        raise VqtoolError(
-            f"the protocol `ltsf` is for steps of hours or minutes, not `{freq}`",
-            hint='protocol = "shares"',
-            where=str(path),
-        )
-    train, valid, test = 12 * 30 * day, 16 * 30 * day, 20 * 30 * day
-    if min(lengths) < test:
-        raise VqtoolError(
-            f"the protocol `ltsf` needs {test} rows of `{freq}`; a series has {min(lengths)}",
-            hint='protocol = "shares"',
-            where=str(path),
-        )
-    many = len(lengths)
-    return {"train": ([0] * many, [train] * many), "valid": ([train] * many, [valid] * many),
-            "test": ([valid] * many, [test] * many)}  # fmt: skip
+    return torch.tensor([(0, int(n * shares[0]), n - int(n * shares[2]), n) for n in lengths]).T

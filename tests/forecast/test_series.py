@@ -54,7 +54,7 @@ def test_a_history_ends_where_its_future_begins() -> None:
         s, at = int(row["series"]), int(row["at"])
         true = (table.iloc[:, s + 1].to_numpy() - about["mean"][s]) / about["std"][s]
         np.testing.assert_allclose(row["x"][0], true[at - 96 : at], rtol=1e-5, atol=1e-6)
-        inside = min(720, data.rows(split).table.borders[split][1][s].item() - at)
+        inside = min(720, data.rows(split).table.split(split)[1, s].item() - at)
         np.testing.assert_allclose(row["future"][0, :inside], true[at : at + inside], rtol=1e-5, atol=1e-6)
         assert row["future"][0, inside:].isnan().all()
         assert split == "test" or inside == 720
@@ -73,14 +73,13 @@ def test_the_scaler_sees_training_rows_only(tmp_path: Path) -> None:
 
 
 def test_splits_by_shares_leave_no_row_out(tmp_path: Path) -> None:
-    table = long(frame(400)).drop(index=range(330, 400))  # `a` is shorter
-    data = opened(tmp_path, table, shares=(0.6, 0.2, 0.2))
-    borders = data.rows("train").table.borders
-    assert [b.tolist() for b in borders["train"]] == [[0, 0], [198, 240]]
-    assert [b.tolist() for b in borders["valid"]] == [[198, 240], [264, 320]]
-    assert [b.tolist() for b in borders["test"]] == [[264, 320], [330, 400]]
+    rows = long(frame(400)).drop(index=range(330, 400))  # `a` is shorter
+    table = opened(tmp_path, rows, shares=(0.6, 0.2, 0.2)).rows("train").table
+    assert table.split("train").tolist() == [[0, 0], [198, 240]]
+    assert table.split("valid").tolist() == [[198, 240], [264, 320]]
+    assert table.split("test").tolist() == [[264, 320], [330, 400]]
     with pytest.raises(VqtoolError, match="sum to 1"):
-        opened(tmp_path, table, shares=(0.6, 0.2, 0.1))
+        opened(tmp_path, rows, shares=(0.6, 0.2, 0.1))
 
 
 def test_joint_channels(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from vqtool.api import Baseline, Batch, Rows
 from vqtool.errors import VqtoolError
 from vqtool_forecast.ridge import fit_ridges
-from vqtool_forecast.windows import SeriesRows, SeriesTable, borders_of
+from vqtool_forecast.windows import SeriesRows, SeriesTable
 
 VALID_SHARE = 0.2  # of the rows before the first cutoff, for the choice of the ridge's penalty
 
@@ -136,7 +136,7 @@ def _backtest_ridge(table: SeriesTable, of: Tensor, at: Tensor, x: Tensor, steps
     scaled = dataclasses.replace(
         table,
         values=((table.values - mean.repeat_interleave(each)) / std.repeat_interleave(each)).float(),
-        borders=borders_of({"train": ([0] * len(first), train), "valid": (train, first)}),
+        borders=torch.tensor([[0] * len(first), train, first, first]),
     )
     fitted = fit_ridges(SeriesRows(scaled, "train", lookback=x.shape[-1], horizons=(steps,)), (steps,))[steps]
     m, s = mean[of][..., None], std[of][..., None]

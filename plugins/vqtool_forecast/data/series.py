@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,9 +16,10 @@ from vqtool.api import Data, DataSpec, Field
 from vqtool.errors import VqtoolError
 from vqtool_forecast.frequency import season_of
 from vqtool_forecast.read_series import SENTINELS, ReadOptions, TimeSeries, read_series
+from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import in_sample, without_season
 from vqtool_forecast.user_file import SeriesFiles, check_aligned
-from vqtool_forecast.windows import SeriesRows, borders_of, cuts_of, table_of
+from vqtool_forecast.windows import SPLITS, SeriesRows, split_rows, table_of
 
 LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
@@ -36,7 +36,7 @@ class Series(Data):
     of the future are no filled ones.
     """
 
-    splits = ("train", "valid", "test")
+    splits = SPLITS
     files = SeriesFiles
 
     def __init__(
@@ -77,24 +77,25 @@ class Series(Data):
         valid_stride: Annotated[int, Gt(0), Doc("take every k-th validation window")] = 1,
         test_stride: Annotated[int, Gt(0), Doc("take every k-th held-out window; 1 is the protocol")] = 1,
     ) -> None:
-        found, freq, notes = read_series(
-            path, ReadOptions(layout, id, time, target, series, freq, time_format, timezone, fill, sentinels)
-        )
-        if channels == "joint":
-            check_aligned(found, path)
+        how = ReadOptions(layout, id, time, target, series, freq, time_format, timezone, fill, sentinels)
+        found, freq, notes = read_series(path, how)
         lengths = [len(one.values) for one in found]
-        cuts = cuts_of(lengths, freq, path, protocol, shares)
-        end = cuts["train"][1]
+        with about_file(path):
+            if channels == "joint":
+                check_aligned(found)
+            borders = split_rows(lengths, freq, protocol, shares)
+        end = borders[1].tolist()
         mean, std = scaler([one.values[:n][one.measured[:n]] for one, n in zip(found, end, strict=True)], scale)
         season = season or season_of(freq)
-        self.table = dataclasses.replace(table_of(found, mean, std, freq=freq, season=season), borders=borders_of(cuts))
+        self.table = table_of(found, mean, std, freq=freq, season=season, borders=borders)
         strides = {"train": train_stride, "valid": valid_stride, "test": test_stride}
         cut = {"lookback": lookback, "horizons": horizons, "joint": channels == "joint"}
         self._rows = {
             split: SeriesRows(self.table, split, **cut, stride=strides[split], whole=split != "test")
             for split in self.splits
         }
-        self._check(max(lengths), path)
+        with about_file(path):
+            self._check(max(lengths))
         ids = [one.id for one in found]
         mase, rmsse = error_scales(found, end, mean, std, season)
         self.notes = (*notes, *without_season(ids, mase, "in the training rows"))
@@ -117,7 +118,7 @@ class Series(Data):
         """The windows of `train`, `valid` or `test`."""
         return self._rows[split]
 
-    def _check(self, longest: int, path: Path) -> None:
+    def _check(self, longest: int) -> None:
         """Every split needs a window."""
         for split, rows in self._rows.items():
             if len(rows) == 0:
@@ -126,7 +127,6 @@ class Series(Data):
                     f"no window of {rows.lookback} + {room} rows fits into the {split} part of series of at most "
                     f"{longest} rows",
                     hint="a shorter `lookback`, shorter `horizons` or other `shares`",
-                    where=str(path),
                 )
 
 
