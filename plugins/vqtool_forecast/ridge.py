@@ -1,4 +1,4 @@
-"""Closed-form linear forecasts: ridge regression from a history to its future, over all windows of the training rows."""
+"""Closed-form linear forecasts: ridge regression from a history to its future, over all training windows."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ PROFILE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1e4)  # the last leaves no profile
 BLOCKS = 4  # of time, which the training windows are cut into to judge penalties on
 MOST_PROFILE = 1024  # more series x places than this are not solved for in one system
 TINY = 1e-30
+SUMS = ("gram", "cross", "power")
 
 
 @dataclass
@@ -32,8 +33,8 @@ class Moments:
     @classmethod
     def empty(cls, features: int, horizon: int) -> Moments:
         """Of no window."""
-        shapes = ((features, features), (features, horizon), (horizon,))
-        return cls(*(torch.zeros(shape, dtype=torch.float64) for shape in shapes))
+        gram, cross = (torch.zeros(features, n, dtype=torch.float64) for n in (features, horizon))
+        return cls(gram, cross, torch.zeros(horizon, dtype=torch.float64))
 
     def add(self, features: Tensor, target: Tensor) -> None:
         """Take features [n, F] and targets [n, H]; float32 products are exact enough within a chunk."""
@@ -50,18 +51,19 @@ class Moments:
     @classmethod
     def total(cls, parts: Sequence[Moments]) -> Moments:
         """The windows of all parts."""
-        columns = zip(*((p.gram, p.cross, p.power) for p in parts), strict=True)
-        return cls(*(torch.stack(column).sum(0) for column in columns), n=sum(p.n for p in parts))
+        gram, cross, power = (torch.stack([getattr(p, name) for p in parts]).sum(0) for name in SUMS)
+        return cls(gram, cross, power, sum(p.n for p in parts))
 
     def first(self, features: int | None = None, steps: int | None = None) -> Moments:
         """A copy for the same windows with only their first features and steps."""
-        parts = (self.gram[:features, :features], self.cross[:features, :steps], self.power[:steps])
-        return Moments(*(part.clone() for part in parts), n=self.n)
+        gram, cross = self.gram[:features, :features].clone(), self.cross[:features, :steps].clone()
+        return Moments(gram, cross, self.power[:steps].clone(), self.n)
 
     def solve(self, penalty: Tensor, prior: Tensor) -> Tensor:
         """[F, H]: least squares, drawn to `prior` [F, H] with `penalty` [F]."""
         gram = self.gram / self.n
-        return prior + torch.linalg.solve(gram + penalty.diag(), self.cross / self.n - gram @ prior)
+        change: Tensor = torch.linalg.solve(gram + penalty.diag(), self.cross / self.n - gram @ prior)
+        return prior + change
 
     def error(self, weight: Tensor) -> Tensor:
         """[H]: the mean squared error of `weight` [F, H] at every step."""
@@ -144,8 +146,8 @@ def fit_prior(rows: SeriesRows, horizons: Sequence[int], *, profile: bool) -> tu
     weight = _best(blocks, held_out, prior, places, horizons).float()
     if not places:
         return weight, weight, torch.zeros(series, season, horizon)
-    without = [[one.first(lookback) for one in some] for some in (blocks, held_out)]
-    plain = _best(*without, prior[:lookback], 0, horizons).float()
+    blocks, held_out = ([one.first(lookback) for one in some] for some in (blocks, held_out))
+    plain = _best(blocks, held_out, prior[:lookback], 0, horizons).float()
     return plain, weight[:lookback], weight[lookback:].view(series, season, horizon)
 
 

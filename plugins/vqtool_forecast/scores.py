@@ -140,11 +140,21 @@ def denominators(about: Mapping[str, Sequence[float | None]], name: str) -> Tens
     return torch.tensor([math.nan if v is None else v for v in about[name]], dtype=torch.float64)
 
 
-def only_measured(truth: Tensor, measured: Tensor | None) -> Tensor:
-    """`truth` [..., H] with NaN in place of values that were filled in."""
-    if measured is None:
-        return truth
-    return truth.masked_fill(~measured[..., : truth.shape[-1]].to(truth.device), torch.nan)
+def whole_windows(
+    future: Tensor, guess: Tensor, horizon: int, series: Tensor | None, measured: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The series [N], truth [N, horizon] and forecast [N, ..., horizon] of windows whose truth is that long.
+
+    `future` is [B, C, H] and `guess` [B, C, ..., H']; without `series` [B] channels are the series. A truth that was
+    filled in, not `measured` [B, C, H], is NaN.
+    """
+    batch, channels, _ = future.shape
+    of = torch.arange(channels).expand(batch, -1) if series is None else series.cpu()[:, None]
+    truth = future[..., :horizon].cpu()
+    whole = truth.isfinite().all(-1)
+    if measured is not None:
+        truth = truth.masked_fill(~measured[..., :horizon].cpu(), torch.nan)
+    return of[whole], truth[whole], guess[..., :horizon].cpu()[whole]
 
 
 def backtest_scores(

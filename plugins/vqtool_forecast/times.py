@@ -86,7 +86,7 @@ def _form(column: pd.Series) -> dict[str, Any]:
 
 
 def localised(index: pd.Index, timezone: str) -> pd.Index:
-    """One series' stamps in the zone, where one is given; the order tells which of an hour that comes twice is meant."""
+    """One series' stamps in the zone, if one is given; the order decides in an hour that comes twice."""
     if not timezone or index.dtype.kind != "M":
         return index
     try:

@@ -142,7 +142,7 @@ class SeriesRows:
             if longest is not None:
                 at = at[at > int(end) - longest]
             for block, cut in enumerate(at.tensor_split(blocks)):
-                for part in filter(len, cut.split(CHUNK)):
+                for part in cut.split(CHUNK) if len(cut) else ():
                     one = torch.full_like(part, s)
                     place = s * table.season + table.phase(one, part)
                     x = table.history(one, part, self.lookback)

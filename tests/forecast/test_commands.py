@@ -273,11 +273,11 @@ def test_what_is_refused(run: Path, tmp_path: Path, asked: dict[str, Any], told:
 
 
 def test_names_of_files_are_checked(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(VqtoolError, match="cannot write a table as `f.xlsx`"):
+    with pytest.raises(VqtoolError, match=r"cannot write a table as `f\.xlsx`"):
         forecast(run, tmp_path / "f.xlsx", 3)
     with pytest.raises(VqtoolError, match="no folder"):
         forecast(run, tmp_path / "none" / "f.csv", 3)
-    with pytest.raises(VqtoolError, match="cannot draw a picture as `f.docx`"):
+    with pytest.raises(VqtoolError, match=r"cannot draw a picture as `f\.docx`"):
         forecast(run, tmp_path / "f.csv", 3, plot=tmp_path / "f.docx")
     with pytest.raises(VqtoolError, match=r"rows, up to .*; the model reads 48, and the windows another 600"):
         backtest(run, tmp_path / "f.csv", 6, 100)

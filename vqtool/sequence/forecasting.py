@@ -1,4 +1,4 @@
-"""What the forecasting tasks share: how their parts are wired, rollout beyond one block of steps, quantiles of paths."""
+"""What the forecasting tasks share: the wiring of their parts, rollout over blocks of steps, quantiles of paths."""
 
 from __future__ import annotations
 

@@ -26,8 +26,9 @@ class ForecastDirect(Task):
     As in TOTEM (arXiv 2402.16412, appendix on forecasting) it predicts a shape, and how mean and scale differ from the
     norm's prediction: forecast = centre + scale (shape (1 + d_scale) + d_mean). It reads the history in the norm's
     frame too. For each step it also predicts a width: the forecast's quantiles are those of a Laplace distribution
-    around it, which starts as wide as the norm's scale. Provides `x_hat` and `target` [B, C, H], the forecast and the truth
-    in the signal's own units, and `quantiles` [B, Q, C, H] at `levels` [Q]; no gradient of theirs moves the forecast.
+    around it, which starts as wide as the norm's scale. Provides `x_hat` and `target` [B, C, H], the forecast and the
+    truth in the signal's own units, and `quantiles` [B, Q, C, H] at `levels` [Q], whose gradient does not move the
+    forecast.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "decoder", "regressor"})
