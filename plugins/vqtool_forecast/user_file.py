@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,7 @@ class Histories:
         self.seen = None if trained_to is None else self._trained_windows(trained_to)
         self._warn()
 
-    @property
+    @cached_property
     def keys(self) -> list[str]:
         """What each row is, as text."""
         rows = zip(self.of.tolist(), self.at.tolist(), strict=True)
