@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vqtool.errors import VqtoolError
 from vqtool.files import cell_text
 from vqtool_forecast import frequency, times
-from vqtool_forecast.read_table import about_file, pandas, read_table
+from vqtool_forecast.read_table import about_file, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,9 @@ def read_series(path: Path, options: ReadOptions, cutoff: str | None = None) -> 
         for one in series:
             check_order(one)
         freq = common_frequency(series, options, notes)
-        series = [on_calendar(one, freq, options) for one in series]
+        ends = [(one.stamps[0], one.stamps[-1]) for one in series]
+        grids = {end: frequency.between(*end, freq) for end in dict.fromkeys(ends)}  # which most series share
+        series = [on_calendar(one, grids[end], freq, options) for one, end in zip(series, ends, strict=True)]
     filled = sum(int((~one.measured).sum()) for one in series)
     if filled:
         notes.append(f"{filled} missing values filled ({options.fill})")
@@ -129,8 +131,8 @@ def columns(table: pd.DataFrame, options: ReadOptions) -> tuple[str, str]:
 
 def _time_column(table: pd.DataFrame) -> str:
     """The one column of a wide file that does not hold numbers, or one that is named like a time."""
-    numeric = pandas().api.types.is_numeric_dtype
-    texts = [c for c in table.columns if not numeric(table[c]) and not _is_flag(table[c])]
+    numbers = set(table.select_dtypes("number"))
+    texts = [c for c in table.columns if c not in numbers and not _is_flag(table[c])]
     named = [c for c in table.columns if c.lower() in TIME_NAMES]
     for found in (texts, named, [c for c in named if c in texts]):
         if len(found) == 1:
@@ -167,7 +169,9 @@ def _series_columns(table: pd.DataFrame, time: str, options: ReadOptions, notes:
 
 def _is_flag(column: pd.Series) -> bool:
     """Whether a column holds true and false, and perhaps gaps."""
-    return bool(pandas().api.types.infer_dtype(column, skipna=True) == "boolean")
+    from pandas.api.types import infer_dtype
+
+    return bool(infer_dtype(column, skipna=True) == "boolean")
 
 
 def _chosen(found: list[str], options: ReadOptions) -> list[str]:
@@ -182,7 +186,7 @@ def _rows_by_id(ids: pd.Series, options: ReadOptions) -> dict[str, NDArray[np.in
     """The rows of each series that is wanted, in a long file."""
     if bool(ids.isna().any()):
         raise VqtoolError(f"row {int(np.flatnonzero(ids.isna())[0]) + 1} has no `{options.id}`")
-    code, found = pandas().factorize(times.as_text(ids))
+    code, found = times.as_text(ids).factorize()
     groups = np.split(code.argsort(kind="stable"), np.bincount(code).cumsum()[:-1])
     places = dict(zip((cell_text(str(name)) for name in found), groups, strict=True))
     return {name: places[name] for name in _chosen(list(places), options)}
@@ -238,9 +242,8 @@ def check_order(one: TimeSeries) -> None:
     )
 
 
-def on_calendar(one: TimeSeries, freq: str, options: ReadOptions) -> TimeSeries:
-    """The series with a value at every stamp of the calendar between its first stamp and its last."""
-    grid = frequency.between(one.stamps[0], one.stamps[-1], freq)
+def on_calendar(one: TimeSeries, grid: pd.Index, freq: str, options: ReadOptions) -> TimeSeries:
+    """The series with a value at every stamp of `grid`, the calendar between its first stamp and its last."""
     missing = np.isnan(one.values) | np.isin(one.values, options.sentinels)
     if len(grid) == len(one.stamps) and (grid == one.stamps).all():
         place = np.arange(len(grid))

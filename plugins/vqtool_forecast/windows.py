@@ -168,9 +168,10 @@ def table_of(
     numbers = {stamp: number(stamp, freq) for stamp in set(begins)}
     first = torch.tensor([numbers[stamp] for stamp in begins])
     table = SeriesTable(values, offset, length, borders, first=first, season=season)
-    if all(one.measured.all() for one in series):
+    known = [one.measured for one in series]
+    if all(map(np.all, known)):
         return table
-    both = [neighbours(one.measured) for one in series]
+    both = [neighbours(each) for each in known]
     last, following = (
         torch.cat([torch.from_numpy(pair[i]) + begin for pair, begin in zip(both, offset, strict=True)]) for i in (0, 1)
     )
