@@ -19,7 +19,7 @@ from vqtool_forecast import frequency, output, times
 from vqtool_forecast.read_series import ReadOptions, TimeSeries, read_series
 from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import backtest_scores
-from vqtool_forecast.windows import split_rows, table_of
+from vqtool_forecast.windows import nonzero_std, split_rows, table_of
 
 FAR, SIZES = 10.0, 0.01  # a history so far off, in training deviations, or so small beside one, has another scale
 READ_OPTIONS = tuple(field.name for field in dataclasses.fields(ReadOptions))
@@ -196,8 +196,8 @@ class Histories:
             self.at = torch.cat([*cuts])[:, None]
         places = {name: i for i, name in enumerate(spec.about["ids"])}
         self.place = torch.tensor([places.get(one.id, -1) for one in series])  # among the trained series; -1: none
-        ones, season = np.ones(len(series)), int(spec.about["season"])
-        self.table = table_of(series, 0 * ones, ones, freq=freq, season=season, dtype=np.float64)
+        season, n = int(spec.about["season"]), len(series)
+        self.table = table_of(series, [0.0] * n, [1.0] * n, freq=freq, season=season, dtype=np.float64)
         raw = self.table.history(self.of, self.at, self.lookback)
         self.mean, self.std = self._scales(raw)  # [B, C]
         x = ((raw - self.mean[..., None]) / self.std[..., None]).float()
@@ -305,8 +305,7 @@ class Histories:
         mean, std = (torch.tensor(about[name], dtype=torch.float64)[place.clamp_min(0)] for name in ("mean", "std"))
         own_mean, own_std = raw.mean(-1), raw.std(-1, correction=0)
         far = ((own_mean - mean).abs() > FAR * std) | (own_std > std / SIZES) | (own_std < std * SIZES)
-        flat = own_std <= 1e-12 * own_mean.abs().clamp_min(torch.finfo(torch.float64).tiny)
-        own_std = torch.where(flat, torch.where(own_mean == 0, 1.0, own_mean.abs()), own_std)
+        own_std = nonzero_std(own_mean, own_std)
         for what, rows in (("not among the trained series", place < 0), ("unlike in training", far & (place >= 0))):
             names = [f"`{self.series[s].id}`" for s in self.of[rows].unique().tolist()]
             if names:

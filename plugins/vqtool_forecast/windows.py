@@ -151,8 +151,8 @@ class SeriesRows:
 
 def table_of(
     series: Sequence[TimeSeries],
-    mean: NDArray[np.float64],
-    std: NDArray[np.float64],
+    mean: Sequence[float],
+    std: Sequence[float],
     *,
     freq: str,
     season: int,
@@ -207,3 +207,9 @@ def split_rows(lengths: Sequence[int], freq: str, protocol: str, shares: Sequenc
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise VqtoolError(f"`shares` are {list(shares)}; they must be positive and sum to 1", where="[data] shares")
     return torch.tensor([(0, int(n * shares[0]), n - int(n * shares[2]), n) for n in lengths]).T
+
+
+def nonzero_std(mean: Tensor, std: Tensor) -> Tensor:
+    """The deviation to scale by: of constant values their size, and 1 of zeros."""
+    flat = std <= 1e-12 * mean.abs().clamp_min(torch.finfo(torch.float64).tiny)
+    return torch.where(flat, torch.where(mean == 0, 1.0, mean.abs()), std)

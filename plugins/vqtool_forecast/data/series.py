@@ -19,7 +19,7 @@ from vqtool_forecast.read_series import SENTINELS, ReadOptions, TimeSeries, read
 from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import in_sample, without_season
 from vqtool_forecast.user_file import SeriesFiles, check_aligned
-from vqtool_forecast.windows import SPLITS, SeriesRows, split_rows, table_of
+from vqtool_forecast.windows import SPLITS, SeriesRows, nonzero_std, split_rows, table_of
 
 LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
@@ -101,8 +101,8 @@ class Series(Data):
         self.notes = (*notes, *without_season(ids, mase, "in the training rows"))
         self.spec = describe({
             "ids": ids,
-            "mean": mean.tolist(),
-            "std": std.tolist(),
+            "mean": mean,
+            "std": std,
             "freq": freq,
             "season": season,
             "lookback": lookback,
@@ -146,7 +146,7 @@ def describe(about: dict[str, Any], *, gaps: bool = False) -> DataSpec:
 
 
 def error_scales(
-    series: Sequence[TimeSeries], end: Sequence[int], mean: NDArray[np.float64], std: NDArray[np.float64], season: int
+    series: Sequence[TimeSeries], end: Sequence[int], mean: Sequence[float], std: Sequence[float], season: int
 ) -> tuple[list[float | None], list[float | None]]:
     """The denominators of MASE and RMSSE: of each series' training rows, scaled."""
     each = zip(series, end, mean, std, strict=True)
@@ -154,10 +154,9 @@ def error_scales(
     return [absolute for absolute, _ in found], [squared for _, squared in found]
 
 
-def scaler(train: Sequence[NDArray[np.float64]], scale: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def scaler(train: Sequence[NDArray[np.float64]], scale: str) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each series' training rows; a constant series keeps its own size."""
     if scale == "none":
-        return np.zeros(len(train)), np.ones(len(train))
-    mean, std = np.array([v.mean() for v in train]), np.array([v.std() for v in train])
-    flat = std <= 1e-12 * np.maximum(np.abs(mean), np.finfo(float).tiny)
-    return mean, np.where(flat, np.where(mean == 0, 1.0, np.abs(mean)), std)
+        return [0.0] * len(train), [1.0] * len(train)
+    mean, std = (torch.tensor([getattr(values, name)() for values in train]) for name in ("mean", "std"))
+    return mean.tolist(), nonzero_std(mean, std).tolist()

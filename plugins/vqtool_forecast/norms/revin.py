@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -13,24 +11,9 @@ FLAT = 1e-6  # of a history's size: a smaller deviation is float noise, and coun
 TINY = 1e-30
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """What a history [..., L] is like, each value [..., 1] in float64."""
-
-    mean: Tensor
-    deviation: Tensor  # above 0 for every history
-    low: Tensor
-    high: Tensor
-
-    @property
-    def span(self) -> Tensor:
-        """The range."""
-        return self.high - self.low
-
-
 @torch.no_grad()
-def instance(x: Tensor) -> Instance:
-    """The statistics of `x` [..., L].
+def instance_stats(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean, deviation, minimum and maximum of `x` [..., L], each [..., 1] in float64; the deviation is above 0.
 
     The floor under the deviation is relative to the history's own size, so series of any unit are treated alike.
     """
@@ -38,7 +21,7 @@ def instance(x: Tensor) -> Instance:
     mean = x.mean(-1, keepdim=True).float().double()  # as it is sent
     floor = FLAT * x.abs().amax(-1, keepdim=True)
     deviation = torch.maximum((x - mean).square().mean(-1, keepdim=True).sqrt(), floor).clamp_min(TINY)
-    return Instance(mean, deviation, x.amin(-1, keepdim=True), x.amax(-1, keepdim=True))
+    return mean, deviation, x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
 
 
 class RevIn(Norm):
@@ -56,10 +39,10 @@ class RevIn(Norm):
 
     def forward(self, batch: Batch) -> tuple[Batch, Tensor]:
         """The batch with `x` [B, C, L] in its own units of deviation, and the side information [B, 4 C]."""
-        about = instance(batch["x"])
-        framed = ((batch["x"].double() - about.mean) / about.deviation).to(batch["x"].dtype)
-        sent = torch.cat([about.mean, about.deviation, about.low, about.high], dim=1)[..., 0]
-        return {**batch, "x": framed}, sent.to(batch["x"].dtype)
+        x = batch["x"]
+        mean, deviation, *extremes = instance_stats(x)
+        sent = torch.cat([mean, deviation, *extremes], dim=1)[..., 0]
+        return {**batch, "x": ((x.double() - mean) / deviation).to(x.dtype)}, sent.to(x.dtype)
 
     def invert(self, x: Tensor, batch: Batch, sent: Tensor) -> Tensor:
         """`x` [B, C, L] decoded in the frame, at the mean, deviation and range of the window that it stands for.
@@ -77,6 +60,6 @@ class RevIn(Norm):
 
     def future_stats(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
         """The history's mean and deviation."""
-        about = instance(batch["x"])
-        shape = (*batch["x"].shape[:-1], steps)
-        return tuple(value.to(batch["x"].dtype).expand(shape) for value in (about.mean, about.deviation))
+        x = batch["x"]
+        mean, deviation = (value.to(x.dtype).expand(*x.shape[:-1], steps) for value in instance_stats(x)[:2])
+        return mean, deviation

@@ -9,7 +9,7 @@ from annotated_doc import Doc
 from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Rows
-from vqtool_forecast.norms.revin import TINY, RevIn, instance
+from vqtool_forecast.norms.revin import TINY, RevIn, instance_stats
 from vqtool_forecast.ridge import fit_prior
 from vqtool_forecast.windows import SeriesRows
 
@@ -65,8 +65,9 @@ class RidgeNorm(RevIn):
 
     def future_stats(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
         """The linear forecast, and the deviation that futures usually have from it; at most `max_horizon` steps."""
-        x, about = batch["x"], instance(batch["x"])
-        deviation, span = about.deviation.to(x.dtype), about.span.to(x.dtype)
+        x = batch["x"]
+        _, deviation, low, high = instance_stats(x)
+        deviation, span = deviation.to(x.dtype), (high - low).to(x.dtype)
         known, profile = self._profile(batch, steps)  # [B, C], [B, C, steps]
         last = x[..., -1:]
         weighed = torch.where(known[..., None], (x - last) @ self.weight[:, :steps], (x - last) @ self.plain[:, :steps])
