@@ -140,7 +140,7 @@ def season_of(freq: str) -> int:
     if unit in whole:
         return whole[unit] // many if whole[unit] % many == 0 else 1
     try:
-        step = pd.Timedelta(many, unit=unit)  # type: ignore[arg-type]  # one of pandas' unit names
+        step = pd.Timedelta(many, unit=unit)  # one of pandas' unit names
     except ValueError:
         return 1
     day = pd.Timedelta(days=1)
@@ -166,7 +166,7 @@ def number(stamp: Any, freq: str) -> int:
         return int((12 * (stamp.year - 1970) + stamp.month - 1) // (months[unit] * many))
     if unit == "B":
         return int(np.busday_count("1970-01-01", stamp.date())) // many
-    step = pd.Timedelta(days=7 * many) if unit == "W" else pd.Timedelta(many, unit=unit)  # type: ignore[arg-type]
+    step = pd.Timedelta(days=7 * many) if unit == "W" else pd.Timedelta(many, unit=unit)
     return int((stamp - pd.Timestamp(0)) // step)
 
 

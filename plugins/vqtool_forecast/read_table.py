@@ -83,7 +83,7 @@ def _unpacked(path: Path) -> io.BytesIO | Path:
     room = max(UNPACKED, RATIO * path.stat().st_size)
     try:
         with get_handle(path, "rb", is_text=False, compression="infer") as opened:
-            content: bytes = opened.handle.read(room + 1)  # type: ignore[assignment]  # of a binary handle
+            content: bytes = opened.handle.read(room + 1)  # of a binary handle
     except ImportError as error:
         raise VqtoolError(str(error), hint="unpack the file first", exit_code=1) from error
     except Exception as error:  # each way of packing has errors of its own

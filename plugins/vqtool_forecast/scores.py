@@ -39,11 +39,15 @@ class PointErrors:
         mean, std = (v.to(truth)[:, None] for v in (mean, std))
         own, own_guess = torch.addcmul(mean, truth, std), torch.addcmul(mean, guess, std)
         symmetric = torch.where(known, (own - own_guess).abs() / (own.abs() + own_guess.abs()), 0)
-        double = {"dim": 1, "dtype": torch.float64}
-        self.squared.index_add_(0, of, error.square().sum(**double))
-        self.absolute.index_add_(0, of, error.abs().sum(**double))
-        self.symmetric.index_add_(0, of, symmetric.nan_to_num(0.0).sum(**double))  # 0 / 0: both are zero, no error
-        self.n.index_add_(0, of, known.sum(**double))
+        symmetric = symmetric.nan_to_num(0.0)  # 0 / 0: both are zero, no error
+        sums = (
+            (self.squared, error.square()),
+            (self.absolute, error.abs()),
+            (self.symmetric, symmetric),
+            (self.n, known),
+        )
+        for total, values in sums:
+            total.index_add_(0, of, values.sum(1, dtype=torch.float64))
         self.windows.index_add_(0, of, torch.ones(len(of), dtype=torch.float64))
 
     def figures(self, mase: Tensor, rmsse: Tensor, only: int | None = None) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqtool.api import Batch, DataSpec, Forecast, ForecastFiles, Piece
+from vqtool.api import Batch, DataSpec, Forecast, ForecastFiles, Histories, Piece
 from vqtool.errors import VqtoolError
 from vqtool.sequence.forecasting import path_quantiles
 from vqtool_forecast import frequency, output, times
@@ -43,7 +42,7 @@ class SeriesFiles(ForecastFiles):
         with about_file(path):
             check_lengths(series, lookback, 0)
         cuts = [torch.arange(lookback + len(one.values) % lookback, len(one.values) + 1, lookback) for one in series]
-        windows = Histories(self.spec, series, cuts, freq, notes)
+        windows = SeriesHistories(self.spec, series, cuts, freq, notes)
         for one in series:
             if len(one.values) % lookback:
                 rest = len(one.values) % lookback
@@ -78,7 +77,7 @@ class SeriesFiles(ForecastFiles):
         cutoff: str | None = None,
         windows: int | None = None,
         step_size: int | None = None,
-    ) -> Histories:
+    ) -> SeriesHistories:
         """Every series of a file up to a cutoff, or up to several of them; without a path, of the training data's."""
         backtest = windows is not None
         trained_to = self._trained_to(path) if backtest and self._is_training_file(path) else None
@@ -90,7 +89,9 @@ class SeriesFiles(ForecastFiles):
             check_lengths(series, int(self.spec.about["lookback"]), after)
         back = torch.tensor([0]) if windows is None else steps + step * torch.arange(windows - 1, -1, -1)
         cuts = [len(one.values) - back for one in series]
-        return Histories(self.spec, series, cuts, freq, notes, steps=steps, backtest=backtest, trained_to=trained_to)
+        return SeriesHistories(
+            self.spec, series, cuts, freq, notes, steps=steps, backtest=backtest, trained_to=trained_to
+        )
 
     def save_forecasts(self, path: Path, forecasts: Sequence[Forecast]) -> None:
         """`unique_id, ds, median, q0.1, ...` as CSV or Parquet; with `cutoff` and `y` where the truth is known."""
@@ -155,12 +156,12 @@ class SeriesFiles(ForecastFiles):
         return found
 
 
-class Histories:
+class SeriesHistories(Histories):
     """Histories [B, C, L] of a file's series: a row per series, or of all series where they are joint.
 
     `of` and `at` [B, C] are the series and the row that each history ends before. A trained series is scaled as in
     training, any other (or one that has another size or level now) by its own history: float32 keeps its digits. A row
-    depends on what stands in the file before `at`, and on nothing else. With `steps` it is `vqtool.api.Histories`.
+    depends on what stands in the file before `at`, and on nothing else. With `steps` they are to be forecast from.
     """
 
     def __init__(
@@ -205,14 +206,15 @@ class Histories:
         self.batch: Batch = {"x": x, "at": self.at[:, 0], "phase": phase}
         if not joint(spec):
             self.batch["series"] = self.place[self.of[:, 0]]
+        self.written: dict[Any, list[str]] = {}  # the stamps around each cutoff, which most series share
         self.clock = any(times.has_clock(one.stamps) for one in series)
         self.season = season if freq == spec.about["freq"] else frequency.season_of(freq)
         self.baselines = self._baselines() if backtest else {}
         self.seen = None if trained_to is None else self._trained_windows(trained_to)
+        self.keys = self._keys() if steps else []
         self._warn()
 
-    @cached_property
-    def keys(self) -> list[str]:
+    def _keys(self) -> list[str]:
         """What each row is, as text."""
         rows = zip(self.of.tolist(), self.at.tolist(), strict=True)
         return [
@@ -238,25 +240,21 @@ class Histories:
         levels = list(quantiles) if drawn or known else []  # one path has no quantiles
         median = own.quantile(0.5, dim=1) if drawn else own[:, 0]  # [B, C, steps]
         spread = path_quantiles(own, levels) if drawn else own[:, 1:].movedim(1, 0)  # [Q, B, C, steps]
-        stamps: dict[Any, list[str]] = {}
         return [
             self._forecast(
-                row, c, median[b, c].numpy(), {f"{q:g}": spread[i, b, c].numpy() for i, q in enumerate(levels)}, stamps
+                row, c, median[b, c].tolist(), {f"{q:g}": spread[i, b, c].tolist() for i, q in enumerate(levels)}
             )
             for b, row in enumerate(rows)
             for c in range(own.shape[2])
         ]
 
-    def _forecast(
-        self, row: int, c: int, median: Any, quantiles: Mapping[str, Any], written: dict[Any, list[str]]
-    ) -> Forecast:
-        """One forecast; `written` keeps the stamps around each cutoff as text, which series often share."""
+    def _forecast(self, row: int, c: int, median: list[float], quantiles: dict[str, list[float]]) -> Forecast:
         one, at = self.series[int(self.of[row, c])], int(self.at[row, c])
         begin, last, come = at - self.lookback, one.stamps[at - 1], slice(at, at + self.steps)
-        if last not in written:
+        if last not in self.written:
             ahead = one.stamps[come] if self.backtest else frequency.following(last, self.freq, self.steps)
-            written[last] = times.written(one.stamps[begin:at].append(ahead), self.clock)
-        stamps = written[last]
+            self.written[last] = times.written(one.stamps[begin:at].append(ahead), self.clock)
+        stamps = self.written[last]
         return Forecast(
             one.id,
             stamps[self.lookback - 1],
@@ -264,9 +262,9 @@ class Histories:
             median,
             quantiles,
             stamps[: self.lookback],
-            one.values[begin:at],
-            one.measured_values[come] if self.backtest else None,
-            {name: guess[row, c].numpy() for name, guess in self.baselines.items()},
+            one.values[begin:at].tolist(),
+            one.measured_values[come].tolist() if self.backtest else None,
+            {name: guess[row, c].tolist() for name, guess in self.baselines.items()},
         )
 
     def scores(self, forecasts: Sequence[Forecast]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import soxr
 import torch
 
 from vqtool.commands.encode import about_codes, code_use
-from vqtool.model.build import Model
+from vqtool.model.model import Model
 from vqtool_speech import counts as context
 from vqtool_speech import vqc
 from vqtool_speech.loudness import Loudness

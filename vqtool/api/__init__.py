@@ -35,6 +35,7 @@ from vqtool.api.task import (
     Parts,
     QuantileForecaster,
     Task,
+    Transmits,
 )
 
 __all__ = [
@@ -82,5 +83,6 @@ __all__ = [
     "Schedule",
     "Task",
     "TensorRows",
+    "Transmits",
     "sum_stats",
 ]

@@ -10,13 +10,15 @@ import torch
 
 from vqtool.api import Generates, Piece
 from vqtool.commands import outputs
-from vqtool.commands.encode import capable, report
-from vqtool.commands.newest import checkpoint_path
+from vqtool.commands.encode import report
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
+from vqtool.model.load import capable
+from vqtool.model.runs import checkpoint_path
+from vqtool.model.seeds import seed_of
 from vqtool.model.user_files import user_files
-from vqtool.training.runtime import runtime, seed_of
+from vqtool.training.runtime import runtime
 
 
 def run(
@@ -52,7 +54,7 @@ def run(
             nonlocal count
             for piece in files.open(condition, condition=True):
                 report(piece)
-                placed = here.place(piece.batch)
+                placed = here.to_device(piece.batch)
                 rows = range(count, count + len(next(iter(piece.batch.values()))))
                 drawn = []
                 for sample in range(samples):

@@ -13,7 +13,7 @@ from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
 from vqtool.forms import damaged
 from vqtool.model import checkpoint
-from vqtool.model.build import Model
+from vqtool.model.model import Model
 from vqtool.recipe.overrides import apply_to_resolved, parse
 
 

@@ -48,14 +48,16 @@ def rollout(norm: Norm, batch: Batch, steps: int, samples: int, block: Callable[
     `block(batch, number)` gives [B * S, C, n] after the histories of `batch`. From the second block on, the rows of
     `batch` are the paths themselves, so each path continues from itself. Every block is as long as the first.
     """
-    rows, blocks, done = len(batch["x"]), [], 0
+    rows, done = len(batch["x"]), 0
+    blocks: list[Tensor] = []
     batch = {name: value for name, value in batch.items() if name != "future"}
     while done < steps:
         values = block(batch, len(blocks))
         blocks.append(values)
         done += values.shape[-1]
         batch = norm.append(repeat_rows(batch, len(values) // len(batch["x"])), values)
-    return torch.cat(blocks, dim=-1)[..., :steps].unflatten(0, (rows, samples))
+    paths: Tensor = torch.cat(blocks, dim=-1)[..., :steps].unflatten(0, (rows, samples))
+    return paths
 
 
 def fewest_paths(levels: Sequence[float]) -> int:

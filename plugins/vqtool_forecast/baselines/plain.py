@@ -98,7 +98,7 @@ def seasonal_naive(x: Tensor, season: int, steps: int) -> Tensor:
 def seasonal_mean(x: Tensor, season: int, steps: int) -> Tensor:
     """The mean of all whole seasons of the history, over and over."""
     whole = x.shape[-1] // season
-    cycle = x[..., -whole * season :].unflatten(-1, (whole, season)).mean(-2)
+    cycle: Tensor = x[..., -whole * season :].unflatten(-1, (whole, season)).mean(-2)
     return cycle[..., torch.arange(steps) % season]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -89,11 +90,8 @@ class Series(Data):
         season = season or season_of(freq)
         self.table = table_of(found, mean, std, freq=freq, season=season, borders=borders)
         strides = {"train": train_stride, "valid": valid_stride, "test": test_stride}
-        cut = {"lookback": lookback, "horizons": horizons, "joint": channels == "joint"}
-        self._rows = {
-            split: SeriesRows(self.table, split, **cut, stride=strides[split], whole=split != "test")
-            for split in self.splits
-        }
+        rows = partial(SeriesRows, self.table, lookback=lookback, horizons=horizons, joint=channels == "joint")
+        self._rows = {split: rows(split, stride=strides[split], whole=split != "test") for split in self.splits}
         with about_file(path):
             self._check(max(lengths))
         ids = [one.id for one in found]

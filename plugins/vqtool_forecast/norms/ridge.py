@@ -39,12 +39,12 @@ class RidgeNorm(RevIn):
         profile: Annotated[bool, Doc("learn what every series does at every place in its season")] = True,
     ) -> None:
         super().__init__(spec)
-        about = spec.about
-        self.profile, self.max_horizon, self.season = profile, int(about["horizon"]), int(about["season"])
-        self.register_buffer("plain", torch.zeros(spec.length, self.max_horizon))
-        self.register_buffer("weight", torch.zeros(spec.length, self.max_horizon))
-        self.register_buffer("shape", torch.zeros(len(about["ids"]), self.season, self.max_horizon))
-        self.register_buffer("spread", torch.ones(self.max_horizon))
+        horizon, self.season, self.profile = int(spec.about["horizon"]), int(spec.about["season"]), profile
+        self.max_horizon = horizon
+        self.register_buffer("plain", torch.zeros(spec.length, horizon))
+        self.register_buffer("weight", torch.zeros(spec.length, horizon))
+        self.register_buffer("shape", torch.zeros(len(spec.about["ids"]), self.season, horizon))
+        self.register_buffer("spread", torch.ones(horizon))
 
     @torch.no_grad()
     def fit(self, rows: Rows) -> None:
@@ -57,7 +57,7 @@ class RidgeNorm(RevIn):
         total, n = torch.zeros_like(self.spread), 0
         for some in torch.arange(0, len(rows), max(1, len(rows) // WINDOWS)).split(CHUNK):
             batch = rows.__getitems__(some.tolist())
-            centre, deviation = self.future_stats(batch, self.max_horizon)
+            centre, deviation = self.future_stats(batch, len(self.spread))
             error = ((batch["future"] - centre) / deviation).abs()
             total += error.sum((0, 1))
             n += error[..., 0].numel()

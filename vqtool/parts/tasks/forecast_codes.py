@@ -120,9 +120,11 @@ class ForecastCodes(Task):
         """The codes of the true future; where it is not known, of the norm's prediction."""
         centre, scale = parts.norm.future_stats(batch, self.block)
         framed = ((batch["future"][..., : self.block] - centre) / scale).nan_to_num(0.0)
-        return parts.quantizer(parts.encoder(framed.clamp(-self.clip, self.clip))).codes
+        codes: Tensor = parts.quantizer(parts.encoder(framed.clamp(-self.clip, self.clip))).codes
+        return codes
 
     def _signal(self, parts: Parts, codes: Tensor, batch: Batch) -> Tensor:
         """Codes of the future [B, T, Q] to its values [B, C, T * stride]."""
         centre, scale = parts.norm.future_stats(batch, self.block)
-        return centre + scale * parts.decoder(parts.quantizer.decode(codes))
+        values: Tensor = centre + scale * parts.decoder(parts.quantizer.decode(codes))
+        return values
