@@ -297,6 +297,12 @@ def _filled(one: TimeSeries, fill: str) -> TimeSeries:
         raise VqtoolError(f"series `{one.id}` has no value at all")
     places = np.flatnonzero(one.measured)
     first, n = places[0], len(one.rows)
+    if n - first > 2 * len(places):
+        raise VqtoolError(
+            f"series `{one.id}` has {len(places)} values on {n - first} stamps from {one.stamps[first]} to "
+            f"{one.stamps[-1]}: most would be filled in",
+            hint='another --freq, or how its times are written: -s data.time_format="%Y%m%d", say',
+        )
     if fill == "ffill":
         full = one.values[places[np.cumsum(one.measured[first:]) - 1]]
     else:

@@ -201,6 +201,33 @@ def test_what_comes_before_the_first_value_is_dropped_and_after_the_last_it_stay
     assert (len(series[0].values), series[0].values[0], series[0].values[-1]) == (33, 503, 529)
 
 
+def test_no_more_is_filled_in_than_there_is(tmp_path: Path) -> None:
+    """Dates as whole numbers are 8 870 apart from December to January."""
+    days = pd.date_range("2020-11-01", periods=90, freq="D")
+    path = written(tmp_path, pd.DataFrame({"date": days.strftime("%Y%m%d").astype(int), "v": np.arange(90.0)}))
+    with pytest.raises(VqtoolError, match="`v` has 90 values on 9029 stamps from 20201101 to 20210129") as caught:
+        read_series(path, ReadOptions(freq="1", fill="ffill"))
+    assert caught.value.hint == 'another --freq, or how its times are written: -s data.time_format="%Y%m%d", say'
+    series, freq, _ = read_series(path, ReadOptions(time_format="%Y%m%d"))
+    assert (freq, list(series[0].stamps)) == ("D", list(days))
+
+
+@pytest.mark.parametrize("name", ["it.csv", "it.csv.gz", "it.tsv"])
+def test_ids_are_text(tmp_path: Path, name: str) -> None:
+    ids = ["01", "1", "NA", "1E5", "true", "1.0"]
+    table = pd.concat([long(frame(60)).head(60).assign(unique_id=name) for name in ids])
+    path = written(tmp_path, table, name)
+    series, _, _ = read_series(path, ReadOptions())
+    assert [one.id for one in series] == ids
+    assert all(len(one.values) == 60 for one in series)
+    table.loc[table.unique_id == "NA", "unique_id"] = ""
+    with pytest.raises(VqtoolError, match="row 121 has no `unique_id`"):
+        read_series(written(tmp_path, table, name), ReadOptions())
+    table = table.assign(unique_id="a", y=table.y.astype(object).where(table.index != 7, "NA"))
+    with pytest.raises(VqtoolError, match="has no value"):  # among values it still stands for a missing one
+        read_series(written(tmp_path, table.head(60), name), ReadOptions())
+
+
 def test_a_real_minus_999_can_be_declared(tmp_path: Path) -> None:
     table = monthly().assign(milk=lambda t: t.milk.where(t.index != 8, -999))
     series, _, _ = read_series(written(tmp_path, table), ReadOptions(sentinels=()))
