@@ -15,8 +15,6 @@ FEWEST = 4  # stamps that a frequency is inferred from
 COVERED = 0.7  # share of a calendar's stamps that must be there for it to be recognised
 OLD_NAMES = {"H": "h", "T": "min", "S": "s", "L": "ms", "BM": "BME"}  # as pandas < 2.2 wrote them
 ANCHORED = {"W": "W", "M": "M", "Q": "Q", "Y": "Y", "A": "Y"}  # a family: the member is read off the stamps
-MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 EXAMPLES = "h, 15min, D, B, W, M, Q, Y, or 1 where time is counted in integers"
 
 
@@ -65,12 +63,9 @@ def family(stamps: pd.Index, name: str) -> str:
     """The member of a family of calendars that the first stamp belongs to: `M` is `MS` or `ME`, `W` is `W-TUE`, ..."""
     first = stamps[0]
     if name == "W":
-        return f"W-{DAYS[first.day_of_week]}"
-    begins = first.day == 1
-    if name == "M":
-        return "MS" if begins else "ME"
-    month = MONTHS[first.month - 1]
-    return f"{name}S-{month}" if begins else f"{name}E-{month}"
+        return f"W-{first.day_name()[:3].upper()}"
+    edge = "S" if first.day == 1 else "E"
+    return f"M{edge}" if name == "M" else f"{name}{edge}-{first.month_name()[:3].upper()}"
 
 
 def given(freq: str, stamps: pd.Index) -> str:

@@ -25,7 +25,7 @@ CHOOSE = 'choose the columns that are series: -s data.series=["..."]'
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How to read a file; the options of the data kind `series` that say so."""
+    """How to read a file: some of the options of the data kind `series`."""
 
     layout: Literal["auto", "long", "wide"] = "auto"
     id: str = "unique_id"
@@ -301,7 +301,7 @@ def _filled(one: TimeSeries, fill: str) -> TimeSeries:
         raise VqtoolError(
             f"series `{one.id}` has {len(places)} values on {n - first} stamps from {one.stamps[first]} to "
             f"{one.stamps[-1]}: most would be filled in",
-            hint='another --freq, or how its times are written: -s data.time_format="%Y%m%d", say',
+            hint='another --freq, or the format of its times, e.g. -s data.time_format="%Y%m%d"',
         )
     if fill == "ffill":
         full = one.values[places[np.cumsum(one.measured[first:]) - 1]]

@@ -52,7 +52,7 @@ def _parsed(column: pd.Series, time_format: str, *, in_zone: bool) -> pd.Series:
     except (ValueError, TypeError, UserWarning) as error:
         if "Mixed timezones" in str(error):
             raise VqtoolError(
-                "the stamps have several UTC offsets", hint="-s data.timezone=Europe/Berlin, say"
+                "the stamps have several UTC offsets", hint="their time zone, e.g. -s data.timezone=Europe/Berlin"
             ) from error
     with warnings.catch_warnings(action="ignore"):
         wrong = pd.to_datetime(column, utc=True, errors="coerce", **form).isna().to_numpy()
@@ -117,7 +117,7 @@ def _cutoff(cutoff: str, stamps: pd.Index) -> Any:
     if stamps.tz is None and limit.tz is not None:
         raise VqtoolError(
             f"the cutoff {cutoff} has a zone; the file's stamps have none",
-            hint="a --cutoff without one, or the file's zone: -s data.timezone=Europe/Berlin, say",
+            hint="a --cutoff without one, or the file's zone, e.g. -s data.timezone=Europe/Berlin",
         )
     if stamps.tz is None:
         return limit

@@ -22,7 +22,7 @@ from vqtool_forecast.windows import nonzero_std, split_rows, table_of
 
 FAR, SIZES = 10.0, 0.01  # a history so far off, in training deviations, or so small beside one, has another scale
 READ_OPTIONS = tuple(field.name for field in dataclasses.fields(ReadOptions))
-OF_THE_FILE = ("series", "freq", "time_format", "timezone")  # what the training data's say nothing about another file
+OF_THE_FILE = ("series", "freq", "time_format", "timezone")  # options that hold for the training file alone
 
 
 class SeriesFiles(ForecastFiles):
@@ -176,17 +176,9 @@ class SeriesHistories(Histories):
         backtest: bool = False,
         trained_to: Mapping[str, Any] | None = None,
     ) -> None:
-        """Cut the histories.
+        """Cut each series before its rows `cuts` [W], to forecast `steps` from there; `notes` may grow.
 
-        Args:
-            spec: the model's.
-            series: of the file.
-            cuts: for each series the rows [W] that histories end before.
-            freq: the file's.
-            notes: on what was read; more are added.
-            steps: how many are to be forecast.
-            backtest: whether the file goes on after the histories.
-            trained_to: the last stamp of each series that was trained on, where this is the training data's file.
+        `trained_to` has the last stamp of each series that was trained on, where this is the training data's file.
         """
         self.spec, self.series, self.freq, self.notes, self.warnings = spec, series, freq, notes, list[str]()
         self.steps, self.backtest, self.lookback = steps, backtest, int(spec.about["lookback"])

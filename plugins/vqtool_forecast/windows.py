@@ -25,7 +25,7 @@ class SeriesTable:
 
     `borders` are the rows at which the splits begin, and the end: the *future* of a window lies in its split, its
     history may reach back over the border. `last_known` and `next_known` [N] point to the neighbouring measured values
-    where gaps were filled by interpolation: a window must not see a filled value that leans on one after its history.
+    where gaps were filled by interpolation: a window must not see a filled value that depends on one after its history.
     """
 
     values: Tensor  # [N] float32, scaled (float64 and unscaled for a user's file)
@@ -99,10 +99,9 @@ class SeriesRows:
         self.table, self.split, self.joint = table, split, joint
         self.lookback, self.horizons = lookback, horizons
         room = max(horizons) if whole else min(horizons)
-        many = range(1 if joint else table.series)
-        each = [table.starts(split, s, lookback, room, stride) for s in many]
+        each = [table.starts(split, s, lookback, room, stride) for s in range(1 if joint else table.series)]
         self.at = torch.cat(each)  # [rows]
-        self.of = torch.cat([torch.full_like(at, s) for s, at in zip(many, each, strict=True)])  # [rows]
+        self.of = torch.cat([torch.full_like(at, s) for s, at in enumerate(each)])  # [rows]
 
     def __len__(self) -> int:
         return len(self.at)

@@ -207,7 +207,7 @@ def test_no_more_is_filled_in_than_there_is(tmp_path: Path) -> None:
     path = written(tmp_path, pd.DataFrame({"date": days.strftime("%Y%m%d").astype(int), "v": np.arange(90.0)}))
     with pytest.raises(VqtoolError, match="`v` has 90 values on 9029 stamps from 20201101 to 20210129") as caught:
         read_series(path, ReadOptions(freq="1", fill="ffill"))
-    assert caught.value.hint == 'another --freq, or how its times are written: -s data.time_format="%Y%m%d", say'
+    assert caught.value.hint == 'another --freq, or the format of its times, e.g. -s data.time_format="%Y%m%d"'
     series, freq, _ = read_series(path, ReadOptions(time_format="%Y%m%d"))
     assert (freq, list(series[0].stamps)) == ("D", list(days))
 

@@ -33,8 +33,8 @@ class Series(Data):
     series and `series` is that series' place in `spec.about["ids"]`; with joint channels C is the number of series.
     Splits follow each other in time: histories reach back over a border, futures never do. A held-out window counts as
     soon as the shortest of the horizons fits into the split; its `future` is NaN beyond the end. Values are in units
-    of the training rows' standard deviation. Where gaps were filled, `measured` [C, max(horizons)] tells which values
-    of the future are no filled ones.
+    of the training rows' standard deviation. Where gaps were filled, `measured` [C, max(horizons)] is false for
+    the values of the future that were filled in.
     """
 
     splits = SPLITS
