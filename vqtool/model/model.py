@@ -233,7 +233,7 @@ class Model:
         return {name: value.to(self.device) for name, value in batch.items()}
 
     def knobs(self) -> dict[str, Any]:
-        """The values of every knob of every part: they are no tensors, and evaluation needs them as trained."""
+        """The values of every knob of every part: they are not tensors, and evaluation needs them as trained."""
         return {
             f"{role}.{knob}": getattr(part, knob)
             for role, part in self.parts.items()
