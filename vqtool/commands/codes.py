@@ -15,11 +15,11 @@ from vqtool.analysis.labelled import Labelled
 from vqtool.analysis.probe import LinearProbe, f1_scores, folded, one_hots
 from vqtool.api import Data, DataSpec, Embeds, Rows
 from vqtool.commands import outputs
-from vqtool.commands.encode import capable
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.model.data import open_data
+from vqtool.model.load import capable
 from vqtool.model.model import Model
 from vqtool.model.runs import checkpoint_path
 from vqtool.model.seen import own_features

@@ -43,6 +43,6 @@ def _files_in(path: Path, recipe: Recipe | None) -> list[Path]:
         return [path]
     kind: type[Data] = catalog().load("data", recipe.data.kind)
     try:
-        return kind.files_read(path)
+        return kind.files.inputs(path)
     except VqtoolError:
         return [path]

@@ -45,7 +45,7 @@ class Session:
         self.recipe, self.run_dir, self.runtime, self.stop_on = recipe, run, runtime, stop_on
         deterministic(recipe.deterministic)
         kind: type[Data] = catalog().load("data", recipe.data.kind)
-        self.files = fingerprint(recipe.data.options, kind.files_read)  # before they are read
+        self.files = fingerprint(recipe.data.options, kind.files.inputs)  # before they are read
         self.data: Data = open_data(recipe)
         with rebuilding(run.folder, header) if header is not None else contextlib.nullcontext():
             self.model: Model = build(recipe, self.data.spec)
