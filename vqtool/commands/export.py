@@ -88,7 +88,7 @@ def ways(model: Model, task: Any) -> list[tuple[Way, tuple[Tensor, ...]]]:
     sent = ("sent",) if coded["sent"].shape[1] else ()
     fields = needed(batch, lambda given: task.encode(model.parts, given))
     found = [(Way("encode", task, model.parts, fields, ("codes", *sent)), tuple(batch[name] for name in fields))]
-    if isinstance(task, Decodes):
+    if isinstance(task, Decodes) and isinstance(task, Task):
         conditions = {name: value for name, value in batch.items() if name != "x"}
         fields = needed(conditions, lambda given: task.decode(model.parts, coded, given))
         given = {**coded, **conditions}
