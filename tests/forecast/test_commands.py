@@ -19,6 +19,7 @@ from vqtool.catalog import use_files
 from vqtool.commands import train
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.model.load import load as load_model
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -252,8 +253,8 @@ def test_a_backtest_scores_what_was_measured(run: Path, tmp_path: Path, capsys: 
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"quantiles": "0.1,1"}, "are no quantiles"),
-    ({"quantiles": "a"}, "are no quantiles"),
+    ({"quantiles": "0.1,1"}, "are not quantiles"),
+    ({"quantiles": "a"}, "are not quantiles"),
     ({"greedy": True, "top_k": 3}, "--greedy and sampling exclude each other"),
     ({"cutoff": "2020-03-01 05:00"}, "has 6 rows, up to 2020-03-01 05:00:00; the model reads 48"),
     ({"data": Path("none.csv")}, "there is no file `none.csv`"),
@@ -312,3 +313,28 @@ def test_a_refusal_is_one_reason_and_an_exit_code(run: Path, tmp_path: Path) -> 
     refused = within("backtest", run, "--horizon", 5, "--data", tmp_path / "none.csv", "--plugin", PLUGIN)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == f"error: there is no file `{tmp_path / 'none.csv'}`\n"
+
+
+def test_python_users_get_what_the_command_writes(run: Path, tmp_path: Path) -> None:
+    """`Model.forecast` of a DataFrame, of one with its time stamps as index, and of a path, to the last digit."""
+    forecast(run, tmp_path / "f.csv", 4, data=written(tmp_path))
+    wanted = pd.read_csv(tmp_path / "f.csv").astype({"unique_id": str, "ds": str})
+    model = load_model(run)
+    wide = frame()
+    for series in (wide, wide.set_index(wide.columns[0]), tmp_path / "in.csv", str(tmp_path / "in.csv")):
+        found = model.forecast(series, 4, samples=12)
+        assert list(found.columns) == list(wanted.columns)
+        pd.testing.assert_frame_equal(found.astype({"unique_id": str, "ds": str}), wanted, check_exact=False, rtol=1e-9)
+    assert model.forecast(wide, 2, quantiles=[0.2], samples=12).columns.tolist() == [
+        "unique_id",
+        "ds",
+        "median",
+        "q0.2",
+    ]
+    with pytest.raises(VqtoolError, match="--greedy and sampling exclude each other"):
+        model.forecast(wide, 2, greedy=True, top_k=3)
+
+
+def written(folder: Path) -> Path:
+    frame().to_csv(folder / "in.csv", index=False)
+    return folder / "in.csv"
