@@ -69,8 +69,8 @@ def test_json_says_what_scripts_rely_on(trained: Trained, here: Diagnose) -> Non
     assert (book["size"], book["used"], book["dead"], book["perplexity"], book["entropy_bits"]) == (16, 1, 15, 1.0, 0.0)
     ill = [f for f in told["findings"] if f["severity"] in ("warn", "fail")]
     assert [f["id"] for f in ill] == ["dead-level"]
-    assert {"id", "severity", "figure", "threshold", "cause", "mend", "where", "source"} <= ill[0].keys()
-    assert "quantizer.revive_below = 0.1" in ill[0]["mend"]
+    assert {"id", "severity", "figure", "threshold", "cause", "fix", "where", "source"} <= ill[0].keys()
+    assert "-s quantizer.revive_below=0.1" in ill[0]["fix"]
 
 
 def test_strict_exits_three_on_a_fail_alone(trained: Trained, here: Diagnose) -> None:
@@ -82,10 +82,10 @@ def test_strict_exits_three_on_a_fail_alone(trained: Trained, here: Diagnose) ->
         assert here.code == code, name
 
 
-def test_people_see_a_histogram_the_cause_and_the_mend(trained: Trained, here: Diagnose) -> None:
+def test_people_see_a_histogram_the_cause_and_the_fix(trained: Trained, here: Diagnose) -> None:
     told = here.words(trained("half-dead"))
     assert "16 of 32 codes are never chosen" in told
-    assert "mend: quantizer.revive_below = 0.1" in told
+    assert "fix: -s quantizer.revive_below=0.1" in told
     assert "················" in told
     assert "\x1b" not in told, "no colours in a pipe"
     well = here.words(trained("healthy-ema"))

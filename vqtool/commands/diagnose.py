@@ -104,7 +104,7 @@ def finding_document(finding: Finding) -> dict[str, Any]:
         "threshold": finding.threshold,
         "source": finding.source,
         "cause": finding.cause,
-        "mend": list(finding.mend),
+        "fix": list(finding.fix),
         "step": finding.step,
         "changed": finding.changed,
     }

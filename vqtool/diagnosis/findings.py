@@ -12,7 +12,7 @@ Check = Callable[[Report], Iterable[Finding]]
 
 CHECKS: tuple[Check, ...] = (*codebook_findings.CHECKS, *run_findings.CHECKS, *history.CHECKS)
 
-# What one disease brings along: where the first is found, the others are its symptoms and are not told as well.
+# What one problem brings along: where the first is found, the others are its symptoms and are left out.
 EXPLAINS: dict[str, frozenset[str]] = {
     "nan": frozenset({"collapse", "dead-codes", "dead-level", "duplicate-codes", "range-drift", "dc-offset",
                       "perplexity-falling", "loss-stuck", "frozen-codebook", "outputs-fed"}),
@@ -34,11 +34,11 @@ EXPLAINS: dict[str, frozenset[str]] = {
 
 def diagnosed(report: Report, more: Iterable[Finding] = ()) -> Report:
     """The report with its findings, the worst first; `more` are those of plugins."""
-    told = [finding for check in CHECKS for finding in check(report)]
-    told += [finding for finding in more if isinstance(finding, Finding)]
-    told = list(without_symptoms(history.begun(finding, report) for finding in told))
-    told.sort(key=lambda finding: -SEVERITIES.index(finding.severity))
-    return replace(report, findings=tuple(told))
+    found = [finding for check in CHECKS for finding in check(report)]
+    found += [finding for finding in more if isinstance(finding, Finding)]
+    found = list(without_symptoms(history.begun(finding, report) for finding in found))
+    found.sort(key=lambda finding: -SEVERITIES.index(finding.severity))
+    return replace(report, findings=tuple(found))
 
 
 def without_symptoms(findings: Iterable[Finding]) -> Iterator[Finding]:

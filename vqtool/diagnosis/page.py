@@ -121,7 +121,7 @@ def card(number: int, finding: Finding) -> str:
         changed = f" ({escape(finding.changed)})" if finding.changed else ""
         told += f" Since step {finding.step:,}{changed}."
     told = re.sub(r"`([^`]+)`", r"<code>\1</code>", told)
-    mends = "".join(f"<li><code>{escape(line)}</code></li>" for line in finding.mend)
+    mends = "".join(f"<li><code>{escape(line)}</code></li>" for line in finding.fix)
     return (
         f'<li class="card {finding.severity}" value="{number}">'
         f'<h3><span class="badge">{number} {finding.severity}</span> {escape(finding.id)}{where}'

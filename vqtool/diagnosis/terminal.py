@@ -144,7 +144,7 @@ def finding_text(finding: Finding, stream: TextIO | None) -> str:
     lines = [head + (f" in {finding.where}" if finding.where else ""), *_indented(finding.cause)]
     if finding.step is not None:
         lines += _indented(f"since step {finding.step}" + (f": {finding.changed}" if finding.changed else ""))
-    lines += [f"    {'mend:' if i == 0 else '     '} {line}" for i, line in enumerate(finding.mend)]
+    lines += [f"    {'mend:' if i == 0 else '     '} {line}" for i, line in enumerate(finding.fix)]
     about = f"{finding.figure:.3g}" + (f", threshold {finding.threshold:.3g}" if finding.threshold is not None else "")
     meaning = LIMITS[finding.id].figure + ": " if finding.id in LIMITS else ""
     return "\n".join(
