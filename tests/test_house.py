@@ -61,9 +61,8 @@ MAY = {
     }
     | GROUND,
     "library": {"api", "catalog", "diagnosis", "conformance", "training", "model"} | GROUND,
-    "plain_call": set(),
-    "command": {"commands", "catalog", "plain_call"} | GROUND,
-    "completion": {"catalog", "recipe", "commands"},
+    "command": {"commands", "catalog", "shared_options"} | GROUND,
+    "completion": {"catalog", "recipe", "bench"},
     "shared_options": set(),
     "cli": {"command", "completion", "shared_options"} | GROUND,
     "__main__": {"cli"},

@@ -6,16 +6,11 @@ import importlib
 from functools import partial
 from typing import Any
 
+from vqtool.bench import CASES
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
 from vqtool.suggest import did_you_mean
 
-# Each case is the module of its name in vqtool/bench, whose `rows(device, seconds)` yields what `--json` calls "cases".
-CASES = {
-    "quantizers": "train steps and encoding beside vector-quantize-pytorch, EnCodec, transformers and faiss",
-    "generation": "writing codes with the `gpt` prior, beside the GPT-2 of transformers with its cache",
-    "tokenise": "windows of a three-channel signal to codes, beside the wav2vec2 of transformers",
-}
 SECONDS = 25.0  # per row of the table, about
 
 
