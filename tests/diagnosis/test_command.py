@@ -20,6 +20,7 @@ from vqtool.commands import diagnose
 from vqtool.console import out
 from vqtool.diagnosis.reading import read, report_of
 from vqtool.diagnosis.terminal import histogram
+from vqtool.diagnosis.view import use_of
 from vqtool.errors import VqtoolError
 from vqtool.model import checkpoint
 
@@ -89,8 +90,8 @@ def test_people_see_a_histogram_the_cause_and_the_fix(trained: Trained, here: Di
     assert "················" in told
     assert "\x1b" not in told, "no colours in a pipe"
     well = here.words(trained("healthy-ema"))
-    assert "healthy: nothing found" in well
-    assert "well: " in well
+    assert "\nhealthy: no problems found" in well
+    assert "\npassed: " in well
 
 
 def test_no_data_no_torch(trained: Trained) -> None:
@@ -213,7 +214,7 @@ def write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str], s
 
 def test_a_histogram_has_a_column_for_every_few_codes(trained: Trained) -> None:
     (book,) = report_of(trained("half-dead") / "tokenizer.safetensors").codebooks
-    drawn = histogram(book)
+    drawn = histogram(use_of(book))
     assert len(drawn) == 32
     assert drawn.endswith("·" * 16)
     assert drawn[0] == "█"

@@ -13,6 +13,7 @@ from vqtool.diagnosis import terminal
 from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.reading import report_of
 from vqtool.diagnosis.report import Finding, Report
+from vqtool.diagnosis.view import View
 from vqtool.files import require_parent_dir
 
 
@@ -49,7 +50,7 @@ def run(
     found = with_findings(found)
     draw(found, samples, report, plot, "tsne" if tsne else "pca")  # before the document: an error must not be a second
     if out.mode != "json":
-        out.print(terminal.text(found, out.result_stream))
+        out.print(terminal.text(View(found), out.result_stream))
     out.document(document(found))
     sys.stdout.flush()
     return 3 if strict and found.worst() == "fail" else 0
