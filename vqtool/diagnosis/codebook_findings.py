@@ -166,9 +166,10 @@ def motion(report: Report) -> Iterator[Finding]:
     followed = _last(report, f"codes.followed.{name}")
     fed = followed is not None and followed > 0.5
     what = spoken(report, next(b for b in report.codebooks if b.name == name))
-    if limit_of("outputs-fed" if fed else "frozen-codebook", report.recipe).grade(figure)[0] == "ok":
+    limit = limit_of("outputs-fed" if fed else "frozen-codebook", report.recipe)
+    if limit.grade(figure)[0] == "ok":
         cause = f"{what}: {figure:.0%} of the codes chosen in a step move"
-        yield report.judge("frozen-codebook", figure, cause, where=name)
+        yield report.judge("frozen-codebook", figure, cause, where=name, limit=limit)
     elif fed:
         cause = (f"{what} follows its own outputs: its record of use changes with every step, but of the codes chosen "
                  f"only {figure:.0%} move. An average over the code vectors that were chosen gives the codes back: "
