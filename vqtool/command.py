@@ -20,7 +20,7 @@ from vqtool.shared_options import repeated
 if TYPE_CHECKING:
     from vqtool.errors import VqtoolError
 
-UsageError = typer.BadParameter.__bases__[0]  # typer exports this one subclass of it
+UsageError: Any = typer.BadParameter.__bases__[0]  # typer exports this one subclass of it
 
 app = typer.Typer(
     name="vqtool",
@@ -116,7 +116,7 @@ def main() -> None:
         sys.exit(app(standalone_mode=False) or 0)
     except UsageError as error:
         if len(sys.argv) == 1:  # no command at all: this "error" is the help
-            error.show()  # type: ignore[attr-defined]  # of every usage error
+            error.show()
             sys.exit(2)
         sys.exit(bad_usage(error))
     except (KeyboardInterrupt, typer.Abort):

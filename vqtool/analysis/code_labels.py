@@ -39,7 +39,10 @@ class CodeLabels:
         """[K, C] how many times as often a code's tokens have a label as all tokens do; NaN for unused codes."""
         total = self.counts.sum(1, keepdims=True)
         own = np.divide(self.counts, total, out=np.full(self.counts.shape, np.nan), where=total > 0)
-        return np.divide(own, self.shares, out=np.full(own.shape, np.nan), where=self.shares > 0)
+        lift: NDArray[np.float64] = np.divide(
+            own, self.shares, out=np.full(own.shape, np.nan), where=self.shares > 0
+        )
+        return lift
 
 
 @dataclass(frozen=True)

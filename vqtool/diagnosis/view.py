@@ -22,7 +22,7 @@ COLUMNS = (  # measures of a codebook: name, heading, format
     ("used", "used", "{:,.0f}"),
     ("dead", "dead", "{:,.0f}"),
     ("perplexity", "perplexity", "{:.1f}"),
-    ("perplexity_share", "of K", "{:.0%}"),
+    ("perplexity_share", "of codes", "{:.0%}"),
     ("entropy_bits", "bits", "{:.2f}"),
     ("hottest", "hottest", "{:.1%}"),
     ("gini", "Gini", "{:.2f}"),
