@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vqtool.catalog import catalog
-from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.diagnosis import terminal
 from vqtool.diagnosis.findings import diagnosed
@@ -16,6 +15,7 @@ from vqtool.diagnosis.reading import report_of
 from vqtool.diagnosis.report import Finding, Report
 from vqtool.diagnosis.view import View
 from vqtool.files import require_parent_dir
+from vqtool.model.runs import checkpoint_path
 
 
 def run(
