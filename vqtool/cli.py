@@ -265,8 +265,8 @@ def codes(
 ) -> None:
     """Show which codes stand for which labels, and how reliably.
 
-    For data with a label for every frame or window. A code is claimed for a label only if enough groups (stations,
-    people, machines) support it. The probes are fitted on the training rows, or in folds over the groups.
+    For data with a label for every frame or window. A code is claimed for a label only if enough groups (people,
+    places, machines) support it. The probes are fitted on the training rows, or in folds over the groups.
     """
 
 

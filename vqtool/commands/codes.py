@@ -24,7 +24,6 @@ from vqtool.model.load import capable
 from vqtool.model.model import Model
 from vqtool.model.runs import checkpoint_path
 from vqtool.model.seen import own_features
-from vqtool.tables import number
 from vqtool.training.batches import in_order
 from vqtool.training.evaluate import held_out
 from vqtool.training.runtime import Runtime, runtime

@@ -9,7 +9,6 @@ import numpy as np
 
 from vqtool.diagnosis import fixes
 from vqtool.diagnosis.report import Codebook, Finding, Report
-from vqtool.recipe.thresholds import limit_of
 
 FEW_TOKENS = 5  # per code: with fewer, unused codes and entropies mean little
 TOO_FEW = 2  # per code: with fewer, a dead code looks like one whose turn did not come
@@ -79,7 +78,7 @@ def _spread(book: Codebook) -> float:
 
 
 def _grade(report: Report, name: str, book: Codebook) -> str:
-    return limit_of(name, report.recipe).grade(_spread(book))[0]
+    return report.limit(name).grade(_spread(book))[0]
 
 
 def _collapsed(report: Report, book: Codebook) -> Finding:
@@ -129,7 +128,7 @@ def dead_codes(report: Report) -> Iterator[Finding]:
                and (len(report.codebooks) == 1 or _grade(report, "dead-level", b) == "ok")]  # fmt: skip
     if not counted:
         return
-    limit = limit_of("dead-codes", report.recipe)
+    limit = report.limit("dead-codes")
     worst = max(counted, key=lambda b: b.measures["dead_share"])
     ill = [b for b in counted if limit.grade(b.measures["dead_share"])[0] != "ok"]
     others = [f"`{b.name}` {b.measures['dead']:.0f}" for b in ill if b is not worst]
@@ -166,7 +165,7 @@ def motion(report: Report) -> Iterator[Finding]:
     followed = _last(report, f"codes.followed.{name}")
     fed = followed is not None and followed > 0.5
     what = spoken(report, next(b for b in report.codebooks if b.name == name))
-    limit = limit_of("outputs-fed" if fed else "frozen-codebook", report.recipe)
+    limit = report.limit("outputs-fed" if fed else "frozen-codebook")
     if limit.grade(figure)[0] == "ok":
         cause = f"{what}: {figure:.0%} of the codes chosen in a step move"
         yield report.judge("frozen-codebook", figure, cause, where=name, limit=limit)

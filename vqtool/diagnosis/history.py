@@ -10,10 +10,9 @@ from typing import Any
 from vqtool.diagnosis import fixes
 from vqtool.diagnosis.measures import folded, thirds
 from vqtool.diagnosis.report import Finding, Report
-from vqtool.recipe.thresholds import limit_of
 
 ENOUGH = {"valid": 3, "train": 6}  # rows that a trend is read from
-GROWN = 3.0  # dB of quantization SNR lost: the error has grown, not only the scale of the encoder's outputs
+GROWN = 3.0  # dB of signal to quantization noise lost: the error has grown, not only the scale of the encoder's outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def perplexity_falling(report: Report) -> Iterator[Finding]:
     if seen is None or max(seen.values) <= 0:
         return
     top, now = max(seen.values), seen.values[-1]
-    if limit_of("perplexity-falling", report.recipe).grade(now / top)[0] == "ok":
+    if report.limit("perplexity-falling").grade(now / top)[0] == "ok":
         yield report.judge("perplexity-falling", now / top, "use of the codes holds")
         return
     cause = (f"perplexity fell from {top:.3g} to {now:.3g} while training: the encoder leaves codes behind, and nothing "
@@ -97,7 +96,7 @@ def commitment_growing(report: Report) -> Iterator[Finding]:
     seen, error = series(report, "commitment"), series(report, "codes.snr_db")
     if seen is None or min(seen.values) <= 0:
         return
-    limit = limit_of("commitment-growing", report.recipe)
+    limit = report.limit("commitment-growing")
     low, now = min(seen.values), seen.values[-1]
     worse = max(error.values) - error.values[-1] >= GROWN if error is not None else now / low >= 10
     growing = now >= 0.8 * max(seen.values) and limit.grade(now / low)[0] != "ok"
@@ -128,7 +127,7 @@ def loss_stuck(report: Report) -> Iterator[Finding]:
         return
     cause = f"in stage `{stage['name']}` the loss went from {rows[0]:.4g} to {last:.4g}; the output has {better:.2g} dB"
     if last <= 0.99 * max(first, rows[0]):
-        limit = limit_of("loss-stuck", report.recipe)
+        limit = report.limit("loss-stuck")
         yield Finding("loss-stuck", "ok", better, limit.warn, limit.source, cause, where=stage["name"])
         return
     rate = stage["train"].get("lr")
@@ -169,7 +168,7 @@ def _trace(finding: Finding, report: Report) -> tuple[str, Callable[[float], boo
     }.get(finding.id, "")
     if not name:
         return "", lambda value: False
-    limit = limit_of(finding.id, report.recipe)
+    limit = report.limit(finding.id)
     seen_as = folded if finding.id == "range-drift" else float
     return name, lambda value: limit.grade(seen_as(value))[0] != "ok"
 

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vqtool.catalog import Limit
 from vqtool.forms import is_finite
-from vqtool.recipe.thresholds import Limit, limit_of
+from vqtool.recipe.thresholds import limit_of
 
 Severity = Literal["ok", "note", "warn", "fail"]
 SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warn", "fail")  # from the best to the worst
@@ -78,7 +79,7 @@ class Report:
         Args:
             limit: the thresholds; those of vqtool's own findings are known by name.
         """
-        limit = limit or limit_of(name, self.recipe)
+        limit = limit or self.limit(name)
         severity, at = limit.grade(figure)
         ill = severity != "ok"
         return Finding(name, severity, figure, at, limit.source, cause + why * ill, fix if ill else (), where)
@@ -102,6 +103,10 @@ class Report:
     def _options(self, part: str) -> Mapping[str, Any]:
         options: Mapping[str, Any] = ((self.recipe.get("parts") or {}).get(part) or {}).get("options", {})
         return options
+
+    def limit(self, finding: str) -> Limit:
+        """The limits of a finding, as the recipe sets them."""
+        return limit_of(finding, self.recipe)
 
     def stage(self) -> Mapping[str, Any]:
         """The resolved stage that trains the quantizer: the first with one of its terms as a loss, else the first."""

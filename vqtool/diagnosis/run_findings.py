@@ -10,7 +10,6 @@ from typing import Any
 from vqtool.diagnosis import fixes
 from vqtool.diagnosis.measures import folded
 from vqtool.diagnosis.report import SEVERITIES, Finding, Report, Severity
-from vqtool.recipe.thresholds import limit_of
 
 WORTH = 0.02  # of the signal's variance: what rescaling must take off the error for the range to be to blame
 
@@ -38,7 +37,7 @@ def worse(
 
 def soft_hard_gap(report: Report) -> Iterator[Finding]:
     """The soft path is trained, the hard one deployed, and they are no longer the same."""
-    measures, when = worse(report, "soft_hard.gap", limit_of("soft-hard-gap", report.recipe).grade)
+    measures, when = worse(report, "soft_hard.gap", report.limit("soft-hard-gap").grade)
     gap = measures.get("soft_hard.gap")
     if gap is None or not math.isfinite(gap):
         return
@@ -52,7 +51,7 @@ def soft_hard_gap(report: Report) -> Iterator[Finding]:
 
 
 def accuracy_gap(report: Report) -> Iterator[Finding]:
-    """The same, by the accuracies of both paths, where there is one at each condition of a channel."""
+    """The same by the accuracies of both paths, which a channel has at each of its levels."""
     m = report.measures
     gaps = {name.removeprefix("accuracy.soft").strip("."): value - m[name.replace("soft", "hard", 1)]
             for name, value in m.items()
@@ -63,14 +62,14 @@ def accuracy_gap(report: Report) -> Iterator[Finding]:
     at = f"at {where} " if where else ""
     yield report.judge(
         "soft-hard-gap", gap, f"{at}the soft path is right in {100 * gap:+.3g} % more cases than the deployed one",
-        why=": the receiver learned from soft symbols that the deployed transmitter never sends",
-        fix=fixes.hardening(report), limit=limit_of("soft-hard-accuracy", report.recipe),
+        why=": the classifier learned from soft values that the deployed path never gives",
+        fix=fixes.hardening(report), limit=report.limit("soft-hard-accuracy"),
     )  # fmt: skip
 
 
 def range_drift(report: Report) -> Iterator[Finding]:
     """The output is too small or too large, whatever its shape."""
-    limit = limit_of("range-drift", report.recipe)
+    limit = report.limit("range-drift")
     measures, when = worse(report, "range_ratio", lambda value: limit.grade(folded(value)))
     ratio = measures.get("range_ratio")
     if ratio is None:
@@ -112,35 +111,6 @@ def no_negatives(report: Report) -> Iterator[Finding]:
     yield report.judge("no-negatives", left, cause, why=why, fix=fix)
 
 
-def transmit_power(report: Report) -> Iterator[Finding]:
-    """The transmitter sends more or less than it was asked to; `tx_power` is relative to that."""
-    power = report.measures.get("tx_power")
-    if power is None:
-        return
-    limit = limit_of("transmit-power", report.recipe)
-    off = abs(10 * math.log10(power)) if power > 0 else 200.0
-    severity, at = limit.grade(off)
-    cause = f"the mean power sent is {power:.3g} of the power asked for ({off:.2g} dB away)"
-    if severity != "ok":
-        cause += ". Mixtures of constellation points lie within it: harden the symbols, or send the points themselves"
-    yield Finding("transmit-power", severity, off, at, limit.source, cause,
-                  fixes.hardening(report) if severity != "ok" else ())  # fmt: skip
-
-
-def llr_scale(report: Report) -> Iterator[Finding]:
-    """Bit confidences that are not those of the channel."""
-    ratio = report.measures.get("llr.ratio")
-    if ratio is None:
-        return
-    limit = limit_of("llr-scale", report.recipe)
-    severity, at = limit.grade(folded(ratio))
-    cause = f"mean |LLR| is {ratio:.3g} of what the channel's noise lets expect"
-    if severity != "ok":
-        cause += (". The receiver's noise variance is not the channel's: per real dimension against complex total is "
-                  "the factor 2; or the power sent is not the power assumed")  # fmt: skip
-    yield Finding("llr-scale", severity, folded(ratio), at, limit.source, cause)
-
-
 def codes_ignored(report: Report) -> Iterator[Finding]:
     """The output is the same whatever the codes are."""
     own = report.measures.get("reconstruction.error.mean", report.measures.get("error.mean"))
@@ -162,5 +132,4 @@ def repeated_tokens(report: Report) -> Iterator[Finding]:
     yield report.judge("repeated-tokens", share, f"{share:.0%} of the tokens repeat the one before", why=why)
 
 
-CHECKS = (soft_hard_gap, accuracy_gap, range_drift, dc_offset, no_negatives, transmit_power, llr_scale, codes_ignored,
-          repeated_tokens)  # fmt: skip
+CHECKS = (soft_hard_gap, accuracy_gap, range_drift, dc_offset, no_negatives, codes_ignored, repeated_tokens)

@@ -16,7 +16,7 @@ import numpy as np
 
 from vqtool.diagnosis.report import SEVERITIES, Codebook, Finding, Report
 from vqtool.files import as_given
-from vqtool.recipe.thresholds import LIMITS
+from vqtool.recipe.thresholds import limits
 
 COLUMNS = (  # measures of a codebook: name, heading, format
     ("used", "used", "{:,.0f}"),
@@ -44,8 +44,6 @@ WHOLE = (  # measures of all codebooks together: name, meaning, format
     ("soft_hard.gap", "loss of the hard path over the soft", "{:+.1%}"),
     ("range_ratio", "spread of the output over the signal's", "{:.3f}"),
     ("dc", "mean error over the signal's spread", "{:.3f}"),
-    ("tx_power", "power sent", "{:.3f}"),
-    ("llr.ratio", "|LLR| over the expected", "{:.3f}"),
     ("contrastive.effective_negatives", "effective negatives", "{:.1f}"),
 )
 MAX_POINTS = 160  # of one line
@@ -154,7 +152,8 @@ class View:
         """(meaning, figure) of all codebooks together."""
         m = self.report.measures
         few = 4 * m.get("joint.used", 0) > self.report.tokens  # tuples hardly repeat: their entropy is that of the sample
-        return [(meaning, form.format(m[name])) for name, meaning, form in WHOLE
+        of_plugins = (limit.shown for limit in limits().values() if limit.shown)
+        return [(meaning, form.format(m[name])) for name, meaning, form in (*WHOLE, *of_plugins)
                 if name in m and not (few and name.startswith("joint."))]  # fmt: skip
 
     @property
@@ -196,7 +195,7 @@ def card(number: int, finding: Finding) -> Card:
     text = finding.cause + "." * (not finding.cause.endswith((".", "!", "?")))
     if finding.step is not None:
         text += f" Since step {finding.step:,}" + (f": {finding.changed}." if finding.changed else ".")
-    meaning = f"figure: {LIMITS[finding.id].figure}" if finding.id in LIMITS else ""
+    meaning = f"figure: {limits()[finding.id].figure}" if finding.id in limits() else ""
     source = f"threshold: {finding.source}" if finding.source else ""
     return Card(number, finding, title, figure, text, "; ".join(part for part in (meaning, source) if part))
 
