@@ -134,9 +134,7 @@ def generate(
     temperature: opt.Temperature = None,
     top_k: opt.TopK = None,
     top_p: opt.TopP = None,
-    samples: Annotated[
-        int, typer.Option("--samples", min=1, metavar="N", help="Number of signals per condition.")
-    ] = 1,
+    samples: Annotated[int, typer.Option("--samples", min=1, metavar="N", help="Number of signals per condition.")] = 1,
     seed: opt.SamplingSeed = 0,
     force: opt.Force = False,
     device: opt.Device = "auto",
@@ -144,12 +142,8 @@ def generate(
     """Generate signals for given conditions. The most probable codes are taken unless an option says to sample."""
 
 
-@command("forecast")
-def forecast(
+def forecasting(
     *,
-    steps: Annotated[
-        int, typer.Option("--steps", min=1, max=opt.MAX_STEPS, metavar="N", help="Number of time steps to forecast.")
-    ],
     checkpoint: opt.NewestForecaster = None,
     data: opt.SeriesFile = None,
     overrides: opt.DataOverrides,
@@ -164,20 +158,27 @@ def forecast(
     greedy: opt.Greedy = False,
     seed: opt.SamplingSeed = 0,
     out_file: opt.ForecastFile = None,
-    plot: opt.ForecastPlot = None,
     force: opt.Force = False,
     device: opt.Device = "auto",
+) -> None:
+    """What `forecast` and `backtest` share."""
+
+
+@command("forecast", forecasting)
+def forecast(
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, max=opt.MAX_STEPS, metavar="N", help="Number of time steps to forecast.")
+    ],
+    plot: opt.ForecastPlot = None,
 ) -> None:
     """Forecast series, in their own units and with their time stamps."""
 
 
-@command("backtest")
+@command("backtest", forecasting)
 def backtest(
-    *,
     horizon: Annotated[
         int, typer.Option("--horizon", min=1, max=opt.MAX_STEPS, metavar="N", help="Time steps ahead of each cutoff.")
     ],
-    checkpoint: opt.NewestForecaster = None,
     n_windows: Annotated[
         int, typer.Option("--n-windows", min=1, metavar="N", help="Number of cutoffs per series.")
     ] = 1,
@@ -185,21 +186,6 @@ def backtest(
         int | None,
         typer.Option("--step-size", min=1, metavar="N", help="Rows between cutoffs; by default the horizon."),
     ] = None,
-    data: opt.SeriesFile = None,
-    overrides: opt.DataOverrides,
-    cutoff: opt.Cutoff = None,
-    freq: opt.Freq = None,
-    fill: opt.Fill = None,
-    quantiles: opt.Quantiles = opt.DECILES,
-    samples: opt.PathCount = 100,
-    temperature: opt.Temperature = None,
-    top_k: opt.TopK = None,
-    top_p: opt.TopP = None,
-    greedy: opt.Greedy = False,
-    seed: opt.SamplingSeed = 0,
-    out_file: opt.ForecastFile = None,
-    force: opt.Force = False,
-    device: opt.Device = "auto",
 ) -> None:
     """Score forecasts from past cutoffs, beside simple baselines.
 

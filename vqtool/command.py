@@ -41,10 +41,11 @@ def _common(
     """Options that every command has; they are handled here and not passed on."""
 
 
-def command(target: str, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(target: str, *shared: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of a signature: its values go to `vqtool.commands.MODULE:FUNCTION` as keyword arguments.
 
-    The decorated function is only read: its parameters are the command's, its docstring is the help.
+    The decorated function is only read: its parameters and those of `shared` are the command's, its docstring is the
+    help.
     """
 
     def made(signature: Callable[..., None]) -> Callable[..., None]:
@@ -52,12 +53,18 @@ def command(target: str, name: str | None = None) -> Callable[[Callable[..., Non
         def body(json_: bool, quiet: bool, plugin: list[Path], **values: Any) -> None:
             raise typer.Exit(guarded(target, json_, quiet, plugin, values))
 
-        both = [p for f in (signature, _common) for p in inspect.signature(f, eval_str=True).parameters.values()]
-        body.__signature__ = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in both])  # type: ignore[attr-defined]  # typer reads it
-        app.command(name or signature.__name__)(body)
+        every = [p for each in (signature, *shared, _common) for p in parameters(each)]
+        body.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]  # typer reads it
+        app.command(signature.__name__)(body)
         return signature
 
     return made
+
+
+def parameters(signature: Callable[..., None]) -> list[inspect.Parameter]:
+    """The parameters of a function, by keyword: then those without a default may follow others."""
+    found = inspect.signature(signature, eval_str=True).parameters.values()
+    return [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in found]
 
 
 def guarded(target: str, json_: bool, quiet: bool, plugins: list[Path], values: dict[str, Any]) -> int:

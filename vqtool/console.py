@@ -154,7 +154,7 @@ class Foreign(io.TextIOBase):
         return self._output.people_stream.fileno()
 
     @property
-    def encoding(self) -> str:
+    def encoding(self) -> str:  # type: ignore[override]  # nobody sets it
         """That of the stream behind it."""
         return getattr(self._output.people_stream, "encoding", None) or "utf-8"
 

@@ -156,6 +156,4 @@ def _live(stream: TextIO) -> Any:
         progress.TextColumn("{task.fields[figures]}", markup=False),
     )
     console = Console(file=stream)
-    return progress.Progress(
-        *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
-    )
+    return progress.Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)

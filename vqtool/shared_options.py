@@ -71,9 +71,7 @@ Levels = Annotated[int | None, typer.Option("--levels", help="Use only the first
 Temperature = Annotated[
     float | None, typer.Option("--temperature", min=0.0, metavar="F", help="Sampling temperature; 0 is greedy.")
 ]
-TopK = Annotated[
-    int | None, typer.Option("--top-k", min=1, metavar="N", help="Sample from the N most probable codes.")
-]
+TopK = Annotated[int | None, typer.Option("--top-k", min=1, metavar="N", help="Sample from the N most probable codes.")]
 TopP = Annotated[
     float | None,
     typer.Option(

@@ -92,7 +92,7 @@ def test_fixes_reach_into_what_a_quantizer_is_made_of(name: str) -> None:
 
 def test_a_fix_is_quoted_for_a_shell() -> None:
     (ramp,) = [line for line in findings(ILL["soft-hard-gap"])["soft-hard-gap"].fix if ".temperature=" in line]
-    assert ramp.startswith("-s 'stage.tokenizer.schedule.quantizer.temperature={ kind = \"geometric\"")
+    assert ramp.startswith('-s \'stage.tokenizer.schedule.quantizer.temperature={ kind = "geometric"')
     here = replace(ILL["duplicate-codes"], source=Path("my run/a.safetensors"))
     assert "vqtool improve 'my run/a.safetensors'" in findings(here)["duplicate-codes"].fix
 

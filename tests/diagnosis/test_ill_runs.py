@@ -14,7 +14,6 @@ from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.reading import report_of
 from vqtool.diagnosis.report import Report
 
-
 WITHOUT_FIX = ("not-started", "range-drift", "dc-offset", "repeated-tokens", "llr-scale")  # the cause says what to do
 
 

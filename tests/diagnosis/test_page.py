@@ -53,7 +53,8 @@ class Outline(HTMLParser):
 def test_it_says_what_was_found() -> None:
     text = page(report(codebook(), findings=FINDINGS, history=rows()), picked((16,)))
     words = " ".join(Outline(text).words)
-    for wanted in ("unhealthy", "1 fail, 1 warn", "Codes <died>.", "-s quantizer.revive_below=0.1", "Since step 20: lr rose.",
+    for wanted in ("unhealthy", "1 fail, 1 warn", "Codes <died>.", "-s quantizer.revive_below=0.1",
+                   "Since step 20: lr rose.",
                    "passed: nothing-wrong", "1,234 tokens of split valid",
                    "vqtool 0.1.0", "codes.perplexity", "range_ratio", 'title = "by hand"', "window 3"):  # fmt: skip
         assert wanted in words, wanted

@@ -73,7 +73,9 @@ def made(function: ast.expr) -> str | None:
 def test_every_finding_is_there() -> None:
     """Every id is a plain string where the finding is made, so that this test sees it."""
     found = set()
-    for path in {*(DOCS.parent / "vqtool" / "diagnosis").glob("*.py")} - {DOCS.parent / "vqtool" / "diagnosis" / "report.py"}:
+    for path in {*(DOCS.parent / "vqtool" / "diagnosis").glob("*.py")} - {
+        DOCS.parent / "vqtool" / "diagnosis" / "report.py"
+    }:
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(call, ast.Call) and made(call.func) in ("Finding", "judge"):
                 name = call.args[0]

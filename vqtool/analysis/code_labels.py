@@ -39,9 +39,7 @@ class CodeLabels:
         """[K, C] how many times as often a code's tokens have a label as all tokens do; NaN for unused codes."""
         total = self.counts.sum(1, keepdims=True)
         own = np.divide(self.counts, total, out=np.full(self.counts.shape, np.nan), where=total > 0)
-        lift: NDArray[np.float64] = np.divide(
-            own, self.shares, out=np.full(own.shape, np.nan), where=self.shares > 0
-        )
+        lift: NDArray[np.float64] = np.divide(own, self.shares, out=np.full(own.shape, np.nan), where=self.shares > 0)
         return lift
 
 
@@ -70,8 +68,8 @@ def held_against(
 
     `known` [size, classes], counts over other tokens, decides which label a code stands for if it has any for it: the
     precision is then measured on tokens that had no part in the choice. A code is claimed for its label if it has
-    tokens of it in at least LEAST_GROUPS groups and the lower end of its precision's 95 % interval is above one half and above
-    the label's own share.
+    tokens of it in at least LEAST_GROUPS groups and the lower end of its precision's 95 % interval is above one half
+    and above the label's own share.
     """
     each = by_group(codes, size, labels, classes, groups)  # [G, K, C]
     counts = each.sum(0)

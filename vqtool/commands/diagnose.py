@@ -11,7 +11,7 @@ from vqtool.console import out
 from vqtool.diagnosis import terminal
 from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.reading import report_of
-from vqtool.diagnosis.report import Finding, Report
+from vqtool.diagnosis.report import Report
 from vqtool.diagnosis.view import View
 from vqtool.files import require_parent_dir
 from vqtool.model.runs import checkpoint_path

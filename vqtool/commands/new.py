@@ -53,7 +53,9 @@ def default(name: str) -> str:
 def plugin(name: str) -> int:
     """Copy the example plugin to the folder NAME, under the new name."""
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name):
-        raise VqtoolError(f"`{name}` is not a valid name for a plugin", hint="lower-case letters, digits and -, as in my-vq")
+        raise VqtoolError(
+            f"`{name}` is not a valid name for a plugin", hint="lower-case letters, digits and -, as in my-vq"
+        )
     target, module = Path(name), name.replace("-", "_")
     if os.path.lexists(target):
         raise VqtoolError(f"`{target}` exists already", hint="give the new plugin another name")

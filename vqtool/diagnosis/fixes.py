@@ -1,4 +1,4 @@
-"""Fixes that one can paste: `-s KEY=VALUE` options of `vqtool train`, only those that this recipe takes, and commands."""
+"""Fixes that one can paste: options of `vqtool train`, only those that the recipe takes, and commands."""
 
 from __future__ import annotations
 

@@ -78,8 +78,8 @@ def perplexity_falling(report: Report) -> Iterator[Finding]:
     if report.limit("perplexity-falling").grade(now / top)[0] == "ok":
         yield report.judge("perplexity-falling", now / top, "use of the codes holds")
         return
-    cause = (f"perplexity fell from {top:.3g} to {now:.3g} while training: the encoder leaves codes behind, and nothing "
-             "brings them back")  # fmt: skip
+    cause = (f"perplexity fell from {top:.3g} to {now:.3g} while training: the encoder leaves codes behind, and "
+             "nothing brings them back")  # fmt: skip
     fix = (*fixes.revival(report), *fixes.diversity(report), *fixes.learning_rate(report))
     found = report.judge("perplexity-falling", now / top, cause, fix=fix)
     yield _since(found, report, seen.since(lambda value: value < (top + now) / 2))
@@ -103,8 +103,8 @@ def commitment_growing(report: Report) -> Iterator[Finding]:
     if not (growing and worse):
         yield Finding("commitment-growing", "ok", now / low, limit.warn, limit.source, "the encoder keeps to its codes")
         return
-    cause = (f"the commitment loss grew from {low:.3g} to {now:.3g} and is still growing: the encoder's outputs run away "
-             "from the codes faster than these follow")  # fmt: skip
+    cause = (f"the commitment loss grew from {low:.3g} to {now:.3g} and is still growing: the encoder's outputs run "
+             "away from the codes faster than these follow")  # fmt: skip
     fix = (*fixes.weighted(report, "commitment", 0.25), *fixes.faster_codebook(report), *fixes.learning_rate(report))
     found = report.judge("commitment-growing", now / low, cause, fix=fix)
     yield _since(found, report, seen.since(lambda value: value > math.sqrt(low * now)))

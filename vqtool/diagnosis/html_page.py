@@ -57,7 +57,8 @@ def folded(summary: str, body: str) -> str:
 
 def figure(name: str, note: str, body: str, css: str = "chart") -> str:
     """A drawing under its name, with a note beside the name."""
-    return f'<figure class="{css}"><figcaption><b>{escape(name)}</b> <span>{escape(note)}</span></figcaption>{body}</figure>'
+    caption = f"<figcaption><b>{escape(name)}</b> <span>{escape(note)}</span></figcaption>"
+    return f'<figure class="{css}">{caption}{body}</figure>'
 
 
 def grid(figures: Iterable[str]) -> str:

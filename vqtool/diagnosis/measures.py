@@ -255,7 +255,7 @@ def decibels(power: float, noise: float) -> float:
 
 
 def folded(ratio: float) -> float:
-    """A ratio or its inverse, whichever is at most 1: 0.5 for 0.5 and for 2; 0 for anything that is not a positive number."""
+    """A ratio or its inverse, whichever is at most 1: 0.5 for 0.5 and for 2; 0 where it is not a positive number."""
     if not math.isfinite(ratio) or ratio <= 0:
         return 0.0
     return min(ratio, 1 / ratio)

@@ -44,8 +44,8 @@ def soft_hard_gap(report: Report) -> Iterator[Finding]:
     hard, soft = measures.get("hard.loss", math.nan), measures.get("soft.loss", math.nan)
     bits = measures.get("soft.token_bits")
     spread = f" (a token is spread over 2^{bits:.2g} codes)" if bits is not None else ""
-    why = (f". The decoder learned to read mixtures{spread}, and gets single codes when deployed: results will be worse "
-           "than training shows")  # fmt: skip
+    why = (f". The decoder learned to read mixtures{spread}, and gets single codes when deployed: results will be "
+           "worse than training shows")  # fmt: skip
     cause = f"{when}the deployed path's loss is {hard:.3g}, the soft path's {soft:.3g}"
     yield report.judge("soft-hard-gap", gap, cause, why=why, fix=fixes.hardening(report))
 
@@ -76,13 +76,13 @@ def range_drift(report: Report) -> Iterator[Finding]:
         return
     cause = f"{when}the output's spread is {ratio:.3g} of the signal's"
     rescale = measures.get("rescale")  # what the output must be multiplied by to fit best
-    if (limit.grade(folded(ratio))[0] != "ok" and rescale is not None and (ratio * (1 - rescale)) ** 2 < WORTH):
+    if limit.grade(folded(ratio))[0] != "ok" and rescale is not None and (ratio * (1 - rescale)) ** 2 < WORTH:
         yield Finding("range-drift", "ok", folded(ratio), limit.warn, limit.source,
                       f"{cause}, and no other scale would fit better: the output is vague, not drifted")  # fmt: skip
         return
     better = f"; multiplied by {rescale:.3g} it would fit better" if rescale is not None else ""
-    why = (f"{better}. Likely causes: a loss that rewards a smaller output (a spectral or adversarial one alone, or one "
-           "whose target is in another scale than the norm's output), or a norm whose inverse is not that of the "
+    why = (f"{better}. Likely causes: a loss that rewards a smaller output (a spectral or adversarial one alone, or "
+           "one whose target is in another scale than the norm's output), or a norm whose inverse is not that of the "
            "data")  # fmt: skip
     yield report.judge("range-drift", folded(ratio), cause, why=why, fix=fixes.waveform_loss(report))
 
@@ -127,8 +127,8 @@ def repeated_tokens(report: Report) -> Iterator[Finding]:
     share = report.measures.get("sequence.repeated")
     if share is None:
         return
-    why = (". Tokens come faster than the signal changes, or the encoder sees no detail: a larger stride of the encoder "
-           "gives fewer tokens with more in each")  # fmt: skip
+    why = (". Tokens come faster than the signal changes, or the encoder sees no detail: a larger stride of the "
+           "encoder gives fewer tokens with more in each")  # fmt: skip
     yield report.judge("repeated-tokens", share, f"{share:.0%} of the tokens repeat the one before", why=why)
 
 

@@ -138,8 +138,10 @@ class View:
         """A row for each codebook; columns without a value are left out."""
         books = self.report.codebooks
         shown = [column for column in COLUMNS if any(column[0] in book.measures for book in books)]
-        rows = [(b.name, f"{b.size:,}", *(form.format(b.measures[m]) if m in b.measures else "" for m, _, form in shown))
-                for b in books]  # fmt: skip
+        rows = []
+        for book in books:
+            cells = [form.format(book.measures[m]) if m in book.measures else "" for m, _, form in shown]
+            rows.append((book.name, f"{book.size:,}", *cells))
         return Table(("codebook", "codes", *(heading for _, heading, _ in shown)), tuple(rows), dead_note(books))
 
     @property
@@ -151,7 +153,9 @@ class View:
     def summary(self) -> list[tuple[str, str]]:
         """(meaning, figure) of all codebooks together."""
         m = self.report.measures
-        few = 4 * m.get("joint.used", 0) > self.report.tokens  # tuples hardly repeat: their entropy is that of the sample
+        few = (
+            4 * m.get("joint.used", 0) > self.report.tokens
+        )  # tuples hardly repeat: their entropy is that of the sample
         of_plugins = (limit.shown for limit in limits().values() if limit.shown)
         return [(meaning, form.format(m[name])) for name, meaning, form in (*WHOLE, *of_plugins)
                 if name in m and not (few and name.startswith("joint."))]  # fmt: skip

@@ -92,7 +92,7 @@ class Watch:
         for finding in found:
             if (finding.id, finding.where) not in self.said:
                 self.said.add((finding.id, finding.where))
-                fix = f"; {finding.fix[0]}" if finding.fix else ""
+                fix = f"; fix: {finding.fix[0]}" if finding.fix else ""
                 out.warn(f"step {step}: {finding.id}: {finding.cause}{fix}")
         names = {(f.id, f.where) for f in found}
         again, self.before = names & self.before, names
