@@ -130,13 +130,13 @@ def dead_codes(report: Report) -> Iterator[Finding]:
         return
     limit = report.limit("dead-codes")
     worst = max(counted, key=lambda b: b.measures["dead_share"])
-    ill = [b for b in counted if limit.grade(b.measures["dead_share"])[0] != "ok"]
-    others = [f"`{b.name}` {b.measures['dead']:.0f}" for b in ill if b is not worst]
+    bad = [b for b in counted if limit.grade(b.measures["dead_share"])[0] != "ok"]
+    others = [f"`{b.name}` {b.measures['dead']:.0f}" for b in bad if b is not worst]
     why = f" (dead as well: {', '.join(others)})" if others else ""
     off = report.option("quantizer", "revive_below") == 0
     why += ". Nothing reinitialises them: revive_below is 0" if off else ". No input is near them any more"
     fix = (*fixes.revival(report), *fixes.better_start(report), *fixes.diversity(report),
-           *fixes.fewer_codes(report, *ill), *fixes.improve(report))  # fmt: skip
+           *fixes.fewer_codes(report, *bad), *fixes.improve(report))  # fmt: skip
     cause = f"{spoken(report, worst)}: {worst.measures['dead']:.0f} of {worst.size} codes are never chosen"
     yield report.judge("dead-codes", worst.measures["dead_share"], cause, why=why, fix=fix, where=worst.name)
 

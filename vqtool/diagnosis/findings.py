@@ -45,8 +45,8 @@ def diagnosed(report: Report) -> Report:
 def without_symptoms(findings: Iterable[Finding]) -> Iterator[Finding]:
     """The findings that no other one explains; the first of two with the same id and place."""
     every = list(findings)
-    ill = {finding.id for finding in every if finding.severity in ("warn", "fail")}
-    explained = frozenset[str]().union(*(EXPLAINS.get(name, frozenset()) for name in ill))
+    bad = {finding.id for finding in every if finding.severity in ("warn", "fail")}
+    explained = frozenset[str]().union(*(EXPLAINS.get(name, frozenset()) for name in bad))
     seen: set[tuple[str, str]] = set()
     for finding in every:
         if finding.id in explained or (finding.id, finding.where) in seen:

@@ -23,11 +23,11 @@ class Series:
     values: tuple[float, ...]
     split: str
 
-    def since(self, ill: Callable[[float], bool]) -> int | None:
-        """The first step from which on the figure stayed ill; None if it is not ill now."""
+    def since(self, bad: Callable[[float], bool]) -> int | None:
+        """The first step from which on the figure stayed bad; None if it is not bad now."""
         began = None
         for step, value in zip(reversed(self.steps), reversed(self.values), strict=True):
-            if not ill(value):
+            if not bad(value):
                 break
             began = step
         return began
@@ -141,9 +141,9 @@ def begun(finding: Finding, report: Report) -> Finding:
     """The finding with the step at which it began and what changed there, where the history tells."""
     if finding.severity not in ("warn", "fail") or finding.step is not None:
         return finding
-    name, ill = _trace(finding, report)
+    name, bad = _trace(finding, report)
     seen = series(report, name) if name else None
-    step = seen.since(ill) if seen is not None else None
+    step = seen.since(bad) if seen is not None else None
     if seen is None or step is None:
         return finding
     stage = str(report.stage().get("name", ""))
@@ -152,7 +152,7 @@ def begun(finding: Finding, report: Report) -> Finding:
 
 
 def _trace(finding: Finding, report: Report) -> tuple[str, Callable[[float], bool]]:
-    """The logged figure in which a finding shows, and when that figure is ill."""
+    """The logged figure in which a finding shows, and when that figure is bad."""
     if finding.id in ("collapse", "dead-codes", "dead-level"):
         own = len(report.codebooks) > 1 and finding.where
         name = f"codes.perplexity.{finding.where}" if own else "codes.perplexity"

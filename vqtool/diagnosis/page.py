@@ -74,7 +74,7 @@ def card_html(card: Card) -> str:
         f'<li class="card {found.severity}" value="{card.number}">'
         f'<h3><span class="badge">{card.number} {found.severity}</span> {escape(card.title)} '
         f'<span class="figure">{escape(card.figure)}</span></h3><p>{text}</p>'
-        + (f"<p>To fix it:</p><ul>{fixes}</ul>" if fixes else "")
+        + (f"<p>Fixes (options of <code>vqtool train</code>, or commands):</p><ul>{fixes}</ul>" if fixes else "")
         + (f'<p class="quiet">{escape(card.basis)}</p>' if card.basis else "")
         + "</li>"
     )

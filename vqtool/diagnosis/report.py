@@ -81,8 +81,8 @@ class Report:
         """
         limit = limit or self.limit(name)
         severity, at = limit.grade(figure)
-        ill = severity != "ok"
-        return Finding(name, severity, figure, at, limit.source, cause + why * ill, fix if ill else (), where)
+        bad = severity != "ok"
+        return Finding(name, severity, figure, at, limit.source, cause + why * bad, fix if bad else (), where)
 
     def key(self, part: str, name: str) -> str:
         """An option's key in the recipe: of the part itself, or of the quantizer that it is made `of`."""
