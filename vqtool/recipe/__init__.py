@@ -1,4 +1,4 @@
-"""Recipes: text to checked values, every problem at once and with its place. Names are loaded when first asked for."""
+"""Recipes: text to checked values, every problem at once and with its place."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from vqtool.recipe.options import Option, Options, options_of
     from vqtool.recipe.recipe import load, parse
     from vqtool.recipe.spec import EvaluateOptions, LossSpec, PartSpec, Recipe, ScheduleSpec, StageSpec, TrainOptions
+
+_FROM = {"Option": "options", "Options": "options", "options_of": "options", "load": "recipe", "parse": "recipe"}
 
 __all__ = [
     "EvaluateOptions",
@@ -27,8 +29,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a name when it is first asked for: `vqtool.recipe.thresholds` alone needs no pydantic (PEP 562)."""
+    """Import a name when it is first used: `vqtool diagnose` reads thresholds only, without pydantic."""
     if name not in __all__:
-        raise AttributeError(f"module `vqtool.recipe` has no attribute `{name}`")
-    home = {"Option": "options", "Options": "options", "options_of": "options", "load": "recipe", "parse": "recipe"}
-    return getattr(importlib.import_module(f"vqtool.recipe.{home.get(name, 'spec')}"), name)
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+    return getattr(importlib.import_module(f"{__name__}.{_FROM.get(name, 'spec')}"), name)

@@ -84,7 +84,7 @@ class Classify(Task):
         return Estimates(named={**named, "scores": scores, "received": received})
 
     def classify(self, parts: Parts, batch: Batch) -> Tensor:
-        """Logits [B, classes] of the deployed path, at the default level of the channel."""
+        """Logits [B, classes] of the deployed path, at the channel's own level."""
         return self.transmit(parts, batch, None)
 
     def transmit(self, parts: Parts, batch: Batch, level: float | None) -> Tensor:
