@@ -29,7 +29,7 @@ ROLES = {
     "task": "what a stage does",
     "loss": "what a stage makes small",
     "metric": "what is measured on held-out rows",
-    "baseline": "plain rivals, measured beside the model",
+    "baseline": "plain baselines, measured beside the model",
     "schedule": "how a knob moves over a stage",
 }
 

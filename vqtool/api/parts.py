@@ -30,7 +30,7 @@ class Norm(nn.Module):
     """
 
     sends: tuple[str, ...] = ()
-    reach: int | None = None  # the most steps that `ahead` foretells; None: any number
+    max_horizon: int | None = None  # the most steps that `future_stats` predicts; None: any number
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
@@ -51,15 +51,15 @@ class Norm(nn.Module):
         """`x` [B, C, L] from the norm's frame back to the units of the original `batch`; reads its condition only."""
         return x
 
-    def ahead(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
-        """What the history foretells of the next `steps` samples: their centre and scale [B, C, steps].
+    def future_stats(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
+        """What the history predicts of the next `steps` samples: their centre and scale [B, C, steps].
 
-        The frame of a future is (future - centre) / scale. `reach` is the most steps that can be asked for.
+        The frame of a future is (future - centre) / scale. `max_horizon` is the most steps that can be asked for.
         """
         x = batch["x"]
         return x.new_zeros(*x.shape[:-1], steps), x.new_ones(*x.shape[:-1], steps)
 
-    def moved_on(self, batch: Batch, values: Tensor) -> Batch:
+    def append(self, batch: Batch, values: Tensor) -> Batch:
         """The batch as it is once `values` [B, C, n] have followed its history, which keeps its length."""
         length = batch["x"].shape[-1]
         return {**batch, "x": torch.cat([batch["x"], values], dim=-1)[..., -length:]}

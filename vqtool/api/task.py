@@ -111,7 +111,7 @@ class Forecasts(Protocol):
 
 
 @runtime_checkable
-class TellsQuantiles(Protocol):
+class QuantileForecaster(Protocol):
     """A forecaster that knows its quantiles; no sample paths are drawn for them."""
 
     def quantiles(self, parts: Parts, batch: Batch, steps: int, levels: Sequence[float]) -> Tensor:
