@@ -24,7 +24,7 @@ def run(*, role: str | None, name: str | None, timings: bool) -> int:
     rows = [[c.role, c.name, found.provider(c), c.summary] for c in shown]
     out.print(table_text("", ["role", "kind", "provided by", "what it is"], rows, out.result_stream))
     out.print("\n" + plugin_table(found, timings))
-    for title, several in (("left out", found.broken), ("slow", found.slow)):
+    for title, several in (("skipped", found.broken), ("slow", found.slow)):
         if several:
             rows = [[b.name, b.distribution, f"{b.reason}; {b.mend}"] for b in several]
             out.print("\n" + table_text(title, ["plugin", "from", "why"], rows, out.result_stream))
