@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from vqtool.api import Batch, CodedPiece, DataSpec, Field, Files, Piece
-from vqtool.commands.encode import Counted, encoded
+from vqtool.commands.encode import Watched, encoded
 from vqtool.errors import VqtoolError
 from vqtool.model.user_files import load_codes, save_codes
+from vqtool.progress import Progress
 from vqtool.training.runtime import Runtime
 
 HERE = Runtime(torch.device("cpu"))
@@ -38,13 +39,16 @@ def test_pieces_are_encoded_one_after_the_other_and_only_when_asked_for() -> Non
             yield Piece({"x": torch.full((2, 3, 1), float(number)), "pitch": torch.zeros(2)}, {"rate": 8}, ["mixed"])
 
     model = type("Model", (), {"parts": None})()
-    pieces = Counted(encoded(model, Task(), opened(), HERE, None))
+    bar = Progress(9, "encode")
+    watched = Watched(encoded(model, Task(), opened(), HERE, None), bar)
+    pieces = iter(watched)
     first = next(pieces)
     assert asked == [0]
+    assert (bar.done, bar.total) == (0, None)
     assert set(first.conditions) == {"pitch"}  # the signal does not travel
     assert first.metadata == {"rate": 8, "notes": ["mixed"]}
     assert [int(p.codes[0, 0, 0]) for p in pieces] == [1, 2]
-    assert (pieces.windows, pieces.shape) == (6, (3, 1))
+    assert (watched.rows, watched.shape, bar.done) == (6, (3, 1), 3)
 
 
 def test_codes_in_one_file_come_back_with_their_conditions(tmp_path: Path) -> None:

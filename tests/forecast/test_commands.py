@@ -252,8 +252,8 @@ def test_a_backtest_scores_what_was_measured(run: Path, tmp_path: Path, capsys: 
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"quantiles": "0.1,1"}, "are no quantiles"),
-    ({"quantiles": "a"}, "are no quantiles"),
+    ({"quantiles": "0.1,1"}, "are not quantiles"),
+    ({"quantiles": "a"}, "are not quantiles"),
     ({"greedy": True, "top_k": 3}, "--greedy and sampling exclude each other"),
     ({"cutoff": "2020-03-01 05:00"}, "has 6 rows, up to 2020-03-01 05:00:00; the model reads 48"),
     ({"data": Path("none.csv")}, "there is no file `none.csv`"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +49,14 @@ def run(
         if levels is not None:
             model.parts.quantizer.use_levels(levels)
         with out.progress(None, "encode") as bar:
-            coded = Counted(watched(encoded(model, task, files.open(input_file), here, levels), bar))
+            coded = Watched(encoded(model, task, files.open(input_file), here, levels), bar)
             if files.own_codes:
-                written = files.save_codes(out_file, coded, about_codes(model) | {"code_use": code_use(model)})
+                written = files.save_codes(out_file, iter(coded), about_codes(model) | {"code_use": code_use(model)})
                 figures = files.code_figures(written)
             else:
                 written, figures = save_codes(out_file, coded, about_codes(model)), {}
-    out.say(f"wrote codes {(coded.windows, *coded.shape)} (windows, tokens, codebooks) to {listed(written)}")
-    for name, value in figures.items():
-        out.say(f"{name} {value:.3f}")
-    out.print("\n".join(map(str, written)))
-    result = {"out": str(out_file), "files": [str(f) for f in written], "codes": [coded.windows, *coded.shape]}
-    out.document(result | figures)
+    shape = (coded.rows, *coded.shape)
+    report_files(f"codes {shape} (windows, tokens, codebooks)", out_file, written, figures, codes=shape)
     return 0
 
 
@@ -85,22 +81,18 @@ def decode(
                 hint="decode with the checkpoint that encoded it",
             )
         model.parts.to(here.device).eval()
-        count = 0
 
-        def signals(bar: Progress) -> Iterator[Piece]:
-            nonlocal count
-            for piece in watched(pieces, bar):
+        def signals(coded: Watched) -> Iterator[Piece]:
+            for piece in coded:
                 check_piece(model, piece, codes_file)
-                coded = here.place({"codes": piece.codes[..., :levels], "sent": piece.sent})
-                signal = task.decode(model.parts, coded, here.place(piece.conditions)).cpu()
-                count += len(signal)
+                tensors = here.place({"codes": piece.codes[..., :levels], "sent": piece.sent})
+                signal = task.decode(model.parts, tensors, here.place(piece.conditions)).cpu()
                 yield Piece({"x": signal, **piece.conditions}, piece.metadata)
 
         with from_codes(codes_file), out.progress(None, "decode") as bar:
-            written = files.save(out_file, signals(bar))
-    out.say(f"wrote {count} signals to {listed(written)}")
-    out.print("\n".join(map(str, written)))
-    out.document({"out": str(out_file), "files": [str(f) for f in written], "signals": count})
+            coded = Watched(pieces, bar)
+            written = files.save(out_file, signals(coded))
+    report_files(f"{coded.rows} signals", out_file, written, {}, signals=coded.rows)
     return 0
 
 
@@ -116,30 +108,32 @@ def encoded(
         yield CodedPiece(coded["codes"][..., :levels].cpu(), coded["sent"].cpu(), conditions, metadata, piece.total)
 
 
-def watched(pieces: Iterable[CodedPiece], bar: Progress) -> Iterator[CodedPiece]:
-    """The pieces, each counted once it is dealt with."""
-    for piece in pieces:
-        bar.expect(piece.total)
-        yield piece
-        bar.advance()
+class Watched:
+    """Pieces on their way to a writer; each is counted once it is dealt with."""
 
-
-class Counted:
-    """An iterator over pieces that remembers how much went through it."""
-
-    def __init__(self, pieces: Iterator[CodedPiece]) -> None:
-        self.pieces = pieces
-        self.windows = 0
+    def __init__(self, pieces: Iterable[CodedPiece], bar: Progress) -> None:
+        self.pieces, self.bar = pieces, bar
+        self.rows = 0
         self.shape: tuple[int, ...] = ()
 
-    def __iter__(self) -> Counted:
-        return self
+    def __iter__(self) -> Iterator[CodedPiece]:
+        for piece in self.pieces:
+            self.bar.expect(piece.total)
+            self.rows += len(piece.codes)
+            self.shape = tuple(piece.codes.shape[1:])
+            yield piece
+            self.bar.advance()
 
-    def __next__(self) -> CodedPiece:
-        piece = next(self.pieces)
-        self.windows += len(piece.codes)
-        self.shape = tuple(piece.codes.shape[1:])
-        return piece
+
+def report_files(
+    what: str, out_file: Path, files: Sequence[Path], figures: Mapping[str, float], **document: Any
+) -> None:
+    """Show what was written, and the figures of it."""
+    out.say(f"wrote {what} to {files[0] if len(files) == 1 else f'{len(files)} files'}")
+    for name, value in figures.items():
+        out.say(f"{name} {value:.3f}")
+    out.print("\n".join(map(str, files)))
+    out.document({"out": out_file, "files": files, **document, **figures})
 
 
 def check_piece(model: Model, piece: CodedPiece, path: Path) -> None:
@@ -180,11 +174,6 @@ def check_files(
         raise VqtoolError(f"`{folder}` is an input as well", hint="write to another folder")
     read = [*files.inputs(source, decode=decode), *more]
     outputs.check(*targets, inputs=read, force=force, recipe=model.recipe, folder=folder)
-
-
-def listed(files: Sequence[Path]) -> str:
-    """One file by its name, more by how many there are."""
-    return str(files[0]) if len(files) == 1 else f"{len(files)} files"
 
 
 def capable(checkpoint: Path, protocol: type, verb: str) -> tuple[Model, Task]:

@@ -81,7 +81,7 @@ def quantile_levels(text: str) -> list[float]:
     except ValueError:
         found = []
     if not found or not 0 < found[0] <= found[-1] < 1:
-        raise VqtoolError(f"`{text}` are no quantiles", hint="numbers between 0 and 1, as in --quantiles 0.1,0.5,0.9")
+        raise VqtoolError(f"`{text}` are not quantiles", hint="numbers between 0 and 1, as in --quantiles 0.1,0.5,0.9")
     return found
 
 
