@@ -11,7 +11,7 @@ import torch
 from tests.cli.run import document, vqtool
 from tests.training.tiny import write_recipe
 from vqtool.api import Encodes
-from vqtool.commands.encode import capable
+from vqtool.model.load import capable
 
 
 @pytest.fixture(scope="module")

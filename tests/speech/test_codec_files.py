@@ -18,7 +18,7 @@ from tests.training.test_resume import session
 from vqtool.api import DataSpec, Field
 from vqtool.commands import encode as commands
 from vqtool.errors import VqtoolError
-from vqtool.model.build import from_checkpoint
+from vqtool.model.load import from_checkpoint
 from vqtool.quantizers.presets import ResidualWaterfill
 from vqtool_speech import user_file
 from vqtool_speech.audio import written

@@ -35,6 +35,7 @@ from vqtool.api.task import (
     Parts,
     Task,
     TellsQuantiles,
+    Transmits,
 )
 
 __all__ = [
@@ -82,5 +83,6 @@ __all__ = [
     "Task",
     "TellsQuantiles",
     "TensorRows",
+    "Transmits",
     "sum_stats",
 ]

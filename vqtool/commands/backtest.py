@@ -9,12 +9,11 @@ from typing import Any
 import torch
 
 from vqtool.commands import outputs
-from vqtool.commands.newest import checkpoint_path
-from vqtool.commands.train import number
 from vqtool.console import out
 from vqtool.files import require_parent_dir
 from vqtool.model.forecasting import Forecaster, SamplingOptions
 from vqtool.recipe.spec import paths_in
+from vqtool.tables import number
 from vqtool.training.runtime import runtime
 
 SHOWN = 20  # the most series in the table
@@ -42,8 +41,8 @@ def run(
     if out_file is not None:
         require_parent_dir(out_file)
     with runtime(device) as here, torch.no_grad():
-        forecaster = Forecaster.load(checkpoint and checkpoint_path(checkpoint), how, overrides, freq=freq, fill=fill)
-        read = [forecaster.path, data, *paths_in(forecaster.asked)]
+        forecaster = Forecaster.load(checkpoint, how, overrides, freq=freq, fill=fill)
+        read = [forecaster.model.path, data, *paths_in(forecaster.asked)]
         outputs.check(out_file, inputs=read, force=force, recipe=forecaster.model.recipe)
         rows = forecaster.histories(data, steps=horizon, cutoff=cutoff, windows=n_windows, step_size=step_size)
         forecasts = forecaster.forecasts(rows, horizon, here)
@@ -61,7 +60,7 @@ def run(
         forecaster.files.save_forecasts(out_file, forecasts)
         out.say(f"wrote {out_file}")
         out.print(str(out_file))
-    document = {"checkpoint": str(forecaster.path), "horizon": horizon, "n_windows": n_windows, "step_size": step}
+    document = {"checkpoint": str(forecaster.model.path), "horizon": horizon, "n_windows": n_windows, "step_size": step}
     out.document(document | {"cutoffs": cutoffs} | scores)
     return 0
 

@@ -11,7 +11,6 @@ import torch
 
 from vqtool.api import Forecast
 from vqtool.commands import outputs
-from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out, table_text
 from vqtool.files import require_parent_dir
 from vqtool.model.forecasting import Forecaster, SamplingOptions
@@ -43,8 +42,8 @@ def run(
         if file is not None:
             require_parent_dir(file)
     with runtime(device) as here, torch.no_grad():
-        forecaster = Forecaster.load(checkpoint and checkpoint_path(checkpoint), how, overrides, freq=freq, fill=fill)
-        read = [forecaster.path, data, *paths_in(forecaster.asked)]
+        forecaster = Forecaster.load(checkpoint, how, overrides, freq=freq, fill=fill)
+        read = [forecaster.model.path, data, *paths_in(forecaster.asked)]
         outputs.check(out_file, plot, inputs=read, force=force, recipe=forecaster.model.recipe)
         rows = forecaster.histories(data, steps=steps, cutoff=cutoff)
         forecasts = forecaster.forecasts(rows, steps, here)
@@ -56,7 +55,7 @@ def run(
     for file in (out_file, plot):
         if file is not None:
             out.say(f"wrote {file}")
-    out.document({"checkpoint": str(forecaster.path), "series": [as_json(one) for one in forecasts]})
+    out.document({"checkpoint": str(forecaster.model.path), "series": [as_json(one) for one in forecasts]})
     return 0
 
 

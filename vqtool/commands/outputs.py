@@ -11,8 +11,8 @@ from vqtool.catalog import catalog
 from vqtool.catalog.discovery import files_in_use
 from vqtool.errors import VqtoolError
 from vqtool.files import check_outputs
+from vqtool.model.runs import own_files
 from vqtool.recipe import Recipe
-from vqtool.runs import own_files
 
 if TYPE_CHECKING:
     from vqtool.api import Data

@@ -12,11 +12,13 @@ import torch
 from vqtool.api import Forecast, ForecastFiles, Forecasts, Histories, Task, TellsQuantiles
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.model.build import Model, check_found, from_checkpoint
-from vqtool.model.user_files import options_asked, user_files
-from vqtool.runs import newest_in, runs_newest_first
+from vqtool.model.data import check_found
+from vqtool.model.load import capable
+from vqtool.model.model import Model
+from vqtool.model.seeds import seed_of
+from vqtool.model.user_files import options_asked, report_notes, user_files
 from vqtool.sequence.forecasting import check_paths
-from vqtool.training.runtime import Runtime, seed_of
+from vqtool.training.runtime import Runtime
 
 ROWS = 32  # histories that are forecast at once; a row's result does not depend on it
 
@@ -89,7 +91,6 @@ def quantile_levels(text: str) -> list[float]:
 class Forecaster:
     """A model that can forecast: its task, the files of its data kind, and how to draw sample paths."""
 
-    path: Path
     model: Model
     task: Any
     files: ForecastFiles
@@ -100,7 +101,7 @@ class Forecaster:
     def load(
         cls, path: Path | None, how: SamplingOptions, overrides: Sequence[str] = (), **options: str | None
     ) -> Forecaster:
-        """The model of a checkpoint; without a path, of the newest run that can forecast.
+        """The model of a checkpoint or run; without a path, of the newest run that can forecast.
 
         Args:
             overrides: options of the data to set, as `data.KEY=VALUE`.
@@ -109,7 +110,7 @@ class Forecaster:
         Raises:
             VqtoolError: the model cannot forecast, its data are not series, or an option is wrong.
         """
-        path, model, task = _loaded(path) if path is not None else _newest()
+        model, task = capable(path, Forecasts, "forecast")
         if warning := how.check(task):
             out.warn(warning)
         set_by_name = [f'data.{name}="{value}"' for name, value in options.items() if value is not None]
@@ -117,8 +118,8 @@ class Forecaster:
         files = user_files(model, asked)
         if not isinstance(files, ForecastFiles):
             kind = model.recipe.data.kind
-            raise VqtoolError(f"`{path}` was trained on data `{kind}`, which have no time to go on in")
-        return cls(path, model, task, files, asked, how)
+            raise VqtoolError(f"`{model.path}` was trained on data `{kind}`, which have no time to go on in")
+        return cls(model, task, files, asked, how)
 
     def histories(self, data: Path | None, **which: Any) -> Histories:
         """The histories of a file (of the training data without one); `which` is passed to `ForecastFiles.histories`.
@@ -130,8 +131,7 @@ class Forecaster:
         if data is None:
             check_found(self.model.recipe.data.options)
         rows = self.files.histories(data, **which)
-        for note in dict.fromkeys(rows.notes):
-            out.say(note)
+        report_notes(rows.notes)
         for warning in rows.warnings:
             out.warn(warning)
         return rows
@@ -143,7 +143,7 @@ class Forecaster:
         n, known = len(rows.keys), isinstance(task, TellsQuantiles) and not how.greedy
         for begin in range(0, n, ROWS):
             some = range(begin, min(begin + ROWS, n))
-            batch = here.place({name: value[some.start : some.stop] for name, value in rows.batch.items()})
+            batch = here.to_device({name: value[some.start : some.stop] for name, value in rows.batch.items()})
             if known:
                 paths = task.quantiles(parts, batch, steps, [0.5, *how.quantiles]).cpu()
             else:
@@ -153,31 +153,3 @@ class Forecaster:
                 raise VqtoolError("the model's forecast is not finite", hint=hint, exit_code=1)
             forecasts += rows.forecasts(some, paths, how.quantiles, known=known)
         return forecasts
-
-
-def _loaded(path: Path) -> tuple[Path, Model, Task]:
-    model, _ = from_checkpoint(path)
-    found = model.task(Forecasts)
-    if found is None:
-        tasks = ", ".join(f"`{stage.task.kind}`" for stage in model.recipe.stages if stage.name in model.tasks)
-        raise VqtoolError(f"`{path}` cannot forecast; it was trained with {tasks}")
-    return path, model, found[1]
-
-
-def _newest() -> tuple[Path, Model, Task]:
-    for folder in runs_newest_first():
-        try:
-            newest = newest_in(folder)
-            if newest is None:
-                continue
-            model, _ = from_checkpoint(newest)
-        except VqtoolError as error:
-            out.warn(f"passing over {folder}: {error.message}")
-            continue
-        found = model.task(Forecasts)
-        if found is not None:
-            out.say(f"taking the newest run that can forecast: {newest}")
-            return newest, model, found[1]
-    raise VqtoolError(
-        "no run under `runs/` can forecast", hint="vqtool train RECIPE, or vqtool forecast CKPT --steps N"
-    )
