@@ -45,7 +45,7 @@ def run(
         read = [forecaster.model.path, data, *paths_in(forecaster.asked)]
         outputs.check(out_file, inputs=read, force=force, recipe=forecaster.model.recipe)
         rows = forecaster.histories(data, steps=horizon, cutoff=cutoff, windows=n_windows, step_size=step_size)
-        forecasts = forecaster.forecasts(rows, horizon, here)
+        forecasts = forecaster.forecasts(rows, horizon, here.device)
         reported = len(rows.notes)
         scores = rows.scores(forecasts)
     for note in rows.notes[reported:]:

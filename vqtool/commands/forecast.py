@@ -46,7 +46,7 @@ def run(
         read = [forecaster.model.path, data, *paths_in(forecaster.asked)]
         outputs.check(out_file, plot, inputs=read, force=force, recipe=forecaster.model.recipe)
         rows = forecaster.histories(data, steps=steps, cutoff=cutoff)
-        forecasts = forecaster.forecasts(rows, steps, here)
+        forecasts = forecaster.forecasts(rows, steps, here.device)
     if out_file is not None:
         forecaster.files.save_forecasts(out_file, forecasts)
     if plot is not None:

@@ -18,7 +18,6 @@ from vqtool.model.model import Model
 from vqtool.model.seeds import seed_of
 from vqtool.model.user_files import options_asked, report_notes, user_files
 from vqtool.sequence.forecasting import check_paths
-from vqtool.training.runtime import Runtime
 
 ROWS = 32  # histories that are forecast at once; a row's result does not depend on it
 
@@ -136,14 +135,14 @@ class Forecaster:
             out.warn(warning)
         return rows
 
-    def forecasts(self, rows: Histories, steps: int, here: Runtime) -> list[Forecast]:
+    def forecasts(self, rows: Histories, steps: int, device: torch.device) -> list[Forecast]:
         """Forecasts of all rows, a few rows at a time."""
-        parts, task, how = self.model.parts.to(here.device).eval(), self.task, self.how
+        parts, task, how = self.model.parts.to(device).eval(), self.task, self.how
         forecasts: list[Forecast] = []
         n, known = len(rows.keys), isinstance(task, TellsQuantiles) and not how.greedy
         for begin in range(0, n, ROWS):
             some = range(begin, min(begin + ROWS, n))
-            batch = here.to_device({name: value[some.start : some.stop] for name, value in rows.batch.items()})
+            batch = {name: value[some.start : some.stop].to(device) for name, value in rows.batch.items()}
             if known:
                 paths = task.quantiles(parts, batch, steps, [0.5, *how.quantiles]).cpu()
             else:
