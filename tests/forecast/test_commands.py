@@ -325,7 +325,12 @@ def test_python_users_get_what_the_command_writes(run: Path, tmp_path: Path) -> 
         found = model.forecast(series, 4, samples=12)
         assert list(found.columns) == list(wanted.columns)
         pd.testing.assert_frame_equal(found.astype({"unique_id": str, "ds": str}), wanted, check_exact=False, rtol=1e-9)
-    assert model.forecast(wide, 2, quantiles=[0.2], samples=12).columns.tolist() == ["unique_id", "ds", "median", "q0.2"]
+    assert model.forecast(wide, 2, quantiles=[0.2], samples=12).columns.tolist() == [
+        "unique_id",
+        "ds",
+        "median",
+        "q0.2",
+    ]
     with pytest.raises(VqtoolError, match="--greedy and sampling exclude each other"):
         model.forecast(wide, 2, greedy=True, top_k=3)
 
