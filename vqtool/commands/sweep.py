@@ -18,13 +18,13 @@ MOST_POINTS = 1000  # each an evaluation of its own
 
 
 def parse_sweep(text: str) -> tuple[str, list[float]]:
-    """`channel.snr_db=0:18:3` -> the key and its values, the end included."""
+    """`KEY=0:18:3` -> the key and its values, the end included."""
     key, _, span = text.partition("=")
     try:
         start, stop, step = (float(part) for part in span.split(":"))
         count = round((stop - start) / step)
     except (ValueError, ZeroDivisionError, OverflowError):
-        raise VqtoolError(f"`{text}` is not a sweep", hint="--sweep channel.snr_db=0:18:3 (from, to, step)") from None
+        raise VqtoolError(f"`{text}` is not a sweep", hint="--sweep KEY=FROM:TO:STEP") from None
     if count < 0:
         raise VqtoolError(f"the sweep `{text}` never reaches its end", hint="--sweep KEY=FROM:TO:STEP")
     if count >= MOST_POINTS:
@@ -49,8 +49,8 @@ def check_plot(path: Path) -> None:
 def lines_of(points: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
     """Every figure over the sweep, a baseline's under "<baseline>: <metric>".
 
-    A figure that stays the same is left out where it is a reading of one that moves: `accuracy.hard.12db` says nothing
-    beside `accuracy.hard` over all levels.
+    A figure that stays the same is left out where it is a reading of one that moves: `accuracy.hard.<level>` says
+    nothing beside `accuracy.hard` over all levels.
     """
     series = {name: [p["model"].get(name) for p in points] for name in points[0]["model"]}
     moving = {name for name, values in series.items() if len(set(values)) > 1}

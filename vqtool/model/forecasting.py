@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vqtool.api import DataSpec, Forecast, ForecastFiles, Histories, Parts, Task, TellsQuantiles
+from vqtool.api import DataSpec, Forecast, ForecastFiles, Histories, Parts, QuantileForecaster, Task
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.model.data import check_found
@@ -60,7 +60,7 @@ class SamplingOptions:
         Raises:
             VqtoolError: too few paths for the outermost quantile.
         """
-        if isinstance(task, TellsQuantiles):
+        if isinstance(task, QuantileForecaster):
             ignored = "this model draws nothing: --temperature, --top-k and --top-p change none of its quantiles"
             return ignored if self.restricted else None
         if not self.one_path:
@@ -129,7 +129,7 @@ class Forecaster:
         """Forecasts of all rows, a few rows at a time; the parts are on the `device`, in evaluation mode."""
         parts, task, how = self.parts, self.task, self.how
         forecasts: list[Forecast] = []
-        n, known = len(rows.keys), isinstance(task, TellsQuantiles) and not how.greedy
+        n, known = len(rows.keys), isinstance(task, QuantileForecaster) and not how.greedy
         for begin in range(0, n, ROWS):
             some = range(begin, min(begin + ROWS, n))
             batch = {name: value[some.start : some.stop].to(device) for name, value in rows.batch.items()}

@@ -217,7 +217,7 @@ class Model:
             return task.classify(self.parts, self._batch(x))  # type: ignore[no-any-return]
 
     def transmit(self, x: Tensor | Batch, snr_db: float) -> Tensor:
-        """What a receiver makes of `x` over the model's channel at a signal-to-noise ratio: logits [B, classes].
+        """Logits [B, classes] of `x` after the channel of the model at a signal-to-noise ratio in dB.
 
         The noise comes from torch's generator: `torch.manual_seed` makes it repeatable.
         """
