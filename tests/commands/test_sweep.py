@@ -41,7 +41,7 @@ def test_a_picture_is_written(tmp_path: Path) -> None:
 
 
 def test_an_ending_that_cannot_be_drawn_is_told_first() -> None:
-    with pytest.raises(VqtoolError, match="is not a format that can be drawn"):
+    with pytest.raises(VqtoolError, match="can be drawn"):
         check_plot(Path("sweep.gif"))
 
 

@@ -49,8 +49,8 @@ def check_plot(path: Path) -> None:
 def lines_of(points: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
     """Every figure over the sweep, a baseline's under "<baseline>: <metric>".
 
-    A figure that stays the same is left out where it is a reading of one that moves: `accuracy.hard.<level>` says
-    nothing beside `accuracy.hard` over all levels.
+    A figure that stays the same is left out where it is a reading of one that moves: `accuracy.hard.<level>` adds
+    nothing to `accuracy.hard` over all levels.
     """
     series = {name: [p["model"].get(name) for p in points] for name in points[0]["model"]}
     moving = {name for name, values in series.items() if len(set(values)) > 1}
