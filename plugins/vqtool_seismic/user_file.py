@@ -1,4 +1,4 @@
-"""Tokens of records of any length: windows that overlap, read some minutes at a time, and a line for every token."""
+"""Files of seismograms: overlapping windows of records of any length, and tables with a line for every token."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ import torch
 from vqtool.api import CodedPiece, DataSpec, Files, Piece
 from vqtool.errors import VqtoolError
 from vqtool.files import replacing, text_cell
-from vqtool_seismic.recordings import Recordings, files_below, samples_of
+from vqtool_seismic.recordings import Recordings, Stretch, files_below, samples_of
 from vqtool_seismic.seisbench_folder import SeisBenchFolder
-from vqtool_seismic.traces import Samples, too_far
+from vqtool_seismic.traces import Samples, Trace, too_far
 from vqtool_seismic.windows import padded, standardised
 
 WINDOWS = 64  # read and encoded at a time: a quarter of an hour of 28.8 s windows that overlap by half
@@ -81,7 +81,7 @@ class SeismogramFiles(Files):
     @classmethod
     def inputs(cls, path: Path, *, decode: bool = False) -> list[Path]:
         """Those that may hold waveforms, or those of a SeisBench folder."""
-        if path.is_dir() and any(path.glob("metadata*.csv")):
+        if _is_seisbench(path):
             return [*path.glob("metadata*"), *path.glob("waveforms*")]
         return files_below(path)
 
@@ -115,11 +115,12 @@ def windows(samples: int, length: int, frame: int, offset: int = 0) -> Iterator[
     counted `offset` samples before the record: samples before its first whole frame are in no window.
     """
     head, between, last = _begins(samples, length, frame, offset)
-    low = head
-    for begin, following in itertools.pairwise(itertools.chain([head], between, [last] if last > head else [], [None])):
-        middle = samples if following is None else head + ((begin + length + following) // 2 - head) // frame * frame
+    low = begin = head
+    for following in itertools.chain(between, [last] if last > head else []):
+        middle = head + ((begin + length + following) // 2 - head) // frame * frame
         yield begin, low, middle
-        low = middle
+        low, begin = middle, following
+    yield begin, low, samples
 
 
 def _begins(samples: int, length: int, frame: int, offset: int) -> tuple[int, range, int]:
@@ -207,13 +208,20 @@ class _Arrays:
                     np.lib.format.write_array(entry, np.asanyarray(value), allow_pickle=False)
 
 
+def _is_seisbench(path: Path) -> bool:
+    return path.is_dir() and any(path.glob("metadata*.csv"))
+
+
 def _records(path: Path, rate: float, notes: list[str]) -> Iterator[Record]:
-    if path.is_dir() and any(path.glob("metadata*.csv")):
+    if _is_seisbench(path):
         folder = SeisBenchFolder(path, rate)
         notes += [*folder.notes, *(f"skipped {n} traces: {why}" for why, n in folder.skipped.items())]
         for trace in folder.traces:
-            yield Record(trace.name, trace.station, trace.samples, trace.start,
-                         lambda begin, count, trace=trace: folder.whole(trace)[:, begin : begin + count])  # fmt: skip
+
+            def cut(begin: int, count: int, trace: Trace = trace) -> Samples:
+                return folder.whole(trace)[:, begin : begin + count]
+
+            yield Record(trace.name, trace.station, trace.samples, trace.start, cut)
         return
     recordings = Recordings(path)
     notes += [*recordings.notes, *(f"skipped {n}: {why}" for why, n in recordings.skipped.items())]
@@ -223,7 +231,7 @@ def _records(path: Path, rate: float, notes: list[str]) -> Iterator[Record]:
             continue
         resampled = f"{stretch.instrument}: resampled from {stretch.rate:g} to {rate:g} Hz"
 
-        def part(begin: int, count: int, stretch: Any = stretch) -> Samples:
+        def part(begin: int, count: int, stretch: Stretch = stretch) -> Samples:
             return recordings.read(stretch, stretch.begin + begin / rate, count, rate)
 
         name = f"{stretch.instrument} {_utc(stretch.begin)}"

@@ -12,7 +12,7 @@ from vqtool.recipe.options import toml_value
 def run(*, recipe: Path, overrides: list[str], dry_run: bool) -> int:
     """Check a recipe; returns the exit code."""
     checked = load(recipe, overrides)
-    warnings = doubtful(checked)
+    warnings = checked.warnings()
     for warning in warnings:
         out.warn(warning)
     if dry_run:
@@ -25,16 +25,6 @@ def run(*, recipe: Path, overrides: list[str], dry_run: bool) -> int:
     out.document({"recipe": str(recipe), "sound": True, "dry_run": dry_run, "warnings": warnings,
                   "resolved": checked.resolved()})  # fmt: skip
     return 0
-
-
-def doubtful(recipe: Recipe) -> list[str]:
-    """Settings that are allowed but hardly intended."""
-    return [
-        f"the weight of loss `{loss.name}` in stage `{stage.name}` is negative: training makes that loss larger"
-        for stage in recipe.stages
-        for loss in stage.losses
-        if loss.weight < 0
-    ]
 
 
 def parts(recipe: Recipe) -> list[list[str]]:
