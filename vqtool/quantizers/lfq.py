@@ -62,8 +62,7 @@ class LFQ(Composable):
         confidence, diversity = self.entropies(features, valid)
         coded = Coded(codes[:, None], value, terms={"confidence": confidence, "diversity": diversity})
         if self.spherical:  # the gradient passes the normalisation
-            coded.value, coded.terms = self.pass_gradient(features, coded, valid)
-            coded.complete = True
+            self.finished(features, coded, valid)
         return coded
 
     def entropies(self, features: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:

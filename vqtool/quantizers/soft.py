@@ -76,10 +76,9 @@ class Soft(VQ):
         coded.probs, coded.soft = probs[:, None], probs @ table
         if self.mixes:
             coded.hard = coded.value
-            _, coded.terms = self.pass_gradient(tokens, coded, valid)
+            self.finished(tokens, coded, valid)
             coded.terms["consistency"] = mean_of((coded.soft - coded.hard).square().sum(), coded.n_values)
             coded.value = self.mix(coded.soft, coded.hard) if self.training else coded.hard
-            coded.complete = True
         return coded
 
     def mix(self, soft: Tensor, value: Tensor) -> Tensor:

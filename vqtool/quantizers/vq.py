@@ -128,9 +128,8 @@ class VQ(Composable):
     def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
         tokens = unit(tokens) if self.unit else tokens
         coded = self.taken(tokens, self.chosen(tokens, valid), valid)
-        if self.unit and not coded.complete:  # the gradient passes the normalisation
-            coded.value, coded.terms = self.pass_gradient(tokens, coded, valid)
-            coded.complete = True
+        if self.unit:  # the gradient passes the normalisation
+            self.finished(tokens, coded, valid)
         return coded
 
     def chosen(self, tokens: Tensor, valid: Tensor | None) -> Tensor:

@@ -167,10 +167,10 @@ class Codebook(Started):
 
     def loss(self, tokens: Tensor, codes: Tensor, valid: Tensor | None, sse: Tensor, n_values: Tensor | int) -> Tensor:
         """The codebook loss sse / n_values, whose gradient goes to the codes only (van den Oord et al. 2017, eq. 3)."""
-        table, term = self.table, mean_of(sse, n_values)
+        table = self.table
         if not (torch.is_grad_enabled() and table.requires_grad):
-            return term
-        return _CodebookLoss.apply(table, tokens.detach(), codes, valid, term, n_values)
+            return mean_of(sse, n_values)
+        return mean_of(_CodebookError.apply(table, tokens.detach(), codes, valid, sse), n_values)
 
     @torch.no_grad()
     def stats(self, tokens: Tensor, codes: Tensor, valid: Tensor | None) -> CodebookStats:
@@ -218,25 +218,20 @@ def look_up(table: Tensor, codes: Tensor, valid: Tensor | None) -> Tensor:
     return table.index_select(0, torch.where(valid, codes, table.shape[0] - 1))
 
 
-class _CodebookLoss(torch.autograd.Function):
-    """2 (n_k e_k - s_k) / n_values, by counts n and sums s of the inputs instead of a difference per token."""
+class _CodebookError(torch.autograd.Function):
+    """The sum of squares, with the gradient 2 (n_k e_k - s_k) by counts n and sums s instead of one per token."""
 
     @staticmethod
-    def forward(
-        ctx: Any, table: Tensor, tokens: Tensor, codes: Tensor, valid: Tensor | None, term: Tensor,
-        n_values: Tensor | int,
-    ) -> Tensor:  # fmt: skip
-        ctx.n_values = None if isinstance(n_values, Tensor) else n_values
-        ctx.save_for_backward(table, tokens, codes, valid, n_values if isinstance(n_values, Tensor) else None)
-        return term.view_as(term)
+    def forward(ctx: Any, table: Tensor, tokens: Tensor, codes: Tensor, valid: Tensor | None, sse: Tensor) -> Tensor:
+        ctx.save_for_backward(table, tokens, codes, valid)
+        return sse.view_as(sse)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, by_term: Tensor) -> tuple[Tensor | None, ...]:
-        table, tokens, codes, valid, n_values = ctx.saved_tensors
+    def backward(ctx: Any, by_sse: Tensor) -> tuple[Tensor | None, ...]:
+        table, tokens, codes, valid = ctx.saved_tensors
         counts, sums = totals(tokens, codes, valid, table.shape[0])
-        weight = mean_of(2 * by_term, n_values if n_values is not None else ctx.n_values)
-        return ((counts[:, None] * table - sums) * weight, None, None, None, None, None)
+        return (counts[:, None] * table - sums) * (2 * by_sse), None, None, None, None
 
 
 def totals(tokens: Tensor, codes: Tensor, valid: Tensor | None, size: int) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -17,17 +19,8 @@ from vqtool.quantizers.core.all_reduce import gather_rows
 from vqtool.quantizers.core.checked import Checked
 from vqtool.quantizers.core.codebook import Codebook, not_started
 from vqtool.quantizers.core.kmeans import points_wanted
-from vqtool.quantizers.core.straight_through import squared_distance, straight_through
-from vqtool.quantizers.core.tokens import (
-    Layout,
-    counted,
-    features_axis,
-    n_values,
-    own_precision,
-    restored,
-    starting_points,
-    windows,
-)
+from vqtool.quantizers.core.straight_through import mean_of, squared_distance, straight_through
+from vqtool.quantizers.core.tokens import Layout, counted, n_values, own_precision, restored, starting_points, windows
 from vqtool.quantizers.core.updates import passed_without_update, updated
 from vqtool.quantizers.estimators.straight_through import StraightThrough
 
@@ -123,43 +116,28 @@ class Composable(Quantizer, metaclass=Checked):
             VqtoolError: the shape does not fit the layout, or the codebooks were never started, in evaluation.
         """
         with own_precision(z):
-            batch = windows(z, self.layout, self.dim, type(self).__name__)
-            if mask is not None and mask.numel() != batch.shape[0] * batch.shape[1]:
-                axes = [size for axis, size in enumerate(z.shape) if axis != features_axis(self.layout)]
-                raise VqtoolError(f"the mask of {type(self).__name__} has the shape {list(mask.shape)}, not {axes}",
-                                  hint="one value for each token, true for real ones")  # fmt: skip
-            mask = None if mask is None else mask.reshape(batch.shape[:2]).bool()
+            batch, mask = windows(z, mask, self.layout, self.dim, type(self).__name__)
             if not self.initialised:
                 self.start_on(batch, mask)
-            flat = None if mask is None else mask.reshape(-1)
-            tokens = batch.reshape(-1, self.dim).to(self.own_dtype).contiguous()
-            tokens, valid, not_finite = counted(tokens, flat)
             shape = (batch.shape[0], batch.shape[1])
-            coded = self.code(tokens, valid, shape)
-            passed, terms = self.pass_gradient(tokens, coded, valid)
+            tokens, valid, not_finite = counted(batch.reshape(-1, self.dim).to(self.own_dtype).contiguous(), mask)
+            coded = self.finished(tokens, self.code(tokens, valid, shape), valid)
             if coded.stats and not torch.compiler.is_compiling():
                 passed_without_update(self)
-            return self.result(z, shape, coded, passed, terms, not_finite)
 
-    def result(
-        self, z: Tensor, shape: tuple[int, int], coded: Coded, passed: Tensor, terms: dict[str, Tensor], bad: Tensor
-    ) -> Quantized:
-        """The outcome in the layout of `z` [...]; `passed` [N, D] flows on, `bad` tokens were not finite."""
+        def back(x: Tensor, *, features_last: bool = False) -> Tensor:
+            return restored(x.view(*shape, x.shape[1]), z.shape, self.layout, features_last=features_last)
 
-        def back(x: Tensor) -> Tensor:
-            return restored(x.view(*shape, self.dim), z.shape, self.layout)
-
-        codes = coded.codes.view(*shape, coded.codes.shape[-1])
         return Quantized(
-            z=back(passed).to(z.dtype),
-            codes=restored(codes, z.shape, self.layout, features_last=True),
+            z=back(coded.value).to(z.dtype),
+            codes=back(coded.codes, features_last=True),
             hard=back(coded.vectors),
             soft=None if coded.soft is None else back(coded.soft),
             probs=None if coded.probs is None else coded.probs.view(*shape, *coded.probs.shape[1:]),
             usage=coded.usage,
-            terms=terms,
+            terms=coded.terms,
             stats=coded.stats,
-            not_finite=bad,
+            not_finite=not_finite,
             route=coded.route,
             weights=self.loss_weights,
         )
@@ -168,35 +146,38 @@ class Composable(Quantizer, metaclass=Checked):
         """`coded` for tokens [N, D], through the linear maps where there are any."""
         if self.inwards is None or self.outwards is None:
             return self.coded(tokens, valid, shape)
-        inside = self.inwards(tokens)
-        coded = self.coded(inside, valid, shape)
-        passed, coded.terms = self.pass_gradient(inside, coded, valid)
 
-        def out(x: Tensor | None) -> Tensor | None:
-            x = None if x is None else self.outwards(x)  # type: ignore[misc]
-            return x if x is None or valid is None else x.masked_fill(~valid[:, None], 0)
+        def through(linear: nn.Module, x: Tensor) -> Tensor:
+            return linear(x) if valid is None else linear(x).masked_fill(~valid[:, None], 0)
 
-        coded.value, coded.hard, coded.soft = out(passed), out(coded.hard), out(coded.soft)  # type: ignore[assignment]
-        coded.complete = True
+        inside = through(self.inwards, tokens)
+        coded = self.finished(inside, self.coded(inside, valid, shape), valid)
+        coded.value = through(self.outwards, coded.value)
+        coded.hard = None if coded.hard is None else through(self.outwards, coded.hard)
+        coded.soft = None if coded.soft is None else through(self.outwards, coded.soft)
         return coded
 
-    def pass_gradient(self, tokens: Tensor, coded: Coded, valid: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """What flows on [N, D], with a gradient to `tokens`, and the terms."""
+    def finished(self, tokens: Tensor, coded: Coded, valid: Tensor | None) -> Coded:
+        """`coded`, complete: its value has a gradient to `tokens` [N, inside], and the commitment is a term."""
         if coded.complete:
-            return coded.value, coded.terms
+            return coded
         if coded.sse is None:
             coded.sse, coded.n_values = squared_distance(tokens, coded.vectors, valid), n_values(tokens, valid)
         if coded.hard is not None and coded.commit_grad is None and tokens.requires_grad:
             coded.commit_grad = tokens.detach() - coded.vectors
-        passed, commitment = straight_through(tokens, coded.value, valid, coded.sse, coded.n_values, coded.commit_grad)
-        if not self.estimator.identity:
-            passed = self.estimate(tokens, coded.value, valid)
+        value = coded.value
+        coded.value, sse = straight_through(tokens, value, coded.sse, coded.commit_grad)
+        if not self.estimator.identity and torch.is_grad_enabled() and coded.value.requires_grad:
+            coded.value = self.estimate(tokens, value)
+        commitment = mean_of(sse, coded.n_values)
         inner = coded.terms.get("commitment")
-        return passed, {**coded.terms, "commitment": commitment if inner is None else commitment + inner}
+        coded.terms = {**coded.terms, "commitment": commitment if inner is None else commitment + inner}
+        coded.complete = True
+        return coded
 
-    def estimate(self, tokens: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
+    def estimate(self, tokens: Tensor, value: Tensor) -> Tensor:
         """`value` [N, D] with the estimator's gradient to `tokens`."""
-        return self.estimator.pass_on(tokens, value, valid)
+        return self.estimator.estimate(tokens, value)
 
     def decode(self, codes: Tensor) -> Tensor:
         """The code vectors of `codes` [B, T, Q'], Q' <= Q, as latents [B, T, D]; -1 adds nothing. Other layouts alike.
@@ -232,7 +213,8 @@ class Composable(Quantizer, metaclass=Checked):
         Raises:
             VqtoolError: no token of `z` is real and finite.
         """
-        batch, generator = windows(z, self.layout, self.dim, type(self).__name__), torch.Generator().manual_seed(seed)
+        batch, mask = windows(z, mask, self.layout, self.dim, type(self).__name__)
+        generator = torch.Generator().manual_seed(seed)
         self.start_on_points(starting_points(batch, mask, self.points_wanted(), generator), generator)
 
     def points_wanted(self) -> int:
@@ -289,96 +271,135 @@ class Composable(Quantizer, metaclass=Checked):
 
 
 def knob(name: str) -> property:
-    """An attribute that a topology shares with all its children that have it."""
+    """An attribute that a topology shares with all its parts that have it."""
 
     def read(self: Any) -> Any:
-        return next(getattr(child, name) for child in self.children_of_kind() if name in child.knobs)
+        return next(getattr(part, name) for part in self.parts if name in part.knobs)
 
     def write(self: Any, value: Any) -> None:
-        for child in self.children_of_kind():
-            if name in child.knobs:
-                setattr(child, name, value)
+        for part in self.parts:
+            if name in part.knobs:
+                setattr(part, name, value)
 
     return property(read, write)
 
 
 class Topology(Composable):
-    """Base of quantizers that are made of others: what they announce is what their children do."""
+    """Base of quantizers that are made of others, its parts: what it announces is what they do.
+
+    A kind writes `coded`, `inputs_of_parts` and, where codes of parts do not simply add up, `placed`.
+    """
 
     temperature = knob("temperature")
     hard = knob("hard")
+    parts: list[Composable]  # in the order of their codes; a shared one several times
 
-    def adopt(self, children: Sequence[Composable]) -> None:
-        """Take the children's terms, knobs, promises and estimator; `children` in the order of their codes."""
-        plain = any("commitment" in child.terms for child in children)
-        self.terms = frozenset(t for child in children for t in child.terms) | ({"commitment"} if plain else set())
-        self.knobs = frozenset(k for child in children for k in child.knobs)
-        self.estimator = children[0].estimator
-        self.codebook_sizes = tuple(size for child in children for size in child.codebook_sizes)
-        for child in children:
-            child.nested = True
+    def adopt(self, parts: Iterable[nn.Module], *own_terms: str) -> None:
+        """Take the parts' terms, knobs, promises and estimator."""
+        self.parts = list(parts)  # type: ignore[arg-type]
+        self.terms = frozenset(own_terms).union(*(part.terms for part in self.parts))
+        self.knobs = frozenset().union(*(part.knobs for part in self.parts))
+        self.estimator = self.parts[0].estimator
+        self.codebook_sizes = tuple(size for part in self.parts for size in part.codebook_sizes)
+        self.nearest = self.inwards is None and all(part.nearest for part in self.parts)
+        for part in self.parts:
+            part.nested = True
 
-    def children_of_kind(self) -> Iterator[Composable]:
-        """The quantizers that this one is made of, each once."""
-        return (child for name, child in self.named_children() if isinstance(child, nn.ModuleList) for child in child)
+    def inputs_of_parts(self, tokens: Tensor, *, starting: bool = False) -> Iterator[tuple[Composable, Tensor]]:
+        """Each part and what reaches it [N, d] of `tokens` [N, inside]; it may change before the next is asked for."""
+        raise NotImplementedError
+
+    def placed(self, number: int, vectors: Tensor) -> Tensor:
+        """What `vectors` [N, d] of a part are in the whole [N, inside]."""
+        return vectors
+
+    def decoded(self, codes: Tensor) -> Tensor:
+        return functools.reduce(torch.add, self.decoded_parts(codes))
+
+    def decoded_parts(self, codes: Tensor) -> Iterator[Tensor]:
+        """What the columns of `codes` [N, Q'] of each part give [N, inside]."""
+        at = 0
+        for number, part in enumerate(self.parts):
+            columns = codes[:, at : at + len(part.codebook_sizes)]
+            at += len(part.codebook_sizes)
+            if columns.shape[1]:
+                yield self.placed(number, part.decode_tokens(columns))
+
+    def tables(self) -> tuple[Tensor, ...] | None:
+        each = [part.vectors() for part in self.parts]
+        if any(tables is None for tables in each):
+            return None
+        return tuple(self.placed(number, table) for number, tables in enumerate(each) for table in tables or ())
+
+    def code_use(self) -> tuple[Tensor, ...] | None:
+        each = [part.code_use() for part in self.parts]
+        return None if any(use is None for use in each) else tuple(one for use in each for one in use or ())
+
+    @property
+    def codebook_names(self) -> tuple[str, ...]:
+        return tuple(
+            f"{self.noun}{i}" + (f".{name}" if len(part.codebook_sizes) > 1 else "")
+            for i, part in enumerate(self.parts)
+            for name in part.codebook_names
+        )
 
     @property
     def initialised(self) -> bool:
-        return all(child.initialised for child in self.children_of_kind())
+        return all(part.initialised for part in self.parts)
+
+    def start_from(self, points: Tensor, generator: torch.Generator) -> None:
+        for part, inputs in self.inputs_of_parts(points, starting=True):
+            part.start_on_points(inputs, generator)
+
+    def codebooks_with_inputs(self, tokens: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
+        tokens = tokens if self.inwards is None else self.inwards(tokens).detach()
+        for part, inputs in self.inputs_of_parts(tokens):
+            yield from part.codebooks_with_inputs(inputs)
 
     @classmethod
     def announced(cls, options: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
-        """Those of the children that `options` name, and one's own."""
+        """Those of the parts that `options` name, and one's own."""
         of = options.get("of", ())
-        made = [one.cls.announced(one) for one in (of if isinstance(of, tuple | list) else (of,))]
-        terms, knobs = (frozenset().union(*each) for each in zip(*made, strict=True)) if made else (frozenset(),) * 2
-        return terms | cls.terms, knobs | cls.knobs
+        each = [(cls.terms, cls.knobs)]
+        each += [one.cls.announced(one) for one in (of if isinstance(of, tuple | list) else (of,))]
+        return frozenset().union(*(terms for terms, _ in each)), frozenset().union(*(knobs for _, knobs in each))
 
     def follow(self, stats: list[CodebookStats]) -> None:
-        for child in self.children_of_kind():
-            child.follow(stats)
+        for part in self.parts:
+            part.follow(stats)
 
     def no_stats(self) -> tuple[CodebookStats, ...]:
-        return tuple(s for child in self.children_of_kind() for s in child.no_stats())
+        return tuple(s for part in self.parts for s in part.no_stats())
 
 
 def made(of: Make, dim: int) -> Composable:
-    """A child of the width `dim`.
+    """A part of the width `dim`.
 
     Raises:
-        VqtoolError: what `of` builds is no quantizer that can be composed.
+        VqtoolError: what `of` builds is not a quantizer that can be composed.
     """
     kind = getattr(of, "func", of)
-    if isinstance(kind, type) and not issubclass(kind, Composable):
-        child: object = kind
-    elif isinstance(child := of(dim), Composable):
-        return child
-    name = getattr(child, "__name__", type(child).__name__)
-    raise VqtoolError(f"`of` is a {name}, which cannot be part of another quantizer",
-                      hint="a class of vqtool.quantizers, or functools.partial of one")  # fmt: skip
+    part: object = kind if isinstance(kind, type) and not issubclass(kind, Composable) else of(dim)
+    if isinstance(part, Composable):
+        return part
+    raise VqtoolError(
+        f"`of` is a {getattr(part, '__name__', type(part).__name__)}, which cannot be part of another quantizer",
+        hint="a class of vqtool.quantizers, or functools.partial of one",
+    )
 
 
-def mean_terms(many: Sequence[Mapping[str, Tensor]], counts: Sequence[Tensor | int] = ()) -> dict[str, Tensor]:
-    """The mean of each term over the children that have it, weighed by how many tokens reached each of them."""
-    weights = counts if len(counts) else (1,) * len(many)
-    names = dict.fromkeys(name for terms in many for name in terms)
-    found = {
-        name: [(terms[name], w) for terms, w in zip(many, weights, strict=True) if name in terms] for name in names
-    }
-    return {
-        name: sum(value * w for value, w in pairs) / one_at_least(sum(w for _, w in pairs))
-        for name, pairs in found.items()
-    }
-
-
-def one_at_least(count: Tensor | int) -> Tensor | int:
-    """`count`, or 1 where it is 0."""
-    return count.clamp_min(1) if isinstance(count, Tensor) else max(count, 1)
+def mean_terms(many: Iterable[Mapping[str, Tensor]], counts: Sequence[Tensor | int] = ()) -> dict[str, Tensor]:
+    """The mean of each term over the parts that have it, weighed by how many tokens reached each of them."""
+    sums: dict[str, tuple[Any, Any]] = {}
+    for terms, count in zip(many, counts or itertools.repeat(1), strict=False):
+        for name, value in terms.items():
+            total, tokens = sums.get(name, (0, 0))
+            sums[name] = total + value * count, tokens + count
+    return {name: mean_of(total, tokens) for name, (total, tokens) in sums.items()}
 
 
 def joined(each: Sequence[Coded]) -> Tensor | None:
     """The probabilities of all codebooks [N, Q, K], where all have as many codes."""
     probs = [c.probs for c in each if c.probs is not None]
-    if len(probs) < len(each) or any(p.shape[2] != probs[0].shape[2] for p in probs):
-        return None
-    return torch.cat(probs, 1)
+    same = len(probs) == len(each) and len({p.shape[2] for p in probs}) == 1
+    return torch.cat(probs, 1) if same else None
