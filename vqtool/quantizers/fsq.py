@@ -33,13 +33,9 @@ class FSQ(Composable):
     bounded = True
 
     def __init__(
-        self,
-        dim: int,
-        layout: Layout = "BTD",
-        weights: Weights = None,
-        *,
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
         levels: Annotated[tuple[int, ...], MinLen(1), Doc("steps per rounded feature, each at least 2")] = (8, 5, 5, 5),
-    ) -> None:
+    ) -> None:  # fmt: skip
         if min(levels) < 2:
             raise VqtoolError("`levels` needs at least 2 steps in each feature", hint="levels = [8, 5, 5, 5]")
         super().__init__(dim, layout, weights, inside=0 if dim == len(levels) else len(levels), bias=True)

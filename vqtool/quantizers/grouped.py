@@ -32,15 +32,11 @@ class Grouped(Topology):
     old_names = ((r"^codebooks\.(\d+)\.", r"groups.\1.codebook."),)
 
     def __init__(
-        self,
-        dim: int,
-        layout: Layout = "BTD",
-        weights: Weights = None,
-        *,
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
         of: Annotated[Make | Sequence[Make], Nested("quantizer", many=True), Doc("a group, or a list of them")] = VQ,
         groups: Groups = 2,
         code_dim: Annotated[int, Ge(0), Doc("width that all groups share, behind trained maps; 0: no maps")] = 0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(dim, layout, weights, inside=code_dim)
         makers = list(of) if isinstance(of, Sequence) else [of] * groups
         if (code_dim or dim) % len(makers):

@@ -36,15 +36,11 @@ class LFQ(Composable):
     bounded = True
 
     def __init__(
-        self,
-        dim: int,
-        layout: Layout = "BTD",
-        weights: Weights = None,
-        *,
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
         bits: Annotated[int, Interval(ge=1, le=24), Doc("bits per token: 2^bits codes")] = 10,
         spherical: Annotated[bool, Doc("features and corners on the unit sphere")] = False,
         temperature: Annotated[float, Gt(0), Doc("of the distributions behind `confidence` and `diversity`")] = 1.0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(dim, layout, weights, inside=0 if dim == bits else bits, bias=True)
         self.codebook_sizes = (2**bits,)
         self.spherical, self.temperature = spherical, temperature

@@ -47,18 +47,13 @@ class Residual(Topology):
     old_names = ((r"^codebooks\.(\d+)\.", r"levels.\1.codebook."),)
 
     def __init__(
-        self,
-        dim: int,
-        layout: Layout = "BTD",
-        weights: Weights = None,
-        *,
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
         of: Annotated[Make | Sequence[Make], Nested("quantizer", many=True), Doc("a level, or a list of them")] = VQ,
         levels: Levels = 4,
         shared: Annotated[bool, Doc("all levels have one codebook")] = False,
-        level_dropout: Dropout = 0.0,
-        beam: Beam = 1,
+        level_dropout: Dropout = 0.0, beam: Beam = 1,
         code_dim: Annotated[int, Ge(0), Doc("width that all levels work in, behind trained maps; 0: no maps")] = 0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(dim, layout, weights, inside=code_dim)
         makers = list(of) if isinstance(of, Sequence) else [of] * (1 if shared else levels)
         self.levels = nn.ModuleList(made(make, code_dim or dim) for make in makers)

@@ -43,14 +43,10 @@ class Routed(Topology):
     old_names = ((r"^codebooks\.(\d+)\.", r"experts.\1.codebook."),)
 
     def __init__(
-        self,
-        dim: int,
-        layout: Layout = "BTD",
-        weights: Weights = None,
-        *,
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
         of: Annotated[Sequence[Make], Nested("quantizer", many=True), Doc("the experts, two or more")] = EXPERTS,
         modes: Modes = 1,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(dim, layout, weights)
         if not isinstance(of, Sequence) or len(of) < 2:
             raise VqtoolError("`of` needs two experts or more", hint="a list: of = [{ kind = ... }, { kind = ... }]")

@@ -38,21 +38,13 @@ class Soft(VQ):
     knobs = frozenset({"temperature", "hard"})
 
     def __init__(
-        self,
-        dim: int,
-        layout: Layout = "BTD",
-        weights: Weights = None,
-        *,
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
         codebook_size: Size = 256,
-        codes: Annotated[Literal["learned", "ema"], Doc("what moves the codes: their losses, or their inputs")] = (
-            "learned"
-        ),
+        codes: Annotated[Literal["learned", "ema"], Doc("what moves the codes: losses, or their inputs")] = "learned",
         temperature: Annotated[float, Gt(0), Doc("of the mixture; distances are means over the features")] = 1.0,
         hard: Annotated[float, Interval(ge=0, le=1), Doc("share of the nearest code in what flows on")] = 0.0,
-        decay: Decay = 0.99,
-        revive_below: Revive = 0.1,
-        start: First = "kmeans",
-    ) -> None:
+        decay: Decay = 0.99, revive_below: Revive = 0.1, start: First = "kmeans",
+    ) -> None:  # fmt: skip
         super().__init__(dim, layout, weights, codebook_size=codebook_size, codes=codes, decay=decay,
                          revive_below=revive_below, start=start)  # fmt: skip
         self.temperature, self.hard = temperature, hard

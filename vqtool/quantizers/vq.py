@@ -15,7 +15,7 @@ from vqtool.api import CodebookStats, Estimator, Nested
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.codebook import Codebook, Codes, Start
 from vqtool.quantizers.core.composable import Coded, Composable
-from vqtool.quantizers.core.gumbel import columns_of, gumbel, noise_keys
+from vqtool.quantizers.core.draw import column_keys, gumbel, noise_keys
 from vqtool.quantizers.core.straight_through import squared_distance, unit
 from vqtool.quantizers.core.tokens import Layout, n_values
 from vqtool.quantizers.estimators.diveq import DiVeQ
@@ -27,6 +27,8 @@ Size = Annotated[int, Gt(1), Doc("codes in the codebook")]
 Decay = Annotated[float, Interval(ge=0, lt=1), Doc("share of the past in the moving average, per step")]
 Revive = Annotated[float, Ge(0), Doc("reinitialise codes used less than this share of uniform use")]
 First = Annotated[Start, Doc("first codes: k-means centres or random ones of the first inputs")]
+Project = Annotated[Literal["principal", "learned", "random"], Doc("how latents get to `code_dim` dimensions and back")]
+Sampling = Annotated[float, Ge(0), Doc("temperature of a random choice among near codes in training; 0: the nearest")]
 Gradient = Annotated[
     str | Callable[[], Estimator],
     Nested("estimator"),
@@ -58,26 +60,14 @@ class VQ(Composable):
     old_names = ((r"^frozen\.", "codebook."), (r"^map\.", "codebook.map."))
 
     def __init__(
-        self,
-        dim: int,
-        layout: Layout = "BTD",
-        weights: Weights = None,
-        *,
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
         codebook_size: Size = 512,
         codes: Annotated[Codes, Doc("what moves the codes: their inputs, a loss, a trained map, nothing")] = "ema",
         metric: Annotated[Literal["euclidean", "cosine"], Doc("how inputs and codes are compared")] = "euclidean",
         code_dim: Annotated[int, Ge(0), Doc("dimensions of a code; 0: those of the latents")] = 0,
-        project: Annotated[
-            Literal["principal", "learned", "random"], Doc("how latents get to `code_dim` dimensions and back")
-        ] = "principal",
-        gradient: Gradient = "straight-through",
-        sampling: Annotated[
-            float, Ge(0), Doc("temperature of a random choice among near codes in training; 0: the nearest")
-        ] = 0.0,
-        decay: Decay = 0.99,
-        revive_below: Revive = 0.1,
-        start: First = "kmeans",
-    ) -> None:
+        project: Project = "principal", gradient: Gradient = "straight-through", sampling: Sampling = 0.0,
+        decay: Decay = 0.99, revive_below: Revive = 0.1, start: First = "kmeans",
+    ) -> None:  # fmt: skip
         plane = code_dim if project == "principal" else 0
         super().__init__(dim, layout, weights, inside=code_dim if project == "learned" else 0)
         if project == "random" and code_dim:
@@ -140,7 +130,7 @@ class VQ(Composable):
             book, scores = self.codebook, self.codebook.scores(tokens, self.sampling)
             seen = tokens.bfloat16().float()[:, None]  # rounding must not change the draw, nor the batch
             state = book.weights[:, None] if book.kind == "ema" else book.codes.bfloat16().float()
-            codes = (scores - gumbel(noise_keys(seen, state), columns_of(scores.shape[1], scores.device))).argmax(1)
+            codes = (scores - gumbel(noise_keys(seen, state), column_keys(scores.shape[1], scores.device))).argmax(1)
         return codes if valid is None else codes.masked_fill(~valid, -1)
 
     def taken(self, tokens: Tensor, codes: Tensor, valid: Tensor | None) -> Coded:

@@ -44,20 +44,11 @@ class Waterfill(Residual):
     floor: Tensor  # [] mean square per feature
 
     def __init__(
-        self,
-        dim: int,
-        layout: Layout = "BTD",
-        weights: Weights = None,
-        *,
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
         of: Annotated[Make | Sequence[Make], Nested("quantizer", many=True), Doc("a level, or a list of them")] = VQ,
-        levels: Levels = 4,
-        depth: Depth = 0,
-        step_db: Step = 3.5,
-        floor_db: Floor = -60.0,
-        beam: Beam = 1,
-        start_tokens: StartTokens = 64,
-        level_dropout: Dropout = 0.0,
-    ) -> None:
+        levels: Levels = 4, depth: Depth = 0, step_db: Step = 3.5, floor_db: Floor = -60.0, beam: Beam = 1,
+        start_tokens: StartTokens = 64, level_dropout: Dropout = 0.0,
+    ) -> None:  # fmt: skip
         super().__init__(dim, layout, weights, of=of, levels=levels, beam=beam, level_dropout=level_dropout)
         self.terms = self.terms | {"rate"}
         self.depth = min(depth, len(self.parts)) or len(self.parts)
