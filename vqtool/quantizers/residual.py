@@ -10,7 +10,7 @@ from annotated_doc import Doc
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from vqtool.api import CodebookStats, Nested, sum_stats
+from vqtool.api import Nested
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.beam import best_paths
 from vqtool.quantizers.core.codebook import Started
@@ -114,18 +114,11 @@ class Residual(Topology):
         """How many of `most` levels each window keeps [B]; None: all."""
         if not self.training or self.level_dropout == 0:
             return None
-        first = next((m for m in self.parts[0].modules() if isinstance(m, VQ)), None)
-        state = tokens.new_zeros(1) if first is None else (first.code_use() or (first.codebook.codes,))[0]
+        books = self.parts[0].books()
+        state = tokens.new_zeros(1) if not books else books[0].weights if books[0].kind == "ema" else books[0].codes
         keys = row_keys(tokens.view(*shape, tokens.shape[1]), valid, state)
         fewer = (uniform(keys, 0) * most).long() + 1
         return torch.where(uniform(keys, 1) < self.level_dropout, fewer, most)
-
-    def follow(self, stats: list[CodebookStats]) -> None:
-        if not self.shared:
-            return super().follow(stats)
-        many = len(self.parts[0].no_stats())
-        each = [tuple(stats.pop(0) for _ in range(many)) for _ in self.parts]
-        return self.parts[0].follow(list(sum_stats(each)))
 
 
 class Scales(Started):

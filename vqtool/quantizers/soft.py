@@ -62,7 +62,8 @@ class Soft(VQ):
         if not self.mixes:
             tiny = torch.finfo(table.dtype).tiny
             temperature = temperature * (table - table.mean(0)).square().mean().clamp_min(tiny)
-        probs = self.codebook.mixture(tokens, temperature, valid)
+        probs = torch.softmax(self.codebook.scores(tokens, temperature), 1)
+        probs = probs if valid is None else probs.masked_fill(~valid[:, None], 0)
         confidence, diversity = confidence_and_diversity(probs, valid)
         coded.terms |= {"confidence": confidence, "diversity": diversity}
         coded.probs, coded.soft = probs[:, None], probs @ table

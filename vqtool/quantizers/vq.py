@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqtool.api import CodebookStats, Estimator, Nested
+from vqtool.api import Estimator, Nested
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.codebook import Codebook, Codes, Start
 from vqtool.quantizers.core.composable import Coded, Composable
@@ -96,9 +96,8 @@ class VQ(Composable):
     def announced(cls, options: Mapping[str, object]) -> tuple[frozenset[str], frozenset[str]]:
         return cls.terms | cls._own_terms(options.get("codes")), cls.knobs
 
-    @property
-    def initialised(self) -> bool:
-        return self.codebook.is_ready
+    def books(self) -> tuple[Codebook, ...]:
+        return (self.codebook,)
 
     def start_from(self, points: Tensor, generator: torch.Generator) -> None:
         points = unit(points) if self.unit else points
@@ -150,16 +149,6 @@ class VQ(Composable):
 
     def tables(self) -> tuple[Tensor, ...]:
         return (self.codebook.table,)
-
-    def code_use(self) -> tuple[Tensor, ...] | None:
-        return (self.codebook.weights,) if self.codebook.kind == "ema" else None
-
-    def follow(self, stats: list[CodebookStats]) -> None:
-        if self.codebook.kind == "ema":
-            self.codebook.update(stats.pop(0))
-
-    def no_stats(self) -> tuple[CodebookStats, ...]:
-        return (self.codebook.no_stats(),) if self.codebook.kind == "ema" else ()
 
 
 def plain(quantizer: nn.Module) -> bool:

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from vqtool.api.quantizer import SAMPLES, CodebookStats, sample
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.kmeans import kmeans, random_rows
-from vqtool.quantizers.core.revival import revive
 from vqtool.quantizers.core.search import nearest
 from vqtool.quantizers.core.straight_through import mean_of
 
@@ -40,11 +39,6 @@ class Started(nn.Module):
         """Note that it was started."""
         self.ready.fill_(True)
         self.is_ready = True
-
-    def require_ready(self) -> None:
-        """Refuse to work with what was never started."""
-        if not self.is_ready:
-            raise not_started()
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
@@ -139,21 +133,11 @@ class Codebook(Started):
 
     def search(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
         """The nearest code [N] of each of `tokens` [N, D], finite all; -1 where `valid` [N] is false."""
-        self.require_ready()
         codes, _ = nearest(tokens.detach(), self.table.detach())
         return codes if valid is None else codes.masked_fill(~valid, -1)
 
-    def mixture(self, tokens: Tensor, temperature: float | Tensor, valid: Tensor | None) -> Tensor:
-        """softmax_k(-mean((z - e_k)^2) / temperature) [N, K] of `tokens` [N, D]; the mean is over D.
-
-        Rows that are not `valid` [N] are zero (None: all are).
-        """
-        probs = torch.softmax(self.scores(tokens, temperature), 1)
-        return probs if valid is None else probs.masked_fill(~valid[:, None], 0)
-
     def scores(self, tokens: Tensor, temperature: float | Tensor) -> Tensor:
         """-mean((z - e_k)^2) / temperature [N, K] of `tokens` [N, D], but for what all codes have in common."""
-        self.require_ready()
         table = self.table
         centre = table.detach().mean(0)  # distances do not depend on it; without an offset they cancel less
         away, ours = tokens - centre, table - centre
@@ -162,7 +146,6 @@ class Codebook(Started):
 
     def look_up(self, codes: Tensor, valid: Tensor | None, *, trained: bool = False) -> Tensor:
         """The rows [N, D] of `codes` [N]; zero where `valid` [N] is false. A gradient reaches them if `trained`."""
-        self.require_ready()
         return look_up(self.table if trained else self.table.detach(), codes, valid)
 
     def loss(self, tokens: Tensor, codes: Tensor, valid: Tensor | None, sse: Tensor, n_values: Tensor | int) -> Tensor:
@@ -249,3 +232,25 @@ def totals(tokens: Tensor, codes: Tensor, valid: Tensor | None, size: int) -> tu
     else:
         sums.index_add_(0, codes, tokens)
     return counts[:size], sums[:size]
+
+
+@torch.no_grad()
+def revive(codes: Tensor, weights: Tensor, samples: Tensor, below: float) -> Tensor:
+    """Replace, in place, the rows of `codes` [K, d] whose use is under `below` times uniform use; returns which [K].
+
+    `weights` [K] is the moving average of use; a revived code gets uniform use, so that it survives the next checks.
+    The threshold is a share of uniform use, hence the same for every batch size and K. The replacements come from
+    `samples` [S, d] (rows that are not finite are skipped), in order and with no draw: all ranks revive alike.
+    """
+    if below <= 0 or samples.shape[0] == 0:
+        return torch.zeros_like(weights, dtype=torch.bool)
+    uniform = weights.mean()
+    usable = samples.isfinite().all(1)
+    samples = samples[usable.logical_not().argsort(stable=True)]
+    dead = weights < below * uniform
+    rank = dead.cumsum(0) - 1
+    revived = dead & (rank < usable.sum())
+    fresh = samples[rank.clamp(0, samples.shape[0] - 1)]
+    codes.copy_(torch.where(revived[:, None], fresh.to(codes.dtype), codes))
+    weights.copy_(torch.where(revived, uniform, weights))
+    return revived

@@ -233,22 +233,36 @@ class Composable(Quantizer, metaclass=Checked):
         wanted, generator = self.points_wanted(), torch.Generator().manual_seed(0)
         points = gather_rows(starting_points(batch, mask, wanted, generator), wanted)
         most = max(self.codebook_sizes)
-        if len(points) < most and any(isinstance(part, Codebook) for part in self.modules()):
+        if len(points) < most and self.books():
             warnings.warn(f"{type(self).__name__} starts {most} codes from {len(points)} tokens: many begin as copies. "
                           "Call initialise(z) with more latents first.", stacklevel=3)  # fmt: skip
         self.start_on_points(points, torch.Generator().manual_seed(0))
 
-    def update(self, stats: Sequence[CodebookStats]) -> None:
-        """Move the codebooks by the statistics of an optimizer step, one for each that follows by moving average."""
-        updated(self)
-        self.follow(list(stats))
+    def books(self) -> tuple[Codebook, ...]:
+        """The codebooks in the order of the codes; one that several parts share as often."""
+        return ()
 
-    def follow(self, stats: list[CodebookStats]) -> None:
-        """Take this quantizer's statistics from the front of `stats` and move its codebooks."""
+    @property
+    def initialised(self) -> bool:
+        return all(book.is_ready for book in self.books())
+
+    def code_use(self) -> tuple[Tensor, ...] | None:
+        books = self.books()
+        known = len(books) == len(self.codebook_sizes) and all(book.kind == "ema" for book in books)
+        return tuple(book.weights for book in books) if known else None
 
     def no_stats(self) -> tuple[CodebookStats, ...]:
         """The statistics of a batch without a token."""
-        return ()
+        return tuple(book.no_stats() for book in self.books() if book.kind == "ema")
+
+    def update(self, stats: Sequence[CodebookStats]) -> None:
+        """Move the codebooks by the statistics of an optimizer step, one for each that follows by moving average."""
+        updated(self)
+        sums: dict[Codebook, CodebookStats] = {}
+        for book, some in zip((book for book in self.books() if book.kind == "ema"), stats, strict=True):
+            sums[book] = sums[book] + some if book in sums else some
+        for book, some in sums.items():
+            book.update(some)
 
     def extra_repr(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.given.items() if not callable(value))
@@ -331,9 +345,8 @@ class Topology(Composable):
             return None
         return tuple(self.placed(number, table) for number, tables in enumerate(each) for table in tables or ())
 
-    def code_use(self) -> tuple[Tensor, ...] | None:
-        each = [part.code_use() for part in self.parts]
-        return None if any(use is None for use in each) else tuple(one for use in each for one in use or ())
+    def books(self) -> tuple[Codebook, ...]:
+        return tuple(book for part in self.parts for book in part.books())
 
     @property
     def codebook_names(self) -> tuple[str, ...]:
@@ -363,13 +376,6 @@ class Topology(Composable):
         each = [(cls.terms, cls.knobs)]
         each += [one.cls.announced(one) for one in (of if isinstance(of, tuple | list) else (of,))]
         return frozenset().union(*(terms for terms, _ in each)), frozenset().union(*(knobs for _, knobs in each))
-
-    def follow(self, stats: list[CodebookStats]) -> None:
-        for part in self.parts:
-            part.follow(stats)
-
-    def no_stats(self) -> tuple[CodebookStats, ...]:
-        return tuple(s for part in self.parts for s in part.no_stats())
 
 
 def made(of: Make, dim: int) -> Composable:
