@@ -238,3 +238,8 @@ def test_sampled_codes_are_near_and_vary_with_the_temperature() -> None:
         assert torch.equal(sampled.eval()(z).codes, nearest(z).codes)
     assert shares[0] > 0.98 > shares[1] > shares[2]
     assert shares[1] > 1 / 32
+
+
+def test_a_mask_of_other_tokens_is_refused_by_the_start_too():
+    with pytest.raises(VqtoolError, match=r"the mask of VQ has the shape \[2, 4\], not \[2, 5\]"):
+        VQ(4, codebook_size=4).initialise(torch.randn(2, 5, 4), torch.ones(2, 4))

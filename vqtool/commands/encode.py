@@ -233,8 +233,8 @@ def check_levels(model: Model, levels: int | None) -> None:
         return
     quantizer = model.parts.quantizer
     have = len(quantizer.codebook_sizes)
-    if quantizer.noun != "level" or not 1 <= levels <= have:
-        has = f"{have} levels" if quantizer.noun == "level" else "no levels to leave out"
+    if quantizer.topology != "residual" or not 1 <= levels <= have:
+        has = f"{have} levels" if quantizer.topology == "residual" else "no levels to leave out"
         raise VqtoolError(f"--levels {levels} cannot be: the model's quantizer has {has}")
 
 

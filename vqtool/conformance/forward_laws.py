@@ -24,7 +24,7 @@ def codes_are_codes(subject: Subject) -> Verdict:
         if q.codes.dtype != torch.long or q.codes.shape != (*z.shape[:2], levels):
             return broken(None, f"codes are {tuple(q.codes.shape)} {q.codes.dtype}, not {(*z.shape[:2], levels)} long")
         sizes = torch.tensor(quantizer.codebook_sizes)
-        expert = quantizer.noun == "expert"  # one of them codes a token, and a training pass may drop levels
+        expert = quantizer.topology == "routed"  # one of them codes a token, and a training pass may drop levels
         dropped = q.codes == -1 if train or expert else torch.zeros((), dtype=torch.bool)
         if expert and bool(((q.codes >= 0).sum(-1) != 1).any()):
             return broken(None, "each token has a code of exactly one expert")
@@ -141,7 +141,7 @@ def token_permutation(subject: Subject) -> Verdict:
     with torch.no_grad():
         codes = quantizer(z).codes
         order = torch.randperm(z.shape[0] * z.shape[1], generator=torch.Generator().manual_seed(1))
-        if quantizer.noun == "expert":  # a window's tokens choose their codebook together: they stay together
+        if quantizer.topology == "routed":  # a window's tokens choose their codebook together: they stay together
             order = order.argsort().view(z.shape[:2]).argsort(1) + torch.arange(z.shape[0])[:, None] * z.shape[1]
             order = order.flip(0).flatten()
         mixed = z.reshape(-1, subject.dim)[order].view(z.shape)

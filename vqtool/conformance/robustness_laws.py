@@ -118,7 +118,7 @@ def nan_contained(subject: Subject) -> Verdict:
     where[0, 1] = where[1, 2] = where[2, 0] = True
     quantizer = subject.started()
     # Tokens of a window that choose their expert together do so without those that do not count.
-    before = quantizer.eval()(z, ~where if quantizer.noun == "expert" else None)
+    before = quantizer.eval()(z, ~where if quantizer.topology == "routed" else None)
     after = quantizer(bad)
     if not same(after.codes[~where], before.codes[~where]):
         return broken(int((after.codes[~where] != before.codes[~where]).sum()), "codes of other tokens changed")

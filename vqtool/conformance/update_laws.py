@@ -126,7 +126,7 @@ def watched(quantizer: Quantizer, z: Tensor) -> tuple[Tensor, ...]:
     """The codes that `z` gets from the first codebook or from each expert."""
     with torch.no_grad():
         codes = quantizer.eval()(z).codes
-    return codes.unbind(-1) if quantizer.noun == "expert" else (codes[..., 0],)
+    return codes.unbind(-1) if quantizer.topology == "routed" else (codes[..., 0],)
 
 
 def unused_code_rests(subject: Subject) -> Verdict:
@@ -160,9 +160,9 @@ def revival_holds(subject: Subject) -> Verdict:
     far[:1] -= 50.0  # a few codes are where the inputs are, the rest far off: dead
     quick = {"decay": 0.9} if subject.accepts("decay") else {}
     quantizer = subject.started(far, **quick)
-    size = sum(quantizer.codebook_sizes) if quantizer.noun == "expert" else quantizer.codebook_sizes[0]
+    size = sum(quantizer.codebook_sizes) if quantizer.topology == "routed" else quantizer.codebook_sizes[0]
     probe = subject.tokens(salt=5000, windows=-(-4 * size // subject.length))
-    if quantizer.noun == "expert":  # codes of an expert that no window takes have nothing to start again from
+    if quantizer.topology == "routed":  # codes of an expert that no window takes have nothing to start again from
         reached = zip(quantizer.codebook_sizes, watched(quantizer, probe), strict=True)
         size = sum(n for n, column in reached if bool((column >= 0).any()))
     before = used(quantizer, probe)
@@ -185,7 +185,7 @@ def revival_relative(subject: Subject) -> Verdict:
         if not centres:
             return not_applicable("its codes are not additive")
         for i in range(60):
-            inputs = on_their_way if quantizer.noun == "expert" else even_inputs
+            inputs = on_their_way if quantizer.topology == "routed" else even_inputs
             z = inputs(quantizer, centres, windows, length, seed=i)
             before = rows(quantizer)
             codes, stats = step(quantizer, z)
@@ -262,7 +262,7 @@ def gradients_add_up(subject: Subject, z: Tensor) -> Verdict:
     def gradients(part: Tensor, up: Tensor) -> list[Tensor]:
         quantizer = subject.started()
         q = quantizer(part.clone().requires_grad_())
-        skipped.append(bool((q.codes < 0).any()) and quantizer.noun != "expert")
+        skipped.append(bool((q.codes < 0).any()) and quantizer.topology != "routed")
         loss = (q.z * up).mean() + sum(t for n, t in q.terms.items() if n in names)
         if not loss.requires_grad:
             return []

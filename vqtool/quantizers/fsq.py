@@ -31,6 +31,8 @@ class FSQ(Composable):
     straight_through = False
     nearest = False
     bounded = True
+    steps: Tensor
+    bases: Tensor
 
     def __init__(
         self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
@@ -57,7 +59,7 @@ class FSQ(Composable):
     def limited(self, features: Tensor) -> Tensor:
         """`features` [N, F] within the outermost steps; an even number of steps is shifted by half a step."""
         half = (self.steps - 1) * (1 + EDGE) / 2
-        offset = torch.where(self.steps % 2 == 0, 0.5, 0.0)
+        offset = torch.where((self.steps % 2).eq(0), 0.5, 0.0)
         shift = torch.atanh(offset / half)
         return torch.tanh(features + shift) * half - offset
 

@@ -64,20 +64,21 @@ class Grouped(Topology):
     def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
         parts = self.cut(tokens)
         each = [group.code(part, valid, shape) for group, part in zip(self.parts, parts, strict=True)]
+        complete = any(c.complete for c in each)
+        if complete:  # each group passes its gradient on by itself
+            each = [g.finished(part, c, valid) for g, part, c in zip(self.parts, parts, each, strict=True)]
+        soft = [c.soft for c in each if c.soft is not None]
         whole = Coded(
             codes=torch.cat([c.codes for c in each], 1),
             value=torch.cat([c.value for c in each], 1),
             stats=tuple(s for c in each for s in c.stats),
             terms=mean_terms(c.terms for c in each),
             hard=None if all(c.hard is None for c in each) else torch.cat([c.vectors for c in each], 1),
-            soft=None if any(c.soft is None for c in each) else torch.cat([c.soft for c in each], 1),
+            soft=torch.cat(soft, 1) if len(soft) == len(each) else None,
             probs=joined(each),
+            complete=complete,
         )
-        if any(c.complete for c in each):  # each group has passed its gradient on, or does so now
-            each = [g.finished(part, c, valid) for g, part, c in zip(self.parts, parts, each, strict=True)]
-            whole.value, whole.terms = torch.cat([c.value for c in each], 1), mean_terms(c.terms for c in each)
-            whole.complete = True
-        elif any(c.sse is not None for c in each):
+        if not complete and any(c.sse is not None for c in each):
             self.sum_up(whole, parts, each, valid)
         return whole
 

@@ -151,7 +151,7 @@ def choose(
         codes[part] = highest(logits)
         if noisy is not None:
             torch.softmax(logits / temperature if temperature != 1 else logits, -1, out=noisy[part])
-    usage = mean_of(usage, len(tokens) if valid is None else valid.sum())
+    usage = mean_of(usage, tokens.shape[0] if valid is None else valid.sum())
     value = torch.cat([vectors[g].index_select(0, codes[:, g]) for g in range(groups)], 1)
     if valid is not None:
         value, codes = value.masked_fill(~valid[:, None], 0), codes.masked_fill(~valid[:, None], -1)
@@ -188,7 +188,7 @@ class Choice(torch.autograd.Function):
         for group in range(groups):
             index = codes[:, group].clamp_min(0)[:, None].expand(-1, width)
             by_vectors[group].scatter_add_(0, index, by_value[:, group])
-        by_usage = mean_of(by_usage, len(tokens) if valid is None else valid.sum())
+        by_usage = mean_of(by_usage, tokens.shape[0] if valid is None else valid.sum())
         for part in chunks(tokens, groups * size):
             by_choice = torch.stack([by_value[part, g] @ vectors[g].t() for g in range(groups)], 1)
             by_logits = softmax_backward(by_choice, noisy[part]).div_(ctx.temperature)

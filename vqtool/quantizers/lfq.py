@@ -34,6 +34,7 @@ class LFQ(Composable):
     knobs = frozenset({"temperature"})
     nearest = False
     bounded = True
+    places: Tensor
 
     def __init__(
         self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,

@@ -43,7 +43,7 @@ class Residual(Topology):
     """
 
     terms = frozenset({"commitment"})
-    noun = "level"
+    topology = "residual"
     old_names = ((r"^codebooks\.(\d+)\.", r"levels.\1.codebook."),)
 
     def __init__(
@@ -156,7 +156,8 @@ class ResidualPass:
         self.total = self.value = torch.zeros_like(tokens) if self.picks else None  # [N, D] the sum of their codes
         self.soft: Tensor | None = None
         self.commit_grad = torch.zeros_like(tokens) if wants_grad else None  # [N, D]
-        self.sse, self.n_values = tokens.new_zeros(()), 0
+        self.sse = tokens.new_zeros(())
+        self.n_values: Tensor | int = 0
         self.codes: list[Tensor] = []
         self.each: list[Coded] = []
         self.counts: list[Tensor | int] = []  # tokens that each level had
@@ -173,7 +174,8 @@ class ResidualPass:
         if path is None:
             coded = level.code(inputs, seen, self.shape if at is None else (1, len(at)))
         else:
-            coded = level.taken(inputs, path if at is None else path[at], seen)  # type: ignore[attr-defined]
+            assert isinstance(level, VQ)  # as the constructor demands
+            coded = level.taken(inputs, path if at is None else path[at], seen)
         vectors, value = coded.vectors, coded.value
         if scale is not None:
             vectors, value = vectors * scale, value * scale

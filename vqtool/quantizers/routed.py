@@ -17,7 +17,7 @@ from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.composable import Coded, Composable, Make, Topology, made, mean_terms
 from vqtool.quantizers.core.router import Router, balance
 from vqtool.quantizers.core.straight_through import AddGradient
-from vqtool.quantizers.core.tokens import Layout, both
+from vqtool.quantizers.core.tokens import Layout
 from vqtool.quantizers.vq import VQ, Weights, plain
 
 EXPERTS = tuple(partial(VQ, codebook_size=size) for size in (16, 64, 256))
@@ -39,7 +39,7 @@ class Routed(Topology):
     """
 
     terms = frozenset({"commitment", "balance"})
-    noun = "expert"
+    topology = "routed"
     old_names = ((r"^codebooks\.(\d+)\.", r"experts.\1.codebook."),)
 
     def __init__(
@@ -89,7 +89,8 @@ class Routed(Topology):
         self, r: int, tokens: Tensor, valid: Tensor | None, taken: Tensor, shape: tuple[int, int]
     ) -> tuple[Coded, Tensor]:
         """What expert `r` makes of the tokens that take it, by `taken` [N], and its code vectors [N, D] for all."""
-        expert, here, x = self.parts[r], both(valid, taken == r), tokens.detach()
+        here = taken == r if valid is None else valid & (taken == r)
+        expert, x = self.parts[r], tokens.detach()
         if plain(expert):  # one search does for both
             codes = expert.chosen(x, valid)
             return expert.taken(x, codes.masked_fill(~here, -1), here), expert.codebook.look_up(codes, valid)

@@ -60,8 +60,8 @@ class Soft(VQ):
         coded = super().coded(tokens, valid, shape)
         table, temperature = self.codebook.codes, self.temperature
         if not self.mixes:
-            tiny = torch.finfo(table.dtype).tiny
-            temperature = temperature * (table - table.mean(0)).square().mean().clamp_min(tiny)
+            spread = (table - table.mean(0)).square().mean().clamp_min(torch.finfo(table.dtype).tiny)
+            temperature = temperature * spread  # type: ignore[assignment]
         probs = torch.softmax(self.codebook.scores(tokens, temperature), 1)
         probs = probs if valid is None else probs.masked_fill(~valid[:, None], 0)
         confidence, diversity = confidence_and_diversity(probs, valid)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeGuard
 
 import torch
 from annotated_doc import Doc
@@ -151,7 +151,7 @@ class VQ(Composable):
         return (self.codebook.table,)
 
 
-def plain(quantizer: nn.Module) -> bool:
+def plain(quantizer: nn.Module) -> TypeGuard[VQ]:
     """Whether this is one codebook whose nearest code is taken: a search may be done for it."""
     return isinstance(quantizer, VQ) and quantizer.nearest and type(quantizer).coded is VQ.coded
 

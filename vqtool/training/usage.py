@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vqtool.api.quantizer import Quantized, Quantizer
+from vqtool.api.quantizer import PARTS, Quantized, Quantizer
 from vqtool.diagnosis.measures import decibels, joint_usage, lag, sequences, usage
 
 USAGE_PREFIX, VECTORS_PREFIX = "usage.", "vectors."
@@ -93,7 +93,7 @@ def vector_tensors(quantizer: Quantizer) -> dict[str, Tensor]:
 
 def own_features(quantizer: Quantizer, vectors: Tensor) -> Tensor:
     """`vectors` [K, D] without the features of other groups, where they are zero."""
-    if quantizer.noun == "level" or len(quantizer.codebook_sizes) == 1:
+    if quantizer.topology == "residual" or len(quantizer.codebook_sizes) == 1:
         return vectors
     own = (vectors != 0).any(0)
     return vectors[:, own] if own.any() and not own.all() else vectors
@@ -104,7 +104,7 @@ def about_quantizer(quantizer: Quantizer) -> dict[str, Any]:
     return {
         "names": list(quantizer.codebook_names),
         "sizes": list(quantizer.codebook_sizes),
-        "noun": quantizer.noun,
+        "noun": PARTS[quantizer.topology],
         "nearest": quantizer.nearest,
         "initialised": quantizer.initialised,
         "terms": sorted(quantizer.terms),
@@ -180,7 +180,7 @@ class Tally:
     def _own(self, vectors: Tensor) -> Tensor:
         """Which features [D] a codebook describes."""
         everything = torch.ones(vectors.shape[1], dtype=torch.bool, device=vectors.device)
-        if self.quantizer.noun == "level" or len(self.quantizer.codebook_sizes) == 1:
+        if self.quantizer.topology == "residual" or len(self.quantizer.codebook_sizes) == 1:
             return everything
         own = (vectors != 0).any(0)
         return own if bool(own.any()) else everything

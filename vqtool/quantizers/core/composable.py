@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vqtool.api import CodebookStats, Estimator, Quantized, Quantizer, Route
+from vqtool.api.quantizer import PARTS
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.all_reduce import gather_rows
 from vqtool.quantizers.core.checked import Checked
@@ -70,7 +71,7 @@ class Composable(Quantizer, metaclass=Checked):
     """
 
     old_names: ClassVar[tuple[tuple[str, str], ...]] = ()  # patterns of tensors' names, and what they are today
-    bounded: ClassVar[bool] = False  # values have a fixed range: as a level it needs a scale
+    bounded: bool = False  # values have a fixed range: as a level it needs a scale
     estimator: Estimator = StraightThrough()
     inwards: nn.Module | None
     outwards: nn.Module | None
@@ -351,7 +352,7 @@ class Topology(Composable):
     @property
     def codebook_names(self) -> tuple[str, ...]:
         return tuple(
-            f"{self.noun}{i}" + (f".{name}" if len(part.codebook_sizes) > 1 else "")
+            f"{PARTS[self.topology]}{i}" + (f".{name}" if len(part.codebook_sizes) > 1 else "")
             for i, part in enumerate(self.parts)
             for name in part.codebook_names
         )

@@ -74,7 +74,7 @@ def unit(x: Tensor) -> Tensor:
 
 def squared_distance(z: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
     """The sum of |z - value|^2 over the valid rows, without a temporary of the size of `z`; no gradient."""
-    total, count = z.new_zeros(()), len(z)
+    total, count = z.new_zeros(()), z.shape[0]
     at_once = torch.compiler.is_compiling() or z.device.type != "cpu"
     step = max(1, count if at_once else CHUNK // max(1, z.shape[1]))
     for part in [slice(None)] if at_once else slices(count, step):
