@@ -1,4 +1,4 @@
-"""Plain nn.Modules as strangers write them: one that is right, and one for each classic bug."""
+"""Plain nn.Modules as foreign modules write them: one that is right, and one for each classic bug."""
 
 from __future__ import annotations
 
