@@ -179,7 +179,7 @@ class FarthestEma(PlainVQ):
         if self.training:
             self.update(flat.detach(), q.detach(), codes)
         q = q.view(x.shape)
-        return self.pass_on(x, q), codes.view(x.shape[:2]), self.commitment(x, q)
+        return self.let_through(x, q), codes.view(x.shape[:2]), self.commitment(x, q)
 
 
 def test_the_farthest_code_of_a_moving_average_is_caught():

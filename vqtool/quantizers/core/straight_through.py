@@ -47,8 +47,9 @@ class StraightThrough(torch.autograd.Function):
         z, value, commit_grad = ctx.saved_tensors
         by_z = by_value
         if by_sse is not None:
-            away = z - value if commit_grad is None else commit_grad
-            by_z = away * (2 * by_sse) if by_value is None else torch.addcmul(by_value, away, 2 * by_sse)
+            away, free = (z - value, True) if commit_grad is None else (commit_grad, False)
+            upstream = torch.zeros_like(away) if by_value is None else by_value
+            by_z = torch.addcmul(upstream, away, 2 * by_sse, out=away if free else None)
         return by_z, by_value if ctx.needs_input_grad[1] else None, None, None
 
 
