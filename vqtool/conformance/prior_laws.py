@@ -210,4 +210,5 @@ def no_share_is_teacher_forcing(subject: PriorSubject) -> Verdict:
         gradients = torch.autograd.grad(loss, list(prior.parameters()), allow_unused=True)
         seen.append([loss, torch.get_rng_state(), *(g for g in gradients if g is not None)])
     same = all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
-    return kept() if same else broken(float((seen[0][0] - seen[1][0]).detach()), "difference in loss, gradients or random state")
+    figure = float((seen[0][0] - seen[1][0]).detach())
+    return kept() if same else broken(figure, "difference in loss, gradients or random state")

@@ -22,13 +22,19 @@ from vqtool.quantizers.vq import VQ, Decay, First, Revive, Size, Weights
 from vqtool.quantizers.waterfill import Depth, Floor, StartTokens, Step, Waterfill
 
 START = {"start": "kmeans"}
+Compared = Annotated[int, Gt(1), Doc("dimensions in which codes are compared")]
+Projected = Annotated[int, Gt(0), Doc("dimensions in which codes are compared")]
+Relative = Annotated[float, Gt(0), Doc("of the distribution, relative to the codes' own spread")]
 AVERAGE = {"decay": 0.99, "revive_below": 0.1, **START}
 
 
-def preset(base: type, options: Mapping[str, Any], **fixed: Any) -> Callable[..., None]:
+def preset(
+    base: type, options: Mapping[str, Any], types: Mapping[str, Any] | None = None, **fixed: Any
+) -> Callable[..., None]:
     """A constructor that takes some `options` of `base`, with these defaults, and sets `fixed` ones.
 
-    A fixed (class, options) stands for a component that is made with such options of its own.
+    A fixed (class, options) stands for a component that is made with such options of its own. `types` are those of
+    options that are narrower, or mean something else, than in the base.
     """
     nested = {name: value for name, value in fixed.items() if isinstance(value, tuple)}
     hints: dict[str, Any] = {"dim": int, "layout": Layout, "weights": Weights}
@@ -37,8 +43,11 @@ def preset(base: type, options: Mapping[str, Any], **fixed: Any) -> Callable[...
         every = typing.get_type_hints(cls.__init__, include_extras=True)
         hints |= {name: every[name] for name in some}
         defaults |= some
+    hints |= types or {}
 
     def init(self: Any, dim: int, layout: Layout = "BTD", weights: Weights = None, **given: Any) -> None:
+        if unknown := given.keys() - defaults.keys():
+            raise TypeError(f"{type(self).__name__} has no option `{min(unknown)}`")
         given = defaults | given
         parts = {name: partial(cls, **{n: given[n] for n in some}) for name, (cls, some) in nested.items()}
         base.__init__(self, dim, layout, weights, **fixed | parts, **{n: given[n] for n in options})  # type: ignore[misc]
@@ -102,8 +111,8 @@ class Cosine(VQ):
     """
 
     terms = frozenset({"commitment", "codebook"})
-    __init__ = preset(VQ, {"codebook_size": 1024, "code_dim": 8, **START}, codes="learned", metric="cosine",
-                      project="learned")  # fmt: skip
+    __init__ = preset(VQ, {"codebook_size": 1024, "code_dim": 8, **START}, {"code_dim": Compared}, codes="learned",
+                      metric="cosine", project="learned")  # fmt: skip
 
 
 # kind: soft-ema
@@ -115,7 +124,9 @@ class SoftEMA(Soft):
 
     terms = frozenset({"commitment", "confidence", "diversity"})
     knobs = frozenset({"temperature"})
-    __init__ = preset(Soft, {"codebook_size": 256, "temperature": 0.05, **AVERAGE}, codes="ema")
+    __init__ = preset(
+        Soft, {"codebook_size": 256, "temperature": 0.05, **AVERAGE}, {"temperature": Relative}, codes="ema"
+    )
 
 
 # kind: residual-ema
@@ -198,4 +209,5 @@ class RandomProjection(VQ):
     BEST-RQ (Chiu et al. 2022, arXiv 2202.01855): `vq` with frozen codes, the cosine metric and a random projection.
     """
 
-    __init__ = preset(VQ, {"codebook_size": 8192, "code_dim": 16}, codes="frozen", metric="cosine", project="random")
+    __init__ = preset(VQ, {"codebook_size": 8192, "code_dim": 16}, {"code_dim": Projected}, codes="frozen",
+                      metric="cosine", project="random")  # fmt: skip

@@ -14,9 +14,10 @@ from vqtool.api import Nested
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.beam import best_paths
 from vqtool.quantizers.core.codebook import Started
-from vqtool.quantizers.core.composable import Coded, Composable, Make, Topology, joined, made, mean_terms
+from vqtool.quantizers.core.composable import Coded, Composable, Make
 from vqtool.quantizers.core.draw import row_keys, uniform
 from vqtool.quantizers.core.tokens import Layout, both
+from vqtool.quantizers.core.topology import Topology, joined, made, mean_terms
 from vqtool.quantizers.vq import VQ, Weights, plain
 
 Levels = Annotated[int, Ge(1), Doc("number of levels")]

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from vqtool.api import Nested, Route
 from vqtool.errors import VqtoolError
-from vqtool.quantizers.core.composable import Coded, Composable, Make, Topology, made, mean_terms
+from vqtool.quantizers.core.composable import Coded, Composable, Make
 from vqtool.quantizers.core.router import Router, balance
 from vqtool.quantizers.core.straight_through import AddGradient
 from vqtool.quantizers.core.tokens import Layout
+from vqtool.quantizers.core.topology import Topology, made, mean_terms
 from vqtool.quantizers.vq import VQ, Weights, plain
 
 EXPERTS = tuple(partial(VQ, codebook_size=size) for size in (16, 64, 256))
