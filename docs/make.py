@@ -100,16 +100,16 @@ def quoted(text: str) -> str:
 
 
 def laws() -> str:
-    """Every law: what it says, what breaks, how it is mended, and the source."""
-    from vqtool.conformance import PRIOR_LAWS, QUANTIZER_LAWS, STRANGER_LAWS
+    """Every law: what it says, what breaks, how to fix it, and the source."""
+    from vqtool.conformance import FOREIGN_LAWS, PRIOR_LAWS, QUANTIZER_LAWS
 
-    outside = {law.id for law in STRANGER_LAWS}
+    outside = {law.id for law in FOREIGN_LAWS}
     lines = [f"# Laws\n\n{NOTE}\n" + LAWS_INTRO, "# Laws of quantizers\n"]
     for law in QUANTIZER_LAWS:
         lines += [told(law), f"* Checked on any `nn.Module`: {'yes' if law.id in outside else 'no'}.\n"]
     lines.append("# Laws of other modules\n")
     inside = {law.id for law in QUANTIZER_LAWS}
-    lines += [told(law) + "\n" for law in STRANGER_LAWS if law.id not in inside]
+    lines += [told(law) + "\n" for law in FOREIGN_LAWS if law.id not in inside]
     lines.append("# Laws of priors\n")
     for law in PRIOR_LAWS:
         lines.append(told(law) + "\n")
@@ -118,7 +118,7 @@ def laws() -> str:
 
 def told(law: Any) -> str:
     """A law in words."""
-    words = f"* **Broken:** {law.harm}.\n* **Mend:** {law.mend}.\n* **Source:** {law.source.rstrip('.')}."
+    words = f"* **Broken:** {law.harm}.\n* **Fix:** {law.fix}.\n* **Source:** {law.source.rstrip('.')}."
     return f"## `{law.id}`\n\n{sentence(law.meaning)}\n\n{words}"
 
 

@@ -40,10 +40,10 @@ def verify(make: Callable[..., nn.Module], dim: int = 8, *, seed: int = 0, **opt
         VqtoolError: `make` builds something that takes no latents.
     """
     from vqtool.api import Quantizer
-    from vqtool.conformance import QUANTIZER_LAWS, STRANGER_LAWS, Subject, judge_all, meet
+    from vqtool.conformance import FOREIGN_LAWS, QUANTIZER_LAWS, Subject, infer_interface, judge_all
 
     subject = Subject(make, dim=dim, options=options, seed=seed)  # type: ignore[arg-type]
     if isinstance(subject.new(), Quantizer):
         return judge_all(QUANTIZER_LAWS, subject)
     name = getattr(make, "__name__", type(make).__name__)
-    return judge_all(STRANGER_LAWS, meet(lambda: make(dim, **options), name, options))
+    return judge_all(FOREIGN_LAWS, infer_interface(lambda: make(dim, **options), name, options))

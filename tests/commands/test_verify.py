@@ -14,7 +14,7 @@ from vqtool.commands.verify import run
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 
-STRANGERS = Path(__file__).parent.parent / "testing" / "strangers.py"
+FOREIGN_MODULES = Path(__file__).parent.parent / "conformance" / "foreign_modules.py"
 IDS = {
     "commitment-reaches-encoder", "ema-follows-inputs", "straight-through-gain", "ema-start", "one-owner",
     "revival-holds", "nan-contained", "eval-changes-nothing", "nearest-code", "forward-exact", "unused-code-rests",
@@ -41,11 +41,11 @@ def test_a_kind_of_ours(as_json):
     assert document["broken"] == 0
     assert document["kept"] >= 20
     assert {law["id"] for law in document["laws"]} >= IDS | {"accumulation"}
-    assert {"id", "status", "figure", "meaning", "mend"} <= set(document["laws"][0])
+    assert {"id", "status", "figure", "meaning", "fix"} <= set(document["laws"][0])
 
 
-def test_a_broken_stranger_from_a_file(as_json):
-    assert verify(f"{STRANGERS}:GainOfFour", arguments=["dim=8"]) == 3
+def test_a_broken_foreign_module_from_a_file(as_json):
+    assert verify(f"{FOREIGN_MODULES}:GainOfFour", arguments=["dim=8"]) == 3
     document = as_json()
     (law,) = [law for law in document["laws"] if law["id"] == "straight-through-gain"]
     assert law["status"] == "broken"
@@ -54,11 +54,11 @@ def test_a_broken_stranger_from_a_file(as_json):
 
 
 def test_people_are_told_what_it_does_and_how_to_mend_it(capsys):
-    assert verify(f"{STRANGERS}:FedWithOutputs", arguments=["dim=8", "codebook_size=16"]) == 3
+    assert verify(f"{FOREIGN_MODULES}:FedWithOutputs", arguments=["dim=8", "codebook_size=16"]) == 3
     told = capsys.readouterr().out
     assert "broken: ema-follows-inputs" in told
     assert "does:" in told
-    assert "mend:" in told
+    assert "fix:" in told
 
 
 @pytest.mark.parametrize(
@@ -76,12 +76,12 @@ def test_people_are_told_what_it_does_and_how_to_mend_it(capsys):
         ("quantizer", "product-ema", ["dim=7"], "does not divide"),
         ("nowhere.py:A", None, [], "no file"),
         ("no_such_module_at_all:A", None, [], "cannot be imported"),
-        (f"{STRANGERS}:Plain", None, [], "has no `Plain`"),
-        (f"{STRANGERS}:PlainVQ", None, [], "needs `dim`"),
-        (f"{STRANGERS}:PlainVQ", None, ["dim=true", "size=3"], "cannot be built"),
-        (f"{STRANGERS}", None, [], "defines"),
-        (f"{STRANGERS}:MUTANTS", None, [], "no torch module"),
-        (f"{STRANGERS}:PlainVQ", "ema", [], "with a role only"),
+        (f"{FOREIGN_MODULES}:Plain", None, [], "has no `Plain`"),
+        (f"{FOREIGN_MODULES}:PlainVQ", None, [], "needs `dim`"),
+        (f"{FOREIGN_MODULES}:PlainVQ", None, ["dim=true", "size=3"], "cannot be built"),
+        (f"{FOREIGN_MODULES}", None, [], "defines"),
+        (f"{FOREIGN_MODULES}:MUTANTS", None, [], "not a torch module"),
+        (f"{FOREIGN_MODULES}:PlainVQ", "ema", [], "with a role only"),
     ],
 )
 def test_a_users_mistake_is_one_error(target, kind, arguments, message):

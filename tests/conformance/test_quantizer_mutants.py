@@ -212,7 +212,7 @@ def test_a_mutant_is_caught_by_the_laws_that_name_it(mutant):
     assert found == MUTANTS[mutant]
 
 
-def test_require_tells_figure_and_mend():
+def test_require_reports_figure_and_fix():
     law = next(law for law in QUANTIZER_LAWS if law.id == "straight-through-gain")
-    with pytest.raises(AssertionError, match=r"gain.*2\.0.*mend"):
+    with pytest.raises(AssertionError, match=r"gain.*2\.0.*fix"):
         require(law, Subject(GainOfTwo))

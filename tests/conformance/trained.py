@@ -1,4 +1,4 @@
-"""Strangers whose codebook the optimizer moves: right ones that choose by several rules, and one per classic bug."""
+"""Foreign modules whose codebook the optimizer moves: right ones of several rules, and one per classic bug."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.conformance.strangers import Exact
+from tests.conformance.foreign_modules import Exact
 
 
 class TrainedVQ(nn.Module):

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from vqtool.quantizers.core import gumbel as module
-from vqtool.quantizers.core.gumbel import choose, columns_of, gumbel, noise_keys
+from vqtool.quantizers import gumbel as module
+from vqtool.quantizers.core.draw import column_keys, gumbel, noise_keys
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -22,12 +22,12 @@ def test_gradients_equal_plain_autograd(monkeypatch, masked, noisy, temperature)
     valid = torch.rand(30) > 0.3 if masked else None
     keys = noise_keys(x[None], weight) if noisy else None
     up, up_usage = torch.randn(30, 6).double(), torch.randn(2, 7).double()
-    value, chosen, usage = choose(*leaves, valid, temperature, keys)
+    value, chosen, usage = module.Choice.apply(*leaves, valid, temperature, keys)
     ours = torch.autograd.grad((value * up).sum() + (usage * up_usage).sum(), leaves)
 
     keep = torch.ones(30, dtype=torch.bool) if valid is None else valid
     logits = (leaves[0] @ leaves[1].t() + leaves[2]).view(30, 2, 7)
-    noise = -gumbel(keys, columns_of(14, x.device)).view(30, 2, 7).double() if noisy else 0
+    noise = -gumbel(keys, column_keys(14, x.device)).view(30, 2, 7).double() if noisy else 0
     soft = ((logits + noise) / temperature).softmax(-1)
     hard = torch.nn.functional.one_hot((logits + noise).argmax(-1), 7) - soft.detach() + soft
     plain_value = torch.einsum("ngk,gkd->ngd", hard, leaves[3]).reshape(30, 6) * keep[:, None]
@@ -41,7 +41,7 @@ def test_gradients_equal_plain_autograd(monkeypatch, masked, noisy, temperature)
 
 def test_noise_is_gumbel_and_independent():
     keys = noise_keys(torch.randn(4, 500, 8), torch.randn(9, 8))
-    noise = -gumbel(keys, columns_of(320, keys.device))
+    noise = -gumbel(keys, column_keys(320, keys.device))
     euler = 0.5772156649
     assert float(noise.mean()) == pytest.approx(euler, abs=0.01)
     assert float(noise.std()) == pytest.approx(math.pi / math.sqrt(6), abs=0.01)
@@ -61,7 +61,7 @@ def test_choice_follows_the_softmax():
     logits = torch.tensor([0.0, 1.0, 2.0, -1.0])
     x = torch.randn(1, 60_000, 1)
     keys = noise_keys(x, torch.randn(3, 1))
-    codes = (logits - gumbel(keys, columns_of(4, keys.device))).argmax(1)
+    codes = (logits - gumbel(keys, column_keys(4, keys.device))).argmax(1)
     share = torch.bincount(codes, minlength=4) / 60_000
     assert torch.allclose(share, logits.softmax(0), atol=0.01)
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import vqtool
+from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
 from vqtool.quantizers import FSQ, LFQ, VQ, Grouped, Gumbel, RandomProjection, Residual, Routed, Soft, Waterfill
 
@@ -238,3 +239,19 @@ def test_sampled_codes_are_near_and_vary_with_the_temperature() -> None:
         assert torch.equal(sampled.eval()(z).codes, nearest(z).codes)
     assert shares[0] > 0.98 > shares[1] > shares[2]
     assert shares[1] > 1 / 32
+
+
+def test_a_mask_of_other_tokens_is_refused_by_the_start_too():
+    with pytest.raises(VqtoolError, match=r"the mask of VQ has the shape \[2, 4\], not \[2, 5\]"):
+        VQ(4, codebook_size=4).initialise(torch.randn(2, 5, 4), torch.ones(2, 4))
+
+
+@pytest.mark.parametrize(("make", "options"), [("cosine", {"code_dim": 1}), ("random-projection", {"code_dim": 0})])
+def test_a_preset_keeps_its_own_limits(make: str, options: dict[str, int]) -> None:
+    with pytest.raises(VqtoolError, match="`code_dim` should be greater than"):
+        catalog().load("quantizer", make)(8, **options)
+
+
+def test_a_preset_refuses_options_that_are_not_its_own() -> None:
+    with pytest.raises(TypeError, match="EMA has no option `metric`"):
+        catalog().load("quantizer", "ema")(8, metric="cosine")

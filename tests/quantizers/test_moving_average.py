@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from vqtool.api import CodebookStats
 from vqtool.api.quantizer import SAMPLES, sample
-from vqtool.quantizers.core.codebook import Codebook
-from vqtool.quantizers.core.revival import revive
+from vqtool.quantizers.core.codebook import Codebook, revive
 
 
 def book(size=16, dim=4, decay=0.9, revive_below=0.0, seed=0):

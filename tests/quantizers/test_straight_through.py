@@ -8,36 +8,44 @@ from torch.nn import functional as F
 
 from vqtool.quantizers.core import straight_through as module
 from vqtool.quantizers.core.codebook import Codebook
-from vqtool.quantizers.core.straight_through import squared_distance, straight_through, unit
+from vqtool.quantizers.core.straight_through import mean_of, squared_distance, straight_through, unit
 from vqtool.quantizers.estimators.diveq import DiVeQ
 from vqtool.quantizers.estimators.rotation import Rotation
+from vqtool.quantizers.estimators.straight_through import StraightThrough
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("with_pull", [False, True])
-def test_gradient_equals_plain_autograd(monkeypatch, masked, with_pull):
+@pytest.mark.parametrize("given", [False, True])
+def test_gradient_equals_plain_autograd(monkeypatch, masked, given):
     monkeypatch.setattr(module, "CHUNK", 50)
     z, value = torch.randn(30, 8, requires_grad=True), torch.randn(30, 8)
     valid = torch.rand(30) > 0.3 if masked else None
-    upstream = torch.randn(30, 8)
-    squares = squared_distance(z, value, valid)
-    pairs = valid.sum() * 8 if masked else 240
-    out, term = straight_through(z, value, valid, squares, pairs, (z - value).detach() if with_pull else None)
+    keep = torch.ones(30, 1) if valid is None else valid[:, None].float()
+    with torch.no_grad():  # rows that do not count are zeros, of inputs and of values
+        z.mul_(keep)
+        value.mul_(keep)
+    upstream = torch.randn(30, 8) * keep
+    out, sse = straight_through(z, value, squared_distance(z, value, valid), (z - value).detach() if given else None)
+    term = mean_of(sse, valid.sum() * 8 if masked else 240)
     assert torch.equal(out.detach(), value)
     ((out * upstream).sum() + 0.7 * term).backward()
-    keep = torch.ones(30, 1) if valid is None else valid[:, None].float()
     w = z.detach().clone().requires_grad_()
-    expected = ((w - value).square() * keep).sum() / (keep.sum() * 8)
-    ((w * upstream * keep).sum() + 0.7 * expected).backward()
+    expected = (w - value).square().sum() / (keep.sum() * 8)
+    ((w * upstream).sum() + 0.7 * expected).backward()
     assert torch.allclose(term, expected)
     assert torch.allclose(z.grad, w.grad, atol=1e-6)
 
 
+def test_the_distance_is_that_of_the_valid_rows():
+    z, value, valid = torch.randn(30, 8), torch.randn(30, 8), torch.rand(30) > 0.3
+    assert torch.allclose(squared_distance(z, value, valid), (z - value)[valid].square().sum())
+
+
 def test_only_one_of_both_outputs_may_be_used():
     z, value = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3)
-    out, term = straight_through(z, value, None, squared_distance(z, value, None), 15)
+    out, sse = straight_through(z, value, squared_distance(z, value, None))
     (only_value,) = torch.autograd.grad(out.sum(), z, retain_graph=True)
-    (only_term,) = torch.autograd.grad(term, z)
+    (only_term,) = torch.autograd.grad(mean_of(sse, 15), z)
     assert torch.equal(only_value, torch.ones(5, 3))
     assert torch.allclose(only_term, 2 * (z - value).detach() / 15)
 
@@ -59,7 +67,7 @@ def test_rotation_equals_its_definition():
     z, value = torch.randn(20, 6, dtype=torch.float64), torch.randn(20, 6, dtype=torch.float64)
     upstream = torch.randn(20, 6, dtype=torch.float64)
     x = z.clone().requires_grad_()
-    (ours,) = torch.autograd.grad(Rotation(largest_gain=1e9).pass_on(x, value, None), x, upstream)
+    (ours,) = torch.autograd.grad(Rotation(largest_gain=1e9).estimate(x, value), x, upstream)
     for i in range(20):
         a, b = z[i] / z[i].norm(), value[i] / value[i].norm()
         r = (a + b) / (a + b).norm()
@@ -72,20 +80,23 @@ def test_rotation_equals_its_definition():
 def test_rotation_is_bounded_where_it_is_undefined(case):
     value = torch.randn(4, 3)
     z = {"zero": value * 0, "tiny": value * 1e-30, "opposite": -value, "exact": value.clone()}[case].requires_grad_()
-    (gradient,) = torch.autograd.grad(Rotation().pass_on(z, value, None), z, torch.ones(4, 3))
+    (gradient,) = torch.autograd.grad(Rotation().estimate(z, value), z, torch.ones(4, 3))
     assert bool(gradient.isfinite().all())
     assert float(gradient.norm(dim=1).max()) <= 2.0 * 3**0.5 + 1e-5
 
 
 def test_a_value_that_wants_a_gradient_gets_it_too():
     z, value = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3, requires_grad=True)
-    valid = torch.tensor([True, True, False, True, True])
-    for passed in (
-        straight_through(z, value, valid, torch.zeros(()), 0)[0],
-        Rotation().pass_on(z, value, valid),
-    ):
+    for passed in (straight_through(z, value, torch.zeros(()))[0], Rotation().estimate(z, value)):
         (by_value,) = torch.autograd.grad(passed.sum(), value)
-        assert torch.equal(by_value, valid[:, None].float().expand(5, 3))
+        assert torch.equal(by_value, torch.ones(5, 3))
+
+
+def test_the_estimator_straight_through_is_the_function():
+    z, value = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3, requires_grad=True)
+    passed = StraightThrough().estimate(z, value)
+    assert torch.equal(passed, value)
+    assert all(torch.equal(g, torch.ones(5, 3)) for g in torch.autograd.grad(passed.sum(), (z, value)))
 
 
 def test_diveq_equals_plain_autograd():
@@ -94,7 +105,7 @@ def test_diveq_equals_plain_autograd():
     direction = torch.nn.functional.normalize((code - z).detach(), dim=1)
     plain = z + (code - z).norm(dim=1, keepdim=True) * direction
     wanted = torch.autograd.grad(plain, (z, code), upstream)
-    passed = DiVeQ().pass_on(z, code, None)
+    passed = DiVeQ().estimate(z, code)
     assert torch.equal(passed, code)
     for ours, theirs in zip(torch.autograd.grad(passed, (z, code), upstream), wanted, strict=True):
         assert torch.allclose(ours, theirs)
@@ -103,7 +114,7 @@ def test_diveq_equals_plain_autograd():
 def test_diveq_of_an_input_that_is_its_code_is_straight_through():
     z = torch.randn(4, 3, requires_grad=True)
     code = z.detach().clone().requires_grad_()
-    by_z, by_code = torch.autograd.grad(DiVeQ().pass_on(z, code, None).sum(), (z, code))
+    by_z, by_code = torch.autograd.grad(DiVeQ().estimate(z, code).sum(), (z, code))
     assert torch.equal(by_z, torch.ones(4, 3))
     assert not bool(by_code.any())
 

@@ -10,7 +10,7 @@ import torch
 
 from tests.training.test_resume import HERE, session
 from tests.training.tiny import write_recipe
-from vqtool.api import Quantizer
+from vqtool.api.quantizer import PART_NAMES, Quantizer
 from vqtool.catalog import catalog
 from vqtool.diagnosis.measures import entropy
 from vqtool.model import checkpoint
@@ -82,7 +82,7 @@ def test_batches_do_not_matter_and_names_are_those_of_the_codebooks(kind: str) -
     for name, tensor in one.tensors.items():
         torch.testing.assert_close(tensor, many.tensors[name], rtol=1e-3, atol=1e-4)
     about = quantizer_metadata(made)
-    assert about["names"][0] in ("codebook", f"{made.noun}0")
+    assert about["names"][0] in ("codebook", f"{PART_NAMES[made.topology]}0")
     for q, vectors in enumerate(vector_tensors(made).values()):
         assert len(vectors) == made.codebook_sizes[q]
 

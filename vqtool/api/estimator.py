@@ -13,6 +13,6 @@ class Estimator:
     identity: ClassVar[bool] = False  # promise: the gradient by the input is exactly that by the output
     trains_codes: ClassVar[bool] = False  # the code vectors get a share of the gradient, so they must be trained
 
-    def pass_on(self, z: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
-        """`value` [N, d] bit for bit, with a gradient to `z` [N, d]; rows that are not `valid` [N] pass none back."""
+    def estimate(self, z: Tensor, value: Tensor) -> Tensor:
+        """`value` [N, d] bit for bit, with a gradient to `z` [N, d]; asked only where one of both wants a gradient."""
         raise NotImplementedError

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vqtool.errors import VqtoolError
 
 SAMPLES = 256  # the most inputs that the statistics of one codebook carry along
+PART_NAMES = {"grouped": "group", "residual": "level", "routed": "expert"}  # of a topology, in names of codebooks
 ROUNDED = 12  # bits of the 23 of a fraction that tell no two samples apart, but for ties
 
 
@@ -138,13 +139,13 @@ class Quantizer(nn.Module):
     A quantizer computes in float32, whatever autocast says, and stays in float32 when the model is cast to less.
     """
 
-    terms: ClassVar[frozenset[str]] = frozenset()  # what a stage may weight in its losses
-    knobs: ClassVar[frozenset[str]] = frozenset()  # attributes that a stage may set or schedule
-    straight_through: ClassVar[bool] = True  # promise: the gradient of `z` by the input is exactly the identity
+    terms: frozenset[str] = frozenset()  # what a stage may weight in its losses
+    knobs: frozenset[str] = frozenset()  # attributes that a stage may set or schedule
+    straight_through: bool = True  # promise: the gradient of `z` by the input is exactly the identity
     nearest: bool = True  # promise: each code is the nearest of its `vectors()` to what the ones before left
     # Of several codebooks: groups share out the features, a level codes what those before left, and each window takes
     # one of the experts alone.
-    noun: ClassVar[Literal["group", "level", "expert"]] = "group"
+    topology: ClassVar[Literal["grouped", "residual", "routed"]] = "grouped"
     start_tokens: int = 64  # tokens per code that the codebooks want to start from, where the data have them
     dim: int
     codebook_sizes: tuple[int, ...]
@@ -153,7 +154,7 @@ class Quantizer(nn.Module):
     def codebook_names(self) -> tuple[str, ...]:
         """What the codebooks are called in metrics and findings: "codebook", or "level0", "level1", ..."""
         count = len(self.codebook_sizes)
-        return ("codebook",) if count == 1 else tuple(f"{self.noun}{q}" for q in range(count))
+        return ("codebook",) if count == 1 else tuple(f"{PART_NAMES[self.topology]}{q}" for q in range(count))
 
     @property
     def initialised(self) -> bool:

@@ -29,14 +29,14 @@ def run(*, target: str, kind: str | None, arguments: list[str] | None, seed: int
     outside = ":" in target or target.endswith(".py")
     if outside and kind is not None:
         raise VqtoolError(f"`{kind}`: a kind goes with a role only", hint=f"vqtool verify {target}")
-    with foreign(f"`{target}` cannot be loaded"):
+    with guarded(f"`{target}` cannot be loaded"):
         found = [from_outside(target, options, seed)] if outside else of_role(target, kind, options, seed)
     reports: list[dict[str, Any]] = []
     failed: dict[str, VqtoolError] = {}
     for name, check in found:
         out.say(f"checking {name}")
         try:
-            with foreign(f"{name} cannot be checked"):
+            with guarded(f"{name} cannot be checked"):
                 outcomes = check()
         except VqtoolError as error:
             if len(found) == 1:
@@ -46,7 +46,7 @@ def run(*, target: str, kind: str | None, arguments: list[str] | None, seed: int
             reports.append({"target": name, "error": {"message": error.message, "hint": error.hint}})
             continue
         reports.append(report(name, outcomes))
-        told(reports[-1])
+        show(reports[-1])
     if len(failed) == len(found) and failed:
         raise next(iter(failed.values()))
     if failed:
@@ -58,7 +58,7 @@ def run(*, target: str, kind: str | None, arguments: list[str] | None, seed: int
 
 
 @contextmanager
-def foreign(what: str) -> Iterator[None]:
+def guarded(what: str) -> Iterator[None]:
     """While code under test runs: its warnings are silent, and its exits are errors."""
     try:
         with warnings.catch_warnings():
@@ -113,7 +113,7 @@ def judged_quantizer(cls: Any, options: Mapping[str, Any], seed: int) -> list[An
 
     given = {key: value for key, value in options.items() if key != "dim"}
     subject = Subject(cls, dim=width(options), options=given, seed=seed)
-    subject.new()  # a width or an option that the class refuses is the user's to mend, not a broken law
+    subject.new()  # a width or an option that the class refuses is the user's to fix, not a broken law
     return judge_all(QUANTIZER_LAWS, subject)
 
 
@@ -135,7 +135,7 @@ def judged_prior(cls: Any, options: Mapping[str, Any], seed: int) -> list[Any]:
 
 
 def from_outside(target: str, options: dict[str, Any], seed: int) -> tuple[str, Callable[[], Any]]:
-    """(name, check) of a class in a file or module: a vqtool quantizer or prior, or a stranger's module."""
+    """(name, check) of a class in a file or module: a vqtool quantizer or prior, or a foreign module."""
     from torch import nn
 
     from vqtool.api import Prior, Quantizer
@@ -148,15 +148,15 @@ def from_outside(target: str, options: dict[str, Any], seed: int) -> tuple[str, 
     if isinstance(cls, type) and issubclass(cls, Prior):
         return target, partial(judged_prior, cls, options, seed)
     if not callable(cls) or (isinstance(cls, type) and not issubclass(cls, nn.Module)):
-        raise VqtoolError(f"`{class_name}` is no torch module", hint="name a class derived from torch.nn.Module")
-    return target, partial(judged_stranger, cls, target, options)
+        raise VqtoolError(f"`{class_name}` is not a torch module", hint="name a class derived from torch.nn.Module")
+    return target, partial(judged_foreign_module, cls, target, options)
 
 
-def judged_stranger(cls: Callable[..., Any], target: str, options: dict[str, Any]) -> list[Any]:
-    """Every law that can be probed from outside on a stranger's module."""
-    from vqtool.conformance import STRANGER_LAWS, judge_all, meet
+def judged_foreign_module(cls: Callable[..., Any], target: str, options: dict[str, Any]) -> list[Any]:
+    """Every law that can be probed from outside on a foreign module."""
+    from vqtool.conformance import FOREIGN_LAWS, infer_interface, judge_all
+    from vqtool.conformance.foreign_module import signature_gaps
     from vqtool.conformance.law import in_a_line, tried
-    from vqtool.conformance.stranger import signature_gaps
 
     gaps = signature_gaps(cls, options)
     if gaps:
@@ -167,13 +167,13 @@ def judged_stranger(cls: Callable[..., Any], target: str, options: dict[str, Any
         raise VqtoolError(
             f"`{target}` cannot be built: {in_a_line(built)}", hint="give its arguments with --arg KEY=VALUE"
         ) from built
-    stranger = meet(lambda: cls(**options), target, options)
-    out.say(f"it takes {stranger.layout} with D = {stranger.dim}")
-    return judge_all(STRANGER_LAWS, stranger)
+    foreign = infer_interface(lambda: cls(**options), target, options)
+    out.say(f"it takes {foreign.layout} with D = {foreign.dim}")
+    return judge_all(FOREIGN_LAWS, foreign)
 
 
 def imported(place: str) -> ModuleType:
-    """The module of a file or of a dotted name; what goes wrong in it is told in one line."""
+    """The module of a file or of a dotted name; what goes wrong in it is one error."""
     try:
         if place.endswith(".py"):
             path = Path(place)
@@ -218,14 +218,14 @@ def report(name: str, outcomes: list[Any]) -> dict[str, Any]:
     return {"target": name, "kept": count["kept"], "broken": count["broken"], "laws": rows}
 
 
-def told(document: dict[str, Any]) -> None:
-    """The report for people: a line a law, and for each broken one what it does and how to mend it."""
+def show(document: dict[str, Any]) -> None:
+    """The report for people: a line a law, and for each broken one what it does and how to fix it."""
     rows = [[row["id"], row["status"], figure(row["figure"]), row["note"]] for row in document["laws"]]
     out.print(table_text(document["target"], ["law", "status", "figure", "what was measured"], rows, out.result_stream))
     for row in document["laws"]:
         if row["status"] == "broken":
             out.print(f"\nbroken: {row['id']}  {figure(row['figure'])} {row['note']}")
-            out.print(f"  law:   {row['meaning']}\n  does:  {row['harm']}\n  mend:  {row['mend']}")
+            out.print(f"  law:   {row['meaning']}\n  does:  {row['harm']}\n  fix:   {row['fix']}")
     out.print(f"\n{document['target']}: {document['kept']} laws kept, {document['broken']} broken\n")
 
 

@@ -14,41 +14,46 @@ and the same with PRIOR_LAWS and PriorSubject(MyPrior).
 
 from __future__ import annotations
 
-from vqtool.conformance import forward_laws, gradient_laws, robustness_laws, update_laws
+from vqtool.conformance import (
+    codebook_choice,
+    codebook_motion,
+    foreign_laws,
+    forward_laws,
+    gradient_laws,
+    loss_direction,
+    prior_laws,
+    robustness_laws,
+    update_laws,
+)
+from vqtool.conformance.foreign_module import ForeignModule, infer_interface
 from vqtool.conformance.law import Law, Outcome, S, Verdict, judge, judge_all
-from vqtool.conformance.prior_laws import PRIOR_LAWS
 from vqtool.conformance.prior_subject import PriorSubject
-from vqtool.conformance.stranger import Stranger, meet
-from vqtool.conformance.stranger_laws import STRANGER_LAWS
 from vqtool.conformance.subject import Subject
 
-QUANTIZER_LAWS: tuple[Law[Subject], ...] = (
-    *gradient_laws.LAWS,
-    *update_laws.LAWS,
-    *forward_laws.LAWS,
-    *robustness_laws.LAWS,
-)
+QUANTIZER_LAWS = (*gradient_laws.LAWS, *update_laws.LAWS, *forward_laws.LAWS, *robustness_laws.LAWS)
+PRIOR_LAWS = tuple(prior_laws.LAWS)
+FOREIGN_LAWS = (*loss_direction.LAWS, *foreign_laws.LAWS, *codebook_motion.LAWS, *codebook_choice.LAWS)
 
 
 def require(law: Law[S], subject: S) -> None:
-    """Fail, with the figure and the mend, if `subject` breaks `law`."""
+    """Fail, with the figure and the fix, if `subject` breaks `law`."""
     verdict = judge(law, subject).verdict
     if verdict.status == "broken":
-        raise AssertionError(f"{law.id}: {law.meaning}; {verdict.note} {verdict.figure}; mend: {law.mend}")
+        raise AssertionError(f"{law.id}: {law.meaning}; {verdict.note} {verdict.figure}; fix: {law.fix}")
 
 
 __all__ = [
+    "FOREIGN_LAWS",
     "PRIOR_LAWS",
     "QUANTIZER_LAWS",
-    "STRANGER_LAWS",
+    "ForeignModule",
     "Law",
     "Outcome",
     "PriorSubject",
-    "Stranger",
     "Subject",
     "Verdict",
+    "infer_interface",
     "judge",
     "judge_all",
-    "meet",
     "require",
 ]

@@ -1,4 +1,4 @@
-"""The law of nearest codes on a stranger's module: whether its table chooses the codes, by which rule, how exactly."""
+"""The law of nearest codes on a foreign module: whether its table chooses the codes, by which rule, how exactly."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqtool.conformance.codebook_motion import NO_BOOK, books_of
-from vqtool.conformance.law import Verdict, not_applicable, within
-from vqtool.conformance.stranger import TOKENS, Book, Stranger, state_of
+from vqtool.conformance.codebook_motion import books_of
+from vqtool.conformance.foreign_module import TOKENS, Book, ForeignModule, state_of
+from vqtool.conformance.law import Laws, Verdict, not_applicable, within
+
+LAWS: Laws[ForeignModule] = Laws()
 
 COUNTED = "tokens have a nearer code in float64"
 
 
-def nearest_code(stranger: Stranger) -> Verdict:
-    books = books_of(stranger)
-    if not books:
-        return not_applicable(NO_BOOK)
-    module = stranger.warm(train=False)
-    x, book = stranger.tokens(), books[0]
-    own, codes = book.rows(module).detach().clone(), first_codes(stranger, module, x)
-    count = wrong_tokens(stranger, module, x)
+@LAWS
+def nearest_code(foreign: ForeignModule) -> Verdict:
+    book = books_of(foreign)[0]
+    module, x = foreign.warmed_up(train=False), foreign.tokens()
+    own, codes = book.rows(module).detach().clone(), first_codes(foreign, module, x)
+    count = wrong_tokens(foreign, module, x)
     with holding(module, book, own.flip(0)):
-        turned = first_codes(stranger, module, x)
+        turned = first_codes(foreign, module, x)
     if torch.equal(turned, codes) and count:  # logits, or a table beside codes that come of rounding
         return not_applicable("its codes do not depend on what its table holds")
     if torch.equal(turned, codes) or missed(x, own.flip(0), turned) > count + 0.1 * x.shape[0]:
         return within(count, 0, f"of {x.shape[0]} {COUNTED}; it does not take a table that is set")
-    if count and (rule := other_rule(stranger, module, x)):
+    if count and (rule := other_rule(foreign, module, x)):
         return not_applicable(rule)
     trials = {"scale 1e-5": (own * 1e-5, x * 1e-5)}
     norms = own.norm(dim=1)
     if bool((norms - norms.mean()).abs().max() > 1e-3 * norms.mean()):  # on a sphere, it may be cosine just as well
-        like = stranger.tokens(40, windows=own.shape[0] // TOKENS + 1)[: own.shape[0]].to(own)
+        like = foreign.tokens(40, windows=own.shape[0] // TOKENS + 1)[: own.shape[0]].to(own)
         with holding(module, book, like):
-            if wrong_tokens(stranger, module, x) and (rule := other_rule(stranger, module, x)):
+            if wrong_tokens(foreign, module, x) and (rule := other_rule(foreign, module, x)):
                 return not_applicable(rule)
         trials = {"codes like inputs": (like, x), "offset 1e3": (own + 1e3, x + 1e3)} | trials
     for rows, inputs in trials.values():
         with holding(module, book, rows):
-            count += wrong_tokens(stranger, module, inputs)
+            count += wrong_tokens(foreign, module, inputs)
     return within(count, 0, f"of {(1 + len(trials)) * x.shape[0]} {COUNTED} (its own, {', '.join(trials)})")
 
 
@@ -58,12 +58,10 @@ def holding(module: nn.Module, book: Book, rows: Tensor) -> Iterator[None]:
             book.rows(module).copy_(own)
 
 
-def first_codes(stranger: Stranger, module: nn.Module, x: Tensor, *, seed: int = 0) -> Tensor:
+def first_codes(foreign: ForeignModule, module: nn.Module, x: Tensor, *, seed: int = 0) -> Tensor:
     """The codes [N] of the first level."""
     with torch.no_grad():
-        codes = stranger.see(module, x, seed=seed).codes
-    assert codes is not None
-    return codes[:, 0]
+        return foreign.see(module, x, seed=seed).codes[:, 0]
 
 
 def missed(points: Tensor, rows: Tensor, codes: Tensor) -> int:
@@ -75,18 +73,18 @@ def missed(points: Tensor, rows: Tensor, codes: Tensor) -> int:
     return int((taken > best * (1 + 1e-4) + 1e-6 * spread).sum())
 
 
-def wrong_tokens(stranger: Stranger, module: nn.Module, x: Tensor) -> int:
+def wrong_tokens(foreign: ForeignModule, module: nn.Module, x: Tensor) -> int:
     """How many tokens have a first code that is not the nearest."""
-    rows = books_of(stranger)[0].rows(module).detach().clone()  # before: a faulty module moves them in evaluation too
-    return missed(x, rows, first_codes(stranger, module, x))
+    rows = books_of(foreign)[0].rows(module).detach().clone()  # before: a faulty module moves them in evaluation too
+    return missed(x, rows, first_codes(foreign, module, x))
 
 
-def other_rule(stranger: Stranger, module: nn.Module, x: Tensor) -> str | None:
+def other_rule(foreign: ForeignModule, module: nn.Module, x: Tensor) -> str | None:
     """A rule other than the distance to the input that explains the codes, in words; None if there is none."""
-    codes = first_codes(stranger, module, x)
-    if not torch.equal(first_codes(stranger, module, x, seed=1), codes):
+    codes = first_codes(foreign, module, x)
+    if not torch.equal(first_codes(foreign, module, x, seed=1), codes):
         return "its codes are drawn by chance"
-    rows = books_of(stranger)[0].rows(module).detach()
+    rows = books_of(foreign)[0].rows(module).detach()
     known = {
         "by cosine": (F.normalize(x, dim=1), F.normalize(rows, dim=1)),
         "to the normalised input": (F.normalize(x, dim=1), rows),
@@ -95,19 +93,19 @@ def other_rule(stranger: Stranger, module: nn.Module, x: Tensor) -> str | None:
     for name, (points, table) in known.items():
         if missed(points, table, codes) <= 0.01 * x.shape[0]:
             return f"its codes are the nearest {name}"
-    return "a learned map stands before its codes" if mapped(stranger, module, x) else None
+    return "a learned map stands before its codes" if mapped(foreign, module, x) else None
 
 
-def mapped(stranger: Stranger, module: nn.Module, x: Tensor) -> bool:
+def mapped(foreign: ForeignModule, module: nn.Module, x: Tensor) -> bool:
     """Whether the choice depends on another tensor than the codebooks: a projection, the weights of a norm."""
-    codes = first_codes(stranger, module, x)
-    books = {book.name for book in books_of(stranger)}
+    codes = first_codes(foreign, module, x)
+    books = {book.name for book in books_of(foreign)}
     generator = torch.Generator().manual_seed(0)
     for name, t in state_of(module).items():
         if name in books or not t.is_floating_point() or t.numel() < 2:
             continue
         noise = torch.randn(t.shape, generator=generator).to(t)
-        with holding(module, Book(name, lambda s, n=name: s[n]), t.detach() + noise * (t.detach().std() + 1e-3)):
-            if not torch.equal(first_codes(stranger, module, x), codes):
+        with holding(module, Book(name), t.detach() + noise * (t.detach().std() + 1e-3)):
+            if not torch.equal(first_codes(foreign, module, x), codes):
                 return True
     return False

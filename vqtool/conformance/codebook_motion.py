@@ -1,4 +1,4 @@
-"""Laws of how a stranger's codebook moves, watched from outside between forward passes."""
+"""Laws of how a foreign module's codebook moves, watched from outside between forward passes."""
 
 from __future__ import annotations
 
@@ -8,24 +8,32 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vqtool.conformance.law import Law, Verdict, broken, kept, not_applicable, within
-from vqtool.conformance.stranger import TOKENS, Book, Stranger, matching
+from vqtool.conformance.foreign_module import TOKENS, Book, ForeignModule, matching
+from vqtool.conformance.law import Laws, NotApplicable, Verdict, broken, kept, not_applicable, within
 from vqtool.conformance.subject import changed, snapshot
 
-NO_BOOK = "its codebook was not found among its tensors"
+LAWS: Laws[ForeignModule] = Laws()
+
 CLAIMS = re.compile(r"expir|reviv|restart|dead|reset_code|re_?init_?code|replace|refresh", re.IGNORECASE)
 PATIENCE = 400  # training steps in which revival has to show
 
 
-def books_of(stranger: Stranger) -> list[Book]:
-    """The stranger's codebooks, one per level; empty if its outputs are no sum of rows of its tensors."""
-    if "books" not in stranger.notes:
-        module = stranger.warm(train=False)
+def found_books(foreign: ForeignModule) -> list[Book]:
+    """The module's codebooks, one per level; empty if its outputs are no sum of rows of its tensors."""
+    if "books" not in foreign.notes:
+        module = foreign.warmed_up(train=False)
         before = snapshot(module)
         with torch.no_grad():
-            seen = stranger.see(module, stranger.tokens())
-        stranger.notes["books"] = matching(module, before, seen, stranger.dim)
-    return stranger.notes["books"]
+            seen = foreign.see(module, foreign.tokens())
+        foreign.notes["books"] = matching(module, before, seen, foreign.dim)
+    return foreign.notes["books"]
+
+
+def books_of(foreign: ForeignModule) -> list[Book]:
+    """The same, for laws that need them."""
+    if not found_books(foreign):
+        raise NotApplicable("its codebook was not found among its tensors")
+    return found_books(foreign)
 
 
 def given_by_level(x: Tensor, codes: Tensor, tables: Sequence[Tensor]) -> list[Tensor]:
@@ -37,34 +45,31 @@ def given_by_level(x: Tensor, codes: Tensor, tables: Sequence[Tensor]) -> list[T
     return given
 
 
-def rows_now(stranger: Stranger, module: nn.Module) -> list[Tensor]:
+def rows_now(foreign: ForeignModule, module: nn.Module) -> list[Tensor]:
     """Copies of all codebooks."""
-    return [book.rows(module).detach().clone() for book in books_of(stranger)]
+    return [book.rows(module).detach().clone() for book in books_of(foreign)]
 
 
-def follows(stranger: Stranger) -> Verdict | None:
-    """None if a training pass updates state, so that laws of moving averages apply; else why not."""
-    if not books_of(stranger):
-        return not_applicable(NO_BOOK)
-    module = stranger.warm()
+def needs_updates_in_forward(foreign: ForeignModule) -> None:
+    """For laws of moving averages: a training pass must update state."""
+    books_of(foreign)
+    module = foreign.warmed_up()
     before = snapshot(module)
-    stranger.see(module, stranger.tokens(7))
+    foreign.see(module, foreign.tokens(7))
     if not any(before[n].is_floating_point() for n in changed(module, before) if n in before):
-        return not_applicable("nothing is updated in its forward")
-    return None
+        raise NotApplicable("nothing is updated in its forward")
 
 
-def ema_follows_inputs(stranger: Stranger) -> Verdict:
-    if (reason := follows(stranger)) is not None:
-        return reason
-    module = stranger.warm()
+@LAWS
+def ema_follows_inputs(foreign: ForeignModule) -> Verdict:
+    needs_updates_in_forward(foreign)
+    module = foreign.warmed_up()
     shares = []
     for salt in range(4):
-        before = rows_now(stranger, module)
-        x = stranger.tokens(20 + salt, scale=1.5, offset=0.3)  # the encoder has moved on
-        codes = stranger.see(module, x).codes
-        assert codes is not None
-        after = rows_now(stranger, module)
+        before = rows_now(foreign, module)
+        x = foreign.tokens(20 + salt, scale=1.5, offset=0.3)  # the encoder has moved on
+        codes = foreign.see(module, x).codes
+        after = rows_now(foreign, module)
         for level, given in enumerate(given_by_level(x, codes, before)):
             counts = torch.bincount(codes[:, level], minlength=before[level].shape[0])
             sums = torch.zeros(before[level].shape, dtype=torch.float64).index_add_(0, codes[:, level], given)
@@ -79,16 +84,16 @@ def ema_follows_inputs(stranger: Stranger) -> Verdict:
 SHARE = "median share of the way to the mean of its inputs that a chosen code goes in a step"
 
 
-def ema_start(stranger: Stranger) -> Verdict:
-    if (reason := follows(stranger)) is not None:
-        return reason
-    module, worst = stranger.new(), 1.0
+@LAWS
+def ema_start(foreign: ForeignModule) -> Verdict:
+    needs_updates_in_forward(foreign)
+    module, worst = foreign.new(), 1.0
     for salt in range(4):
-        before = rows_now(stranger, module)
-        x = stranger.tokens(30 + salt, windows=3)  # few: a start shows on the codes that nobody chose
-        stranger.see(module, x)
+        before = rows_now(foreign, module)
+        x = foreign.tokens(30 + salt, windows=3)  # few: a start shows on the codes that nobody chose
+        foreign.see(module, x)
         inputs = x.norm(dim=1)
-        for level, (a, b) in enumerate(zip(before, rows_now(stranger, module), strict=True)):
+        for level, (a, b) in enumerate(zip(before, rows_now(foreign, module), strict=True)):
             largest = float(b.norm(dim=1).max() / torch.maximum(a.norm(dim=1).max(), inputs.max()))
             floor = a.norm(dim=1).median()
             if salt == 0:  # a start from data may legitimately shrink a random codebook to the size of the data
@@ -98,14 +103,13 @@ def ema_start(stranger: Stranger) -> Verdict:
     return within(worst, 4.0, "factor by which one of the first steps blew up or shrank the codebook")
 
 
-def one_owner(stranger: Stranger) -> Verdict:
-    books = books_of(stranger)
-    if not books:
-        return not_applicable(NO_BOOK)
-    module = stranger.warm()
-    before = rows_now(stranger, module)
-    seen = stranger.see(module, stranger.tokens(8).requires_grad_())
-    moved = any(not torch.equal(a, b) for a, b in zip(before, rows_now(stranger, module), strict=True))
+@LAWS
+def one_owner(foreign: ForeignModule) -> Verdict:
+    books = books_of(foreign)
+    module = foreign.warmed_up()
+    before = rows_now(foreign, module)
+    seen = foreign.see(module, foreign.tokens(8).requires_grad_())
+    moved = any(not torch.equal(a, b) for a, b in zip(before, rows_now(foreign, module), strict=True))
     parts = [t.sum() for t in (seen.value, *seen.losses) if t.requires_grad]
     if not moved:
         return not_applicable("only the optimizer moves its codebook")
@@ -117,18 +121,17 @@ def one_owner(stranger: Stranger) -> Verdict:
     return within(size, 0.0, "size of a loss's gradient by a codebook that its own update moves too")
 
 
-def unused_code_rests(stranger: Stranger) -> Verdict:
-    if (reason := follows(stranger)) is not None:
-        return reason
-    module = stranger.warm()
-    few = stranger.tokens(9)[:4]
+@LAWS
+def unused_code_rests(foreign: ForeignModule) -> Verdict:
+    needs_updates_in_forward(foreign)
+    module = foreign.warmed_up()
+    few = foreign.tokens(9)[:4]
     x = few.repeat(TOKENS // 4 + 1, 1)[:TOKENS]
-    book = books_of(stranger)[0]
+    book = books_of(foreign)[0]
     start = book.rows(module).detach().clone()
     used = torch.zeros(start.shape[0], dtype=torch.bool)
     for _ in range(150):
-        codes = stranger.see(module, x).codes
-        assert codes is not None
+        codes = foreign.see(module, x).codes
         used[codes[:, 0]] = True
     now = book.rows(module).detach()
     revived = torch.cdist(now, few).amin(1) < 0.05 * few.norm(dim=1).median()
@@ -139,26 +142,25 @@ def unused_code_rests(stranger: Stranger) -> Verdict:
     return within(drift, 1e-4, "largest relative motion of a code in 150 steps in which nobody chose it")
 
 
-def revival_holds(stranger: Stranger) -> Verdict:
-    if (reason := follows(stranger)) is not None:
-        return reason
-    module = stranger.warm()
+@LAWS
+def revival_holds(foreign: ForeignModule) -> Verdict:
+    needs_updates_in_forward(foreign)
+    module = foreign.warmed_up()
     if not claims_revival(module):
         return not_applicable("it does not claim to revive codes")
     offset = 30.0
 
     def used() -> int:
         with torch.no_grad():
-            codes = stranger.see(module.eval(), stranger.tokens(3, offset=offset)).codes
+            codes = foreign.see(module.eval(), foreign.tokens(3, offset=offset)).codes
         module.train()
-        assert codes is not None
         return int(codes[:, 0].unique().numel())
 
     first = now = used()
-    reachable = min(books_of(stranger)[0].rows(module).shape[0], stranger.tokens().shape[0])
+    reachable = min(books_of(foreign)[0].rows(module).shape[0], foreign.tokens().shape[0])
     wanted = max(2 * first, reachable // 4)
     for step in range(PATIENCE):  # the inputs went elsewhere: all codes but a few are dead
-        stranger.see(module, stranger.tokens(200 + step, offset=offset), seed=step)
+        foreign.see(module, foreign.tokens(200 + step, offset=offset), seed=step)
         if step % 20 == 19 and (now := used()) >= wanted:
             break
     note = f"of {reachable} reachable codes in use after revival ({first} before)"
@@ -172,12 +174,3 @@ def claims_revival(module: nn.Module) -> bool:
         settings += [v for k, v in vars(sub).items() if CLAIMS.search(k) and isinstance(v, bool | int | float)]
         methods += [k for k in dir(type(sub)) if CLAIMS.search(k) and not hasattr(nn.Module, k)]
     return bool(settings or methods) and all(settings)
-
-
-LAWS: tuple[Law[Stranger], ...] = (
-    Law("ema-follows-inputs", ema_follows_inputs),
-    Law("ema-start", ema_start),
-    Law("one-owner", one_owner),
-    Law("unused-code-rests", unused_code_rests),
-    Law("revival-holds", revival_holds),
-)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vqtool.conformance.law import Law, Verdict, broken, kept, not_applicable, within
+from vqtool.conformance.law import Laws, Verdict, broken, kept, not_applicable, within
 from vqtool.conformance.subject import (
     Subject,
     codebook_tensors,
@@ -15,7 +15,10 @@ from vqtool.conformance.subject import (
     same,
 )
 
+LAWS: Laws[Subject] = Laws()
 
+
+@LAWS
 def codes_are_codes(subject: Subject) -> Verdict:
     quantizer, z = subject.started(), subject.tokens()
     for train in (True, False):
@@ -24,7 +27,7 @@ def codes_are_codes(subject: Subject) -> Verdict:
         if q.codes.dtype != torch.long or q.codes.shape != (*z.shape[:2], levels):
             return broken(None, f"codes are {tuple(q.codes.shape)} {q.codes.dtype}, not {(*z.shape[:2], levels)} long")
         sizes = torch.tensor(quantizer.codebook_sizes)
-        expert = quantizer.noun == "expert"  # one of them codes a token, and a training pass may drop levels
+        expert = quantizer.topology == "routed"  # one of them codes a token, and a training pass may drop levels
         dropped = q.codes == -1 if train or expert else torch.zeros((), dtype=torch.bool)
         if expert and bool(((q.codes >= 0).sum(-1) != 1).any()):
             return broken(None, "each token has a code of exactly one expert")
@@ -38,6 +41,7 @@ def codes_are_codes(subject: Subject) -> Verdict:
     return kept(0)
 
 
+@LAWS
 def forward_exact(subject: Subject) -> Verdict:
     worst = 0.0
     for scale in (1.0, 100.0, 1e-3):
@@ -51,6 +55,7 @@ def forward_exact(subject: Subject) -> Verdict:
     return within(worst, 0.0, "largest difference between what flows on and the code vectors")
 
 
+@LAWS
 def decode_round_trip(subject: Subject) -> Verdict:
     quantizer, z = subject.started(train=False), subject.tokens()
     with torch.no_grad():
@@ -68,6 +73,7 @@ def decode_round_trip(subject: Subject) -> Verdict:
     return within(off, 1e-5 * float(q.hard.abs().max()), "one token decoded alone differs by this much")
 
 
+@LAWS
 def partial_decode(subject: Subject) -> Verdict:
     quantizer, z = subject.started(train=False), subject.tokens()
     levels = len(quantizer.codebook_sizes)
@@ -87,6 +93,7 @@ def partial_decode(subject: Subject) -> Verdict:
     return within(worst, 0.0, "difference between the first codebooks alone and the others left out")
 
 
+@LAWS
 def nearest_code(subject: Subject) -> Verdict:
     quantizer = subject.started(train=False)
     if not quantizer.nearest or quantizer.vectors() is None:
@@ -136,12 +143,13 @@ def tie_breaks(subject: Subject) -> int:
     return wrong
 
 
+@LAWS
 def token_permutation(subject: Subject) -> Verdict:
     quantizer, z = subject.started(train=False), subject.tokens()
     with torch.no_grad():
         codes = quantizer(z).codes
         order = torch.randperm(z.shape[0] * z.shape[1], generator=torch.Generator().manual_seed(1))
-        if quantizer.noun == "expert":  # a window's tokens choose their codebook together: they stay together
+        if quantizer.topology == "routed":  # a window's tokens choose their codebook together: they stay together
             order = order.argsort().view(z.shape[:2]).argsort(1) + torch.arange(z.shape[0])[:, None] * z.shape[1]
             order = order.flip(0).flatten()
         mixed = z.reshape(-1, subject.dim)[order].view(z.shape)
@@ -153,6 +161,7 @@ def token_permutation(subject: Subject) -> Verdict:
     return within(wrong, 0, "codes that changed when the batch was permuted or cut")
 
 
+@LAWS
 def row_permutation(subject: Subject) -> Verdict:
     quantizer, z = subject.started(train=False), subject.tokens()
     books = codebook_tensors(quantizer)
@@ -166,20 +175,7 @@ def row_permutation(subject: Subject) -> Verdict:
         for book, rows in zip(books, order, strict=True):
             book.copy_(book[rows].clone())
         after = quantizer(z)
-    named = [
-        torch.where(column >= 0, rows[column], -1) for rows, column in zip(order, after.codes.unbind(-1), strict=True)
-    ]
-    named = torch.stack(named, -1)
+    columns = zip(order, after.codes.unbind(-1), strict=True)
+    named = torch.stack([torch.where(column >= 0, rows[column], -1) for rows, column in columns], -1)
     wrong = int((named != before.codes).sum())
     return within(wrong, 0, "tokens whose vector changed with the numbering")
-
-
-LAWS: tuple[Law[Subject], ...] = (
-    Law("codes-are-codes", codes_are_codes),
-    Law("forward-exact", forward_exact),
-    Law("decode-round-trip", decode_round_trip),
-    Law("partial-decode", partial_decode),
-    Law("nearest-code", nearest_code),
-    Law("token-permutation", token_permutation),
-    Law("row-permutation", row_permutation),
-)

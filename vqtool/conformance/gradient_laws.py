@@ -7,10 +7,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from vqtool.api import Quantizer
-from vqtool.conformance.law import Law, Verdict, broken, kept, not_applicable, within
+from vqtool.conformance.law import Laws, Verdict, broken, kept, not_applicable, within
 from vqtool.conformance.subject import Subject, changed, flat_vectors, inputs_by_level, rows_for, same, snapshot, total
 
+LAWS: Laws[Subject] = Laws()
 
+
+@LAWS
 def straight_through_gain(subject: Subject) -> Verdict:
     quantizer = subject.started()
     if not quantizer.straight_through:
@@ -25,6 +28,7 @@ def straight_through_gain(subject: Subject) -> Verdict:
     return kept(1.0, "gain of the gradient")
 
 
+@LAWS
 def gradient_reaches_encoder(subject: Subject) -> Verdict:
     quantizer = subject.started()
     z = subject.tokens().requires_grad_()
@@ -35,6 +39,7 @@ def gradient_reaches_encoder(subject: Subject) -> Verdict:
     return kept(gain, "size of the gradient to that of z") if good else broken(gain, "size of the gradient")
 
 
+@LAWS
 def gradient_bounded(subject: Subject) -> Verdict:
     quantizer = subject.started()
     z = subject.tokens()
@@ -57,6 +62,7 @@ def largest_gain(quantizer: Quantizer, z: Tensor, upstream: Tensor) -> float:
     return float(gain) if bool(gradient.isfinite().all()) else float("inf")
 
 
+@LAWS
 def commitment_reaches_encoder(subject: Subject) -> Verdict:
     if "commitment" not in subject.new().terms:
         return not_applicable("it has no commitment term")
@@ -88,6 +94,7 @@ def commitment_error(z: Tensor, codes: Tensor, vectors: list[Tensor], gradient: 
     return error if factor > 0 else float("inf"), 1e-4, "distance from the gradient that all levels together give"
 
 
+@LAWS
 def commitment_spares_codebook(subject: Subject) -> Verdict:
     if "commitment" not in subject.new().terms:
         return not_applicable("it has no commitment term")
@@ -112,6 +119,7 @@ def moves_codes(quantizer: Quantizer, parameter: Tensor) -> bool:
     return not same(before, after)
 
 
+@LAWS
 def codebook_loss_spares_encoder(subject: Subject) -> Verdict:
     if "codebook" not in subject.new().terms:
         return not_applicable("it has no codebook term")
@@ -126,6 +134,7 @@ def codebook_loss_spares_encoder(subject: Subject) -> Verdict:
     return within(0.0 if z.grad is None else float(z.grad.norm()), 0.0, "its gradient by the encoder's output")
 
 
+@LAWS
 def one_owner(subject: Subject) -> Verdict:
     quantizer = subject.started()
     z = subject.tokens().requires_grad_()
@@ -144,6 +153,7 @@ def one_owner(subject: Subject) -> Verdict:
     return within(len(owned), 0, f"codebook parameters with a gradient besides the average {owned or ''}".rstrip())
 
 
+@LAWS
 def checkpointing(subject: Subject) -> Verdict:
     upstream = subject.tokens(salt=3)
     seen = []
@@ -161,18 +171,6 @@ def checkpointing(subject: Subject) -> Verdict:
         if changed(quantizer, before):
             return broken(None, f"the passes changed {changed(quantizer, before)[0]}")
         seen.append([z.grad, *(p.grad for p in quantizer.parameters())])
-    pairs = zip(*seen, strict=True)
-    worst = max(float((a - b).abs().max()) for a, b in pairs if a is not None and b is not None)
-    return within(worst, 1e-6 * float(seen[0][0].abs().max()), "difference of the gradients with checkpointing")
-
-
-LAWS: tuple[Law[Subject], ...] = (
-    Law("straight-through-gain", straight_through_gain),
-    Law("gradient-reaches-encoder", gradient_reaches_encoder),
-    Law("gradient-bounded", gradient_bounded),
-    Law("commitment-reaches-encoder", commitment_reaches_encoder),
-    Law("commitment-spares-codebook", commitment_spares_codebook),
-    Law("codebook-loss-spares-encoder", codebook_loss_spares_encoder),
-    Law("one-owner", one_owner),
-    Law("checkpointing", checkpointing),
-)
+    pairs = [(a, b) for a, b in zip(*seen, strict=True) if a is not None and b is not None]
+    worst = max(float((a - b).abs().max()) for a, b in pairs)
+    return within(worst, 1e-6 * float(pairs[0][0].abs().max()), "difference of the gradients with checkpointing")

@@ -1,4 +1,4 @@
-"""A law as data: what it says, what breaking it does, how to mend it, and the function that checks it."""
+"""A law as data: what it says, what breaking it does, how to fix it, and the function that checks it."""
 
 from __future__ import annotations
 
@@ -23,32 +23,29 @@ class Verdict:
     note: str = ""
 
 
+class NotApplicable(Exception):  # noqa: N818 - not an error
+    """Raised in a check: the law says nothing about this subject, and why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Law(Generic[S]):
-    """One law for subjects of kind S (`Subject`: vqtool's quantizers; `PriorSubject`; `Stranger`: any module)."""
+    """One law for subjects of kind S (`Subject`: vqtool's quantizers; `PriorSubject`; `ForeignModule`: any module)."""
 
     id: str
     check: Callable[[S], Verdict]
+    meaning: str  # what the law says
+    harm: str  # what breaking it does to training
+    fix: str  # how to change code that breaks it, in one line
+    source: str  # where it comes from: a paper, or where it went wrong in public
 
-    @property
-    def meaning(self) -> str:
-        """What the law says."""
-        return WORDS[self.id].meaning
 
-    @property
-    def harm(self) -> str:
-        """What breaking it does to training."""
-        return WORDS[self.id].harm
+class Laws(list[Law[S]]):
+    """Laws in the order of their checks: it decorates each, and the function's name gives the law's id."""
 
-    @property
-    def mend(self) -> str:
-        """How code that breaks it is mended, in one line."""
-        return WORDS[self.id].mend
-
-    @property
-    def source(self) -> str:
-        """Where the law comes from."""
-        return WORDS[self.id].source
+    def __call__(self, check: Callable[[S], Verdict]) -> Callable[[S], Verdict]:
+        id = check.__name__.replace("_", "-")
+        self.append(Law(id, check, *WORDS[id]))
+        return check
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +57,9 @@ class Outcome:
 
     def row(self) -> dict[str, Any]:
         """The outcome as `vqtool verify --json` gives it."""
-        return {
-            "id": self.law.id,
-            "status": self.verdict.status,
-            "figure": self.verdict.figure,
-            "note": self.verdict.note,
-            "meaning": self.law.meaning,
-            "harm": self.law.harm,
-            "mend": self.law.mend,
-        }
+        law, verdict = self.law, self.verdict
+        return {"id": law.id, "status": verdict.status, "figure": verdict.figure, "note": verdict.note,
+                "meaning": law.meaning, "harm": law.harm, "fix": law.fix}  # fmt: skip
 
 
 def kept(figure: float | None = None, note: str = "") -> Verdict:
@@ -110,11 +101,13 @@ def in_a_line(error: BaseException) -> str:
 def judge(law: Law[S], subject: S) -> Outcome:
     """Check one law; a check that the code under test brings down is a broken law, not a broken tool."""
     found = tried(lambda: law.check(subject))
-    if isinstance(found, VqtoolError):
-        return Outcome(law, broken(None, f"refused: {found.message}"))
-    if isinstance(found, BaseException):
-        text = str(found).strip().splitlines()
-        return Outcome(law, broken(None, f"{type(found).__name__}: {text[0][:160] if text else ''}"))
+    if isinstance(found, NotApplicable):
+        found = not_applicable(str(found))
+    elif isinstance(found, VqtoolError):
+        found = broken(None, f"refused: {found.message}")
+    elif isinstance(found, BaseException):
+        lines = str(found).strip().splitlines()
+        found = broken(None, f"{type(found).__name__}: {lines[0][:160] if lines else ''}")
     return Outcome(law, found)
 
 

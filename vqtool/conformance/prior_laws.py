@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vqtool.api import Prior
-from vqtool.conformance.law import Law, Verdict, broken, kept, not_applicable, within
+from vqtool.conformance.law import Laws, Verdict, broken, kept, not_applicable, within
 from vqtool.conformance.prior_subject import PriorSubject, flat_logits, log_prob, row
+
+LAWS: Laws[PriorSubject] = Laws()
 
 ROWS = 24  # written at once: what is wrong may by chance be the likeliest in some of them
 DRAWS = 4000  # of the first token, to compare with its probabilities
 
 
+@LAWS
 @torch.no_grad()
 def earlier_codes_only(subject: PriorSubject) -> Verdict:
     prior, codes, condition = subject.new(), subject.codes(2), subject.condition(2)
@@ -32,6 +36,7 @@ def changed(subject: PriorSubject, codes: Tensor, step: int) -> Tensor:
     return flat.view_as(codes)
 
 
+@LAWS
 @torch.no_grad()
 def reads_its_past(subject: PriorSubject) -> Verdict:
     prior, codes, condition = subject.new(), subject.codes(2), subject.condition(2)
@@ -42,6 +47,7 @@ def reads_its_past(subject: PriorSubject) -> Verdict:
     return within(unread, 0, "codes that no later logit depends on")
 
 
+@LAWS
 @torch.no_grad()
 def reads_its_condition(subject: PriorSubject) -> Verdict:
     if not subject.condition_dim:
@@ -54,6 +60,7 @@ def reads_its_condition(subject: PriorSubject) -> Verdict:
     return kept()
 
 
+@LAWS
 @torch.no_grad()
 def sizes_kept(subject: PriorSubject) -> Verdict:
     prior, codes, condition = subject.new(), subject.codes(2), subject.condition(2)
@@ -70,6 +77,7 @@ def sizes_kept(subject: PriorSubject) -> Verdict:
     return within(wrong, 0, "codes that do not exist but may be written, or do and have no finite logit")
 
 
+@LAWS
 @torch.no_grad()
 def rows_apart(subject: PriorSubject) -> Verdict:
     prior, codes, condition = subject.new(), subject.codes(3), subject.condition(3)
@@ -79,6 +87,7 @@ def rows_apart(subject: PriorSubject) -> Verdict:
     return within(off, subject.rounding, "change of a logit by the rest of the batch, over the largest logit")
 
 
+@LAWS
 @torch.no_grad()
 def scoring_is_pure(subject: PriorSubject) -> Verdict:
     prior, codes, condition = subject.new(), subject.codes(2), subject.condition(2)
@@ -95,6 +104,7 @@ def scoring_is_pure(subject: PriorSubject) -> Verdict:
     return kept() if torch.equal(state, torch.get_rng_state()) else broken(None, "the global random state moved")
 
 
+@LAWS
 @torch.no_grad()
 def greedy_is_likeliest(subject: PriorSubject) -> Verdict:
     prior, condition = subject.new(), subject.condition(ROWS)
@@ -104,6 +114,7 @@ def greedy_is_likeliest(subject: PriorSubject) -> Verdict:
     return within(float(short.max()), subject.rounding, "by how much a likelier code was passed over")
 
 
+@LAWS
 @torch.no_grad()
 def prefix_continued(subject: PriorSubject) -> Verdict:
     prior, condition = subject.new(), subject.condition(ROWS)
@@ -117,6 +128,7 @@ def prefix_continued(subject: PriorSubject) -> Verdict:
     return within(worst, subject.rounding, "by how much a likelier code after the prefix was passed over")
 
 
+@LAWS
 @torch.no_grad()
 def draws_are_the_distribution(subject: PriorSubject) -> Verdict:
     prior, condition = subject.new(), subject.condition(1)
@@ -133,6 +145,7 @@ def draws_are_the_distribution(subject: PriorSubject) -> Verdict:
     return within(off, 6.0, f"chi squared, per degree of freedom, of {DRAWS} first tokens against their probabilities")
 
 
+@LAWS
 @torch.no_grad()
 def samples_by_row(subject: PriorSubject) -> Verdict:
     prior, condition, seeds = subject.new(), subject.condition(4), [5, 1, 4, 5]
@@ -141,16 +154,18 @@ def samples_by_row(subject: PriorSubject) -> Verdict:
     return within(int((together != torch.cat(alone)).sum()), 0, "codes that depend on the rest of the batch")
 
 
+@LAWS
 @torch.no_grad()
 def sharp_is_greedy(subject: PriorSubject) -> Verdict:
     prior, condition = subject.new(), subject.condition(2)
     greedy, wrong = prior.sample(2, condition, temperature=0), 0
-    sharp: tuple[dict[str, float], ...] = ({"temperature": 3.0, "top_k": 1}, {"temperature": 1e-12}, {"top_p": 1e-12})
+    sharp: tuple[dict[str, Any], ...] = ({"temperature": 3.0, "top_k": 1}, {"temperature": 1e-12}, {"top_p": 1e-12})
     for how in sharp:
         wrong += int((prior.sample(2, condition, seeds=[subject.seed, 1], **how) != greedy).sum())
     return within(wrong, 0, "codes that differ from the likeliest")
 
 
+@LAWS
 @torch.no_grad()
 def beam_is_scored(subject: PriorSubject) -> Verdict:
     prior, condition = subject.new(), subject.condition(2)
@@ -161,6 +176,7 @@ def beam_is_scored(subject: PriorSubject) -> Verdict:
     return within(off, subject.steps * subject.rounding, "between a beam's score and the log-probability of its codes")
 
 
+@LAWS
 @torch.no_grad()
 def beam_finds(subject: PriorSubject) -> Verdict:
     prior, condition = subject.new(), subject.condition(2)
@@ -179,11 +195,12 @@ def beam_finds(subject: PriorSubject) -> Verdict:
     return within(short, slack, "log-probability that a full beam lacks to the best one, or a narrow beam to greedy")
 
 
+@LAWS
 def no_share_is_teacher_forcing(subject: PriorSubject) -> Verdict:
     prior, codes, condition = subject.new().train(), subject.codes(2), subject.condition(2)
     if type(prior).own is Prior.own:
         return not_applicable("it does not train on its own codes")
-    told = []
+    seen = []
     for sampled in (False, True):
         torch.manual_seed(subject.seed)
         fed = prior.own(codes, condition, 0.0, draw=torch.zeros(codes.shape)) if sampled else None
@@ -191,25 +208,7 @@ def no_share_is_teacher_forcing(subject: PriorSubject) -> Verdict:
             return broken(int((fed != codes).sum()), "codes changed by a share of 0")
         loss = -prior(codes, condition, fed=fed).log_softmax(-1).gather(-1, codes[..., None]).mean()
         gradients = torch.autograd.grad(loss, list(prior.parameters()), allow_unused=True)
-        told.append((loss, [g for g in gradients if g is not None], torch.get_rng_state()))
-    (loss, gradients, state), (loss_, gradients_, state_) = told
-    same = torch.equal(loss, loss_) and torch.equal(state, state_) and all(map(torch.equal, gradients, gradients_))
-    return kept() if same else broken(float((loss - loss_).detach()), "difference in loss, gradients or random state")
-
-
-PRIOR_LAWS: tuple[Law[PriorSubject], ...] = (
-    Law("earlier-codes-only", earlier_codes_only),
-    Law("reads-its-past", reads_its_past),
-    Law("reads-its-condition", reads_its_condition),
-    Law("sizes-kept", sizes_kept),
-    Law("rows-apart", rows_apart),
-    Law("scoring-is-pure", scoring_is_pure),
-    Law("greedy-is-likeliest", greedy_is_likeliest),
-    Law("prefix-continued", prefix_continued),
-    Law("draws-are-the-distribution", draws_are_the_distribution),
-    Law("samples-by-row", samples_by_row),
-    Law("sharp-is-greedy", sharp_is_greedy),
-    Law("beam-is-scored", beam_is_scored),
-    Law("beam-finds", beam_finds),
-    Law("no-share-is-teacher-forcing", no_share_is_teacher_forcing),
-)
+        seen.append([loss, torch.get_rng_state(), *(g for g in gradients if g is not None)])
+    same = all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+    figure = float((seen[0][0] - seen[1][0]).detach())
+    return kept() if same else broken(figure, "difference in loss, gradients or random state")

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from vqtool.api import Quantized, Quantizer
-from vqtool.conformance.law import Law, Verdict, broken, kept, not_applicable, within
+from vqtool.conformance.law import Laws, Verdict, broken, kept, not_applicable, within
 from vqtool.conformance.subject import Subject, changed, same, snapshot
 from vqtool.errors import VqtoolError
 
+LAWS: Laws[Subject] = Laws()
 
+
+@LAWS
 def forward_pure(subject: Subject) -> Verdict:
     quantizer, z = subject.started(), subject.tokens()
     for train in (True, False):
@@ -25,6 +28,7 @@ def forward_pure(subject: Subject) -> Verdict:
     return kept(0)
 
 
+@LAWS
 def eval_changes_nothing(subject: Subject) -> Verdict:
     quantizer, z = subject.started(train=False), subject.tokens()
     before = snapshot(quantizer)
@@ -38,6 +42,7 @@ def eval_changes_nothing(subject: Subject) -> Verdict:
     return kept(0)
 
 
+@LAWS
 def never_silent_start(subject: Subject) -> Verdict:
     quantizer = subject.new()
     if quantizer.initialised:
@@ -62,6 +67,7 @@ def never_silent_start(subject: Subject) -> Verdict:
     return kept(0) if quantizer.initialised else broken(None, "a training pass quantized with an empty codebook")
 
 
+@LAWS
 @torch.no_grad()
 def refuses_foreign_codes(subject: Subject) -> Verdict:
     quantizer = subject.started(train=False)
@@ -78,6 +84,7 @@ def refuses_foreign_codes(subject: Subject) -> Verdict:
     return kept(0)
 
 
+@LAWS
 def deterministic(subject: Subject) -> Verdict:
     z = subject.tokens()
     for train in (True, False):
@@ -99,6 +106,7 @@ def unlike(a: Quantized, b: Quantized) -> str | None:
     return next((n for n in a.terms if not same(a.terms[n].detach(), b.terms[n].detach())), None)
 
 
+@LAWS
 def own_random_state(subject: Subject) -> Verdict:
     quantizer = subject.new()
     before = torch.get_rng_state()
@@ -110,6 +118,7 @@ def own_random_state(subject: Subject) -> Verdict:
     return broken(None, "the global random state moved") if moved else kept(0)
 
 
+@LAWS
 def nan_contained(subject: Subject) -> Verdict:
     z = subject.tokens()
     bad = z.clone()
@@ -118,7 +127,7 @@ def nan_contained(subject: Subject) -> Verdict:
     where[0, 1] = where[1, 2] = where[2, 0] = True
     quantizer = subject.started()
     # Tokens of a window that choose their expert together do so without those that do not count.
-    before = quantizer.eval()(z, ~where if quantizer.noun == "expert" else None)
+    before = quantizer.eval()(z, ~where if quantizer.topology == "routed" else None)
     after = quantizer(bad)
     if not same(after.codes[~where], before.codes[~where]):
         return broken(int((after.codes[~where] != before.codes[~where]).sum()), "codes of other tokens changed")
@@ -144,6 +153,7 @@ def poison_spreads(quantizer: Quantizer, bad: Tensor, where: Tensor) -> Verdict:
     return within(reached, 0, "numbers that a token which is not finite reached")
 
 
+@LAWS
 def padding_irrelevant(subject: Subject) -> Verdict:
     z = subject.tokens()
     mask = torch.ones(z.shape[:2], dtype=torch.bool)
@@ -166,6 +176,7 @@ def padding_irrelevant(subject: Subject) -> Verdict:
     return kept(0)
 
 
+@LAWS
 def empty_batch(subject: Subject) -> Verdict:
     quantizer = subject.started()
     before = snapshot(quantizer)
@@ -184,6 +195,7 @@ def empty_batch(subject: Subject) -> Verdict:
     return broken(len(names), f"an empty batch changed {names[0]}") if names else kept(0)
 
 
+@LAWS
 def precision(subject: Subject) -> Verdict:
     quantizer, z = subject.started(), subject.tokens()
     plain = quantizer(z)
@@ -204,6 +216,7 @@ def precision(subject: Subject) -> Verdict:
     return kept(0) if fine else broken(None, "a bfloat16 input gets no bfloat16 gradient")
 
 
+@LAWS
 def state_round_trip(subject: Subject) -> Verdict:
     quantizer, z = subject.started(), subject.tokens()
     q = quantizer(z.requires_grad_())
@@ -231,6 +244,7 @@ class CodesOf(nn.Module):
         return q.z, q.codes
 
 
+@LAWS
 @torch.no_grad()
 def compiles(subject: Subject) -> Verdict:
     model, z = CodesOf(subject.started(train=False)), subject.tokens()
@@ -242,6 +256,7 @@ def compiles(subject: Subject) -> Verdict:
     return broken(wrong, "codes that differ in the compiled graph") if wrong else within(off, 1e-5, "difference of z")
 
 
+@LAWS
 @torch.no_grad()
 def exports(subject: Subject) -> Verdict:
     model, z = CodesOf(subject.started(train=False)), subject.tokens()
@@ -250,20 +265,3 @@ def exports(subject: Subject) -> Verdict:
     other = subject.tokens(salt=3, windows=subject.batch + 1)[:, :-1]
     wrong = int((program.module()(other)[1] != model(other)[1]).sum())
     return within(wrong, 0, "codes that differ in the exported program")
-
-
-LAWS: tuple[Law[Subject], ...] = (
-    Law("forward-pure", forward_pure),
-    Law("eval-changes-nothing", eval_changes_nothing),
-    Law("never-silent-start", never_silent_start),
-    Law("refuses-foreign-codes", refuses_foreign_codes),
-    Law("deterministic", deterministic),
-    Law("own-random-state", own_random_state),
-    Law("nan-contained", nan_contained),
-    Law("padding-irrelevant", padding_irrelevant),
-    Law("empty-batch", empty_batch),
-    Law("precision", precision),
-    Law("state-round-trip", state_round_trip),
-    Law("compiles", compiles),
-    Law("exports", exports),
-)

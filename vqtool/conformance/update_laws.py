@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vqtool.api import CodebookStats, Quantizer
-from vqtool.conformance.law import Law, Verdict, broken, kept, not_applicable, within
+from vqtool.conformance.law import Laws, NotApplicable, Verdict, broken, kept, not_applicable, within
 from vqtool.conformance.subject import Subject, codebook_tensors, flat_vectors, inputs_by_level, same
 
-STILL = "nothing follows by moving average"
+LAWS: Laws[Subject] = Laws()
 
 
 def step(quantizer: Quantizer, z: Tensor) -> tuple[Tensor, tuple[CodebookStats, ...]]:
@@ -32,9 +33,15 @@ def moving(subject: Subject) -> bool:
     return bool(subject.started()(subject.tokens()).stats)
 
 
-def ema_follows_inputs(subject: Subject) -> Verdict:
+def needs_moving_average(subject: Subject) -> None:
+    """For laws of such codebooks alone."""
     if not moving(subject):
-        return not_applicable(STILL)
+        raise NotApplicable("nothing follows by moving average")
+
+
+@LAWS
+def ema_follows_inputs(subject: Subject) -> Verdict:
+    needs_moving_average(subject)
     quantizer = subject.started()
     z = subject.tokens(salt=8) * 1.5 + 0.3  # the encoder has moved on
     before = flat_vectors(quantizer)
@@ -98,13 +105,15 @@ def means_of(given: Tensor, codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return counts, sums / counts.clamp_min(1)[:, None]
 
 
+@LAWS
 def ema_start(subject: Subject) -> Verdict:
-    if not moving(subject):
-        return not_applicable(STILL)
-    starts = ("kmeans", "random") if subject.accepts("start") else (None,)
+    needs_moving_average(subject)
+    starts: tuple[dict[str, Any], ...] = (
+        ({"start": "kmeans"}, {"start": "random"}) if subject.accepts("start") else ({},)
+    )
     worst = 1.0
     for start in starts:
-        quantizer = subject.started(**({} if start is None else {"start": start}))
+        quantizer = subject.started(**start)
         z = subject.tokens(salt=4)
         used_before = used(quantizer, z)
         lengths = [v.norm() for v in flat_vectors(quantizer) or []]
@@ -126,13 +135,14 @@ def watched(quantizer: Quantizer, z: Tensor) -> tuple[Tensor, ...]:
     """The codes that `z` gets from the first codebook or from each expert."""
     with torch.no_grad():
         codes = quantizer.eval()(z).codes
-    return codes.unbind(-1) if quantizer.noun == "expert" else (codes[..., 0],)
+    return codes.unbind(-1) if quantizer.topology == "routed" else (codes[..., 0],)
 
 
+@LAWS
 def unused_code_rests(subject: Subject) -> Verdict:
-    if not moving(subject):
-        return not_applicable(STILL)
-    quantizer = subject.started(**({"revive_below": 0.0} if subject.accepts("revive_below") else {}))
+    needs_moving_average(subject)
+    still: dict[str, Any] = {"revive_below": 0.0} if subject.accepts("revive_below") else {}
+    quantizer = subject.started(**still)
     step(quantizer, subject.tokens(salt=6))  # what the first step does to a start is another law
     z = subject.tokens()[:1, :8]  # few tokens: most codes are unused
     with torch.no_grad():
@@ -151,18 +161,18 @@ def unused_code_rests(subject: Subject) -> Verdict:
     return within(moved, 0, "codes that moved though nobody chose them")
 
 
+@LAWS
 def revival_holds(subject: Subject) -> Verdict:
-    if not moving(subject):
-        return not_applicable(STILL)
+    needs_moving_average(subject)
     if subject.accepts("revive_below") and subject.options.get("revive_below", 1) == 0:
         return not_applicable("revival is turned off")
     far = subject.tokens(salt=11, windows=16, offset=50.0)
     far[:1] -= 50.0  # a few codes are where the inputs are, the rest far off: dead
-    quick = {"decay": 0.9} if subject.accepts("decay") else {}
+    quick: dict[str, Any] = {"decay": 0.9} if subject.accepts("decay") else {}
     quantizer = subject.started(far, **quick)
-    size = sum(quantizer.codebook_sizes) if quantizer.noun == "expert" else quantizer.codebook_sizes[0]
+    size = sum(quantizer.codebook_sizes) if quantizer.topology == "routed" else quantizer.codebook_sizes[0]
     probe = subject.tokens(salt=5000, windows=-(-4 * size // subject.length))
-    if quantizer.noun == "expert":  # codes of an expert that no window takes have nothing to start again from
+    if quantizer.topology == "routed":  # codes of an expert that no window takes have nothing to start again from
         reached = zip(quantizer.codebook_sizes, watched(quantizer, probe), strict=True)
         size = sum(n for n, column in reached if bool((column >= 0).any()))
     before = used(quantizer, probe)
@@ -175,9 +185,9 @@ def revival_holds(subject: Subject) -> Verdict:
     return kept(now, note) if now >= 0.6 * size else broken(now, note)
 
 
+@LAWS
 def revival_relative(subject: Subject) -> Verdict:
-    if not moving(subject):
-        return not_applicable(STILL)
+    needs_moving_average(subject)
     jumped = 0
     for windows, length in ((1, 12), (8, 64)):  # far fewer tokens than codes, and far more
         quantizer = subject.started(subject.tokens(salt=12, windows=32))
@@ -185,7 +195,7 @@ def revival_relative(subject: Subject) -> Verdict:
         if not centres:
             return not_applicable("its codes are not additive")
         for i in range(60):
-            inputs = on_their_way if quantizer.noun == "expert" else even_inputs
+            inputs = on_their_way if quantizer.topology == "routed" else even_inputs
             z = inputs(quantizer, centres, windows, length, seed=i)
             before = rows(quantizer)
             codes, stats = step(quantizer, z)
@@ -213,9 +223,9 @@ def on_their_way(quantizer: Quantizer, centres: list[Tensor], windows: int, leng
     return torch.cat(kept)
 
 
+@LAWS
 def set_codebook_survives(subject: Subject) -> Verdict:
-    if not moving(subject):
-        return not_applicable(STILL)
+    needs_moving_average(subject)
     quantizer = subject.started()
     for i in range(3):
         step(quantizer, subject.tokens(salt=i))
@@ -231,6 +241,7 @@ def set_codebook_survives(subject: Subject) -> Verdict:
     return within(worst, 0.3, "relative change of a codebook that was set, after one small step")
 
 
+@LAWS
 def accumulation(subject: Subject) -> Verdict:
     z = subject.tokens(windows=6)
     if not moving(subject):
@@ -262,7 +273,7 @@ def gradients_add_up(subject: Subject, z: Tensor) -> Verdict:
     def gradients(part: Tensor, up: Tensor) -> list[Tensor]:
         quantizer = subject.started()
         q = quantizer(part.clone().requires_grad_())
-        skipped.append(bool((q.codes < 0).any()) and quantizer.noun != "expert")
+        skipped.append(bool((q.codes < 0).any()) and quantizer.topology != "routed")
         loss = (q.z * up).mean() + sum(t for n, t in q.terms.items() if n in names)
         if not loss.requires_grad:
             return []
@@ -281,9 +292,9 @@ def gradients_add_up(subject: Subject, z: Tensor) -> Verdict:
     return within(worst, 1e-4, "relative difference between gradients of micro-batches and of the full batch")
 
 
+@LAWS
 def ranks_add_up(subject: Subject) -> Verdict:
-    if not moving(subject):
-        return not_applicable(STILL)
+    needs_moving_average(subject)
     z = subject.tokens(windows=6)
     mask = torch.ones(z.shape[:2], dtype=torch.bool)
     mask[3] = False
@@ -306,15 +317,3 @@ def ranks_add_up(subject: Subject) -> Verdict:
         return broken(None, "the samples for revival depend on the shards")
     figure = max(figure, distance(whole, back, "")[0])
     return within(figure, limit, note)
-
-
-LAWS: tuple[Law[Subject], ...] = (
-    Law("ema-follows-inputs", ema_follows_inputs),
-    Law("ema-start", ema_start),
-    Law("unused-code-rests", unused_code_rests),
-    Law("revival-holds", revival_holds),
-    Law("revival-relative", revival_relative),
-    Law("set-codebook-survives", set_codebook_survives),
-    Law("accumulation", accumulation),
-    Law("ranks-add-up", ranks_add_up),
-)

@@ -241,8 +241,8 @@ class Model:
         """Only a residual quantizer has levels of which the first ones will do."""
         quantizer = self.parts.quantizer
         have = len(quantizer.codebook_sizes)
-        if levels is not None and (quantizer.noun != "level" or not 1 <= levels <= have):
-            has = f"{have} levels" if quantizer.noun == "level" else "no levels to leave out"
+        if levels is not None and (quantizer.topology != "residual" or not 1 <= levels <= have):
+            has = f"{have} levels" if quantizer.topology == "residual" else "no levels to leave out"
             raise VqtoolError(f"--levels {levels} cannot be: the model's quantizer has {has}")
 
     @contextlib.contextmanager

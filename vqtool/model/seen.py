@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqtool.api.quantizer import Quantizer
+from vqtool.api.quantizer import PART_NAMES, Quantizer
 from vqtool.model.format import USAGE, VECTORS
 
 
@@ -54,7 +54,7 @@ def own_features(quantizer: Quantizer, vectors: Tensor) -> Tensor:
 def own_columns(quantizer: Quantizer, vectors: Tensor) -> Tensor:
     """Which features [D] the codebook of `vectors` [K, D] describes."""
     own = (vectors != 0).any(0)
-    whole = quantizer.noun == "level" or len(quantizer.codebook_sizes) == 1 or not bool(own.any())
+    whole = quantizer.topology == "residual" or len(quantizer.codebook_sizes) == 1 or not bool(own.any())
     return torch.ones_like(own) if whole else own
 
 
@@ -63,7 +63,7 @@ def quantizer_metadata(quantizer: Quantizer) -> dict[str, Any]:
     return {
         "names": list(quantizer.codebook_names),
         "sizes": list(quantizer.codebook_sizes),
-        "noun": quantizer.noun,
+        "noun": PART_NAMES[quantizer.topology],
         "nearest": quantizer.nearest,
         "initialised": quantizer.initialised,
         "terms": sorted(quantizer.terms),

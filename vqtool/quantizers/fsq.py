@@ -31,15 +31,13 @@ class FSQ(Composable):
     straight_through = False
     nearest = False
     bounded = True
+    steps: Tensor
+    bases: Tensor
 
     def __init__(
-        self,
-        dim: int,
-        layout: Layout = "BTD",
-        weights: Weights = None,
-        *,
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
         levels: Annotated[tuple[int, ...], MinLen(1), Doc("steps per rounded feature, each at least 2")] = (8, 5, 5, 5),
-    ) -> None:
+    ) -> None:  # fmt: skip
         if min(levels) < 2:
             raise VqtoolError("`levels` needs at least 2 steps in each feature", hint="levels = [8, 5, 5, 5]")
         super().__init__(dim, layout, weights, inside=0 if dim == len(levels) else len(levels), bias=True)
@@ -61,7 +59,7 @@ class FSQ(Composable):
     def limited(self, features: Tensor) -> Tensor:
         """`features` [N, F] within the outermost steps; an even number of steps is shifted by half a step."""
         half = (self.steps - 1) * (1 + EDGE) / 2
-        offset = torch.where(self.steps % 2 == 0, 0.5, 0.0)
+        offset = torch.where((self.steps % 2).eq(0), 0.5, 0.0)
         shift = torch.atanh(offset / half)
         return torch.tanh(features + shift) * half - offset
 

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from vqtool.api import Nested
 from vqtool.errors import VqtoolError
-from vqtool.quantizers.core.composable import Coded, Make, Topology, joined, made, mean_terms
+from vqtool.quantizers.core.composable import Coded, Composable, Make
 from vqtool.quantizers.core.straight_through import squared_distance
 from vqtool.quantizers.core.tokens import Layout, n_values
+from vqtool.quantizers.core.topology import Topology, joined, made, mean_terms
 from vqtool.quantizers.vq import VQ, Weights
 
 Groups = Annotated[int, Ge(1), Doc("groups that the features are cut into")]
@@ -32,15 +33,11 @@ class Grouped(Topology):
     old_names = ((r"^codebooks\.(\d+)\.", r"groups.\1.codebook."),)
 
     def __init__(
-        self,
-        dim: int,
-        layout: Layout = "BTD",
-        weights: Weights = None,
-        *,
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
         of: Annotated[Make | Sequence[Make], Nested("quantizer", many=True), Doc("a group, or a list of them")] = VQ,
         groups: Groups = 2,
         code_dim: Annotated[int, Ge(0), Doc("width that all groups share, behind trained maps; 0: no maps")] = 0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(dim, layout, weights, inside=code_dim)
         makers = list(of) if isinstance(of, Sequence) else [of] * groups
         if (code_dim or dim) % len(makers):
@@ -50,55 +47,41 @@ class Grouped(Topology):
             )
         self.width = (code_dim or dim) // len(makers)
         self.groups = nn.ModuleList(made(make, self.width) for make in makers)
-        self.adopt(list(self.groups))  # type: ignore[arg-type]
-        self.bounded = any(group.bounded for group in self.groups)
-        self.straight_through = all(group.straight_through for group in self.groups) and self.inwards is None
-        self.nearest = all(group.nearest for group in self.groups) and self.inwards is None
-
-    @property
-    def codebook_names(self) -> tuple[str, ...]:
-        return tuple(
-            f"group{i}" + (f".{name}" if len(group.codebook_sizes) > 1 else "")
-            for i, group in enumerate(self.groups)
-            for name in group.codebook_names
-        )
+        self.adopt(self.groups)
+        self.bounded = any(group.bounded for group in self.parts)
+        self.straight_through = self.inwards is None and all(group.straight_through for group in self.parts)
 
     def cut(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """`tokens` [N, inside] by group, [N, width] each."""
         return tokens.split(self.width, 1)
 
-    def start_from(self, points: Tensor, generator: torch.Generator) -> None:
-        for group, part in zip(self.groups, self.cut(points), strict=True):
-            group.start_on_points(part.contiguous(), generator)
+    def inputs_of_parts(self, tokens: Tensor, *, starting: bool = False) -> Iterator[tuple[Composable, Tensor]]:
+        return zip(self.parts, (part.contiguous() for part in self.cut(tokens)), strict=True)
 
-    def codebooks_with_inputs(self, tokens: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
-        tokens = tokens if self.inwards is None else self.inwards(tokens).detach()
-        for group, part in zip(self.groups, self.cut(tokens), strict=True):
-            yield from group.codebooks_with_inputs(part.contiguous())
+    def placed(self, number: int, vectors: Tensor) -> Tensor:
+        """`vectors` with zeros where the other groups are."""
+        return F.pad(vectors, (number * self.width, (len(self.parts) - 1 - number) * self.width))
 
     def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
         parts = self.cut(tokens)
-        each = [group.code(part, valid, shape) for group, part in zip(self.groups, parts, strict=True)]
+        each = [group.code(part, valid, shape) for group, part in zip(self.parts, parts, strict=True)]
+        complete = any(c.complete for c in each)
+        if complete:  # each group passes its gradient on by itself
+            each = [g.finished(part, c, valid) for g, part, c in zip(self.parts, parts, each, strict=True)]
+        soft = [c.soft for c in each if c.soft is not None]
         whole = Coded(
             codes=torch.cat([c.codes for c in each], 1),
             value=torch.cat([c.value for c in each], 1),
             stats=tuple(s for c in each for s in c.stats),
-            terms=mean_terms([c.terms for c in each]),
+            terms=mean_terms(c.terms for c in each),
             hard=None if all(c.hard is None for c in each) else torch.cat([c.vectors for c in each], 1),
-            soft=None if any(c.soft is None for c in each) else torch.cat([c.soft for c in each], 1),
+            soft=torch.cat(soft, 1) if len(soft) == len(each) else None,
             probs=joined(each),
+            complete=complete,
         )
-        if any(c.complete for c in each):
-            self.complete(whole, parts, each, valid)
-        elif any(c.sse is not None for c in each):
+        if not complete and any(c.sse is not None for c in each):
             self.sum_up(whole, parts, each, valid)
         return whole
-
-    def complete(self, whole: Coded, parts: Sequence[Tensor], each: Sequence[Coded], valid: Tensor | None) -> None:
-        """Let each group pass its gradient on by itself."""
-        done = [group.pass_gradient(part, c, valid) for group, part, c in zip(self.groups, parts, each, strict=True)]
-        whole.value, whole.terms = torch.cat([value for value, _ in done], 1), mean_terms([terms for _, terms in done])
-        whole.complete = True
 
     @staticmethod
     def sum_up(whole: Coded, parts: Sequence[Tensor], each: Sequence[Coded], valid: Tensor | None) -> None:
@@ -107,38 +90,15 @@ class Grouped(Topology):
             if c.sse is None:
                 c.sse, c.n_values = squared_distance(part, c.vectors, valid), n_values(part, valid)
             whole.n_values = whole.n_values + c.n_values
-        whole.sse = torch.stack([c.sse for c in each]).sum()
+        whole.sse = torch.stack([c.sse for c in each if c.sse is not None]).sum()
         if any(c.commit_grad is not None for c in each):
-            for part, c in zip(parts, each, strict=True):
-                c.commit_grad = part.detach() - c.vectors if c.commit_grad is None else c.commit_grad
-            whole.commit_grad = torch.cat([c.commit_grad for c in each], 1)
+            pulls = (
+                p.detach() - c.vectors if c.commit_grad is None else c.commit_grad
+                for p, c in zip(parts, each, strict=True)
+            )
+            whole.commit_grad = torch.cat(list(pulls), 1)
 
-    def estimate(self, tokens: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
+    def estimate(self, tokens: Tensor, value: Tensor) -> Tensor:
         """Each group by its own features: a rotation in the whole space would mix them."""
-        pairs = zip(self.groups, self.cut(tokens), self.cut(value), strict=True)
-        return torch.cat([group.estimate(part, code.contiguous(), valid) for group, part, code in pairs], 1)
-
-    def decoded(self, codes: Tensor) -> Tensor:
-        parts, at = [], 0
-        for group in self.groups:
-            some = codes[:, at : at + len(group.codebook_sizes)]
-            at += len(group.codebook_sizes)
-            if some.shape[1]:
-                parts.append(group.decode_tokens(some))
-        known = torch.cat(parts, 1)
-        return F.pad(known, (0, self.width * len(self.groups) - known.shape[1]))
-
-    def tables(self) -> tuple[Tensor, ...] | None:
-        """Each group's codes with zeros where the other groups are."""
-        each, whole = [group.vectors() for group in self.groups], self.width * len(self.groups)
-        if any(one is None for one in each):
-            return None
-        return tuple(
-            F.pad(table, (i * self.width, whole - (i + 1) * self.width))
-            for i, one in enumerate(each)
-            for table in one or ()
-        )
-
-    def code_use(self) -> tuple[Tensor, ...] | None:
-        each = [group.code_use() for group in self.groups]
-        return None if any(one is None for one in each) else tuple(use for one in each for use in one or ())
+        cuts = zip(self.parts, self.cut(tokens), self.cut(value), strict=True)
+        return torch.cat([group.estimate(part, code.contiguous()) for group, part, code in cuts], 1)

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_doc import Doc
 from annotated_types import Gt
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.codebook import look_up
 from vqtool.quantizers.core.composable import Coded, Composable
+from vqtool.quantizers.core.draw import column_keys, gumbel, noise_keys
 from vqtool.quantizers.core.entropy import entropy
-from vqtool.quantizers.core.gumbel import choose, noise_keys
+from vqtool.quantizers.core.straight_through import mean_of, slices
 from vqtool.quantizers.core.tokens import Layout
 from vqtool.quantizers.grouped import Groups
 from vqtool.quantizers.vq import Size, Weights
 
-Temperature = Annotated[float, Gt(0), Doc("of the softmax behind the gradient")]
 Logits = Annotated[Literal["linear", "distance"], Doc("of a linear map, or of the distance to the code")]
 Spread = Annotated[
     float, Gt(0), Doc("standard deviation of a token's logits over the codes; of a linear map at its start")
 ]
+CHUNK = 2**18  # logits handled at a time
 
 
 class Gumbel(Composable):
@@ -50,17 +53,11 @@ class Gumbel(Composable):
     nearest = False
 
     def __init__(
-        self,
-        dim: int,
-        layout: Layout = "BTD",
-        weights: Weights = None,
-        *,
-        codebook_size: Size = 320,
-        groups: Groups = 1,
-        temperature: Temperature = 2.0,
-        logits: Logits = "linear",
-        spread: Spread = 4.0,
-    ) -> None:
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
+        codebook_size: Size = 320, groups: Groups = 1,
+        temperature: Annotated[float, Gt(0), Doc("of the softmax behind the gradient")] = 2.0,
+        logits: Logits = "linear", spread: Spread = 4.0,
+    ) -> None:  # fmt: skip
         super().__init__(dim, layout, weights)
         if dim % groups:
             raise VqtoolError(
@@ -79,7 +76,8 @@ class Gumbel(Composable):
     def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
         inputs, weight, bias = self.logits_of(tokens)
         keys = noise_keys(tokens.detach().view(*shape, tokens.shape[1]), weight.detach()) if self.training else None
-        value, codes, usage = choose(inputs, weight, bias, self.codes, valid, self.temperature, keys)
+        pick = Choice.apply if torch.is_grad_enabled() else choose
+        value, codes, usage = pick(inputs, weight, bias, self.codes, valid, self.temperature, keys)
         return Coded(codes, value, terms=self.all_terms(usage), usage=usage.detach(), complete=True)
 
     def logits_of(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,5 +114,111 @@ class Gumbel(Composable):
     def tables(self) -> tuple[Tensor, ...]:
         """Each group's codes with zeros where the other groups are."""
         left = range(0, self.dim, self.width)
-        padded = ((at, self.dim - at - self.width) for at in left)
-        return tuple(F.pad(book, pad) for book, pad in zip(self.codes.detach(), padded, strict=True))
+        return tuple(
+            F.pad(book, (at, self.dim - at - self.width)) for book, at in zip(self.codes.detach(), left, strict=True)
+        )
+
+
+@torch.no_grad()
+def choose(
+    tokens: Tensor, weight: Tensor, bias: Tensor, vectors: Tensor, valid: Tensor | None, temperature: float,
+    keys: Tensor | None, noisy: Tensor | None = None, plain: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """One code per group for each token (Jang et al. 2016; wav2vec 2.0, Baevski et al. 2020, section 2).
+
+    Args:
+        tokens: [N, I], finite. weight [G * K, I] and bias [G * K]: the logits' linear map.
+        vectors: [G, K, d] the codes, G * d wide together.
+        valid: [N] bool; the other tokens count for nothing. None: all count.
+        temperature: of the softmax behind the gradient.
+        keys: [N] hashes that the noise of each token is made from; None: no noise.
+        noisy, plain: [N, G, K] receive the softmaxes with temperature and noise, and without.
+
+    Returns:
+        (value [N, G * d], codes [N, G] long, usage [G, K]): the chosen vectors, and the mean of softmax(logits).
+    """
+    groups, size, _ = vectors.shape
+    codes = torch.empty(tokens.shape[0], groups, dtype=torch.long, device=tokens.device)
+    usage = tokens.new_zeros(groups * size)
+    columns = column_keys(groups * size, tokens.device)
+    for part in chunks(tokens, groups * size):
+        logits = torch.addmm(bias, tokens[part], weight.t()).view(tokens[part].shape[0], groups, size)
+        probs = torch.softmax(logits, -1, out=None if plain is None else plain[part])
+        counted = probs.new_ones(probs.shape[0]) if valid is None else valid[part].to(probs.dtype)
+        usage += counted @ probs.view(probs.shape[0], -1)
+        if keys is not None:
+            logits = logits - gumbel(keys[part], columns).view_as(logits)
+        codes[part] = highest(logits)
+        if noisy is not None:
+            torch.softmax(logits / temperature if temperature != 1 else logits, -1, out=noisy[part])
+    usage = mean_of(usage, tokens.shape[0] if valid is None else valid.sum())
+    value = torch.cat([vectors[g].index_select(0, codes[:, g]) for g in range(groups)], 1)
+    if valid is not None:
+        value, codes = value.masked_fill(~valid[:, None], 0), codes.masked_fill(~valid[:, None], -1)
+    return value, codes, usage.view(groups, size)
+
+
+class Choice(torch.autograd.Function):
+    """`choose` with a gradient of value to the codes and, through the noisy softmax, to the logits; and of usage.
+
+    It keeps the two softmaxes [N, G, K]; everything else lives for one chunk.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, tokens: Tensor, weight: Tensor, bias: Tensor, vectors: Tensor, valid: Tensor | None,
+        temperature: float, keys: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        noisy, plain = (tokens.new_empty(tokens.shape[0], *vectors.shape[:2]) for _ in range(2))
+        value, codes, usage = choose(tokens, weight, bias, vectors, valid, temperature, keys, noisy, plain)
+        ctx.save_for_backward(tokens, weight, vectors, valid, codes, noisy, plain)
+        ctx.temperature = temperature
+        ctx.mark_non_differentiable(codes)
+        return value, codes, usage
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_value: Tensor, _: None, by_usage: Tensor) -> tuple[Tensor | None, ...]:
+        tokens, weight, vectors, valid, codes, noisy, plain = ctx.saved_tensors
+        groups, size, width = vectors.shape
+        by_vectors, by_weight = torch.zeros_like(vectors), torch.zeros_like(weight)
+        by_bias, by_tokens = weight.new_zeros(weight.shape[0]), torch.empty_like(tokens)
+        by_value = by_value if valid is None else by_value.masked_fill(~valid[:, None], 0)
+        by_value = by_value.view(tokens.shape[0], groups, width)
+        for group in range(groups):
+            index = codes[:, group].clamp_min(0)[:, None].expand(-1, width)
+            by_vectors[group].scatter_add_(0, index, by_value[:, group])
+        by_usage = mean_of(by_usage, tokens.shape[0] if valid is None else valid.sum())
+        for part in chunks(tokens, groups * size):
+            by_choice = torch.stack([by_value[part, g] @ vectors[g].t() for g in range(groups)], 1)
+            by_logits = softmax_backward(by_choice, noisy[part]).div_(ctx.temperature)
+            by_plain = softmax_backward(by_usage.expand_as(plain[part]), plain[part])
+            by_logits += by_plain if valid is None else by_plain.masked_fill(~valid[part, None, None], 0)
+            by_logits = by_logits.flatten(1)
+            torch.mm(by_logits, weight, out=by_tokens[part])
+            by_weight.addmm_(by_logits.t(), tokens[part])
+            by_bias += by_logits.sum(0)
+        return by_tokens, by_weight, by_bias, by_vectors, None, None, None
+
+
+def softmax_backward(gradient: Tensor, probs: Tensor) -> Tensor:
+    """The gradient by the logits of a softmax over the last axis."""
+    weighted = probs * gradient
+    return weighted.addcmul_(probs, weighted.sum(-1, keepdim=True), value=-1)
+
+
+def highest(logits: Tensor) -> Tensor:
+    """The index of the first highest of `logits` [n, G, K] in each row [n, G]; on CPUs twice as fast as argmax."""
+    if torch.compiler.is_compiling() or logits.device.type != "cpu":
+        return logits.argmax(-1)
+    size = logits.shape[-1]
+    hits = torch.ge(logits, logits.amax(-1, keepdim=True), out=torch.empty_like(logits))
+    countdown = torch.arange(size, 0, -1, dtype=logits.dtype)
+    return (size - hits.mul_(countdown).amax(-1)).clamp_(max=size - 1).long()
+
+
+def chunks(tokens: Tensor, width: int) -> Iterable[slice]:
+    """Chunks of the rows of `tokens`, for `width` logits each; one chunk in a compiled graph."""
+    if torch.compiler.is_compiling():
+        return [slice(None)]
+    return slices(tokens.shape[0], max(8, (CHUNK if tokens.device.type == "cpu" else 64 * CHUNK) // width))

@@ -34,17 +34,14 @@ class LFQ(Composable):
     knobs = frozenset({"temperature"})
     nearest = False
     bounded = True
+    places: Tensor
 
     def __init__(
-        self,
-        dim: int,
-        layout: Layout = "BTD",
-        weights: Weights = None,
-        *,
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
         bits: Annotated[int, Interval(ge=1, le=24), Doc("bits per token: 2^bits codes")] = 10,
         spherical: Annotated[bool, Doc("features and corners on the unit sphere")] = False,
         temperature: Annotated[float, Gt(0), Doc("of the distributions behind `confidence` and `diversity`")] = 1.0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(dim, layout, weights, inside=0 if dim == bits else bits, bias=True)
         self.codebook_sizes = (2**bits,)
         self.spherical, self.temperature = spherical, temperature
@@ -62,8 +59,7 @@ class LFQ(Composable):
         confidence, diversity = self.entropies(features, valid)
         coded = Coded(codes[:, None], value, terms={"confidence": confidence, "diversity": diversity})
         if self.spherical:  # the gradient passes the normalisation
-            coded.value, coded.terms = self.pass_gradient(features, coded, valid)
-            coded.complete = True
+            self.finished(features, coded, valid)
         return coded
 
     def entropies(self, features: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
+import inspect
+import typing
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_doc import Doc
 from annotated_types import Ge, Gt
 
 from vqtool.quantizers.core.tokens import Layout
 from vqtool.quantizers.estimators.rotation import Rotation
-from vqtool.quantizers.grouped import Grouped, Groups
-from vqtool.quantizers.gumbel import Gumbel, Logits, Spread, Temperature
+from vqtool.quantizers.grouped import Grouped
+from vqtool.quantizers.gumbel import Gumbel
 from vqtool.quantizers.residual import Beam, Dropout, Levels, Residual
 from vqtool.quantizers.soft import Soft
 from vqtool.quantizers.vq import VQ, Decay, First, Revive, Size, Weights
 from vqtool.quantizers.waterfill import Depth, Floor, StartTokens, Step, Waterfill
+
+START = {"start": "kmeans"}
+Compared = Annotated[int, Gt(1), Doc("dimensions in which codes are compared")]
+Projected = Annotated[int, Gt(0), Doc("dimensions in which codes are compared")]
+Relative = Annotated[float, Gt(0), Doc("of the distribution, relative to the codes' own spread")]
+AVERAGE = {"decay": 0.99, "revive_below": 0.1, **START}
+
+
+def preset(
+    base: type, options: Mapping[str, Any], types: Mapping[str, Any] | None = None, **fixed: Any
+) -> Callable[..., None]:
+    """A constructor that takes some `options` of `base`, with these defaults, and sets `fixed` ones.
+
+    A fixed (class, options) stands for a component that is made with such options of its own. `types` are those of
+    options that are narrower, or mean something else, than in the base.
+    """
+    nested = {name: value for name, value in fixed.items() if isinstance(value, tuple)}
+    hints: dict[str, Any] = {"dim": int, "layout": Layout, "weights": Weights}
+    defaults: dict[str, Any] = {}
+    for cls, some in ((base, options), *nested.values()):
+        every = typing.get_type_hints(cls.__init__, include_extras=True)
+        hints |= {name: every[name] for name in some}
+        defaults |= some
+    hints |= types or {}
+
+    def init(self: Any, dim: int, layout: Layout = "BTD", weights: Weights = None, **given: Any) -> None:
+        if unknown := given.keys() - defaults.keys():
+            raise TypeError(f"{type(self).__name__} has no option `{min(unknown)}`")
+        given = defaults | given
+        parts = {name: partial(cls, **{n: given[n] for n in some}) for name, (cls, some) in nested.items()}
+        base.__init__(self, dim, layout, weights, **fixed | parts, **{n: given[n] for n in options})  # type: ignore[misc]
+
+    *wiring, _ = inspect.signature(init).parameters.values()
+    named = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name]) for name in defaults]
+    init.__signature__ = inspect.Signature([*wiring, *named])  # type: ignore[attr-defined]
+    init.__annotations__ = hints
+    return init
 
 
 # kind: ema
@@ -25,12 +65,7 @@ class EMA(VQ):
     VQ-VAE's quantizer (van den Oord et al. 2017): `vq` as it is by default.
     """
 
-    def __init__(
-        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *, codebook_size: Size = 512,
-        decay: Decay = 0.99, revive_below: Revive = 0.1, start: First = "kmeans",
-    ) -> None:  # fmt: skip
-        super().__init__(dim, layout, weights, codebook_size=codebook_size, decay=decay, revive_below=revive_below,
-                         start=start)  # fmt: skip
+    __init__ = preset(VQ, {"codebook_size": 512, **AVERAGE})
 
 
 # kind: rotation
@@ -40,14 +75,7 @@ class RotationEMA(VQ):
     The rotation trick (Fifty et al. 2024, arXiv 2410.06424): `vq` with `gradient = "rotation"`.
     """
 
-    def __init__(
-        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *, codebook_size: Size = 512,
-        decay: Decay = 0.99, revive_below: Revive = 0.1,
-        largest_gain: Annotated[float, Gt(0), Doc("bound of the gradient's scale |code| / |z|")] = 2.0,
-        start: First = "kmeans",
-    ) -> None:  # fmt: skip
-        super().__init__(dim, layout, weights, codebook_size=codebook_size, decay=decay, revive_below=revive_below,
-                         start=start, gradient=partial(Rotation, largest_gain=largest_gain))  # fmt: skip
+    __init__ = preset(VQ, {"codebook_size": 512, **AVERAGE}, gradient=(Rotation, {"largest_gain": 2.0}))
 
 
 # kind: gradient
@@ -59,12 +87,7 @@ class Gradient(VQ):
     """
 
     terms = frozenset({"commitment", "codebook"})
-
-    def __init__(
-        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *, codebook_size: Size = 512,
-        start: First = "kmeans",
-    ) -> None:  # fmt: skip
-        super().__init__(dim, layout, weights, codebook_size=codebook_size, codes="learned", start=start)
+    __init__ = preset(VQ, {"codebook_size": 512, **START}, codes="learned")
 
 
 # kind: simvq
@@ -75,11 +98,7 @@ class SimVQ(VQ):
     """
 
     terms = frozenset({"commitment", "codebook"})
-
-    def __init__(
-        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *, codebook_size: Size = 1024
-    ) -> None:
-        super().__init__(dim, layout, weights, codebook_size=codebook_size, codes="mapped")
+    __init__ = preset(VQ, {"codebook_size": 1024}, codes="mapped")
 
 
 # kind: cosine
@@ -91,13 +110,8 @@ class Cosine(VQ):
     """
 
     terms = frozenset({"commitment", "codebook"})
-
-    def __init__(
-        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *, codebook_size: Size = 1024,
-        code_dim: Annotated[int, Gt(1), Doc("dimensions in which codes are compared")] = 8, start: First = "kmeans",
-    ) -> None:  # fmt: skip
-        super().__init__(dim, layout, weights, codebook_size=codebook_size, codes="learned", metric="cosine",
-                         code_dim=code_dim, project="learned", start=start)  # fmt: skip
+    __init__ = preset(VQ, {"codebook_size": 1024, "code_dim": 8, **START}, {"code_dim": Compared}, codes="learned",
+                      metric="cosine", project="learned")  # fmt: skip
 
 
 # kind: soft-ema
@@ -109,14 +123,9 @@ class SoftEMA(Soft):
 
     terms = frozenset({"commitment", "confidence", "diversity"})
     knobs = frozenset({"temperature"})
-
-    def __init__(
-        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *, codebook_size: Size = 256,
-        temperature: Annotated[float, Gt(0), Doc("of the distribution, relative to the codes' own spread")] = 0.05,
-        decay: Decay = 0.99, revive_below: Revive = 0.1, start: First = "kmeans",
-    ) -> None:  # fmt: skip
-        super().__init__(dim, layout, weights, codebook_size=codebook_size, codes="ema", temperature=temperature,
-                         decay=decay, revive_below=revive_below, start=start)  # fmt: skip
+    __init__ = preset(
+        Soft, {"codebook_size": 256, "temperature": 0.05, **AVERAGE}, {"temperature": Relative}, codes="ema"
+    )
 
 
 # kind: residual-ema
@@ -126,15 +135,8 @@ class ResidualEMA(Residual):
     `residual` of `vq`.
     """
 
-    def __init__(
-        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *, codebook_size: Size = 512,
-        levels: Levels = 4, level_dropout: Dropout = 0.0,
-        code_dim: Annotated[int, Ge(0), Doc("dimensions of a code, in a subspace of its level's own; 0: all")] = 0,
-        decay: Decay = 0.99, revive_below: Revive = 0.1, start: First = "kmeans",
-    ) -> None:  # fmt: skip
-        of = partial(VQ, codebook_size=codebook_size, code_dim=code_dim, decay=decay, revive_below=revive_below,
-                     start=start)  # fmt: skip
-        super().__init__(dim, layout, weights, of=of, levels=levels, level_dropout=level_dropout)
+    __init__ = preset(Residual, {"levels": 4, "level_dropout": 0.0},
+                      of=(VQ, {"codebook_size": 512, "code_dim": 0, **AVERAGE}))  # fmt: skip
 
 
 # kind: product-ema
@@ -145,13 +147,7 @@ class ProductEMA(Grouped):
     """
 
     terms = frozenset({"commitment"})
-
-    def __init__(
-        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *, codebook_size: Size = 320,
-        groups: Groups = 2, decay: Decay = 0.99, revive_below: Revive = 0.1, start: First = "kmeans",
-    ) -> None:  # fmt: skip
-        of = partial(VQ, codebook_size=codebook_size, decay=decay, revive_below=revive_below, start=start)
-        super().__init__(dim, layout, weights, of=of, groups=groups)
+    __init__ = preset(Grouped, {"groups": 2}, of=(VQ, {"codebook_size": 320, **AVERAGE}))
 
 
 # kind: product-gumbel
@@ -161,12 +157,9 @@ class ProductGumbel(Gumbel):
     `gumbel` with two groups by default.
     """
 
-    def __init__(
-        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *, codebook_size: Size = 320,
-        groups: Groups = 2, temperature: Temperature = 2.0, logits: Logits = "linear", spread: Spread = 4.0,
-    ) -> None:  # fmt: skip
-        super().__init__(dim, layout, weights, codebook_size=codebook_size, groups=groups, temperature=temperature,
-                         logits=logits, spread=spread)  # fmt: skip
+    __init__ = preset(
+        Gumbel, {"codebook_size": 320, "groups": 2, "temperature": 2.0, "logits": "linear", "spread": 4.0}
+    )
 
 
 # kind: residual-waterfill
@@ -197,9 +190,5 @@ class RandomProjection(VQ):
     BEST-RQ (Chiu et al. 2022, arXiv 2202.01855): `vq` with frozen codes, the cosine metric and a random projection.
     """
 
-    def __init__(
-        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *, codebook_size: Size = 8192,
-        code_dim: Annotated[int, Gt(0), Doc("dimensions in which codes are compared")] = 16,
-    ) -> None:  # fmt: skip
-        super().__init__(dim, layout, weights, codebook_size=codebook_size, codes="frozen", metric="cosine",
-                         code_dim=code_dim, project="random")  # fmt: skip
+    __init__ = preset(VQ, {"codebook_size": 8192, "code_dim": 16}, {"code_dim": Projected}, codes="frozen",
+                      metric="cosine", project="random")  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Annotated
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 
 from vqtool.api import Nested, Route
 from vqtool.errors import VqtoolError
-from vqtool.quantizers.core.composable import Coded, Make, Topology, made, mean_terms
+from vqtool.quantizers.core.composable import Coded, Composable, Make
 from vqtool.quantizers.core.router import Router, balance
 from vqtool.quantizers.core.straight_through import AddGradient
-from vqtool.quantizers.core.tokens import Layout, both
+from vqtool.quantizers.core.tokens import Layout
+from vqtool.quantizers.core.topology import Topology, made, mean_terms
 from vqtool.quantizers.vq import VQ, Weights, plain
 
 EXPERTS = tuple(partial(VQ, codebook_size=size) for size in (16, 64, 256))
@@ -35,7 +37,7 @@ class Routed(Topology):
     """
 
     terms = frozenset({"commitment", "balance"})
-    noun = "expert"
+    topology = "routed"
     old_names = ((r"^codebooks\.(\d+)\.", r"experts.\1.codebook."),)
 
     def __init__(
@@ -51,35 +53,19 @@ class Routed(Topology):
         if not isinstance(of, Sequence) or len(of) < 2:
             raise VqtoolError("`of` needs two experts or more", hint="a list: of = [{ kind = ... }, { kind = ... }]")
         self.experts = nn.ModuleList(made(make, dim) for make in of)
-        self.adopt(list(self.experts))  # type: ignore[arg-type]
-        self.terms = self.terms | {"commitment", "balance"}
+        self.adopt(self.experts, "commitment", "balance")
         self.router = router(dim, len(of))
         self.straight_through = self.estimator.identity
-        self.nearest = all(expert.nearest for expert in self.experts)
 
-    @property
-    def codebook_names(self) -> tuple[str, ...]:
-        return tuple(
-            f"expert{i}" + (f".{name}" if len(expert.codebook_sizes) > 1 else "")
-            for i, expert in enumerate(self.experts)
-            for name in expert.codebook_names
-        )
-
-    def start_from(self, points: Tensor, generator: torch.Generator) -> None:
-        """Every expert from all tokens: none is anyone's yet."""
-        for expert in self.experts:
-            expert.start_on_points(points, generator)
-
-    def codebooks_with_inputs(self, tokens: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
+    def inputs_of_parts(self, tokens: Tensor, *, starting: bool = False) -> Iterator[tuple[Composable, Tensor]]:
         """Tokens know no window, hence no route: any of them may reach any expert."""
-        for expert in self.experts:
-            yield from expert.codebooks_with_inputs(tokens)
+        return zip(self.parts, itertools.repeat(tokens))
 
     def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
         real = (tokens.new_ones(len(tokens), dtype=torch.bool) if valid is None else valid).view(shape)
         route = self.router(tokens.view(*shape, tokens.shape[1]), real)
         taken = route.expert.repeat_interleave(shape[1])
-        each, nearest = zip(*(self.ask(r, tokens, valid, taken, shape) for r in range(len(self.experts))), strict=True)
+        each, nearest = zip(*(self.ask(r, tokens, valid, taken, shape) for r in range(len(self.parts))), strict=True)
         every = torch.stack(nearest, 1)  # [N, R, D]
         value = every.gather(1, taken[:, None, None].expand(-1, 1, self.dim)).squeeze(1)
         chosen = torch.stack([c.value for c in each]).sum(0) if any(c.value.requires_grad for c in each) else value
@@ -95,17 +81,18 @@ class Routed(Topology):
             route=route,
         )
         if route.expert_probs.requires_grad:
-            coded.value, coded.terms = self.pass_gradient(tokens, coded, valid)
-            every = every.view(*shape, len(self.experts), self.dim)
+            self.finished(tokens, coded, valid)
+            every = every.view(*shape, len(self.parts), self.dim)
             mixed = torch.einsum("br,btrd->btd", route.expert_probs, every).reshape(value.shape)
-            coded.value, coded.complete = AddGradient.apply(mixed, coded.value), True
+            coded.value = AddGradient.apply(mixed, coded.value)
         return coded
 
     def ask(
         self, r: int, tokens: Tensor, valid: Tensor | None, taken: Tensor, shape: tuple[int, int]
     ) -> tuple[Coded, Tensor]:
         """What expert `r` makes of the tokens that take it, by `taken` [N], and its code vectors [N, D] for all."""
-        expert, here, x = self.experts[r], both(valid, taken == r), tokens.detach()
+        here = taken == r if valid is None else valid & (taken == r)
+        expert, x = self.parts[r], tokens.detach()
         if plain(expert):  # one search does for both
             codes = expert.chosen(x, valid)
             return expert.taken(x, codes.masked_fill(~here, -1), here), expert.codebook.look_up(codes, valid)
@@ -117,16 +104,5 @@ class Routed(Topology):
         """The balance of the experts over the windows that are `real` [B]."""
         return balance(route.expert_probs, route.expert, real)
 
-    def decoded(self, codes: Tensor) -> Tensor:
-        total, at = None, 0
-        for expert in self.experts:
-            some = codes[:, at : at + len(expert.codebook_sizes)]
-            at += len(expert.codebook_sizes)
-            if some.shape[1]:
-                value = expert.decode_tokens(some)
-                total = value if total is None else total + value
-        return total
-
-    def tables(self) -> tuple[Tensor, ...] | None:
-        each = [expert.vectors() for expert in self.experts]
-        return None if any(one is None for one in each) else tuple(t for one in each for t in one or ())
+    def code_use(self) -> None:
+        """Not known, as files of codes of this kind were written without it."""

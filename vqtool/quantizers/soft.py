@@ -38,21 +38,13 @@ class Soft(VQ):
     knobs = frozenset({"temperature", "hard"})
 
     def __init__(
-        self,
-        dim: int,
-        layout: Layout = "BTD",
-        weights: Weights = None,
-        *,
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
         codebook_size: Size = 256,
-        codes: Annotated[Literal["learned", "ema"], Doc("what moves the codes: their losses, or their inputs")] = (
-            "learned"
-        ),
+        codes: Annotated[Literal["learned", "ema"], Doc("what moves the codes: losses, or their inputs")] = "learned",
         temperature: Annotated[float, Gt(0), Doc("of the mixture; distances are means over the features")] = 1.0,
         hard: Annotated[float, Interval(ge=0, le=1), Doc("share of the nearest code in what flows on")] = 0.0,
-        decay: Decay = 0.99,
-        revive_below: Revive = 0.1,
-        start: First = "kmeans",
-    ) -> None:
+        decay: Decay = 0.99, revive_below: Revive = 0.1, start: First = "kmeans",
+    ) -> None:  # fmt: skip
         super().__init__(dim, layout, weights, codebook_size=codebook_size, codes=codes, decay=decay,
                          revive_below=revive_below, start=start)  # fmt: skip
         self.temperature, self.hard = temperature, hard
@@ -68,18 +60,18 @@ class Soft(VQ):
         coded = super().coded(tokens, valid, shape)
         table, temperature = self.codebook.codes, self.temperature
         if not self.mixes:
-            tiny = torch.finfo(table.dtype).tiny
-            temperature = temperature * (table - table.mean(0)).square().mean().clamp_min(tiny)
-        probs = self.codebook.mixture(tokens, temperature, valid)
+            spread = (table - table.mean(0)).square().mean().clamp_min(torch.finfo(table.dtype).tiny)
+            temperature = temperature * spread  # type: ignore[assignment]
+        probs = torch.softmax(self.codebook.scores(tokens, temperature), 1)
+        probs = probs if valid is None else probs.masked_fill(~valid[:, None], 0)
         confidence, diversity = confidence_and_diversity(probs, valid)
         coded.terms |= {"confidence": confidence, "diversity": diversity}
         coded.probs, coded.soft = probs[:, None], probs @ table
         if self.mixes:
             coded.hard = coded.value
-            _, coded.terms = self.pass_gradient(tokens, coded, valid)
+            self.finished(tokens, coded, valid)
             coded.terms["consistency"] = mean_of((coded.soft - coded.hard).square().sum(), coded.n_values)
             coded.value = self.mix(coded.soft, coded.hard) if self.training else coded.hard
-            coded.complete = True
         return coded
 
     def mix(self, soft: Tensor, value: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeGuard
 
 import torch
 from annotated_doc import Doc
@@ -11,11 +11,11 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqtool.api import CodebookStats, Estimator, Nested
+from vqtool.api import Estimator, Nested
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.codebook import Codebook, Codes, Start
 from vqtool.quantizers.core.composable import Coded, Composable
-from vqtool.quantizers.core.gumbel import columns_of, gumbel, noise_keys
+from vqtool.quantizers.core.draw import column_keys, gumbel, noise_keys
 from vqtool.quantizers.core.straight_through import squared_distance, unit
 from vqtool.quantizers.core.tokens import Layout, n_values
 from vqtool.quantizers.estimators.diveq import DiVeQ
@@ -27,6 +27,8 @@ Size = Annotated[int, Gt(1), Doc("codes in the codebook")]
 Decay = Annotated[float, Interval(ge=0, lt=1), Doc("share of the past in the moving average, per step")]
 Revive = Annotated[float, Ge(0), Doc("reinitialise codes used less than this share of uniform use")]
 First = Annotated[Start, Doc("first codes: k-means centres or random ones of the first inputs")]
+Project = Annotated[Literal["principal", "learned", "random"], Doc("how latents get to `code_dim` dimensions and back")]
+Sampling = Annotated[float, Ge(0), Doc("temperature of a random choice among near codes in training; 0: the nearest")]
 Gradient = Annotated[
     str | Callable[[], Estimator],
     Nested("estimator"),
@@ -58,26 +60,14 @@ class VQ(Composable):
     old_names = ((r"^frozen\.", "codebook."), (r"^map\.", "codebook.map."))
 
     def __init__(
-        self,
-        dim: int,
-        layout: Layout = "BTD",
-        weights: Weights = None,
-        *,
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
         codebook_size: Size = 512,
         codes: Annotated[Codes, Doc("what moves the codes: their inputs, a loss, a trained map, nothing")] = "ema",
         metric: Annotated[Literal["euclidean", "cosine"], Doc("how inputs and codes are compared")] = "euclidean",
         code_dim: Annotated[int, Ge(0), Doc("dimensions of a code; 0: those of the latents")] = 0,
-        project: Annotated[
-            Literal["principal", "learned", "random"], Doc("how latents get to `code_dim` dimensions and back")
-        ] = "principal",
-        gradient: Gradient = "straight-through",
-        sampling: Annotated[
-            float, Ge(0), Doc("temperature of a random choice among near codes in training; 0: the nearest")
-        ] = 0.0,
-        decay: Decay = 0.99,
-        revive_below: Revive = 0.1,
-        start: First = "kmeans",
-    ) -> None:
+        project: Project = "principal", gradient: Gradient = "straight-through", sampling: Sampling = 0.0,
+        decay: Decay = 0.99, revive_below: Revive = 0.1, start: First = "kmeans",
+    ) -> None:  # fmt: skip
         plane = code_dim if project == "principal" else 0
         super().__init__(dim, layout, weights, inside=code_dim if project == "learned" else 0)
         if project == "random" and code_dim:
@@ -106,9 +96,8 @@ class VQ(Composable):
     def announced(cls, options: Mapping[str, object]) -> tuple[frozenset[str], frozenset[str]]:
         return cls.terms | cls._own_terms(options.get("codes")), cls.knobs
 
-    @property
-    def initialised(self) -> bool:
-        return self.codebook.is_ready
+    def books(self) -> tuple[Codebook, ...]:
+        return (self.codebook,)
 
     def start_from(self, points: Tensor, generator: torch.Generator) -> None:
         points = unit(points) if self.unit else points
@@ -128,9 +117,8 @@ class VQ(Composable):
     def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
         tokens = unit(tokens) if self.unit else tokens
         coded = self.taken(tokens, self.chosen(tokens, valid), valid)
-        if self.unit and not coded.complete:  # the gradient passes the normalisation
-            coded.value, coded.terms = self.pass_gradient(tokens, coded, valid)
-            coded.complete = True
+        if self.unit:  # the gradient passes the normalisation
+            self.finished(tokens, coded, valid)
         return coded
 
     def chosen(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
@@ -141,7 +129,7 @@ class VQ(Composable):
             book, scores = self.codebook, self.codebook.scores(tokens, self.sampling)
             seen = tokens.bfloat16().float()[:, None]  # rounding must not change the draw, nor the batch
             state = book.weights[:, None] if book.kind == "ema" else book.codes.bfloat16().float()
-            codes = (scores - gumbel(noise_keys(seen, state), columns_of(scores.shape[1], scores.device))).argmax(1)
+            codes = (scores - gumbel(noise_keys(seen, state), column_keys(scores.shape[1], scores.device))).argmax(1)
         return codes if valid is None else codes.masked_fill(~valid, -1)
 
     def taken(self, tokens: Tensor, codes: Tensor, valid: Tensor | None) -> Coded:
@@ -162,18 +150,8 @@ class VQ(Composable):
     def tables(self) -> tuple[Tensor, ...]:
         return (self.codebook.table,)
 
-    def code_use(self) -> tuple[Tensor, ...] | None:
-        return (self.codebook.weights,) if self.codebook.kind == "ema" else None
 
-    def follow(self, stats: list[CodebookStats]) -> None:
-        if self.codebook.kind == "ema":
-            self.codebook.update(stats.pop(0))
-
-    def no_stats(self) -> tuple[CodebookStats, ...]:
-        return (self.codebook.no_stats(),) if self.codebook.kind == "ema" else ()
-
-
-def plain(quantizer: nn.Module) -> bool:
+def plain(quantizer: nn.Module) -> TypeGuard[VQ]:
     """Whether this is one codebook whose nearest code is taken: a search may be done for it."""
     return isinstance(quantizer, VQ) and quantizer.nearest and type(quantizer).coded is VQ.coded
 

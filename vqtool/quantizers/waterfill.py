@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import torch
@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from vqtool.api import Nested
-from vqtool.quantizers.core.composable import Coded, Composable, Make
+from vqtool.quantizers.core.composable import Coded, Make
 from vqtool.quantizers.core.kmeans import points_wanted
 from vqtool.quantizers.core.tokens import Layout
 from vqtool.quantizers.residual import Beam, Dropout, Levels, Residual
@@ -44,23 +44,14 @@ class Waterfill(Residual):
     floor: Tensor  # [] mean square per feature
 
     def __init__(
-        self,
-        dim: int,
-        layout: Layout = "BTD",
-        weights: Weights = None,
-        *,
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
         of: Annotated[Make | Sequence[Make], Nested("quantizer", many=True), Doc("a level, or a list of them")] = VQ,
-        levels: Levels = 4,
-        depth: Depth = 0,
-        step_db: Step = 3.5,
-        floor_db: Floor = -60.0,
-        beam: Beam = 1,
-        start_tokens: StartTokens = 64,
-        level_dropout: Dropout = 0.0,
-    ) -> None:
+        levels: Levels = 4, depth: Depth = 0, step_db: Step = 3.5, floor_db: Floor = -60.0, beam: Beam = 1,
+        start_tokens: StartTokens = 64, level_dropout: Dropout = 0.0,
+    ) -> None:  # fmt: skip
         super().__init__(dim, layout, weights, of=of, levels=levels, beam=beam, level_dropout=level_dropout)
         self.terms = self.terms | {"rate"}
-        self.depth = min(depth, len(self.ways)) or len(self.ways)
+        self.depth = min(depth, len(self.parts)) or len(self.parts)
         self.step_db, self.floor_db, self.start_tokens = step_db, floor_db, start_tokens
         self.register_buffer("floor", torch.zeros(()))
         self.has_floor = False
@@ -79,33 +70,25 @@ class Waterfill(Residual):
 
     def points_wanted(self) -> int:
         most = max(self.codebook_sizes)
-        return max(points_wanted(most) * len(self.ways), self.start_tokens * most)
+        return max(points_wanted(most) * len(self.parts), self.start_tokens * most)
 
     def start_from(self, points: Tensor, generator: torch.Generator) -> None:
         """The floor from the tokens' mean energy; then level by level from what is left of the tokens that take it."""
         self.has_floor = True
         self.floor.copy_(points.square().mean() * 10 ** (self.floor_db / 10))
-        for i, (level, rest) in enumerate(self.fed(points)):
-            if self.scales is not None:
-                self.scales.choose(i, level, rest)
-                rest = rest / self.scales.values[i]
+        for level, rest in self.inputs_of_parts(points, starting=True):
             some = torch.randperm(len(rest), generator=generator)[: level.points_wanted()]
             level.start_on_points(rest[some.to(rest.device)], generator)
 
-    def fed(self, tokens: Tensor) -> Iterator[tuple[Composable, Tensor]]:
-        entry, rest = self.entry(tokens), tokens.clone()
-        for i, level in enumerate(self.ways):
-            here = (entry <= i).nonzero().squeeze(1)
-            if len(here) == 0:  # nothing is loud enough: take the loudest there are
-                here = rest.square().sum(1).topk(min(len(rest), max(level.codebook_sizes))).indices
-            yield level, rest[here]
-            scale = 1 if self.scales is None else self.scales.values[i]
-            with torch.no_grad():
-                rest[here] -= scale * level.code(rest[here] / scale, None, (1, len(here))).vectors
+    def rows_for_level(self, number: int, tokens: Tensor, rest: Tensor) -> Tensor:
+        """Those loud enough; where none is, the loudest there are."""
+        here = (self.entry(tokens) <= number).nonzero().squeeze(1)
+        most = min(len(rest), max(self.parts[number].codebook_sizes))
+        return here if len(here) else rest.square().sum(1).topk(most).indices
 
     def entry(self, tokens: Tensor) -> Tensor:
         """The first level that each of `tokens` [N, d] takes [N]; as many as there are levels for none."""
-        levels = len(self.ways)
+        levels = len(self.parts)
         above = 10 * (tokens.square().mean(1) / self.floor).clamp_min(1e-30).log10() / self.step_db
         return levels - above.ceil().nan_to_num(0).clamp(0, levels).long()
 
@@ -115,7 +98,7 @@ class Waterfill(Residual):
         return coded
 
     def levels_in_use(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Tensor:
-        level = torch.arange(len(self.ways), device=tokens.device)
+        level = torch.arange(len(self.parts), device=tokens.device)
         kept = self.levels_kept(tokens, valid, shape, self.depth)
         end = torch.full((shape[0],), self.depth, device=tokens.device) if kept is None else kept
         use = (self.entry(tokens)[:, None] <= level) & (level < end.repeat_interleave(shape[1])[:, None])

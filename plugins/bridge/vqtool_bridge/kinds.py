@@ -41,7 +41,7 @@ class Plain(Foreign):
 class Residual(Foreign):
     """`ResidualVQ`."""
 
-    noun = "level"
+    topology = "residual"
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Sim(Foreign):
 class ResidualFinite(Foreign):
     """`ResidualFSQ`."""
 
-    noun = "level"
+    topology = "residual"
 
     def __init__(self, dim: int, *, levels: Levels = (8, 5, 5, 3), count: Count = 2) -> None:
         module = ResidualFSQ(levels=list(levels), num_quantizers=count, dim=dim)
@@ -93,7 +93,7 @@ class ResidualFinite(Foreign):
 class ResidualSim(Foreign):
     """`ResidualSimVQ`."""
 
-    noun = "level"
+    topology = "residual"
 
     def __init__(self, dim: int, *, levels: Count = 4, codebook_size: Size = 512) -> None:
         module = ResidualSimVQ(dim=dim, num_quantizers=levels, codebook_size=codebook_size)

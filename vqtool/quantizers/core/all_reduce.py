@@ -21,48 +21,42 @@ def reduce_stats(stats: Sequence[CodebookStats]) -> tuple[CodebookStats, ...]:
     each call, so it does not matter when the module was built. Every rank must call it equally often.
     """
     stats = tuple(stats)
-    if not stats or not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+    if not stats or ranks() == 1:
         return stats
-    totals = torch.cat([part.reshape(-1) for s in stats for part in (s.counts, s.sums)])
-    dist.all_reduce(totals)
-    mine = torch.cat([padded(s).reshape(-1) for s in stats])
-    gathered = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(gathered, mine)
-    return split(stats, totals, torch.stack(gathered))
-
-
-def padded(stats: CodebookStats) -> Tensor:
-    """The samples with NaN rows up to the most there can be: min(K, SAMPLES)."""
-    size = min(stats.counts.shape[0], SAMPLES)
-    full = stats.samples.new_full((size, stats.sums.shape[1]), torch.nan)
-    full[: stats.samples.shape[0]] = stats.samples
-    return full
-
-
-def split(stats: Sequence[CodebookStats], totals: Tensor, samples: Tensor) -> tuple[CodebookStats, ...]:
-    """Cut the flat `totals` [n] and `samples` [ranks, m] into one part per codebook."""
-    parts, at, sample_at = [], 0, 0
+    flat = torch.cat([total.reshape(-1) for s in stats for total in (s.counts, s.sums)])
+    dist.all_reduce(flat)
+    totals = iter(flat.split([total.numel() for s in stats for total in (s.counts, s.sums)]))
+    mine = [filled(s.samples, min(len(s.counts), SAMPLES)) for s in stats]
+    rows = iter(gather(torch.cat([m.reshape(-1) for m in mine])).split([m.numel() for m in mine], 1))
+    reduced = []
     for s in stats:
-        size, width = s.sums.shape
-        counts = totals[at : at + size]
-        sums = totals[at + size : at + size + size * width].view(size, width)
-        at += size + size * width
-        most = min(size, SAMPLES) * width
-        rows = samples[:, sample_at : sample_at + most].reshape(-1, width)
-        sample_at += most
-        parts.append(CodebookStats(counts, sums, sample(rows, size)))
-    return tuple(parts)
+        counts, sums, samples = next(totals), next(totals).view_as(s.sums), next(rows).reshape(-1, s.sums.shape[1])
+        reduced.append(CodebookStats(counts, sums, sample(samples, len(counts))))
+    return tuple(reduced)
 
 
 @torch.no_grad()
 def gather_rows(rows: Tensor, most: int) -> Tensor:
     """`rows` [n, d] of all ranks, the same on every rank: at most `most`, an equal share of each."""
-    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+    if ranks() == 1:
         return rows
-    share = max(1, most // dist.get_world_size())
-    mine = rows.new_full((share, rows.shape[1]), torch.nan)
-    mine[: len(rows)] = rows[:share]
-    every = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(every, mine)
-    gathered = torch.cat(every)
+    share = max(1, most // ranks())
+    gathered = gather(filled(rows[:share], share)).flatten(0, 1)
     return gathered[gathered.isfinite().all(1)]
+
+
+def ranks() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def filled(rows: Tensor, count: int) -> Tensor:
+    """`rows` [n, d] and rows of NaN after them [count, d]."""
+    return torch.cat([rows, rows.new_full((count - len(rows), rows.shape[1]), torch.nan)])
+
+
+def gather(mine: Tensor) -> Tensor:
+    """That of all ranks [ranks, ...]; of the same shape on each."""
+    every = [torch.empty_like(mine) for _ in range(ranks())]
+    dist.all_gather(every, mine)
+    return torch.stack(every)

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from vqtool.api.quantizer import SAMPLES, CodebookStats, sample
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.kmeans import kmeans, random_rows
-from vqtool.quantizers.core.revival import revive
 from vqtool.quantizers.core.search import nearest
 from vqtool.quantizers.core.straight_through import mean_of
 
@@ -40,11 +39,6 @@ class Started(nn.Module):
         """Note that it was started."""
         self.ready.fill_(True)
         self.is_ready = True
-
-    def require_ready(self) -> None:
-        """Refuse to work with what was never started."""
-        if not self.is_ready:
-            raise not_started()
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
@@ -139,21 +133,11 @@ class Codebook(Started):
 
     def search(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
         """The nearest code [N] of each of `tokens` [N, D], finite all; -1 where `valid` [N] is false."""
-        self.require_ready()
         codes, _ = nearest(tokens.detach(), self.table.detach())
         return codes if valid is None else codes.masked_fill(~valid, -1)
 
-    def mixture(self, tokens: Tensor, temperature: float | Tensor, valid: Tensor | None) -> Tensor:
-        """softmax_k(-mean((z - e_k)^2) / temperature) [N, K] of `tokens` [N, D]; the mean is over D.
-
-        Rows that are not `valid` [N] are zero (None: all are).
-        """
-        probs = torch.softmax(self.scores(tokens, temperature), 1)
-        return probs if valid is None else probs.masked_fill(~valid[:, None], 0)
-
     def scores(self, tokens: Tensor, temperature: float | Tensor) -> Tensor:
         """-mean((z - e_k)^2) / temperature [N, K] of `tokens` [N, D], but for what all codes have in common."""
-        self.require_ready()
         table = self.table
         centre = table.detach().mean(0)  # distances do not depend on it; without an offset they cancel less
         away, ours = tokens - centre, table - centre
@@ -162,15 +146,14 @@ class Codebook(Started):
 
     def look_up(self, codes: Tensor, valid: Tensor | None, *, trained: bool = False) -> Tensor:
         """The rows [N, D] of `codes` [N]; zero where `valid` [N] is false. A gradient reaches them if `trained`."""
-        self.require_ready()
         return look_up(self.table if trained else self.table.detach(), codes, valid)
 
     def loss(self, tokens: Tensor, codes: Tensor, valid: Tensor | None, sse: Tensor, n_values: Tensor | int) -> Tensor:
         """The codebook loss sse / n_values, whose gradient goes to the codes only (van den Oord et al. 2017, eq. 3)."""
-        table, term = self.table, mean_of(sse, n_values)
+        table = self.table
         if not (torch.is_grad_enabled() and table.requires_grad):
-            return term
-        return _CodebookLoss.apply(table, tokens.detach(), codes, valid, term, n_values)
+            return mean_of(sse, n_values)
+        return mean_of(_CodebookError.apply(table, tokens.detach(), codes, valid, sse), n_values)
 
     @torch.no_grad()
     def stats(self, tokens: Tensor, codes: Tensor, valid: Tensor | None) -> CodebookStats:
@@ -218,25 +201,20 @@ def look_up(table: Tensor, codes: Tensor, valid: Tensor | None) -> Tensor:
     return table.index_select(0, torch.where(valid, codes, table.shape[0] - 1))
 
 
-class _CodebookLoss(torch.autograd.Function):
-    """2 (n_k e_k - s_k) / n_values, by counts n and sums s of the inputs instead of a difference per token."""
+class _CodebookError(torch.autograd.Function):
+    """The sum of squares, with the gradient 2 (n_k e_k - s_k) by counts n and sums s instead of one per token."""
 
     @staticmethod
-    def forward(
-        ctx: Any, table: Tensor, tokens: Tensor, codes: Tensor, valid: Tensor | None, term: Tensor,
-        n_values: Tensor | int,
-    ) -> Tensor:  # fmt: skip
-        ctx.n_values = None if isinstance(n_values, Tensor) else n_values
-        ctx.save_for_backward(table, tokens, codes, valid, n_values if isinstance(n_values, Tensor) else None)
-        return term.view_as(term)
+    def forward(ctx: Any, table: Tensor, tokens: Tensor, codes: Tensor, valid: Tensor | None, sse: Tensor) -> Tensor:
+        ctx.save_for_backward(table, tokens, codes, valid)
+        return sse.view_as(sse)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, by_term: Tensor) -> tuple[Tensor | None, ...]:
-        table, tokens, codes, valid, n_values = ctx.saved_tensors
+    def backward(ctx: Any, by_sse: Tensor) -> tuple[Tensor | None, ...]:
+        table, tokens, codes, valid = ctx.saved_tensors
         counts, sums = totals(tokens, codes, valid, table.shape[0])
-        weight = mean_of(2 * by_term, n_values if n_values is not None else ctx.n_values)
-        return ((counts[:, None] * table - sums) * weight, None, None, None, None, None)
+        return (counts[:, None] * table - sums) * (2 * by_sse), None, None, None, None
 
 
 def totals(tokens: Tensor, codes: Tensor, valid: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
@@ -254,3 +232,25 @@ def totals(tokens: Tensor, codes: Tensor, valid: Tensor | None, size: int) -> tu
     else:
         sums.index_add_(0, codes, tokens)
     return counts[:size], sums[:size]
+
+
+@torch.no_grad()
+def revive(codes: Tensor, weights: Tensor, samples: Tensor, below: float) -> Tensor:
+    """Replace, in place, the rows of `codes` [K, d] whose use is under `below` times uniform use; returns which [K].
+
+    `weights` [K] is the moving average of use; a revived code gets uniform use, so that it survives the next checks.
+    The threshold is a share of uniform use, hence the same for every batch size and K. The replacements come from
+    `samples` [S, d] (rows that are not finite are skipped), in order and with no draw: all ranks revive alike.
+    """
+    if below <= 0 or samples.shape[0] == 0:
+        return torch.zeros_like(weights, dtype=torch.bool)
+    uniform = weights.mean()
+    usable = samples.isfinite().all(1)
+    samples = samples[usable.logical_not().argsort(stable=True)]
+    dead = weights < below * uniform
+    rank = dead.cumsum(0) - 1
+    revived = dead & (rank < usable.sum())
+    fresh = samples[rank.clamp(0, samples.shape[0] - 1)]
+    codes.copy_(torch.where(revived[:, None], fresh.to(codes.dtype), codes))
+    weights.copy_(torch.where(revived, uniform, weights))
+    return revived

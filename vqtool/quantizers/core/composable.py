@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,22 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from vqtool.api import CodebookStats, Estimator, Quantized, Quantizer, Route
-from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.all_reduce import gather_rows
 from vqtool.quantizers.core.checked import Checked
 from vqtool.quantizers.core.codebook import Codebook, not_started
 from vqtool.quantizers.core.kmeans import points_wanted
-from vqtool.quantizers.core.straight_through import squared_distance, straight_through
-from vqtool.quantizers.core.tokens import (
-    Layout,
-    counted,
-    features_axis,
-    n_values,
-    own_precision,
-    restored,
-    starting_points,
-    windows,
-)
+from vqtool.quantizers.core.straight_through import mean_of, squared_distance, straight_through
+from vqtool.quantizers.core.tokens import Layout, counted, n_values, own_precision, restored, starting_points, windows
 from vqtool.quantizers.core.updates import passed_without_update, updated
 from vqtool.quantizers.estimators.straight_through import StraightThrough
 
@@ -77,7 +67,7 @@ class Composable(Quantizer, metaclass=Checked):
     """
 
     old_names: ClassVar[tuple[tuple[str, str], ...]] = ()  # patterns of tensors' names, and what they are today
-    bounded: ClassVar[bool] = False  # values have a fixed range: as a level it needs a scale
+    bounded: bool = False  # values have a fixed range: as a level it needs a scale
     estimator: Estimator = StraightThrough()
     inwards: nn.Module | None
     outwards: nn.Module | None
@@ -123,43 +113,28 @@ class Composable(Quantizer, metaclass=Checked):
             VqtoolError: the shape does not fit the layout, or the codebooks were never started, in evaluation.
         """
         with own_precision(z):
-            batch = windows(z, self.layout, self.dim, type(self).__name__)
-            if mask is not None and mask.numel() != batch.shape[0] * batch.shape[1]:
-                axes = [size for axis, size in enumerate(z.shape) if axis != features_axis(self.layout)]
-                raise VqtoolError(f"the mask of {type(self).__name__} has the shape {list(mask.shape)}, not {axes}",
-                                  hint="one value for each token, true for real ones")  # fmt: skip
-            mask = None if mask is None else mask.reshape(batch.shape[:2]).bool()
+            batch, mask = windows(z, mask, self.layout, self.dim, type(self).__name__)
             if not self.initialised:
                 self.start_on(batch, mask)
-            flat = None if mask is None else mask.reshape(-1)
-            tokens = batch.reshape(-1, self.dim).to(self.own_dtype).contiguous()
-            tokens, valid, not_finite = counted(tokens, flat)
             shape = (batch.shape[0], batch.shape[1])
-            coded = self.code(tokens, valid, shape)
-            passed, terms = self.pass_gradient(tokens, coded, valid)
+            tokens, valid, not_finite = counted(batch.reshape(-1, self.dim).to(self.own_dtype).contiguous(), mask)
+            coded = self.finished(tokens, self.code(tokens, valid, shape), valid)
             if coded.stats and not torch.compiler.is_compiling():
                 passed_without_update(self)
-            return self.result(z, shape, coded, passed, terms, not_finite)
 
-    def result(
-        self, z: Tensor, shape: tuple[int, int], coded: Coded, passed: Tensor, terms: dict[str, Tensor], bad: Tensor
-    ) -> Quantized:
-        """The outcome in the layout of `z` [...]; `passed` [N, D] flows on, `bad` tokens were not finite."""
+        def back(x: Tensor, *, features_last: bool = False) -> Tensor:
+            return restored(x.view(*shape, x.shape[1]), z.shape, self.layout, features_last=features_last)
 
-        def back(x: Tensor) -> Tensor:
-            return restored(x.view(*shape, self.dim), z.shape, self.layout)
-
-        codes = coded.codes.view(*shape, coded.codes.shape[-1])
         return Quantized(
-            z=back(passed).to(z.dtype),
-            codes=restored(codes, z.shape, self.layout, features_last=True),
+            z=back(coded.value).to(z.dtype),
+            codes=back(coded.codes, features_last=True),
             hard=back(coded.vectors),
             soft=None if coded.soft is None else back(coded.soft),
             probs=None if coded.probs is None else coded.probs.view(*shape, *coded.probs.shape[1:]),
             usage=coded.usage,
-            terms=terms,
+            terms=coded.terms,
             stats=coded.stats,
-            not_finite=bad,
+            not_finite=not_finite,
             route=coded.route,
             weights=self.loss_weights,
         )
@@ -168,35 +143,38 @@ class Composable(Quantizer, metaclass=Checked):
         """`coded` for tokens [N, D], through the linear maps where there are any."""
         if self.inwards is None or self.outwards is None:
             return self.coded(tokens, valid, shape)
-        inside = self.inwards(tokens)
-        coded = self.coded(inside, valid, shape)
-        passed, coded.terms = self.pass_gradient(inside, coded, valid)
 
-        def out(x: Tensor | None) -> Tensor | None:
-            x = None if x is None else self.outwards(x)  # type: ignore[misc]
-            return x if x is None or valid is None else x.masked_fill(~valid[:, None], 0)
+        def through(linear: nn.Module, x: Tensor) -> Tensor:
+            return linear(x) if valid is None else linear(x).masked_fill(~valid[:, None], 0)
 
-        coded.value, coded.hard, coded.soft = out(passed), out(coded.hard), out(coded.soft)  # type: ignore[assignment]
-        coded.complete = True
+        inside = through(self.inwards, tokens)
+        coded = self.finished(inside, self.coded(inside, valid, shape), valid)
+        coded.value = through(self.outwards, coded.value)
+        coded.hard = None if coded.hard is None else through(self.outwards, coded.hard)
+        coded.soft = None if coded.soft is None else through(self.outwards, coded.soft)
         return coded
 
-    def pass_gradient(self, tokens: Tensor, coded: Coded, valid: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """What flows on [N, D], with a gradient to `tokens`, and the terms."""
+    def finished(self, tokens: Tensor, coded: Coded, valid: Tensor | None) -> Coded:
+        """`coded`, complete: its value has a gradient to `tokens` [N, inside], and the commitment is a term."""
         if coded.complete:
-            return coded.value, coded.terms
+            return coded
         if coded.sse is None:
             coded.sse, coded.n_values = squared_distance(tokens, coded.vectors, valid), n_values(tokens, valid)
         if coded.hard is not None and coded.commit_grad is None and tokens.requires_grad:
             coded.commit_grad = tokens.detach() - coded.vectors
-        passed, commitment = straight_through(tokens, coded.value, valid, coded.sse, coded.n_values, coded.commit_grad)
-        if not self.estimator.identity:
-            passed = self.estimate(tokens, coded.value, valid)
+        value = coded.value
+        coded.value, sse = straight_through(tokens, value, coded.sse, coded.commit_grad)
+        if not self.estimator.identity and torch.is_grad_enabled() and coded.value.requires_grad:
+            coded.value = self.estimate(tokens, value)
+        commitment = mean_of(sse, coded.n_values)
         inner = coded.terms.get("commitment")
-        return passed, {**coded.terms, "commitment": commitment if inner is None else commitment + inner}
+        coded.terms = {**coded.terms, "commitment": commitment if inner is None else commitment + inner}
+        coded.complete = True
+        return coded
 
-    def estimate(self, tokens: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
+    def estimate(self, tokens: Tensor, value: Tensor) -> Tensor:
         """`value` [N, D] with the estimator's gradient to `tokens`."""
-        return self.estimator.pass_on(tokens, value, valid)
+        return self.estimator.estimate(tokens, value)
 
     def decode(self, codes: Tensor) -> Tensor:
         """The code vectors of `codes` [B, T, Q'], Q' <= Q, as latents [B, T, D]; -1 adds nothing. Other layouts alike.
@@ -232,7 +210,8 @@ class Composable(Quantizer, metaclass=Checked):
         Raises:
             VqtoolError: no token of `z` is real and finite.
         """
-        batch, generator = windows(z, self.layout, self.dim, type(self).__name__), torch.Generator().manual_seed(seed)
+        batch, mask = windows(z, mask, self.layout, self.dim, type(self).__name__)
+        generator = torch.Generator().manual_seed(seed)
         self.start_on_points(starting_points(batch, mask, self.points_wanted(), generator), generator)
 
     def points_wanted(self) -> int:
@@ -251,22 +230,36 @@ class Composable(Quantizer, metaclass=Checked):
         wanted, generator = self.points_wanted(), torch.Generator().manual_seed(0)
         points = gather_rows(starting_points(batch, mask, wanted, generator), wanted)
         most = max(self.codebook_sizes)
-        if len(points) < most and any(isinstance(part, Codebook) for part in self.modules()):
+        if len(points) < most and self.books():
             warnings.warn(f"{type(self).__name__} starts {most} codes from {len(points)} tokens: many begin as copies. "
                           "Call initialise(z) with more latents first.", stacklevel=3)  # fmt: skip
         self.start_on_points(points, torch.Generator().manual_seed(0))
 
-    def update(self, stats: Sequence[CodebookStats]) -> None:
-        """Move the codebooks by the statistics of an optimizer step, one for each that follows by moving average."""
-        updated(self)
-        self.follow(list(stats))
+    def books(self) -> tuple[Codebook, ...]:
+        """The codebooks in the order of the codes; one that several parts share as often."""
+        return ()
 
-    def follow(self, stats: list[CodebookStats]) -> None:
-        """Take this quantizer's statistics from the front of `stats` and move its codebooks."""
+    @property
+    def initialised(self) -> bool:
+        return all(book.is_ready for book in self.books())
+
+    def code_use(self) -> tuple[Tensor, ...] | None:
+        books = self.books()
+        known = len(books) == len(self.codebook_sizes) and all(book.kind == "ema" for book in books)
+        return tuple(book.weights for book in books) if known else None
 
     def no_stats(self) -> tuple[CodebookStats, ...]:
         """The statistics of a batch without a token."""
-        return ()
+        return tuple(book.no_stats() for book in self.books() if book.kind == "ema")
+
+    def update(self, stats: Sequence[CodebookStats]) -> None:
+        """Move the codebooks by the statistics of an optimizer step, one for each that follows by moving average."""
+        updated(self)
+        sums: dict[Codebook, CodebookStats] = {}
+        for book, some in zip((book for book in self.books() if book.kind == "ema"), stats, strict=True):
+            sums[book] = sums[book] + some if book in sums else some
+        for book, some in sums.items():
+            book.update(some)
 
     def extra_repr(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.given.items() if not callable(value))
@@ -286,99 +279,3 @@ class Composable(Quantizer, metaclass=Checked):
         wider = fn(torch.empty(0, dtype=self.own_dtype)).dtype
         self.own_dtype = wider if wider.itemsize >= 4 else self.own_dtype
         return super()._apply(fn, recurse)
-
-
-def knob(name: str) -> property:
-    """An attribute that a topology shares with all its children that have it."""
-
-    def read(self: Any) -> Any:
-        return next(getattr(child, name) for child in self.children_of_kind() if name in child.knobs)
-
-    def write(self: Any, value: Any) -> None:
-        for child in self.children_of_kind():
-            if name in child.knobs:
-                setattr(child, name, value)
-
-    return property(read, write)
-
-
-class Topology(Composable):
-    """Base of quantizers that are made of others: what they announce is what their children do."""
-
-    temperature = knob("temperature")
-    hard = knob("hard")
-
-    def adopt(self, children: Sequence[Composable]) -> None:
-        """Take the children's terms, knobs, promises and estimator; `children` in the order of their codes."""
-        plain = any("commitment" in child.terms for child in children)
-        self.terms = frozenset(t for child in children for t in child.terms) | ({"commitment"} if plain else set())
-        self.knobs = frozenset(k for child in children for k in child.knobs)
-        self.estimator = children[0].estimator
-        self.codebook_sizes = tuple(size for child in children for size in child.codebook_sizes)
-        for child in children:
-            child.nested = True
-
-    def children_of_kind(self) -> Iterator[Composable]:
-        """The quantizers that this one is made of, each once."""
-        return (child for name, child in self.named_children() if isinstance(child, nn.ModuleList) for child in child)
-
-    @property
-    def initialised(self) -> bool:
-        return all(child.initialised for child in self.children_of_kind())
-
-    @classmethod
-    def announced(cls, options: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
-        """Those of the children that `options` name, and one's own."""
-        of = options.get("of", ())
-        made = [one.cls.announced(one) for one in (of if isinstance(of, tuple | list) else (of,))]
-        terms, knobs = (frozenset().union(*each) for each in zip(*made, strict=True)) if made else (frozenset(),) * 2
-        return terms | cls.terms, knobs | cls.knobs
-
-    def follow(self, stats: list[CodebookStats]) -> None:
-        for child in self.children_of_kind():
-            child.follow(stats)
-
-    def no_stats(self) -> tuple[CodebookStats, ...]:
-        return tuple(s for child in self.children_of_kind() for s in child.no_stats())
-
-
-def made(of: Make, dim: int) -> Composable:
-    """A child of the width `dim`.
-
-    Raises:
-        VqtoolError: what `of` builds is no quantizer that can be composed.
-    """
-    kind = getattr(of, "func", of)
-    if isinstance(kind, type) and not issubclass(kind, Composable):
-        child: object = kind
-    elif isinstance(child := of(dim), Composable):
-        return child
-    name = getattr(child, "__name__", type(child).__name__)
-    raise VqtoolError(f"`of` is a {name}, which cannot be part of another quantizer",
-                      hint="a class of vqtool.quantizers, or functools.partial of one")  # fmt: skip
-
-
-def mean_terms(many: Sequence[Mapping[str, Tensor]], counts: Sequence[Tensor | int] = ()) -> dict[str, Tensor]:
-    """The mean of each term over the children that have it, weighed by how many tokens reached each of them."""
-    weights = counts if len(counts) else (1,) * len(many)
-    names = dict.fromkeys(name for terms in many for name in terms)
-    found = {
-        name: [(terms[name], w) for terms, w in zip(many, weights, strict=True) if name in terms] for name in names
-    }
-    return {
-        name: sum(value * w for value, w in pairs) / one_at_least(sum(w for _, w in pairs))
-        for name, pairs in found.items()
-    }
-
-
-def one_at_least(count: Tensor | int) -> Tensor | int:
-    """`count`, or 1 where it is 0."""
-    return count.clamp_min(1) if isinstance(count, Tensor) else max(count, 1)
-
-
-def joined(each: Sequence[Coded]) -> Tensor | None:
-    """The probabilities of all codebooks [N, Q, K], where all have as many codes."""
-    probs = [c.probs for c in each if c.probs is not None]
-    if len(probs) < len(each) or any(p.shape[2] != probs[0].shape[2] for p in probs):
-        return None
-    return torch.cat(probs, 1)

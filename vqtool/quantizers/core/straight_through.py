@@ -13,28 +13,18 @@ SHORT = 0.05
 CHUNK = 2**18  # numbers handled at a time: they stay in the cache between the steps of a chunk
 
 
-def straight_through(
-    z: Tensor,
-    value: Tensor,
-    valid: Tensor | None,
-    sse: Tensor,
-    n_values: Tensor | int,
-    commit_grad: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """What flows on and the commitment: (`value` with the gradient of `z`, sse / n_values).
+def straight_through(z: Tensor, value: Tensor, sse: Tensor, commit_grad: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(`value`, `sse`) [N, d] and []: the first has the gradient of `z`, the second its own by `z`.
 
     Args:
         z: [N, d] the inputs.
         value: [N, d] what they are replaced by; a gradient that it wants, it gets as well.
-        valid: [N] bool; the others pass no gradient back. None: all are.
         sse: the sum of |input - code|^2 over valid tokens (and levels).
-        n_values: how many squared numbers that is.
         commit_grad: [N, d] half the gradient of `sse` by `z`; None: z - value.
     """
-    term = mean_of(sse, n_values)
     if not (torch.is_grad_enabled() and (z.requires_grad or value.requires_grad)):
-        return value, term
-    return StraightThrough.apply(z, value, valid, term, n_values, commit_grad)
+        return value, sse
+    return StraightThrough.apply(z, value, sse, commit_grad)
 
 
 def mean_of(total: Tensor, n_values: Tensor | int) -> Tensor:
@@ -46,41 +36,21 @@ class StraightThrough(torch.autograd.Function):
     """The custom function behind `straight_through`; x + (value - x).detach() would round."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        z: Tensor,
-        value: Tensor,
-        valid: Tensor | None,
-        term: Tensor,
-        n_values: Tensor | int,
-        commit_grad: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, z: Tensor, value: Tensor, sse: Tensor, commit_grad: Tensor | None) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        ctx.n_values = None if isinstance(n_values, Tensor) else n_values
-        kept = (None, None, commit_grad) if commit_grad is not None else (z, value, None)
-        ctx.save_for_backward(*kept, valid, n_values if isinstance(n_values, Tensor) else None)
-        return value.view_as(value), term.view_as(term)
+        ctx.save_for_backward(*((z, value, None) if commit_grad is None else (None, None, commit_grad)))
+        return value.view_as(value), sse.view_as(sse)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, by_value: Tensor | None, by_term: Tensor | None) -> tuple[Tensor | None, ...]:
-        z, value, commit_grad, valid, n_values = ctx.saved_tensors
-        if by_value is not None and valid is not None:
-            by_value = by_value.masked_fill(~valid[:, None], 0)
-        rest = (by_value if ctx.needs_input_grad[1] else None, None, None, None, None)
-        if by_term is None:
-            return by_value, *rest
-        weight = mean_of(2 * by_term, n_values if n_values is not None else ctx.n_values)
-        gradient = torch.empty_like(z if commit_grad is None else commit_grad)
-        for part in chunks(gradient):
-            away = commit_grad[part] if commit_grad is not None else z[part] - value[part]
-            if by_value is None:
-                torch.mul(away, weight, out=gradient[part])
-            else:
-                torch.addcmul(by_value[part], away, weight, out=gradient[part])
-        if valid is not None:
-            gradient.masked_fill_(~valid[:, None], 0)
-        return gradient, *rest
+    def backward(ctx: Any, by_value: Tensor | None, by_sse: Tensor | None) -> tuple[Tensor | None, ...]:
+        z, value, commit_grad = ctx.saved_tensors
+        by_z = by_value
+        if by_sse is not None:
+            away, free = (z - value, True) if commit_grad is None else (commit_grad, False)
+            upstream = torch.zeros_like(away) if by_value is None else by_value
+            by_z = torch.addcmul(upstream, away, 2 * by_sse, out=away if free else None)
+        return by_z, by_value if ctx.needs_input_grad[1] else None, None, None
 
 
 class AddGradient(torch.autograd.Function):
@@ -99,32 +69,23 @@ class AddGradient(torch.autograd.Function):
 def unit(x: Tensor) -> Tensor:
     """`x` [N, d] with rows of length one; rows shorter than `SHORT` get the gradient of that length: it is bounded."""
     length = x.norm(dim=1, keepdim=True)
-    if not (torch.is_grad_enabled() and x.requires_grad):
-        return x / length.clamp_min(torch.finfo(x.dtype).tiny)
     value = x.detach() / length.detach().clamp_min(torch.finfo(x.dtype).tiny)
-    return AddGradient.apply(x / length.clamp_min(SHORT), value)
+    return AddGradient.apply(x / length.clamp_min(SHORT), value) if x.requires_grad else value
 
 
 def squared_distance(z: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
     """The sum of |z - value|^2 over the valid rows, without a temporary of the size of `z`; no gradient."""
-    z, value = z.detach(), value.detach()
-    if torch.compiler.is_compiling() or z.device.type != "cpu":
-        away = z - value
+    total, count = z.new_zeros(()), z.shape[0]
+    at_once = torch.compiler.is_compiling() or z.device.type != "cpu"
+    step = max(1, count if at_once else CHUNK // max(1, z.shape[1]))
+    for part in [slice(None)] if at_once else slices(count, step):
+        away = z.detach()[part] - value.detach()[part]
         if valid is not None:
-            away = away.masked_fill(~valid[:, None], 0)
-        return away.square().sum()
-    total = z.new_zeros(())
-    for part in chunks(z):
-        away = z[part] - value[part]
-        if valid is not None:
-            away.masked_fill_(~valid[part, None], 0)
-        total += torch.dot(away.view(-1), away.view(-1))
+            away = away.masked_fill(~valid[part, None], 0)
+        total = total + (away.square().sum() if at_once else torch.dot(away.view(-1), away.view(-1)))
     return total
 
 
-def chunks(rows: Tensor) -> Iterator[slice]:
-    """Slices of the rows of a matrix [N, d] that hold about CHUNK numbers each (all at once on an accelerator)."""
-    count = rows.shape[0]
-    step = max(1, CHUNK // max(1, rows.shape[1])) if rows.device.type == "cpu" else max(1, count)
-    for start in range(0, count, step):
-        yield slice(start, min(start + step, count))
+def slices(count: int, step: int) -> Iterator[slice]:
+    """Cuts of `count` rows into runs of `step`."""
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))

@@ -15,11 +15,11 @@ Layout = Literal["BTD", "BCL", "BCHW", "BHWC", "BCTHW", "ND"]  # B windows, C or
 NAMES = {"B": "batch", "T": "tokens", "L": "length", "H": "height", "W": "width", "N": "tokens"}
 
 
-def windows(z: Tensor, layout: Layout, dim: int, owner: str) -> Tensor:
-    """`z` as windows of tokens [B, T, D]; rows of `ND` are the tokens of one window.
+def windows(z: Tensor, mask: Tensor | None, layout: Layout, dim: int, owner: str) -> tuple[Tensor, Tensor | None]:
+    """`z` as windows of tokens [B, T, D], rows of `ND` in one window, and `mask` [B * T] as booleans.
 
     Raises:
-        VqtoolError: `z` has not the axes of `layout`, or other than `dim` features.
+        VqtoolError: `z` has not the axes of `layout`, or other than `dim` features, or the mask is of other tokens.
     """
     features = features_axis(layout)
     if z.dim() != len(layout) or z.shape[features] != dim:
@@ -27,9 +27,14 @@ def windows(z: Tensor, layout: Layout, dim: int, owner: str) -> Tensor:
         fits = [one for one in get_args(Layout) if z.dim() == len(one) and z.shape[features_axis(one)] == dim]
         hint = " or ".join(f'layout="{one}"' for one in fits) or f"the quantizer was made for {dim} features"
         raise VqtoolError(f'{owner} with layout "{layout}" takes [{wanted}], not {list(z.shape)}', hint=hint)
-    if layout == "ND":
-        return z[None]
-    return z.movedim(features, -1).flatten(1, -2) if layout != "BTD" else z
+    axes = [size for axis, size in enumerate(z.shape) if axis != features]
+    if mask is not None and mask.numel() != math.prod(axes):
+        raise VqtoolError(
+            f"the mask of {owner} has the shape {list(mask.shape)}, not {axes}",
+            hint="one value for each token, true for real ones",
+        )
+    z = z[None] if layout == "ND" else z if layout == "BTD" else z.movedim(features, -1).flatten(1, -2)
+    return z, None if mask is None else mask.reshape(-1).bool()
 
 
 def features_axis(layout: Layout) -> int:

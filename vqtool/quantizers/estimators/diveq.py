@@ -1,14 +1,10 @@
 """The gradient reaches codes and inputs through the length of the step between them, its direction held fixed."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from vqtool.api import Estimator
+from vqtool.quantizers.core.straight_through import AddGradient
 
 
 class DiVeQ(Estimator):
@@ -20,28 +16,9 @@ class DiVeQ(Estimator):
 
     trains_codes = True
 
-    def pass_on(self, z: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
-        if not (torch.is_grad_enabled() and (z.requires_grad or value.requires_grad)):
-            return value
-        return _Step.apply(z, value, valid)
-
-
-class _Step(torch.autograd.Function):
-    """u (u.g) by the code and g - u (u.g) by z; where both are the same there is no direction, and z gets all."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
-        ctx.save_for_backward(z, value, valid)
-        return value.view_as(value)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        z, value, valid = ctx.saved_tensors
-        if valid is not None:
-            g = g.masked_fill(~valid[:, None], 0)
-        away = value - z
+    def estimate(self, z: Tensor, value: Tensor) -> Tensor:
+        away = (value - z).detach()
         away = away / away.abs().amax(1, keepdim=True).clamp_min(torch.finfo(z.dtype).tiny)  # squares must not vanish
-        square = away.square().sum(1, keepdim=True)
-        along = away * ((away * g).sum(1, keepdim=True) / square.clamp_min(0.5))  # 1 at least, or 0
-        return g - along, along, None
+        square = away.square().sum(1, keepdim=True).clamp_min(0.5)  # 1 at least; 0 where both are the same: z gets all
+        step = (away * (value - z)).sum(1, keepdim=True) / square
+        return AddGradient.apply(z + away * step, value.detach())

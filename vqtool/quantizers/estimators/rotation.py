@@ -28,25 +28,23 @@ class Rotation(Estimator):
     ) -> None:
         self.largest_gain = largest_gain
 
-    def pass_on(self, z: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
-        if not (torch.is_grad_enabled() and (z.requires_grad or value.requires_grad)):
-            return value
-        return _RotateBack.apply(z, value, valid, self.largest_gain)
+    def estimate(self, z: Tensor, value: Tensor) -> Tensor:
+        return _RotateBack.apply(z, value, self.largest_gain)
 
 
 class _RotateBack(torch.autograd.Function):
     """R = I - 2 r r^T + 2 q z^T for unit z, q and r = (z + q) / |z + q| (Fifty et al. 2024, section 4.3)."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, value: Tensor, valid: Tensor | None, largest_gain: float) -> Tensor:
-        ctx.save_for_backward(z, value, valid)
+    def forward(ctx: Any, z: Tensor, value: Tensor, largest_gain: float) -> Tensor:
+        ctx.save_for_backward(z, value)
         ctx.largest_gain = largest_gain
         return value.view_as(value)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        z, value, valid = ctx.saved_tensors
+        z, value = ctx.saved_tensors
         tiny = torch.finfo(z.dtype).tiny
         z_length, q_length = z.norm(dim=1, keepdim=True), value.norm(dim=1, keepdim=True)
         z_unit, q_unit = z / z_length.clamp_min(tiny), value / q_length.clamp_min(tiny)
@@ -56,7 +54,4 @@ class _RotateBack(torch.autograd.Function):
         turned = turned + 2 * z_unit * (q_unit * g).sum(1, keepdim=True)
         gain = (q_length / z_length.clamp_min(tiny)).clamp_max(ctx.largest_gain)
         defined = (square > SMALL) & (z_length > tiny) & (q_length > tiny)
-        gradient = torch.where(defined, gain * turned, g)
-        if valid is not None:
-            g, gradient = (each.masked_fill(~valid[:, None], 0) for each in (g, gradient))
-        return gradient, g if ctx.needs_input_grad[1] else None, None, None
+        return torch.where(defined, gain * turned, g), g if ctx.needs_input_grad[1] else None, None

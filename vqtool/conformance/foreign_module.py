@@ -1,4 +1,4 @@
-"""A stranger's module from outside: finds its input layout, its outputs, its codebooks and its losses by trying."""
+"""A foreign module from outside: finds its input layout, its outputs, its codebooks and its losses by trying."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqtool.conformance.law import in_a_line, tried
+from vqtool.conformance.law import NotApplicable, in_a_line, tried
 from vqtool.errors import VqtoolError
 
 LAYOUTS = ("BTD", "BDT", "BDHW", "ND", "BHWD")
@@ -28,18 +28,25 @@ class Seen:
     """What one forward gave, in the tool's own terms."""
 
     value: Tensor  # [N, D]  the quantized output, with gradient
-    codes: Tensor | None  # [N, Q]
+    found_codes: Tensor | None  # [N, Q]
     losses: list[Tensor]  # scalars that are losses
     outputs: list[Tensor] = field(default_factory=list)  # all that it returned
 
+    @property
+    def codes(self) -> Tensor:
+        """The codes [N, Q], for laws that need them."""
+        if self.found_codes is None:
+            raise NotApplicable("it returns no codes")
+        return self.found_codes
+
 
 @dataclass
-class Stranger:
+class ForeignModule:
     """A module that knows nothing of vqtool, and how to talk to it.
 
     Args:
         make: builds a fresh one, the same each time (seeded). name: for messages.
-        dim, layout: found by `meet`.
+        dim, layout: found by `infer_interface`.
     """
 
     make: Callable[[], nn.Module]
@@ -71,7 +78,7 @@ class Stranger:
         losses = [t for t in outputs if is_loss(t)]
         return Seen(value, codes, losses, outputs)
 
-    def warm(self, steps: int = 2, *, train: bool = True, scale: float = 1.0, offset: float = 0.0) -> nn.Module:
+    def warmed_up(self, steps: int = 2, *, train: bool = True, scale: float = 1.0, offset: float = 0.0) -> nn.Module:
         """A module that has seen a few training batches, so that whatever starts by data is started."""
         module = self.new()
         for i in range(steps):
@@ -79,13 +86,13 @@ class Stranger:
         return module.train(train)
 
 
-def meet(make: Callable[[], nn.Module], name: str, options: Mapping[str, Any]) -> Stranger:
+def infer_interface(make: Callable[[], nn.Module], name: str, options: Mapping[str, Any]) -> ForeignModule:
     """Find the width and the layout that a module takes, or say what was tried."""
     reasons: list[str] = []
-    best: tuple[int, Stranger] | None = None
-    for dim in widths(Stranger(make, name).new(train=False), options):
+    best: tuple[int, ForeignModule] | None = None
+    for dim in widths(ForeignModule(make, name).new(train=False), options):
         for layout in LAYOUTS:
-            found = Stranger(make, name, dim, layout)
+            found = ForeignModule(make, name, dim, layout)
             reached = tried(partial(score, found))
             if isinstance(reached, BaseException):
                 reasons.append(f"[{layout}] with D = {dim}: {in_a_line(reached)[:90]}")
@@ -102,11 +109,11 @@ def meet(make: Callable[[], nn.Module], name: str, options: Mapping[str, Any]) -
     return best[1]
 
 
-def score(found: Stranger) -> int:
+def score(found: ForeignModule) -> int:
     """How well a width and a layout fit: it gives codes, of a table of that width, whose rows are what flows on."""
     module = found.new()
     seen = found.see(module, found.tokens())
-    if seen.codes is None:
+    if seen.found_codes is None:
         return 0
     if not tables(module, found.dim, int(seen.codes.max()) + 1):
         return 1
@@ -212,65 +219,53 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Book:
-    """One codebook of a stranger: where it is stored, and its rows [K, D] read from there."""
+    """One codebook of a foreign module: the tensor that holds it, or a part of that."""
 
     name: str
-    read: Callable[[Mapping[str, Tensor]], Tensor]
+    index: int | None = None
+    transposed: bool = False
 
-    def rows(self, module: nn.Module) -> Tensor:
-        """The code vectors now, by reference where possible."""
-        return self.read(state_of(module))
+    def rows(self, state: nn.Module | Mapping[str, Tensor]) -> Tensor:
+        """The code vectors [K, D] in a module now, or in a copy of its state; by reference."""
+        held = (state_of(state) if isinstance(state, nn.Module) else state)[self.name]
+        held = held if self.index is None else held[self.index]
+        return held.t() if self.transposed else held
 
 
-def tables(module: nn.Module, dim: int, least: int) -> list[tuple[str, Callable[[Mapping[str, Tensor]], Tensor]]]:
+def tables(module: nn.Module, dim: int, least: int) -> list[Book]:
     """Everything in the state that could be a table of at least `least` codes of width `dim`."""
-    found: list[tuple[str, Callable[[Mapping[str, Tensor]], Tensor]]] = []
+    found = []
     for name, t in state_of(module).items():
-        if not t.is_floating_point() or t.ndim < 2:
-            continue
-        lead = t.shape[:-2]
-        for index in [()] if not lead else [(i,) for i in range(lead[0])] if len(lead) == 1 else []:
+        if t.is_floating_point() and t.ndim in (2, 3):
             rows, width = t.shape[-2:]
-            if width == dim and rows >= least:
-                found.append((name, lambda s, n=name, i=index: s[n][i] if i else s[n]))
-            if rows == dim and width >= least:
-                found.append((name, lambda s, n=name, i=index: (s[n][i] if i else s[n]).t()))
+            for index in [None] if t.ndim == 2 else range(t.shape[0]):
+                found += [Book(name, index)] if width == dim and rows >= least else []
+                found += [Book(name, index, transposed=True)] if rows == dim and width >= least else []
     return found
 
 
 def matching(module: nn.Module, before: Mapping[str, Tensor], seen: Seen, dim: int) -> list[Book]:
     """The codebooks, one per level: tables of `before` (the state when `seen` was made) that add up to the value."""
-    if seen.codes is None:
+    if seen.found_codes is None:
         return []
     value, codes = seen.value.detach(), seen.codes
-    scale = float(value.abs().max()) + 1e-12
     candidates = tables(module, dim, int(codes.max()) + 1)
-    rest, books = value.clone(), []
-    if codes.shape[1] == 1:
-        for name, read in candidates:
-            if float((read(before).detach()[codes[:, 0]] - value).abs().max()) <= 1e-3 * scale:
-                return [Book(name, read)]
-        return []
-    for group in same_kind(candidates, codes.shape[1]):
-        total = sum(read(before).detach()[codes[:, i]] for i, (_, read) in enumerate(group))
-        if float((total - rest).abs().max()) <= 1e-3 * scale:
-            books = [Book(name, read) for name, read in group]
-            break
-    return books
+    groups = [[book] for book in candidates] if codes.shape[1] == 1 else same_kind(candidates, codes.shape[1])
+    for books in groups:
+        total = torch.stack([book.rows(before).detach()[codes[:, i]] for i, book in enumerate(books)]).sum(0)
+        if float((total - value).abs().max()) <= 1e-3 * (float(value.abs().max()) + 1e-12):
+            return books
+    return []
 
 
-def same_kind(candidates: list[Any], levels: int) -> Iterator[list[Any]]:
+def same_kind(candidates: list[Book], levels: int) -> list[list[Book]]:
     """Groups of `levels` candidates whose names differ in numbers only, or one shared by all levels."""
-    kinds: dict[str, list[Any]] = {}
-    for name, read in candidates:
-        kinds.setdefault("".join(c for c in name if not c.isdigit()), []).append((name, read))
-    for group in kinds.values():
-        if len(group) == levels:
-            yield group
-        if len(group) == 1:
-            yield group * levels
+    kinds: dict[str, list[Book]] = {}
+    for book in candidates:
+        kinds.setdefault("".join(c for c in book.name if not c.isdigit()), []).append(book)
+    return [group * (levels if len(group) == 1 else 1) for group in kinds.values() if len(group) in (1, levels)]
 
 
 def signature_gaps(target: Callable[..., Any], options: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Plain nn.Modules as strangers write them: one that is right, and one for each classic bug."""
+"""Plain nn.Modules as foreign modules write them: one that is right, and one for each classic bug."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class PlainVQ(nn.Module):
         if self.training:
             self.update(flat.detach(), q.detach(), codes)
         q = q.view(x.shape)
-        return self.pass_on(x, q), codes.view(x.shape[:2]), self.commitment(x, q)
+        return self.let_through(x, q), codes.view(x.shape[:2]), self.commitment(x, q)
 
-    def pass_on(self, x: Tensor, q: Tensor) -> Tensor:
+    def let_through(self, x: Tensor, q: Tensor) -> Tensor:
         return Exact.apply(x, q.detach())
 
     def commitment(self, x: Tensor, q: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class FedWithOutputs(PlainVQ):
 
 
 class GainOfFour(PlainVQ):
-    def pass_on(self, x: Tensor, q: Tensor) -> Tensor:
+    def let_through(self, x: Tensor, q: Tensor) -> Tensor:
         return Exact.apply(x, q.detach()) + 3 * (x - x.detach())
 
 
@@ -156,7 +156,7 @@ class MovesInEvaluation(PlainVQ):
 
 
 class Rounds(PlainVQ):
-    def pass_on(self, x: Tensor, q: Tensor) -> Tensor:
+    def let_through(self, x: Tensor, q: Tensor) -> Tensor:
         return x + (q - x).detach()
 
 
@@ -174,7 +174,7 @@ class CancelsAtAnOffset(PlainVQ):
         if self.training:
             self.update(flat, q.detach(), codes)
         q = q.view(x.shape)
-        return self.pass_on(x, q), codes.view(x.shape[:2]), self.commitment(x, q)
+        return self.let_through(x, q), codes.view(x.shape[:2]), self.commitment(x, q)
 
 
 class UnusedDrift(PlainVQ):

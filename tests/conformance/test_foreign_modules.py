@@ -1,4 +1,4 @@
-"""The kit on strangers' modules: each planted bug is caught by exactly the laws that name it."""
+"""The kit on foreign modules: each planted bug is caught by exactly the laws that name it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.conformance.strangers import MUTANTS, UPDATES_IN_FORWARD, Exact, PlainVQ
+from tests.conformance.foreign_modules import MUTANTS, UPDATES_IN_FORWARD, Exact, PlainVQ
 from tests.conformance.trained import (
     OTHER_RULES,
     WRONG_CHOICES,
@@ -21,14 +21,14 @@ from tests.conformance.trained import (
     Undetached,
     WithEntropy,
 )
-from vqtool.conformance import STRANGER_LAWS, judge_all, meet
-from vqtool.conformance.stranger import arranged, flattened
+from vqtool.conformance import FOREIGN_LAWS, infer_interface, judge_all
+from vqtool.conformance.foreign_module import arranged, flattened
 from vqtool.errors import VqtoolError
 
 
 def verdicts(make, **options):
-    stranger = meet(make, "stranger", options)
-    return stranger, {o.law.id: o.verdict for o in judge_all(STRANGER_LAWS, stranger)}
+    foreign = infer_interface(make, "foreign", options)
+    return foreign, {o.law.id: o.verdict for o in judge_all(FOREIGN_LAWS, foreign)}
 
 
 def broken(found):
@@ -36,8 +36,8 @@ def broken(found):
 
 
 def test_a_right_module_keeps_every_law_but_the_one_it_cannot():
-    stranger, found = verdicts(lambda: PlainVQ(8), dim=8)
-    assert (stranger.layout, stranger.dim) == ("BTD", 8)
+    foreign, found = verdicts(lambda: PlainVQ(8), dim=8)
+    assert (foreign.layout, foreign.dim) == ("BTD", 8)
     assert broken(found) == UPDATES_IN_FORWARD
     assert sum(v.status == "kept" for v in found.values()) >= 15
 
@@ -82,8 +82,8 @@ class Images(nn.Module):
 
 
 def test_channel_first_images_with_one_hot_codes():
-    stranger, found = verdicts(Images)
-    assert (stranger.layout, stranger.dim) == ("BDHW", 6)
+    foreign, found = verdicts(Images)
+    assert (foreign.layout, foreign.dim) == ("BDHW", 6)
     assert broken(found) == set()
     assert found["one-owner"].status == "n/a"  # nothing but the optimizer moves the codes
     assert found["forward-exact"].status == "kept"
@@ -118,15 +118,15 @@ class FirstLevelOnly(nn.Module):
 
 
 def test_commitment_of_the_first_level_only():
-    stranger, found = verdicts(FirstLevelOnly)
-    assert stranger.layout == "BDT"
+    foreign, found = verdicts(FirstLevelOnly)
+    assert foreign.layout == "BDT"
     assert broken(found) == {"commitment-reaches-encoder"}
     assert found["commitment-reaches-encoder"].figure < 0.05
 
 
 def test_a_module_that_takes_nothing_known_is_refused_with_a_reason():
     with pytest.raises(VqtoolError, match="took no input"):
-        meet(lambda: nn.Bilinear(3, 3, 3), "odd", {})
+        infer_interface(lambda: nn.Bilinear(3, 3, 3), "odd", {})
 
 
 RIGHT = (TrainedVQ, Undetached, WithEntropy, TrainedByTheDecoder, TrainedByTheCaller)
@@ -179,7 +179,7 @@ class FarthestEma(PlainVQ):
         if self.training:
             self.update(flat.detach(), q.detach(), codes)
         q = q.view(x.shape)
-        return self.pass_on(x, q), codes.view(x.shape[:2]), self.commitment(x, q)
+        return self.let_through(x, q), codes.view(x.shape[:2]), self.commitment(x, q)
 
 
 def test_the_farthest_code_of_a_moving_average_is_caught():

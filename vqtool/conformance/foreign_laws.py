@@ -1,4 +1,4 @@
-"""Laws checked on a stranger's module from outside: gradients, and what evaluation and odd inputs do to it."""
+"""Laws checked on a foreign module from outside: gradients, and what evaluation and odd inputs do to it."""
 
 from __future__ import annotations
 
@@ -6,40 +6,35 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vqtool.conformance.codebook_choice import nearest_code
-from vqtool.conformance.codebook_motion import LAWS as MOTION_LAWS
-from vqtool.conformance.codebook_motion import NO_BOOK, books_of
-from vqtool.conformance.law import Law, Verdict, broken, kept, not_applicable, within
-from vqtool.conformance.loss_direction import codebook_learns, commitment_reaches_encoder
-from vqtool.conformance.stranger import WINDOWS, Stranger, state_of
+from vqtool.conformance.codebook_motion import books_of, found_books
+from vqtool.conformance.foreign_module import WINDOWS, ForeignModule, state_of
+from vqtool.conformance.law import Laws, Verdict, broken, kept, not_applicable, within
 from vqtool.conformance.subject import changed, same, snapshot
 
-NO_CODES = "it returns no codes"
+LAWS: Laws[ForeignModule] = Laws()
+
 DECODERS = ("decode", "get_output_from_indices", "get_codes_from_indices", "get_codebook_entry", "indices_to_codes",
             "embed_code", "decode_code", "decode_codes", "from_codes", "lookup", "dequantize")  # fmt: skip
 
 
-def codes_are_codes(stranger: Stranger) -> Verdict:
-    module = stranger.warm(train=False)
-    seen = stranger.see(module, stranger.tokens())
-    if seen.codes is None:
-        return not_applicable(NO_CODES)
-    books = books_of(stranger)
+@LAWS
+def codes_are_codes(foreign: ForeignModule) -> Verdict:
+    module = foreign.warmed_up(train=False)
+    seen = foreign.see(module, foreign.tokens())
+    books = found_books(foreign)
     size = books[0].rows(module).shape[0] if books else None
     outside = int((seen.codes < 0).sum()) + (0 if size is None else int((seen.codes >= size).sum()))
     return within(outside, 0, "codes outside [0, K)")
 
 
-def forward_exact(stranger: Stranger) -> Verdict:
-    books = books_of(stranger)
-    if not books:
-        return not_applicable(NO_BOOK)
-    module = stranger.warm()
+@LAWS
+def forward_exact(foreign: ForeignModule) -> Verdict:
+    books = books_of(foreign)
+    module = foreign.warmed_up()
     before = {n: t.detach().clone() for n, t in state_of(module).items()}
-    x = stranger.tokens().requires_grad_()
-    seen = stranger.see(module, x)
-    assert seen.codes is not None
-    total = sum(book.read(before)[seen.codes[:, i]] for i, book in enumerate(books))
+    x = foreign.tokens().requires_grad_()
+    seen = foreign.see(module, x)
+    total = sum(book.rows(before)[seen.codes[:, i]] for i, book in enumerate(books))
     off = (seen.value - total).detach().abs().amax(1)
     settled = off.median() <= 1e-3 * seen.value.detach().abs().max()
     if not bool(settled):
@@ -47,11 +42,12 @@ def forward_exact(stranger: Stranger) -> Verdict:
     return within(float(off.max()), 0.0, "largest difference between what flows on and the code vectors")
 
 
-def straight_through_gain(stranger: Stranger) -> Verdict:
-    module = stranger.warm()
-    x = stranger.tokens().requires_grad_()
-    upstream = stranger.tokens(3)
-    value = stranger.see(module, x).value
+@LAWS
+def straight_through_gain(foreign: ForeignModule) -> Verdict:
+    module = foreign.warmed_up()
+    x = foreign.tokens().requires_grad_()
+    upstream = foreign.tokens(3)
+    value = foreign.see(module, x).value
     if not value.requires_grad:
         return broken(0.0, "no gradient reaches the input")
     (gradient,) = torch.autograd.grad(value, x, upstream, allow_unused=True)
@@ -64,15 +60,16 @@ def straight_through_gain(stranger: Stranger) -> Verdict:
     return within(abs(gain - 1), 1e-4, f"distance of the gain {gain:.4g} from 1")
 
 
-def gradient_bounded(stranger: Stranger) -> Verdict:
-    module = stranger.warm()
+@LAWS
+def gradient_bounded(foreign: ForeignModule) -> Verdict:
+    module = foreign.warmed_up()
     with torch.no_grad():
-        exact = stranger.see(module.eval(), stranger.tokens()).value.detach()
-    upstream = stranger.tokens(3)
+        exact = foreign.see(module.eval(), foreign.tokens()).value.detach()
+    upstream = foreign.tokens(3)
     gains = []
-    for x in (stranger.tokens(), exact, torch.zeros_like(exact), stranger.tokens() * 1e-20):
+    for x in (foreign.tokens(), exact, torch.zeros_like(exact), foreign.tokens() * 1e-20):
         x = x.clone().requires_grad_()
-        value = stranger.see(module.train(), x).value
+        value = foreign.see(module.train(), x).value
         if not value.requires_grad:
             return not_applicable("no gradient reaches the input")
         (gradient,) = torch.autograd.grad(value, x, upstream, allow_unused=True)
@@ -84,12 +81,13 @@ def gradient_bounded(stranger: Stranger) -> Verdict:
     return within(figure, 100.0, "largest gain of a token at zero, tiny or exact inputs, to the usual largest")
 
 
-def nan_contained(stranger: Stranger) -> Verdict:
-    module = stranger.warm()
-    x = stranger.tokens()
+@LAWS
+def nan_contained(foreign: ForeignModule) -> Verdict:
+    module = foreign.warmed_up()
+    x = foreign.tokens()
     x[5, 0] = torch.nan
     try:
-        stranger.see(module, x)
+        foreign.see(module, x)
     except Exception as error:  # a refusal is a report
         return kept(0, f"it refuses: {type(error).__name__}")
     rows = 0
@@ -100,12 +98,13 @@ def nan_contained(stranger: Stranger) -> Verdict:
     return kept(0) if rows == 0 else broken(rows, f"rows of `{worst}` that one NaN token made not finite")
 
 
-def eval_changes_nothing(stranger: Stranger) -> Verdict:
-    for module, when in ((stranger.warm(train=False), "trained"), (stranger.new(train=False), "fresh")):
+@LAWS
+def eval_changes_nothing(foreign: ForeignModule) -> Verdict:
+    for module, when in ((foreign.warmed_up(train=False), "trained"), (foreign.new(train=False), "fresh")):
         before = snapshot(module)
         flags = plain_flags(module)
         for salt in (0, 1):
-            stranger.see(module, stranger.tokens(salt))
+            foreign.see(module, foreign.tokens(salt))
         names = changed(module, before) + [n for n, v in plain_flags(module).items() if flags.get(n) != v]
         if names:
             return broken(len(names), f"tensors that evaluating a {when} module changed: {', '.join(names[:3])}")
@@ -122,53 +121,56 @@ def plain_flags(module: nn.Module) -> dict[str, object]:
     }
 
 
-def state_round_trip(stranger: Stranger) -> Verdict:
-    module = stranger.warm(train=False)
-    fresh = stranger.new(train=False)
+@LAWS
+def state_round_trip(foreign: ForeignModule) -> Verdict:
+    module = foreign.warmed_up(train=False)
+    fresh = foreign.new(train=False)
     fresh.load_state_dict({n: t.clone() for n, t in module.state_dict().items()}, strict=True)
     with torch.no_grad():
-        a, b = (stranger.see(m, stranger.tokens()) for m in (module, fresh))
+        a, b = (foreign.see(m, foreign.tokens()) for m in (module, fresh))
     wrong = float((a.value != b.value).any(1).sum())
     return within(wrong, 0, "tokens quantized otherwise after loading a state_dict")
 
 
-def deterministic(stranger: Stranger) -> Verdict:
-    module = stranger.warm(train=False)
+@LAWS
+def deterministic(foreign: ForeignModule) -> Verdict:
+    module = foreign.warmed_up(train=False)
     with torch.no_grad():
-        a, b = (stranger.see(module, stranger.tokens(), seed=i) for i in (0, 1))
+        a, b = (foreign.see(module, foreign.tokens(), seed=i) for i in (0, 1))
     return within(float((a.value != b.value).any(1).sum()), 0, "tokens quantized otherwise the second time")
 
 
-def token_permutation(stranger: Stranger) -> Verdict:
-    module = stranger.warm(train=False)
-    x = stranger.tokens()
+@LAWS
+def token_permutation(foreign: ForeignModule) -> Verdict:
+    module = foreign.warmed_up(train=False)
+    x = foreign.tokens()
     order = torch.randperm(x.shape[0], generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        a, b = stranger.see(module, x), stranger.see(module, x[order])
+        a, b = foreign.see(module, x), foreign.see(module, x[order])
     off = (a.value[order] - b.value).abs().amax(1) > 1e-5 * a.value.abs().max()
     return within(float(off.sum()), 0, "tokens quantized otherwise among other neighbours")
 
 
-def precision(stranger: Stranger) -> Verdict:
-    module = stranger.warm(train=False)
+@LAWS
+def precision(foreign: ForeignModule) -> Verdict:
+    module = foreign.warmed_up(train=False)
     with torch.no_grad():
-        plain = stranger.see(module, stranger.tokens()).codes
+        plain = foreign.see(module, foreign.tokens()).codes
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            mixed = stranger.see(module, stranger.tokens()).codes
-    if plain is None or mixed is None:
-        return not_applicable(NO_CODES)
+            mixed = foreign.see(module, foreign.tokens()).codes
     return within(int((plain != mixed).sum()), 0, f"of {plain.numel()} codes differ under bfloat16 autocast")
 
 
-def checkpointing(stranger: Stranger) -> Verdict:
-    upstream = stranger.tokens(3)
+@LAWS
+def checkpointing(foreign: ForeignModule) -> Verdict:
+    upstream = foreign.tokens(3)
     states, gradients = [], []
     for through in (False, True):
-        module = stranger.warm()
-        x = stranger.tokens().requires_grad_()
+        module = foreign.warmed_up()
+        x = foreign.tokens().requires_grad_()
 
         def run(x: Tensor, module: nn.Module = module) -> Tensor:
-            seen = stranger.see(module, x)
+            seen = foreign.see(module, x)
             losses = [t.sum() for t in seen.losses if t.requires_grad]
             return (seen.value * upstream).sum() + (torch.stack(losses).sum() if losses else 0)
 
@@ -187,12 +189,11 @@ def checkpointing(stranger: Stranger) -> Verdict:
     return within(off, 1e-4, "relative difference of the gradient with checkpointing")
 
 
-def decode_round_trip(stranger: Stranger) -> Verdict:
-    module = stranger.warm(train=False)
+@LAWS
+def decode_round_trip(foreign: ForeignModule) -> Verdict:
+    module = foreign.warmed_up(train=False)
     with torch.no_grad():
-        seen = stranger.see(module, stranger.tokens())
-    if seen.codes is None:
-        return not_applicable(NO_CODES)
+        seen = foreign.see(module, foreign.tokens())
     for name in DECODERS:
         method = getattr(module, name, None)
         if not callable(method):
@@ -216,23 +217,3 @@ def closest(value: Tensor, wanted: Tensor) -> float:
     if value.ndim >= 3:
         options.append(value.movedim(1, -1).reshape(wanted.shape))
     return min(float((o - wanted).abs().max() / wanted.abs().max().clamp_min(1e-12)) for o in options)
-
-
-STRANGER_LAWS: tuple[Law[Stranger], ...] = (
-    Law("commitment-reaches-encoder", commitment_reaches_encoder),
-    Law("codebook-learns", codebook_learns),
-    Law("straight-through-gain", straight_through_gain),
-    Law("gradient-bounded", gradient_bounded),
-    *MOTION_LAWS,
-    Law("nan-contained", nan_contained),
-    Law("eval-changes-nothing", eval_changes_nothing),
-    Law("nearest-code", nearest_code),
-    Law("forward-exact", forward_exact),
-    Law("codes-are-codes", codes_are_codes),
-    Law("decode-round-trip", decode_round_trip),
-    Law("state-round-trip", state_round_trip),
-    Law("checkpointing", checkpointing),
-    Law("deterministic", deterministic),
-    Law("token-permutation", token_permutation),
-    Law("precision", precision),
-)

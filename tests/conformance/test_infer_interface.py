@@ -1,4 +1,4 @@
-"""How a stranger's width and layout are found: by trying, until codes and the table that they index are seen."""
+"""How a foreign module's width and layout are found: by trying, until codes and the table that they index are seen."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqtool.conformance import STRANGER_LAWS, judge_all, meet
+from vqtool.conformance import FOREIGN_LAWS, infer_interface, judge_all
 from vqtool.conformance.codebook_motion import books_of
-from vqtool.conformance.stranger import codes_by_token
+from vqtool.conformance.foreign_module import codes_by_token
 
 
 class Tutorial(nn.Module):
@@ -32,10 +32,10 @@ class Tutorial(nn.Module):
 
 
 def test_the_width_of_a_tutorials_quantizer_is_that_of_its_table():
-    stranger = meet(Tutorial, "tutorial", {})
-    assert (stranger.layout, stranger.dim) == ("BDHW", 16)
-    assert [book.name for book in books_of(stranger)] == ["embedding.weight"]
-    found = {o.law.id: o.verdict.status for o in judge_all(STRANGER_LAWS, stranger)}
+    foreign = infer_interface(Tutorial, "tutorial", {})
+    assert (foreign.layout, foreign.dim) == ("BDHW", 16)
+    assert [book.name for book in books_of(foreign)] == ["embedding.weight"]
+    found = {o.law.id: o.verdict.status for o in judge_all(FOREIGN_LAWS, foreign)}
     assert {found[n] for n in ("codebook-learns", "commitment-reaches-encoder", "straight-through-gain")} == {"kept"}
     assert found["forward-exact"] == "broken"  # x + (q - x) rounds
 
@@ -43,9 +43,9 @@ def test_the_width_of_a_tutorials_quantizer_is_that_of_its_table():
 @pytest.mark.parametrize("levels", [(8, 5, 5, 5), (8, 6, 5), (7, 5, 5, 5, 5), (8, 8, 8, 6, 5)], ids=len)
 @pytest.mark.parametrize("first", [False, True], ids=["channels last", "channels first"])
 def test_rounding_to_levels_is_met_at_as_many_channels(levels, first):
-    stranger = meet(lambda: Levels(levels, first), "levels", {})
-    assert (stranger.layout, stranger.dim) == ("BDHW" if first else "BTD", len(levels))
-    assert not [o.law.id for o in judge_all(STRANGER_LAWS, stranger) if o.verdict.status == "broken"]
+    foreign = infer_interface(lambda: Levels(levels, first), "levels", {})
+    assert (foreign.layout, foreign.dim) == ("BDHW" if first else "BTD", len(levels))
+    assert not [o.law.id for o in judge_all(FOREIGN_LAWS, foreign) if o.verdict.status == "broken"]
 
 
 class Levels(nn.Module):
@@ -85,9 +85,9 @@ class Numbers(nn.Module):
 
 
 def test_what_only_shows_codes_is_not_settled_for():
-    stranger = meet(Numbers, "numbers", {})
-    assert (stranger.layout, stranger.dim) == ("BTD", 10)
-    asked = meet(Numbers, "numbers", {"dim": 20})  # of two widths it takes, the one that its table has
+    foreign = infer_interface(Numbers, "numbers", {})
+    assert (foreign.layout, foreign.dim) == ("BTD", 10)
+    asked = infer_interface(Numbers, "numbers", {"dim": 20})  # of two widths it takes, the one that its table has
     assert asked.dim == 10
 
 
