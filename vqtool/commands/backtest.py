@@ -44,8 +44,9 @@ def run(
         forecaster = Forecaster.load(checkpoint, how, overrides, freq=freq, fill=fill)
         read = [forecaster.model.path, data, *paths_in(forecaster.asked)]
         outputs.check(out_file, inputs=read, force=force, recipe=forecaster.model.recipe)
+        forecaster.model.to(here.device)
         rows = forecaster.histories(data, steps=horizon, cutoff=cutoff, windows=n_windows, step_size=step_size)
-        forecasts = forecaster.forecasts(rows, horizon, here.device)
+        forecasts = forecaster.forecasts(rows, horizon)
         reported = len(rows.notes)
         scores = rows.scores(forecasts)
     for note in rows.notes[reported:]:

@@ -45,8 +45,9 @@ def run(
         forecaster = Forecaster.load(checkpoint, how, overrides, freq=freq, fill=fill)
         read = [forecaster.model.path, data, *paths_in(forecaster.asked)]
         outputs.check(out_file, plot, inputs=read, force=force, recipe=forecaster.model.recipe)
+        forecaster.model.to(here.device)
         rows = forecaster.histories(data, steps=steps, cutoff=cutoff)
-        forecasts = forecaster.forecasts(rows, steps, here.device)
+        forecasts = forecaster.forecasts(rows, steps)
     if out_file is not None:
         forecaster.files.save_forecasts(out_file, forecasts)
     if plot is not None:

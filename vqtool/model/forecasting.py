@@ -135,14 +135,14 @@ class Forecaster:
             out.warn(warning)
         return rows
 
-    def forecasts(self, rows: Histories, steps: int, device: torch.device) -> list[Forecast]:
+    def forecasts(self, rows: Histories, steps: int) -> list[Forecast]:
         """Forecasts of all rows, a few rows at a time."""
-        parts, task, how = self.model.parts.to(device).eval(), self.task, self.how
+        parts, task, how = self.model.parts.eval(), self.task, self.how
         forecasts: list[Forecast] = []
         n, known = len(rows.keys), isinstance(task, TellsQuantiles) and not how.greedy
         for begin in range(0, n, ROWS):
             some = range(begin, min(begin + ROWS, n))
-            batch = {name: value[some.start : some.stop].to(device) for name, value in rows.batch.items()}
+            batch = {name: value[some.start : some.stop].to(self.model.device) for name, value in rows.batch.items()}
             if known:
                 paths = task.quantiles(parts, batch, steps, [0.5, *how.quantiles]).cpu()
             else:
