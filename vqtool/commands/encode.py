@@ -18,7 +18,7 @@ from vqtool.forms import damaged
 from vqtool.model.codes import check_codes, codes_metadata, load_codes, save_codes
 from vqtool.model.load import capable
 from vqtool.model.model import Model
-from vqtool.model.user_files import options_asked, report_notes, user_files
+from vqtool.model.user_files import options_asked, report_notes
 from vqtool.progress import Progress
 from vqtool.recipe.spec import paths_in
 from vqtool.training.runtime import Runtime, runtime
@@ -41,8 +41,8 @@ def run(
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Encodes, "encode")
         model.check_levels(levels)
-        asked = options_asked(model, overrides)
-        files = user_files(model, asked)
+        asked = options_asked(model.recipe, overrides)
+        files = model.files(asked)
         check_files(model, files, input_file, out_file, asked, decode=False, force=force)
         model.parts.to(here.device).eval()
         if levels is not None:
@@ -65,7 +65,7 @@ def decode(
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Decodes, "decode")
         model.check_levels(levels)
-        files = user_files(model)
+        files = model.files()
         check_files(model, files, codes_file, out_file, {}, decode=True, force=force)
         metadata = codes_metadata(model)
         digest, pieces = (files.open_codes if files.own_codes else load_codes)(codes_file, metadata)

@@ -15,7 +15,7 @@ from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.model.load import capable
 from vqtool.model.seeds import seed_of
-from vqtool.model.user_files import report_notes, user_files
+from vqtool.model.user_files import report_notes
 from vqtool.training.runtime import runtime
 
 
@@ -45,7 +45,7 @@ def run(
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Generates, "generate")
         outputs.check(out_file, inputs=[model.path, condition], force=force, recipe=model.recipe)
-        files = user_files(model)
+        files = model.files()
         model.parts.to(here.device).eval()
 
         def generated() -> Iterator[Piece]:
