@@ -9,9 +9,10 @@ import pytest
 
 from tests.recipe.text import GOOD
 from vqtool.errors import VqtoolError
-from vqtool.recipe import Recipe
+from vqtool.recipe import Recipe, from_resolved
 from vqtool.recipe import parse as parse_recipe
-from vqtool.recipe.overrides import apply_to_resolved, parse
+from vqtool.recipe.overrides import parse
+from vqtool.recipe.recipe import apply_to_resolved
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -112,7 +113,7 @@ def test_a_checkpoint_s_recipe_can_be_changed(tmp_path: Path) -> None:
     path = tmp_path / "toys.toml"
     path.write_text(GOOD)
     stored = parse_recipe(GOOD, path=path)
-    recipe = Recipe.from_resolved(stored.resolved(), text=GOOD)
+    recipe = from_resolved(stored.resolved(), text=GOOD)
     assert apply_to_resolved(recipe, []) is recipe
     same = apply_to_resolved(recipe, ["seed=3"])
     assert same.resolved() == recipe.resolved()  # nothing else moves: not None, not tuples, not paths

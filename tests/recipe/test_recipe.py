@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.recipe.text import GOOD
 from vqtool.catalog import use_files
 from vqtool.errors import VqtoolError, Where
-from vqtool.recipe import LossSpec, PartSpec, Recipe, ScheduleSpec, load, parse
+from vqtool.recipe import LossSpec, PartSpec, ScheduleSpec, from_resolved, load, parse
 from vqtool.runs import stage_names
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -59,8 +59,8 @@ def test_a_resolved_recipe_comes_back_as_it_was(tmp_path: Path) -> None:
     recipe = load(path)
     stored = json.loads(json.dumps(recipe.resolved(tmp_path)))
     assert stored["data"]["options"]["path"] == {"$path": "waves.npy"}
-    assert Recipe.from_resolved(stored, text=GOOD, beside=tmp_path) == recipe
-    moved = Recipe.from_resolved(stored, text=GOOD, folder=Path("/elsewhere"))
+    assert from_resolved(stored, text=GOOD, beside=tmp_path) == recipe
+    moved = from_resolved(stored, text=GOOD, folder=Path("/elsewhere"))
     assert moved.data.options["path"] == Path("/elsewhere/waves.npy")
     (tmp_path / "resolved.json").write_text(json.dumps(stored))
     assert stage_names(tmp_path) == ["first", "second"]
@@ -71,7 +71,7 @@ def test_later_defaults_do_not_change_an_old_recipe() -> None:
     stored = parse(GOOD).resolved()
     del stored["parts"]["quantizer"]["options"]["temperature"]  # as of a version that had no such option
     stored["stages"][0]["train"]["gone"] = 1
-    old = Recipe.from_resolved(stored, text=GOOD)
+    old = from_resolved(stored, text=GOOD)
     assert old.parts["quantizer"].options == {"codebook_size": 16}
     assert old.stages[0].train.steps == 100
 

@@ -15,7 +15,8 @@ from vqtool.errors import VqtoolError
 from vqtool.model.build import PART_PREFIX, Model, build, from_checkpoint, open_data, restore
 from vqtool.model.checkpoint import Checkpoint, not_finite
 from vqtool.recipe import PartSpec, Recipe
-from vqtool.recipe.overrides import apply_to_resolved, parse
+from vqtool.recipe.overrides import parse
+from vqtool.recipe.recipe import apply_to_resolved
 from vqtool.training.evaluate import evaluate
 from vqtool.training.runtime import Runtime, runtime
 

@@ -18,7 +18,8 @@ from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.model.build import Model, check_found, from_checkpoint
-from vqtool.recipe.overrides import apply_to_resolved, parse
+from vqtool.recipe.overrides import parse
+from vqtool.recipe.recipe import apply_to_resolved
 from vqtool.recipe.spec import paths_in
 from vqtool.runs import newest_in, runs_newest_first
 from vqtool.sequence.forecasting import check_paths

@@ -19,7 +19,7 @@ from vqtool.errors import VqtoolError
 from vqtool.forms import damaged, is_finite
 from vqtool.model.bounds import rebuilding
 from vqtool.model.checkpoint import Checkpoint, fill, layout, load, needed, require_finite
-from vqtool.recipe import Recipe, StageSpec
+from vqtool.recipe import Recipe, StageSpec, from_resolved
 from vqtool.recipe.portable import is_elsewhere
 from vqtool.training.runtime import seed_of
 from vqtool.training.usage import Seen, about_quantizer, vector_tensors
@@ -164,7 +164,7 @@ def from_checkpoint(path: Path, *, finite: bool = True) -> tuple[Model, Checkpoi
     read = load(path)
     resolved, text, data, stage = needed(path, read, "resolved", "recipe", "data", "stage")
     check_plugins(path, read.about.get("plugins", {}), resolved)
-    recipe = Recipe.from_resolved(resolved, text=text, beside=path.parent, source=path)
+    recipe = from_resolved(resolved, text=text, beside=path.parent, source=path)
     if stage not in [one.name for one in recipe.stages]:
         raise damaged(path, f"its recipe has no stage `{stage}`")
     try:

@@ -2,6 +2,7 @@
 
 from vqtool.recipe.options import Option, Options, options_of
 from vqtool.recipe.recipe import load, parse
+from vqtool.recipe.resolved import from_resolved
 from vqtool.recipe.spec import EvaluateOptions, LossSpec, PartSpec, Recipe, ScheduleSpec, StageSpec, TrainOptions
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "ScheduleSpec",
     "StageSpec",
     "TrainOptions",
+    "from_resolved",
     "load",
     "options_of",
     "parse",

@@ -164,7 +164,7 @@ class Recipe:
         return without_places(self.text, self.files(), self.folder)
 
     def resolved(self, beside: Path | None = None) -> dict[str, Any]:
-        """JSON values that `from_resolved` rebuilds the recipe from. No path is absolute: see `portable`.
+        """JSON values that `resolved.from_resolved` rebuilds the recipe from. No path is absolute: see `portable`.
 
         `beside` is the folder that they will lie in.
         """
@@ -200,25 +200,6 @@ class Recipe:
             "evaluate": self._frozen(self.evaluate.model_dump()),
             "diagnose": dict(self.diagnose),
         }
-
-    @classmethod
-    def from_resolved(
-        cls,
-        value: Mapping[str, Any],
-        *,
-        text: str,
-        folder: Path | None = None,
-        beside: Path | None = None,
-        source: Path | str = "the checkpoint",
-    ) -> Recipe:
-        """Rebuild a recipe as it was resolved, by the checks of a recipe's text; later defaults do not change it.
-
-        `folder` is where relative paths are looked for; by default where they are seen from the folder `beside`, in
-        which the values were read, or from the working folder. `source` is the file, for messages.
-        """
-        from vqtool.recipe.resolved import rebuilt  # it checks by the classes that this module describes
-
-        return rebuilt(value, text=text, folder=folder, beside=beside, source=source)
 
     def _frozen(self, value: Any) -> Any:
         """A value as JSON; paths as they are kept."""

@@ -23,7 +23,7 @@ from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
 from vqtool.forms import RESOLVED, read_json
 from vqtool.model import checkpoint
-from vqtool.recipe import Recipe
+from vqtool.recipe import Recipe, from_resolved
 from vqtool.recipe.portable import plain_word
 from vqtool.recipe.recipe import read_text
 from vqtool.runs import rows_of, stage_names
@@ -122,7 +122,7 @@ class RunDir:
             resolved = read_json(self.path("resolved.json"), RESOLVED)
         except FileNotFoundError as error:
             raise VqtoolError(f"`{self.folder}` is not a run: it holds no resolved.json") from error
-        return Recipe.from_resolved(resolved, text=read_text(self.path("recipe.toml")), beside=self.folder,
+        return from_resolved(resolved, text=read_text(self.path("recipe.toml")), beside=self.folder,
                                     source=self.path("resolved.json"))  # fmt: skip
 
     def path(self, name: str) -> Path:
