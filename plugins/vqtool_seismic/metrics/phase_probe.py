@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from vqtool.analysis.labelled import Labelled
-from vqtool.analysis.probe import LinearProbe, f1_scores, folded, one_hots
+from vqtool.analysis.probe import LinearProbe, cross_predicted, f1_scores, one_hots
 from vqtool.api import DataSpec, Metric
 from vqtool_seismic.phases import PHASES
 
@@ -56,7 +56,7 @@ class PhaseProbe(Metric):
             if learned:
                 said = LinearProbe().fit(self._matrix(self.train, name), self.train["labels"]).predict(x)
             else:
-                said = folded(x, labels, self.held["groups"])
+                said = cross_predicted(x, labels, self.held["groups"])
             told |= _figures(NAMES[name] + ("" if learned else ".folds"), labels, said)
         return told | {"probe.frames": float(len(labels)),
                        "probe.stations": float(len(np.unique(self.held["groups"])))}  # fmt: skip
