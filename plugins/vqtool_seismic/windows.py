@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +94,7 @@ class Windows:
         batch = {name: torch.from_numpy(value) for name, value in columns.items()}
         return batch | {"window": torch.as_tensor(list(indices), dtype=torch.long)}
 
-    def _row(self, number: int, nominal: int) -> dict[str, NDArray[np.generic]]:
+    def _row(self, number: int, nominal: int) -> dict[str, NDArray[Any] | np.generic]:
         trace, cut = self.traces[number], self.cut
         samples = self.held[trace]
         bound, complete = self._labels(number, samples)

@@ -69,7 +69,7 @@ def f1_scores(labels: Labels, predicted: Labels, classes: int) -> NDArray[np.flo
 def group_folds(groups: Labels, folds: int = FOLDS) -> Iterator[tuple[Labels, Labels]]:
     """(rows to fit on, rows held out), `folds` times; no group is on both sides. Large groups are assigned first.
 
-    scikit-learn's `GroupKFold` balances too, but takes groups of equal size in another order, which would change figures.
+    scikit-learn's `GroupKFold` does this too, but takes groups of equal size in another order: figures would change.
     """
     names, member, counts = np.unique(groups, return_inverse=True, return_counts=True)
     folds = min(folds, len(names))

@@ -25,12 +25,11 @@ class Norm(nn.Module):
     """Puts a batch into the frame the other parts work in, and signals back into their own units.
 
     It may read the condition, never the future. What a decoder must know and the condition does not tell (a gain,
-    say) is *sent apart* as `sends` scalars per window, already quantized to `sent_bits` bits in all.
+    say) is *sent apart* as `sends` scalars per window.
     The base class changes nothing and serves where a recipe names no norm.
     """
 
     sends: tuple[str, ...] = ()
-    sent_bits: float = 0.0
     reach: int | None = None  # the most steps that `ahead` foretells; None: any number
 
     def __init__(self, spec: DataSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import platform
@@ -70,9 +71,9 @@ def peak_memory(call: Call, device: torch.device) -> float | None:
     try:
         ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what was freed, so that it is counted when taken again
         Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
-        before = resident("VmRSS")
+        held = resident("VmRSS")
         call()
-        return max(0.0, resident("VmHWM") - before)
+        return max(0.0, resident("VmHWM") - held)
     except (OSError, AttributeError):
         call()
         return None
@@ -89,12 +90,11 @@ def resident(which: str) -> float:
 def machine(device: torch.device) -> dict[str, Any]:
     """What the figures were measured on."""
     name = platform.processor() or platform.machine()
-    try:
+    load: float | None = None
+    with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
         load = float(Path("/proc/loadavg").read_text().split()[0])
-    except OSError:
-        load = None
     return {
         "cpu": name,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",

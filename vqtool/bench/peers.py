@@ -42,6 +42,10 @@ class EnCodecFormula(nn.Module):
     forward: [1, N, D] -> (quantized, commitment).
     """
 
+    embed: Tensor
+    counts: Tensor
+    sums: Tensor
+
     def __init__(self, dim: int, size: int) -> None:
         super().__init__()
         self.register_buffer("embed", torch.randn(size, dim))

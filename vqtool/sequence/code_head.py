@@ -81,9 +81,10 @@ class CodeHead(nn.Module):
     def copy_vectors(self, vectors: Sequence[Tensor]) -> None:
         """Take the codes' vectors from a trained quantizer, as a copy, and the scales that follow from them."""
         total, variances, effective = [], [], []
+        table = self.geometry()
         for book, given in enumerate(vectors):
-            code = torch.nan_to_num(given.detach().to(self.vectors))
-            self.vectors[book, : len(code)] = code
+            code = torch.nan_to_num(given.detach().to(table))
+            table[book, : len(code)] = code
             centred = code - code.mean(0)
             covariance = centred.T @ centred / len(code)
             total.append(code.mean(0))
@@ -97,6 +98,11 @@ class CodeHead(nn.Module):
         self.spread[-1] = (rest[0] + floor[0]).sqrt()
         self.log_sharpness.copy_(((torch.stack(effective) + 1) / (rest.sum(1) + TINY)).clamp(max=1e12).log())
         self.gate_start.copy_(torch.logit(rest / (rest + self.missed * rest[0] + TINY), eps=1e-5))
+
+    def geometry(self) -> Tensor:
+        """The codes' vectors [Q, K, D], of a head that has them."""
+        assert self.vectors is not None
+        return self.vectors
 
     def laid_out(self) -> CodeHead | OneBook:
         """What writes the same codes in fewer calls, where there is one; else this head."""
@@ -188,7 +194,7 @@ class CodeHead(nn.Module):
 
     def _closeness(self, rest: Tensor, books: slice) -> Tensor:
         """rest . e - |e|^2 / 2 for every code: [B, T, q, D] -> [B, T, q, K]; largest for the nearest code."""
-        vectors = self.vectors[books]
+        vectors = self.geometry()[books]
         return torch.einsum("btqd,qkd->btqk", rest, vectors) - 0.5 * vectors.square().sum(-1)
 
     @torch.no_grad()
@@ -198,11 +204,12 @@ class CodeHead(nn.Module):
         After a wrong code the true finer codes no longer fit: right is then the code nearest to what is still missing
         of the latent [B, T, D] (by default the sum of the true codes' vectors). Without geometry: `codes`.
         """
-        if self.vectors is None:
+        partial = self.partial(fed)
+        if self.vectors is None or partial is None:
             return codes
         if latent is None:
             latent = self._look_up(self.vectors, codes).sum(2)
-        missing = latent[:, :, None] - self.partial(fed)
+        missing = latent[:, :, None] - partial
         close = self._closeness(missing, slice(0, len(self.codebook_sizes)))
         nearest = close.masked_fill(~self.real, -math.inf).argmax(-1)
         astray = F.pad((fed != codes).cumsum(2)[:, :, :-1], (1, 0)) > 0

@@ -68,7 +68,8 @@ class RecurrentPrior(CodePrior):
         condition = self.complete(batch, condition)
         if condition is None:
             return State(None, None, None)
-        return State(condition.vector, self.aside(condition), self.cross.read(condition.tokens))
+        read = None if self.cross is None or condition.tokens is None else self.cross.read(condition.tokens)
+        return State(condition.vector, self.aside(condition), read)
 
     def advance(self, inputs: Tensor, state: State) -> Tensor:
         """[B, n, W] -> [B, n, W], the hidden states of the next n steps."""
@@ -77,7 +78,7 @@ class RecurrentPrior(CodePrior):
         x, state.memory = self.network(self.drop(x), state.memory)
         x = self.drop(x)
         state.taken = stop
-        if self.cross is not None and state.read is not None:
+        if self.cross is not None and self.norm_cross is not None and state.read is not None:
             x = x + self.drop(self.cross(self.norm_cross(x), state.read))
         x = x + self.feed(self.norm_feed(x, state.vector))
         return self.norm(x, state.vector)

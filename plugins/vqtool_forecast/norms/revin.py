@@ -21,7 +21,6 @@ class RevIn(Norm):
         super().__init__(spec)
         places = range(spec.channels) if spec.channels > 1 else ("",)
         self.sends = tuple(f"{name}{place}" for name in ("mean", "deviation", "low", "high") for place in places)
-        self.sent_bits = 32.0 * len(self.sends)
 
     def forward(self, batch: Batch) -> tuple[Batch, Tensor]:
         """The batch with `x` [B, C, L] in its own units of deviation, and what is sent apart [B, 4 C]."""

@@ -50,7 +50,6 @@ class ImpedanceNorm(Norm):
     ) -> None:
         super().__init__(spec)
         self.harmonics = min(harmonics, spec.length // 2 - 1)
-        self.sent_bits = float(gain_bits + phase_bits)
         self.gain_steps, self.phase_steps = 2**gain_bits - 1, 2**phase_bits
         materials = max(1, len(spec.fields["material"].names))
         size = len(admittance.KNOTS_HZ) * admittance.TERMS
@@ -113,8 +112,8 @@ class ImpedanceNorm(Norm):
         """The voltage [B, 1, L] that current and fitted admittance foretell, in volts; band-limited to `harmonics`."""
         if torch.compiler.is_compiling():
             current = batch["current"][:, 0]
-            lines = reals.slope_lines(current, batch["frequency"], self.harmonics)
-            return reals.foretold(lines, self._design(batch), self.beta[batch["material"]], current.shape[-1])[:, None]
+            slope = reals.slope_lines(current, batch["frequency"], self.harmonics)
+            return reals.foretold(slope, self._design(batch), self.beta[batch["material"]], current.shape[-1])[:, None]
         beta = torch.view_as_complex(self.beta)[batch["material"]]  # [B, P]
         admitted = (self._design(batch).to(beta.dtype) * beta[:, None]).sum(-1)
         lines = -self._slope(batch) / torch.where(admitted.abs() < 1e-30, 1, admitted)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from vqtool.api import Condition, Encoder
 from vqtool.errors import VqtoolError
 from vqtool.layers.conv import Film
+from vqtool.layers.init import silent
 
 CHUNK = 512  # tokens whose means are computed at a time
 
@@ -133,8 +134,8 @@ class PointBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
-        nn.init.zeros_(self.net[-1].weight)
+        first, last = nn.Linear(width, width), silent(nn.Linear(width, width))
+        self.net = nn.Sequential(nn.LayerNorm(width), first, nn.GELU(), last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Each token by itself."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from vqtool.api import Condition, Encoder
 from vqtool.errors import VqtoolError
 from vqtool.layers.conv import Conv, Padding, ResidualBlock, pad
+from vqtool.layers.init import zeroed
 
 
 class Resnet1dEncoder(Encoder):
@@ -46,9 +47,7 @@ class Resnet1dEncoder(Encoder):
         self.blocks = nn.ModuleList(
             ResidualBlock(width, kernel, condition_dim=condition_dim, mode=padding) for _ in range(blocks)
         )
-        self.end = nn.Conv1d(width, dim, 1)
-        nn.init.zeros_(self.end.weight)
-        nn.init.zeros_(self.end.bias)
+        self.end = zeroed(nn.Conv1d(width, dim, 1))
         self.patch = nn.Linear(channels * factor, dim, bias=False)
         nn.init.eye_(self.patch.weight)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 from annotated_doc import Doc
@@ -67,8 +67,11 @@ class Gpt(CodePrior):
         pasts = [KeyValues(room) for _ in self.blocks]
         if condition is None:
             return State(None, None, [None] * len(pasts), pasts)
-        reads = [block.cross.read(condition.tokens) for block in self.blocks]
+        reads = [block.read(condition.tokens) for block in self._blocks()]
         return State(condition.vector, self.aside(condition), reads, pasts)
+
+    def _blocks(self) -> list[Block]:
+        return list(cast(Iterable[Block], self.blocks))
 
     def advance(self, inputs: Tensor, state: State) -> Tensor:
         """[B, n, W] -> [B, n, W], the hidden states of the next n steps."""
@@ -85,7 +88,7 @@ class Gpt(CodePrior):
     def _advance_one(self, inputs: Tensor, state: State) -> Tensor:
         """The same for one step without a condition: [B, 1, W] -> [B, 1, W]."""
         if not state.single:
-            state.single = [OneStep(block, past) for block, past in zip(self.blocks, state.pasts, strict=True)]
+            state.single = [OneStep(block, past) for block, past in zip(self._blocks(), state.pasts, strict=True)]
         x = inputs[:, 0]
         for step in state.single:
             x = step(x)
