@@ -80,7 +80,7 @@ def test_later_defaults_do_not_change_an_old_recipe() -> None:
     ("old", "new", "message", "hint", "line"),
     [
         ("[encoder]", "[encodr]", "there is no part called `[encodr]`", "did you mean `encoder`?", 8),
-        ("[encoder]", "[loss]", "`[loss]` is no table of a recipe", "losses belong to a [[stage]]", 8),
+        ("[encoder]", "[loss]", "a recipe has no table `[loss]`", "losses belong to a [[stage]]", 8),
         ("seed = 3", "sed = 3", "a recipe has no key `sed`", "did you mean `seed`?", 2),
         ("seed = 3", "steps = 3", "`steps` belongs in `[train]` or a `[[stage]]`", None, 2),
         ("seed = 3", "seed = -3", "the recipe: `seed` should be greater than or equal to 0", "got -3", 2),
@@ -141,7 +141,7 @@ def test_later_defaults_do_not_change_an_old_recipe() -> None:
         ),
         ('"quantizer.hard" = true', '"quantizer.hard" = []', "`quantizer.hard` should be a number", "got []", 38),
         ("0.7", "-0.7", "quantizer.temperature: `temperature` should be greater than 0", "got -0.7", 38),
-        ('"quantizer.hard"', "lr", "`lr` is no knob to set", "lr = ...", 38),
+        ('"quantizer.hard"', "lr", "`lr` is not a knob to set", "lr = ...", 38),
         (
             '"quantizer.hard" = true',
             "quantizer.hard = true",
@@ -254,7 +254,7 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         load(tmp_path / "r")
     assert "r.toml" in str(caught.value.hint)
     (tmp_path / "binary").write_bytes(b"\x00\xff\xfe")
-    with pytest.raises(VqtoolError, match="is no text: byte 1"):
+    with pytest.raises(VqtoolError, match="is not text: byte 1"):
         load(tmp_path / "binary")
     with pytest.raises(VqtoolError, match="cannot read"):
         load(tmp_path)

@@ -1,4 +1,4 @@
-"""The cases of `vqtool bench generation`: writing codes with a small transformer, beside transformers' GPT-2."""
+"""The cases of `vqtool bench generation`: generating codes with a small transformer, beside transformers' GPT-2."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ DECAY = 0.99
 
 @functools.cache
 def installed(name: str, *needed: str) -> ModuleType | None:
-    """The module, if it can be imported and has what is `needed` of it; one that is there but broken is told of, once.
+    """The module, if it can be imported and has what is `needed` of it; a broken one is warned of, once.
 
     Some libraries import their parts only when these are asked for, and a broken one may raise anything then.
     """

@@ -94,7 +94,7 @@ class FullAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`mask` [B, T] is true for real steps; a window without any gets finite nonsense."""
+        """`mask` [B, T] is true for real steps; a window without any gets finite values without meaning."""
         query, key, value = (_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
         if mask is not None:
             mask = (mask | ~mask.any(1, keepdim=True))[:, None, None]  # [B, 1, 1, T]
@@ -187,7 +187,7 @@ class Block(nn.Module):
         return x + self.feed(self.norm_feed(x, vector))
 
 
-class OneStep:
+class CompiledBlock:
     """A block without a condition, compiled for generation: one more step of every row, [B, W] -> [B, W].
 
     What `Block` computes, in as few calls as it takes: for few rows they cost more than the arithmetic. The matrices

@@ -118,7 +118,7 @@ class Checker(PartChecker):
 
     def _unknown_top(self, name: str, table: Any) -> None:
         if name in ELSEWHERE:
-            self.error((name,), f"`[{name}]` is no table of a recipe", ELSEWHERE[name])
+            self.error((name,), f"a recipe has no table `[{name}]`", ELSEWHERE[name])
         elif isinstance(table, Mapping | list):
             near = did_you_mean(name, [*part_roles(), *TABLES], otherwise=f"parts: {listed(part_roles())}")
             self.error((name,), f"there is no part called `[{name}]`", near)
@@ -142,7 +142,7 @@ class Checker(PartChecker):
         return [stage for stage in stages if stage is not None]
 
     def _unused(self, stages: StageChecker) -> None:
-        """Every part must be of use to some stage; not told where a task is not known, nor of broken parts."""
+        """Every part must be of use to some stage; not checked where a task is unknown, nor for broken parts."""
         if stages.unsure:
             return
         for name in self.classes:

@@ -25,7 +25,7 @@ def parse(text: str) -> tuple[list[str], Any]:
         if parts is not None:
             return parts, _value(text[at + 1 :].strip())
         at = text.find("=", at + 1)
-    raise VqtoolError(f"`{text}` is no override", hint="KEY=VALUE, as in -s quantizer.levels=4", where=f"-s {text}")
+    raise VqtoolError(f"`{text}` is not an override", hint="KEY=VALUE, as in -s quantizer.levels=4", where=f"-s {text}")
 
 
 def _value(text: str) -> Any:
@@ -77,7 +77,7 @@ def _put(table: Any, key: Key, value: Any, text: str) -> None:
         else:
             table = table[part] if isinstance(part, int) else table
         if not isinstance(table, dict | list):
-            raise VqtoolError(f"`{part}` is no table, so it has no `{key[-1]}`", where=f"-s {text}")
+            raise VqtoolError(f"`{part}` is not a table, so it has no `{key[-1]}`", where=f"-s {text}")
     if not isinstance(table, dict):
         raise VqtoolError(f"`{key[-1]}` cannot be set there", where=f"-s {text}")
     table[key[-1]] = value

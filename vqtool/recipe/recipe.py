@@ -120,14 +120,14 @@ def read_text(path: Path) -> str:
         raise VqtoolError(f"there is no recipe `{path}`", hint=hint) from None
     except UnicodeDecodeError as error:
         raise VqtoolError(
-            f"`{path}` is no text: byte {error.start} is not UTF-8", hint="a recipe is a TOML file"
+            f"`{path}` is not text: byte {error.start} is not UTF-8", hint="a recipe is a TOML file"
         ) from None
     except OSError as error:
         raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}") from error
 
 
 def read_toml(text: str, path: Path | None) -> dict[str, Any]:
-    """A TOML text as a table; a syntax error is told with its line."""
+    """A TOML text as a table; a syntax error names its line."""
     try:
         return toml_table(text)
     except tomllib.TOMLDecodeError as error:
@@ -136,9 +136,9 @@ def read_toml(text: str, path: Path | None) -> dict[str, Any]:
         raise VqtoolError(f"not a recipe: {error}", where=str(path) if path else "recipe") from None
 
 
-def _syntax_error(told: str, text: str, path: Path | None) -> VqtoolError:
-    message = re.sub(r" \(at .*\)$", "", told)
-    at = re.search(r"\(at line (\d+), column (\d+)\)$", told)
+def _syntax_error(error: str, text: str, path: Path | None) -> VqtoolError:
+    message = re.sub(r" \(at .*\)$", "", error)
+    at = re.search(r"\(at line (\d+), column (\d+)\)$", error)
     lines = text.rstrip("\n").split("\n")
     line, column = (int(at[1]), int(at[2])) if at else (len(lines), len(lines[-1]) + 1)
     shown = lines[line - 1].rstrip("\r") if line <= len(lines) else ""

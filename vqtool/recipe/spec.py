@@ -66,7 +66,7 @@ class EvaluateOptions(BaseModel):
     metrics: tuple[str, ...] | None = Field(
         None, description="metrics by name; by default all that find what they read"
     )
-    baselines: tuple[str, ...] = Field((), description="plain rivals by name, measured on the same rows")
+    baselines: tuple[str, ...] = Field((), description="baselines by name, measured on the same rows")
     batch: Annotated[int, Ge(1)] = Field(256, description="rows at a time")
     splits: Annotated[tuple[str, ...], MinLen(1)] | None = Field(
         None, description="held-out splits to report; by default all"
@@ -79,8 +79,8 @@ def _diagnose_options() -> type[BaseModel]:
         key: (float | None, Field(value, description=f'{meaning}; "none" switches it off'))
         for key, (meaning, value) in thresholds.keys().items()
     }
-    told = "steps between two looks at the codebooks while training; 0 never looks"
-    fields["every"] = (Annotated[int, Ge(0)], Field(thresholds.EVERY, description=told))
+    every = "steps between two looks at the codebooks while training; 0 never looks"
+    fields["every"] = (Annotated[int, Ge(0)], Field(thresholds.EVERY, description=every))
     return create_model("DiagnoseOptions", __config__=STRICT, **fields)
 
 

@@ -66,7 +66,7 @@ class StageChecker:
         elif name in RESERVED:
             self.checks.error(at, f"a stage cannot be called `{name}`: a file of every run is")
         elif name in self._names:
-            self.checks.error(at, f"two stages are called `{name}`", 'name = "..." tells them apart')
+            self.checks.error(at, f"two stages are called `{name}`", 'give one a name: name = "..."')
         self._names.add(str(name))
         return str(name)
 
@@ -134,9 +134,9 @@ class StageChecker:
         return self.checks.announced("quantizer")[0] if task is None or "quantizer" in task.uses else frozenset()
 
     def _unknown_loss(self, key: Key, name: str, terms: list[str], kinds: list[str]) -> None:
-        told = f"losses: {listed(kinds)}" + (f"; terms of the quantizer: {listed(terms)}" if terms else "")
+        known = f"losses: {listed(kinds)}" + (f"; terms of the quantizer: {listed(terms)}" if terms else "")
         message = f"there is no loss called `{name}`" + ("" if terms else ", and no quantizer with such a term")
-        self.checks.error(key, message, did_you_mean(name, [*kinds, *terms], otherwise=told))
+        self.checks.error(key, message, did_you_mean(name, [*kinds, *terms], otherwise=known))
 
     def _train(self, key: Key, table: Mapping[str, Any], name: str) -> TrainOptions | None:
         """The stage's own options over those of [train]; exactly one of `steps` and `epochs`."""
@@ -174,7 +174,7 @@ class Knobs:
         if self._unquoted(key, target, value) or not self._known(key, target):
             return False
         if target == "lr":
-            self.checks.error(key, "`lr` is no knob to set", "lr = ... in the stage itself")
+            self.checks.error(key, "`lr` is not a knob to set", "lr = ... in the stage itself")
             return False
         number = isinstance(value, bool | int | float | str)
         if not number or (isinstance(value, float) and not math.isfinite(value)):
@@ -198,7 +198,7 @@ class Knobs:
         return {name: knobs for name, knobs in parts.items() if knobs} | task | {"losses": frozenset(self.losses)}
 
     def _unquoted(self, key: Key, target: str, value: Any) -> bool:
-        """Tell of `schedule.quantizer.temperature = ...`, which TOML reads as nested tables."""
+        """Report `schedule.quantizer.temperature = ...`, which TOML reads as nested tables."""
         if not isinstance(value, Mapping) or "kind" in value or "." in target or target == "lr":
             return False
         inner = next(iter(value), "KNOB")

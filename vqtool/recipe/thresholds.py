@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-EVERY = 200  # steps between two looks of the watch, where the recipe does not say
+EVERY = 200  # steps between two checks of the watch, where the recipe does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ LIMITS: Mapping[str, Limit] = {
     ),
     "dead-codes": Limit(
         "share of codes that more tokens would not hit either (Chao 1984)",
-        0.33, 0.40, "runs that people report as ill: 40 % dead and more (vector-quantize-pytorch issue 205)",
+        0.33, 0.40, "runs that people report as broken: 40 % dead and more (vector-quantize-pytorch issue 205)",
     ),
     "dead-level": Limit(
         "(perplexity - 1) over (codes that uniform use would hit - 1), of one codebook while others are well",
@@ -63,14 +63,14 @@ LIMITS: Mapping[str, Limit] = {
     ),
     "range-drift": Limit(
         "spread of the output over that of the signal, or its inverse where that is less",
-        0.80, 0.60, "trained codecs stay within 0.9 and 1.1; a reported ill one had 0.35", "low",
+        0.80, 0.60, "trained codecs stay within 0.9 and 1.1; a reported broken one had 0.35", "low",
     ),
     "dc-offset": Limit(
-        "mean of the output's error over the signal's spread", 0.20, 0.50, "reported ill codecs: 0.31 and 1.38",
+        "mean of the output's error over the signal's spread", 0.20, 0.50, "reported broken codecs: 0.31 and 1.38",
     ),
     "no-negatives": Limit(
         "negatives that a position is really compared with", 2.0, 1.0,
-        "wav2vec 2.0 takes 100; below 1 there is nothing to tell apart", "low",
+        "wav2vec 2.0 takes 100; below 1 there is nothing to compare", "low",
     ),
     "transmit-power": Limit(
         "dB between the power sent and the power asked for", 0.5, 3.0,
@@ -104,12 +104,12 @@ LIMITS: Mapping[str, Limit] = {
 
 def keys() -> dict[str, tuple[str, float | None]]:
     """Every key of `[diagnose]` that is a threshold: its meaning and its default."""
-    told = {}
+    found = {}
     for name, limit in LIMITS.items():
         for severity, value in (("warn", limit.warn), ("fail", limit.fail)):
             side = "at most" if limit.worse == "low" else "at least"
-            told[key(name, severity)] = (f"`{name}` is a {severity} where this is {side}: {limit.figure}", value)
-    return told
+            found[key(name, severity)] = (f"`{name}` is a {severity} where this is {side}: {limit.figure}", value)
+    return found
 
 
 def key(name: str, severity: str) -> str:

@@ -11,19 +11,19 @@ from vqtool.api.task import Parts
 
 
 def condition_of(parts: Parts, framed: Batch) -> Condition | None:
-    """The condition of a batch in the norm's frame; None where the recipe names no conditioner."""
+    """The condition of a batch normalised by the norm; None where the recipe names no conditioner."""
     return parts.conditioner(framed) if "conditioner" in parts else None
 
 
 def encode(parts: Parts, batch: Batch) -> dict[str, Tensor]:
-    """`codes` [B, T, Q], the scalars sent apart `sent` [B, S], and the encoder's output `z` [B, T, D]."""
+    """`codes` [B, T, Q], the side information `sent` [B, S], and the encoder's output `z` [B, T, D]."""
     framed, sent = parts.norm(batch)
     z = to_latents(parts, framed)
     return {"codes": parts.quantizer(z).codes, "sent": sent, "z": z}
 
 
 def to_latents(parts: Parts, framed: Batch) -> Tensor:
-    """A batch in the norm's frame to latents [B, T, D]."""
+    """A batch normalised by the norm to latents [B, T, D]."""
     return parts.encoder(framed["x"], condition_of(parts, framed))
 
 
@@ -35,7 +35,7 @@ def decode(parts: Parts, codes: Tensor, sent: Tensor, batch: Batch) -> Tensor:
 def from_latents(parts: Parts, z: Tensor, sent: Tensor, batch: Batch, framed: Batch | None = None) -> Tensor:
     """Latents [B, T, D] and sent scalars [B, S] to signals [B, C, L] in their own units.
 
-    `framed` is the batch with its condition in the norm's frame, where the caller has it already.
+    `framed` is the batch with its condition normalised by the norm, where the caller has it already.
     """
     condition = None
     if "conditioner" in parts:
@@ -45,5 +45,5 @@ def from_latents(parts: Parts, z: Tensor, sent: Tensor, batch: Batch, framed: Ba
 
 
 def to_frame(parts: Parts, z: Tensor, condition: Condition | None) -> Tensor:
-    """Latents [B, T, D] to a signal [B, C, L] in the norm's frame, without what filled up its first token."""
+    """Latents [B, T, D] to a signal [B, C, L] normalised by the norm, without what filled up its first token."""
     return parts.decoder(z, condition)[..., -parts.norm.spec.length % parts.encoder.stride :]

@@ -22,7 +22,7 @@ class CodeHead(nn.Module):
         logits_k = s ((z_hat - partial) . e_qk - |e_qk|^2 / 2) + h . u_qk,
 
     which is -s |z_hat - partial - e_qk|^2 / 2 but for a constant: the nearest code is the likeliest, as the quantizer
-    would choose, and s is how sure the network is. `partial` is the sum of the codes already written for the same
+    would choose, and s is how sure the network is. `partial` is the sum of the codes already chosen for the same
     token. u is a table that is also the input embedding. Without `vectors`, logits_k = h . u_qk.
 
     z_hat mixes two estimates, z_hat = g z + (1 - g) (partial + the mean of what the codes still add), where z is
@@ -104,9 +104,9 @@ class CodeHead(nn.Module):
         assert self.vectors is not None
         return self.vectors
 
-    def laid_out(self) -> CodeHead | OneBook:
-        """What writes the same codes in fewer calls, where there is one; else this head."""
-        return OneBook(self) if len(self.codebook_sizes) == 1 and not torch.is_grad_enabled() else self
+    def compiled(self) -> CodeHead | SingleCodebookHead:
+        """A head that computes the same in fewer calls, where there is one; else this head."""
+        return SingleCodebookHead(self) if len(self.codebook_sizes) == 1 and not torch.is_grad_enabled() else self
 
     # ---- codes in
 
@@ -199,7 +199,7 @@ class CodeHead(nn.Module):
 
     @torch.no_grad()
     def targets(self, codes: Tensor, fed: Tensor, latent: Tensor | None = None) -> Tensor:
-        """What would be right to write after `fed`, where `codes` [B, T, Q] are the true ones.
+        """The right codes after `fed`, where `codes` [B, T, Q] are the true ones.
 
         After a wrong code the true finer codes no longer fit: right is then the code nearest to what is still missing
         of the latent [B, T, D] (by default the sum of the true codes' vectors). Without geometry: `codes`.
@@ -216,11 +216,11 @@ class CodeHead(nn.Module):
         return torch.where(astray & (codes >= 0), nearest, codes)
 
 
-class OneBook:
-    """A head of a single codebook, laid out for writing: inputs are looked up, and logits are two or three products.
+class SingleCodebookHead:
+    """A head of a single codebook, compiled for generation: inputs are looked up, and logits are two or three products.
 
-    With one codebook nothing of a token is written before its code, so all that depends on codes alone is a table. It
-    holds copies of the weights, so it lives only as long as one text is written.
+    With one codebook nothing of a token is chosen before its code, so all that depends on codes alone is a table. It
+    holds copies of the weights, so it lives only as long as one sequence is generated.
     """
 
     def __init__(self, head: CodeHead) -> None:

@@ -17,7 +17,7 @@ from vqtool.sequence.code_prior import CodePrior, at_rest, taken
 
 @dataclass(slots=True)
 class State:
-    """Where writing stands: the condition as the layers read it, and the network's memory."""
+    """The state of a generation: the condition as the layers read it, and the network's memory."""
 
     vector: Tensor | None  # [B, M]
     aside: Tensor | None  # [B, N, W]
@@ -87,7 +87,7 @@ class RecurrentPrior(CodePrior):
     def own(self, codes: Tensor, condition: Condition | None, share: float, *, draw: Tensor) -> Tensor:
         """Scheduled sampling as Bengio et al. 2015 (arXiv 1506.03099) do it, with argmax: one step after the other.
 
-        A code of its own follows the past that is really fed, so a share of 1 is what greedy writing gives.
+        A code of its own follows the past that is really fed, so a share of 1 is what greedy generation gives.
         """
         if share <= 0:
             return codes
@@ -97,4 +97,4 @@ class RecurrentPrior(CodePrior):
             return torch.where((drawn < share) & (true >= 0), logits.argmax(-1), true)
 
         with at_rest(self):
-            return generation.write(self, len(codes), condition, choose)
+            return generation.generate(self, len(codes), condition, choose)

@@ -36,7 +36,7 @@ class Conv1dDecoder(Decoder):
         padding: Annotated[Padding, Doc("circular: a window is one period, its ends meet")] = "zeros",
         causal: Annotated[bool, Doc("no sample depends on a later token than its own")] = False,
         activation: Annotated[Activation, Doc("the nonlinearity of the residual blocks")] = "gelu",
-        weight_norm: Annotated[bool, Doc("train gains and directions of the filters apart")] = False,
+        weight_norm: Annotated[bool, Doc("train the gain and direction of each filter separately")] = False,
         output_scale: Annotated[bool, Doc("a trained gain on the output, 1 at first")] = False,
     ) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ class Resnet1dDecoder(Decoder):
     ) -> None:
         super().__init__()
         if stride & (stride - 1):
-            raise VqtoolError(f"the decoder doubles the rate, and the encoder's stride {stride} is no power of two")
+            raise VqtoolError(f"the decoder doubles the rate, and the encoder's stride {stride} is not a power of two")
         doublings = stride.bit_length() - 1
         widths = [width, *(max(1, width >> (i + 1)) for i in range(doublings))]
         self.start = Conv(dim, width, kernel, mode=padding)

@@ -32,7 +32,7 @@ class Conv1dEncoder(Encoder):
         padding: Annotated[Padding, Doc("circular: a window is one period, its ends meet")] = "zeros",
         causal: Annotated[bool, Doc("no token sees a later sample than its own last one")] = False,
         activation: Annotated[Activation, Doc("the nonlinearity of the residual blocks")] = "gelu",
-        weight_norm: Annotated[bool, Doc("train gains and directions of the filters apart")] = False,
+        weight_norm: Annotated[bool, Doc("train the gain and direction of each filter separately")] = False,
     ) -> None:
         super().__init__()
         self.dim, self.stride = dim, prod(strides)
@@ -61,6 +61,6 @@ def check_length(length: int, stride: int) -> None:
         raise VqtoolError("the encoder `conv1d` needs windows [C, L], not images", hint="conv2d is for images")
     if length % stride:
         raise VqtoolError(
-            f"a window of {length} samples is no multiple of the encoder's total stride {stride}",
+            f"a window of {length} samples is not a multiple of the encoder's total stride {stride}",
             hint=f"choose strides whose product divides {length}, or another window length",
         )

@@ -42,7 +42,7 @@ class Conv2dEncoder(Encoder):
             raise VqtoolError("the encoder `conv2d` needs images [C, H, W]", hint="conv1d is for windows [C, L]")
         height, width = length
         if height * width % tokens:
-            raise VqtoolError(f"{height} x {width} pixels are no multiple of {tokens} tokens")
+            raise VqtoolError(f"{height} x {width} pixels are not a multiple of {tokens} tokens")
         self.dim, self.tokens, self.stride = dim, tokens, height * width // tokens
         stages: list[nn.Module] = []
         for before, after in zip((channels, *widths), widths, strict=False):

@@ -38,7 +38,7 @@ class PatchEncoder(Encoder):
             raise VqtoolError("the encoder `patch` needs windows [C, L], not images", hint="conv2d is for images")
         if length % patch:
             raise VqtoolError(
-                f"a window of {length} samples is no multiple of the patch of {patch}",
+                f"a window of {length} samples is not a multiple of the patch of {patch}",
                 hint=f"choose a patch that divides {length}",
             )
         self.stride = patch

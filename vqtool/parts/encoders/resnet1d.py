@@ -21,7 +21,7 @@ class Resnet1dEncoder(Encoder):
 
     The stack corrects a linear map of a token's own samples, which keeps them as they are; it starts at no correction.
     So the first codebook is already that of plain samples, and what is learned is what neighbours add.
-    A length that is no multiple of the factor is filled up on the left with its first sample, so that the last token
+    A length that is not a multiple of the factor is filled up on the left with its first sample, so that the last token
     always ends with the last sample.
     """
 
@@ -67,5 +67,5 @@ class Resnet1dEncoder(Encoder):
 def halvings_of(factor: int) -> int:
     """How often `factor` can be halved until it is 1."""
     if factor & (factor - 1):
-        raise VqtoolError(f"the factor {factor} is no power of two", hint="factor = 4")
+        raise VqtoolError(f"the factor {factor} is not a power of two", hint="factor = 4")
     return factor.bit_length() - 1

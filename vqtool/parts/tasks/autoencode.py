@@ -1,4 +1,4 @@
-"""Squeeze a signal through the codebook and back."""
+"""Encode a signal to codes and decode it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Autoencode(Task):
         )
 
     def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
-        """`codes` [B, T, Q] and the scalars sent apart, `sent` [B, S]."""
+        """`codes` [B, T, Q] and the side information `sent` [B, S]."""
         return encode(parts, batch)
 
     def decode(self, parts: Parts, coded: dict[str, Tensor], batch: Batch) -> Tensor:

@@ -23,13 +23,13 @@ class Contrast(Task):
     x -> norm -> encoder -> z; the quantizer codes all of z, and the context network reads z with spans of tokens
     replaced by zeros, of which its first linear map makes a vector of its own. At each of the M hidden tokens its
     output is compared, by the cosine, with the code vectors of that token and of the other hidden ones of the window;
-    those with the same codes as the right one are no negatives and are left out.
+    those with the same codes as the right one are not negatives and are left out.
 
     Two options go beyond that. Features of an encoder that sees far hold what their hidden neighbours are: with
     `hide = "signal"` the samples of hidden tokens are zero in what the context network reads, and only there. And what
     tells a token from its neighbours is mostly chance; with `apart` it is compared with what is farther away alone.
 
-    Provides `similarities` [M, T] (-inf for what is no candidate) and `positive` [M], the place of the right one,
+    Provides `similarities` [M, T] (-inf for what is not a candidate) and `positive` [M], the place of the right one,
     `hidden` [B, T], `quantized`, `codes` [B, T, Q], and the figures `contrastive.accuracy`,
     `contrastive.effective_negatives`, the mean number of candidates that are wrong, and `contrastive.chance`, the mean
     of 1 / (1 + that number). Where all tokens share one code nothing is wrong: accuracy and chance are 1 and the
@@ -55,7 +55,7 @@ class Contrast(Task):
             Literal["features", "signal"],
             Doc("what is hidden: a token's features, or its samples, so that features of tokens about it tell nothing"),
         ] = "features",
-        apart: Annotated[int, Ge(1), Doc("tokens nearer than this are no negatives of each other")] = 1,
+        apart: Annotated[int, Ge(1), Doc("tokens nearer than this are not negatives of each other")] = 1,
     ) -> None:
         self.hidden, self.span, self.negatives, self.hide, self.apart = hidden, span, negatives, hide, apart
 
@@ -140,7 +140,7 @@ class Contrast(Task):
         )
 
     def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
-        """`codes` [B, T, Q] and the scalars the norm would send apart, `sent` [B, S]."""
+        """`codes` [B, T, Q] and the side information `sent` [B, S]."""
         return encode(parts, batch)
 
     def embed(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Write the codes of a signal one after the other, given what is known without it."""
+"""Predict the codes of a signal one after the other, given its condition."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
 from vqtool.sequence.chain import decode, encode, to_latents
-from vqtool.sequence.prior_chain import PRIOR_PARTS, adopt_codebooks, build_prior, prior_condition, write_signal
+from vqtool.sequence.prior_chain import PRIOR_PARTS, adopt_codebooks, build_prior, decode_signal, prior_condition
 
 
 class PredictCodes(Task):
-    """Trains a prior over the codes of a frozen tokenizer, and what regresses the scalars its norm sends apart.
+    """Trains a prior over the codes of a frozen tokenizer, and the regressor of its norm's side information.
 
     The prior has a conditioner of its own, `[prior_conditioner]`, which reads the condition in full. Provides
-    `logits` [B, T, Q, K] and `codes` [B, T, Q] (what is right to write after the past that was fed), `latent_hat`
+    `logits` [B, T, Q, K] and `codes` [B, T, Q] (the right ones after the past that was fed), `latent_hat`
     [B, T, Q, D] and `latent` [B, T, D] (where the prior predicts latents), `sent_hat` and `sent` [B, S], and
     `estimate` [B, C, L], the signal of the codes fed with the scalars regressed.
     """
@@ -49,7 +49,7 @@ class PredictCodes(Task):
         draw = torch.rand(codes.shape, device=codes.device)  # always drawn: a share of 0 is teacher forcing bit for bit
         fed = parts.prior.own(codes, condition, self.own_tokens, draw=draw)
         logits, latent_hat = parts.prior.outputs(codes, condition, fed=fed)
-        estimate, sent_hat = write_signal(parts, condition, parts.quantizer.decode(fed).detach(), batch, framed)
+        estimate, sent_hat = decode_signal(parts, condition, parts.quantizer.decode(fed).detach(), batch, framed)
         return {
             "logits": logits,
             "codes": parts.prior.targets(codes, fed, latent),
@@ -69,8 +69,8 @@ class PredictCodes(Task):
         free = parts.prior.sample(len(codes), condition, temperature=0.0)
         return Estimates(
             {
-                "": write_signal(parts, condition, parts.quantizer.decode(free), batch, framed)[0],
-                "forced": write_signal(parts, condition, parts.quantizer.decode(forced), batch, framed)[0],
+                "": decode_signal(parts, condition, parts.quantizer.decode(free), batch, framed)[0],
+                "forced": decode_signal(parts, condition, parts.quantizer.decode(forced), batch, framed)[0],
                 "reconstruction": decode(parts, codes, sent, batch),
             },
             {
@@ -83,7 +83,7 @@ class PredictCodes(Task):
         )
 
     def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
-        """`codes` [B, T, Q] and the scalars sent apart, `sent` [B, S]."""
+        """`codes` [B, T, Q] and the side information `sent` [B, S]."""
         return encode(parts, batch)
 
     def decode(self, parts: Parts, coded: dict[str, Tensor], batch: Batch) -> Tensor:
@@ -99,4 +99,4 @@ class PredictCodes(Task):
             codes, _ = parts.prior.beam(rows, condition, width=how["beam"])
         else:
             codes = parts.prior.sample(rows, condition, **{"temperature": 0.0, **how})
-        return write_signal(parts, condition, parts.quantizer.decode(codes), batch, framed)[0]
+        return decode_signal(parts, condition, parts.quantizer.decode(codes), batch, framed)[0]
