@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,13 +75,13 @@ class EvaluateOptions(BaseModel):
 
 def _diagnose_options() -> type[BaseModel]:
     """`[diagnose]`: how often the watch looks, and every threshold of every finding."""
-    fields: dict[str, Any] = {
+    options: dict[str, Any] = {
         key: (float | None, Field(value, description=f'{meaning}; "none" switches it off'))
         for key, (meaning, value) in thresholds.keys().items()
     }
     every = "steps between two looks at the codebooks while training; 0 never looks"
-    fields["every"] = (Annotated[int, Ge(0)], Field(thresholds.EVERY, description=every))
-    return create_model("DiagnoseOptions", __config__=STRICT, **fields)
+    options["every"] = (Annotated[int, Ge(0)], Field(thresholds.EVERY, description=every))
+    return create_model("DiagnoseOptions", __config__=STRICT, **options)
 
 
 DiagnoseOptions = _diagnose_options()
@@ -168,36 +168,16 @@ class Recipe:
 
         `beside` is the folder that they will lie in.
         """
-
-        def part(spec: PartSpec) -> dict[str, Any]:
-            return {"role": spec.role, "kind": spec.kind, "options": self._frozen(spec.options)}
-
-        stages = [
-            {
-                "name": stage.name,
-                "task": part(stage.task),
-                "losses": [
-                    {"name": loss.name, "weight": loss.weight, "kind": loss.kind, "options": self._frozen(loss.options)}
-                    for loss in stage.losses
-                ],
-                "set": self._frozen(stage.set),
-                "schedules": [
-                    {"target": s.target, "kind": s.kind, "options": self._frozen(s.options)} for s in stage.schedules
-                ],
-                "train": self._frozen(stage.train.model_dump()),
-            }
-            for stage in self.stages
-        ]
         return {
             "title": self.title,
             "seed": self.seed,
             "deterministic": self.deterministic,
             **places(self.folder, self.path, beside),
             "file": None if self.path is None else self.path.name,
-            "data": part(self.data),
-            "parts": {name: part(spec) for name, spec in self.parts.items()},
-            "stages": stages,
-            "evaluate": self._frozen(self.evaluate.model_dump()),
+            "data": self._frozen(self.data),
+            "parts": self._frozen(self.parts),
+            "stages": self._frozen(self.stages),
+            "evaluate": self._frozen(self.evaluate),
             "diagnose": dict(self.diagnose),
         }
 
@@ -207,6 +187,10 @@ class Recipe:
             return {PATH_MARK: frozen_path(value, self.folder)}
         if isinstance(value, list | tuple):
             return [self._frozen(item) for item in value]
+        if isinstance(value, BaseModel):
+            value = value.model_dump()
+        elif isinstance(value, PartSpec | LossSpec | ScheduleSpec | StageSpec):
+            value = {one.name: getattr(value, one.name) for one in fields(value)}
         if isinstance(value, Mapping):
             return {key: self._frozen(item) for key, item in value.items()}
         return value

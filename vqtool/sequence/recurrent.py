@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_doc import Doc
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from vqtool.api import Condition
@@ -42,19 +45,23 @@ class State:
 class RecurrentPrior(CodePrior):
     """A recurrent network [B, N, W] over the flat sequence of codes, then cross-attention to the condition's tokens.
 
-    The condition also comes with the input of every step. `network` is built with batch_first, input and state width W.
+    The condition also comes with the input of every step.
     """
+
+    kind: ClassVar[type[nn.GRU] | type[nn.LSTM]]
 
     def __init__(
         self,
         codebook_sizes: Sequence[int],
         length: int,
-        condition_dim: int,
-        vectors: Sequence[Tensor] | None,
-        network: nn.GRU | nn.LSTM,
-        dropout: float,
+        condition_dim: int = 0,
+        vectors: Sequence[Tensor] | None = None,
+        *,
+        layers: Annotated[int, Ge(1), Doc("recurrent layers")] = 1,
+        width: Annotated[int, Gt(1), Doc("features of a step, and of the network's memory")] = 160,
+        dropout: Annotated[float, Interval(ge=0.0, lt=1.0), Doc("share of features dropped while training")] = 0.1,
     ) -> None:
-        width = network.hidden_size
+        network = self.kind(width, width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         super().__init__(codebook_sizes, length, condition_dim, vectors, width, dropout)
         self.network = network
         self.norm_cross = nn.LayerNorm(width) if condition_dim else None
