@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 Call = Callable[[], Any]
 MIB = 2**20
@@ -26,6 +27,10 @@ class Figure:
     ms: float
     fastest_ms: float
     mib: float | None
+
+    def beside(self, first: Figure) -> dict[str, float | None]:
+        """Its figures, with the ratio to the time of `first`."""
+        return {"ms": self.ms, "mib": self.mib, "ratio": self.ms / first.ms}
 
 
 def in_turns(calls: Mapping[str, Call], device: torch.device, *, seconds: float, most: int = 9) -> dict[str, Figure]:
@@ -44,6 +49,17 @@ def in_turns(calls: Mapping[str, Call], device: torch.device, *, seconds: float,
         if done >= 3 and (time.perf_counter() - begin) * (done + 1) / done > seconds:
             break
     return {n: Figure(statistics.median(t), min(t), memory[n]) for n, t in times.items()}
+
+
+def evaluated(module: nn.Module, x: Tensor) -> Call:
+    """One evaluation without gradients."""
+    module.eval()
+
+    @torch.no_grad()
+    def call() -> None:
+        module(x)
+
+    return call
 
 
 def timed(call: Call, device: torch.device) -> float:

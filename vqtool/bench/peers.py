@@ -103,14 +103,3 @@ def trained(module: nn.Module, x: Tensor, upstream: Tensor) -> Callable[[], Any]
         torch.autograd.backward([out[0], *(t.sum() for t in losses)], [upstream, *(torch.ones(()) for _ in losses)])
 
     return step
-
-
-def evaluated(module: nn.Module, x: Tensor) -> Callable[[], Any]:
-    """One evaluation of a peer."""
-    module.eval()
-
-    @torch.no_grad()
-    def step() -> None:
-        module(x)
-
-    return step

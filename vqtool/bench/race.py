@@ -38,7 +38,7 @@ def rows(device: torch.device, seconds: float, kinds: Sequence[str]) -> Iterator
             "first": name,
             "ours_ms": first.ms,
             "ours_mib": first.mib,
-            "peers": {n: {"ms": f.ms, "mib": f.mib, "ratio": f.ms / first.ms} for n, f in others},
+            "peers": {n: f.beside(first) for n, f in others},
         }
 
 
