@@ -37,8 +37,8 @@ class Seismograms(Data):
         if len(usable) < len(source.traces):
             skipped["shorter than half a window"] += len(source.traces) - len(usable)
         if not usable:
-            told = "; ".join(f"{count}: {reason}" for reason, count in skipped.items())
-            raise VqtoolError("there is no trace to read" + (f" ({told})" if told else ""), where="[data] path")
+            reasons = "; ".join(f"{count}: {reason}" for reason, count in skipped.items())
+            raise VqtoolError("there is no trace to read" + (f" ({reasons})" if reasons else ""), where="[data] path")
         notes = list(source.notes)
         parts = divided(usable, by, valid_share, test_share, seed, notes)
         notes += [f"{count} traces skipped: {reason}" for reason, count in sorted(skipped.items())]

@@ -50,8 +50,8 @@ def standardised(samples: Samples, begin: int, length: int, level: int) -> tuple
 
 def padded(samples: Samples, length: int) -> Samples:
     """`samples` [3, n] with at least `length` samples: a shorter trace goes on as its own mirror image."""
-    lacking = length - samples.shape[1]
-    return np.pad(samples, ((0, 0), (0, lacking)), mode="reflect") if lacking > 0 else samples
+    missing = length - samples.shape[1]
+    return np.pad(samples, ((0, 0), (0, missing)), mode="reflect") if missing > 0 else samples
 
 
 class Windows:

@@ -23,7 +23,7 @@ TARGET_SIDE = {
 
 
 def check_conditions(conditions: Sequence[str]) -> None:
-    """Refuse conditions that nobody knows before the voltage is known, and unknown ones."""
+    """Refuse unknown conditions and those that are known only with the voltage."""
     for name in conditions:
         if name in TARGET_SIDE:
             raise VqtoolError(

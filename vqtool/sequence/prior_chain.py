@@ -43,15 +43,15 @@ def adopt_codebooks(parts: Parts) -> None:
         parts.prior.copy_vectors(vectors)
 
 
-def prior_condition(parts: Parts, framed: Batch) -> Condition | None:
-    """The prior's own condition, from a batch in the norm's frame; None where nothing reads it."""
-    return parts.prior_conditioner(framed) if "prior_conditioner" in parts else None
+def prior_condition(parts: Parts, normed: Batch) -> Condition | None:
+    """The prior's own condition, from a normalised batch; None where nothing reads it."""
+    return parts.prior_conditioner(normed) if "prior_conditioner" in parts else None
 
 
 def decode_signal(
-    parts: Parts, condition: Condition | None, z: Tensor, batch: Batch, framed: Batch
+    parts: Parts, condition: Condition | None, z: Tensor, batch: Batch, normed: Batch
 ) -> tuple[Tensor, Tensor]:
     """Latents [B, T, D] to a signal [B, C, L] in its own units, and the scalars [B, S] that were regressed for it."""
     nothing = condition is None or "regressor" not in parts
     sent = z.new_zeros(len(z), 0) if nothing else parts.regressor(condition, z)
-    return from_latents(parts, z, sent, batch, framed), sent
+    return from_latents(parts, z, sent, batch, normed), sent

@@ -29,7 +29,7 @@ class Kmeans(Baseline):
         self.codes, self.seed = codes, seed
 
     def fit(self, rows: Rows) -> None:
-        """Centres from the training rows' frames that have a phase: they are what is asked about, a help to this rival.
+        """Centres from the training rows' frames that have a phase: they are what is scored, which helps this baseline.
 
         Raises VqtoolError where scikit-learn is not installed.
         """

@@ -79,10 +79,10 @@ class Contrast(Task):
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """Targets from all of the signal, the context from what is not hidden of it."""
-        framed, _ = parts.norm(batch)
-        z = parts.encoder(framed["x"], condition_of(parts, framed))
+        normed, _ = parts.norm(batch)
+        z = parts.encoder(normed["x"], condition_of(parts, normed))
         quantized = parts.quantizer(z)
-        outputs = self.compare(parts, framed, z, quantized)
+        outputs = self.compare(parts, normed, z, quantized)
         figures = contrast_figures(outputs["similarities"], outputs["positive"])
         if quantized.usage is not None:
             soft = entropy(quantized.usage).exp().unbind()
@@ -90,11 +90,11 @@ class Contrast(Task):
             figures |= {f"perplexity.soft.{name}": value for name, value in zip(names, soft, strict=True)}
         return outputs | {"quantized": quantized, "codes": quantized.codes, "figures": figures}
 
-    def compare(self, parts: Parts, framed: Batch, z: Tensor, quantized: Quantized) -> dict[str, Tensor]:
+    def compare(self, parts: Parts, normed: Batch, z: Tensor, quantized: Quantized) -> dict[str, Tensor]:
         """`similarities`, `positive` and `hidden` for one drawing of hidden spans."""
         batch, tokens, _ = z.shape
         hidden = hidden_spans(batch, tokens, share=self.hidden, span=self.span, device=z.device)
-        seen = self.without(hidden, parts, framed) if self.hide == "signal" else z
+        seen = self.without(hidden, parts, normed) if self.hide == "signal" else z
         context = parts.context(seen.masked_fill(hidden[..., None], 0))
         hidden = hidden & (quantized.codes >= 0).all(-1)  # a token that is not finite has no code to be found
         near = F.normalize(context.float(), dim=-1) @ F.normalize(quantized.z.float(), dim=-1).transpose(1, 2)
@@ -105,11 +105,11 @@ class Contrast(Task):
             "hidden": hidden,
         }
 
-    def without(self, hidden: Tensor, parts: Parts, framed: Batch) -> Tensor:
+    def without(self, hidden: Tensor, parts: Parts, normed: Batch) -> Tensor:
         """[B, T, D] the latents of the signal whose samples are zero where tokens are `hidden` [B, T]."""
-        x = framed["x"]
+        x = normed["x"]
         gone = hidden.repeat_interleave(parts.encoder.stride, 1)[:, None, : x.shape[-1]]
-        return parts.encoder(x.masked_fill(gone, 0), condition_of(parts, framed))
+        return parts.encoder(x.masked_fill(gone, 0), condition_of(parts, normed))
 
     def candidates(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """[B, T, T]: for each token, itself and the hidden ones of its window `apart` or more away, of other codes."""
@@ -124,8 +124,8 @@ class Contrast(Task):
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """Codes without noise, features before the quantizer, and one drawing of hidden spans; no signal."""
-        framed, _ = parts.norm(batch)
-        z = to_latents(parts, framed)
+        normed, _ = parts.norm(batch)
+        z = to_latents(parts, normed)
         quantized = parts.quantizer(z)
         return Estimates(
             named={
@@ -134,7 +134,7 @@ class Contrast(Task):
                 "codebook_names": parts.quantizer.codebook_names,
                 "features": z,
                 "context": parts.context(z),
-                **self.compare(parts, framed, z, quantized),
+                **self.compare(parts, normed, z, quantized),
                 **({} if quantized.usage is None else {"usage": quantized.usage}),
             }
         )

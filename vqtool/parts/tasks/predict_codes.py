@@ -42,14 +42,14 @@ class PredictCodes(Task):
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """Teacher forcing, or with a share of the model's own tokens in the past."""
         with torch.no_grad():
-            framed, sent = parts.norm(batch)
-            latent = to_latents(parts, framed)
+            normed, sent = parts.norm(batch)
+            latent = to_latents(parts, normed)
             codes = parts.quantizer(latent).codes
-        condition = prior_condition(parts, framed)
+        condition = prior_condition(parts, normed)
         draw = torch.rand(codes.shape, device=codes.device)  # always drawn: a share of 0 is teacher forcing bit for bit
         fed = parts.prior.own(codes, condition, self.own_tokens, draw=draw)
         logits, latent_hat = parts.prior.outputs(codes, condition, fed=fed)
-        estimate, sent_hat = decode_signal(parts, condition, parts.quantizer.decode(fed).detach(), batch, framed)
+        estimate, sent_hat = decode_signal(parts, condition, parts.quantizer.decode(fed).detach(), batch, normed)
         return {
             "logits": logits,
             "codes": parts.prior.targets(codes, fed, latent),
@@ -62,15 +62,15 @@ class PredictCodes(Task):
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """Greedy free-running generation, and beside it the true past and the true codes."""
-        framed, sent = parts.norm(batch)
-        codes, condition = parts.quantizer(to_latents(parts, framed)).codes, prior_condition(parts, framed)
+        normed, sent = parts.norm(batch)
+        codes, condition = parts.quantizer(to_latents(parts, normed)).codes, prior_condition(parts, normed)
         logits = parts.prior(codes, condition)
         forced = logits.argmax(-1)  # each code after the true ones before it
         free = parts.prior.sample(len(codes), condition, temperature=0.0)
         return Estimates(
             {
-                "": decode_signal(parts, condition, parts.quantizer.decode(free), batch, framed)[0],
-                "forced": decode_signal(parts, condition, parts.quantizer.decode(forced), batch, framed)[0],
+                "": decode_signal(parts, condition, parts.quantizer.decode(free), batch, normed)[0],
+                "forced": decode_signal(parts, condition, parts.quantizer.decode(forced), batch, normed)[0],
                 "reconstruction": decode(parts, codes, sent, batch),
             },
             {
@@ -92,11 +92,11 @@ class PredictCodes(Task):
 
     def generate(self, parts: Parts, batch: Batch, **how: Any) -> Tensor:
         """Signals [B, C, L]; `how`: `beam`, or `temperature`, `top_k`, `top_p` and `seeds`; else greedy."""
-        framed = parts.norm.condition(batch)
-        condition = prior_condition(parts, framed)
+        normed = parts.norm.condition(batch)
+        condition = prior_condition(parts, normed)
         rows = len(next(iter(batch.values())))
         if "beam" in how:
             codes, _ = parts.prior.beam(rows, condition, width=how["beam"])
         else:
             codes = parts.prior.sample(rows, condition, **{"temperature": 0.0, **how})
-        return decode_signal(parts, condition, parts.quantizer.decode(codes), batch, framed)[0]
+        return decode_signal(parts, condition, parts.quantizer.decode(codes), batch, normed)[0]

@@ -35,20 +35,20 @@ class PredictLatents(Task):
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """Condition to latents to signal."""
         with torch.no_grad():
-            framed, sent = parts.norm(batch)
-            latent = to_latents(parts, framed)
-        return self._guess(parts, batch, framed) | {"latent": latent, "sent": sent}
+            normed, sent = parts.norm(batch)
+            latent = to_latents(parts, normed)
+        return self._guess(parts, batch, normed) | {"latent": latent, "sent": sent}
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """The signal of the guessed latents, not quantized: what the tokens of a later stage are measured against."""
         return Estimates({"": self._guess(parts, batch, parts.norm.condition(batch))["estimate"]})
 
-    def _guess(self, parts: Parts, batch: Batch, framed: Batch) -> dict[str, Any]:
-        condition = prior_condition(parts, framed)
+    def _guess(self, parts: Parts, batch: Batch, normed: Batch) -> dict[str, Any]:
+        condition = prior_condition(parts, normed)
         z = parts.prior.latents(condition)
         if z is None:
             raise VqtoolError(
                 "the prior cannot guess latents: there is no `[prior_conditioner]`, or its codes have no vectors"
             )
-        estimate, sent_hat = decode_signal(parts, condition, z, batch, framed)
+        estimate, sent_hat = decode_signal(parts, condition, z, batch, normed)
         return {"latent_hat": z[:, :, None], "sent_hat": sent_hat, "estimate": estimate}
