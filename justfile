@@ -4,7 +4,7 @@ default: lint test
 test:
     pytest -n 2 --dist worksteal
 
-# branches of api, catalog, recipe and training that the tests reach; fails under 90 %
+# lines and branches of vqtool and its plugins that the tests reach; fails under 90 %
 coverage:
     pytest -n 2 --dist worksteal --cov
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -89,16 +89,28 @@ FIELD_LIBRARIES = {
 }  # fmt: skip
 
 
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, inside functions too; `from a import b` also as `a.b`."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Every module that a file imports, inside functions too; `from a import b` as `a.b` where that is a file."""
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            yield str(node.module)
-            if node.module == "vqtool":
-                yield from (f"vqtool.{alias.name}" for alias in node.names)
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in MODULES or node.module == "vqtool" else str(node.module)
+
+
+def module_of(path: Path, root: Path) -> str:
+    """The name that a file is imported by."""
+    return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path, ROOT): path for path in ENGINE} | {module_of(p, ROOT / "plugins"): p for p in USE_CASES}
 
 
 def home(path: Path) -> str:
@@ -111,10 +123,15 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("path", ENGINE, ids=name_of)
-def test_the_engine_knows_no_field(path: Path) -> None:
-    found = FIELD_WORDS.search(path.read_text(encoding="utf-8"))
-    assert found is None, f"{path} names `{found[0]}`"
+def none(offenders: Iterable[str]) -> None:
+    """Fail with every offender on a line of its own."""
+    found = list(offenders)
+    assert not found, "\n".join(["", *found])
+
+
+def test_the_engine_knows_no_field() -> None:
+    found = {path: FIELD_WORDS.search(path.read_text(encoding="utf-8")) for path in ENGINE}
+    none(f"{name_of(path)} names `{match[0]}`" for path, match in found.items() if match)
 
 
 FIELD_LINES = {
@@ -149,72 +166,131 @@ def test_general_words_are_not_of_a_field(line: str) -> None:
     assert FIELD_WORDS.search(line) is None
 
 
-@pytest.mark.parametrize("path", ENGINE, ids=name_of)
-def test_imports_run_one_way(path: Path) -> None:
-    own = home(path)
-    for module in imports(path):
-        if module.split(".")[0] == "vqtool" and "." in module:
-            target = module.split(".")[1]
-            target = (
-                target if (ROOT / "vqtool" / target).is_dir() or (ROOT / "vqtool" / f"{target}.py").is_file() else ""
-            )
-            assert target == own or target in MAY[own], f"{name_of(path)} imports {module}"
-        assert not module.startswith("vqtool_"), f"{name_of(path)} imports a plugin"
-    if own == "parts" and path.name != "__init__.py":
-        inside = [m for m in imports(path) if m.startswith("vqtool.parts")]
-        assert not inside, f"{name_of(path)} imports a part: {inside}"
+def test_imports_run_one_way() -> None:
+    def offenders() -> Iterator[str]:
+        for path in ENGINE:
+            own = home(path)
+            for module in imports(path):
+                top, _, rest = module.partition(".")
+                target = rest.split(".")[0]
+                if top == "vqtool" and rest and f"vqtool.{target}" in MODULES and target != own:
+                    if target not in MAY[own]:
+                        yield f"{name_of(path)} imports {module}"
+                elif top == "vqtool" and rest and target != own and "" not in MAY[own]:
+                    yield f"{name_of(path)} imports {module}"
+                elif top.startswith("vqtool_"):
+                    yield f"{name_of(path)} imports a plugin: {module}"
+                if own == "parts" and path.name != "__init__.py" and module.startswith("vqtool.parts"):
+                    yield f"{name_of(path)} imports another part: {module}"
+
+    none(offenders())
 
 
-@pytest.mark.parametrize("path", USE_CASES, ids=name_of)
-def test_use_cases_lean_on_the_contracts_alone(path: Path) -> None:
-    package = path.relative_to(ROOT / "plugins").parts[0]
-    for module in imports(path):
+def test_no_files_import_each_other_in_a_circle() -> None:
+    wanted = {name: set(imports(path)) & set(MODULES) - {name} for name, path in MODULES.items()}
+    none(" -> ".join(circle) for circle in circles(wanted))
+
+
+def circles(wanted: Mapping[str, set[str]]) -> list[list[str]]:
+    """A circle for each group of modules that import each other."""
+    found: list[list[str]] = []
+    left = in_circles(wanted)
+    while left:
+        walk = [min(left)]
+        while (following := min(left[walk[-1]] & left.keys())) not in walk:
+            walk.append(following)
+        circle = walk[walk.index(following) :]
+        found.append([*circle, following])
+        left = in_circles({name: modules for name, modules in left.items() if name not in circle})
+    return found
+
+
+def in_circles(wanted: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """What remains when each module that needs none of the rest is taken out, again and again."""
+    left = dict(wanted)
+    while ready := [name for name, modules in left.items() if not modules & left.keys()]:
+        for name in ready:
+            del left[name]
+    return left
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": {"b"}, "e": {"a"}}) == [["b", "c", "d", "b"]]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+    assert circles({"a": {"b"}, "b": {"a"}, "c": {"d"}, "d": {"c"}}) == [["a", "b", "a"], ["c", "d", "c"]]
+
+
+def test_use_cases_lean_on_the_contracts_alone() -> None:
+    def fine(path: Path, module: str) -> bool:
         top = module.split(".")[0]
         if top == "vqtool":
-            assert ".".join(module.split(".")[:2]) in USE_CASE_MAY, f"{name_of(path)} imports {module}"
-        else:
-            fine = top == package or top in FIELD_LIBRARIES or top in sys.stdlib_module_names
-            assert fine, f"{name_of(path)} imports {module}"
+            return ".".join(module.split(".")[:2]) in USE_CASE_MAY
+        package = path.relative_to(ROOT / "plugins").parts[0]
+        return top == package or top in FIELD_LIBRARIES or top in sys.stdlib_module_names
+
+    none(f"{name_of(path)} imports {m}" for path in USE_CASES for m in imports(path) if not fine(path, m))
 
 
-@pytest.mark.parametrize("path", ENGINE + USE_CASES + TESTS, ids=name_of)
-def test_every_file_opens_with_a_line_that_says_what_it_is_for(path: Path) -> None:
-    line = first_line(path.read_text(encoding="utf-8"))
-    assert len(line) > 10, f"{name_of(path)} has no docstring"
-    assert line[-1] in ".:?!", f"{name_of(path)}: its first line is no sentence: {line}"
+def test_every_file_opens_with_a_line_that_says_what_it_is_for() -> None:
+    lines = {path: first_line(path.read_text(encoding="utf-8")) for path in ENGINE + USE_CASES + TESTS}
+    none(f"{name_of(path)}: {line}" for path, line in lines.items() if len(line) <= 10 or line[-1] not in ".:?!")
 
 
-@pytest.mark.parametrize("path", ENGINE + USE_CASES, ids=name_of)
-def test_files_and_functions_stay_short(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert text.count("\n") < 400, f"{name_of(path)} is too long"
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = (node.end_lineno or node.lineno) - node.lineno + 1
-            assert length <= 80, f"{name_of(path)}: {node.name} has {length} lines"
+def test_files_and_functions_stay_short() -> None:
+    def offenders() -> Iterator[str]:
+        for path in ENGINE + USE_CASES:
+            lines = path.read_text(encoding="utf-8").count("\n")
+            if lines >= 400:
+                yield f"{name_of(path)} has {lines} lines"
+            for node in ast.walk(parsed(path)):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    length = (node.end_lineno or node.lineno) - node.lineno + 1
+                    if length > 75:
+                        yield f"{name_of(path)}: {node.name} has {length} lines"
+
+    none(offenders())
 
 
-@pytest.mark.parametrize("path", ENGINE + USE_CASES, ids=name_of)
-def test_no_committed_file_names_a_machine_s_folder(path: Path) -> None:
-    assert not re.search(r"(?<![\w.])/(work|tmp|home|root)/", path.read_text(encoding="utf-8"))
+def test_no_committed_file_names_a_machine_s_folder() -> None:
+    folder = re.compile(r"(?<![\w.])/(work|tmp|home|root)/")
+    none(name_of(path) for path in ENGINE + USE_CASES if folder.search(path.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("component", catalog().components, ids=lambda c: f"{c.role}-{c.name}")
-def test_every_component_says_what_it_is_and_what_its_options_mean(component: object) -> None:
-    role, name = component.role, component.name  # type: ignore[attr-defined]
-    assert component.summary, "no summary"  # type: ignore[attr-defined]
-    cls = catalog().load(role, name)
-    assert cls.__doc__, f"{role} `{name}` has no docstring"
-    for option in options_of(cls).documented():
-        assert option.doc, f"{role} `{name}`: option `{option.name}` has no Doc"
-        assert option.name == option.name.lower()
+def test_every_silenced_type_error_has_its_reason_beside_it() -> None:
+    def offenders() -> Iterator[str]:
+        for path in ENGINE + USE_CASES:
+            if path.is_relative_to(ROOT / "vqtool" / "quantizers"):  # until that room's are explained
+                continue
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                if "type: ignore" in line and not re.search(r"# type: ignore\[[a-z, -]+\]  # \w", line):
+                    yield f"{name_of(path)}:{number}"
+
+    none(offenders())
+
+
+def test_every_component_says_what_it_is_and_what_its_options_mean() -> None:
+    def offenders() -> Iterator[str]:
+        for component in catalog().components:
+            name = f"{component.role} `{component.name}`"
+            cls = catalog().load(component.role, component.name)
+            if not component.summary or not cls.__doc__:
+                yield f"{name} has no docstring"
+            for option in options_of(cls).documented():
+                if not option.doc or option.name != option.name.lower():
+                    yield f"{name}: option `{option.name}` has no Doc, or is not lower-case"
+
+    none(offenders())
 
 
 def test_no_module_is_called_by_a_name_that_says_nothing() -> None:
     empty = {"utils", "helpers", "common", "misc", "base", "manager", "factory"}
-    for path in ENGINE + USE_CASES:
-        assert path.stem not in empty
-        assert not path.stem.startswith("base_")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef):
-                assert not re.search(r"(Manager|Factory|Helper|Util)", node.name), f"{name_of(path)}: {node.name}"
+
+    def offenders() -> Iterator[str]:
+        for path in ENGINE + USE_CASES:
+            if path.stem in empty or path.stem.startswith("base_"):
+                yield name_of(path)
+            for node in ast.walk(parsed(path)):
+                if isinstance(node, ast.ClassDef) and re.search(r"(Manager|Factory|Helper|Util)", node.name):
+                    yield f"{name_of(path)}: {node.name}"
+
+    none(offenders())

@@ -42,7 +42,7 @@ def verify(make: Callable[..., nn.Module], dim: int = 8, *, seed: int = 0, **opt
     from vqtool.api import Quantizer
     from vqtool.conformance import FOREIGN_LAWS, QUANTIZER_LAWS, Subject, infer_interface, judge_all
 
-    subject = Subject(make, dim=dim, options=options, seed=seed)  # type: ignore[arg-type]
+    subject = Subject(make, dim=dim, options=options, seed=seed)  # type: ignore[arg-type]  # checked inside
     if isinstance(subject.new(), Quantizer):
         return judge_all(QUANTIZER_LAWS, subject)
     name = getattr(make, "__name__", type(make).__name__)

@@ -24,14 +24,14 @@ class ContinuousRecords:
         self.skipped: Counter[str] = self.recordings.skipped
         self.notes = list(self.recordings.notes)
         self._stretches: dict[str, Stretch] = {}
-        told = read_picks(picks) if picks is not None else []
+        known_picks = read_picks(picks) if picks is not None else []
         stretches = [stretch for stretch in self.recordings.stretches if self._near(stretch)]
-        self.traces = tuple(trace for stretch in stretches for trace in self._traces(stretch, told))
+        self.traces = tuple(trace for stretch in stretches for trace in self._traces(stretch, known_picks))
         rates = Counter(stretch.rate for stretch in stretches if stretch.rate != rate)
         self.notes += [f"{n} records are resampled from {r:g} to {rate:g} Hz" for r, n in sorted(rates.items())]
-        if told:
+        if known_picks:
             matched = sum(not math.isnan(trace.p) for trace in self.traces)
-            self.notes.append(f"{matched} of {events_in(told)} picked P arrivals lie in the records")
+            self.notes.append(f"{matched} of {events_in(known_picks)} picked P arrivals lie in the records")
 
     def _near(self, stretch: Stretch) -> bool:
         """Whether its rate is one to resample from."""

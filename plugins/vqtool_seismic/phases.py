@@ -1,4 +1,4 @@
-"""Which frame of a seismogram is noise, P, S or coda, told from its picks and its own decay."""
+"""Which frame of a seismogram is noise, P, S or coda, by its picks and its own decay."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ SAME = 15.0  # s by which a second P pick follows the first at most: Pg after Pn
 class Pick:
     """One arrival."""
 
-    station: str  # "NET.STA", or "STA" where the network is not told
+    station: str  # "NET.STA", or "STA" where the network is unknown
     phase: str  # "P" or "S"
     time: float  # seconds since 1970
 
@@ -36,7 +36,7 @@ def read_picks(path: Path) -> list[Pick]:
 
     A table needs a column for the station ("NET.STA", "NET.STA.LOC.CHA" or "STA"; a column `network` is put before
     it), one for the time in UTC and one for the phase; of phases the first letter counts. Columns are parted by
-    commas, semicolons or tabs. A pick that is told twice counts once.
+    commas, semicolons or tabs. A pick that is listed twice counts once.
     """
     if not path.is_file():
         raise VqtoolError(f"there is no file `{path}`", where="[data] picks")
@@ -78,10 +78,10 @@ def _rows(path: Path) -> list[Pick]:
         no_twins(reader.fieldnames or (), path)
         there = {name.strip().lower(): name for name in reader.fieldnames or ()}
         name = {key: next((there[n] for n in names if n in there), None) for key, names in COLUMNS.items()}
-        lacking = [key for key, column in name.items() if column is None]
-        if lacking:
+        missing = [key for key, column in name.items() if column is None]
+        if missing:
             raise VqtoolError(
-                f"`{path}` has no column for the {', '.join(lacking)}",
+                f"`{path}` has no column for the {', '.join(missing)}",
                 hint="station_id, phase_time and phase_type, as pickers write them",
                 where="[data] picks",
             )
@@ -111,16 +111,16 @@ def arrivals(picks: list[Pick]) -> list[tuple[float, float]]:
     Several P picks of one earthquake (Pn and Pg, an automatic one and an analyst's) are its first: a P that lies
     nearer to the P before it than to the S behind it, and within `SAME`, begins no event of its own.
     """
-    told: list[tuple[float, float]] = []
+    pairs: list[tuple[float, float]] = []
     for pick in picks:
         if pick.phase == "P":
-            told.append((pick.time, math.nan))
-        elif told and math.isnan(told[-1][1]):
-            p = told.pop()[0]
-            while told and math.isnan(told[-1][1]) and p - told[-1][0] < min(pick.time - p, SAME):
-                p = told.pop()[0]
-            told.append((p, pick.time))
-    return told
+            pairs.append((pick.time, math.nan))
+        elif pairs and math.isnan(pairs[-1][1]):
+            p = pairs.pop()[0]
+            while pairs and math.isnan(pairs[-1][1]) and p - pairs[-1][0] < min(pick.time - p, SAME):
+                p = pairs.pop()[0]
+            pairs.append((p, pick.time))
+    return pairs
 
 
 def events_in(picks: list[Pick]) -> int:

@@ -98,9 +98,9 @@ class Recordings:
                     foreign = UNKNOWN in error.message  # of which there may be many, so they are counted and not named
                     self.skipped[UNKNOWN if foreign else error.message] += 1
         if not parts:
-            told = "; ".join(f"{n}: {reason}" for reason, n in self.skipped.items())
+            reasons = "; ".join(f"{n}: {reason}" for reason, n in self.skipped.items())
             raise VqtoolError(
-                f"there are no seismograms in `{path}`" + (f" ({told})" if told else ""),
+                f"there are no seismograms in `{path}`" + (f" ({reasons})" if reasons else ""),
                 hint="a file, a folder or an SDS tree of miniSEED, SAC or whatever else ObsPy reads",
             )
         self.parts: dict[str, list[Part]] = defaultdict(list)
@@ -188,12 +188,12 @@ class Recordings:
 
 def snapped(edges: Iterable[int], within: int = HOLE) -> dict[int, int]:
     """Each edge with the first of those that follow each other by at most `within` samples: clocks differ a little."""
-    told: dict[int, int] = {}
+    starts: dict[int, int] = {}
     first = before = -math.inf
     for edge in sorted(edges):
         first = first if edge - before <= within else edge
-        told[edge], before = int(first), edge
-    return told
+        starts[edge], before = int(first), edge
+    return starts
 
 
 def files_below(path: Path) -> list[Path]:

@@ -203,8 +203,8 @@ def sound(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-        told = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise VqtoolError(f"`{path.name}` is damaged: {told}", hint="fetch it again", where=str(path)) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise VqtoolError(f"`{path.name}` is damaged: {reason}", hint="fetch it again", where=str(path)) from error
 
 
 def chunks(path: Path) -> list[str]:

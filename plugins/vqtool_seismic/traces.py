@@ -43,7 +43,7 @@ class Source(Protocol):
 
     traces: tuple[Trace, ...]
     skipped: Counter[str]  # reason -> how many traces were left out
-    notes: list[str]  # what was done to the data on the way, said aloud
+    notes: list[str]  # what was done to the data on the way, for the user
 
     def whole(self, trace: Trace) -> Samples:
         """[3, trace.samples] in the file's own units, in the order Z, N, E; absent components are zero."""
@@ -102,8 +102,8 @@ def seconds_of(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        told = datetime.fromisoformat(text.strip().replace("/", "-"))
-        return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
+        time = datetime.fromisoformat(text.strip().replace("/", "-"))
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
     if not math.isfinite(number):
         raise ValueError(text)
     return number

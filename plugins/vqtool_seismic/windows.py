@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,8 +50,8 @@ def standardised(samples: Samples, begin: int, length: int, level: int) -> tuple
 
 def padded(samples: Samples, length: int) -> Samples:
     """`samples` [3, n] with at least `length` samples: a shorter trace goes on as its own mirror image."""
-    lacking = length - samples.shape[1]
-    return np.pad(samples, ((0, 0), (0, lacking)), mode="reflect") if lacking > 0 else samples
+    missing = length - samples.shape[1]
+    return np.pad(samples, ((0, 0), (0, missing)), mode="reflect") if missing > 0 else samples
 
 
 class Windows:
@@ -93,7 +94,7 @@ class Windows:
         batch = {name: torch.from_numpy(value) for name, value in columns.items()}
         return batch | {"window": torch.as_tensor(list(indices), dtype=torch.long)}
 
-    def _row(self, number: int, nominal: int) -> dict[str, NDArray[np.generic]]:
+    def _row(self, number: int, nominal: int) -> dict[str, NDArray[Any] | np.generic]:
         trace, cut = self.traces[number], self.cut
         samples = self.held[trace]
         bound, complete = self._labels(number, samples)

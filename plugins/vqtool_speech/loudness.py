@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,8 +78,3 @@ class Loudness:
 def lufs(power: NDArray[np.float64] | float) -> NDArray[np.float64]:
     """Mean square of the weighted signal as loudness."""
     return -0.691 + 10 * np.log10(np.maximum(power, 1e-30))
-
-
-def peak_of(sounds: Iterable[NDArray[np.float32]]) -> float:
-    """The largest magnitude of a sound given block by block."""
-    return max((float(np.abs(block).max()) for block in sounds if len(block)), default=0.0)

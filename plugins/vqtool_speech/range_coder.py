@@ -11,7 +11,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import BinaryIO
+from typing import Protocol
 
 TOP, BOTTOM, MASK = 1 << 24, 1 << 16, (1 << 32) - 1
 STEP, MOST = 48, 1 << 13  # what a symbol that was seen gains; the sum at which a table forgets half
@@ -89,13 +89,19 @@ class Encoder:
         return self.taken() + self.low.to_bytes(4, "big")
 
 
+class Readable(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 class Decoder:
     """Bytes back to symbols; `at` is how many bytes of `content` (from where it stands) were used.
 
     Raises EOFError where the content ends before the symbols do.
     """
 
-    def __init__(self, content: BinaryIO | bytes) -> None:
+    def __init__(self, content: Readable | bytes) -> None:
         self.content = io.BytesIO(content) if isinstance(content, bytes) else content
         self.window, self.next, self.before = b"", 0, 0
         self.low, self.range, self.code = 0, MASK, 0

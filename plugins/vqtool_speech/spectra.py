@@ -1,4 +1,4 @@
-"""Short-time spectra at several scales, and how far two of them are apart: what losses and metrics share."""
+"""Short-time spectra at several scales, and the distance of two of them: what losses and metrics share."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vqtool.errors import VqtoolError
 
 IN_MEMORY = 2**22  # bytes kept in memory; the rest goes to a temporary file that has no name
-TYPES = tuple(map(np.dtype, (np.uint8, np.uint16, np.uint32, np.uint64)))
+TYPES = [np.dtype(f"u{size}") for size in (1, 2, 4, 8)]
 Numbers = NDArray[np.int64]
 
 

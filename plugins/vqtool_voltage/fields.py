@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from vqtool.api import Batch, Field
+from vqtool.api.data import FieldRole
 from vqtool.errors import VqtoolError
 
 SCALARS = {"freq_hz": "log_frequency", "temp_c": "temperature", "i_pk_a": "log_current_amplitude"}
@@ -22,7 +23,7 @@ TARGET_SIDE = {
 
 
 def check_conditions(conditions: Sequence[str]) -> None:
-    """Refuse conditions that nobody knows before the voltage is known, and unknown ones."""
+    """Refuse unknown conditions and those that are known only with the voltage."""
     for name in conditions:
         if name in TARGET_SIDE:
             raise VqtoolError(
@@ -48,7 +49,7 @@ def describe(conditions: Sequence[str], length: int, materials: Sequence[str], *
     fields = {"x": Field((1, length), "signal", "V"), "current": Field((1, length), "wave", "A")}
     if scalars:
         fields["meta"] = Field((len(scalars),), "scalar", names=tuple(SCALARS[name] for name in scalars))
-    role = "category" if "material" in conditions else "extra"
+    role: FieldRole = "category" if "material" in conditions else "extra"
     fields["material"] = Field((), role, names=tuple(materials))
     fields["dt"] = Field((), "extra", "s")
     fields["frequency"] = Field((), "extra", "Hz")

@@ -2,7 +2,7 @@
 
 Everything works on real tensors whose last axis is one period of a periodic signal and whose first axis counts the
 waveforms. The law is v = -M x dI/dt, with M > 0 for a passive winding in the sign convention of the data; x is a
-position or coupling factor, 1 where there is none. M and a constant x cannot be told apart: only their product acts.
+position or coupling factor, 1 where there is none. M and a constant x cannot be separated: only their product acts.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def slope_lines(current: Tensor, frequency: Tensor, harmonics: int) -> tuple[Ten
     return (current @ sine.T) * speed, (current @ cosine.T) * speed
 
 
-def foretold(slope: tuple[Tensor, Tensor], design: Tensor, beta: Tensor, length: int) -> Tensor:
+def predicted(slope: tuple[Tensor, Tensor], design: Tensor, beta: Tensor, length: int) -> Tensor:
     """The voltage [B, L] of which -slope / (design beta) are the lines; `design` [B, H, P], `beta` [B, P, 2]."""
     re, im = (design[..., None] * beta[:, None]).sum(2).unbind(-1)
     size = re.square() + im.square()

@@ -22,9 +22,9 @@ def vqtool_metrics(run: Any, row: Mapping[str, Any]) -> None:
     step, where = f"{row['stage']}/step", f"{row['split']}/{row['stage']}"
     logged.define_metric(step, hidden=True)
     logged.define_metric(f"{where}/*", step_metric=step)
-    told = {f"{where}/{name}": value for name, value in row.items()
+    figures = {f"{where}/{name}": value for name, value in row.items()
             if isinstance(value, int | float) and name not in ("step", "seconds")}  # fmt: skip
-    logged.log({step: row["step"], **told})
+    logged.log({step: row["step"], **figures})
 
 
 @hookimpl

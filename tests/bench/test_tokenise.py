@@ -22,7 +22,7 @@ def test_a_row_has_both_peers(monkeypatch):
 
 
 def test_ours_has_as_many_tokens_as_the_first_peer():
-    codes = tokenise.ours().eval()(torch.randn(1, 3, 640))
+    codes = tokenise.Ours().eval()(torch.randn(1, 3, 640))
     assert codes.shape == (1, 20, 2)
 
 

@@ -71,7 +71,7 @@ def test_first_line(source: str, line: str) -> None:
     ],
 )
 def test_malformed_components_are_refused(wrong: tuple[str, str, str]) -> None:
-    with pytest.raises(ValueError, match=r"is no (role|kind|target)"):
+    with pytest.raises(ValueError, match=r"is not a (role|kind|target)"):
         Component(*wrong)
 
 

@@ -21,8 +21,8 @@ BROKEN = {
     "exit": ("raise SystemExit(3)\n", "SystemExit"),
     "base": ("class Odd(BaseException): pass\nraise Odd('odd')\n", "Odd: odd"),
     "misspelt": (HEAD + "@hookimpl\ndef vqtool_componnents(): return []\n", "did you mean `vqtool_components`?"),
-    "undecorated": (HEAD + "def vqtool_components(): return []\n", "lacks the decorator `@hookimpl`"),
-    "hookless": ("x = 1\n", "answers to no hook"),
+    "undecorated": (HEAD + "def vqtool_components(): return []\n", "is missing the decorator `@hookimpl`"),
+    "hookless": ("x = 1\n", "implements no hook"),
     "argument": (HEAD + "@hookimpl\ndef vqtool_metrics(run, raw): pass\n", "raw"),
     "type": (HEAD + "@hookimpl\ndef vqtool_components(): return ['ema']\n", "gave str, not a Component"),
     "none": (HEAD + "@hookimpl\ndef vqtool_components(): return 3\n", "gave int, not Components"),
@@ -61,7 +61,7 @@ def test_a_broken_plugin_is_left_out_and_the_tool_goes_on(
     (broken,) = found.broken
     assert (broken.name, broken.distribution) == ("bad", "plug-bad 1.2")
     assert reason in broken.reason
-    assert broken.mend
+    assert broken.fix
     assert found.find("loss", "plug-loss").summary == "Good."
     told = capsys.readouterr().err
     assert told.count("plugin `bad` of plug-bad 1.2 is broken") == 1
@@ -154,7 +154,7 @@ def test_a_broken_file_is_told_of_once(tmp_path: Path, capsys: pytest.CaptureFix
     path.write_text("def (:\n")
     with pytest.raises(VqtoolError) as raised:
         use_files([path])
-    assert raised.value.hint == f"mend {path}"
+    assert raised.value.hint == f"fix {path}"
     assert "broken" not in capsys.readouterr().err
 
 

@@ -34,8 +34,8 @@ def test_the_one_class_of_the_role_is_found(tmp_path: Path, monkeypatch: pytest.
     [
         ("x = 1\n", "plug_part", "defines none"),
         (LOSS + "class Two(Loss): pass\n", "plug_part", "defines `One`, `Two`"),
-        (LOSS, "plug_part:Tow", "is no subclass of Loss"),
-        ("class One: pass\n", "plug_part:One", "is no subclass of Loss"),
+        (LOSS, "plug_part:Tow", "is not a subclass of Loss"),
+        ("class One: pass\n", "plug_part:One", "is not a subclass of Loss"),
         ("1 / 0\n", "plug_part", "ZeroDivisionError"),
         ("from math import nothing_such\n", "plug_part", "cannot import name"),
         (LOSS, "plug_part.deeper", "there is no module `plug_part.deeper`"),

@@ -68,7 +68,7 @@ def test_people_are_told_what_it_does_and_how_to_mend_it(capsys):
         ("quantiser", None, [], "neither a role"),
         ("norm", None, [], "no laws for the role"),
         ("quantizer", "ema", ["decay=2"], "decay"),
-        ("quantizer", "ema", ["=2"], "no override"),
+        ("quantizer", "ema", ["=2"], "not an override"),
         ("quantizer", "ema", ["dim=abc"], "`dim` is a whole number from 1, not 'abc'"),
         ("quantizer", "ema", ["dim=0"], "`dim` is a whole number from 1, not 0"),
         ("quantizer", "ema", ["dim=8.0"], "`dim` is a whole number from 1"),

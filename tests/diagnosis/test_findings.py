@@ -146,6 +146,13 @@ def test_dead_codes_are_judged_against_what_so_few_tokens_can_reach() -> None:
     assert "few-tokens" in findings(made, ("note",))
 
 
+@pytest.mark.parametrize(("dead", "severity"), [(32, "ok"), (34, "warn"), (39, "warn"), (41, "fail")])
+def test_a_third_of_dead_codes_warns_and_two_fifths_fail(dead: int, severity: str) -> None:
+    made = report([np.where(np.arange(100) < dead, 0, 400)])
+    found = findings(made, ("ok", "warn", "fail"))["dead-codes"]
+    assert (found.figure, found.severity) == (pytest.approx(dead / 100), severity)
+
+
 def test_several_codebooks_with_dead_codes_are_one_finding_that_names_them() -> None:
     found = findings(report([HALF, EVEN, np.where(np.arange(32) < 8, 400, 0)], noun="level"))
     assert set(found) == {"dead-codes"}

@@ -62,7 +62,7 @@ def test_zero_padding_is_not_periodic() -> None:
 
 
 def test_lengths_that_do_not_divide_are_refused_early() -> None:
-    with pytest.raises(VqtoolError, match="no multiple"):
+    with pytest.raises(VqtoolError, match="not a multiple"):
         Conv1dEncoder(1, 30, strides=(4,))
     with pytest.raises(VqtoolError, match="multiply"):
         Conv1dDecoder(4, 1, 32, 8, strides=(2, 2))

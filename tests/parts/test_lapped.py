@@ -63,7 +63,7 @@ def test_no_token_sees_beyond_its_reach_and_no_sample_either() -> None:
 
 
 def test_what_does_not_divide_is_refused() -> None:
-    with pytest.raises(VqtoolError, match="no multiple of the hop"):
+    with pytest.raises(VqtoolError, match="not a multiple of the hop"):
         LappedEncoder(1, 100, hop=16)
     with pytest.raises(VqtoolError, match="equal bands"):
         LappedEncoder(1, 160, hop=16, bands=3)

@@ -11,7 +11,7 @@ from vqtool.api import Condition, DataSpec, Field, Norm, Parts
 from vqtool.errors import VqtoolError
 from vqtool.parts.decoders.resnet1d import Resnet1dDecoder
 from vqtool.parts.encoders.resnet1d import Resnet1dEncoder
-from vqtool.sequence.chain import to_frame
+from vqtool.sequence.chain import decode_normed
 
 
 def codec(channels: int = 1, length: int = 24, factor: int = 4, **options: int) -> Parts:
@@ -34,14 +34,14 @@ def test_any_length_comes_back(length: int, factor: int, channels: int) -> None:
     x = torch.randn(2, channels, length)
     z = parts.encoder(x)
     assert z.shape == (2, -(-length // factor), 16)
-    assert to_frame(parts, z, None).shape == x.shape
+    assert decode_normed(parts, z, None).shape == x.shape
 
 
 @pytest.mark.parametrize("length", [24, 23, 25])
 def test_at_the_start_every_sample_passes(length: int) -> None:
     parts = codec(2, length)
     x = torch.randn(3, 2, length)
-    torch.testing.assert_close(to_frame(parts, parts.encoder(x), None), x)
+    torch.testing.assert_close(decode_normed(parts, parts.encoder(x), None), x)
 
 
 def test_the_last_token_ends_with_the_last_sample() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.priors import made
-from vqtool.layers.attention import Block, KeyValues, OneStep
+from vqtool.layers.attention import Block, CompiledBlock, KeyValues
 from vqtool.parts.priors.gpt import Gpt
 
 few = settings(max_examples=8, deadline=None)
@@ -38,7 +38,7 @@ def test_without_a_condition_the_cache_changes_nothing(shape, geometry, seed, ro
     codes = made.random_codes(prior, rows, seed)
     whole, steps = made.flat_logits(prior, codes, None), prior.length * len(prior.codebook_sizes)
     for prefix in range(1, steps + 1):
-        state, head = prior.start(rows, None, room=steps), prior.head.laid_out()
+        state, head = prior.start(rows, None, room=steps), prior.head.compiled()
         for start, stop in [(0, prefix), *((n, n + 1) for n in range(prefix, steps))]:
             hidden = prior.advance(head.inputs(codes, start, stop), state)
             logits = head.step(hidden[:, -1], codes, stop - 1)
@@ -54,7 +54,7 @@ def test_a_laid_out_block_is_the_block():
         parameter.add_(0.3 * torch.randn_like(parameter))
     x = torch.randn(3, 5, 16, dtype=torch.float64)
     whole = block(x, KeyValues(), None, None)
-    step = OneStep(block, KeyValues(5))
+    step = CompiledBlock(block, KeyValues(5))
     stepped = torch.stack([step(x[:, n]) for n in range(5)], dim=1)
     torch.testing.assert_close(stepped, whole, rtol=0, atol=1e-12)
 

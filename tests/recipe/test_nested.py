@@ -12,7 +12,7 @@ from tests.training.tiny import TOKENIZER, write_recipe
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError, Where
 from vqtool.quantizers import FSQ, VQ, Grouped, Residual
-from vqtool.recipe import Recipe, load, parse
+from vqtool.recipe import from_resolved, load, parse
 from vqtool.recipe.schema import recipe_schema
 
 
@@ -89,7 +89,7 @@ def test_losses_and_knobs_are_those_of_what_is_inside() -> None:
 def test_it_is_rebuilt_from_what_a_checkpoint_keeps() -> None:
     recipe = parse(recipe_with(NESTED))
     kept = json.loads(json.dumps(recipe.resolved()))
-    again = Recipe.from_resolved(kept, text=recipe.text)
+    again = from_resolved(kept, text=recipe.text)
     part = again.parts["quantizer"]
     quantizer = catalog().make("quantizer", part.kind, part.options, 8)
     assert quantizer.estimator.largest_gain == 1.5

@@ -9,9 +9,10 @@ import pytest
 
 from tests.recipe.text import GOOD
 from vqtool.errors import VqtoolError
-from vqtool.recipe import Recipe
+from vqtool.recipe import Recipe, from_resolved
 from vqtool.recipe import parse as parse_recipe
-from vqtool.recipe.overrides import apply_to_resolved, parse
+from vqtool.recipe.overrides import parse
+from vqtool.recipe.recipe import apply_to_resolved
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -40,7 +41,7 @@ def test_keys_and_values(text: str, parts: list[str], value: Any) -> None:
 
 @pytest.mark.parametrize("text", ["a", "=1", "a..b=1", "a b=1"])
 def test_what_is_no_override(text: str) -> None:
-    with pytest.raises(VqtoolError, match="is no override") as caught:
+    with pytest.raises(VqtoolError, match="is not an override") as caught:
         parse(text)
     assert caught.value.where == f"-s {text}"
 
@@ -88,11 +89,11 @@ def test_a_whole_table_can_be_given() -> None:
         ("stage.steps=4", "an override of a stage needs its name", "stage.NAME.KEY=VALUE"),
         ("stage=4", "an override of a stage needs its name", "`first` and `second`"),
         ("stage.first.stepps=4", "stage `first` has no key `stepps`", "did you mean `steps`?"),
-        ("seed.deep.er=1", "`seed` is no table, so it has no `er`", None),
+        ("seed.deep.er=1", "`seed` is not a table, so it has no `er`", None),
         ("stage.second.set.quantizer.tempo=1", "there is no knob called `quantizer.tempo`", "quantizer.temperature"),
         ("stage.first.losses.toyy=1", "there is no loss called `toyy`", "did you mean `toy`?"),
         ("stage.first.losses={ toy = 1, toyy = 1 }", "there is no loss called `toyy`", "did you mean `toy`?"),
-        ("nothing", "`nothing` is no override", "KEY=VALUE"),
+        ("nothing", "`nothing` is not an override", "KEY=VALUE"),
         ("channel.kind=nope", 'there is no channel called "nope"', None),
     ],
 )
@@ -112,7 +113,7 @@ def test_a_checkpoint_s_recipe_can_be_changed(tmp_path: Path) -> None:
     path = tmp_path / "toys.toml"
     path.write_text(GOOD)
     stored = parse_recipe(GOOD, path=path)
-    recipe = Recipe.from_resolved(stored.resolved(), text=GOOD)
+    recipe = from_resolved(stored.resolved(), text=GOOD)
     assert apply_to_resolved(recipe, []) is recipe
     same = apply_to_resolved(recipe, ["seed=3"])
     assert same.resolved() == recipe.resolved()  # nothing else moves: not None, not tuples, not paths

@@ -14,7 +14,7 @@ from tests.recipe.text import GOOD
 from vqtool.catalog import use_files
 from vqtool.errors import VqtoolError, Where
 from vqtool.model.runs import stage_names
-from vqtool.recipe import LossSpec, PartSpec, Recipe, ScheduleSpec, load, parse
+from vqtool.recipe import LossSpec, PartSpec, ScheduleSpec, from_resolved, load, parse
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -59,8 +59,8 @@ def test_a_resolved_recipe_comes_back_as_it_was(tmp_path: Path) -> None:
     recipe = load(path)
     stored = json.loads(json.dumps(recipe.resolved(tmp_path)))
     assert stored["data"]["options"]["path"] == {"$path": "waves.npy"}
-    assert Recipe.from_resolved(stored, text=GOOD, beside=tmp_path) == recipe
-    moved = Recipe.from_resolved(stored, text=GOOD, folder=Path("/elsewhere"))
+    assert from_resolved(stored, text=GOOD, beside=tmp_path) == recipe
+    moved = from_resolved(stored, text=GOOD, folder=Path("/elsewhere"))
     assert moved.data.options["path"] == Path("/elsewhere/waves.npy")
     (tmp_path / "resolved.json").write_text(json.dumps(stored))
     assert stage_names(tmp_path) == ["first", "second"]
@@ -71,7 +71,7 @@ def test_later_defaults_do_not_change_an_old_recipe() -> None:
     stored = parse(GOOD).resolved()
     del stored["parts"]["quantizer"]["options"]["temperature"]  # as of a version that had no such option
     stored["stages"][0]["train"]["gone"] = 1
-    old = Recipe.from_resolved(stored, text=GOOD)
+    old = from_resolved(stored, text=GOOD)
     assert old.parts["quantizer"].options == {"codebook_size": 16}
     assert old.stages[0].train.steps == 100
 
@@ -80,7 +80,7 @@ def test_later_defaults_do_not_change_an_old_recipe() -> None:
     ("old", "new", "message", "hint", "line"),
     [
         ("[encoder]", "[encodr]", "there is no part called `[encodr]`", "did you mean `encoder`?", 8),
-        ("[encoder]", "[loss]", "`[loss]` is no table of a recipe", "losses belong to a [[stage]]", 8),
+        ("[encoder]", "[loss]", "a recipe has no table `[loss]`", "losses belong to a [[stage]]", 8),
         ("seed = 3", "sed = 3", "a recipe has no key `sed`", "did you mean `seed`?", 2),
         ("seed = 3", "steps = 3", "`steps` belongs in `[train]` or a `[[stage]]`", None, 2),
         ("seed = 3", "seed = -3", "the recipe: `seed` should be greater than or equal to 0", "got -3", 2),
@@ -141,7 +141,7 @@ def test_later_defaults_do_not_change_an_old_recipe() -> None:
         ),
         ('"quantizer.hard" = true', '"quantizer.hard" = []', "`quantizer.hard` should be a number", "got []", 38),
         ("0.7", "-0.7", "quantizer.temperature: `temperature` should be greater than 0", "got -0.7", 38),
-        ('"quantizer.hard"', "lr", "`lr` is no knob to set", "lr = ...", 38),
+        ('"quantizer.hard"', "lr", "`lr` is not a knob to set", "lr = ...", 38),
         (
             '"quantizer.hard" = true',
             "quantizer.hard = true",
@@ -254,7 +254,7 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         load(tmp_path / "r")
     assert "r.toml" in str(caught.value.hint)
     (tmp_path / "binary").write_bytes(b"\x00\xff\xfe")
-    with pytest.raises(VqtoolError, match="is no text: byte 1"):
+    with pytest.raises(VqtoolError, match="is not text: byte 1"):
         load(tmp_path / "binary")
     with pytest.raises(VqtoolError, match="cannot read"):
         load(tmp_path)

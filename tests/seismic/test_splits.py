@@ -38,6 +38,8 @@ def test_shares_are_kept_and_seeds_differ() -> None:
     assert len({t.station for t in parts["test"]}) == 2
     assert len({t.station for t in parts["valid"]}) == 1
     assert parts["test"] != cut(TRACES, "station", 1)[0]["test"]
+    by_trace, _ = cut(TRACES, "trace")  # a share is of all 40 traces, not of those that the split before left
+    assert {name: len({t.key for t in part}) for name, part in by_trace.items()} == {"train": 28, "valid": 4, "test": 8}
 
 
 def test_the_catalogue_s_splits_by_any_usual_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyloudnorm
 import pytest
 
 from tests.speech.sounds import voice
@@ -42,6 +43,27 @@ def test_silence_does_not_count_and_block_sizes_do_not_matter() -> None:
     assert loudness(sound, rate, block=777) == pytest.approx(loudness(sound, rate), abs=1e-9)
     assert loudness(np.zeros(rate, np.float32), rate) == -np.inf
     assert np.isfinite(loudness(tone[:2000], rate))
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
+@pytest.mark.parametrize("below", [0, 9, 10.5, 13, 30])
+def test_it_is_pyloudnorm_s_with_passages_on_both_sides_of_the_relative_gate(rate: int, below: float) -> None:
+    tone = 0.3 * np.sin(2 * np.pi * 997 * np.arange(3 * rate) / rate)
+    quiet = 10 ** (-below / 20) * tone
+    sound = np.stack([np.concatenate([tone, quiet, quiet]), np.concatenate([quiet, tone, quiet])], 1)
+    meter = pyloudnorm.Meter(rate, filter_class="DeMan")
+    assert loudness(sound.astype(np.float32), rate, block=5000) == pytest.approx(
+        meter.integrated_loudness(sound), abs=0.01
+    )
+
+
+def test_what_is_10_lu_below_the_loudness_of_all_does_not_count() -> None:
+    rate = 16_000
+    tone = 0.3 * np.sin(2 * np.pi * 997 * np.arange(40 * rate) / rate).astype(np.float32)
+    alone = loudness(tone, rate)
+    for below, counts in ((12.5, True), (13, False)):  # the loudness of both halves is 2.8 LU below that of the first
+        both = loudness(np.concatenate([tone, 10 ** (-below / 20) * tone]), rate)
+        assert (both < alone - 1) == counts
 
 
 def test_a_rate_too_low_for_the_filters_is_an_error_and_not_nan() -> None:

@@ -16,7 +16,7 @@ from tests.training.tiny import write_recipe
 from vqtool.errors import VqtoolError
 from vqtool.model.data import check_found, with_data
 from vqtool.model.runs import newest_in
-from vqtool.recipe import Recipe, load
+from vqtool.recipe import from_resolved, load
 from vqtool.recipe.portable import plain_word, relative, without_places
 
 MARKS = ("Zebra", "zoe", "zenith")  # folders, the user, the machine
@@ -137,7 +137,7 @@ def test_an_old_checkpoint_with_absolute_paths_is_read(project: Path, tmp_path: 
     del stored["folder_from_cwd"]
     stored["folder"] = str(recipe.folder)
     stored["data"]["options"]["path"] = {"$path": str(project / "data" / "signals.npz")}
-    old = Recipe.from_resolved(stored, text="", beside=tmp_path)
+    old = from_resolved(stored, text="", beside=tmp_path)
     assert old.data.options["path"] == project / "data" / "signals.npz"
     assert old.folder == recipe.folder
 
@@ -146,7 +146,7 @@ def test_relative_paths_are_of_the_working_folder_where_the_run_is_elsewhere(pro
     stored = json.loads(json.dumps(load("recipes/tiny.toml").resolved(tmp_path)))  # a run on another disk
     assert stored["folder"] is None
     assert stored["folder_from_cwd"] == "recipes"
-    again = Recipe.from_resolved(stored, text="", beside=tmp_path)
+    again = from_resolved(stored, text="", beside=tmp_path)
     assert again.data.options["path"].resolve() == project / "data" / "signals.npz"
 
 

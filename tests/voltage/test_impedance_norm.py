@@ -48,12 +48,12 @@ def fitted(batch: Batch) -> ImpedanceNorm:
     return norm
 
 
-def test_ideal_inductors_are_foretold_and_nothing_is_left_to_send() -> None:
+def test_ideal_inductors_are_predicted_and_nothing_is_left_to_send() -> None:
     batch = rows()
     norm = fitted(batch)
     other = rows(20, seed=1)
-    foretold = norm._foretold(other)
-    torch.testing.assert_close(foretold, other["x"], rtol=0, atol=2e-3 * float(other["x"].abs().max()))
+    predicted = norm._predicted(other)
+    torch.testing.assert_close(predicted, other["x"], rtol=0, atol=2e-3 * float(other["x"].abs().max()))
     _, sent = norm(other)
     left = sent * norm.scale + norm.centre
     assert left.abs().max() < 3e-3
@@ -81,17 +81,17 @@ def test_a_gain_changes_what_is_sent_and_not_the_shape(gain: float) -> None:
 
 
 def reversed_arguments(norm: ImpedanceNorm, batch: Batch) -> tuple[torch.Tensor, Batch, torch.Tensor]:
-    framed, sent = norm(batch)
-    return framed["x"], batch, sent
+    normed, sent = norm(batch)
+    return normed["x"], batch, sent
 
 
 def test_inverting_reads_the_condition_only() -> None:
     norm = fitted(rows())
     batch = rows(8, seed=3)
-    framed, sent = norm(batch)
+    normed, sent = norm(batch)
     blind = {name: value for name, value in batch.items() if name != "x"}
-    torch.testing.assert_close(norm.invert(framed["x"], blind, sent), norm.invert(framed["x"], batch, sent))
-    torch.testing.assert_close(norm.condition(blind)["current"], framed["current"])
+    torch.testing.assert_close(norm.invert(normed["x"], blind, sent), norm.invert(normed["x"], batch, sent))
+    torch.testing.assert_close(norm.condition(blind)["current"], normed["current"])
 
 
 def test_measured_voltages_come_back(sample: Magnet) -> None:
@@ -128,11 +128,11 @@ def test_the_fit_finds_the_admittance_that_made_the_data() -> None:
 
 def test_in_real_numbers_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     norm, other = fitted(rows()), rows(20, seed=1)
-    framed, sent = norm(other)
-    volts = norm.invert(framed["x"], other, sent)
+    normed, sent = norm(other)
+    volts = norm.invert(normed["x"], other, sent)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    framed_, sent_ = norm(other)
-    torch.testing.assert_close(framed_["x"], framed["x"], rtol=0, atol=1e-5)
-    torch.testing.assert_close(framed_["current"], framed["current"], rtol=1e-5, atol=1e-4)
+    normed_, sent_ = norm(other)
+    torch.testing.assert_close(normed_["x"], normed["x"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(normed_["current"], normed["current"], rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(sent_, sent, rtol=0, atol=1e-4)
-    torch.testing.assert_close(norm.invert(framed["x"], other, sent), volts, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(norm.invert(normed["x"], other, sent), volts, rtol=1e-4, atol=1e-4)

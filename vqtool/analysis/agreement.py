@@ -1,4 +1,4 @@
-"""How much codes tell about labels: mutual information, normalised, against chance and against labels moved in time."""
+"""How much codes say about labels: mutual information, normalised, against chance and against labels moved in time."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def agreements(codes: Labels, labels: Labels, groups: Labels, *, rolls: int = RO
         books |= {f".group{q}": codes[:, q] for q in range(codes.shape[1])}
     generator = np.random.default_rng(seed)
     nulls = [rolled(labels, groups, generator) for _ in range(rolls)]
-    told: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for name, book in books.items():
-        told |= {f"{figure}{name}": value for figure, value in agreement(book, labels).items()}
+        figures |= {f"{figure}{name}": value for figure, value in agreement(book, labels).items()}
         chance = [agreement(book, null) for null in nulls]
-        told |= {f"{figure}.rolled{name}": _mean(chance, figure) for figure in ("nmi", "ami")}
-    return told
+        figures |= {f"{figure}.rolled{name}": _mean(chance, figure) for figure in ("nmi", "ami")}
+    return figures
 
 
 def _mean(many: Sequence[Mapping[str, float]], name: str) -> float:

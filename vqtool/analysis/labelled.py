@@ -40,12 +40,16 @@ class Labelled:
         if sizes is not None:
             self.sizes = tuple(int(size) for size in sizes)
         tokens = self.tokens = next(iter(given.values())).shape[1]
-        told = token_labels(labels.cpu(), tokens)
-        known = told >= 0
-        rows = torch.arange(self.rows, self.rows + len(told))
-        self.rows += len(told)
-        own = {"labels": told, "groups": groups.cpu()[:, None].expand_as(told), "rows": rows[:, None].expand_as(told),
-               "places": torch.arange(tokens).expand_as(told)}  # fmt: skip
+        classes = token_labels(labels.cpu(), tokens)
+        known = classes >= 0
+        rows = torch.arange(self.rows, self.rows + len(classes))
+        self.rows += len(classes)
+        own = {
+            "labels": classes,
+            "groups": groups.cpu()[:, None].expand_as(classes),
+            "rows": rows[:, None].expand_as(classes),
+            "places": torch.arange(tokens).expand_as(classes),
+        }
         for name, value in {**own, **given}.items():
             kept = value[known]
             self._parts[name].append((kept.float() if kept.is_floating_point() else kept).numpy())

@@ -60,15 +60,17 @@ def one_hots(codes: Labels, sizes: Sequence[int]) -> Any:
 
 
 def f1_scores(labels: Labels, predicted: Labels, classes: int) -> NDArray[np.float64]:
-    """F1 [classes] of each class, 2 tp / (2 tp + fp + fn); NaN of a class that is neither there nor predicted."""
-    confusion = np.zeros((classes, classes))
-    np.add.at(confusion, (labels, predicted), 1)
-    both = confusion.sum(0) + confusion.sum(1)
-    return np.divide(2 * confusion.diagonal(), both, out=np.full(classes, np.nan), where=both > 0)
+    """F1 [classes] of each class; NaN for a class that is neither among the labels nor predicted."""
+    from sklearn.metrics import f1_score
+
+    return f1_score(labels, predicted, labels=range(classes), average=None, zero_division=np.nan)
 
 
 def group_folds(groups: Labels, folds: int = FOLDS) -> Iterator[tuple[Labels, Labels]]:
-    """(rows to fit on, rows held out), `folds` times; no group is on both sides. Large groups are dealt first."""
+    """(rows to fit on, rows held out), `folds` times; no group is on both sides. Large groups are assigned first.
+
+    scikit-learn's `GroupKFold` does this too, but takes groups of equal size in another order: figures would change.
+    """
     names, member, counts = np.unique(groups, return_inverse=True, return_counts=True)
     folds = min(folds, len(names))
     load, fold = np.zeros(folds), np.zeros(len(names), dtype=np.int64)
@@ -80,17 +82,20 @@ def group_folds(groups: Labels, folds: int = FOLDS) -> Iterator[tuple[Labels, La
         yield np.flatnonzero(of_row != number), np.flatnonzero(of_row == number)
 
 
-def folded(x: Any, labels: Labels, groups: Labels, folds: int = FOLDS) -> Labels:
-    """[n] what probes fitted on the other groups say of every row; -1 where there was nothing to fit on."""
-    said = np.full(len(labels), -1, dtype=np.int64)
+def cross_predicted(x: Any, labels: Labels, groups: Labels, folds: int = FOLDS) -> Labels:
+    """[n] the class that probes fitted on the other groups predict for every row; -1 where they saw one class only."""
+    predicted = np.full(len(labels), -1, dtype=np.int64)
     for fitted, held in group_folds(groups, folds):
         if len(np.unique(labels[fitted])) > 1:
-            said[held] = LinearProbe().fit(x[fitted], labels[fitted]).predict(x[held])
-    return said
+            predicted[held] = LinearProbe().fit(x[fitted], labels[fitted]).predict(x[held])
+    return predicted
 
 
 def area_under_curve(labels: Labels, scores: NDArray[np.float64]) -> float:
-    """The chance that a row of class 1 scores above one of class 0, ties counting half; NaN where one is missing."""
+    """The area under the ROC curve of class 1 against class 0; NaN where one is missing.
+
+    It is the chance that a row of class 1 scores above one of class 0, ties counting half.
+    """
     ones, zeros = scores[labels == 1], np.sort(scores[labels == 0])
     if not len(ones) or not len(zeros):
         return float("nan")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ class Loss(nn.Module):
         super().__init__()
         self.spec = spec
 
-    def forward(self, **named: Tensor) -> Tensor:
+    def forward(self, *args: Any, **named: Any) -> Tensor:  # a subclass names what it reads, all by keyword
         raise NotImplementedError
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
-
-from torch import Tensor
+from typing import Any, ClassVar
 
 from vqtool.api.data import Batch, DataSpec, Rows
 from vqtool.api.task import Parts
@@ -26,11 +24,11 @@ class Metric:
     def __init__(self, spec: DataSpec) -> None:
         self.spec = spec
 
-    def update(self, **named: Tensor) -> None:
+    def update(self, *args: Any, **named: Any) -> None:  # a subclass names what it reads, all by keyword
         """Take one batch."""
         raise NotImplementedError
 
-    def learn(self, **named: Tensor) -> None:
+    def learn(self, *args: Any, **named: Any) -> None:
         """Take one batch of training rows; of metrics that `learns` only."""
         raise NotImplementedError
 
@@ -51,6 +49,6 @@ class Baseline:
     def fit(self, rows: Rows) -> None:
         """Fit on the training rows."""
 
-    def predict(self, batch: Batch) -> Mapping[str, Tensor]:
+    def predict(self, batch: Batch) -> Mapping[str, Any]:
         """What metrics read, e.g. `{"x_hat": [B, C, L]}` in the signal's own units; reads conditions only."""
         raise NotImplementedError

@@ -184,7 +184,7 @@ class Quantizer(nn.Module):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "decode" in vars(cls):
-            cls.decode = checked(vars(cls)["decode"])  # type: ignore[method-assign, assignment]
+            cls.decode = checked(vars(cls)["decode"])  # type: ignore[method-assign, assignment]  # wrapped in place
 
     def check_codes(self, codes: Tensor) -> None:
         """Refuse `codes` [B, T, Q'] that no codebook holds: looked up, they would give a wrong vector or none.

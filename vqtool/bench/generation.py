@@ -1,4 +1,4 @@
-"""The cases of `vqtool bench generation`: writing codes with a small transformer, beside transformers' GPT-2."""
+"""The cases of `vqtool bench generation`: generating codes with a small transformer, beside transformers' GPT-2."""
 
 from __future__ import annotations
 
@@ -50,10 +50,7 @@ def rows(device: torch.device, seconds: float) -> Iterator[dict[str, Any]]:
             "ours_ms": mine.ms,
             "ours_mib": mine.mib,
             "tokens_per_second": 1000 * tokens / mine.ms,
-            "peers": {
-                n: {"ms": f.ms, "mib": f.mib, "ratio": f.ms / mine.ms, "tokens_per_second": 1000 * tokens / f.ms}
-                for n, f in figures.items()
-            },
+            "peers": {n: f.beside(mine) | {"tokens_per_second": 1000 * tokens / f.ms} for n, f in figures.items()},
         }
 
 

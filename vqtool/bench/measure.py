@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import platform
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 Call = Callable[[], Any]
 MIB = 2**20
@@ -25,6 +27,10 @@ class Figure:
     ms: float
     fastest_ms: float
     mib: float | None
+
+    def beside(self, first: Figure) -> dict[str, float | None]:
+        """Its figures, with the ratio to the time of `first`."""
+        return {"ms": self.ms, "mib": self.mib, "ratio": self.ms / first.ms}
 
 
 def in_turns(calls: Mapping[str, Call], device: torch.device, *, seconds: float, most: int = 9) -> dict[str, Figure]:
@@ -43,6 +49,17 @@ def in_turns(calls: Mapping[str, Call], device: torch.device, *, seconds: float,
         if done >= 3 and (time.perf_counter() - begin) * (done + 1) / done > seconds:
             break
     return {n: Figure(statistics.median(t), min(t), memory[n]) for n, t in times.items()}
+
+
+def evaluated(module: nn.Module, x: Tensor) -> Call:
+    """One evaluation without gradients."""
+    module.eval()
+
+    @torch.no_grad()
+    def call() -> None:
+        module(x)
+
+    return call
 
 
 def timed(call: Call, device: torch.device) -> float:
@@ -70,9 +87,9 @@ def peak_memory(call: Call, device: torch.device) -> float | None:
     try:
         ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what was freed, so that it is counted when taken again
         Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
-        before = resident("VmRSS")
+        held = resident("VmRSS")
         call()
-        return max(0.0, resident("VmHWM") - before)
+        return max(0.0, resident("VmHWM") - held)
     except (OSError, AttributeError):
         call()
         return None
@@ -89,12 +106,11 @@ def resident(which: str) -> float:
 def machine(device: torch.device) -> dict[str, Any]:
     """What the figures were measured on."""
     name = platform.processor() or platform.machine()
-    try:
+    load: float | None = None
+    with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
         load = float(Path("/proc/loadavg").read_text().split()[0])
-    except OSError:
-        load = None
     return {
         "cpu": name,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",

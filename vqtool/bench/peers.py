@@ -19,7 +19,7 @@ DECAY = 0.99
 
 @functools.cache
 def installed(name: str, *needed: str) -> ModuleType | None:
-    """The module, if it can be imported and has what is `needed` of it; one that is there but broken is told of, once.
+    """The module, if it can be imported and has what is `needed` of it; a broken one is warned of, once.
 
     Some libraries import their parts only when these are asked for, and a broken one may raise anything then.
     """
@@ -41,6 +41,10 @@ class EnCodecFormula(nn.Module):
 
     forward: [1, N, D] -> (quantized, commitment).
     """
+
+    embed: Tensor
+    counts: Tensor
+    sums: Tensor
 
     def __init__(self, dim: int, size: int) -> None:
         super().__init__()
@@ -97,16 +101,5 @@ def trained(module: nn.Module, x: Tensor, upstream: Tensor) -> Callable[[], Any]
         out = module(x)
         losses = [t for t in out[1:] if t.is_floating_point() and t.requires_grad]
         torch.autograd.backward([out[0], *(t.sum() for t in losses)], [upstream, *(torch.ones(()) for _ in losses)])
-
-    return step
-
-
-def evaluated(module: nn.Module, x: Tensor) -> Callable[[], Any]:
-    """One evaluation of a peer."""
-    module.eval()
-
-    @torch.no_grad()
-    def step() -> None:
-        module(x)
 
     return step

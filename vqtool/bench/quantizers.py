@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from vqtool.api import Quantizer
-from vqtool.bench.measure import Call, in_turns
-from vqtool.bench.peers import EnCodecFormula, GumbelFormula, evaluated, installed, trained
+from vqtool.bench.measure import Call, evaluated, in_turns
+from vqtool.bench.peers import EnCodecFormula, GumbelFormula, installed, trained
 from vqtool.catalog import catalog
 
 Mode = Literal["train", "encode"]
@@ -74,10 +74,7 @@ def measured(case: Case, mode: Mode, device: torch.device, seconds: float) -> di
         "ours_ms": mine.ms,
         "ours_fastest_ms": mine.fastest_ms,
         "ours_mib": mine.mib,
-        "peers": {
-            n: {"ms": f.ms, "fastest_ms": f.fastest_ms, "mib": f.mib, "ratio": f.ms / mine.ms}
-            for n, f in figures.items()
-        },
+        "peers": {n: f.beside(mine) | {"fastest_ms": f.fastest_ms} for n, f in figures.items()},
         "floor_ms": floor.ms,
         "floor_out_ms": floor_out.ms,
         "ours_to_floor": mine.ms / floor.ms,
@@ -98,7 +95,7 @@ def run(quantizer: Quantizer, mode: Mode, x: Tensor, upstream: Tensor) -> Call:
     if not quantizer.initialised:
         quantizer.initialise(x.detach()[:, : 2 * max(quantizer.codebook_sizes)])
     if mode == "encode":
-        return evaluated_ours(quantizer, x)
+        return evaluated(quantizer, x)
     weights = {name: torch.tensor(0.25, device=x.device) for name in quantizer.terms}
 
     def step() -> None:
@@ -107,17 +104,6 @@ def run(quantizer: Quantizer, mode: Mode, x: Tensor, upstream: Tensor) -> Call:
         q = quantizer(x)
         torch.autograd.backward([q.z, *q.terms.values()], [upstream, *(weights[n] for n in q.terms)])
         quantizer.update(q.stats)
-
-    return step
-
-
-def evaluated_ours(quantizer: Quantizer, x: Tensor) -> Call:
-    """One evaluation of ours: codes, values and terms."""
-    quantizer.eval()
-
-    @torch.no_grad()
-    def step() -> None:
-        quantizer(x)
 
     return step
 

@@ -29,7 +29,7 @@ def rows(device: torch.device, seconds: float, kinds: Sequence[str]) -> Iterator
             x = torch.randn(1, TOKENS, DIM, device=device, requires_grad=mode == "train")
             upstream = torch.randn_like(x)
             made = {kind: racer(kind) for kind in kinds}
-            calls = {told(kind, quantizer): run(quantizer, mode, x, upstream) for kind, quantizer in made.items()}
+            calls = {title(kind, quantizer): run(quantizer, mode, x, upstream) for kind, quantizer in made.items()}
             figures = in_turns(calls, device, seconds=seconds)
         (name, first), *others = figures.items()
         yield {
@@ -38,19 +38,19 @@ def rows(device: torch.device, seconds: float, kinds: Sequence[str]) -> Iterator
             "first": name,
             "ours_ms": first.ms,
             "ours_mib": first.mib,
-            "peers": {n: {"ms": f.ms, "mib": f.mib, "ratio": f.ms / first.ms} for n, f in others},
+            "peers": {n: f.beside(first) for n, f in others},
         }
 
 
 def racer(kind: str) -> Quantizer:
-    """A quantizer of a kind, of the race's size where the kind can be told one."""
+    """A quantizer of a kind, of the race's size where the kind has that option."""
     made = catalog().load("quantizer", kind)
     sized = "codebook_size" in inspect.signature(made).parameters
     quantizer: Quantizer = made(DIM, **({"codebook_size": CODES} if sized else {}))
     return quantizer
 
 
-def told(kind: str, quantizer: Quantizer) -> str:
+def title(kind: str, quantizer: Quantizer) -> str:
     """A kind with its codebooks, as `residual-ema 4 x 1024`."""
     sizes = quantizer.codebook_sizes
     if len(set(sizes)) > 1:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqtool.bench.measure import Call, in_turns
+from vqtool.bench.measure import evaluated, in_turns
 from vqtool.bench.peers import installed
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
@@ -41,8 +41,8 @@ def rows(device: torch.device, seconds: float) -> Iterator[dict[str, Any]]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         x = torch.randn(BATCH, CHANNELS, SAMPLES, device=device)
-        calls = {"ours": without_gradient(ours().to(device), x)}
-        calls |= {shape.name: without_gradient(Wav2Vec2(shape).to(device), x) for shape in PEERS}
+        calls = {"ours": evaluated(Ours().to(device), x)}
+        calls |= {shape.name: evaluated(Wav2Vec2(shape).to(device), x) for shape in PEERS}
         figures = in_turns(calls, device, seconds=seconds)
     mine = figures.pop("ours")
     yield {
@@ -52,25 +52,14 @@ def rows(device: torch.device, seconds: float) -> Iterator[dict[str, Any]]:
         "ours_mib": mine.mib,
         "ours_windows_per_s": 1000 * BATCH / mine.ms,
         "peers": {
-            name: {"ms": f.ms / BATCH, "mib": f.mib, "ratio": f.ms / mine.ms, "windows_per_s": 1000 * BATCH / f.ms}
+            name: f.beside(mine) | {"ms": f.ms / BATCH, "windows_per_s": 1000 * BATCH / f.ms}
             for name, f in figures.items()
         },
     }
 
 
-def without_gradient(module: nn.Module, x: Tensor) -> Call:
-    """One evaluation."""
-    module.eval()
-
-    @torch.no_grad()
-    def call() -> None:
-        module(x)
-
-    return call
-
-
 class Ours(nn.Module):
-    """Encoder and quantizer with their defaults. [B, C, L] -> codes [B, T, Q]."""
+    """Encoder and quantizer with their defaults, untrained. [B, C, L] -> codes [B, T, Q]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,11 +70,6 @@ class Ours(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Codes without noise."""
         return self.quantizer(self.encoder(x)).codes
-
-
-def ours() -> nn.Module:
-    """What is measured; the weights do not matter to its speed."""
-    return Ours()
 
 
 class Wav2Vec2(nn.Module):

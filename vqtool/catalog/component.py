@@ -60,11 +60,11 @@ class Component:
 
     def __post_init__(self) -> None:
         if not _ROLE.fullmatch(self.role):
-            raise ValueError(f"`{self.role}` is no role: lower-case letters, digits and _")
+            raise ValueError(f"`{self.role}` is not a role: lower-case letters, digits and _")
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"`{self.name}` is no kind: kebab-case, as in `residual-ema`")
+            raise ValueError(f"`{self.name}` is not a kind: kebab-case, as in `residual-ema`")
         if not _TARGET.fullmatch(self.target):
-            raise ValueError(f"`{self.target}` is no target: `package.module:Class`")
+            raise ValueError(f"`{self.target}` is not a target: `package.module:Class`")
 
 
 def scan(package: str, role: str) -> list[Component]:

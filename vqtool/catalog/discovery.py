@@ -16,7 +16,7 @@ from typing import Any
 
 import vqtool
 from vqtool.catalog.component import BASES, PACKAGES, Component, scan
-from vqtool.catalog.hooks import Hooks, debug, told_apart, trace
+from vqtool.catalog.hooks import Hooks, debug, prefixed_output, trace
 from vqtool.catalog.loading import construct, load_class, nested_options
 from vqtool.catalog.plugin_file import components_of_file, import_file
 from vqtool.console import out
@@ -24,7 +24,7 @@ from vqtool.errors import VqtoolError
 from vqtool.suggest import did_you_mean, listed
 
 GROUP = "vqtool"
-# What a plugin's module may only import where it is used; and how long its import may take without being told of.
+# What a plugin's module may only import where it is used; and how long its import may take without a warning.
 HEAVY = ("torch", "sklearn", "matplotlib", "pandas", "scipy", "transformers", "tensorflow", "jax", "datasets")
 SLOW = 1.0
 
@@ -53,7 +53,7 @@ class Broken:
     name: str
     distribution: str
     reason: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
         return f"plugin `{self.name}` of {self.distribution} is broken and was left out: {self.reason}"
@@ -100,11 +100,13 @@ class Catalog:
         elsewhere = [r for r, n in self._by_name if n == name]
         otherwise = f"`{name}` is a {elsewhere[0]}" if elsewhere else f"vqtool plugins {role}"
         hint = did_you_mean(name, self.names(role), otherwise=otherwise)
-        told = f"; left out as broken: {listed(b.name for b in self.broken)}, see vqtool plugins" if self.broken else ""
-        raise VqtoolError(f'there is no {role} called "{name}"', hint=f"{hint}{told}")
+        broken = (
+            f"; left out as broken: {listed(b.name for b in self.broken)}, see vqtool plugins" if self.broken else ""
+        )
+        raise VqtoolError(f'there is no {role} called "{name}"', hint=f"{hint}{broken}")
 
     def load(self, role: str, name: str) -> type[Any]:
-        """The class of a component; what cannot be imported is one error that says which library is lacking."""
+        """The class of a component; what cannot be imported is one error that says which library is missing."""
         component = self.find(role, name)
         return load_class(component, self._by_name[role, name][1].provider)
 
@@ -132,7 +134,7 @@ class Catalog:
         """Take in a plugin's components, all or none.
 
         Raises:
-            TypeError: one of them is no component.
+            TypeError: one of them is not a component.
             ValueError: another plugin has one of the same role and kind.
         """
         new: dict[tuple[str, str], Component] = {}
@@ -153,7 +155,7 @@ class Catalog:
         began = time.perf_counter()
         light = {name for name in HEAVY if name not in sys.modules}
         try:
-            with told_apart(plugin.name):
+            with prefixed_output(plugin.name):
                 module = module_of()
                 hooks, components = self._asked(plugin, module)
             taken = replace(plugin, hooks=tuple(hooks), seconds=time.perf_counter() - began)
@@ -169,8 +171,8 @@ class Catalog:
         if plugin.version and (loaded or seconds > SLOW):  # a file given by --plugin may hold the parts themselves
             reason = f"its import loads {listed(loaded)}" if loaded else f"its import takes {seconds:.1f} s"
             late = ("them" if len(loaded) > 1 else "it") if loaded else "what takes long"
-            mend = f"{plugin.distribution} should import {late} in its parts' modules"
-            self.slow.append(Broken(plugin.name, plugin.provider, reason, mend))
+            fix = f"{plugin.distribution} should import {late} in its parts' modules"
+            self.slow.append(Broken(plugin.name, plugin.provider, reason, fix))
         trace(f"{plugin.name}: import {1000 * seconds:.1f} ms")
 
     def _asked(self, plugin: Plugin, module: ModuleType) -> tuple[list[str], list[Component]]:
@@ -197,12 +199,12 @@ def broken_by(plugin: Plugin, error: BaseException) -> Broken:
         str(error) if isinstance(error, ValueError | TypeError | VqtoolError) else f"{type(error).__name__}: {error}"
     )
     if isinstance(error, ModuleNotFoundError) and error.name:
-        mend = f"install the library that brings `{error.name}`, or reinstall {plugin.distribution}"
+        fix = f"install the library that brings `{error.name}`, or reinstall {plugin.distribution}"
     elif plugin.distribution.endswith(".py"):
-        mend = f"mend {plugin.distribution}"
+        fix = f"fix {plugin.distribution}"
     else:
-        mend = f"mend or remove {plugin.distribution}, or leave the plugin out with VQTOOL_PLUGINS"
-    return Broken(plugin.name, plugin.provider, reason.strip(), mend)
+        fix = f"fix or remove {plugin.distribution}, or leave the plugin out with VQTOOL_PLUGINS"
+    return Broken(plugin.name, plugin.provider, reason.strip(), fix)
 
 
 def discover(files: Iterable[Path] = ()) -> Catalog:
@@ -218,14 +220,14 @@ def discover(files: Iterable[Path] = ()) -> Catalog:
     blocked = {name[1:] for name in given if name.startswith("-")}
     names = None if wanted is None or (blocked and len(blocked) == len(given)) else set(given)
     seen = set()
-    told: dict[Any, tuple[str, str]] = {}  # of each distribution its name and version, which are slow to read
+    versions: dict[Any, tuple[str, str]] = {}  # of each distribution its name and version, which are slow to read
     for entry in entries(found) if names is None or names else ():
         seen.add(entry.name)
         if entry.name not in blocked and (names is None or entry.name in names):
             dist = entry.dist
-            if dist not in told:
-                told[dist] = (dist.name, dist.version) if dist else ("", "")
-            plugin = Plugin(entry.name, told[dist][0] or entry.value, told[dist][1])
+            if dist not in versions:
+                versions[dist] = (dist.name, dist.version) if dist else ("", "")
+            plugin = Plugin(entry.name, versions[dist][0] or entry.value, versions[dist][1])
             found._guarded(plugin, entry.load)
     for name in sorted((names or set()) - blocked - seen - {f"-{name}" for name in blocked}):
         reason = "VQTOOL_PLUGINS names it, but nothing installed offers it"
@@ -257,18 +259,16 @@ _found: Catalog | None = None
 
 
 def catalog(*, warn: bool = True) -> Catalog:
-    """The catalog of this process, made once; plugins left out are told once unless `warn` is false."""
+    """The catalog of this process, made once; it warns of plugins that were left out unless `warn` is false."""
     global _found
     if _found is None:
         _found = discover(_files)
         if warn:
-            given = {str(path) for path in _files}  # a broken one of these is an error, told by `use_files`
+            given = {str(path) for path in _files}  # a broken one of these is an error of `use_files`
             for broken in (b for b in _found.broken if b.distribution not in given):
-                out.warn(f"{broken} ({broken.mend})")
+                out.warn(f"{broken} ({broken.fix})")
             for slow in _found.slow:
-                out.warn(
-                    f"plugin `{slow.name}` of {slow.distribution} slows every command: {slow.reason} ({slow.mend})"
-                )
+                out.warn(f"plugin `{slow.name}` of {slow.distribution} slows every command: {slow.reason} ({slow.fix})")
     return _found
 
 
@@ -285,7 +285,7 @@ def use_files(paths: Iterable[Path]) -> None:
             raise VqtoolError(f"there is no plugin file `{path}`")
     for broken in list(_given_files_broken()):
         raise VqtoolError(
-            f"the plugin file `{broken.distribution}` cannot be used: {broken.reason}", hint=broken.mend, exit_code=1
+            f"the plugin file `{broken.distribution}` cannot be used: {broken.reason}", hint=broken.fix, exit_code=1
         )
 
 

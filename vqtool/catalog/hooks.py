@@ -1,4 +1,4 @@
-"""Guarded broadcast: a plugin whose hook fails is told of once and muted; the tool goes on."""
+"""Guarded broadcast: a plugin whose hook fails is reported once and muted; the tool goes on."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Hooks:
         return sorted(name for name in vars(hookspecs) if name.startswith("vqtool_"))
 
     def register(self, module: ModuleType, name: str, provider: str = "") -> list[str]:
-        """Take a plugin's module in and return the hooks it answers to; `provider` is the distribution it is told by.
+        """Add a plugin's module and return the hooks it implements; `provider` is its distribution, for messages.
 
         Raises:
-            ValueError: it answers to none, to one that is no hook, with a wrong argument, or with a wrapper.
+            ValueError: it implements none, one that is not a hook, with a wrong argument, or with a wrapper.
         """
         try:
             self._manager.register(module, name)
@@ -62,10 +62,8 @@ class Hooks:
     def _complaint(self, callers: list[Any], module: ModuleType) -> str | None:
         if not callers:
             near = next((n for n in vars(module) if n.startswith("vqtool_")), None)
-            lacks = (
-                f"`{near}` lacks the decorator `@hookimpl`" if near else "no function of it is decorated `@hookimpl`"
-            )
-            return f"it answers to no hook: {lacks}"
+            missing = f"`{near}` is missing the decorator" if near else "none of its functions has the decorator"
+            return f"it implements no hook: {missing} `@hookimpl`"
         for caller in callers:
             if not caller.has_spec():
                 hint = did_you_mean(caller.name, self.names(), otherwise="")
@@ -90,7 +88,7 @@ class Hooks:
         return broadcast
 
     def collect(self, hook: str, kind: type[Any], **arguments: Any) -> list[Any]:
-        """Everything that plugins yield for a hook; one that yields something but `kind` is told of and muted."""
+        """Everything that plugins yield for a hook; one that yields anything but `kind` is reported and muted."""
         answers = (self._ask(impl, hook, arguments, kind) for impl in self._impls(hook))
         return [item for answer in answers if answer is not None for item in answer]
 
@@ -99,7 +97,7 @@ class Hooks:
             return None
         began = time.perf_counter()
         try:
-            with told_apart(impl.plugin_name):
+            with prefixed_output(impl.plugin_name):
                 answer = impl.function(**{name: arguments[name] for name in impl.argnames})
                 answer = list(answer) if isinstance(answer, Iterator) else answer
             return answer if answer is None or kind is None else items(answer, kind)
@@ -122,7 +120,7 @@ def items(answer: Any, kind: type[Any]) -> list[Any]:
     """The items of an answer.
 
     Raises:
-        TypeError: it holds something but `kind`, or is no iterable.
+        TypeError: it holds something but `kind`, or is not iterable.
     """
     found = list(answer) if isinstance(answer, Iterable) and not isinstance(answer, str) else [answer]
     for item in found:
@@ -132,7 +130,7 @@ def items(answer: Any, kind: type[Any]) -> list[Any]:
 
 
 @contextlib.contextmanager
-def told_apart(name: str) -> Iterator[None]:
+def prefixed_output(name: str) -> Iterator[None]:
     """What a plugin prints goes to people under its name: stdout is for results, and a progress bar must stay whole."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         try:
@@ -149,6 +147,6 @@ def debug() -> None:
 
 
 def trace(text: str) -> None:
-    """With VQTOOL_TRACE=1, tell what plugins are asked."""
+    """With VQTOOL_TRACE=1, log what plugins are asked."""
     if os.environ.get("VQTOOL_TRACE") == "1":
         out.trace(text)

@@ -1,4 +1,4 @@
-"""The hooks: what every installed plugin may answer to. A thing that a recipe picks by name is a component instead."""
+"""The hooks: what every installed plugin may implement. A thing that a recipe picks by name is a component instead."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def load_class(component: Component, provider: str) -> type[Any]:
     """Import a component's class.
 
     Raises:
-        VqtoolError: a library is lacking, the module fails, or it does not hold exactly one class of the role.
+        VqtoolError: a library is missing, the module fails, or it does not hold exactly one class of the role.
     """
     module_name, _, class_name = component.target.partition(":")
     what = f"{component.role} `{component.name}` of {provider}"
@@ -31,7 +31,7 @@ def load_class(component: Component, provider: str) -> type[Any]:
     except VqtoolError:
         raise
     except ImportError as error:
-        raise _lacking(what, provider, module_name, error) from error
+        raise _missing(what, provider, module_name, error) from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise VqtoolError(
@@ -49,7 +49,7 @@ def _class_in(module: ModuleType, class_name: str, component: Component, what: s
     if class_name:
         found = getattr(module, class_name, None)
         if not isinstance(found, type) or not issubclass(found, base):
-            raise VqtoolError(f"{what} is broken: `{component.target}` is no {kind}", exit_code=1)
+            raise VqtoolError(f"{what} is broken: `{component.target}` is not a {kind}", exit_code=1)
         return found
     candidates = [
         value
@@ -60,16 +60,16 @@ def _class_in(module: ModuleType, class_name: str, component: Component, what: s
         and not name.startswith("_")
     ]
     if len(candidates) != 1:
-        told = ", ".join(f"`{c.__name__}`" for c in candidates) or "none"
+        names = ", ".join(f"`{c.__name__}`" for c in candidates) or "none"
         raise VqtoolError(
-            f"{what} is broken: `{module.__name__}` must define exactly one {kind}, and defines {told}",
-            hint="begin the names of those that are no component with _",
+            f"{what} is broken: `{module.__name__}` must define exactly one {kind}, and defines {names}",
+            hint="begin the names of those that are not components with _",
             exit_code=1,
         )
     return candidates[0]
 
 
-def _lacking(what: str, provider: str, target: str, error: ImportError) -> VqtoolError:
+def _missing(what: str, provider: str, target: str, error: ImportError) -> VqtoolError:
     """The error for a library that is not installed; names the extra that brings it, where one does."""
     name = (error.name or "").split(".")[0]
     if error.name and f"{target}.".startswith(f"{error.name}."):
@@ -118,7 +118,7 @@ def _nested_options(cls: type[Any]) -> dict[str, Nested]:
 
 
 def construct(cls: type[Any], component: Component, options: Mapping[str, Any], wiring: Sequence[Any]) -> Any:
-    """Call the constructor; a `ValueError` it raises is the user's to mend and told as such."""
+    """Call the constructor; a `ValueError` it raises is reported as the user's mistake."""
     parameters = inspect.signature(cls.__init__).parameters
     named = {n if n in parameters or f"{n}_" not in parameters else f"{n}_": value for n, value in options.items()}
     try:

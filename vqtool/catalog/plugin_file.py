@@ -18,7 +18,7 @@ def import_file(path: Path) -> ModuleType:
     name = PREFIX + re.sub(r"\W", "_", path.stem)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"`{path}` is no Python file")
+        raise ImportError(f"`{path}` is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -33,7 +33,7 @@ def components_of_file(module: ModuleType) -> list[Component]:
     """The parts that a one-file plugin defines, each by the role of its base class, all named as the file is.
 
     Raises:
-        ValueError: two of the same role, which one file name cannot tell apart.
+        ValueError: two of the same role, for which one file name is not enough.
     """
     if not module.__name__.startswith(PREFIX):
         return []

@@ -13,7 +13,7 @@ from vqtool.analysis.agreement import agreements
 from vqtool.analysis.code_labels import Reading, by_group, document, held_against
 from vqtool.analysis.codes_page import CAPTIONS
 from vqtool.analysis.labelled import Labelled
-from vqtool.analysis.probe import LinearProbe, f1_scores, folded, one_hots
+from vqtool.analysis.probe import LinearProbe, cross_predicted, f1_scores, one_hots
 from vqtool.api import Data, DataSpec, Embeds, Rows
 from vqtool.commands import outputs
 from vqtool.console import out
@@ -126,7 +126,7 @@ def _figures(train: Labelled, held: Labelled, classes: int) -> dict[str, float]:
         if len(np.unique(train["labels"])) > 1:
             said = LinearProbe().fit(known, train["labels"]).predict(x)
             told[f"{lead}.macro_f1"] = float(np.nanmean(f1_scores(labels, said, classes)))
-        said = folded(x, labels, groups)
+        said = cross_predicted(x, labels, groups)
         if (said >= 0).all():
             told[f"{lead}.folds.macro_f1"] = float(np.nanmean(f1_scores(labels, said, classes)))
     return told | {f"codes.{name}": value for name, value in agreements(held["codes"], labels, groups).items()}

@@ -17,7 +17,8 @@ from vqtool.model.load import from_checkpoint, restore
 from vqtool.model.model import Model
 from vqtool.model.runs import checkpoint_path
 from vqtool.recipe import PartSpec, Recipe
-from vqtool.recipe.overrides import apply_to_resolved, parse
+from vqtool.recipe.overrides import parse
+from vqtool.recipe.recipe import apply_to_resolved
 from vqtool.tables import show_splits
 from vqtool.training.evaluate import evaluate
 from vqtool.training.runtime import Runtime, runtime

@@ -43,7 +43,7 @@ class Way(nn.Module):
             return tuple(coded[name] for name in self.gives)
         codes = named.pop("codes")
         sent = named.pop("sent", codes.new_zeros(codes.shape[0], 0, dtype=torch.float32))
-        return (self.task.decode(self.parts, {"codes": codes, "sent": sent}, named),)  # type: ignore[attr-defined]
+        return (self.task.decode(self.parts, {"codes": codes, "sent": sent}, named),)  # type: ignore[attr-defined]  # of tasks that decode
 
 
 def run(*, checkpoint: Path, to: str, out_dir: Path | None, force: bool = False) -> int:

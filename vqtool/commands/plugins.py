@@ -26,7 +26,7 @@ def run(*, role: str | None, name: str | None, timings: bool) -> int:
     out.print("\n" + plugin_table(found, timings))
     for title, several in (("skipped", found.broken), ("slow", found.slow)):
         if several:
-            rows = [[b.name, b.distribution, f"{b.reason}; {b.mend}"] for b in several]
+            rows = [[b.name, b.distribution, f"{b.reason}; {b.fix}"] for b in several]
             out.print("\n" + table_text(title, ["plugin", "from", "why"], rows, out.result_stream))
     out.document(
         {

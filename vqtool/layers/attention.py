@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vqtool.layers.init import zeroed
 
 
 class KeyValues:
@@ -91,7 +94,7 @@ class FullAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`mask` [B, T] is true for real steps; a window without any gets finite nonsense."""
+        """`mask` [B, T] is true for real steps; a window without any gets finite values without meaning."""
         query, key, value = (_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
         if mask is not None:
             mask = (mask | ~mask.any(1, keepdim=True))[:, None, None]  # [B, 1, 1, T]
@@ -141,10 +144,7 @@ class FilmNorm(nn.Module):
     def __init__(self, width: int, condition_dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.film = nn.Linear(condition_dim, 2 * width) if condition_dim else None
-        if self.film is not None:
-            nn.init.zeros_(self.film.weight)
-            nn.init.zeros_(self.film.bias)
+        self.film = zeroed(nn.Linear(condition_dim, 2 * width)) if condition_dim else None
 
     def forward(self, x: Tensor, vector: Tensor | None) -> Tensor:
         """[B, n, W] -> [B, n, W]."""
@@ -175,25 +175,30 @@ class Block(nn.Module):
         self.feed = FeedForward(width, dropout)
         self.drop = nn.Dropout(dropout)
 
+    def read(self, tokens: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Keys and values of the condition's `tokens`; None for a block without a condition."""
+        return None if self.cross is None or tokens is None else self.cross.read(tokens)
+
     def forward(self, x: Tensor, past: KeyValues, vector: Tensor | None, read: tuple[Tensor, Tensor] | None) -> Tensor:
-        """[B, n, W] -> [B, n, W]; `read` is what `self.cross.read` gave for the condition's tokens."""
+        """[B, n, W] -> [B, n, W]; `read` is what `self.read` gave for the condition's tokens."""
         x = x + self.drop(self.attend(self.norm_self(x, vector), past))
         if self.cross is not None and self.norm_cross is not None and read is not None:
             x = x + self.drop(self.cross(self.norm_cross(x), read))
         return x + self.feed(self.norm_feed(x, vector))
 
 
-class OneStep:
-    """A block without a condition, laid out for writing: one more step of every row, [B, W] -> [B, W].
+class CompiledBlock:
+    """A block without a condition, compiled for generation: one more step of every row, [B, W] -> [B, W].
 
     What `Block` computes, in as few calls as it takes: for few rows they cost more than the arithmetic. The matrices
-    lie as the products read them, and what can be multiplied into them is: gain and shift of the norms, the scale of
-    the queries, the factors of GELU, u (1 + erf u) with u = x / sqrt 2. It holds copies of the weights, so it lives
-    only as long as one text is written.
+    are stored as the products read them, and what can be multiplied into them is: gain and shift of the norms, the
+    scale of the queries, the factors of GELU, u (1 + erf u) with u = x / sqrt 2. It holds copies of the weights, so it
+    lives only as long as one sequence is generated.
     """
 
     def __init__(self, block: Block, past: KeyValues) -> None:
-        attend, (first, _, second, _) = block.attend, block.feed
+        attend = block.attend
+        first, _, second, _ = (cast(nn.Linear, layer) for layer in block.feed)
         self.past, self.heads, self.width = past, attend.heads, attend.out.in_features
         scale = torch.ones(3 * self.width).to(attend.qkv.weight)
         scale[: self.width] /= math.sqrt(self.width / self.heads)

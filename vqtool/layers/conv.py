@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,6 +11,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from vqtool.errors import VqtoolError
 from vqtool.layers.activation import Activation, activation
+from vqtool.layers.init import silent, zeroed
 
 Padding = Literal["zeros", "circular", "replicate"]
 
@@ -53,10 +55,18 @@ class Conv(nn.Module):
         return self.conv(pad(x, left, total - left, self.mode))
 
 
-def zero(layer: nn.Module) -> None:
-    """Let a layer start at zero; of a weight-normed one the gain, since no direction is zero."""
-    start = layer.parametrizations.weight.original0 if hasattr(layer, "parametrizations") else layer.weight
-    nn.init.zeros_(start)
+class Stages(nn.ModuleList):
+    """Stages of layers, one after the other; residual blocks also read the condition's vector."""
+
+    def __init__(self, stages: Iterable[Iterable[nn.Module]]) -> None:
+        super().__init__(nn.ModuleList(stage) for stage in stages)
+
+    def forward(self, x: Tensor, vector: Tensor | None = None) -> Tensor:
+        """`x` [B, C, L], `vector` [B, M] or None."""
+        for stage in self:
+            for layer in cast(nn.ModuleList, stage):
+                x = layer(x, vector) if isinstance(layer, ResidualBlock) else layer(x)
+        return x
 
 
 class Film(nn.Module):
@@ -64,9 +74,7 @@ class Film(nn.Module):
 
     def __init__(self, condition_dim: int, channels: int) -> None:
         super().__init__()
-        self.scale_shift = nn.Linear(condition_dim, 2 * channels)
-        nn.init.zeros_(self.scale_shift.weight)
-        nn.init.zeros_(self.scale_shift.bias)
+        self.scale_shift = zeroed(nn.Linear(condition_dim, 2 * channels))
 
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:
         """`x` [B, C, L], `vector` [B, M]."""
@@ -93,7 +101,7 @@ class ResidualBlock(nn.Module):
         self.first = Conv(channels, channels, kernel, mode=mode, causal=causal, normed=normed)
         self.second = Conv(channels, channels, 1, mode=mode, normed=normed)
         self.film = Film(condition_dim, channels) if condition_dim else None
-        zero(self.second.conv)
+        silent(self.second.conv)
 
     def forward(self, x: Tensor, vector: Tensor | None = None) -> Tensor:
         """`x` [B, C, L], `vector` [B, M] or None."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vqtool.api.data import Batch, DataSpec, Rows
 
 TINY = 1e-12
-SMALL_SHARE = 1e-3  # of the wave's rms, below which a harmonic's magnitude is not told apart from none
+SMALL_SHARE = 1e-3  # of the wave's rms, below which a harmonic's magnitude counts as none
 
 
 class Features(nn.Module):

@@ -5,6 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def silenced(x: Tensor, mask: Tensor | None) -> Tensor:
+def zero_masked(x: Tensor, mask: Tensor | None) -> Tensor:
     """`x` [B, T, W] with zeros where `mask` [B, T] is false, whatever stands there."""
     return x if mask is None else x.masked_fill(~mask[..., None], 0)

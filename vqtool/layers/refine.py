@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from vqtool.layers.activation import Activation
 from vqtool.layers.conv import Conv, Padding, ResidualBlock
+from vqtool.layers.init import zeroed
 
 
 class Refine(nn.Module):
@@ -29,9 +30,7 @@ class Refine(nn.Module):
         self.reach = (blocks + 2) * (kernel // 2) if blocks else 0  # samples either side that one sample sees
         if blocks:
             self.start = Conv(channels, width, kernel, mode=mode)
-            self.end = Conv(width, channels, kernel, mode=mode)
-            nn.init.zeros_(self.end.conv.weight)
-            nn.init.zeros_(self.end.conv.bias)
+            self.end = zeroed(Conv(width, channels, kernel, mode=mode))
 
     def forward(self, x: Tensor, vector: Tensor | None = None) -> Tensor:
         """`x` [B, C, L]; `vector` [B, M] modulates every block."""
@@ -41,10 +40,3 @@ class Refine(nn.Module):
         for block in self.blocks:
             h = block(h, vector)
         return x + self.end(h)
-
-
-def orthonormal(layer: nn.Linear) -> nn.Linear:
-    """A linear map that keeps the norm (where it does not widen): the identity if it is square."""
-    nn.init.eye_(layer.weight) if layer.in_features == layer.out_features else nn.init.orthogonal_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqtool.layers.init import zeroed
+
 
 class ResidualMlp(nn.Module):
     """[B, inputs] -> [B, width]: a linear map, `layers` pre-norm residual layers starting at identity, a last norm."""
@@ -28,10 +30,8 @@ class _Layer(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.first = nn.Linear(width, width)
-        self.second = nn.Linear(width, width)
+        self.second = zeroed(nn.Linear(width, width))
         self.dropout = nn.Dropout(dropout)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(self.dropout(F.gelu(self.first(self.norm(x)))))

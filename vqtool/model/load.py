@@ -22,7 +22,7 @@ from vqtool.model.format import PARTS, under
 from vqtool.model.model import Model, UnableError
 from vqtool.model.runs import checkpoint_path, newest_checkpoints
 from vqtool.model.seen import Seen
-from vqtool.recipe import Recipe
+from vqtool.recipe import Recipe, from_resolved
 
 
 def load(path: str | Path | None = None) -> Model:
@@ -77,7 +77,7 @@ def from_checkpoint(
     read = checkpoint.load(path)
     resolved, text, data, stage = needed(path, read, "resolved", "recipe", "data", "stage")
     check_plugins(path, read.about.get("plugins", {}), resolved)
-    recipe = Recipe.from_resolved(resolved, text=text, beside=path.parent, source=path)
+    recipe = from_resolved(resolved, text=text, beside=path.parent, source=path)
     names = [one.name for one in recipe.stages]
     if stage not in names:
         raise damaged(path, f"its recipe has no stage `{stage}`")

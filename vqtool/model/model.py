@@ -93,7 +93,7 @@ class Model:
         Returns:
             `codes` [B, T, Q] and the side information `sent` [B, S] (S is 0 for most models).
         """
-        task = self.capable(Encodes, "encode")
+        task: Encodes = self.capable(Encodes, "encode")
         self.check_levels(levels)
         before = self.parts.quantizer.use_levels(levels) if levels is not None else None
         try:
@@ -111,7 +111,7 @@ class Model:
             codes: of a residual quantizer, the first levels are enough.
             conditions: the fields of `spec` that the model reads beside the signal.
         """
-        task = self.capable(Decodes, "decode")
+        task: Decodes = self.capable(Decodes, "decode")
         coded = {"codes": codes} if isinstance(codes, Tensor) else dict(codes)
         values, sides = coded["codes"].to(self.device), len(self.parts.norm.sends)
         self.parts.quantizer.check_codes(values)
@@ -120,7 +120,7 @@ class Model:
             raise VqtoolError(f"this model decodes codes with side information `sent` [B, {sides}]",
                               hint="give `decode` all that `encode` returned")  # fmt: skip
         with self._computing():
-            return task.decode(self.parts, {"codes": values, "sent": sent}, self._batch(conditions or {}))  # type: ignore[no-any-return]
+            return task.decode(self.parts, {"codes": values, "sent": sent}, self._batch(conditions or {}))
 
     def generate(
         self,
@@ -142,7 +142,7 @@ class Model:
             top_p: sample among the most likely codes that have this probability together.
             seeds: one for each row; its sample depends on nothing else.
         """
-        task = self.capable(Generates, "generate")
+        task: Generates = self.capable(Generates, "generate")
         sampled = {"top_k": top_k, "top_p": top_p, "seeds": seeds}
         how: dict[str, Any] = {} if beam is None else {"beam": beam}
         if temperature is not None or any(value is not None for value in sampled.values()):
@@ -152,7 +152,7 @@ class Model:
         with self._computing():
             if isinstance(conditions, int):
                 conditions = {"x": torch.zeros(conditions, *self.spec.signal.shape)}  # only its length is read
-            return task.generate(self.parts, self._batch(conditions), **how)  # type: ignore[no-any-return]
+            return task.generate(self.parts, self._batch(conditions), **how)
 
     def forecast(
         self,
@@ -195,7 +195,7 @@ class Model:
 
     def forecaster(self, how: SamplingOptions, overrides: Sequence[str] = (), **options: str | None) -> Forecaster:
         """What forecasts the series of files; `overrides` and `options` set options of the data."""
-        task = self.capable(Forecasts, "forecast")
+        task: Forecasts = self.capable(Forecasts, "forecast")
         return Forecaster(self.recipe, self.spec, self.parts, task, how, overrides, **options)
 
     def sample_paths(self, x: Tensor | Batch, steps: int, **how: Any) -> Tensor:
@@ -206,32 +206,32 @@ class Model:
             steps: how far ahead.
             how: `samples` (S), `seeds` (one for each row), `temperature`, `top_k`, `top_p`, or `greedy=True` (S is 1).
         """
-        task = self.capable(Forecasts, "forecast")
+        task: Forecasts = self.capable(Forecasts, "forecast")
         with self._computing():
-            return task.forecast(self.parts, self._batch(x), steps, **how)  # type: ignore[no-any-return]
+            return task.forecast(self.parts, self._batch(x), steps, **how)
 
     def classify(self, x: Tensor | Batch) -> Tensor:
         """Class scores (logits) [B, classes] of signals or images, as deployed."""
-        task = self.capable(Classifies, "classify")
+        task: Classifies = self.capable(Classifies, "classify")
         with self._computing():
-            return task.classify(self.parts, self._batch(x))  # type: ignore[no-any-return]
+            return task.classify(self.parts, self._batch(x))
 
     def transmit(self, x: Tensor | Batch, snr_db: float) -> Tensor:
         """Logits [B, classes] of `x` after the channel of the model at a signal-to-noise ratio in dB.
 
         The noise comes from torch's generator: `torch.manual_seed` makes it repeatable.
         """
-        task = self.capable(Transmits, "transmit")
+        task: Transmits = self.capable(Transmits, "transmit")
         if "channel" not in self.parts:
             raise VqtoolError("this model cannot transmit: its recipe has no [channel]")
         with self._computing():
-            return task.transmit(self.parts, self._batch(x), snr_db)  # type: ignore[no-any-return]
+            return task.transmit(self.parts, self._batch(x), snr_db)
 
     def embed(self, x: Tensor | Batch) -> dict[str, Tensor]:
         """`features` [B, T, D] before the quantizer and `codes` [B, T, Q]; `context` [B, T, D'] where there is one."""
-        task = self.capable(Embeds, "embed")
+        task: Embeds = self.capable(Embeds, "embed")
         with self._computing():
-            return task.embed(self.parts, self._batch(x))  # type: ignore[no-any-return]
+            return task.embed(self.parts, self._batch(x))
 
     def files(self, asked: Mapping[str, Any] | None = None) -> Files:
         """What reads and writes users' files for this model, with the data options `asked` for in this call."""

@@ -10,7 +10,8 @@ from vqtool.catalog import catalog
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.recipe import Recipe
-from vqtool.recipe.overrides import apply_to_resolved, parse
+from vqtool.recipe.overrides import parse
+from vqtool.recipe.recipe import apply_to_resolved
 
 
 def user_files(recipe: Recipe, spec: DataSpec, asked: Mapping[str, Any] | None = None) -> Files:

@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vqtool.recipe.options import Option, Options, options_of
     from vqtool.recipe.recipe import load, parse
+    from vqtool.recipe.resolved import from_resolved
     from vqtool.recipe.spec import EvaluateOptions, LossSpec, PartSpec, Recipe, ScheduleSpec, StageSpec, TrainOptions
 
-_FROM = {"Option": "options", "Options": "options", "options_of": "options", "load": "recipe", "parse": "recipe"}
+_FROM = {
+    "Option": "options",
+    "Options": "options",
+    "options_of": "options",
+    "load": "recipe",
+    "parse": "recipe",
+    "from_resolved": "resolved",
+}
 
 __all__ = [
     "EvaluateOptions",
@@ -22,6 +30,7 @@ __all__ = [
     "ScheduleSpec",
     "StageSpec",
     "TrainOptions",
+    "from_resolved",
     "load",
     "options_of",
     "parse",

@@ -142,9 +142,9 @@ class Options:
         if first["type"] == "missing":
             about = self.fields[str(path[0])].description if path and path[0] in self.fields else None
             return Problem(path[:-1], f"{what} needs the option `{name}`", about)
-        told = " or ".join(dict.fromkeys(_told(one).removeprefix("should be ") for one in many))
-        verb = "should be " if _told(first).startswith("should be ") else ""
-        return Problem(path, f"{what}: `{name}` {verb}{told}", _got(many, _at(table, path)))
+        wrong = " or ".join(dict.fromkeys(_in_words(one).removeprefix("should be ") for one in many))
+        verb = "should be " if _in_words(first).startswith("should be ") else ""
+        return Problem(path, f"{what}: `{name}` {verb}{wrong}", _got(many, _at(table, path)))
 
 
 _KNOWN: dict[type, Options] = {}
@@ -169,8 +169,8 @@ def _model(cls: type) -> type[BaseModel]:
     try:
         hints = typing.get_type_hints(constructor, include_extras=True)
     except NameError as error:
-        told = f"`{cls.__qualname__}` is broken: its options' types cannot be read: {error}"
-        raise VqtoolError(told, exit_code=1) from error
+        broken = f"`{cls.__qualname__}` is broken: its options' types cannot be read: {error}"
+        raise VqtoolError(broken, exit_code=1) from error
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(constructor).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -309,7 +309,7 @@ _WORDS: dict[str, str] = {
 }
 
 
-def _told(one: Any) -> str:
+def _in_words(one: Any) -> str:
     """What pydantic says of a value, in our words."""
     kind, context = one["type"], one.get("ctx", {})
     if kind in _WORDS:
@@ -324,7 +324,7 @@ def _told(one: Any) -> str:
 
 
 def _got(many: list[Any], value: Any) -> str:
-    """The value that was given and, where it is easily told, what to write instead."""
+    """The value that was given and, where that is clear, what to write instead."""
     got = f"got {toml_value(value)}"
     kinds = {one["type"] for one in many}
     if isinstance(value, str) and kinds & {"int_type", "float_type", "bool_type"}:

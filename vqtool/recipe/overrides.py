@@ -8,7 +8,6 @@ from typing import Any
 
 from vqtool.errors import VqtoolError
 from vqtool.recipe.places import Key, Places
-from vqtool.recipe.spec import Recipe
 from vqtool.recipe.toml_lines import key_parts
 from vqtool.suggest import did_you_mean, listed
 from vqtool.untrusted import toml_table
@@ -26,7 +25,7 @@ def parse(text: str) -> tuple[list[str], Any]:
         if parts is not None:
             return parts, _value(text[at + 1 :].strip())
         at = text.find("=", at + 1)
-    raise VqtoolError(f"`{text}` is no override", hint="KEY=VALUE, as in -s quantizer.levels=4", where=f"-s {text}")
+    raise VqtoolError(f"`{text}` is not an override", hint="KEY=VALUE, as in -s quantizer.levels=4", where=f"-s {text}")
 
 
 def _value(text: str) -> Any:
@@ -78,54 +77,7 @@ def _put(table: Any, key: Key, value: Any, text: str) -> None:
         else:
             table = table[part] if isinstance(part, int) else table
         if not isinstance(table, dict | list):
-            raise VqtoolError(f"`{part}` is no table, so it has no `{key[-1]}`", where=f"-s {text}")
+            raise VqtoolError(f"`{part}` is not a table, so it has no `{key[-1]}`", where=f"-s {text}")
     if not isinstance(table, dict):
         raise VqtoolError(f"`{key[-1]}` cannot be set there", where=f"-s {text}")
     table[key[-1]] = value
-
-
-def apply_to_resolved(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
-    """A recipe that a checkpoint holds with options changed; the result is checked as a whole.
-
-    Raises:
-        VqtoolError: all problems at once.
-    """
-    from vqtool.recipe.recipe import check_table  # it applies overrides itself
-
-    overrides = list(overrides)
-    if not overrides:
-        return recipe
-    places = Places("", "the checkpoint's recipe")
-    table = as_table(recipe)
-    errors = apply(table, overrides, places)
-    return check_table(table, places, errors, text=recipe.text, path=recipe.path, folder=recipe.folder)
-
-
-def as_table(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as the table that `tomllib` would give for it, every default written out."""
-    stages = []
-    for stage in recipe.stages:
-        losses = {s.name: {"weight": s.weight, **_plain(s.options)} for s in stage.losses}
-        schedules = {s.target: {"kind": s.kind, **_plain(s.options)} for s in stage.schedules}
-        own = {"name": stage.name, "task": stage.task.kind, "options": _plain(stage.task.options), "losses": losses}
-        stages.append(own | {"set": _plain(stage.set), "schedule": schedules} | _plain(stage.train.model_dump()))
-    parts = {name: {"kind": part.kind, **_plain(part.options)} for name, part in recipe.parts.items()}
-    return {
-        "title": recipe.title,
-        "seed": recipe.seed,
-        "deterministic": recipe.deterministic,
-        "data": {"kind": recipe.data.kind, **_plain(recipe.data.options)},
-        "evaluate": _plain(recipe.evaluate.model_dump()),
-        "diagnose": _plain(dict(recipe.diagnose)),
-        "stage": stages,
-        **parts,
-    }
-
-
-def _plain(value: Any) -> Any:
-    """A value as TOML gives it; None, which TOML lacks, stays None and passes where an option may be None."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -43,6 +43,51 @@ def parse(text: str, *, path: Path | None = None, overrides: Iterable[str] = ())
     return check_table(table, places, errors, text=text, path=path, folder=folder)
 
 
+def apply_to_resolved(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    """A recipe that a checkpoint holds with options changed; the result is checked as a whole.
+
+    Raises:
+        VqtoolError: all problems at once.
+    """
+    overrides = list(overrides)
+    if not overrides:
+        return recipe
+    places = Places("", "the checkpoint's recipe")
+    table = as_table(recipe)
+    errors = override.apply(table, overrides, places)
+    return check_table(table, places, errors, text=recipe.text, path=recipe.path, folder=recipe.folder)
+
+
+def as_table(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as the table that `tomllib` would give for it, every default written out."""
+    stages = []
+    for stage in recipe.stages:
+        losses = {s.name: {"weight": s.weight, **_plain(s.options)} for s in stage.losses}
+        schedules = {s.target: {"kind": s.kind, **_plain(s.options)} for s in stage.schedules}
+        own = {"name": stage.name, "task": stage.task.kind, "options": _plain(stage.task.options), "losses": losses}
+        stages.append(own | {"set": _plain(stage.set), "schedule": schedules} | _plain(stage.train.model_dump()))
+    parts = {name: {"kind": part.kind, **_plain(part.options)} for name, part in recipe.parts.items()}
+    return {
+        "title": recipe.title,
+        "seed": recipe.seed,
+        "deterministic": recipe.deterministic,
+        "data": {"kind": recipe.data.kind, **_plain(recipe.data.options)},
+        "evaluate": _plain(recipe.evaluate.model_dump()),
+        "diagnose": _plain(dict(recipe.diagnose)),
+        "stage": stages,
+        **parts,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value as TOML gives it; None, which TOML does not have, stays and passes where an option may be None."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
 def check_table(
     table: dict[str, Any],
     places: Places,
@@ -75,14 +120,14 @@ def read_text(path: Path) -> str:
         raise VqtoolError(f"there is no recipe `{path}`", hint=hint) from None
     except UnicodeDecodeError as error:
         raise VqtoolError(
-            f"`{path}` is no text: byte {error.start} is not UTF-8", hint="a recipe is a TOML file"
+            f"`{path}` is not text: byte {error.start} is not UTF-8", hint="a recipe is a TOML file"
         ) from None
     except OSError as error:
         raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}") from error
 
 
 def read_toml(text: str, path: Path | None) -> dict[str, Any]:
-    """A TOML text as a table; a syntax error is told with its line."""
+    """A TOML text as a table; a syntax error names its line."""
     try:
         return toml_table(text)
     except tomllib.TOMLDecodeError as error:
@@ -91,9 +136,9 @@ def read_toml(text: str, path: Path | None) -> dict[str, Any]:
         raise VqtoolError(f"not a recipe: {error}", where=str(path) if path else "recipe") from None
 
 
-def _syntax_error(told: str, text: str, path: Path | None) -> VqtoolError:
-    message = re.sub(r" \(at .*\)$", "", told)
-    at = re.search(r"\(at line (\d+), column (\d+)\)$", told)
+def _syntax_error(error: str, text: str, path: Path | None) -> VqtoolError:
+    message = re.sub(r" \(at .*\)$", "", error)
+    at = re.search(r"\(at line (\d+), column (\d+)\)$", error)
     lines = text.rstrip("\n").split("\n")
     line, column = (int(at[1]), int(at[2])) if at else (len(lines), len(lines[-1]) + 1)
     shown = lines[line - 1].rstrip("\r") if line <= len(lines) else ""

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vqtool.errors import VqtoolError
 from vqtool.forms import RESOLVED, damaged, misfit
 from vqtool.recipe.checking import Checker, role_of
 from vqtool.recipe.places import Places
 from vqtool.recipe.portable import PATH_MARK, home_of
-from vqtool.recipe.spec import EvaluateOptions, TrainOptions, diagnose_options
-
-if TYPE_CHECKING:
-    from vqtool.recipe.spec import Recipe
+from vqtool.recipe.spec import EvaluateOptions, Recipe, TrainOptions, diagnose_options
 
 
-def rebuilt(
-    value: Mapping[str, Any], *, text: str, folder: Path | None, beside: Path | None, source: Path | str
+def from_resolved(
+    value: Mapping[str, Any],
+    *,
+    text: str,
+    folder: Path | None = None,
+    beside: Path | None = None,
+    source: Path | str = "the checkpoint",
 ) -> Recipe:
-    """The recipe that `Recipe.resolved` gave `value` for; `source` is the file that it was read from.
+    """Rebuild the recipe that `Recipe.resolved` gave `value` for; later defaults do not change it.
 
-    `folder` and `beside` are those of `Recipe.from_resolved`.
+    `folder` is where relative paths are looked for; by default where they are seen from the folder `beside`, in
+    which the values were read, or from the working folder. `source` is the file, for messages.
 
     Raises:
         VqtoolError: the value is not of this form, or does not pass a check.

@@ -37,7 +37,7 @@ def _in_source_tree(root: Path) -> Iterator[Path]:
 
 
 def _installed() -> Iterator[Path]:
-    """The folder that the distribution's record tells."""
+    """The folder that the distribution's record names."""
     try:
         files = importlib.metadata.files("vqtool") or []
     except importlib.metadata.PackageNotFoundError:

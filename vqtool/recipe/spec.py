@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -66,7 +66,7 @@ class EvaluateOptions(BaseModel):
     metrics: tuple[str, ...] | None = Field(
         None, description="metrics by name; by default all that find what they read"
     )
-    baselines: tuple[str, ...] = Field((), description="plain rivals by name, measured on the same rows")
+    baselines: tuple[str, ...] = Field((), description="baselines by name, measured on the same rows")
     batch: Annotated[int, Ge(1)] = Field(256, description="rows at a time")
     splits: Annotated[tuple[str, ...], MinLen(1)] | None = Field(
         None, description="held-out splits to report; by default all"
@@ -75,13 +75,13 @@ class EvaluateOptions(BaseModel):
 
 def diagnose_options() -> type[BaseModel]:
     """`[diagnose]`: how often the watch looks, and every threshold of every finding, those of plugins too."""
-    fields: dict[str, Any] = {
+    options: dict[str, Any] = {
         key: (float | None, Field(value, description=f'{meaning}; "none" switches it off'))
         for key, (meaning, value) in thresholds.keys().items()
     }
-    told = "steps between two looks at the codebooks while training; 0 never looks"
-    fields["every"] = (Annotated[int, Ge(0)], Field(thresholds.EVERY, description=told))
-    return create_model("DiagnoseOptions", __config__=STRICT, **fields)
+    every = "steps between two looks at the codebooks while training; 0 never looks"
+    options["every"] = (Annotated[int, Ge(0)], Field(thresholds.EVERY, description=every))
+    return create_model("DiagnoseOptions", __config__=STRICT, **options)
 
 
 class TopOptions(BaseModel):
@@ -170,61 +170,22 @@ class Recipe:
         return without_places(self.text, self.files(), self.folder)
 
     def resolved(self, beside: Path | None = None) -> dict[str, Any]:
-        """JSON values that `from_resolved` rebuilds the recipe from. No path is absolute: see `portable`.
+        """JSON values that `resolved.from_resolved` rebuilds the recipe from. No path is absolute: see `portable`.
 
         `beside` is the folder that they will lie in.
         """
-
-        def part(spec: PartSpec) -> dict[str, Any]:
-            return {"role": spec.role, "kind": spec.kind, "options": self._frozen(spec.options)}
-
-        stages = [
-            {
-                "name": stage.name,
-                "task": part(stage.task),
-                "losses": [
-                    {"name": loss.name, "weight": loss.weight, "kind": loss.kind, "options": self._frozen(loss.options)}
-                    for loss in stage.losses
-                ],
-                "set": self._frozen(stage.set),
-                "schedules": [
-                    {"target": s.target, "kind": s.kind, "options": self._frozen(s.options)} for s in stage.schedules
-                ],
-                "train": self._frozen(stage.train.model_dump()),
-            }
-            for stage in self.stages
-        ]
         return {
             "title": self.title,
             "seed": self.seed,
             "deterministic": self.deterministic,
             **places(self.folder, self.path, beside),
             "file": None if self.path is None else self.path.name,
-            "data": part(self.data),
-            "parts": {name: part(spec) for name, spec in self.parts.items()},
-            "stages": stages,
-            "evaluate": self._frozen(self.evaluate.model_dump()),
+            "data": self._frozen(self.data),
+            "parts": self._frozen(self.parts),
+            "stages": self._frozen(self.stages),
+            "evaluate": self._frozen(self.evaluate),
             "diagnose": dict(self.diagnose),
         }
-
-    @classmethod
-    def from_resolved(
-        cls,
-        value: Mapping[str, Any],
-        *,
-        text: str,
-        folder: Path | None = None,
-        beside: Path | None = None,
-        source: Path | str = "the checkpoint",
-    ) -> Recipe:
-        """Rebuild a recipe as it was resolved, by the checks of a recipe's text; later defaults do not change it.
-
-        `folder` is where relative paths are looked for; by default where they are seen from the folder `beside`, in
-        which the values were read, or from the working folder. `source` is the file, for messages.
-        """
-        from vqtool.recipe.resolved import rebuilt  # it checks by the classes that this module describes
-
-        return rebuilt(value, text=text, folder=folder, beside=beside, source=source)
 
     def _frozen(self, value: Any) -> Any:
         """A value as JSON; paths as they are kept."""
@@ -232,6 +193,10 @@ class Recipe:
             return {PATH_MARK: frozen_path(value, self.folder)}
         if isinstance(value, list | tuple):
             return [self._frozen(item) for item in value]
+        if isinstance(value, BaseModel):
+            value = value.model_dump()
+        elif isinstance(value, PartSpec | LossSpec | ScheduleSpec | StageSpec):
+            value = {one.name: getattr(value, one.name) for one in fields(value)}
         if isinstance(value, Mapping):
             return {key: self._frozen(item) for key, item in value.items()}
         return value

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
 from vqtool.forms import STAGE_NAME
 from vqtool.recipe.options import Options, options_of, toml_value
+from vqtool.recipe.part_checks import PartChecker
 from vqtool.recipe.places import Key
 from vqtool.recipe.spec import LossSpec, PartSpec, ScheduleSpec, StageSpec, TrainOptions
 from vqtool.suggest import did_you_mean, listed
-
-if TYPE_CHECKING:
-    from vqtool.recipe.checking import Checker
 
 KEYS = ("name", "task", "options", "losses", "set", "schedule")
 RESERVED = ("best", "last", "resume")  # files of a run that are called so
@@ -24,10 +22,11 @@ RESERVED = ("best", "last", "resume")  # files of a run that are called so
 class StageChecker:
     """Checks the stages of one recipe, in order; `uses` gathers the parts that their tasks use."""
 
-    def __init__(self, recipe: Checker, train: Options, defaults: dict[str, Any]) -> None:
-        self.recipe = recipe
+    def __init__(self, checks: PartChecker, train: Options, defaults: dict[str, Any], given: Any) -> None:
+        self.checks = checks
         self.train = train
-        self.defaults = defaults  # what [train] gives
+        self.defaults = defaults  # what [train] gives, checked
+        self.train_table = given  # [train] as it was given
         self.uses: set[str] = set()
         self.unsure = False  # whether some stage's task is not known
         self._names: set[str] = set()
@@ -36,23 +35,22 @@ class StageChecker:
         """One stage, or None where it has errors."""
         key: Key = ("stage", index)
         if not isinstance(table, Mapping):
-            self.recipe.error(key, "a stage should be a table", "[[stage]]")
+            self.checks.error(key, "a stage should be a table", "[[stage]]")
             return None
-        before = len(self.recipe.errors)
+        before = len(self.checks.errors)
         name = self._name(key, table)
         self._unknown_keys(key, table, name)
         task, cls = self._task(key, table)
         given = self._given(key, table, "losses")
         losses = [self._loss((*key, "losses", loss), loss, value, cls) for loss, value in given.items()]
         if not table.get("losses"):
-            told = "losses = { NAME = 1.0 }; see vqtool plugins loss"
-            self.recipe.error(key, f"stage `{name}` has no losses", told)
-        knobs = Knobs(self.recipe, cls, given)
+            self.checks.error(key, f"stage `{name}` has no losses", "losses = { NAME = 1.0 }; see vqtool plugins loss")
+        knobs = Knobs(self.checks, cls, given)
         set_ = {t: v for t, v in self._given(key, table, "set").items() if knobs.set((*key, "set", t), t, v)}
         schedules = [knobs.schedule((*key, "schedule", t), t, v)
                      for t, v in self._given(key, table, "schedule").items()]  # fmt: skip
         train = self._train(key, table, name)
-        if len(self.recipe.errors) > before or task is None or train is None:
+        if len(self.checks.errors) > before or task is None or train is None:
             return None
         done = tuple(loss for loss in losses if loss is not None)
         return StageSpec(name, task, done, set_, tuple(s for s in schedules if s is not None), train)
@@ -62,13 +60,13 @@ class StageChecker:
         name = table.get("name", table.get("task", f"stage{key[1]}"))
         at = (*key, "name") if "name" in table else key
         if not isinstance(name, str) or not STAGE_NAME.fullmatch(name):
-            self.recipe.error(
+            self.checks.error(
                 at, "the name of a stage should be of letters, digits, - and _", f"got {toml_value(name)}"
             )
         elif name in RESERVED:
-            self.recipe.error(at, f"a stage cannot be called `{name}`: a file of every run is")
+            self.checks.error(at, f"a stage cannot be called `{name}`: a file of every run is")
         elif name in self._names:
-            self.recipe.error(at, f"two stages are called `{name}`", 'name = "..." tells them apart')
+            self.checks.error(at, f"two stages are called `{name}`", 'give one a name: name = "..."')
         self._names.add(str(name))
         return str(name)
 
@@ -77,46 +75,46 @@ class StageChecker:
         for one in table:
             if one not in known:
                 near = did_you_mean(one, known, otherwise=f"a stage has {listed(KEYS)}, and the keys of [train]")
-                self.recipe.error((*key, one), f"stage `{name}` has no key `{one}`", near)
+                self.checks.error((*key, one), f"stage `{name}` has no key `{one}`", near)
 
     def _given(self, key: Key, table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         """A table inside the stage; something else there is an error."""
         given = table.get(name, {})
         if isinstance(given, Mapping):
             return given
-        self.recipe.error((*key, name), f"`{name}` of a stage should be a table", f"{name} = {{ ... }}")
+        self.checks.error((*key, name), f"`{name}` of a stage should be a table", f"{name} = {{ ... }}")
         return {}
 
     def _task(self, key: Key, table: Mapping[str, Any]) -> tuple[PartSpec | None, type[Any] | None]:
         if "task" not in table:
             self.unsure = True
-            self.recipe.error(key, "the stage needs a `task`", f"one of {listed(catalog().names('task'))}")
+            self.checks.error(key, "the stage needs a `task`", f"one of {listed(catalog().names('task'))}")
             return None, None
-        cls = self.recipe.component("task", table["task"], (*key, "task"))
+        cls = self.checks.component("task", table["task"], (*key, "task"))
         if cls is None:
             self.unsure = True
             return None, None
         self.uses |= cls.uses
         options = self._given(key, table, "options")
-        return self.recipe.built("task", table["task"], cls, (*key, "options"), options), cls
+        return self.checks.built("task", table["task"], cls, (*key, "options"), options), cls
 
     def _loss(self, key: Key, name: str, value: Any, task: type[Any] | None) -> LossSpec | None:
         options = dict(value) if isinstance(value, Mapping) else {"weight": value}
         at = (*key, "weight") if isinstance(value, Mapping) else key
         weight = options.pop("weight", 1.0)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-            self.recipe.error(at, f"the weight of loss `{name}` should be a finite number", f"got {toml_value(weight)}")
+            self.checks.error(at, f"the weight of loss `{name}` should be a finite number", f"got {toml_value(weight)}")
             return None
         terms = self._terms(task)
         kinds = catalog().names("loss")
         if name in kinds and name in (terms or ()):
-            self.recipe.error(
+            self.checks.error(
                 key, f"`{name}` is a loss and also a term of this quantizer; one of them needs another name"
             )
             return None
         if terms is not None and name in terms:
             if options:
-                self.recipe.error(
+                self.checks.error(
                     (*key, next(iter(options))), f"`{name}` is a term of the quantizer and has no options"
                 )
                 return None
@@ -125,27 +123,27 @@ class StageChecker:
             if terms is not None:  # else a broken [quantizer] may have it
                 self._unknown_loss(key, name, sorted(terms or ()), kinds)
             return None
-        cls = self.recipe.component("loss", name, key)
-        spec = self.recipe.built("loss", name, cls, key, options) if cls else None
+        cls = self.checks.component("loss", name, key)
+        spec = self.checks.built("loss", name, cls, key, options) if cls else None
         return LossSpec(name, float(weight), name, spec.options) if spec else None
 
     def _terms(self, task: type[Any] | None) -> frozenset[str] | None:
         """The terms of the quantizer that the task uses (an unknown task may); None where its class is not known."""
-        if "quantizer" in self.recipe.unsure:
+        if "quantizer" in self.checks.unsure:
             return None
-        return self.recipe.announced("quantizer")[0] if task is None or "quantizer" in task.uses else frozenset()
+        return self.checks.announced("quantizer")[0] if task is None or "quantizer" in task.uses else frozenset()
 
     def _unknown_loss(self, key: Key, name: str, terms: list[str], kinds: list[str]) -> None:
-        told = f"losses: {listed(kinds)}" + (f"; terms of the quantizer: {listed(terms)}" if terms else "")
+        known = f"losses: {listed(kinds)}" + (f"; terms of the quantizer: {listed(terms)}" if terms else "")
         message = f"there is no loss called `{name}`" + ("" if terms else ", and no quantizer with such a term")
-        self.recipe.error(key, message, did_you_mean(name, [*kinds, *terms], otherwise=told))
+        self.checks.error(key, message, did_you_mean(name, [*kinds, *terms], otherwise=known))
 
     def _train(self, key: Key, table: Mapping[str, Any], name: str) -> TrainOptions | None:
         """The stage's own options over those of [train]; exactly one of `steps` and `epochs`."""
         own = {k: v for k, v in table.items() if k in self.train.names}
-        before = len(self.recipe.errors)
-        checked = self.recipe.options(self.train, key, own, f"stage `{name}`")
-        if len(self.recipe.errors) > before:
+        before = len(self.checks.errors)
+        checked = self.checks.options(self.train, key, own, f"stage `{name}`")
+        if len(self.checks.errors) > before:
             return None
         given = {k: checked[k] for k in own}
         lengths = [k for k in ("steps", "epochs") if given.get(k) is not None]
@@ -153,12 +151,12 @@ class StageChecker:
         lengths = [k for k in ("steps", "epochs") if merged.get(k) is not None]
         if len(lengths) == 2:
             at = (*key, "epochs") if "epochs" in own else ("train", "epochs")
-            self.recipe.error(at, f"stage `{name}` has both `steps` and `epochs`", "one of them says when it ends")
+            self.checks.error(at, f"stage `{name}` has both `steps` and `epochs`", "one of them says when it ends")
             return None
         if not lengths:
-            told = self.recipe.table.get("train")
-            if not (isinstance(told, Mapping) and ("steps" in told or "epochs" in told)):  # else reported at [train]
-                self.recipe.error(key, f"stage `{name}` does not say how long it is", "steps = 1000, or epochs = 10")
+            top = self.train_table
+            if not (isinstance(top, Mapping) and ("steps" in top or "epochs" in top)):  # else reported at [train]
+                self.checks.error(key, f"stage `{name}` does not say how long it is", "steps = 1000, or epochs = 10")
             return None
         return TrainOptions(**merged)
 
@@ -166,8 +164,8 @@ class StageChecker:
 class Knobs:
     """Checks what a stage sets and schedules: `quantizer.temperature`, `task.own_tokens`, `losses.mse`, `lr`."""
 
-    def __init__(self, recipe: Checker, task: type[Any] | None, losses: Mapping[str, Any]) -> None:
-        self.recipe = recipe
+    def __init__(self, checks: PartChecker, task: type[Any] | None, losses: Mapping[str, Any]) -> None:
+        self.checks = checks
         self.task = task
         self.losses = losses
 
@@ -176,11 +174,11 @@ class Knobs:
         if self._unquoted(key, target, value) or not self._known(key, target):
             return False
         if target == "lr":
-            self.recipe.error(key, "`lr` is no knob to set", "lr = ... in the stage itself")
+            self.checks.error(key, "`lr` is not a knob to set", "lr = ... in the stage itself")
             return False
         number = isinstance(value, bool | int | float | str)
         if not number or (isinstance(value, float) and not math.isfinite(value)):
-            self.recipe.error(
+            self.checks.error(
                 key, f"`{target}` should be a number, true, false or a string", f"got {toml_value(value)}"
             )
             return False
@@ -190,22 +188,22 @@ class Knobs:
         """A checked schedule of a knob."""
         if self._unquoted(key, target, value) or not self._known(key, target):
             return None
-        spec, _ = self.recipe.part("schedule", key, value)
+        spec, _ = self.checks.part("schedule", key, value)
         return ScheduleSpec(target, spec.kind, spec.options) if spec else None
 
     def _owners(self) -> dict[str, frozenset[str]]:
         """What has knobs here, and which."""
-        parts = {name: self.recipe.announced(name)[1] for name in self.recipe.classes}
+        parts = {name: self.checks.announced(name)[1] for name in self.checks.classes}
         task = {"task": frozenset(self.task.knobs)} if self.task is not None else {}
         return {name: knobs for name, knobs in parts.items() if knobs} | task | {"losses": frozenset(self.losses)}
 
     def _unquoted(self, key: Key, target: str, value: Any) -> bool:
-        """Tell of `schedule.quantizer.temperature = ...`, which TOML reads as nested tables."""
+        """Report `schedule.quantizer.temperature = ...`, which TOML reads as nested tables."""
         if not isinstance(value, Mapping) or "kind" in value or "." in target or target == "lr":
             return False
         inner = next(iter(value), "KNOB")
         table = key[-2]
-        self.recipe.error(
+        self.checks.error(
             (*key, inner) if value else key,
             f"the dots of a knob's name belong in quotes: `{target}.{inner}`",
             f'{table}."{target}.{inner}" = ...',
@@ -217,10 +215,10 @@ class Knobs:
         owners = self._owners()
         if target == "lr" or knob in owners.get(owner, ()):
             return True
-        if owner in self.recipe.unsure or (owner == "task" and self.task is None):
+        if owner in self.checks.unsure or (owner == "task" and self.task is None):
             return False  # reported already: its class is not known
         every = ["lr", *(f"{name}.{one}" for name, knobs in owners.items() for one in sorted(knobs))]
-        self.recipe.error(
+        self.checks.error(
             key,
             f"there is no knob called `{target}`",
             did_you_mean(target, every, otherwise=f"knobs here: {listed(every)}"),
@@ -230,7 +228,7 @@ class Knobs:
     def _fits_option(self, key: Key, target: str, value: Any) -> bool:
         """Where a part's option is called like the knob, the value must pass as that option."""
         owner, _, knob = target.partition(".")
-        cls = self.task if owner == "task" else self.recipe.classes.get(owner)
+        cls = self.task if owner == "task" else self.checks.classes.get(owner)
         try:
             options = options_of(cls) if cls is not None else None
         except VqtoolError:
@@ -240,5 +238,5 @@ class Knobs:
         _, problems = options.check({knob: value}, target)
         found = [p for p in problems if p.path[:1] == (knob,)]
         for problem in found:
-            self.recipe.error(key, problem.message, problem.hint)
+            self.checks.error(key, problem.message, problem.hint)
         return not found

@@ -10,7 +10,7 @@ from typing import Any
 from vqtool.catalog import Catalog, catalog
 from vqtool.catalog.limit import Limit
 
-EVERY = 200  # steps between two looks of the watch, where the recipe does not say
+EVERY = 200  # steps between two checks of the watch, where the recipe does not say
 OWN = (
     Limit(
         "collapse",
@@ -20,7 +20,7 @@ OWN = (
     Limit(
         "dead-codes",
         "share of codes that more tokens would not hit either (Chao 1984)",
-        0.33, 0.40, "runs that people report as ill: 40 % dead and more (vector-quantize-pytorch issue 205)",
+        0.33, 0.40, "runs that people report as broken: 40 % dead and more (vector-quantize-pytorch issue 205)",
     ),
     Limit(
         "dead-level",
@@ -55,16 +55,16 @@ OWN = (
     Limit(
         "range-drift",
         "spread of the output over that of the signal, or its inverse where that is less",
-        0.80, 0.60, "trained codecs stay within 0.9 and 1.1; a reported ill one had 0.35", "low",
+        0.80, 0.60, "trained codecs stay within 0.9 and 1.1; a reported broken one had 0.35", "low",
     ),
     Limit(
         "dc-offset",
-        "mean of the output's error over the signal's spread", 0.20, 0.50, "reported ill codecs: 0.31 and 1.38",
+        "mean of the output's error over the signal's spread", 0.20, 0.50, "reported broken codecs: 0.31 and 1.38",
     ),
     Limit(
         "no-negatives",
         "negatives that a position is really compared with", 2.0, 1.0,
-        "wav2vec 2.0 takes 100; below 1 there is nothing to tell apart", "low",
+        "wav2vec 2.0 takes 100; below 1 there is nothing to compare", "low",
     ),
     Limit(
         "codes-ignored",

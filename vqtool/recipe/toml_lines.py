@@ -114,7 +114,7 @@ class _Scanner:
         elif self.text[self.at] in "\"'":
             self.at = _STRING.match(self.text, self.at).end()  # type: ignore[union-attr]  # valid by contract
         else:
-            self.at = _SCALAR.match(self.text, self.at).end()  # type: ignore[union-attr]
+            self.at = _SCALAR.match(self.text, self.at).end()  # type: ignore[union-attr]  # as above
 
     def _array(self, path: Path) -> None:
         self.at += 1

@@ -10,21 +10,21 @@ from vqtool.api.parts import Condition
 from vqtool.api.task import Parts
 
 
-def condition_of(parts: Parts, framed: Batch) -> Condition | None:
-    """The condition of a batch in the norm's frame; None where the recipe names no conditioner."""
-    return parts.conditioner(framed) if "conditioner" in parts else None
+def condition_of(parts: Parts, normed: Batch) -> Condition | None:
+    """The condition of a batch normalised by the norm; None where the recipe names no conditioner."""
+    return parts.conditioner(normed) if "conditioner" in parts else None
 
 
 def encode(parts: Parts, batch: Batch) -> dict[str, Tensor]:
-    """`codes` [B, T, Q], the scalars sent apart `sent` [B, S], and the encoder's output `z` [B, T, D]."""
-    framed, sent = parts.norm(batch)
-    z = to_latents(parts, framed)
+    """`codes` [B, T, Q], the side information `sent` [B, S], and the encoder's output `z` [B, T, D]."""
+    normed, sent = parts.norm(batch)
+    z = to_latents(parts, normed)
     return {"codes": parts.quantizer(z).codes, "sent": sent, "z": z}
 
 
-def to_latents(parts: Parts, framed: Batch) -> Tensor:
-    """A batch in the norm's frame to latents [B, T, D]."""
-    return parts.encoder(framed["x"], condition_of(parts, framed))
+def to_latents(parts: Parts, normed: Batch) -> Tensor:
+    """A batch normalised by the norm to latents [B, T, D]."""
+    return parts.encoder(normed["x"], condition_of(parts, normed))
 
 
 def decode(parts: Parts, codes: Tensor, sent: Tensor, batch: Batch) -> Tensor:
@@ -32,18 +32,18 @@ def decode(parts: Parts, codes: Tensor, sent: Tensor, batch: Batch) -> Tensor:
     return from_latents(parts, parts.quantizer.decode(codes), sent, batch)
 
 
-def from_latents(parts: Parts, z: Tensor, sent: Tensor, batch: Batch, framed: Batch | None = None) -> Tensor:
+def from_latents(parts: Parts, z: Tensor, sent: Tensor, batch: Batch, normed: Batch | None = None) -> Tensor:
     """Latents [B, T, D] and sent scalars [B, S] to signals [B, C, L] in their own units.
 
-    `framed` is the batch with its condition in the norm's frame, where the caller has it already.
+    `normed` is the batch as the norm gives it, where the caller has it already.
     """
     condition = None
     if "conditioner" in parts:
-        condition = parts.conditioner(parts.norm.condition(batch) if framed is None else framed)
+        condition = parts.conditioner(parts.norm.condition(batch) if normed is None else normed)
     with torch.autocast(z.device.type, enabled=False):
-        return parts.norm.invert(to_frame(parts, z.float(), condition), batch, sent)
+        return parts.norm.invert(decode_normed(parts, z.float(), condition), batch, sent)
 
 
-def to_frame(parts: Parts, z: Tensor, condition: Condition | None) -> Tensor:
-    """Latents [B, T, D] to a signal [B, C, L] in the norm's frame, without what filled up its first token."""
+def decode_normed(parts: Parts, z: Tensor, condition: Condition | None) -> Tensor:
+    """Latents [B, T, D] to a signal [B, C, L] normalised by the norm, without what filled up its first token."""
     return parts.decoder(z, condition)[..., -parts.norm.spec.length % parts.encoder.stride :]

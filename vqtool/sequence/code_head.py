@@ -22,7 +22,7 @@ class CodeHead(nn.Module):
         logits_k = s ((z_hat - partial) . e_qk - |e_qk|^2 / 2) + h . u_qk,
 
     which is -s |z_hat - partial - e_qk|^2 / 2 but for a constant: the nearest code is the likeliest, as the quantizer
-    would choose, and s is how sure the network is. `partial` is the sum of the codes already written for the same
+    would choose, and s is how sure the network is. `partial` is the sum of the codes already chosen for the same
     token. u is a table that is also the input embedding. Without `vectors`, logits_k = h . u_qk.
 
     z_hat mixes two estimates, z_hat = g z + (1 - g) (partial + the mean of what the codes still add), where z is
@@ -81,9 +81,10 @@ class CodeHead(nn.Module):
     def copy_vectors(self, vectors: Sequence[Tensor]) -> None:
         """Take the codes' vectors from a trained quantizer, as a copy, and the scales that follow from them."""
         total, variances, effective = [], [], []
+        table = self.geometry()
         for book, given in enumerate(vectors):
-            code = torch.nan_to_num(given.detach().to(self.vectors))
-            self.vectors[book, : len(code)] = code
+            code = torch.nan_to_num(given.detach().to(table))
+            table[book, : len(code)] = code
             centred = code - code.mean(0)
             covariance = centred.T @ centred / len(code)
             total.append(code.mean(0))
@@ -98,9 +99,14 @@ class CodeHead(nn.Module):
         self.log_sharpness.copy_(((torch.stack(effective) + 1) / (rest.sum(1) + TINY)).clamp(max=1e12).log())
         self.gate_start.copy_(torch.logit(rest / (rest + self.missed * rest[0] + TINY), eps=1e-5))
 
-    def laid_out(self) -> CodeHead | OneBook:
-        """What writes the same codes in fewer calls, where there is one; else this head."""
-        return OneBook(self) if len(self.codebook_sizes) == 1 and not torch.is_grad_enabled() else self
+    def geometry(self) -> Tensor:
+        """The codes' vectors [Q, K, D], of a head that has them."""
+        assert self.vectors is not None
+        return self.vectors
+
+    def compiled(self) -> CodeHead | SingleCodebookHead:
+        """A head that computes the same in fewer calls, where there is one; else this head."""
+        return SingleCodebookHead(self) if len(self.codebook_sizes) == 1 and not torch.is_grad_enabled() else self
 
     # ---- codes in
 
@@ -188,32 +194,33 @@ class CodeHead(nn.Module):
 
     def _closeness(self, rest: Tensor, books: slice) -> Tensor:
         """rest . e - |e|^2 / 2 for every code: [B, T, q, D] -> [B, T, q, K]; largest for the nearest code."""
-        vectors = self.vectors[books]
+        vectors = self.geometry()[books]
         return torch.einsum("btqd,qkd->btqk", rest, vectors) - 0.5 * vectors.square().sum(-1)
 
     @torch.no_grad()
     def targets(self, codes: Tensor, fed: Tensor, latent: Tensor | None = None) -> Tensor:
-        """What would be right to write after `fed`, where `codes` [B, T, Q] are the true ones.
+        """The right codes after `fed`, where `codes` [B, T, Q] are the true ones.
 
         After a wrong code the true finer codes no longer fit: right is then the code nearest to what is still missing
         of the latent [B, T, D] (by default the sum of the true codes' vectors). Without geometry: `codes`.
         """
-        if self.vectors is None:
+        partial = self.partial(fed)
+        if self.vectors is None or partial is None:
             return codes
         if latent is None:
             latent = self._look_up(self.vectors, codes).sum(2)
-        missing = latent[:, :, None] - self.partial(fed)
+        missing = latent[:, :, None] - partial
         close = self._closeness(missing, slice(0, len(self.codebook_sizes)))
         nearest = close.masked_fill(~self.real, -math.inf).argmax(-1)
         astray = F.pad((fed != codes).cumsum(2)[:, :, :-1], (1, 0)) > 0
         return torch.where(astray & (codes >= 0), nearest, codes)
 
 
-class OneBook:
-    """A head of a single codebook, laid out for writing: inputs are looked up, and logits are two or three products.
+class SingleCodebookHead:
+    """A head of a single codebook, compiled for generation: inputs are looked up, and logits are two or three products.
 
-    With one codebook nothing of a token is written before its code, so all that depends on codes alone is a table. It
-    holds copies of the weights, so it lives only as long as one text is written.
+    With one codebook nothing of a token is chosen before its code, so all that depends on codes alone is a table. It
+    holds copies of the weights, so it lives only as long as one sequence is generated.
     """
 
     def __init__(self, head: CodeHead) -> None:

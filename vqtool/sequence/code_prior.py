@@ -1,4 +1,4 @@
-"""What the autoregressive priors share: codes in, the condition beside them, logits out, and writing codes."""
+"""What the autoregressive priors share: codes and a condition in, logits out, and generation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CodePrior(Prior):
     """A prior whose network turns a flat sequence of inputs into hidden states, in one pass or step by step.
 
     A network gives `start` and `advance`; its state answers `pick(rows)` and `spread(rows)`. Training takes all N
-    steps in one `advance`, writing takes them one after the other.
+    steps in one `advance`, generation takes them one after the other.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class CodePrior(Prior):
         return self.head.outputs(hidden, past, self.guess(len(past), condition))
 
     def targets(self, codes: Tensor, fed: Tensor, latent: Tensor | None = None) -> Tensor:
-        """What is right to write after `fed` [B, T, Q]: `codes`, or the finer code that mends a wrong coarser one."""
+        """The right codes after `fed` [B, T, Q]: `codes`, or the finer code that corrects a wrong coarser one."""
         return self.head.targets(codes, fed, latent)
 
     def copy_vectors(self, vectors: Sequence[Tensor]) -> None:
@@ -128,7 +128,7 @@ class CodePrior(Prior):
             VqtoolError: a temperature below 0, `top_k` below 1, `top_p` outside (0, 1], or a prefix that does not fit.
         """
         choose = generation.chooser(self, batch * paths, temperature, top_k, top_p, seeds)
-        return generation.write(self, batch, condition, choose, prefix, paths=paths, tokens=tokens)
+        return generation.generate(self, batch, condition, choose, prefix, paths=paths, tokens=tokens)
 
     @torch.no_grad()
     def beam(self, batch: int, condition: Condition | None = None, *, width: int = 8) -> tuple[Tensor, Tensor]:

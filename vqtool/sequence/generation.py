@@ -1,4 +1,4 @@
-"""Writing codes with a prior: greedy, sampled (one generator a row) and beam search."""
+"""Generating codes with a prior: greedy, sampled (one generator a row) and beam search."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Choose = Callable[[Tensor, int], Tensor]  # logits [B, K] and the flat step -> c
 LIVE = 1024  # rows that beam search keeps at once, to bound its memory
 
 
-class Writes(Protocol):
-    """What writing needs of a prior."""
+class CodeGenerator(Protocol):
+    """What generation needs of a prior."""
 
     codebook_sizes: tuple[int, ...]
     length: int
@@ -29,8 +29,8 @@ class Writes(Protocol):
     def guess(self, batch: int, condition: Condition | None) -> Tensor | None: ...
 
 
-def write(
-    prior: Writes,
+def generate(
+    prior: CodeGenerator,
     batch: int,
     condition: Condition | None,
     choose: Choose,
@@ -39,17 +39,17 @@ def write(
     paths: int = 1,
     tokens: int | None = None,
 ) -> Tensor:
-    """Write codes [B * paths, T, Q], each chosen by `choose` from the logits that those before it give.
+    """Generate codes [B * paths, T, Q], each chosen by `choose` from the logits that those before it give.
 
     The paths of a row share the pass over the prefix. T is the prior's length, or `tokens`.
     """
     with torch.inference_mode():
-        codes = _write(prior, batch, condition, choose, prefix, paths, tokens)
+        codes = _generate(prior, batch, condition, choose, prefix, paths, tokens)
     return codes.clone()  # a tensor like any other: those made in inference mode cannot be trained on
 
 
-def _write(
-    prior: Writes,
+def _generate(
+    prior: CodeGenerator,
     batch: int,
     condition: Condition | None,
     choose: Choose,
@@ -69,7 +69,7 @@ def _write(
     if begin == steps:
         return codes[rows]
     state, guess = prior.start(batch, condition, room=steps), prior.guess(batch, condition)
-    head = prior.head.laid_out()
+    head = prior.head.compiled()
     for step in range(begin, steps):
         taken = 0 if step == begin else step  # the first pass reads the whole prefix
         hidden = prior.advance(head.inputs(codes, taken, step + 1), state)[:, -1]
@@ -80,12 +80,12 @@ def _write(
     return codes
 
 
-def _check_prefix(prior: Writes, batch: int, prefix: Tensor, length: int) -> None:
+def _check_prefix(prior: CodeGenerator, batch: int, prefix: Tensor, length: int) -> None:
     books = len(prior.codebook_sizes)
     if prefix.ndim != 3 or prefix.shape[0] != batch or prefix.shape[2] != books or prefix.shape[1] > length:
         raise VqtoolError(
             f"a prefix of shape {tuple(prefix.shape)} does not fit: {batch} rows, at most {length} tokens "
-            f"and {books} codes a token are written"
+            f"and {books} codes a token are generated"
         )
     sizes = torch.tensor(prior.codebook_sizes, device=prefix.device)
     if bool(((prefix < 0) | (prefix >= sizes)).any()):
@@ -93,7 +93,7 @@ def _check_prefix(prior: Writes, batch: int, prefix: Tensor, length: int) -> Non
 
 
 def chooser(
-    prior: Writes,
+    prior: CodeGenerator,
     batch: int,
     temperature: float,
     top_k: int | None,
@@ -162,7 +162,7 @@ def pick(probs: Tensor, draw: Tensor) -> Tensor:
     return torch.searchsorted(cumulated, at, right=True)[:, 0]
 
 
-def beam(prior: Writes, batch: int, condition: Condition | None, width: int) -> tuple[Tensor, Tensor]:
+def beam(prior: CodeGenerator, batch: int, condition: Condition | None, width: int) -> tuple[Tensor, Tensor]:
     """Beam search over all N steps: the best codes [B, T, Q] and their log-probabilities [B], float64.
 
     The greedy path is kept in a place of its own, so the result is never worse, and `width` 1 is greedy.
@@ -180,7 +180,7 @@ def beam(prior: Writes, batch: int, condition: Condition | None, width: int) -> 
     return torch.cat([codes for codes, _ in parts]), torch.cat([scores for _, scores in parts])
 
 
-def _beam(prior: Writes, condition: Condition | None, batch: int, width: int) -> tuple[Tensor, Tensor]:
+def _beam(prior: CodeGenerator, condition: Condition | None, batch: int, width: int) -> tuple[Tensor, Tensor]:
     books, slots = len(prior.codebook_sizes), width + 1  # the last slot is the greedy path's
     device = prior.head.begin.device
     codes = torch.zeros(batch * slots, prior.length, books, dtype=torch.long, device=device)

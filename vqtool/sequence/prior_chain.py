@@ -27,7 +27,7 @@ def build_prior(make: Make, spec: DataSpec) -> None:
     width = own.dim if own is not None else 0
     if norm.sends and own is None:
         raise VqtoolError(
-            f"the norm sends {', '.join(f'`{name}`' for name in norm.sends)} apart, and nothing can predict it",
+            f"the norm has side information, {', '.join(f'`{name}`' for name in norm.sends)}, and nothing predicts it",
             hint="a part `[prior_conditioner]` and a part `[regressor]`",
         )
     sizes, tokens = tuple(quantizer.codebook_sizes), spec.length // encoder.stride
@@ -43,15 +43,15 @@ def adopt_codebooks(parts: Parts) -> None:
         parts.prior.copy_vectors(vectors)
 
 
-def prior_condition(parts: Parts, framed: Batch) -> Condition | None:
-    """The prior's own condition, from a batch in the norm's frame; None where nothing reads it."""
-    return parts.prior_conditioner(framed) if "prior_conditioner" in parts else None
+def prior_condition(parts: Parts, normed: Batch) -> Condition | None:
+    """The prior's own condition, from a normalised batch; None where nothing reads it."""
+    return parts.prior_conditioner(normed) if "prior_conditioner" in parts else None
 
 
-def write_signal(
-    parts: Parts, condition: Condition | None, z: Tensor, batch: Batch, framed: Batch
+def decode_signal(
+    parts: Parts, condition: Condition | None, z: Tensor, batch: Batch, normed: Batch
 ) -> tuple[Tensor, Tensor]:
     """Latents [B, T, D] to a signal [B, C, L] in its own units, and the scalars [B, S] that were regressed for it."""
     nothing = condition is None or "regressor" not in parts
     sent = z.new_zeros(len(z), 0) if nothing else parts.regressor(condition, z)
-    return from_latents(parts, z, sent, batch, framed), sent
+    return from_latents(parts, z, sent, batch, normed), sent

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_doc import Doc
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from vqtool.api import Condition
@@ -17,7 +20,7 @@ from vqtool.sequence.code_prior import CodePrior, at_rest, taken
 
 @dataclass(slots=True)
 class State:
-    """Where writing stands: the condition as the layers read it, and the network's memory."""
+    """The state of a generation: the condition as the layers read it, and the network's memory."""
 
     vector: Tensor | None  # [B, M]
     aside: Tensor | None  # [B, N, W]
@@ -42,19 +45,23 @@ class State:
 class RecurrentPrior(CodePrior):
     """A recurrent network [B, N, W] over the flat sequence of codes, then cross-attention to the condition's tokens.
 
-    The condition also comes with the input of every step. `network` is built with batch_first, input and state width W.
+    The condition also comes with the input of every step.
     """
+
+    kind: ClassVar[type[nn.GRU] | type[nn.LSTM]]
 
     def __init__(
         self,
         codebook_sizes: Sequence[int],
         length: int,
-        condition_dim: int,
-        vectors: Sequence[Tensor] | None,
-        network: nn.GRU | nn.LSTM,
-        dropout: float,
+        condition_dim: int = 0,
+        vectors: Sequence[Tensor] | None = None,
+        *,
+        layers: Annotated[int, Ge(1), Doc("recurrent layers")] = 1,
+        width: Annotated[int, Gt(1), Doc("features of a step, and of the network's memory")] = 160,
+        dropout: Annotated[float, Interval(ge=0.0, lt=1.0), Doc("share of features dropped while training")] = 0.1,
     ) -> None:
-        width = network.hidden_size
+        network = self.kind(width, width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         super().__init__(codebook_sizes, length, condition_dim, vectors, width, dropout)
         self.network = network
         self.norm_cross = nn.LayerNorm(width) if condition_dim else None
@@ -68,7 +75,8 @@ class RecurrentPrior(CodePrior):
         condition = self.complete(batch, condition)
         if condition is None:
             return State(None, None, None)
-        return State(condition.vector, self.aside(condition), self.cross.read(condition.tokens))
+        read = None if self.cross is None or condition.tokens is None else self.cross.read(condition.tokens)
+        return State(condition.vector, self.aside(condition), read)
 
     def advance(self, inputs: Tensor, state: State) -> Tensor:
         """[B, n, W] -> [B, n, W], the hidden states of the next n steps."""
@@ -77,7 +85,7 @@ class RecurrentPrior(CodePrior):
         x, state.memory = self.network(self.drop(x), state.memory)
         x = self.drop(x)
         state.taken = stop
-        if self.cross is not None and state.read is not None:
+        if self.cross is not None and self.norm_cross is not None and state.read is not None:
             x = x + self.drop(self.cross(self.norm_cross(x), state.read))
         x = x + self.feed(self.norm_feed(x, state.vector))
         return self.norm(x, state.vector)
@@ -86,7 +94,7 @@ class RecurrentPrior(CodePrior):
     def own(self, codes: Tensor, condition: Condition | None, share: float, *, draw: Tensor) -> Tensor:
         """Scheduled sampling as Bengio et al. 2015 (arXiv 1506.03099) do it, with argmax: one step after the other.
 
-        A code of its own follows the past that is really fed, so a share of 1 is what greedy writing gives.
+        A code of its own follows the past that is really fed, so a share of 1 is what greedy generation gives.
         """
         if share <= 0:
             return codes
@@ -96,4 +104,4 @@ class RecurrentPrior(CodePrior):
             return torch.where((drawn < share) & (true >= 0), logits.argmax(-1), true)
 
         with at_rest(self):
-            return generation.write(self, len(codes), condition, choose)
+            return generation.generate(self, len(codes), condition, choose)

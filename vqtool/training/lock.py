@@ -16,7 +16,7 @@ from vqtool.model.runs import is_run
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # Windows has no such module
 
 LOCK = ".lock"  # holds who has the run, for the message; what locks is the open file, so a dead process locks nothing
 LONGEST = 200  # characters of the holder that are shown

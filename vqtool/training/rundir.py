@@ -32,7 +32,7 @@ from vqtool.model.format import (
     SUMMARY_FILE,
 )
 from vqtool.model.runs import is_run, rows_of, stage_names
-from vqtool.recipe import Recipe
+from vqtool.recipe import Recipe, from_resolved
 from vqtool.recipe.portable import plain_word
 from vqtool.recipe.recipe import read_text
 from vqtool.training.lock import LOCK, Lock
@@ -129,8 +129,8 @@ class RunDir:
             resolved = read_json(self.path(RESOLVED_FILE), RESOLVED)
         except FileNotFoundError as error:
             raise VqtoolError(f"`{self.folder}` is not a run: it holds no resolved.json") from error
-        return Recipe.from_resolved(resolved, text=read_text(self.path(RECIPE_FILE)), beside=self.folder,
-                                    source=self.path(RESOLVED_FILE))  # fmt: skip
+        return from_resolved(resolved, text=read_text(self.path(RECIPE_FILE)), beside=self.folder,
+                             source=self.path(RESOLVED_FILE))  # fmt: skip
 
     def path(self, name: str) -> Path:
         """A file of this run."""

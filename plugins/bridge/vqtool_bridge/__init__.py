@@ -16,4 +16,4 @@ KINDS = {
 @hookimpl
 def vqtool_components() -> list[Component]:
     """One quantizer for each class of the library."""
-    return [Component("quantizer", kind, f"vqtool_bridge.kinds:{name}", told) for kind, (name, told) in KINDS.items()]
+    return [Component("quantizer", kind, f"vqtool_bridge.kinds:{name}", text) for kind, (name, text) in KINDS.items()]

@@ -1,8 +1,9 @@
-"""A module of vector-quantize-pytorch behind the contract of vqtool's quantizers, as it is: nothing is mended."""
+"""A module of vector-quantize-pytorch behind the contract of vqtool's quantizers, as it is: nothing is fixed."""
 
 from __future__ import annotations
 
 from inspect import signature
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ class Foreign(Quantizer):
     """
 
     terms = frozenset({"vqp"})
+    module: Any
     straight_through = False  # some pass the gradient on by rotation or through a projection
     nearest = False  # some look elsewhere than for the nearest vector
 

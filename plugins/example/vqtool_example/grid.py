@@ -17,6 +17,7 @@ class Grid(Quantizer):
     """D features are D codebooks of K values up to `reach`; the term `commitment` keeps inputs within."""
 
     terms = frozenset({"commitment"})
+    values: Tensor
 
     def __init__(self, dim: int, *, codebook_size: Size = 16, reach: Reach = 2.0) -> None:
         super().__init__()  # `dim` is given by the task, what is keyword-only by the recipe

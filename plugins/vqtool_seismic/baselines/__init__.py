@@ -1,1 +1,1 @@
-"""Plain rivals of learned codes: spectra, k-means on them, and STA/LTA."""
+"""Baselines for learned codes: spectra, k-means on them, and STA/LTA."""

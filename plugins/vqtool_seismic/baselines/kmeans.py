@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from annotated_doc import Doc
 from annotated_types import Ge
-from torch import Tensor
 
 from vqtool.api import Baseline, Batch, DataSpec, Rows
 from vqtool.errors import missing_extra
@@ -30,7 +29,7 @@ class Kmeans(Baseline):
         self.codes, self.seed = codes, seed
 
     def fit(self, rows: Rows) -> None:
-        """Centres from the training rows' frames that have a phase: they are what is asked about, a help to this rival.
+        """Centres from the training rows' frames that have a phase: they are what is scored, which helps this baseline.
 
         Raises VqtoolError where scikit-learn is not installed.
         """
@@ -44,7 +43,7 @@ class Kmeans(Baseline):
         model = MiniBatchKMeans(codes, random_state=self.seed, n_init=1, batch_size=4096)
         self.model = model.fit((spectra - self.mean) / self.scale)
 
-    def predict(self, batch: Batch) -> Mapping[str, Tensor]:
+    def predict(self, batch: Batch) -> Mapping[str, Any]:
         """`codes` [B, T, 1] and `codebook_sizes`."""
         spectra = log_spectra(batch["x"].cpu(), frame_of(self.spec))
         flat = (spectra.flatten(0, 1).numpy() - self.mean) / self.scale

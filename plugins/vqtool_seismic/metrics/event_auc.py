@@ -1,4 +1,4 @@
-"""How well windows with an earthquake are told from noise by the tokens in them, on held-out stations."""
+"""How well windows with an earthquake are distinguished from noise by the tokens in them, on held-out stations."""
 
 from __future__ import annotations
 
@@ -58,21 +58,21 @@ class EventAuc(Metric):
         x, event, station = (torch.cat(part).numpy() for part in zip(*self.held, strict=True))
         if len(np.unique(event)) < 2:
             return {}
-        told = {"auc.windows": float(len(event))}
+        counts = {"auc.windows": float(len(event))}
         if x.shape[1] == 1:
-            return {"auc.event": area_under_curve(event, x[:, 0]), **told}
+            return {"auc.event": area_under_curve(event, x[:, 0]), **counts}
         if self.train:
             fitted, known, _ = (torch.cat(part).numpy() for part in zip(*self.train, strict=True))
             if len(np.unique(known)) > 1:
                 return {
                     "auc.event": area_under_curve(event, probe().fit(fitted, known).score(x)),
-                    **told,
+                    **counts,
                 }
         scores = np.zeros(len(event))
         for rest, held in group_folds(station):
             if len(np.unique(event[rest])) > 1:
                 scores[held] = probe().fit(x[rest], event[rest]).score(x[held])
-        return {"auc.event.folds": area_under_curve(event, scores), **told}
+        return {"auc.event.folds": area_under_curve(event, scores), **counts}
 
 
 def probe() -> LinearProbe:

@@ -30,5 +30,5 @@ class PhaseAgreement(Metric):
         labels = self.frames["labels"]
         if not len(labels):
             return {}
-        told = agreements(self.frames["codes"], labels, self.frames["groups"])
-        return {f"codes.{name}": value for name, value in told.items()}
+        figures = agreements(self.frames["codes"], labels, self.frames["groups"])
+        return {f"codes.{name}": value for name, value in figures.items()}

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from vqtool.analysis.labelled import Labelled
-from vqtool.analysis.probe import LinearProbe, f1_scores, folded, one_hots
+from vqtool.analysis.probe import LinearProbe, cross_predicted, f1_scores, one_hots
 from vqtool.api import DataSpec, Metric
 from vqtool_seismic.phases import PHASES
 
@@ -49,16 +49,16 @@ class PhaseProbe(Metric):
         labels = self.held["labels"]
         if not len(labels):
             return {}
-        told: dict[str, float] = {}
+        figures: dict[str, float] = {}
         learned = len(np.unique(self.train["labels"])) > 1
         for name in self.held.names():
             x = self._matrix(self.held, name)
             if learned:
-                said = LinearProbe().fit(self._matrix(self.train, name), self.train["labels"]).predict(x)
+                predicted = LinearProbe().fit(self._matrix(self.train, name), self.train["labels"]).predict(x)
             else:
-                said = folded(x, labels, self.held["groups"])
-            told |= _figures(NAMES[name] + ("" if learned else ".folds"), labels, said)
-        return told | {"probe.frames": float(len(labels)),
+                predicted = cross_predicted(x, labels, self.held["groups"])
+            figures |= _figures(NAMES[name] + ("" if learned else ".folds"), labels, predicted)
+        return figures | {"probe.frames": float(len(labels)),
                        "probe.stations": float(len(np.unique(self.held["groups"])))}  # fmt: skip
 
     @staticmethod
@@ -67,11 +67,15 @@ class PhaseProbe(Metric):
         return one_hots(value, frames.sizes) if name == "codes" else value
 
 
-def _figures(name: str, labels: np.ndarray, said: np.ndarray) -> dict[str, float]:
-    known = said >= 0
+def _figures(name: str, labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    known = predicted >= 0
     if not known.any():
         return {}
-    labels, said = labels[known], said[known]
-    scores = f1_scores(labels, said, len(PHASES))
+    labels, predicted = labels[known], predicted[known]
+    scores = f1_scores(labels, predicted, len(PHASES))
     each = {f"{name}.f1.{phase.lower()}": float(s) for phase, s in zip(PHASES, scores, strict=True) if not np.isnan(s)}
-    return {f"{name}.macro_f1": float(np.nanmean(scores)), f"{name}.accuracy": float((labels == said).mean()), **each}
+    return {
+        f"{name}.macro_f1": float(np.nanmean(scores)),
+        f"{name}.accuracy": float((labels == predicted).mean()),
+        **each,
+    }

@@ -1,4 +1,4 @@
-"""How close the waveform comes: SNR, SI-SDR with shift and polarity told apart, range ratio and DC, clip by clip."""
+"""How close the waveform comes: SNR, SI-SDR, shift and polarity, range ratio and DC, clip by clip."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLOOR = 1e-12  # of the signal's energy: figures end at 120 dB, since JSON knows
 
 
 class SiSdr(Metric):
-    """Every clip counts once, however long; the rows of a clip, told by `clip`, are taken together.
+    """Every clip counts once, however long; the rows of a clip, known by `clip`, are taken together.
 
     `snr.db` is 10 log10(|x|^2 / |x - y|^2) at no shift, so a wrong gain, sign or delay counts as noise. `si_sdr.db` is
     10 log10(|ax|^2 / |ax - y|^2) with a = <x, y> / <x, x> (Le Roux et al. 2019, arXiv 1811.02508), larger is better, at
@@ -56,11 +56,11 @@ class SiSdr(Metric):
     def _products(self, x: Tensor, y: Tensor) -> list[Tensor]:
         """The sums of x[n] y[n + d] of each row for every shift d, 2 max_shift + 1 of [B]."""
         length = x.shape[-1]
-        told = []
+        products = []
         for d in range(-self.max_shift, self.max_shift + 1):
             a, b = x[..., max(0, -d) : length - max(0, d)], y[..., max(0, d) : length - max(0, -d)]
-            told.append(torch.einsum("bcl,bcl->b", a, b))
-        return told
+            products.append(torch.einsum("bcl,bcl->b", a, b))
+        return products
 
     def compute(self) -> Mapping[str, float]:
         """The figures named above."""

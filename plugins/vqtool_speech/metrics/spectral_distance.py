@@ -1,4 +1,4 @@
-"""How far the spectra are apart, at several scales: what the losses `stft` and `mel` measure, clip by clip."""
+"""The distance of the spectra at several scales: what the losses `stft` and `mel` measure, clip by clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A voltage relative to what its current's fitted impedance foretells: gain and phase sent apart from the shape."""
+"""A voltage relative to what its current's fitted impedance predicts; gain and phase are side information."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ MARGIN = 0.7  # log gain beyond the training rows' that the grid still covers: a
 class ImpedanceNorm(Norm):
     """Takes size and position of a periodic voltage out of the codes' burden.
 
-    The current foretells a voltage through the admittance of its material (see `admittance`), fitted on the training
-    rows, harmonic by harmonic. That foretold voltage U stands in for the current in the norm's frame, turned so that
-    its fundamental has phase zero: the circuit does not care where a period starts. The voltage itself is divided by
-    its rms and turned by its *own* fundamental's phase, so that shapes fall on top of each other. Sent apart is what
-    is left,
+    The current predicts a voltage through the admittance of its material (see `admittance`), fitted on the training
+    rows, harmonic by harmonic. That predicted voltage U takes the place of the current, turned so that its fundamental
+    has phase zero: the circuit does not care where a period starts. The voltage itself is divided by its rms and turned
+    by its *own* fundamental's phase, so that shapes fall on top of each other. The side information is what is left,
 
         log_gain = log(rms v / rms U),    phase = arg(V_1 / U_1),
 
@@ -80,40 +79,40 @@ class ImpedanceNorm(Norm):
             if mine.any():
                 beta = admittance.fit(design[mine], voltage[mine], slope[mine])
                 self.beta[material] = torch.view_as_real(beta).float()
-        ratio = _ratio(batch["x"], self._foretold(batch))
+        ratio = _ratio(batch["x"], self._predicted(batch))
         self.centre.copy_(ratio.mean(0))
         self.scale.copy_(ratio.std(0) + 1e-6)
         self.low[0] = ratio[:, 0].min() - MARGIN
         self.step[0] = (ratio[:, 0].max() + MARGIN - self.low[0]) / self.gain_steps
 
     def condition(self, batch: Batch) -> Batch:
-        """The foretold voltage, its fundamental at phase zero, in the place of the current."""
-        return {**batch, "current": _turned(self._foretold(batch))}
+        """The predicted voltage, its fundamental at phase zero, in the place of the current."""
+        return {**batch, "current": _turned(self._predicted(batch))}
 
     def forward(self, batch: Batch) -> tuple[Batch, Tensor]:
-        """The voltage's shape and the foretold voltage, each in its own phase; sent: log gain and phase, rounded."""
+        """The voltage's shape and the predicted voltage, each in its own phase; and log gain and phase, rounded."""
         x = batch["x"].float()
         shape = x / (x.square().mean(-1, keepdim=True).sqrt() + 1e-30)
-        foretold = self._foretold(batch)
-        framed = {**batch, "current": _turned(foretold), "x": _turned(shape)}
-        level = ((_ratio(x, foretold) - self.low) / self.step).round()
+        predicted = self._predicted(batch)
+        normed = {**batch, "current": _turned(predicted), "x": _turned(shape)}
+        level = ((_ratio(x, predicted) - self.low) / self.step).round()
         gain = level[:, 0].clamp(0.0, float(self.gain_steps))
         rounded = torch.stack([gain, level[:, 1]], 1) * self.step + self.low
-        return framed, (rounded - self.centre) / self.scale
+        return normed, (rounded - self.centre) / self.scale
 
     def invert(self, x: Tensor, batch: Batch, sent: Tensor) -> Tensor:
-        """Volts [B, 1, L] at the batch's own phase, from a shape and the scalars sent apart."""
-        foretold = self._foretold(batch)
+        """Volts [B, 1, L] at the batch's own phase, from a shape and the side information."""
+        predicted = self._predicted(batch)
         log_gain, phase = (sent.float() * self.scale + self.centre).unbind(1)
-        size = (log_gain + _rms(foretold).log()).exp()
-        return rotate(x.float() * size[:, None, None], -(phase_of(foretold)[:, 0] + phase))
+        size = (log_gain + _rms(predicted).log()).exp()
+        return rotate(x.float() * size[:, None, None], -(phase_of(predicted)[:, 0] + phase))
 
-    def _foretold(self, batch: Batch) -> Tensor:
-        """The voltage [B, 1, L] that current and fitted admittance foretell, in volts; band-limited to `harmonics`."""
+    def _predicted(self, batch: Batch) -> Tensor:
+        """The voltage [B, 1, L] that current and fitted admittance predict, in volts; band-limited to `harmonics`."""
         if torch.compiler.is_compiling():
             current = batch["current"][:, 0]
-            lines = reals.slope_lines(current, batch["frequency"], self.harmonics)
-            return reals.foretold(lines, self._design(batch), self.beta[batch["material"]], current.shape[-1])[:, None]
+            slope = reals.slope_lines(current, batch["frequency"], self.harmonics)
+            return reals.predicted(slope, self._design(batch), self.beta[batch["material"]], current.shape[-1])[:, None]
         beta = torch.view_as_complex(self.beta)[batch["material"]]  # [B, P]
         admitted = (self._design(batch).to(beta.dtype) * beta[:, None]).sum(-1)
         lines = -self._slope(batch) / torch.where(admitted.abs() < 1e-30, 1, admitted)
@@ -144,10 +143,10 @@ def _turned(x: Tensor) -> Tensor:
     return rotate(x, phase_of(x)[:, 0])
 
 
-def _ratio(x: Tensor, foretold: Tensor) -> Tensor:
-    """[B, 2]: log gain and phase of `x` against `foretold`, both [B, 1, L]; the phase in [-pi, pi)."""
-    gain = _rms(x).log() - _rms(foretold).log()
-    phase = phase_of(x)[:, 0] - phase_of(foretold)[:, 0]
+def _ratio(x: Tensor, predicted: Tensor) -> Tensor:
+    """[B, 2]: log gain and phase of `x` against `predicted`, both [B, 1, L]; the phase in [-pi, pi)."""
+    gain = _rms(x).log() - _rms(predicted).log()
+    phase = phase_of(x)[:, 0] - phase_of(predicted)[:, 0]
     return torch.stack([gain, (phase + math.pi).remainder(2 * math.pi) - math.pi], 1)
 
 

@@ -1,1 +1,1 @@
-"""Plain rivals that a model is measured beside."""
+"""Baselines that a model is compared with."""

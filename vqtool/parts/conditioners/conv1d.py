@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from annotated_doc import Doc
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vqtool.api import Batch, Condition, Conditioner, DataSpec, Rows
 from vqtool.errors import VqtoolError
-from vqtool.layers.conv import Conv, ResidualBlock
+from vqtool.layers.conv import Conv, Padding, ResidualBlock, Stages
 from vqtool.layers.features import Features, all_rows
 
 
@@ -25,9 +25,7 @@ class Conv1dConditioner(Conditioner):
         dim: Annotated[int, Gt(0), Doc("width of vector and tokens")] = 64,
         strides: Annotated[tuple[int, ...], MinLen(1), Doc("downsampling of each stage")] = (4, 2),
         kernel: Annotated[int, Gt(0), Doc("kernel of the residual blocks")] = 5,
-        padding: Annotated[
-            Literal["zeros", "circular", "replicate"], Doc("circular: a window is one period, its ends meet")
-        ] = "zeros",
+        padding: Annotated[Padding, Doc("circular: a window is one period, its ends meet")] = "zeros",
     ) -> None:
         super().__init__()
         self.dim = dim
@@ -39,11 +37,13 @@ class Conv1dConditioner(Conditioner):
         self.metadata = nn.Linear(self.features.size + len(self.waves), dim)
         channels = sum(spec.fields[name].shape[0] for name in self.waves)
         self.start = Conv(channels, dim, kernel, mode=padding)
-        self.stages = nn.ModuleList(
-            nn.ModuleList([ResidualBlock(dim, kernel, condition_dim=dim, mode=padding),
-                           Conv(dim, dim, 2 * stride, stride=stride, mode=padding)])
+        self.stages = Stages(
+            [
+                ResidualBlock(dim, kernel, condition_dim=dim, mode=padding),
+                Conv(dim, dim, 2 * stride, stride=stride, mode=padding),
+            ]
             for stride in strides
-        )  # fmt: skip
+        )
 
     def fit(self, rows: Rows) -> None:
         """Standardise the metadata on the training rows."""
@@ -53,9 +53,7 @@ class Conv1dConditioner(Conditioner):
         """Read the batch's conditions."""
         scaled, sizes = zip(*(self._scale(batch[name].float()) for name in self.waves), strict=True)
         metadata = self.metadata(torch.cat([self.features(batch), *sizes], dim=1))
-        h = self.start(torch.cat(scaled, dim=1))
-        for block, down in self.stages:  # type: ignore[misc]  # each stage is a pair
-            h = down(block(h, metadata))
+        h = self.stages(self.start(torch.cat(scaled, dim=1)), metadata)
         return Condition(metadata + h.mean(-1), h.transpose(1, 2))
 
     def _scale(self, wave: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vqtool.api import Context
 from vqtool.errors import VqtoolError
 from vqtool.layers.attention import FeedForward, FullAttention
-from vqtool.layers.padding import silenced
+from vqtool.layers.padding import zero_masked
 
 
 class TransformerContext(Context):
@@ -46,13 +46,13 @@ class TransformerContext(Context):
 
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]; zeros where `mask` [B, T] is false."""
-        x = silenced(self.start(silenced(z, mask)), mask)
+        x = zero_masked(self.start(zero_masked(z, mask)), mask)
         kernel = self.place.kernel_size[0]
         around = F.pad(x.transpose(1, 2), (kernel // 2, (kernel - 1) // 2))
         x = self.drop(x + F.gelu(self.place(around)).transpose(1, 2))
         for block in self.blocks:
             x = block(x, mask)
-        return silenced(self.end(self.norm(x)), mask)
+        return zero_masked(self.end(self.norm(x)), mask)
 
 
 class OpenBlock(nn.Module):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from vqtool.api import Context
 from vqtool.errors import VqtoolError
 from vqtool.layers.attention import FeedForward
-from vqtool.layers.padding import silenced
+from vqtool.layers.padding import zero_masked
 
 
 class XlstmContext(Context):
@@ -43,12 +43,12 @@ class XlstmContext(Context):
 
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]; zeros where `mask` [B, T] is false."""
-        x = self.drop(self.start(silenced(z, mask)))
+        x = self.drop(self.start(zero_masked(z, mask)))
         for block in self.blocks:
             x, mask = block(x, mask).flip(1), None if mask is None else mask.flip(1)
         if len(self.blocks) % 2:
             x, mask = x.flip(1), None if mask is None else mask.flip(1)
-        return silenced(self.end(self.norm(x)), mask)
+        return zero_masked(self.end(self.norm(x)), mask)
 
 
 class MemoryBlock(nn.Module):

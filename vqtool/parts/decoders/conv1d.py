@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from annotated_doc import Doc
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vqtool.api import Condition, Decoder
 from vqtool.errors import VqtoolError
 from vqtool.layers.activation import Activation
-from vqtool.layers.conv import Conv, ResidualBlock
+from vqtool.layers.conv import Conv, Padding, ResidualBlock, Stages
 
 
 class Conv1dDecoder(Decoder):
@@ -33,12 +33,10 @@ class Conv1dDecoder(Decoder):
         ] = (),
         blocks: Annotated[int, Ge(0), Doc("residual blocks per stage")] = 1,
         kernel: Annotated[int, Gt(0), Doc("kernel of the residual blocks, in samples of their stage")] = 5,
-        padding: Annotated[
-            Literal["zeros", "circular", "replicate"], Doc("circular: a window is one period, its ends meet")
-        ] = "zeros",
+        padding: Annotated[Padding, Doc("circular: a window is one period, its ends meet")] = "zeros",
         causal: Annotated[bool, Doc("no sample depends on a later token than its own")] = False,
         activation: Annotated[Activation, Doc("the nonlinearity of the residual blocks")] = "gelu",
-        weight_norm: Annotated[bool, Doc("train gains and directions of the filters apart")] = False,
+        weight_norm: Annotated[bool, Doc("train the gain and direction of each filter separately")] = False,
         output_scale: Annotated[bool, Doc("a trained gain on the output, 1 at first")] = False,
     ) -> None:
         super().__init__()
@@ -51,11 +49,11 @@ class Conv1dDecoder(Decoder):
         how: dict[str, Any] = {"mode": padding, "causal": causal, "normed": weight_norm}
         inner = how | {"condition_dim": condition_dim, "act": activation}
         self.start = nn.Conv1d(dim, width, 1)
-        self.stages = nn.ModuleList(
-            nn.ModuleList(
-                [nn.ConvTranspose1d(width, width, factor, factor)]
-                + [ResidualBlock(width, kernel, **inner) for _ in range(blocks)]
-            )
+        self.stages = Stages(
+            [
+                nn.ConvTranspose1d(width, width, factor, factor),
+                *(ResidualBlock(width, kernel, **inner) for _ in range(blocks)),
+            ]
             for factor in factors
         )
         self.end = Conv(width, channels, kernel, **how)
@@ -64,11 +62,8 @@ class Conv1dDecoder(Decoder):
     def forward(self, z: Tensor, condition: Condition | None = None) -> Tensor:
         """Decode `z` [B, T, D]; the condition's vector modulates every residual block."""
         vector = condition.vector if condition is not None else None
-        h = self.start(z.transpose(1, 2))
-        for stage in self.stages:
-            for layer in stage:
-                h = layer(h, vector) if isinstance(layer, ResidualBlock) else layer(h)
-        return self.end(h) if self.scale is None else self.end(h) * self.scale
+        x = self.end(self.stages(self.start(z.transpose(1, 2)), vector))
+        return x if self.scale is None else x * self.scale
 
 
 def factors_of(stride: int) -> tuple[int, ...]:

@@ -47,7 +47,7 @@ class LappedDecoder(Decoder):
         """Decode `z` [B, T, D]."""
         vector = condition.vector if condition is not None else None
         if z.shape[1] % self.bands:
-            raise VqtoolError(f"{z.shape[1]} tokens are no whole number of hops of {self.bands}")
+            raise VqtoolError(f"{z.shape[1]} tokens are not a whole number of hops of {self.bands}")
         frames = z.unflatten(1, (-1, self.bands)).flatten(2)  # [B, T / bands, bands * D]
         return self.map(self.refine(frames.transpose(1, 2), vector).transpose(1, 2))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from annotated_doc import Doc
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from vqtool.api import Condition, Decoder
-from vqtool.layers.refine import Refine, orthonormal
+from vqtool.layers.conv import Padding
+from vqtool.layers.init import orthonormal
+from vqtool.layers.refine import Refine
 
 
 class PatchDecoder(Decoder):
@@ -26,9 +28,7 @@ class PatchDecoder(Decoder):
         width: Annotated[int, Gt(0), Doc("channels of the refinement")] = 32,
         blocks: Annotated[int, Ge(0), Doc("residual blocks of the refinement; 0: none")] = 0,
         kernel: Annotated[int, Gt(0), Doc("kernel of the refinement, in samples")] = 9,
-        padding: Annotated[
-            Literal["zeros", "circular", "replicate"], Doc("circular: a window is one period, its ends meet")
-        ] = "zeros",
+        padding: Annotated[Padding, Doc("circular: a window is one period, its ends meet")] = "zeros",
     ) -> None:
         super().__init__()
         self.channels = channels

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from vqtool.api import Condition, Decoder
 from vqtool.errors import VqtoolError
 from vqtool.layers.conv import Conv, Padding, ResidualBlock
+from vqtool.layers.init import zeroed
 
 
 class Resnet1dDecoder(Decoder):
@@ -33,7 +34,7 @@ class Resnet1dDecoder(Decoder):
     ) -> None:
         super().__init__()
         if stride & (stride - 1):
-            raise VqtoolError(f"the decoder doubles the rate, and the encoder's stride {stride} is no power of two")
+            raise VqtoolError(f"the decoder doubles the rate, and the encoder's stride {stride} is not a power of two")
         doublings = stride.bit_length() - 1
         widths = [width, *(max(1, width >> (i + 1)) for i in range(doublings))]
         self.start = Conv(dim, width, kernel, mode=padding)
@@ -43,9 +44,7 @@ class Resnet1dDecoder(Decoder):
         self.grow = nn.ModuleList(
             nn.ConvTranspose1d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)
         )
-        self.end = Conv(widths[-1], channels, kernel, mode=padding)
-        nn.init.zeros_(self.end.conv.weight)
-        nn.init.zeros_(self.end.conv.bias)
+        self.end = zeroed(Conv(widths[-1], channels, kernel, mode=padding))
         self.channels, self.patch = channels, nn.Linear(dim, channels * stride)
         nn.init.zeros_(self.patch.bias)
         nn.init.eye_(self.patch.weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, MinLen
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vqtool.api import Condition, Encoder
 from vqtool.errors import VqtoolError
 from vqtool.layers.activation import Activation
-from vqtool.layers.conv import Conv, ResidualBlock
+from vqtool.layers.conv import Conv, Padding, ResidualBlock, Stages
 
 
 class Conv1dEncoder(Encoder):
@@ -29,12 +29,10 @@ class Conv1dEncoder(Encoder):
         strides: Annotated[tuple[int, ...], MinLen(1), Doc("downsampling of each stage")] = (4, 4, 2),
         blocks: Annotated[int, Ge(0), Doc("residual blocks per stage")] = 1,
         kernel: Annotated[int, Gt(0), Doc("kernel of the residual blocks, in samples of their stage")] = 5,
-        padding: Annotated[
-            Literal["zeros", "circular", "replicate"], Doc("circular: a window is one period, its ends meet")
-        ] = "zeros",
+        padding: Annotated[Padding, Doc("circular: a window is one period, its ends meet")] = "zeros",
         causal: Annotated[bool, Doc("no token sees a later sample than its own last one")] = False,
         activation: Annotated[Activation, Doc("the nonlinearity of the residual blocks")] = "gelu",
-        weight_norm: Annotated[bool, Doc("train gains and directions of the filters apart")] = False,
+        weight_norm: Annotated[bool, Doc("train the gain and direction of each filter separately")] = False,
     ) -> None:
         super().__init__()
         self.dim, self.stride = dim, prod(strides)
@@ -42,11 +40,11 @@ class Conv1dEncoder(Encoder):
         how: dict[str, Any] = {"mode": padding, "causal": causal, "normed": weight_norm}
         inner = how | {"condition_dim": condition_dim, "act": activation}
         self.start = Conv(channels, width, kernel, **how)
-        self.stages = nn.ModuleList(
-            nn.ModuleList(
-                [ResidualBlock(width, kernel, **inner) for _ in range(blocks)]
-                + [Conv(width, width, 2 * stride if stride > 1 else kernel, stride=stride, **how)]
-            )
+        self.stages = Stages(
+            [
+                *(ResidualBlock(width, kernel, **inner) for _ in range(blocks)),
+                Conv(width, width, 2 * stride if stride > 1 else kernel, stride=stride, **how),
+            ]
             for stride in strides
         )
         self.end = nn.Conv1d(width, dim, 1)
@@ -54,11 +52,7 @@ class Conv1dEncoder(Encoder):
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
         """Encode `x` [B, C, L]; the condition's vector modulates every residual block."""
         vector = condition.vector if condition is not None else None
-        h = self.start(x)
-        for stage in self.stages:
-            for layer in stage:
-                h = layer(h, vector) if isinstance(layer, ResidualBlock) else layer(h)
-        return self.end(h).transpose(1, 2)  # [B, T, D]
+        return self.end(self.stages(self.start(x), vector)).transpose(1, 2)  # [B, T, D]
 
 
 def check_length(length: int, stride: int) -> None:
@@ -67,6 +61,6 @@ def check_length(length: int, stride: int) -> None:
         raise VqtoolError("the encoder `conv1d` needs windows [C, L], not images", hint="conv2d is for images")
     if length % stride:
         raise VqtoolError(
-            f"a window of {length} samples is no multiple of the encoder's total stride {stride}",
+            f"a window of {length} samples is not a multiple of the encoder's total stride {stride}",
             hint=f"choose strides whose product divides {length}, or another window length",
         )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vqtool.api import Condition, Encoder
 from vqtool.errors import VqtoolError
+from vqtool.layers.init import silent
 
 
 class Conv2dEncoder(Encoder):
@@ -41,13 +42,14 @@ class Conv2dEncoder(Encoder):
             raise VqtoolError("the encoder `conv2d` needs images [C, H, W]", hint="conv1d is for windows [C, L]")
         height, width = length
         if height * width % tokens:
-            raise VqtoolError(f"{height} x {width} pixels are no multiple of {tokens} tokens")
+            raise VqtoolError(f"{height} x {width} pixels are not a multiple of {tokens} tokens")
         self.dim, self.tokens, self.stride = dim, tokens, height * width // tokens
         stages: list[nn.Module] = []
         for before, after in zip((channels, *widths), widths, strict=False):
             stages += [_Down(before, after), *(_Residual(after) for _ in range(blocks))]
             height, width = -(-height // 2), -(-width // 2)
-        self.stages = nn.Sequential(*stages).to(memory_format=torch.channels_last)
+        self.stages = nn.Sequential(*stages)
+        self.stages.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave it out
         self.bottleneck = nn.Linear(widths[-1] * height * width, features)
         self.end = nn.Linear(features, tokens * dim)
 
@@ -76,8 +78,7 @@ class _Residual(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norms = nn.ModuleList([nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)])
-        nn.init.zeros_(self.norms[1].weight)  # type: ignore[arg-type]
+        self.norms = nn.ModuleList([nn.BatchNorm2d(channels), silent(nn.BatchNorm2d(channels))])
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.relu(self.norms[0](self.first(x)))

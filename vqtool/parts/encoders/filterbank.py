@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from vqtool.api import Condition, Encoder
 from vqtool.errors import VqtoolError
 from vqtool.layers.conv import Film
+from vqtool.layers.init import silent
 
 CHUNK = 512  # tokens whose means are computed at a time
 
@@ -23,11 +24,11 @@ class FilterbankEncoder(Encoder):
 
     The filters are shared by all channels, start as wavelets whose length falls with their frequency, and are trained
     like everything else (the scattering transform's first order, Anden and Mallat 2014, arXiv 1304.6763, made trainable
-    as in LEAF, Zeghidour et al. 2021, arXiv 2101.08596). The logarithm tells apart what is weak in a window as well as
+    as in LEAF, Zeghidour et al. 2021, arXiv 2101.08596). The logarithm resolves what is weak in a window as well as
     what is strong. A few features of each token are then averaged over the tokens before it and behind it, with
     weights that fall by e over each of the times in `memory`: so a token knows an onset from an ending, and loud from
     louder than before, at little cost. They are few, and the times long, because a contrastive task rewards whatever
-    sets a token apart from its neighbours: chance details as well as what is going on.
+    distinguishes a token from its neighbours: chance details as well as what is going on.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ def leaky_means(x: Tensor, memory: tuple[float, ...]) -> Tensor:
     if not memory:
         return x[..., :0]
     tokens, reach = x.shape[1], math.ceil(5 * max(memory))
-    place, told = torch.arange(tokens, device=x.device), []
+    place, means = torch.arange(tokens, device=x.device), []
     for start in range(0, tokens, CHUNK):
         first, stop, last = max(0, start - reach), min(start + CHUNK, tokens), min(start + CHUNK + reach, tokens)
         away = place[first:last] - place[start:stop, None]  # [t, s]
@@ -124,8 +125,8 @@ def leaky_means(x: Tensor, memory: tuple[float, ...]) -> Tensor:
         itself = 1e-6 * (away == 0)
         weights = torch.cat([fall * (away < 0) + itself, fall * (away > 0) + itself])  # [2 M, t, s]
         weights = (weights / weights.sum(2, keepdim=True)).to(x.dtype)
-        told.append(torch.einsum("mts,bsw->btmw", weights, x[:, first:last]).flatten(2))
-    return torch.cat(told, 1)
+        means.append(torch.einsum("mts,bsw->btmw", weights, x[:, first:last]).flatten(2))
+    return torch.cat(means, 1)
 
 
 class PointBlock(nn.Module):
@@ -133,8 +134,8 @@ class PointBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
-        nn.init.zeros_(self.net[-1].weight)
+        first, last = nn.Linear(width, width), silent(nn.Linear(width, width))
+        self.net = nn.Sequential(nn.LayerNorm(width), first, nn.GELU(), last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Each token by itself."""

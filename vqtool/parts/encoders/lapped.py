@@ -46,7 +46,7 @@ class LappedEncoder(Encoder):
             raise VqtoolError(f"a hop of {hop} samples has no {bands} equal bands", hint=f"choose a divisor of {hop}")
         if length % hop:
             raise VqtoolError(
-                f"a window of {length} samples is no multiple of the hop of {hop}",
+                f"a window of {length} samples is not a multiple of the hop of {hop}",
                 hint=f"choose a hop that divides {length}",
             )
         self.hop, self.bands, self.stride = hop, bands, hop // bands

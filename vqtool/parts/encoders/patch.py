@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from annotated_doc import Doc
 from annotated_types import Ge, Gt
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from vqtool.api import Condition, Encoder
 from vqtool.errors import VqtoolError
-from vqtool.layers.refine import Refine, orthonormal
+from vqtool.layers.conv import Padding
+from vqtool.layers.init import orthonormal
+from vqtool.layers.refine import Refine
 
 
 class PatchEncoder(Encoder):
@@ -29,16 +31,14 @@ class PatchEncoder(Encoder):
         width: Annotated[int, Gt(0), Doc("channels of the refinement")] = 32,
         blocks: Annotated[int, Ge(0), Doc("residual blocks of the refinement; 0: none")] = 0,
         kernel: Annotated[int, Gt(0), Doc("kernel of the refinement, in samples")] = 9,
-        padding: Annotated[
-            Literal["zeros", "circular", "replicate"], Doc("circular: a window is one period, its ends meet")
-        ] = "zeros",
+        padding: Annotated[Padding, Doc("circular: a window is one period, its ends meet")] = "zeros",
     ) -> None:
         super().__init__()
         if not isinstance(length, int):
             raise VqtoolError("the encoder `patch` needs windows [C, L], not images", hint="conv2d is for images")
         if length % patch:
             raise VqtoolError(
-                f"a window of {length} samples is no multiple of the patch of {patch}",
+                f"a window of {length} samples is not a multiple of the patch of {patch}",
                 hint=f"choose a patch that divides {length}",
             )
         self.stride = patch

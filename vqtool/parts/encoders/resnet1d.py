@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from vqtool.api import Condition, Encoder
 from vqtool.errors import VqtoolError
 from vqtool.layers.conv import Conv, Padding, ResidualBlock, pad
+from vqtool.layers.init import zeroed
 
 
 class Resnet1dEncoder(Encoder):
@@ -20,7 +21,7 @@ class Resnet1dEncoder(Encoder):
 
     The stack corrects a linear map of a token's own samples, which keeps them as they are; it starts at no correction.
     So the first codebook is already that of plain samples, and what is learned is what neighbours add.
-    A length that is no multiple of the factor is filled up on the left with its first sample, so that the last token
+    A length that is not a multiple of the factor is filled up on the left with its first sample, so that the last token
     always ends with the last sample.
     """
 
@@ -46,9 +47,7 @@ class Resnet1dEncoder(Encoder):
         self.blocks = nn.ModuleList(
             ResidualBlock(width, kernel, condition_dim=condition_dim, mode=padding) for _ in range(blocks)
         )
-        self.end = nn.Conv1d(width, dim, 1)
-        nn.init.zeros_(self.end.weight)
-        nn.init.zeros_(self.end.bias)
+        self.end = zeroed(nn.Conv1d(width, dim, 1))
         self.patch = nn.Linear(channels * factor, dim, bias=False)
         nn.init.eye_(self.patch.weight)
 
@@ -68,5 +67,5 @@ class Resnet1dEncoder(Encoder):
 def halvings_of(factor: int) -> int:
     """How often `factor` can be halved until it is 1."""
     if factor & (factor - 1):
-        raise VqtoolError(f"the factor {factor} is no power of two", hint="factor = 4")
+        raise VqtoolError(f"the factor {factor} is not a power of two", hint="factor = 4")
     return factor.bit_length() - 1

@@ -29,6 +29,6 @@ class InfoNCE(Loss):
         self.temperature = temperature
 
     def forward(self, *, similarities: Tensor, positive: Tensor) -> Tensor:
-        """`similarities` [M, N], -inf for what is no candidate; `positive` [M], the place of the right one."""
+        """`similarities` [M, N], -inf for what is not a candidate; `positive` [M], the place of the right one."""
         total = F.cross_entropy(similarities.float() / self.temperature, positive, reduction="sum")
         return total / max(len(positive), 1)

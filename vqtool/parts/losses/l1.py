@@ -1,4 +1,4 @@
-"""Mean absolute error of the signal, in the frame of the norm; outliers weigh less than in `mse`."""
+"""Mean absolute error of the normalised signal; outliers weigh less than in `mse`."""
 
 from __future__ import annotations
 

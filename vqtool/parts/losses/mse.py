@@ -1,4 +1,4 @@
-"""Mean squared error of the signal, in the frame of the norm."""
+"""Mean squared error of the normalised signal."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Contrastive(Metric):
         self.right = self.negatives = self.chance = 0.0
 
     def update(self, *, similarities: Tensor, positive: Tensor) -> None:
-        """`similarities` [M, N], -inf for what is no candidate; `positive` [M], the place of the right one."""
+        """`similarities` [M, N], -inf for what is not a candidate; `positive` [M], the place of the right one."""
         wrong = similarities.isfinite().sum(1).double() - 1
         self.tokens += len(positive)
         self.right += float((similarities.argmax(1) == positive).sum())

@@ -1,4 +1,4 @@
-"""Two entropies of a soft quantizer, told apart: how many codes are in use, and how much each token doubts."""
+"""Two entropies of a soft quantizer: how many codes are in use, and how undecided each token is."""
 
 from __future__ import annotations
 

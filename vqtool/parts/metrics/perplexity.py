@@ -15,9 +15,9 @@ class Perplexity(Metric):
     """For quantizers that choose by probabilities, exp of the entropy in nats: how many codes, used alike, it would be.
 
     `perplexity.hard.group0`, ... from the counts of the codes, 1 to K; `perplexity.soft.group0`, ... from the mean
-    probabilities before noise, which is K for a quantizer that gives every token the same code with a shrug: alone it
-    cannot see a collapse. `.sum` is over groups (what transformers calls `codevector_perplexity`), 1 to G K, `.mean`
-    their mean. `perplexity.tokens` counts the tokens.
+    probabilities before noise, which is K for a quantizer that is undecided about every token: alone it cannot
+    show a collapse. `.sum` is over groups (what transformers calls `codevector_perplexity`), 1 to G K, `.mean` their
+    mean. `perplexity.tokens` counts the tokens.
     """
 
     def __init__(self, spec: DataSpec) -> None:
@@ -48,10 +48,10 @@ class Perplexity(Metric):
         tokens = int(self.hard[0].sum()) if self.hard else 0
         if not tokens or isinstance(self.soft, float):
             return {}
-        told = {"perplexity.tokens": float(tokens)}
+        figures = {"perplexity.tokens": float(tokens)}
         kinds = {"hard": [n.double() / n.sum().clamp_min(1) for n in self.hard], "soft": (self.soft / tokens).unbind()}
         for kind, shares in kinds.items():
             each = [float(entropy(share).exp()) for share in shares]
-            told |= {f"perplexity.{kind}.{name}": value for name, value in zip(self.names, each, strict=True)}
-            told |= {f"perplexity.{kind}.sum": sum(each), f"perplexity.{kind}.mean": sum(each) / len(each)}
-        return told
+            figures |= {f"perplexity.{kind}.{name}": value for name, value in zip(self.names, each, strict=True)}
+            figures |= {f"perplexity.{kind}.sum": sum(each), f"perplexity.{kind}.mean": sum(each) / len(each)}
+        return figures

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 from annotated_doc import Doc
@@ -13,20 +13,20 @@ from torch import Tensor, nn
 
 from vqtool.api import Condition
 from vqtool.errors import VqtoolError
-from vqtool.layers.attention import Block, FilmNorm, KeyValues, OneStep
+from vqtool.layers.attention import Block, CompiledBlock, FilmNorm, KeyValues
 from vqtool.sequence.code_prior import CodePrior, at_rest, taken
 
 
 @dataclass(slots=True)
 class State:
-    """Where writing stands: the condition as the layers read it, and the steps already taken."""
+    """The state of a generation: the condition as the layers read it, and the steps already taken."""
 
     vector: Tensor | None  # [B, M]
     aside: Tensor | None  # [B, N, W]
     reads: list[tuple[Tensor, Tensor] | None]
     pasts: list[KeyValues]
     taken: int = 0
-    single: list[OneStep] = field(default_factory=list)  # the blocks, laid out for one step at a time
+    single: list[CompiledBlock] = field(default_factory=list)  # the blocks, compiled for one step at a time
 
     def pick(self, rows: Tensor) -> None:
         """Let row b go on from the past of row `rows[b]`, which has the same condition."""
@@ -67,8 +67,11 @@ class Gpt(CodePrior):
         pasts = [KeyValues(room) for _ in self.blocks]
         if condition is None:
             return State(None, None, [None] * len(pasts), pasts)
-        reads = [block.cross.read(condition.tokens) for block in self.blocks]
+        reads = [block.read(condition.tokens) for block in self._blocks()]
         return State(condition.vector, self.aside(condition), reads, pasts)
+
+    def _blocks(self) -> list[Block]:
+        return list(cast(Iterable[Block], self.blocks))
 
     def advance(self, inputs: Tensor, state: State) -> Tensor:
         """[B, n, W] -> [B, n, W], the hidden states of the next n steps."""
@@ -85,7 +88,7 @@ class Gpt(CodePrior):
     def _advance_one(self, inputs: Tensor, state: State) -> Tensor:
         """The same for one step without a condition: [B, 1, W] -> [B, 1, W]."""
         if not state.single:
-            state.single = [OneStep(block, past) for block, past in zip(self.blocks, state.pasts, strict=True)]
+            state.single = [CompiledBlock(block, past) for block, past in zip(self._blocks(), state.pasts, strict=True)]
         x = inputs[:, 0]
         for step in state.single:
             x = step(x)
@@ -97,7 +100,7 @@ class Gpt(CodePrior):
         """Two-pass scheduled sampling (Mihaylova and Martins 2019, arXiv 1906.07651, 3.2, with argmax).
 
         The first pass reads the true codes; where `draw` < `share` its likeliest code takes the true one's place. So a
-        code of its own follows a true past: an approximation of writing, at the price of one more pass.
+        code of its own follows a true past: an approximation of generation, at the price of one more pass.
         """
         if share <= 0:
             return codes

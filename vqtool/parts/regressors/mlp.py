@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from vqtool.api import Condition, Regressor
+from vqtool.layers.init import zeroed
 from vqtool.layers.residual_mlp import ResidualMlp
 
 
@@ -29,10 +30,8 @@ class MlpRegressor(Regressor):
     ) -> None:
         super().__init__()
         self.inner = ResidualMlp(condition_dim + latent_dim, width, layers, dropout=dropout)
-        self.end = nn.Linear(width, outputs)
-        if silent:
-            nn.init.zeros_(self.end.weight)
-            nn.init.zeros_(self.end.bias)
+        end = nn.Linear(width, outputs)
+        self.end = zeroed(end) if silent else end
 
     def forward(self, condition: Condition, z: Tensor) -> Tensor:
         """The scalars, standardised as the norm sends them."""

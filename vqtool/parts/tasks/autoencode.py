@@ -1,4 +1,4 @@
-"""Squeeze a signal through the codebook and back."""
+"""Encode a signal to codes and decode it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
 from vqtool.errors import VqtoolError
-from vqtool.sequence.chain import condition_of, decode, encode, to_frame
+from vqtool.sequence.chain import condition_of, decode, decode_normed, encode
 
 FAINT = 0.05  # a sum that nearly vanishes is not blown up to more than 1 / this
 TINY = 1e-12
@@ -20,7 +20,7 @@ TINY = 1e-12
 class Autoencode(Task):
     """x -> norm -> encoder -> quantizer -> decoder -> x_hat, given the condition where a conditioner is named.
 
-    Provides `x_hat` and `target` [B, C, L] in the norm's frame, `estimate` [B, C, L] in the signal's own units,
+    Provides `x_hat` and `target` [B, C, L], normalised, `estimate` [B, C, L] in the signal's own units,
     `sent` [B, S], `quantized` and `codes` [B, T, Q]. Of mixed rows (`mix`) there is no estimate in units of their own.
     """
 
@@ -34,7 +34,7 @@ class Autoencode(Task):
         mix: Annotated[
             float,
             Interval(ge=0, le=1),
-            Doc("share of training rows that another is added to, in the norm's frame: where signals add"),
+            Doc("share of training rows that another is added to, after normalisation: where signals add"),
         ] = 0.0,
     ) -> None:
         self.mix = mix
@@ -52,15 +52,15 @@ class Autoencode(Task):
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """One pass through the whole chain."""
-        framed, sent = parts.norm(batch)
+        normed, sent = parts.norm(batch)
         if self.mix and parts.encoder.training:
-            framed = {**framed, "x": mixed(framed["x"], self.mix)}
-        condition = condition_of(parts, framed)
-        quantized = parts.quantizer(parts.encoder(framed["x"], condition))
-        x_hat = to_frame(parts, quantized.z, condition)
+            normed = {**normed, "x": mixed(normed["x"], self.mix)}
+        condition = condition_of(parts, normed)
+        quantized = parts.quantizer(parts.encoder(normed["x"], condition))
+        x_hat = decode_normed(parts, quantized.z, condition)
         return {
             "x_hat": x_hat,
-            "target": framed["x"],
+            "target": normed["x"],
             "estimate": parts.norm.invert(x_hat, batch, sent),
             "sent": sent,
             "quantized": quantized,
@@ -84,7 +84,7 @@ class Autoencode(Task):
         )
 
     def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
-        """`codes` [B, T, Q] and the scalars sent apart, `sent` [B, S]."""
+        """`codes` [B, T, Q] and the side information `sent` [B, S]."""
         return encode(parts, batch)
 
     def decode(self, parts: Parts, coded: dict[str, Tensor], batch: Batch) -> Tensor:

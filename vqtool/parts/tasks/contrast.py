@@ -23,13 +23,13 @@ class Contrast(Task):
     x -> norm -> encoder -> z; the quantizer codes all of z, and the context network reads z with spans of tokens
     replaced by zeros, of which its first linear map makes a vector of its own. At each of the M hidden tokens its
     output is compared, by the cosine, with the code vectors of that token and of the other hidden ones of the window;
-    those with the same codes as the right one are no negatives and are left out.
+    those with the same codes as the right one are not negatives and are left out.
 
     Two options go beyond that. Features of an encoder that sees far hold what their hidden neighbours are: with
     `hide = "signal"` the samples of hidden tokens are zero in what the context network reads, and only there. And what
     tells a token from its neighbours is mostly chance; with `apart` it is compared with what is farther away alone.
 
-    Provides `similarities` [M, T] (-inf for what is no candidate) and `positive` [M], the place of the right one,
+    Provides `similarities` [M, T] (-inf for what is not a candidate) and `positive` [M], the place of the right one,
     `hidden` [B, T], `quantized`, `codes` [B, T, Q], and the figures `contrastive.accuracy`,
     `contrastive.effective_negatives`, the mean number of candidates that are wrong, and `contrastive.chance`, the mean
     of 1 / (1 + that number). Where all tokens share one code nothing is wrong: accuracy and chance are 1 and the
@@ -55,7 +55,7 @@ class Contrast(Task):
             Literal["features", "signal"],
             Doc("what is hidden: a token's features, or its samples, so that features of tokens about it tell nothing"),
         ] = "features",
-        apart: Annotated[int, Ge(1), Doc("tokens nearer than this are no negatives of each other")] = 1,
+        apart: Annotated[int, Ge(1), Doc("tokens nearer than this are not negatives of each other")] = 1,
     ) -> None:
         self.hidden, self.span, self.negatives, self.hide, self.apart = hidden, span, negatives, hide, apart
 
@@ -79,10 +79,10 @@ class Contrast(Task):
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """Targets from all of the signal, the context from what is not hidden of it."""
-        framed, _ = parts.norm(batch)
-        z = parts.encoder(framed["x"], condition_of(parts, framed))
+        normed, _ = parts.norm(batch)
+        z = parts.encoder(normed["x"], condition_of(parts, normed))
         quantized = parts.quantizer(z)
-        outputs = self.compare(parts, framed, z, quantized)
+        outputs = self.compare(parts, normed, z, quantized)
         figures = contrast_figures(outputs["similarities"], outputs["positive"])
         if quantized.usage is not None:
             soft = entropy(quantized.usage).exp().unbind()
@@ -90,11 +90,11 @@ class Contrast(Task):
             figures |= {f"perplexity.soft.{name}": value for name, value in zip(names, soft, strict=True)}
         return outputs | {"quantized": quantized, "codes": quantized.codes, "figures": figures}
 
-    def compare(self, parts: Parts, framed: Batch, z: Tensor, quantized: Quantized) -> dict[str, Tensor]:
+    def compare(self, parts: Parts, normed: Batch, z: Tensor, quantized: Quantized) -> dict[str, Tensor]:
         """`similarities`, `positive` and `hidden` for one drawing of hidden spans."""
         batch, tokens, _ = z.shape
         hidden = hidden_spans(batch, tokens, share=self.hidden, span=self.span, device=z.device)
-        seen = self.without(hidden, parts, framed) if self.hide == "signal" else z
+        seen = self.without(hidden, parts, normed) if self.hide == "signal" else z
         context = parts.context(seen.masked_fill(hidden[..., None], 0))
         hidden = hidden & (quantized.codes >= 0).all(-1)  # a token that is not finite has no code to be found
         near = F.normalize(context.float(), dim=-1) @ F.normalize(quantized.z.float(), dim=-1).transpose(1, 2)
@@ -105,11 +105,11 @@ class Contrast(Task):
             "hidden": hidden,
         }
 
-    def without(self, hidden: Tensor, parts: Parts, framed: Batch) -> Tensor:
+    def without(self, hidden: Tensor, parts: Parts, normed: Batch) -> Tensor:
         """[B, T, D] the latents of the signal whose samples are zero where tokens are `hidden` [B, T]."""
-        x = framed["x"]
+        x = normed["x"]
         gone = hidden.repeat_interleave(parts.encoder.stride, 1)[:, None, : x.shape[-1]]
-        return parts.encoder(x.masked_fill(gone, 0), condition_of(parts, framed))
+        return parts.encoder(x.masked_fill(gone, 0), condition_of(parts, normed))
 
     def candidates(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """[B, T, T]: for each token, itself and the hidden ones of its window `apart` or more away, of other codes."""
@@ -124,8 +124,8 @@ class Contrast(Task):
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """Codes without noise, features before the quantizer, and one drawing of hidden spans; no signal."""
-        framed, _ = parts.norm(batch)
-        z = to_latents(parts, framed)
+        normed, _ = parts.norm(batch)
+        z = to_latents(parts, normed)
         quantized = parts.quantizer(z)
         return Estimates(
             named={
@@ -134,13 +134,13 @@ class Contrast(Task):
                 "codebook_names": parts.quantizer.codebook_names,
                 "features": z,
                 "context": parts.context(z),
-                **self.compare(parts, framed, z, quantized),
+                **self.compare(parts, normed, z, quantized),
                 **({} if quantized.usage is None else {"usage": quantized.usage}),
             }
         )
 
     def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
-        """`codes` [B, T, Q] and the scalars the norm would send apart, `sent` [B, S]."""
+        """`codes` [B, T, Q] and the side information `sent` [B, S]."""
         return encode(parts, batch)
 
     def embed(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Write the codes of a signal one after the other, given what is known without it."""
+"""Predict the codes of a signal one after the other, given its condition."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
 from vqtool.sequence.chain import decode, encode, to_latents
-from vqtool.sequence.prior_chain import PRIOR_PARTS, adopt_codebooks, build_prior, prior_condition, write_signal
+from vqtool.sequence.prior_chain import PRIOR_PARTS, adopt_codebooks, build_prior, decode_signal, prior_condition
 
 
 class PredictCodes(Task):
-    """Trains a prior over the codes of a frozen tokenizer, and what regresses the scalars its norm sends apart.
+    """Trains a prior over the codes of a frozen tokenizer, and the regressor of its norm's side information.
 
     The prior has a conditioner of its own, `[prior_conditioner]`, which reads the condition in full. Provides
-    `logits` [B, T, Q, K] and `codes` [B, T, Q] (what is right to write after the past that was fed), `latent_hat`
+    `logits` [B, T, Q, K] and `codes` [B, T, Q] (the right ones after the past that was fed), `latent_hat`
     [B, T, Q, D] and `latent` [B, T, D] (where the prior predicts latents), `sent_hat` and `sent` [B, S], and
     `estimate` [B, C, L], the signal of the codes fed with the scalars regressed.
     """
@@ -42,14 +42,14 @@ class PredictCodes(Task):
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """Teacher forcing, or with a share of the model's own tokens in the past."""
         with torch.no_grad():
-            framed, sent = parts.norm(batch)
-            latent = to_latents(parts, framed)
+            normed, sent = parts.norm(batch)
+            latent = to_latents(parts, normed)
             codes = parts.quantizer(latent).codes
-        condition = prior_condition(parts, framed)
+        condition = prior_condition(parts, normed)
         draw = torch.rand(codes.shape, device=codes.device)  # always drawn: a share of 0 is teacher forcing bit for bit
         fed = parts.prior.own(codes, condition, self.own_tokens, draw=draw)
         logits, latent_hat = parts.prior.outputs(codes, condition, fed=fed)
-        estimate, sent_hat = write_signal(parts, condition, parts.quantizer.decode(fed).detach(), batch, framed)
+        estimate, sent_hat = decode_signal(parts, condition, parts.quantizer.decode(fed).detach(), batch, normed)
         return {
             "logits": logits,
             "codes": parts.prior.targets(codes, fed, latent),
@@ -62,15 +62,15 @@ class PredictCodes(Task):
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """Greedy free-running generation, and beside it the true past and the true codes."""
-        framed, sent = parts.norm(batch)
-        codes, condition = parts.quantizer(to_latents(parts, framed)).codes, prior_condition(parts, framed)
+        normed, sent = parts.norm(batch)
+        codes, condition = parts.quantizer(to_latents(parts, normed)).codes, prior_condition(parts, normed)
         logits = parts.prior(codes, condition)
         forced = logits.argmax(-1)  # each code after the true ones before it
         free = parts.prior.sample(len(codes), condition, temperature=0.0)
         return Estimates(
             {
-                "": write_signal(parts, condition, parts.quantizer.decode(free), batch, framed)[0],
-                "forced": write_signal(parts, condition, parts.quantizer.decode(forced), batch, framed)[0],
+                "": decode_signal(parts, condition, parts.quantizer.decode(free), batch, normed)[0],
+                "forced": decode_signal(parts, condition, parts.quantizer.decode(forced), batch, normed)[0],
                 "reconstruction": decode(parts, codes, sent, batch),
             },
             {
@@ -83,7 +83,7 @@ class PredictCodes(Task):
         )
 
     def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
-        """`codes` [B, T, Q] and the scalars sent apart, `sent` [B, S]."""
+        """`codes` [B, T, Q] and the side information `sent` [B, S]."""
         return encode(parts, batch)
 
     def decode(self, parts: Parts, coded: dict[str, Tensor], batch: Batch) -> Tensor:
@@ -92,11 +92,11 @@ class PredictCodes(Task):
 
     def generate(self, parts: Parts, batch: Batch, **how: Any) -> Tensor:
         """Signals [B, C, L]; `how`: `beam`, or `temperature`, `top_k`, `top_p` and `seeds`; else greedy."""
-        framed = parts.norm.condition(batch)
-        condition = prior_condition(parts, framed)
+        normed = parts.norm.condition(batch)
+        condition = prior_condition(parts, normed)
         rows = len(next(iter(batch.values())))
         if "beam" in how:
             codes, _ = parts.prior.beam(rows, condition, width=how["beam"])
         else:
             codes = parts.prior.sample(rows, condition, **{"temperature": 0.0, **how})
-        return write_signal(parts, condition, parts.quantizer.decode(codes), batch, framed)[0]
+        return decode_signal(parts, condition, parts.quantizer.decode(codes), batch, normed)[0]

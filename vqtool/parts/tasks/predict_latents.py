@@ -1,4 +1,4 @@
-"""Regress the latents of a signal from what is known without it: the start that a prior over its codes grows from."""
+"""Regress the latents of a signal from its condition: where a prior over its codes starts from."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
 from vqtool.errors import VqtoolError
 from vqtool.sequence.chain import to_latents
-from vqtool.sequence.prior_chain import PRIOR_PARTS, adopt_codebooks, build_prior, prior_condition, write_signal
+from vqtool.sequence.prior_chain import PRIOR_PARTS, adopt_codebooks, build_prior, decode_signal, prior_condition
 
 
 class PredictLatents(Task):
-    """Trains the prior's guess of the latents, its conditioner and the regressor of the scalars sent apart.
+    """Trains the prior's guess of the latents, its conditioner and the regressor of the side information.
 
     No code is chosen and no past is read, so a step costs a fraction of one of `predict-codes`, and the error of the
     decoded signal reaches everything that is trained. Provides `latent_hat` [B, T, 1, D], `latent` [B, T, D],
@@ -35,20 +35,20 @@ class PredictLatents(Task):
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """Condition to latents to signal."""
         with torch.no_grad():
-            framed, sent = parts.norm(batch)
-            latent = to_latents(parts, framed)
-        return self._guess(parts, batch, framed) | {"latent": latent, "sent": sent}
+            normed, sent = parts.norm(batch)
+            latent = to_latents(parts, normed)
+        return self._guess(parts, batch, normed) | {"latent": latent, "sent": sent}
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """The signal of the guessed latents, not quantized: what the tokens of a later stage are measured against."""
         return Estimates({"": self._guess(parts, batch, parts.norm.condition(batch))["estimate"]})
 
-    def _guess(self, parts: Parts, batch: Batch, framed: Batch) -> dict[str, Any]:
-        condition = prior_condition(parts, framed)
+    def _guess(self, parts: Parts, batch: Batch, normed: Batch) -> dict[str, Any]:
+        condition = prior_condition(parts, normed)
         z = parts.prior.latents(condition)
         if z is None:
             raise VqtoolError(
-                "the prior cannot guess latents: it lacks a `[prior_conditioner]`, or its codes have no vectors"
+                "the prior cannot guess latents: there is no `[prior_conditioner]`, or its codes have no vectors"
             )
-        estimate, sent_hat = write_signal(parts, condition, z, batch, framed)
+        estimate, sent_hat = decode_signal(parts, condition, z, batch, normed)
         return {"latent_hat": z[:, :, None], "sent_hat": sent_hat, "estimate": estimate}
