@@ -1,0 +1,179 @@
+"""Which component of ground motion a channel records: by its SEED code, its compass name or a declared mapping."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from vqtool.errors import VqtoolError
+from vqtool_seismic.tracks import Track
+
+SLOWEST = 10.0  # Hz: slower channels are averages, mass positions and state of health
+COMPASS = re.compile(r"(NS|EW|UD)(\d?)")  # K-NET; in KiK-net the digit says borehole or surface
+OF_COMPASS = {"NS": "N", "EW": "E", "UD": "Z"}
+SEED = re.compile(r"([FGDCESHBMLVUWRPTQJ])([A-Z])([A-Z0-9])")  # band, instrument, orientation
+OF_SEED = {"Z": "Z", "N": "N", "E": "E", "1": "N", "2": "E", "3": "Z"}
+MOTION = "HLGNP"  # high gain, low gain, gravimeter or accelerometer, accelerometer, geophone
+OTHER = {
+    "A": "tilt", "B": "creep", "C": "calibration", "D": "pressure", "E": "electronics", "F": "magnetic field",
+    "I": "humidity", "J": "rotation", "K": "temperature", "M": "mass position", "O": "water current",
+    "Q": "electric potential", "R": "rainfall", "S": "strain", "T": "tide", "U": "light", "V": "volume strain",
+    "W": "wind", "Z": "a beam of many sensors",
+}  # fmt: skip
+ORIENTED = "AFJMST"  # other instruments that have Z, N and E; of the rest these letters are no SEED code
+HEALTH = re.compile(r"A[A-Z]{2}|O[A-Z]{2}|LOG|SOH")  # administrative, opaque
+NUMBERED = ("RG16", "REFTEK130")  # formats whose channels are numbered; ObsPy makes codes like DP2 and EH1 of them
+MOST = 5  # names in a message
+LONGEST = 60  # characters of a name
+
+
+class Channels:
+    """Finds the place of each channel, and counts those that are left out or unclear.
+
+    `declared` maps names of channels (or of files, where a channel has no name) to Z, N or E. A `*` in a name stands
+    for any characters, and those that it stands for name the instrument. Without a `*` channels belong together in
+    the order in which they are declared, until a component comes again. It goes before all other rules, and channels
+    that neither it nor a rule knows are then left out. Without it they are an error.
+    """
+
+    def __init__(self, declared: Mapping[str, str] | None = None, slowest: float = SLOWEST) -> None:
+        self.slowest = slowest
+        self._declared = None if declared is None else _rules(declared)
+        self._left: dict[str, dict[str, str]] = {}  # reason -> id of a channel -> its name
+        self._unclear: dict[str, str | None] = {}  # name -> what it probably is
+        self._assumed: dict[str, str] = {}
+
+    def place(self, track: Track, file: Path) -> tuple[str, str] | None:
+        """The instrument and the component of a channel; None where it is left out or unclear."""
+        name = track.channel.strip() or file.name
+        if track.text:
+            return self._leave("text, not samples", track, name)
+        if track.rate < self.slowest:
+            return self._leave(f"slower than {self.slowest:g} Hz", track, name)
+        for pattern, component, group in self._declared or ():
+            if found := pattern.fullmatch(name):
+                return _declared_place(track, name, component, group or "".join(found.groups())), component
+        if found := COMPASS.fullmatch(name):
+            return f"{track.sensor}.{found[2]}", OF_COMPASS[found[1]]
+        component = self._by_seed(track, name)
+        if component is not None:
+            return f"{track.sensor}.{name[:-1]}", component
+        return None
+
+    def _by_seed(self, track: Track, name: str) -> str | None:
+        """The component that a SEED code says; else the channel is noted as left out or unclear."""
+        found = SEED.fullmatch(name)
+        if found and found[2] in MOTION and found[3] in OF_SEED and not (
+            found[3].isdigit() and track.form in NUMBERED
+        ):  # fmt: skip
+            if found[3].isdigit():
+                self._assumed[track.code] = name
+            return OF_SEED[found[3]]
+        if found and found[2] in OTHER and (found[2] in ORIENTED or found[3] not in "ZNE"):
+            self._leave(f"{OTHER[found[2]]}, not ground motion", track, name)
+        elif HEALTH.fullmatch(name):
+            self._leave("state of health", track, name)
+        elif self._declared is not None:
+            self._leave("not in `data.components`, and no SEED code of ground motion", track, name)
+        elif name not in self._unclear:
+            self._unclear[name] = track.pointing or (name[-1] if name[-1] in "ZNE" else None)
+        return None
+
+    def _leave(self, reason: str, track: Track, name: str) -> None:
+        self._left.setdefault(reason, {})[f"{track.sensor}.{name}"] = name
+
+    def skipped(self) -> Counter[str]:
+        """Why channels are left out, with some of their names, and how many they are."""
+        return Counter({f"{why}: {listed(each.values())}": len(each) for why, each in self._left.items()})
+
+    def notes(self) -> list[str]:
+        """What is assumed of channels."""
+        if not self._assumed:
+            return []
+        names, many = listed(self._assumed.values()), len(self._assumed)
+        return [f"{counted(many, 'channel')} with an unknown azimuth taken as 1 = N, 2 = E, 3 = Z: {names}"]
+
+    def check(self, path: Path) -> None:
+        """One error for all channels whose component is unclear, with the mapping that makes it clear."""
+        if not self._unclear:
+            return
+        guessed = _filled(dict(list(self._unclear.items())[: 2 * MOST]))
+        pairs = ", ".join(f"{_key(name)} = {json.dumps(component)}" for name, component in guessed.items())
+        meaning = {"Z": "is vertical", "N": "points north", "E": "points east"}
+        means = ", ".join(f"{shown(name)} {meaning[component]}" for name, component in guessed.items())
+        setting = shlex.quote(f"data.components={{{pairs}}}")
+        raise VqtoolError(
+            f"it is unclear which component of ground motion {counted(len(self._unclear), 'channel')} of"
+            f" `{path.name}` record: {listed(self._unclear)}",
+            hint=f"-s {setting} if {means}; what is not in `data.components` and has no SEED code is left out",
+            where=str(path),
+        )
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and a noun, in the plural where it is not one."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shown(name: str) -> str:
+    """A name as part of a message: quoted, and shortened where it is long."""
+    name = name if name.isprintable() else ascii(name)[1:-1]
+    return f"`{name if len(name) <= LONGEST else name[:LONGEST] + '...'}`"
+
+
+def listed(names: Iterable[str], most: int = MOST) -> str:
+    """The first few different names, and how many more there are."""
+    each = list(dict.fromkeys(names))
+    more = f" and {len(each) - most:,} more" if len(each) > most else ""
+    return ", ".join(map(shown, each[:most])) + more
+
+
+def _rules(declared: Mapping[str, str]) -> list[tuple[re.Pattern[str], str, str]]:
+    """(pattern of names, component, name of the instrument) of each entry; those without a `*` first."""
+    exact, wild, seen, group = [], [], set[str](), ""
+    for name, component in declared.items():
+        if component not in ("Z", "N", "E"):
+            raise VqtoolError(
+                f"{shown(name)} is declared as {shown(str(component))}, which is none of Z, N and E",
+                hint="-s 'data.components={HHX = \"E\", HHY = \"N\"}'",
+                where="data.components",
+            )
+        if "*" in name:
+            pattern = "(.*)".join(map(re.escape, name.split("*")))
+            wild.append((re.compile(pattern, re.DOTALL), component, ""))
+            continue
+        if component in seen:
+            group, seen = re.sub(r"[.\s]", "_", name), set()
+        seen.add(component)
+        exact.append((re.compile(re.escape(name)), component, group))
+    return [*exact, *wild]
+
+
+def _declared_place(track: Track, name: str, component: str, group: str) -> str:
+    """The instrument of a declared channel: that of its SEED code if it has one, else its group."""
+    if SEED.fullmatch(name):
+        return f"{track.sensor}.{name[:-1]}"
+    group = re.sub(r"[.\s]", "_", group).strip("_")
+    network, station, location = track.sensor.split(".", 2)
+    return f"{network}.{station}.{location}.{group}" if station else f"{network}.{group}.{location}."
+
+
+def _filled(probable: Mapping[str, str | None]) -> dict[str, str]:
+    """Each channel with its probable component; where nothing is known, with those that are still missing."""
+    missing = [c for c in "ZNE" if c not in probable.values()]
+    made = {}
+    for name, component in sorted(probable.items()):
+        if component is None:
+            missing = missing or list("ZNE")
+            component = missing.pop(0)  # noqa: PLW2901
+        made[name] = component
+    return made
+
+
+def _key(name: str) -> str:
+    """A name as a key of TOML."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
