@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 from vqtool.errors import VqtoolError
+from vqtool_seismic.messages import MOST, counted, listed, shown
 from vqtool_seismic.tracks import Track
 
 SLOWEST = 10.0  # Hz: slower channels are averages, mass positions and state of health
@@ -27,17 +28,15 @@ OTHER = {
 ORIENTED = "AFJMST"  # other instruments that have Z, N and E; of the rest these letters are no SEED code
 HEALTH = re.compile(r"A[A-Z]{2}|O[A-Z]{2}|LOG|SOH")  # administrative, opaque
 NUMBERED = ("RG16", "REFTEK130")  # formats whose channels are numbered; ObsPy makes codes like DP2 and EH1 of them
-MOST = 5  # names in a message
-LONGEST = 60  # characters of a name
 
 
 class Channels:
     """Finds the place of each channel, and counts those that are left out or unclear.
 
     `declared` maps names of channels (or of files, where a channel has no name) to Z, N or E. A `*` in a name stands
-    for any characters, and those that it stands for name the instrument. Without a `*` channels belong together in
-    the order in which they are declared, until a component comes again. It goes before all other rules, and channels
-    that neither it nor a rule knows are then left out. Without it they are an error.
+    for any characters, and those that it stands for name the instrument; without a `*` see `_rules`. It goes before
+    all other rules, and channels that neither it nor a rule knows are then left out. Without it they are an error.
+    Digits for orientations are taken as N and E only where nothing speaks against it; see `numbers_dropped`.
     """
 
     def __init__(self, declared: Mapping[str, str] | None = None, slowest: float = SLOWEST) -> None:
@@ -46,6 +45,7 @@ class Channels:
         self._left: dict[str, dict[str, str]] = {}  # reason -> id of a channel -> its name
         self._unclear: dict[str, str | None] = {}  # name -> what it probably is
         self._assumed: dict[str, str] = {}
+        self._numbered: dict[str, dict[str, Track]] = defaultdict(dict)  # instrument -> names of its channels
 
     def place(self, track: Track, file: Path) -> tuple[str, str] | None:
         """The instrument and the component of a channel; None where it is left out or unclear."""
@@ -56,7 +56,7 @@ class Channels:
             return self._leave(f"slower than {self.slowest:g} Hz", track, name)
         for pattern, component, group in self._declared or ():
             if found := pattern.fullmatch(name):
-                return _declared_place(track, name, component, group or "".join(found.groups())), component
+                return _declared_place(track, group or "".join(found.groups())), component
         if found := COMPASS.fullmatch(name):
             return f"{track.sensor}.{found[2]}", OF_COMPASS[found[1]]
         component = self._by_seed(track, name)
@@ -67,21 +67,40 @@ class Channels:
     def _by_seed(self, track: Track, name: str) -> str | None:
         """The component that a SEED code says; else the channel is noted as left out or unclear."""
         found = SEED.fullmatch(name)
-        if found and found[2] in MOTION and found[3] in OF_SEED and not (
-            found[3].isdigit() and track.form in NUMBERED
-        ):  # fmt: skip
-            if found[3].isdigit():
-                self._assumed[track.code] = name
-            return OF_SEED[found[3]]
+        if found and found[2] in MOTION and (found[3] in "ZNE" or found[3].isdigit()):
+            self._numbered[f"{track.sensor}.{name[:-1]}"][name] = track
+            return OF_SEED.get(found[3], "Z")
         if found and found[2] in OTHER and (found[2] in ORIENTED or found[3] not in "ZNE"):
             self._leave(f"{OTHER[found[2]]}, not ground motion", track, name)
         elif HEALTH.fullmatch(name):
             self._leave("state of health", track, name)
-        elif self._declared is not None:
+        else:
+            self._puzzle(track, name)
+        return None
+
+    def _puzzle(self, track: Track, name: str) -> None:
+        if self._declared is not None:
             self._leave("not in `data.components`, and no SEED code of ground motion", track, name)
         elif name not in self._unclear:
             self._unclear[name] = track.pointing or (name[-1] if name[-1] in "ZNE" else None)
-        return None
+
+    def numbers_dropped(self) -> set[str]:
+        """The codes of channels that end in a digit which does not say how they are oriented, now that all are known.
+
+        1 and 2 are horizontal beside Z, and 3 is vertical beside them alone. Other digits number sensors, as do those
+        that ObsPy gives to channels of formats in which they have none.
+        """
+        dropped = set[str]()
+        for channels in self._numbered.values():
+            ends = {name[-1] for name in channels} - set("NE")
+            sound = ends <= {"1", "2", "Z"} or ends == {"1", "2", "3"}
+            for name, track in channels.items():
+                if name[-1].isdigit() and (not sound or track.form in NUMBERED):
+                    dropped.add(track.code)
+                    self._puzzle(track, name)
+                elif name[-1].isdigit():
+                    self._assumed[track.code] = name
+        return dropped
 
     def _leave(self, reason: str, track: Track, name: str) -> None:
         self._left.setdefault(reason, {})[f"{track.sensor}.{name}"] = name
@@ -114,49 +133,37 @@ class Channels:
         )
 
 
-def counted(number: int, noun: str) -> str:
-    """A number and a noun, in the plural where it is not one."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def shown(name: str) -> str:
-    """A name as part of a message: quoted, and shortened where it is long."""
-    name = name if name.isprintable() else ascii(name)[1:-1]
-    return f"`{name if len(name) <= LONGEST else name[:LONGEST] + '...'}`"
-
-
-def listed(names: Iterable[str], most: int = MOST) -> str:
-    """The first few different names, and how many more there are."""
-    each = list(dict.fromkeys(names))
-    more = f" and {len(each) - most:,} more" if len(each) > most else ""
-    return ", ".join(map(shown, each[:most])) + more
-
-
 def _rules(declared: Mapping[str, str]) -> list[tuple[re.Pattern[str], str, str]]:
-    """(pattern of names, component, name of the instrument) of each entry; those without a `*` first."""
-    exact, wild, seen, group = [], [], set[str](), ""
+    """(pattern of names, component, name of the instrument) of each entry; those without a `*` first.
+
+    A name that ends in its component, like `SZ` and `S N`, names the instrument by what stands before it. Others
+    belong together in their order, until a component comes again; those with SEED codes have an order for each
+    instrument.
+    """
+    exact, wild, latest = [], [], dict[str, tuple[str, set[str]]]()
     for name, component in declared.items():
         if component not in ("Z", "N", "E"):
             raise VqtoolError(
                 f"{shown(name)} is declared as {shown(str(component))}, which is none of Z, N and E",
-                hint="-s 'data.components={HHX = \"E\", HHY = \"N\"}'",
+                hint='-s \'data.components={HHX = "E", HHY = "N"}\'',
                 where="data.components",
             )
         if "*" in name:
-            pattern = "(.*)".join(map(re.escape, name.split("*")))
-            wild.append((re.compile(pattern, re.DOTALL), component, ""))
-            continue
-        if component in seen:
-            group, seen = re.sub(r"[.\s]", "_", name), set()
-        seen.add(component)
-        exact.append((re.compile(re.escape(name)), component, group))
+            wild.append((re.compile("(.*)".join(map(re.escape, name.split("*"))), re.DOTALL), component, ""))
+        elif name.endswith(component):
+            exact.append((re.compile(re.escape(name)), component, name[:-1]))
+        else:
+            own = name[:-1] if SEED.fullmatch(name) else ""
+            group, seen = latest.get(own, (own, set()))
+            if component in seen:
+                group, seen = f"{own}{name}", set()
+            latest[own] = group, seen | {component}
+            exact.append((re.compile(re.escape(name)), component, group))
     return [*exact, *wild]
 
 
-def _declared_place(track: Track, name: str, component: str, group: str) -> str:
-    """The instrument of a declared channel: that of its SEED code if it has one, else its group."""
-    if SEED.fullmatch(name):
-        return f"{track.sensor}.{name[:-1]}"
+def _declared_place(track: Track, group: str) -> str:
+    """The instrument of a declared channel; a group of channels without a station is taken for one."""
     group = re.sub(r"[.\s]", "_", group).strip("_")
     network, station, location = track.sensor.split(".", 2)
     return f"{network}.{station}.{location}.{group}" if station else f"{network}.{group}.{location}."
@@ -169,7 +176,7 @@ def _filled(probable: Mapping[str, str | None]) -> dict[str, str]:
     for name, component in sorted(probable.items()):
         if component is None:
             missing = missing or list("ZNE")
-            component = missing.pop(0)  # noqa: PLW2901
+            component = missing.pop(0)
         made[name] = component
     return made
 

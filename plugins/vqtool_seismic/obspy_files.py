@@ -15,10 +15,12 @@ from typing import Any, Literal
 
 from vqtool.errors import VqtoolError, missing_extra
 from vqtool.untrusted import is_pickle, pickled
+from vqtool_seismic.messages import counted
 
 What = Literal["waveform", "event"]
 NEVER = ("PICKLE",)  # ObsPy unpickles whatever names it in its first 100 bytes
 PACKED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"PK": "zip"}
+WARNED = "was read with"
 UNKNOWN = "of no format that ObsPy knows"
 DENSEST = 100  # samples a byte: more than any format packs
 LONGEST = 300  # characters of a message of ObsPy
@@ -49,6 +51,7 @@ def waveforms(path: Path, notes: list[str] | None = None, span: tuple[int, int] 
     stream = _read(path, "waveform", notes if notes is not None else [], span, **how)
     if trimmed:
         _number(stream, path)
+    if any(trimmed):
         stream.trim(*trimmed)
     held = DENSEST * path.stat().st_size
     for trace in stream:
@@ -95,7 +98,8 @@ def _read(path: Path, what: What, notes: list[str], span: tuple[int, int] | None
     for damaged in (True, False):
         texts = [_first_line(one.message) for one in caught if ("Internal" in one.category.__name__) is damaged]
         if texts:
-            what = f"is damaged in {len(texts)} places" if damaged else f"was read with {len(texts)} warnings of ObsPy"
+            number = counted(len(texts), "place" if damaged else "warning")
+            what = f"is damaged in {number}" if damaged else f"{WARNED} {number} of ObsPy"
             first = texts[0].removeprefix("readMSEEDBuffer(): ").rstrip(".")
             notes.append(f"`{path.name}` {what}, the first: {first}")
     return found

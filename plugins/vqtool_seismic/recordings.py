@@ -16,9 +16,10 @@ import numpy as np
 from vqtool.errors import VqtoolError
 from vqtool.progress import progress_of
 from vqtool_seismic.blocks import Block, Span
-from vqtool_seismic.channels import MOST, SLOWEST, Channels, counted, listed
-from vqtool_seismic.obspy_files import UNKNOWN, obspy, waveforms
-from vqtool_seismic.traces import COMPONENTS, Samples, bridged, length_at, resampled, same_rate
+from vqtool_seismic.channels import SLOWEST, Channels
+from vqtool_seismic.messages import MOST, counted, in_brackets, listed
+from vqtool_seismic.obspy_files import UNKNOWN, WARNED, obspy, waveforms
+from vqtool_seismic.traces import COMPONENTS, Samples, bridged, length_at, resampled, same_rate, too_far
 from vqtool_seismic.tracks import HOLE, Track, is_number, tracks_of
 
 NO_WAVEFORMS = {".xml", ".qml", ".quakeml", ".csv", ".txt", ".json", ".md", ".png", ".pdf", ".html", ".toml"}
@@ -87,13 +88,16 @@ class Recordings:
         self._gaps, self._bridged = Counter[str](), Counter[str]()
         self._channels = Channels(declared, slowest)
         self._constant, self._alive = set[str](), set[str]()
+        self._warned: list[str] = []
         parts = self._index(path)
+        dropped = self._channels.numbers_dropped()
         self._channels.check(path)
+        parts = [part for part in parts if part.code not in dropped]
         self.skipped.update(self._channels.skipped())
         if not parts:
             raise VqtoolError(
                 f"there are no seismograms in `{path}`" + in_brackets(self.skipped),
-                hint="a file, a folder or an SDS tree of miniSEED, SAC or whatever else ObsPy reads",
+                hint=f"miniSEED, SAC or whatever else ObsPy reads, of ground motion at {SLOWEST:g} Hz or more",
             )
         if not self._alive:
             raise VqtoolError(f"every channel in `{path}` is constant: the sensor or the digitiser is dead")
@@ -102,7 +106,14 @@ class Recordings:
             self.parts[part.instrument].append(part)
         self._close_rates: dict[float, set[str]] = defaultdict(set)
         self.stretches = [s for name in sorted(self.parts) for s in self._stretches(name)]
-        self.notes = [*self._not_numbers(), *self._dead(), *self._channels.notes(), *self._rates(), *self._overlaps()]
+        self.notes = [
+            *self._warnings(),
+            *self._not_numbers(),
+            *self._dead(),
+            *self._channels.notes(),
+            *self._rates(),
+            *self._overlaps(),
+        ]
 
     def read(self, stretch: Stretch, begin: float, samples: int, rate: float) -> Samples:
         """[3, samples] from `begin` (seconds since 1970) on at `rate` Hz, Z, N, E; absent components are zero.
@@ -133,10 +144,13 @@ class Recordings:
                     foreign = UNKNOWN in error.message  # of which there may be many, so they are counted and not named
                     unread[UNKNOWN if foreign else error.message] += 1
                 for text in warned:
-                    unread[text] += 1
+                    if WARNED in text:
+                        self._warned.append(text)
+                    else:
+                        unread[text] += 1
         self.skipped.update(dict(list(unread.items())[:MOST]))
         if len(unread) > MOST:
-            self.skipped["damaged files or such with warnings, which are not named"] = sum(list(unread.values())[MOST:])
+            self.skipped["damaged files that are not named"] = sum(list(unread.values())[MOST:])
         return parts
 
     def _parts(self, file: Path, warned: list[str], advance: Callable[[int], None]) -> Iterator[Part]:
@@ -189,6 +203,11 @@ class Recordings:
                 yield Stretch(instrument, rate, zero + run[0] / rate, zero + (run[1] - 1) / rate, "".join(run[2]))
             run = (int(begin), int(end) if there else 0, there)
 
+    def _warnings(self) -> Iterator[str]:
+        if self._warned:
+            more = f" (and {counted(len(self._warned) - 1, 'other file')} with warnings)" if self._warned[1:] else ""
+            yield self._warned[0] + more
+
     def _not_numbers(self) -> Iterator[str]:
         codes = sorted({*self._gaps, *self._bridged})
         for code in codes[:MOST]:
@@ -201,14 +220,14 @@ class Recordings:
 
     def _dead(self) -> Iterator[str]:
         if dead := sorted(self._constant - self._alive):
-            yield f"{counted(len(dead), 'channel')} dead, which is constant throughout and taken as zero: {listed(dead)}"
+            yield f"{counted(len(dead), 'dead channel')}, constant throughout and taken as zero: {listed(dead)}"
 
     def _rates(self) -> Iterator[str]:
         for rate, codes in sorted(self._close_rates.items()):
             yield f"{counted(len(codes), 'channel')} with a rate of nearly {rate:g} Hz taken as that: {listed(codes)}"
 
     def _overlaps(self) -> Iterator[str]:
-        """What stands twice is compared, some of it at a time; the first, in the order of files, is what `read` gives."""
+        """What stands twice is compared, some of it at a time; `read` gives the first, in the order of files."""
         differing = Counter[str]()
         for parts in self.parts.values():
             rate = nominal(parts[0].rate)
@@ -227,13 +246,18 @@ def nominal(rate: float) -> float:
     return float(round(rate)) if rate >= 1 and same_rate(rate, round(rate)) else rate
 
 
-def in_brackets(skipped: Mapping[str, int]) -> str:
-    """Reasons why something was left out, and how often, to end a message with; the most frequent ones."""
-    each = sorted(skipped.items(), key=lambda pair: -pair[1])
-    texts = [f"{count}: {reason}" for reason, count in each[:MOST]]
-    if len(each) > MOST:
-        texts.append(f"{counted(len(each) - MOST, 'other reason')}")
-    return f" ({'; '.join(texts)})" if texts else ""
+def rate_notes(stretches: Iterable[Stretch], rate: float) -> list[str]:
+    """What is resampled to `rate` Hz, and what is skipped since its rate is too far from it: a line for each rate."""
+    of: dict[float, list[str]] = defaultdict(list)
+    for stretch in stretches:
+        if not same_rate(stretch.rate, rate):
+            of[stretch.rate].append(stretch.instrument)
+    notes = []
+    for own, names in sorted(of.items()):
+        records, why = counted(len(names), "record"), too_far(own, rate)
+        done = f"skipped {records}: {why}" if why else f"resampled {records} from {own:g} to {rate:g} Hz"
+        notes.append(f"{done}, of {listed(names)}")
+    return notes
 
 
 def twice(parts: Iterable[Part], least: float) -> Iterator[tuple[float, float]]:
@@ -339,7 +363,8 @@ def _lay(row: np.ndarray, trace: Any, first: float, rate: float) -> int:
     """
     at = round((trace.stats.starttime.timestamp - first) * rate)
     cut = slice(max(0, -at), max(0, len(row) - at))
-    data = np.ma.getdata(trace.data)[cut].astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a NaN may warn
+        data = np.ma.getdata(trace.data)[cut].astype(np.float64)
     known, there = is_number(trace.data)[cut], row[max(0, at) :][: len(data)]
     free = np.isnan(there)
     differ = int(np.count_nonzero(known & ~free & (there != data)))

@@ -79,6 +79,15 @@ class Seismograms(Data):
         return stream.read(spec, path)
 
     @classmethod
+    def to_encode(
+        cls, spec: DataSpec, path: Path, options: Mapping[str, Any], asked: Mapping[str, Any]
+    ) -> Iterator[tuple[Batch, dict[str, Any]]]:
+        """`read_chunks`, with the components of channels as `asked`, or as the training data's options say."""
+        for name in asked.keys() - {"components"}:
+            raise VqtoolError("files are encoded with no option but `components`", where=f"data.{name}")
+        return stream.read(spec, path, (dict(options) | dict(asked)).get("components"))
+
+    @classmethod
     def write_codes(cls, spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[str, Any]) -> list[Path]:
         """One line or row a token, with its time: `.csv` or `.npz`; see `stream`."""
         return stream.write(spec, path, chunks, about)
