@@ -26,7 +26,7 @@ OTHER = {
     "W": "wind", "Z": "a beam of many sensors",
 }  # fmt: skip
 ORIENTED = "AFJMST"  # other instruments that have Z, N and E; of the rest these letters are no SEED code
-HEALTH = re.compile(r"A[A-Z]{2}|O[A-Z]{2}|LOG|SOH")  # administrative, opaque
+HEALTH = re.compile(r"[AO](?![HLGNP][ZNE])[A-Z]{2}|LOG|SOH")  # administrative, opaque
 NUMBERED = ("RG16", "REFTEK130")  # formats whose channels are numbered; ObsPy makes codes like DP2 and EH1 of them
 
 
@@ -70,10 +70,10 @@ class Channels:
         if found and found[2] in MOTION and (found[3] in "ZNE" or found[3].isdigit()):
             self._numbered[f"{track.sensor}.{name[:-1]}"][name] = track
             return OF_SEED.get(found[3], "Z")
-        if found and found[2] in OTHER and (found[2] in ORIENTED or found[3] not in "ZNE"):
-            self._leave(f"{OTHER[found[2]]}, not ground motion", track, name)
-        elif HEALTH.fullmatch(name):
+        if HEALTH.fullmatch(name):
             self._leave("state of health", track, name)
+        elif found and found[2] in OTHER and (found[2] in ORIENTED or found[3] not in "ZNE"):
+            self._leave(f"{OTHER[found[2]]}, not ground motion", track, name)
         else:
             self._puzzle(track, name)
         return None
@@ -125,10 +125,13 @@ class Channels:
         meaning = {"Z": "is vertical", "N": "points north", "E": "points east"}
         means = ", ".join(f"{shown(name)} {meaning[component]}" for name, component in guessed.items())
         setting = shlex.quote(f"data.components={{{pairs}}}")
+        rest = "what is not in `data.components` and has no SEED code is left out"
+        if len(guessed) < len(self._unclear):
+            rest += ", and a `*` in a name stands for any characters"
         raise VqtoolError(
             f"it is unclear which component of ground motion {counted(len(self._unclear), 'channel')} of"
             f" `{path.name}` record: {listed(self._unclear)}",
-            hint=f"-s {setting} if {means}; what is not in `data.components` and has no SEED code is left out",
+            hint=f"-s {setting} if {means}; {rest}",
             where=str(path),
         )
 
