@@ -173,14 +173,16 @@ def _declared_place(track: Track, group: str) -> str:
 
 
 def _filled(probable: Mapping[str, str | None]) -> dict[str, str]:
-    """Each channel with its probable component; where nothing is known, with those that are still missing."""
-    missing = [c for c in "ZNE" if c not in probable.values()]
-    made = {}
-    for name, component in sorted(probable.items()):
-        if component is None:
-            missing = missing or list("ZNE")
-            component = missing.pop(0)
-        made[name] = component
+    """Each channel with its probable component; unknown ones get what their neighbours by name do not have yet."""
+    made, taken = {}, defaultdict[str, list[str]](list)
+    for name, component in probable.items():
+        if component is not None:
+            taken[name[:-1]].append(component)
+    for name in sorted(probable):
+        own = taken[name[:-1]]
+        made[name] = probable[name] or min("ZNE", key=own.count)
+        if probable[name] is None:
+            own.append(made[name])
     return made
 
 

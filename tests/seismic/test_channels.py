@@ -61,6 +61,7 @@ def test_names_that_say_their_component(tmp_path: Path, channels: str, expected:
     ("channels", "mapping"),
     [
         ("a100 a101 a102 a103", "Z N E Z"),  # WIN: numbers of channels, of which two end like N and E
+        ("a100 a101 f111 f112 f113", "Z N Z N E"),
         ("001 002 003", "Z N E"),
         ("0BE 1AN", "E N"),
         ("Z N E", "Z N E"),
