@@ -20,14 +20,13 @@ USE_CASES = sorted(p for folder in (ROOT / "plugins").glob("vqtool_*") for p in 
 TESTS = sorted(p for p in (ROOT / "tests").rglob("*.py") if p.stat().st_size)
 
 # What each package of vqtool may import of vqtool; those of GROUND stand below all.
-GROUND = {"errors", "suggest", "progress", "console", "files", "forms", "metadata", "runs", "untrusted", ""}
+GROUND = {"errors", "suggest", "progress", "console", "files", "forms", "untrusted", "tables", ""}
 MAY = {
     "errors": set(),
     "suggest": set(),
     "files": {"errors"},
     "forms": {"errors", "untrusted"},
-    "metadata": {"errors", "forms", "untrusted"},
-    "runs": {"errors", "forms", "untrusted"},
+    "tables": {"console"},
     "untrusted": {"errors"},
     "progress": set(),
     "console": {"errors", "progress"},
@@ -39,7 +38,7 @@ MAY = {
     "parts": {"errors", "files", "untrusted", "api", "quantizers", "layers", "sequence", "nn"},
     "catalog": {"api"} | GROUND,
     "recipe": {"api", "catalog"} | GROUND,
-    "model": {"api", "quantizers", "layers", "sequence", "catalog", "recipe", "training"} | GROUND,
+    "model": {"api", "quantizers", "layers", "sequence", "catalog", "recipe"} | GROUND,
     "diagnosis": {"api", "catalog", "recipe", "model"} | GROUND,
     "analysis": {"errors", "files", "api", "diagnosis"},
     "training": {"api", "quantizers", "layers", "sequence", "catalog", "recipe", "model", "diagnosis"} | GROUND,
@@ -60,7 +59,7 @@ MAY = {
         "analysis",
     }
     | GROUND,
-    "library": {"api", "catalog", "diagnosis", "conformance", "training", "model"} | GROUND,
+    "library": {"api", "catalog", "diagnosis", "conformance", "model"} | GROUND,
     "plain_call": set(),
     "command": {"commands", "catalog", "plain_call"} | GROUND,
     "completion": {"catalog", "recipe", "commands"},

@@ -21,7 +21,7 @@ _HOMES = {  # public names and the modules they are loaded from when first asked
     "Recipe": "vqtool.recipe",
     "attach": "vqtool.quantizers.core.updates",
     "diagnose": "vqtool.library",
-    "load": "vqtool.library",
+    "load": "vqtool.model.load",
     "verify": "vqtool.library",
     "quantizers": "vqtool",
 }

@@ -1,4 +1,4 @@
-"""What JSON values of files should look like: of a checkpoint's metadata and of a run's small files; needs no torch.
+"""What JSON values of files should look like, and the form of a resolved recipe; needs no torch.
 
 A form is `str`, `bool`, `int`, `float`, `dict`, `list` or None; `[form]` is a list and `{str: form}` a table of such;
 `{"a": form, "b?": form}` is a table with the key `a` and perhaps `b`; a tuple of forms allows any of them. A function
@@ -8,6 +8,7 @@ is a form of its own: it says what is wrong with a value, as `misfit` does.
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vqtool.errors import VqtoolError
 from vqtool.untrusted import json_value
 
 LARGEST = 2**63  # whole numbers of files stay below: what computes with them has 64 bits
+STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes, as most systems have it
 
 
@@ -35,10 +37,19 @@ def path(value: Any, at: str) -> str | None:
     return None if fits else f"{_named(at)} should be a path"
 
 
+def stage_name(value: Any, at: str) -> str | None:
+    """The form of a stage's name: its checkpoint is a file of that name."""
+    if not isinstance(value, str):
+        return misfit(value, str, at)
+    if STAGE_NAME.fullmatch(value):
+        return None
+    return f"a stage cannot be called `{value[:80]}`: the name of a stage should be of letters, digits, - and _"
+
+
 PART = {"role": str, "kind": str, "options": options}
 LOSS = {"name": str, "weight": float, "kind": (str, None), "options": options}
 SCHEDULE = {"target": str, "kind": str, "options": options}
-STAGE = {"name": str, "task": PART, "losses": [LOSS], "set": dict, "schedules": [SCHEDULE],
+STAGE = {"name": stage_name, "task": PART, "losses": [LOSS], "set": dict, "schedules": [SCHEDULE],
          "train": {"steps?": (int, None), "epochs?": (int, None), "lr?": float}}  # fmt: skip
 RESOLVED = {
     "title": str,
@@ -53,48 +64,6 @@ RESOLVED = {
     "evaluate": dict,
     "diagnose?": ({str: (float, None)}, None),
 }
-FIELD = {"shape": [int], "role": str, "unit": str, "names": [str]}
-PROGRESS = {"step": int, "best": float, "best_step": int, "stale": int, "seconds": float}
-METADATA = {  # of checkpoints, resumable states and files of codes
-    "format": str,
-    "version": str,
-    "recipe": str,
-    "resolved": RESOLVED,
-    "stage": str,
-    "step": int,
-    "data": {"fields": {str: FIELD}, "sample_rate": (float, None), "periodic": bool, "about": dict},
-    "plugins": {str: str},
-    "metrics": {"best?": float, "best_step?": int, "named?": str},
-    "knobs": {str: (bool, float, str, None)},
-    "validation": ({str: float}, None),
-    "quantizer": {"names": [str], "sizes": [int], "nearest?": bool, "initialised?": bool, "terms?": [str],
-                  "knobs?": [str]},
-    "aliases": {str: str},
-    "layout": {str: str},
-    "done": [dict],
-    "progress": PROGRESS,
-    "average_steps": int,
-    "param_groups": [{"params": [int]}],
-    "scaler": {str: float},
-    "weights": {str: float},
-    "fresh": bool,
-    "moved": {str: float},
-    "files": {str: {"files": int, "bytes": int, "sha256": str}},
-    "kind": str,
-    "model": str,
-    "codebook_sizes": [int],
-    "bands": int,
-    "about": dict,
-}  # fmt: skip
-SUMMARY = {
-    "checkpoint?": str,
-    "seconds?": float,
-    "stages?": [dict],
-    "splits": {str: {"model": {str: (float, None)}, "baselines": {str: {str: (float, None)}}}},
-}
-ENVIRONMENT = {"plugins?": {str: str}}
-ROW = {"stage?": str, "step": int, "split?": str}  # of metrics.jsonl
-ANY = (float, bool, str, list, dict, None)
 WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", dict: "a table", list: "a list"}
 
 

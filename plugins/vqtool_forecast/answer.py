@@ -34,8 +34,8 @@ def write(path: Path, forecasts: Sequence[Forecast]) -> None:
     columns["median"] = np.concatenate([np.asarray(one.median) for one in forecasts])
     for name in first.quantiles:
         columns[f"q{name}"] = np.concatenate([np.asarray(one.quantiles[name]) for one in forecasts])
-    for name in first.rivals:
-        columns[name] = np.concatenate([np.asarray(one.rivals[name]) for one in forecasts])
+    for name in first.baselines:
+        columns[name] = np.concatenate([np.asarray(one.baselines[name]) for one in forecasts])
     write_table(path, columns)
 
 
@@ -116,8 +116,8 @@ def scores(
         notes.append(f"{filled} of {truth.numel()} values to forecast were filled in, not measured, and are not scored")
     zero, one_ = torch.zeros(len(of)).double(), torch.ones(len(of)).double()
     points: dict[str, PointErrors] = {}
-    for name in ("", *forecasts[0].rivals):
-        guess = np.stack([np.asarray(one.rivals[name] if name else one.median) for one in forecasts])
+    for name in ("", *forecasts[0].baselines):
+        guess = np.stack([np.asarray(one.baselines[name] if name else one.median) for one in forecasts])
         points[name] = PointErrors(len(ids))
         points[name].add(of, truth, torch.tensor(guess), zero, one_)
     levels = list(forecasts[0].quantiles)

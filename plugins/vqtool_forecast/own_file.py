@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqtool.api import Batch, DataSpec, Forecast
+from vqtool.api import Batch, DataSpec, Forecast, Piece
 from vqtool.errors import VqtoolError
 from vqtool.sequence.forecasting import path_quantiles
 from vqtool_forecast import answer, frequency, rivals
@@ -275,7 +275,7 @@ def check_aligned(series: Sequence[Regular], path: Path) -> None:
             )
 
 
-def to_encode(spec: DataSpec, path: Path, how: Reading) -> tuple[Batch, dict[str, Any]]:
+def to_encode(spec: DataSpec, path: Path, how: Reading) -> Piece:
     """All of a file's series as windows that follow each other without overlap, ending at the last row."""
     series, freq, notes = opened(spec, path, how)
     lookback = int(spec.about["lookback"])
@@ -287,13 +287,13 @@ def to_encode(spec: DataSpec, path: Path, how: Reading) -> tuple[Batch, dict[str
             notes.append(f"the first {len(one.values) % lookback} rows of `{one.id}` fill no window and are left out")
     rows, channels = own.of.shape
     places = [(row, c) for row in range(rows) for c in range(channels)]
-    return own.batch, {
+    metadata = {
         "ids": [series[int(own.of[place])].id for place in places],
         "ds": [own.written(own.past(*place)) for place in places],
         "mean": own.mean.tolist(),
         "std": own.std.tolist(),
-        "notes": notes,
     }
+    return Piece(own.batch, metadata, notes)
 
 
 def write_decoded(path: Path, signal: Tensor, about: Mapping[str, Any]) -> None:

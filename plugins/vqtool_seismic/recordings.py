@@ -100,7 +100,10 @@ class Recordings:
                 hint=f"miniSEED, SAC or whatever else ObsPy reads, of ground motion at {SLOWEST:g} Hz or more",
             )
         if not self._alive:
-            raise VqtoolError(f"every channel in `{path}` is constant: the sensor or the digitiser is dead")
+            raise VqtoolError(
+                f"every channel in `{path}` is constant",
+                hint="the sensor or the digitiser was dead: there is no ground motion to read",
+            )
         self.parts: dict[str, list[Part]] = defaultdict(list)
         for part in parts:
             self.parts[part.instrument].append(part)

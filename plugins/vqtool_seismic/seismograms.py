@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
 
 import torch
 
-from vqtool.api import Batch, Coded, Data, DataSpec, Rows
+from vqtool.api import Batch, Data, Rows
 from vqtool.errors import VqtoolError
-from vqtool_seismic import stream
 from vqtool_seismic.phases import PHASES
 from vqtool_seismic.splits import SPLITS, By, divided
 from vqtool_seismic.traces import Held, Source, Trace
+from vqtool_seismic.user_file import SeismogramFiles
 from vqtool_seismic.windows import Cut, Windows, described
 
 BOTH = "dev+test"  # all held-out stations together
@@ -29,6 +26,7 @@ class Seismograms(Data):
     """
 
     splits = (*SPLITS, BOTH)
+    files = SeismogramFiles
 
     def __init__(self, source: Source, cut: Cut, *, by: By, valid_share: float, test_share: float, seed: int) -> None:
         self.cut, self.held = cut, Held(source)
@@ -65,37 +63,6 @@ class Seismograms(Data):
         """Every window moved at random within its trace, so that no onset has a place of its own."""
         shares = torch.rand(len(batch["window"]), generator=generator, device=generator.device).tolist()
         return self._rows["train"].crops(batch["window"].tolist(), shares)
-
-    own_codes = True
-
-    @classmethod
-    def files_read(cls, path: Path, *, decode: bool = False) -> list[Path]:
-        """Those that may hold waveforms, or those of a SeisBench folder."""
-        return stream.files_read(path)
-
-    @classmethod
-    def read_chunks(cls, spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, Any]]]:
-        """Overlapping windows of continuous records or of a SeisBench folder, some minutes at a time; see `stream`."""
-        return stream.read(spec, path)
-
-    @classmethod
-    def to_encode(
-        cls, spec: DataSpec, path: Path, options: Mapping[str, Any], asked: Mapping[str, Any]
-    ) -> Iterator[tuple[Batch, dict[str, Any]]]:
-        """`read_chunks`, with the components of channels as `asked`, or as the training data's options say."""
-        for name in asked.keys() - {"components"}:
-            raise VqtoolError("files are encoded with no option but `components`", where=f"data.{name}")
-        return stream.read(spec, path, (dict(options) | dict(asked)).get("components"))
-
-    @classmethod
-    def write_codes(cls, spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[str, Any]) -> list[Path]:
-        """One line or row a token, with its time: `.csv` or `.npz`; see `stream`."""
-        return stream.write(spec, path, chunks, about)
-
-    @classmethod
-    def read_codes(cls, spec: DataSpec, path: Path, about: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[Coded]]:
-        """An error: the tokens written for reading hold neither the level nor the overlap that decoding needs."""
-        raise VqtoolError(f"the tokens in `{path}` are for reading: seismograms cannot be made of them again")
 
 
 def _summary(parts: dict[str, list[Trace]], cut: Cut) -> str:

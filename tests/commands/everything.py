@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_doc import Doc
 
+from vqtool.api import ForecastFiles
 from vqtool.parts.data.arrays import Arrays
 from vqtool.parts.tasks.autoencode import Autoencode
 
@@ -23,21 +23,20 @@ class Everything(Autoencode):
     generate = forecast = embed = work
 
 
+class SignalFiles(ForecastFiles):
+    """Files that claim to hold series that go on in time."""
+
+    open = save = histories = save_forecasts = plot_forecasts = work
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+
 class Signals(Arrays):
     """Arrays that claim to go on in time, and that may name another file."""
 
-    histories = write_forecasts = plot_forecasts = classmethod(work)
+    files = SignalFiles
 
     def __init__(self, *, path: Annotated[Path, Doc("an .npz file")],
                  other: Annotated[Path | None, Doc("another file")] = None) -> None:  # fmt: skip
         super().__init__(path=path)
-
-    @classmethod
-    def read_chunks(cls, spec: Any, path: Path) -> Any:
-        """Fail."""
-        work()
-
-    @classmethod
-    def to_encode(cls, spec: Any, path: Path, options: Mapping[str, Any], asked: Mapping[str, Any]) -> Any:
-        """Fail."""
-        work()

@@ -20,7 +20,7 @@ from vqtool.diagnosis.reading import report_of
 from vqtool.errors import VqtoolError
 from vqtool.model import checkpoint
 from vqtool.quantizers.core.kmeans import kmeans
-from vqtool.training.renewal import doubles, renew
+from vqtool.training.dead_codes import duplicates, reinitialise_dead_codes
 
 Made = Callable[[str], Path]
 HALF_OF_256 = replace(
@@ -140,12 +140,12 @@ def test_quantizers_whose_codes_cannot_be_moved_one_by_one(kind: str) -> None:
     z = torch.randn(4, 16, 8, generator=torch.Generator().manual_seed(0))
     quantizer.initialise(z)
     with pytest.raises(VqtoolError, match="no codes that could be moved") as caught:
-        renew(quantizer, z, None, merge=False, seed=0)
+        reinitialise_dead_codes(quantizer, z, None, merge=False, seed=0)
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("kind", MOVABLE)
-def test_every_codebook_that_can_be_renewed_is(kind: str) -> None:
+def test_every_codebook_that_can_be_reinitialised_is(kind: str) -> None:
     """Half the codes of each codebook are sent away; afterwards inputs of all places choose all of them."""
     quantizer = catalog().make("quantizer", kind, SIZES.get(kind, {"codebook_size": 16}), 8).eval()
     z = torch.randn(8, 64, 8, generator=torch.Generator().manual_seed(0))
@@ -155,7 +155,7 @@ def test_every_codebook_that_can_be_renewed_is(kind: str) -> None:
         codes[::2] = 1e4 if kind != "cosine" else codes[1]
         book.set(codes)
     first = quantizer(z)
-    told = renew(quantizer, z, None, merge=False, seed=0)
+    told = reinitialise_dead_codes(quantizer, z, None, merge=False, seed=0)
     after = quantizer(z)
     assert all(one.dead >= 7 for one in told[:1])
     for book, inputs in quantizer.codebooks_with_inputs(z.flatten(0, 1)):
@@ -178,7 +178,7 @@ def test_of_doubles_the_most_used_stays() -> None:
     far = torch.eye(8)
     codes = torch.cat([far, far[:2] + 1e-3, far[:1] - 1e-3, far[5:6]])
     counts = torch.tensor([3, 5, 5, 5, 5, 5, 5, 5, 9, 5, 4, 0])
-    assert doubles(codes, counts).nonzero().squeeze(1).tolist() == [0, 9, 10]  # beside 8, 1 and 8; 11 is not in use
+    assert duplicates(codes, counts).nonzero().squeeze(1).tolist() == [0, 9, 10]  # beside 8, 1 and 8; 11 is not in use
 
 
 def test_k_means_goes_on_from_given_centres() -> None:

@@ -174,7 +174,7 @@ def test_an_older_checkpoint_is_read_by_its_moving_averages(trained: Trained, tm
 
 def test_vectors_that_are_weights_are_stored_once(trained: Trained) -> None:
     path = trained("healthy-ema") / "tokenizer.safetensors"
-    about, arrays = read(path, (r"vectors\.", r"parts\.quantizer\.codebook\.codes"))
+    about, arrays = read(path, lambda name: name.startswith(("vectors.", "parts.quantizer.codebook.codes")))
     assert np.array_equal(arrays["vectors.0"], arrays["parts.quantizer.codebook.codes"])
     header = json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")])
     assert "vectors.0" not in header
@@ -186,7 +186,7 @@ def test_drift_is_told_since_an_earlier_step_alone(trained: Trained, tmp_path: P
     """Not against the same weights under another name, nor against later ones: a stage's result is its best."""
     shutil.copytree(trained("healthy-ema"), tmp_path / "run")
     path = tmp_path / "run" / "tokenizer.safetensors"
-    _, arrays = read(path, ("",))
+    _, arrays = read(path, lambda name: True)
     metadata = safe_metadata(path)
     for name, step, moved in (("best", 60, 0.0), ("last", 80, 5.0)):
         write(tmp_path / "run" / f"{name}.safetensors", arrays, metadata, step, moved)

@@ -10,7 +10,8 @@ from tests.diagnosis.conftest import Trained
 from tests.diagnosis.handmade import told_windows
 from vqtool.commands.diagnose_data import samples as samples_of
 from vqtool.diagnosis.samples import EXAMPLES, Picker, thinned, thinned_image
-from vqtool.model.build import from_checkpoint, open_data
+from vqtool.model.data import open_data
+from vqtool.model.load import from_checkpoint
 from vqtool.training.runtime import Runtime
 
 

@@ -155,13 +155,14 @@ def test_a_constant_series(tmp_path: Path) -> None:
 def test_a_file_cut_into_windows_comes_back_in_its_own_units(tmp_path: Path, channels: str, name: str) -> None:
     table = frame()
     spec = DataSpec.from_json(opened(tmp_path, table, channels=channels).spec.to_json())
-    batch, about = Series.read(spec, tmp_path / "series.csv", condition=False)
-    assert batch["x"].shape == ((12, 2, 48) if channels == "joint" else (24, 1, 48))
-    assert "the first 24 rows of `a` fill no window and are left out" in about["notes"]
-    Series.write(spec, tmp_path / name, batch["x"], batch, about)
+    files = Series.files(spec, {"path": tmp_path / "other.csv"})
+    (piece,) = files.open(tmp_path / "series.csv")
+    assert piece.batch["x"].shape == ((12, 2, 48) if channels == "joint" else (24, 1, 48))
+    assert "the first 24 rows of `a` fill no window and are left out" in piece.notes
+    assert files.save(tmp_path / name, iter([piece])) == [tmp_path / name]
     back = pd.read_csv(tmp_path / name) if name.endswith("csv") else pd.read_parquet(tmp_path / name)
     wide = back.pivot(index="ds", columns="unique_id", values="y")
     np.testing.assert_allclose(wide[["a", "b"]], table[["a", "b"]].iloc[24:], rtol=1e-5)
     assert str(wide.index[0]) == "2020-03-02 00:00:00"
     with pytest.raises(VqtoolError, match="forecast, not generated"):
-        Series.read(spec, tmp_path / "series.csv", condition=True)
+        next(files.open(tmp_path / "series.csv", condition=True))

@@ -15,7 +15,9 @@ from tests.forecast import laws, tokens
 from tests.forecast.laws import backtest, forecast
 from vqtool.api import Batch
 from vqtool.errors import VqtoolError
-from vqtool.model.build import Model, from_checkpoint, open_data
+from vqtool.model.data import open_data
+from vqtool.model.load import from_checkpoint
+from vqtool.model.model import Model
 
 DRAWN = [law for law in laws.LAWS if law is not laws.seeds]
 

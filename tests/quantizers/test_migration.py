@@ -13,7 +13,7 @@ from tests.training.test_resume import session
 from tests.training.tiny import write_recipe
 from vqtool.catalog import catalog
 from vqtool.model import checkpoint
-from vqtool.model.build import from_checkpoint
+from vqtool.model.load import from_checkpoint
 
 WEIGHTS = Path(__file__).with_name("weights_of_0.1.safetensors")  # of every kind, after three steps on normal inputs
 with safe_open(str(WEIGHTS), "pt") as held:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.recipe.text import GOOD
 from vqtool.catalog import use_files
 from vqtool.errors import VqtoolError, Where
+from vqtool.model.runs import stage_names
 from vqtool.recipe import LossSpec, PartSpec, Recipe, ScheduleSpec, load, parse
-from vqtool.runs import stage_names
 
 pytestmark = pytest.mark.usefixtures("toy")
 

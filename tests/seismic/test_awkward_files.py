@@ -10,11 +10,12 @@ import pytest
 from obspy import Stream, Trace, UTCDateTime
 
 from tests.seismic.conftest import Make
-from tests.seismic.test_stream import ABOUT, SPEC, coded
+from tests.seismic.test_user_file import MODEL, SPEC, coded
 from vqtool.errors import VqtoolError
-from vqtool_seismic import blocks, recordings, stream
+from vqtool_seismic import blocks, recordings
 from vqtool_seismic.continuous import ContinuousRecords
 from vqtool_seismic.recordings import Recordings
+from vqtool_seismic.user_file import SeismogramFiles
 from vqtool_seismic.windows import standardised
 
 START = UTCDateTime("2024-01-01")
@@ -37,7 +38,7 @@ def write(path: Path, *traces: Trace) -> Path:
 
 
 def notes_of(path: Path) -> list[str]:
-    return [note for piece in coded(path) for note in piece.about["notes"]]
+    return [note for piece in SeismogramFiles(SPEC).open(path) for note in piece.notes]
 
 
 def test_every_rate_is_said_at_once_with_counts(tmp_path: Path) -> None:
@@ -48,9 +49,9 @@ def test_every_rate_is_said_at_once_with_counts(tmp_path: Path) -> None:
         "resampled 2 records from 20 to 100 Hz, of `XX.CCC..BH`, `XX.DDD..BH`",
         "resampled 1 record from 40 to 100 Hz, of `XX.BBB..BH`",
     ]
-    pieces = list(coded(tmp_path))
-    assert pieces[0].about["notes"] == expected
-    assert not any(piece.about["notes"] for piece in pieces[1:])
+    pieces = list(SeismogramFiles(SPEC).open(tmp_path))
+    assert pieces[0].notes == expected
+    assert not any(piece.notes for piece in pieces[1:])
 
 
 def test_rates_that_differ_by_parts_per_million_are_one(mseed: Make, tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_a_quiet_channel_on_a_large_offset_is_alive(tmp_path: Path, offset: int,
         x, scale = standardised(read, 1000, 1024, 4096)
         assert (read.dtype, x.dtype, scale.dtype) == (np.float32,) * 3
         assert 2 < scale[0] < 4
-        streamed = next(iter(stream.read(SPEC, path)))[0]["x"][:, 0]
+        streamed = next(SeismogramFiles(SPEC).open(path)).batch["x"][:, 0]
         assert 0.5 < streamed.std() < 2
         waves[name] = x, streamed
     for plain, shifted in zip(*waves.values(), strict=True):
@@ -166,10 +167,10 @@ def test_a_constant_is_dead_whatever_its_rounding() -> None:
 def test_times_before_1970_are_dates(tmp_path: Path) -> None:
     for start, first in (("1964-03-28T03:36:14", "1964-03-28T03:36:14"), ("1970-06-01", "1970-06-01T00:00:00")):
         path = write(tmp_path / "old.mseed", *(trace(counts(2000), f"HH{c}", start=UTCDateTime(start)) for c in "ZNE"))
-        stream.write(SPEC, tmp_path / "t.csv", coded(path), ABOUT)
+        SeismogramFiles(SPEC).save_codes(tmp_path / "t.csv", coded(path), MODEL)
         with (tmp_path / "t.csv").open() as file:
             times = [row["time"] for row in csv.DictReader(file)]
-        assert abs((UTCDateTime(times[0]) - UTCDateTime(first))) < 0.32
+        assert abs(UTCDateTime(times[0]) - UTCDateTime(first)) < 0.32
         assert UTCDateTime(times[1]) - UTCDateTime(times[0]) == pytest.approx(0.32)
         assert all(time[:4] == first[:4] and time.endswith("Z") for time in times)
 

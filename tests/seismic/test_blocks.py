@@ -11,7 +11,7 @@ import pytest
 from obspy import Stream, Trace, UTCDateTime
 
 from tests.seismic.conftest import Make
-from vqtool_seismic import blocks, stream
+from vqtool_seismic import blocks, user_file
 from vqtool_seismic.recordings import Recordings
 
 START = UTCDateTime("2014-04-01")
@@ -131,10 +131,10 @@ def test_memory_does_not_grow_with_the_file(mseed: Make, monkeypatch: pytest.Mon
 
 
 def test_windows_take_no_memory_and_are_counted() -> None:
-    record = stream.Record("a", "b", 10**9, 0.0, lambda *_: np.zeros((3, 0), np.float32), offset=5)
-    made = stream.windows(record.samples, 5600, 32, 5)
+    record = user_file.Record("a", "b", 10**9, 0.0, lambda *_: np.zeros((3, 0), np.float32), offset=5)
+    made = user_file.windows(record.samples, 5600, 32, 5)
     assert next(made)[0] == 27
     for samples in (300, 5600, 5631, 5632, 9000, 123_456):
-        each = stream.Record("a", "b", samples, 0.0, record.read, offset=5)
-        assert stream.windows_of(each, 5600, 32) == len(list(stream.windows(samples, 5600, 32, 5)))
-    assert stream.windows_of(record, 5600, 32) > 300_000
+        each = user_file.Record("a", "b", samples, 0.0, record.read, offset=5)
+        assert user_file.windows_of(each, 5600, 32) == len(list(user_file.windows(samples, 5600, 32, 5)))
+    assert user_file.windows_of(record, 5600, 32) > 300_000

@@ -1,8 +1,7 @@
-"""Which channels are Z, N and E of which instrument, which are left out, and which need a mapping that the error shows."""
+"""Which channels are Z, N and E of which instrument, which are left out, and which need a mapping (the error has it)."""
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import tomllib
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 from obspy import Stream, Trace, UTCDateTime
 
-from tests.cli.run import within as vqtool
 from vqtool.errors import VqtoolError
 from vqtool_seismic import messages
 from vqtool_seismic.channels import listed, shown
@@ -22,7 +20,9 @@ START = UTCDateTime("2014-04-01")
 RNG = np.random.default_rng(0)
 
 
-def trace(channel: str, *, station: str = "AAA", rate: float = 100.0, seconds: float = 30, network: str = "XX") -> Trace:
+def trace(
+    channel: str, *, station: str = "AAA", rate: float = 100.0, seconds: float = 30, network: str = "XX"
+) -> Trace:
     """Noise in counts."""
     head = {"network": network, "station": station, "channel": channel, "sampling_rate": rate, "starttime": START}
     return Trace((1000 * RNG.normal(size=round(seconds * rate))).astype(np.int32), head)

@@ -63,8 +63,9 @@ def check_error(path: Path, error: VqtoolError) -> str:
     try:
         found = read(path, declared)
     except VqtoolError as second:
-        assert re.search("no samples|is constant", second.message), second.message  # nobody could read more
-        return "mapped, but empty"
+        if re.search("no samples|is constant", second.message):  # nobody could read more
+            return "mapped, but empty"
+        raise
     for part in (part for parts in found.parts.values() for part in parts):
         name = part.code.rsplit(".", 1)[1].strip() or path.name
         assert part.component == declared.get(name, part.component)
@@ -87,7 +88,8 @@ def test_all_formats(capfd: pytest.CaptureFixture[str]) -> None:
                 outcomes["read"] += 1
     print(f"{len(small)} of {len(FILES)} files: {dict(outcomes)}")
     assert outcomes["read"] > 80
-    assert outcomes["mapped"] > 50
+    assert outcomes["mapped"] > 40
+    assert outcomes["mapped, but empty"] < 5
     assert outcomes.total() == len(small)
     captured = capfd.readouterr()
     assert "arning" not in captured.err

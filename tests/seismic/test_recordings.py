@@ -11,11 +11,12 @@ import pytest
 from tests.seismic.conftest import Make, motion
 from vqtool.api import DataSpec, Field
 from vqtool.errors import VqtoolError
-from vqtool_seismic import recordings, stream, tracks
+from vqtool_seismic import recordings, tracks
 from vqtool_seismic.continuous import ContinuousRecords
 from vqtool_seismic.data.miniseed import Miniseed
 from vqtool_seismic.picks import Pick, arrivals, of_station, read_picks
 from vqtool_seismic.recordings import Recordings, pieces
+from vqtool_seismic.user_file import SeismogramFiles
 
 RNG = np.random.default_rng(0)
 START = 1396310400.0  # 2014-04-01
@@ -279,7 +280,7 @@ def test_a_rate_far_away_is_skipped_and_named(mseed: Make, tmp_path: Path) -> No
     slow = "slower than 10 Hz: `HHZ`"
     assert source.skipped == {far: 1, slow: 1}
     spec = DataSpec({"x": Field((3, 512), "signal")}, sample_rate=100.0, about={"frame": 32})
-    notes = [note for _, about in stream.read(spec, tmp_path / "f") for note in about["notes"]]
+    notes = [note for piece in SeismogramFiles(spec).open(tmp_path / "f") for note in piece.notes]
     assert notes == [f"skipped 1: {slow}", f"skipped 1 record: {far}, of `XX.CCC..HH`"]
 
 

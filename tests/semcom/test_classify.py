@@ -12,7 +12,8 @@ import torch
 from tests.cli.run import document, vqtool
 from vqtool.api import Classifies, Received
 from vqtool.errors import VqtoolError
-from vqtool.model.build import build, open_data
+from vqtool.model.build import build
+from vqtool.model.data import open_data
 from vqtool.recipe import parse
 
 RECIPE = """

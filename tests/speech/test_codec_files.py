@@ -18,10 +18,13 @@ from tests.training.test_resume import session
 from vqtool.api import DataSpec, Field
 from vqtool.commands import encode as commands
 from vqtool.errors import VqtoolError
-from vqtool.model.build import from_checkpoint
+from vqtool.model.load import from_checkpoint
 from vqtool.quantizers.presets import ResidualWaterfill
-from vqtool_speech import files
+from vqtool_speech import user_file
 from vqtool_speech.audio import written
+from vqtool_speech.user_file import AudioFiles
+
+SPEC = DataSpec({"x": Field((1, 1280), "signal")}, sample_rate=8000.0, about={"mix": "mean", "normalise": "peak"})
 
 
 def encode(run: Path, source: Path, target: Path, levels: int | None = None) -> None:
@@ -33,7 +36,7 @@ def decode(run: Path, source: Path, target: Path, levels: int | None = None) -> 
 
 
 def rate_of(path: Path) -> float:
-    return files.figures([path])["bitrate.kbps"]
+    return AudioFiles(SPEC).code_figures([path])["bitrate.kbps"]
 
 
 def delay(x: np.ndarray, y: np.ndarray) -> int:
@@ -91,6 +94,17 @@ def test_leaving_out_levels_when_coding_or_when_decoding_is_one(run: Path, tmp_p
         decode(run, tmp_path / "a.vqc", tmp_path / "out.wav", levels=9)
 
 
+def test_the_quantizer_knows_how_many_levels_are_encoded(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    monkeypatch.setattr(ResidualWaterfill, "use_levels", lambda _, count: used.append(count))
+    source = write(tmp_path / "a.wav", voice(0.2, 8000), 8000)
+    encode(run, source, tmp_path / "a.vqc", levels=2)
+    encode(run, source, tmp_path / "b.vqc")
+    assert used == [2]
+
+
 def test_coded_with_fewer_levels_it_looks_ahead_to_the_last_of_them(run: Path) -> None:
     """A beam ends where the codes end: closer than the same number of levels out of more."""
     model, _ = from_checkpoint(run / "codec.safetensors")
@@ -100,7 +114,7 @@ def test_coded_with_fewer_levels_it_looks_ahead_to_the_last_of_them(run: Path) -
     with torch.no_grad():
         z = model.parts.encoder(x)
         cut = q.decode(q(z).codes[..., :2])
-        q.depth = 2
+        q.use_levels(2)
         away = [float((z - each).square().sum()) for each in (q(z).hard, cut)]
     assert away[0] < away[1]
 
@@ -278,7 +292,7 @@ def test_pieces_are_the_whole(run: Path, beam: int) -> None:
         whole = parts.quantizer(parts.encoder(padded)).codes
         sound = parts.decoder(parts.quantizer.decode(whole))
         margin = spec.length // parts.encoder.stride
-        pieces = list(files.spans(x.shape[-1], spec.length))
+        pieces = list(user_file.spans(x.shape[-1], spec.length))
         assert [count for _, count in pieces] == [8, 8, 3]
         for start, count in pieces:
             piece = padded[..., start : start + (count + 2) * spec.length]
@@ -294,11 +308,8 @@ def test_pieces_are_the_whole(run: Path, beam: int) -> None:
 def test_reading_depends_on_the_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever stays in memory, the pieces are bit for bit the same."""
     path = write(tmp_path / "a.wav", voice(3.0, 11_025), 11_025)
-    about = {"mix": "mean", "normalise": "peak"}
-    spec = DataSpec({"x": Field((1, 1280), "signal")}, sample_rate=8000.0, about=about)
-    kept = [batch["x"] for batch, _ in files.read_pieces(spec, path)]
-    again = [batch["x"] for batch, _ in files.read_pieces(spec, path)]
-    assert len(kept) == -(-24_000 // (files.CORE * 1280)) == 3
+    kept, again = ([piece.batch["x"] for piece in AudioFiles(SPEC).open(path)] for _ in range(2))
+    assert len(kept) == -(-24_000 // (user_file.CORE * 1280)) == 3
     assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))
     joined = torch.cat([x[..., 1280:-1280] for x in kept], -1)
     for before, after in pairwise(kept):

@@ -21,11 +21,13 @@ import torch
 from tests.speech import whole
 from tests.speech.sounds import recipe, voice, write
 from tests.training.test_resume import session
-from vqtool.api import Coded
+from vqtool.api import CodedPiece, Piece
 from vqtool.commands.encode import about_codes, code_use, encoded
-from vqtool.model.build import Model, from_checkpoint
+from vqtool.model.load import from_checkpoint
+from vqtool.model.model import Model
 from vqtool.training.runtime import Runtime
-from vqtool_speech import audio, files, spool
+from vqtool_speech import audio, spool, user_file
+from vqtool_speech.user_file import AudioFiles
 
 MEMORY = 10  # MiB that five minutes may take beyond ten seconds; held as a whole they take 20 and more
 
@@ -49,11 +51,12 @@ def model(run: Path) -> Model:
 def streamed(model: Model, source: Path, folder: Path) -> tuple[bytes, bytes]:
     """The .vqc and the decoded file, as the commands make them."""
     (_, task), about = model.task(object), about_codes(model) | {"code_use": code_use(model)}
-    pieces = encoded(model, task, files.read_pieces(model.spec, source), Runtime(torch.device("cpu")), None)
-    (target,) = files.write_codes(model.spec, folder / "a.vqc", pieces, about)
-    _, back = files.read_codes(model.spec, target, about)
-    signals = ((task.decode(model.parts, {"codes": p.codes, "sent": p.sent}, {}), p.batch, p.about) for p in back)
-    (out,) = files.write_pieces(model.spec, folder / "back.wav", signals)
+    files = AudioFiles(model.spec)
+    pieces = encoded(model, task, files.open(source), Runtime(torch.device("cpu")), None)
+    (target,) = files.save_codes(folder / "a.vqc", pieces, about)
+    _, back = files.open_codes(target, about)
+    signals = (Piece({"x": task.decode(model.parts, {"codes": p.codes, "sent": p.sent}, {})}, p.metadata) for p in back)
+    (out,) = files.save(folder / "back.wav", signals)
     return target.read_bytes(), out.read_bytes()
 
 
@@ -150,10 +153,10 @@ def test_an_interrupted_encode_leaves_nothing(
     """Whether it is stopped while pieces come (one is here) or while they are packed."""
     source = write(tmp_path / "in" / "a.wav", voice(1.0, 8000), 8000)
     (_, task), about = model.task(object), about_codes(model) | {"code_use": code_use(model)}
-    left, packed = after, files.packed
+    left, packed = after, user_file.packed
 
-    def pieces() -> Iterator[Coded]:
-        yield from encoded(model, task, files.read_pieces(model.spec, source), Runtime(torch.device("cpu")), None)
+    def pieces() -> Iterator[CodedPiece]:
+        yield from encoded(model, task, AudioFiles(model.spec).open(source), Runtime(torch.device("cpu")), None)
         if not left:
             raise KeyboardInterrupt
 
@@ -163,8 +166,8 @@ def test_an_interrupted_encode_leaves_nothing(
                 raise KeyboardInterrupt
             yield part
 
-    monkeypatch.setattr(files, "packed", stopped)
+    monkeypatch.setattr(user_file, "packed", stopped)
     (tmp_path / "out").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        files.write_codes(model.spec, tmp_path / "out" / "a.vqc", pieces(), about)
+        AudioFiles(model.spec).save_codes(tmp_path / "out" / "a.vqc", pieces(), about)
     assert not list((tmp_path / "out").iterdir())

@@ -15,12 +15,12 @@ import soxr
 import torch
 
 from vqtool.commands.encode import about_codes, code_use
-from vqtool.model.build import Model
+from vqtool.model.model import Model
 from vqtool_speech import counts as context
 from vqtool_speech import vqc
-from vqtool_speech.files import CORE
 from vqtool_speech.loudness import Loudness
 from vqtool_speech.range_coder import Encoder, Fixed
+from vqtool_speech.user_file import CORE
 
 
 def unpack(content: bytes, where: str, odds: vqc.Odds | None = None) -> tuple[vqc.Header, vqc.Codes]:

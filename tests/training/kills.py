@@ -35,7 +35,8 @@ import vqtool.commands.train  # noqa: F401
 from tests.training.tiny import write_recipe
 from vqtool.command import guarded
 from vqtool.model import checkpoint
-from vqtool.model.build import build, open_data
+from vqtool.model.build import build
+from vqtool.model.data import open_data
 from vqtool.recipe import load
 
 OPTIONS = ["stage.tokenizer.steps=6", "stage.prior.steps=4", "train.valid_every=2", "train.log_every=2",

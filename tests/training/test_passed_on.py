@@ -14,10 +14,10 @@ import pytest
 from tests.cli.run import within as vqtool
 from tests.training.tiny import write_recipe
 from vqtool.errors import VqtoolError
-from vqtool.model.build import check_found, with_data
+from vqtool.model.data import check_found, with_data
+from vqtool.model.runs import newest_in
 from vqtool.recipe import Recipe, load
 from vqtool.recipe.portable import plain_word, relative, without_places
-from vqtool.runs import newest_in
 
 MARKS = ("Zebra", "zoe", "zenith")  # folders, the user, the machine
 

@@ -45,7 +45,7 @@ def work(rank: int, world: int, port: int, folder: str, options: list[str], stop
     loop.StageLoop._step = signalled  # type: ignore[method-assign]
     recipe = load(base / "tiny.toml", options)
     with runtime("cpu") as here:
-        run = RunDir.create(recipe, base / f"run{world}", argv=[], device="cpu", writes=here.leads)
+        run = RunDir.create(recipe, base / f"run{world}", argv=[], device="cpu", writes=here.is_main)
         session = Session(recipe, run, here)
         session.start()
         code = session.train()

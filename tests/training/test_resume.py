@@ -17,8 +17,8 @@ from tests.cli.run import within
 from tests.training.tiny import write_recipe
 from vqtool.errors import VqtoolError
 from vqtool.model import checkpoint
+from vqtool.model.runs import rows_of
 from vqtool.recipe import load
-from vqtool.runs import rows_of
 from vqtool.training.rundir import RunDir
 from vqtool.training.runtime import Runtime
 from vqtool.training.session import Session, resume

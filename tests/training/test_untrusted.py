@@ -21,7 +21,7 @@ from vqtool.diagnosis.reading import report_of
 from vqtool.errors import VqtoolError
 from vqtool.model import checkpoint
 from vqtool.model.bounds import size_asked
-from vqtool.model.build import from_checkpoint
+from vqtool.model.load import from_checkpoint
 
 CODES = "parts.quantizer.levels.0.codebook.codes"
 Change = Callable[[dict[str, Any]], object]

@@ -14,7 +14,8 @@ from vqtool.api import Quantizer
 from vqtool.catalog import catalog
 from vqtool.diagnosis.measures import entropy
 from vqtool.model import checkpoint
-from vqtool.training.usage import Seen, Tally, Usage, about_quantizer, vector_tensors
+from vqtool.model.seen import Seen, quantizer_metadata, vector_tensors
+from vqtool.training.usage import Tally, Usage
 from vqtool.training.validate import Output, gap
 
 DIM = 6
@@ -80,7 +81,7 @@ def test_batches_do_not_matter_and_names_are_those_of_the_codebooks(kind: str) -
     assert one.row == pytest.approx(many.row, rel=1e-4, abs=1e-6)
     for name, tensor in one.tensors.items():
         torch.testing.assert_close(tensor, many.tensors[name], rtol=1e-3, atol=1e-4)
-    about = about_quantizer(made)
+    about = quantizer_metadata(made)
     assert about["names"][0] in ("codebook", f"{made.noun}0")
     for q, vectors in enumerate(vector_tensors(made).values()):
         assert len(vectors) == made.codebook_sizes[q]
@@ -160,4 +161,4 @@ def test_a_checkpoint_carries_the_counts_of_the_validation_that_chose_it(tmp_pat
     assert read.about["validation"]["codes.perplexity.level0"] > 1
     last = checkpoint.load(tmp_path / "run" / "prior.safetensors")  # the quantizer is frozen there
     assert torch.equal(last.tensors["usage.0.counts"], read.tensors["usage.0.counts"])
-    assert HERE.leads
+    assert HERE.is_main

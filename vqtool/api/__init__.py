@@ -1,8 +1,9 @@
 """The contracts that parts and plugins are written against, and nothing else."""
 
-from vqtool.api.data import Batch, Coded, Data, DataSpec, Field, Rows, TensorRows
+from vqtool.api.data import Data, Rows, TensorRows
 from vqtool.api.estimator import Estimator
-from vqtool.api.forecast import Continues, Forecast, Histories
+from vqtool.api.files import CodedPiece, Files, Piece
+from vqtool.api.forecast import Forecast, ForecastFiles, Histories
 from vqtool.api.loss import Loss
 from vqtool.api.metric import Baseline, Metric
 from vqtool.api.nested import Nested
@@ -21,6 +22,7 @@ from vqtool.api.parts import (
 )
 from vqtool.api.quantizer import CodebookStats, Quantized, Quantizer, Route, sum_stats
 from vqtool.api.schedule import Schedule
+from vqtool.api.spec import Batch, DataSpec, Field
 from vqtool.api.task import (
     Classifies,
     Decodes,
@@ -33,6 +35,7 @@ from vqtool.api.task import (
     Parts,
     Task,
     TellsQuantiles,
+    Transmits,
 )
 
 __all__ = [
@@ -42,11 +45,10 @@ __all__ = [
     "Classifier",
     "Classifies",
     "CodebookStats",
-    "Coded",
+    "CodedPiece",
     "Condition",
     "Conditioner",
     "Context",
-    "Continues",
     "Data",
     "DataSpec",
     "Decoder",
@@ -57,7 +59,9 @@ __all__ = [
     "Estimates",
     "Estimator",
     "Field",
+    "Files",
     "Forecast",
+    "ForecastFiles",
     "Forecasts",
     "Generates",
     "Histories",
@@ -67,6 +71,7 @@ __all__ = [
     "Nested",
     "Norm",
     "Parts",
+    "Piece",
     "Prior",
     "Quantized",
     "Quantizer",
@@ -78,5 +83,6 @@ __all__ = [
     "Task",
     "TellsQuantiles",
     "TensorRows",
+    "Transmits",
     "sum_stats",
 ]

@@ -1,15 +1,16 @@
-"""What a data kind offers to `forecast` and `backtest`: histories out of a user's file, and forecasts back into one."""
+"""The files contract of time series: histories out of a user's file, and forecasts back into one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from vqtool.api.data import Batch, DataSpec
+from vqtool.api.files import Files
+from vqtool.api.spec import Batch
 
 Numbers = Sequence[float]
 
@@ -26,23 +27,23 @@ class Forecast:
     past_ds: Sequence[str]  # [L] the history that was read
     past: Numbers  # [L]
     actual: Numbers | None = None  # [steps] what came, in a backtest
-    rivals: Mapping[str, Numbers] = field(default_factory=dict)  # the plain baselines' [steps], in a backtest
+    baselines: Mapping[str, Numbers] = field(default_factory=dict)  # the plain baselines' [steps], in a backtest
 
 
 class Histories(Protocol):
-    """The rows a forecast begins from."""
+    """The rows that forecasts begin from."""
 
     batch: Batch  # what the task reads: `x` [B, C, L] and more
     keys: Sequence[str]  # [B] what a row is: its random draws depend on this alone
-    notes: Sequence[str]  # to be said aloud
-    warnings: Sequence[str]  # what makes the forecasts less to be trusted
+    notes: Sequence[str]  # what was done to the series, in sentences; they are reported
+    warnings: Sequence[str]  # why the forecasts deserve less trust
 
     def forecasts(
         self, rows: range, paths: Tensor, quantiles: Sequence[float], *, known: bool = False
     ) -> list[Forecast]:
         """The sample paths [len(rows), S, C, steps] of some rows as forecasts: one a row and channel.
 
-        With `known` they are no draws but the median, and after it each of the `quantiles` (S = 1 + Q).
+        With `known` they are not sample paths but the median, and after it each of the `quantiles` (S = 1 + Q).
         """
         ...
 
@@ -55,34 +56,36 @@ class Histories(Protocol):
         ...
 
 
-@runtime_checkable
-class Continues(Protocol):
-    """A data class, whose files go on in time; these are class methods, and need a checkpoint's spec only."""
+class ForecastFiles(Files):
+    """The files of a data kind whose series go on in time; `vqtool forecast` and `vqtool backtest` need them."""
 
     def histories(
         self,
-        spec: DataSpec,
         path: Path | None,
-        options: Mapping[str, Any],
         *,
-        asked: Mapping[str, Any],
         steps: int,
         cutoff: str | None = None,
         windows: int | None = None,
         step_size: int | None = None,
     ) -> Histories:
-        """Every series of a file up to `cutoff`, as if later rows did not exist.
+        """Every series of a file up to a cutoff, as if later rows did not exist.
 
-        `options` are the training data's, and without a `path` it is their file that is read; `asked` are those that
-        the user set for this call. With `windows`, as many cutoffs a series, `step_size` rows apart, the last of them
-        `steps` rows before the end.
+        Args:
+            path: the user's file; None for the training data's.
+            steps: how far the forecasts reach.
+            cutoff: the last time stamp that is known; by default the file's last.
+            windows: for a backtest, how many cutoffs each series has; the last of them is `steps` rows before the end.
+            step_size: rows between two cutoffs; `steps` by default.
+
+        Raises:
+            VqtoolError: the file cannot be read, its steps are not the model's, or a series is too short.
         """
-        ...
+        raise NotImplementedError
 
-    def write_forecasts(self, path: Path, forecasts: Sequence[Forecast]) -> None:
-        """Write them to a file of the kind that its name says."""
-        ...
+    def save_forecasts(self, path: Path, forecasts: Sequence[Forecast]) -> None:
+        """Write forecasts to a file of the format that its name ends in."""
+        raise NotImplementedError
 
     def plot_forecasts(self, path: Path, forecasts: Sequence[Forecast]) -> None:
-        """Draw them to a picture."""
-        ...
+        """Draw forecasts to a picture."""
+        raise NotImplementedError

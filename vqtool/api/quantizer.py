@@ -212,6 +212,9 @@ class Quantizer(nn.Module):
                         hint="-1 stands for no code; were the codes made by another model?",
                     )
 
+    def use_levels(self, count: int) -> None:
+        """Encode with the first `count` levels. Override where a search must know which level is the last."""
+
     def vectors(self) -> tuple[Tensor, ...] | None:
         """What each code adds to the latent: Q tensors [K_q, D] whose sum is `decode`; None if not additive.
 

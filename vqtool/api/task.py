@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -14,9 +14,9 @@ from vqtool.api.data import Batch, DataSpec
 class Parts(nn.ModuleDict):
     """The built parts by role, as attributes: `parts.encoder`."""
 
-    def __getattr__(self, name: str) -> Any:
-        modules = self.__dict__.get("_modules", {})
-        return modules[name] if name in modules else super().__getattr__(name)
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 class Make(Protocol):
@@ -134,4 +134,13 @@ class Classifies(Protocol):
 
     def classify(self, parts: Parts, batch: Batch) -> Tensor:
         """Logits [B, classes], as deployed."""
+        ...
+
+
+@runtime_checkable
+class Transmits(Protocol):
+    """Signals to what a receiver makes of them, over a channel."""
+
+    def transmit(self, parts: Parts, batch: Batch, level: float) -> Tensor:
+        """Logits [B, classes] after the channel at `level`, its own measure of quality (an SNR in dB, say)."""
         ...

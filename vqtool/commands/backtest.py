@@ -1,4 +1,4 @@
-"""`vqtool backtest`: forecasts from several past cutoffs, scored against what came, beside plain rivals."""
+"""`vqtool backtest`: forecasts from several past cutoffs, scored against what came, beside plain baselines."""
 
 from __future__ import annotations
 
@@ -9,20 +9,11 @@ from typing import Any
 import torch
 
 from vqtool.commands import outputs
-from vqtool.commands.forecast import (
-    Drawing,
-    continuing,
-    existing,
-    forecast_rows,
-    forecaster,
-    levels,
-    options_asked,
-    say_about,
-)
-from vqtool.commands.train import number
 from vqtool.console import out
 from vqtool.files import require_parent_dir
+from vqtool.model.forecasting import Forecaster, SamplingOptions
 from vqtool.recipe.spec import paths_in
+from vqtool.tables import number
 from vqtool.training.runtime import runtime
 
 SHOWN = 20  # the most series in the table
@@ -40,56 +31,43 @@ def run(
     cutoff: str | None,
     freq: str | None,
     fill: str | None,
-    quantiles: str,
-    samples: int,
-    temperature: float | None,
-    top_k: int | None,
-    top_p: float | None,
-    greedy: bool,
-    seed: int,
     out_file: Path | None,
     device: str,
     force: bool = False,
+    **sampling: Any,
 ) -> int:
-    """Forecast from every cutoff and score; returns the exit code."""
-    drawing = Drawing(samples, temperature, top_k, top_p, greedy, seed, levels(quantiles))
+    """Forecast from every cutoff and score; `sampling` are `SamplingOptions`. Returns the exit code."""
+    how = SamplingOptions.of(**sampling)
     if out_file is not None:
         require_parent_dir(out_file)
     with runtime(device) as here, torch.no_grad():
-        path, model, task = forecaster(checkpoint)
-        drawing.check(task)
-        kind = continuing(model, path)
-        asked = options_asked(model, overrides, freq, fill)
-        outputs.check(out_file, inputs=[path, data, *paths_in(asked)], force=force, recipe=model.recipe)
-        rows = kind.histories(
-            model.spec, existing(data, model, asked), model.recipe.data.options, asked=asked, steps=horizon,
-            cutoff=cutoff, windows=n_windows, step_size=step_size,
-        )  # fmt: skip
-        say_about(rows)
-        told = forecast_rows(model, task, rows, horizon, drawing, here)
-        seen = len(rows.notes)
-        scores = rows.scores(told)
-    for note in rows.notes[seen:]:
+        forecaster = Forecaster.load(checkpoint, how, overrides, freq=freq, fill=fill)
+        forecaster.model.to(here.device)
+        read = [forecaster.model.path, data, *paths_in(forecaster.asked)]
+        outputs.check(out_file, inputs=read, force=force, recipe=forecaster.model.recipe)
+        rows = forecaster.histories(data, steps=horizon, cutoff=cutoff, windows=n_windows, step_size=step_size)
+        forecasts = forecaster.forecasts(rows, horizon)
+        reported = len(rows.notes)
+        scores = rows.scores(forecasts)
+    for note in rows.notes[reported:]:
         out.warn(note)
-    cutoffs = sorted({one.cutoff for one in told})
+    cutoffs = sorted({one.cutoff for one in forecasts})
     step = step_size or horizon
     plural = "s" if n_windows > 1 else ""
     out.say(f"{n_windows} window{plural} of {horizon} steps for each series, each {step} rows after the one before; "
             f"cutoffs {cutoffs[0]} to {cutoffs[-1]}")  # fmt: skip
     show(scores)
     if out_file is not None:
-        kind.write_forecasts(out_file, told)
+        forecaster.files.save_forecasts(out_file, forecasts)
         out.say(f"wrote {out_file}")
         out.print(str(out_file))
-    out.document(
-        {"checkpoint": str(path), "horizon": horizon, "n_windows": n_windows, "step_size": step, "cutoffs": cutoffs}
-        | scores
-    )
+    document = {"checkpoint": str(forecaster.model.path), "horizon": horizon, "n_windows": n_windows, "step_size": step}
+    out.document(document | {"cutoffs": cutoffs} | scores)
     return 0
 
 
 def show(scores: Mapping[str, Any]) -> None:
-    """The model beside its rivals: every metric over all series, then one metric series by series."""
+    """The model beside the baselines: every metric over all series, then one metric series by series."""
     overall, series = scores["overall"], scores["series"]
     names = list(overall["baselines"])
     rows = [

@@ -15,17 +15,18 @@ from vqtool.analysis.labelled import Labelled
 from vqtool.analysis.probe import LinearProbe, f1_scores, folded, one_hots
 from vqtool.api import Data, DataSpec, Embeds, Rows
 from vqtool.commands import outputs
-from vqtool.commands.encode import capable
-from vqtool.commands.newest import checkpoint_path
-from vqtool.commands.train import number
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
-from vqtool.model.build import Model, open_data, quantizer_of
+from vqtool.model.data import open_data
+from vqtool.model.load import capable
+from vqtool.model.model import Model
+from vqtool.model.runs import checkpoint_path
+from vqtool.model.seen import own_features
+from vqtool.tables import number
 from vqtool.training.batches import in_order
 from vqtool.training.evaluate import held_out
 from vqtool.training.runtime import Runtime, runtime
-from vqtool.training.usage import own_features
 
 
 def run(*, checkpoint: Path, data: Path | None, split: str | None, label: str | None, out_dir: Path | None, tsne: bool,
@@ -95,7 +96,7 @@ def _read(model: Model, spec: DataSpec, split: str, label: str, group: str | Non
     if not len(held["labels"]):
         raise VqtoolError(f"no token of split `{split}` has a `{label}`", hint="another --split, or data with labels")
     names = spec.fields[label].names
-    quantizer = quantizer_of(model)
+    quantizer = model.quantizer
     assert quantizer is not None  # it gave the codes
     books, nothing = [], not len(train["labels"])
     for q, (name, size) in enumerate(zip(quantizer.codebook_names, quantizer.codebook_sizes, strict=True)):

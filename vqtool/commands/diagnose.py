@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vqtool.catalog import catalog
-from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.diagnosis import terminal
 from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.reading import report_of
 from vqtool.diagnosis.report import Finding, Report
 from vqtool.files import require_parent_dir
+from vqtool.model.runs import checkpoint_path
 
 
 def run(

@@ -12,12 +12,15 @@ from vqtool.diagnosis.reading import recounted
 from vqtool.diagnosis.report import Report
 from vqtool.diagnosis.samples import Picker, Samples
 from vqtool.files import as_given
-from vqtool.model.build import Model, from_checkpoint, open_data, quantizer_of, stage_named
+from vqtool.model.build import stage_named
+from vqtool.model.data import open_data
+from vqtool.model.format import USAGE
+from vqtool.model.load import from_checkpoint
+from vqtool.model.model import Model
 from vqtool.training.batches import in_order
 from vqtool.training.evaluate import evaluate_rows, held_out
 from vqtool.training.runtime import Runtime, runtime
 from vqtool.training.stage import StageModule
-from vqtool.training.usage import USAGE_PREFIX
 from vqtool.training.validate import measure
 
 SHOWN = 6  # windows whose reconstruction the page shows
@@ -48,16 +51,16 @@ def training_stage(model: Model, last: str) -> str:
 
 def counted(report: Report, model: Model, stage: str, rows: Rows, here: Runtime, where: str) -> Report:
     """Use, errors, both paths, the output's range, and the recipe's metrics, over all rows."""
-    quantizer = quantizer_of(model)
+    quantizer = model.quantizer
     assert quantizer is not None  # `report_of` has refused what has none
     spec = stage_named(model.recipe, stage)
     module = StageModule(model, spec).to(here.device)
     seen = measure(module, model, spec, rows, here, seed=model.recipe.seed)
     numbers = range(len(quantizer.codebook_sizes))
     part = {name: tensor.numpy() for name, tensor in seen.tensors.items()}
-    counts = [part.get(f"{USAGE_PREFIX}{q}.counts", np.zeros(quantizer.codebook_sizes[q], np.int64)) for q in numbers]
-    errors = {q: (part[f"{USAGE_PREFIX}{q}.errors"], part[f"{USAGE_PREFIX}{q}.offsets"]) for q in numbers
-              if f"{USAGE_PREFIX}{q}.errors" in part}  # fmt: skip
+    counts = [part.get(f"{USAGE}{q}.counts", np.zeros(quantizer.codebook_sizes[q], np.int64)) for q in numbers]
+    errors = {q: (part[f"{USAGE}{q}.errors"], part[f"{USAGE}{q}.offsets"]) for q in numbers
+              if f"{USAGE}{q}.errors" in part}  # fmt: skip
     metrics = {name: value for name, value in evaluate_rows(model, stage, rows, here).items()
                if not name.startswith("codes.")}  # fmt: skip
     return recounted(report, where, counts, errors, seen.row | metrics)
@@ -66,7 +69,7 @@ def counted(report: Report, model: Model, stage: str, rows: Rows, here: Runtime,
 @torch.no_grad()
 def samples(model: Model, rows: Rows, split: str, here: Runtime) -> Samples | None:
     """Pieces of windows for every code, and a few reconstructions; None where no task encodes."""
-    coder, quantizer = model.task(Encodes), quantizer_of(model)
+    coder, quantizer = model.task(Encodes), model.quantizer
     if coder is None or quantizer is None or "x" not in model.spec.fields:
         return None
     task, picker = coder[1], Picker(quantizer.codebook_sizes)

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from vqtool.api import Batch, Coded, Data, Decodes, Encodes, Task
-from vqtool.catalog import catalog
+from vqtool.api import CodedPiece, Decodes, Encodes, Files, Piece
 from vqtool.commands import outputs
-from vqtool.commands.forecast import options_asked
-from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.forms import damaged
-from vqtool.model import checkpoint as files
-from vqtool.model.build import Model, from_checkpoint
+from vqtool.model.codes import check_codes, code_use, codes_metadata
+from vqtool.model.load import capable
+from vqtool.model.model import Model
+from vqtool.model.runs import checkpoint_path
+from vqtool.model.user_files import load_codes, options_asked, save_codes, user_files
 from vqtool.progress import Progress
 from vqtool.recipe.spec import paths_in
 from vqtool.training.runtime import Runtime, runtime
@@ -43,29 +41,27 @@ def run(
         raise VqtoolError(f"there is no file or folder `{input_file}`")
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Encodes, "encode")
-        check_levels(model, levels)
-        data = catalog().load("data", model.recipe.data.kind)
-        asked = options_asked(model, list(overrides), None, None)
+        model.check_levels(levels)
+        asked = options_asked(model, overrides)
+        files = user_files(model, asked)
         read = [checkpoint_path(checkpoint), *paths_in(asked)]
-        check_files(model, data, input_file, out_file, read, decode=False, force=force)
+        check_files(model, files, input_file, out_file, read, decode=False, force=force)
         model.parts.to(here.device).eval()
-        if levels is not None and hasattr(model.parts.quantizer, "depth"):
-            model.parts.quantizer.depth = levels  # a search that looks ahead ends where the codes will
-        pieces = data.to_encode(model.spec, input_file, model.recipe.data.options, asked)
-        about = about_codes(model)
+        if levels is not None:
+            model.parts.quantizer.use_levels(levels)
         with out.progress(None, "encode") as bar:
-            coded = Counted(watched(encoded(model, task, pieces, here, levels), bar))
-            if data.own_codes:
-                written = data.write_codes(model.spec, out_file, coded, about | {"code_use": code_use(model)})
-                figures = data.code_figures(model.spec, written)
+            coded = Counted(watched(encoded(model, task, files.open(input_file), here, levels), bar))
+            if files.own_codes:
+                written = files.save_codes(out_file, coded, codes_metadata(model) | {"code_use": code_use(model)})
+                figures = files.code_figures(written)
             else:
-                written, figures = save_codes(out_file, coded, about), {}
+                written, figures = save_codes(out_file, coded, codes_metadata(model)), {}
     out.say(f"wrote codes {(coded.windows, *coded.shape)} (windows, tokens, codebooks) to {listed(written)}")
     for name, value in figures.items():
         out.say(f"{name} {value:.3f}")
     out.print("\n".join(map(str, written)))
-    told = {"out": str(out_file), "files": [str(f) for f in written], "codes": [coded.windows, *coded.shape]}
-    out.document(told | figures)
+    result = {"out": str(out_file), "files": [str(f) for f in written], "codes": [coded.windows, *coded.shape]}
+    out.document(result | figures)
     return 0
 
 
@@ -76,16 +72,15 @@ def decode(
     require_parent_dir(out_file)
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Decodes, "decode")
-        check_levels(model, levels)
-        data = catalog().load("data", model.recipe.data.kind)
-        read = [checkpoint_path(checkpoint)]
-        check_files(model, data, codes_file, out_file, read, decode=True, force=force)
-        mine = about_codes(model)
-        if data.own_codes:
-            about, pieces = data.read_codes(model.spec, codes_file, mine | {"code_use": code_use(model)})
+        model.check_levels(levels)
+        files = user_files(model)
+        check_files(model, files, codes_file, out_file, [checkpoint_path(checkpoint)], decode=True, force=force)
+        about = codes_metadata(model)
+        if files.own_codes:
+            digest, pieces = files.open_codes(codes_file, about | {"code_use": code_use(model)})
         else:
-            about, pieces = load_codes(codes_file)
-        if about["model"] != mine["model"]:
+            digest, pieces = load_codes(codes_file)
+        if digest != about["model"]:
             raise VqtoolError(
                 f"`{codes_file}` was written with another model than `{checkpoint}`",
                 hint="decode with the checkpoint that encoded it",
@@ -93,17 +88,17 @@ def decode(
         model.parts.to(here.device).eval()
         count = 0
 
-        def signals(bar: Progress) -> Iterator[tuple[Tensor, Batch, dict[str, Any]]]:
+        def signals(bar: Progress) -> Iterator[Piece]:
             nonlocal count
             for piece in watched(pieces, bar):
-                check_piece(model, piece, codes_file)
-                coded = here.place({"codes": piece.codes[..., :levels], "sent": piece.sent})
-                signal = task.decode(model.parts, coded, here.place(piece.batch)).cpu()
+                check_codes(model, piece.codes, piece.sent, piece.conditions, codes_file)
+                coded = here.to_device({"codes": piece.codes[..., :levels], "sent": piece.sent})
+                signal = task.decode(model.parts, coded, here.to_device(piece.conditions)).cpu()
                 count += len(signal)
-                yield signal, piece.batch, piece.about
+                yield Piece({"x": signal, **piece.conditions}, piece.metadata)
 
         with from_codes(codes_file), out.progress(None, "decode") as bar:
-            written = data.write_chunks(model.spec, out_file, signals(bar))
+            written = files.save(out_file, signals(bar))
     out.say(f"wrote {count} signals to {listed(written)}")
     out.print("\n".join(map(str, written)))
     out.document({"out": str(out_file), "files": [str(f) for f in written], "signals": count})
@@ -111,20 +106,21 @@ def decode(
 
 
 def encoded(
-    model: Model, task: Any, chunks: Iterable[tuple[Batch, dict[str, Any]]], here: Runtime, levels: int | None
-) -> Iterator[Coded]:
+    model: Model, task: Any, pieces: Iterable[Piece], here: Runtime, levels: int | None
+) -> Iterator[CodedPiece]:
     """The codes of each piece (of the first `levels` codebooks), computed when the writer asks for it."""
-    for batch, about in chunks:
-        say_notes(about)
-        coded = task.encode(model.parts, here.place(batch))
-        rest = {name: value for name, value in batch.items() if name != "x"}
-        yield Coded(coded["codes"][..., :levels].cpu(), coded["sent"].cpu(), rest, about)
-
-
-def watched(pieces: Iterable[Coded], bar: Progress) -> Iterator[Coded]:
-    """The pieces, each counted once it is dealt with; `about["pieces"]` says how many there are, where it is known."""
     for piece in pieces:
-        bar.expect(piece.about.get("pieces"))
+        report(piece)
+        coded = task.encode(model.parts, here.to_device(piece.batch))
+        conditions = {name: value for name, value in piece.batch.items() if name != "x"}
+        metadata = {**piece.metadata, "notes": list(piece.notes)}
+        yield CodedPiece(coded["codes"][..., :levels].cpu(), coded["sent"].cpu(), conditions, metadata, piece.total)
+
+
+def watched(pieces: Iterable[CodedPiece], bar: Progress) -> Iterator[CodedPiece]:
+    """The pieces, each counted once it is dealt with."""
+    for piece in pieces:
+        bar.expect(piece.total)
         yield piece
         bar.advance()
 
@@ -132,7 +128,7 @@ def watched(pieces: Iterable[Coded], bar: Progress) -> Iterator[Coded]:
 class Counted:
     """An iterator over pieces that remembers how much went through it."""
 
-    def __init__(self, pieces: Iterator[Coded]) -> None:
+    def __init__(self, pieces: Iterator[CodedPiece]) -> None:
         self.pieces = pieces
         self.windows = 0
         self.shape: tuple[int, ...] = ()
@@ -140,53 +136,11 @@ class Counted:
     def __iter__(self) -> Counted:
         return self
 
-    def __next__(self) -> Coded:
+    def __next__(self) -> CodedPiece:
         piece = next(self.pieces)
         self.windows += len(piece.codes)
         self.shape = tuple(piece.codes.shape[1:])
         return piece
-
-
-def save_codes(path: Path, pieces: Iterable[Coded], about: Mapping[str, Any]) -> list[Path]:
-    """All pieces' codes in one safetensors file, with the conditions they need to be decoded."""
-    held = list(pieces)
-    if not held:
-        raise VqtoolError("there is nothing to encode")
-    tensors = {"codes": torch.cat([p.codes for p in held]), "sent": torch.cat([p.sent for p in held])}
-    tensors |= {f"condition.{name}": torch.cat([p.batch[name] for p in held]) for name in held[0].batch}
-    files.save(path, tensors, {"kind": "codes", **about, "about": held[0].about})
-    return [path]
-
-
-def load_codes(path: Path) -> tuple[dict[str, Any], Iterator[Coded]]:
-    """What `save_codes` wrote."""
-    read = files.load(path)
-    if read.about.get("kind") != "codes":
-        raise VqtoolError(f"`{path}` holds no codes", hint="vqtool encode CKPT INPUT --out FILE writes them")
-    about, _ = files.needed(path, read, "about", "model")
-    lost = [name for name in ("codes", "sent") if name not in read.tensors]
-    if lost:
-        raise damaged(path, f"it has no tensor `{lost[0]}`")
-    batch = {n.removeprefix("condition."): t for n, t in read.tensors.items() if n.startswith("condition.")}
-    return read.about, iter([Coded(read.tensors["codes"], read.tensors["sent"], batch, about)])
-
-
-def check_piece(model: Model, piece: Coded, path: Path) -> None:
-    """Codes from a file must be such as the model's quantizer gives, and what goes with them must fit them."""
-    codes, sent = piece.codes, piece.sent
-    if codes.dim() != 3:
-        raise damaged(path, f"its codes have the shape {tuple(codes.shape)}, not (windows, tokens, codebooks)")
-    try:
-        model.parts.quantizer.check_codes(codes)
-    except VqtoolError as error:
-        raise damaged(path, error.message) from error
-    if sent.shape != (len(codes), len(model.parts.norm.sends)):
-        raise damaged(path, f"its tensor `sent` has the shape {tuple(sent.shape)}")
-    for name, tensor in (("sent", sent), *((f"condition.{name}", t) for name, t in piece.batch.items())):
-        field = model.spec.fields.get(name.removeprefix("condition."))
-        fits = tensor.shape[:1] == codes.shape[:1] and (field is None or tuple(tensor.shape[1:]) == tuple(field.shape))
-        if not fits or not bool(tensor.isfinite().all()):
-            raise damaged(path, f"its tensor `{name}` does not fit its codes, or holds a NaN or an infinity")
 
 
 @contextlib.contextmanager
@@ -200,14 +154,14 @@ def from_codes(path: Path) -> Iterator[None]:
 
 
 def check_files(
-    model: Model, data: type[Data], source: Path, out_file: Path, more: Sequence[Path], *, decode: bool, force: bool
+    model: Model, files: Files, source: Path, out_file: Path, more: Sequence[Path], *, decode: bool, force: bool
 ) -> None:
     """Every file that coding (or decoding) `source` to `out_file` writes, against all that is read."""
-    targets = data.files_written(source, out_file, decode=decode)
+    targets = files.outputs(source, out_file, decode=decode)
     folder = None if targets == [out_file] else out_file
     if folder is not None and folder.exists() and folder.samefile(source):
         raise VqtoolError(f"`{folder}` is an input as well", hint="write to another folder")
-    read = [*data.files_read(source, decode=decode), *more]
+    read = [*files.inputs(source, decode=decode), *more]
     outputs.check(*targets, inputs=read, force=force, recipe=model.recipe, folder=folder)
 
 
@@ -216,51 +170,7 @@ def listed(files: Sequence[Path]) -> str:
     return str(files[0]) if len(files) == 1 else f"{len(files)} files"
 
 
-def capable(checkpoint: Path, protocol: type, verb: str) -> tuple[Model, Task]:
-    """A model from a checkpoint or run, and its last task that can do what the verb needs."""
-    path = checkpoint_path(checkpoint)
-    model, _ = from_checkpoint(path)
-    found = model.task(protocol)
-    if found is None:
-        tasks = ", ".join(f"`{stage.task.kind}`" for stage in model.recipe.stages if stage.name in model.tasks)
-        raise VqtoolError(f"`{path}` cannot {verb}; it was trained with {tasks}")
-    return model, found[1]
-
-
-def check_levels(model: Model, levels: int | None) -> None:
-    """`--levels` takes some of a residual quantizer's levels, the first ones."""
-    if levels is None:
-        return
-    quantizer = model.parts.quantizer
-    have = len(quantizer.codebook_sizes)
-    if quantizer.noun != "level" or not 1 <= levels <= have:
-        has = f"{have} levels" if quantizer.noun == "level" else "no levels to leave out"
-        raise VqtoolError(f"--levels {levels} cannot be: the model's quantizer has {has}")
-
-
-def model_hash(model: Model) -> str:
-    """A digest of what codes mean: the quantizer's and decoder's weights, not those of later stages."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.parts.state_dict().items()):
-        if name.split(".")[0] in ("norm", "conditioner", "encoder", "quantizer", "decoder"):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().float().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def about_codes(model: Model) -> dict[str, Any]:
-    """What is to be known of codes: the digest of the model, the sizes of its codebooks, tokens of a moment."""
-    sizes = list(model.parts.quantizer.codebook_sizes)
-    return {"model": model_hash(model), "codebook_sizes": sizes, "bands": model.parts.encoder.bands}
-
-
-def code_use(model: Model) -> list[list[float]] | None:
-    """How much training used each code of each codebook; None where the quantizer does not know."""
-    use = model.parts.quantizer.code_use()
-    return None if use is None else [each.tolist() for each in use]
-
-
-def say_notes(about: Mapping[str, Any]) -> None:
-    """What the reader changed on the way (a resampling, say) is said aloud."""
-    for note in about.get("notes", ()):
+def report(piece: Piece) -> None:
+    """Show what was done to the signals when they were read, as a resampling."""
+    for note in piece.notes:
         out.say(note)

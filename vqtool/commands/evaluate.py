@@ -7,15 +7,18 @@ from typing import Any
 
 from vqtool.api.data import Data
 from vqtool.commands import outputs
-from vqtool.commands.newest import checkpoint_path
 from vqtool.commands.sweep import check_plot, draw, draw_axes, parse_sweep, show
-from vqtool.commands.train import show_splits
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.model.build import PART_PREFIX, Model, build, from_checkpoint, open_data, restore
+from vqtool.model.build import build, stage_named
 from vqtool.model.checkpoint import Checkpoint, not_finite
+from vqtool.model.data import open_data
+from vqtool.model.load import from_checkpoint, restore
+from vqtool.model.model import Model
+from vqtool.model.runs import checkpoint_path
 from vqtool.recipe import PartSpec, Recipe
 from vqtool.recipe.overrides import apply_to_resolved, parse
+from vqtool.tables import show_splits
 from vqtool.training.evaluate import evaluate
 from vqtool.training.runtime import Runtime, runtime
 
@@ -41,7 +44,7 @@ def run(
     with runtime(device) as here:
         model, read = from_checkpoint(path, finite=False)
         outputs.check(plot, inputs=[path, data], force=force, recipe=apply_to_resolved(model.recipe, overrides))
-        ill = not_finite({name: tensor for name, tensor in read.tensors.items() if name.startswith(PART_PREFIX)})
+        ill = not_finite(model.state())
         if ill:
             out.warn(f"no figure of `{path}` means anything: {ill}")
         if sweep is not None:
@@ -60,7 +63,7 @@ def _scores(path: Path, model: Model, read: Checkpoint, data: Path | None, overr
         model = build(recipe, model.spec, until=read.about["stage"])
         changed = {".".join(parse(text)[0]) for text in overrides}
         try:
-            restore(model, read, str(path), but=changed)
+            restore(model, read, str(path), exclude=changed)
         except VqtoolError as error:
             raise VqtoolError(
                 f"`-s {' '.join(overrides)}` changes the shape of what was trained: {error.message}",
@@ -69,7 +72,7 @@ def _scores(path: Path, model: Model, read: Checkpoint, data: Path | None, overr
     model.parts.to(here.device)
     rows = (opened or Opened()).of(model.recipe, data)
     splits = evaluate(model, read.about["stage"], rows, here, split=split)
-    return {"checkpoint": str(path), "task": stage_task(model.recipe, read.about["stage"]), "splits": splits}
+    return {"checkpoint": str(path), "task": stage_named(model.recipe, read.about["stage"]).task.kind, "splits": splits}
 
 
 class Opened:
@@ -103,8 +106,3 @@ def _sweep(path: Path, model: Model, read: Checkpoint, data: Path | None, overri
         out.say(f"wrote {plot}")
     out.document({"sweep": {"key": key, "points": points}})
     return 0
-
-
-def stage_task(recipe: Recipe, stage: str) -> str:
-    """The kind of a stage's task."""
-    return next(s.task.kind for s in recipe.stages if s.name == stage)

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from vqtool.api import Batch, Decodes, Encodes, Task
 from vqtool.api.task import Parts
 from vqtool.commands import outputs
-from vqtool.commands.encode import capable
-from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError, missing_extra
 from vqtool.files import make_dir, write_atomic
-from vqtool.model.build import Model, open_data
+from vqtool.model.data import open_data
+from vqtool.model.load import capable
+from vqtool.model.model import Model
+from vqtool.model.runs import checkpoint_path
 from vqtool.training.lock import writing_beside
 
 ROWS = 3  # of the batch that a way is traced with: 0 and 1 would be taken for constants

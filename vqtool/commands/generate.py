@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vqtool.api import Generates
-from vqtool.catalog import catalog
+from vqtool.api import Generates, Piece
 from vqtool.commands import outputs
-from vqtool.commands.encode import capable, say_notes
-from vqtool.commands.newest import checkpoint_path
+from vqtool.commands.encode import report
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
-from vqtool.training.runtime import runtime, seed_of
+from vqtool.model.load import capable
+from vqtool.model.runs import checkpoint_path
+from vqtool.model.seeds import seed_of
+from vqtool.model.user_files import user_files
+from vqtool.training.runtime import runtime
 
 
 def run(
@@ -40,22 +43,29 @@ def run(
     if sampled:
         how = {"temperature": 1.0 if temperature is None else temperature, "top_k": top_k, "top_p": top_p}
     require_parent_dir(out_file)
+    count = 0
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Generates, "generate")
         outputs.check(out_file, inputs=[checkpoint_path(checkpoint), condition], force=force, recipe=model.recipe)
-        data = catalog().load("data", model.recipe.data.kind)
-        batch, about = data.read(model.spec, condition, condition=True)
-        say_notes(about)
+        files = user_files(model)
         model.parts.to(here.device).eval()
-        placed = here.place(batch)
-        rows = len(next(iter(batch.values())))
-        drawn = []
-        for sample in range(samples):
-            seeds = [seed_of(seed, row, sample) for row in range(rows)]
-            drawn.append(task.generate(model.parts, placed, **how, seeds=seeds).cpu())
-        signal = drawn[0] if samples == 1 else torch.stack(drawn, dim=1)
-        data.write(model.spec, out_file, signal, batch, about)
-    out.say(f"wrote {rows} signals" + (f", {samples} samples each" if samples > 1 else "") + f" to {out_file}")
+
+        def generated() -> Iterator[Piece]:
+            nonlocal count
+            for piece in files.open(condition, condition=True):
+                report(piece)
+                placed = here.to_device(piece.batch)
+                rows = range(count, count + len(next(iter(piece.batch.values()))))
+                drawn = []
+                for sample in range(samples):
+                    seeds = [seed_of(seed, row, sample) for row in rows]
+                    drawn.append(task.generate(model.parts, placed, **how, seeds=seeds).cpu())
+                signal = drawn[0] if samples == 1 else torch.stack(drawn, dim=1)
+                count += len(rows)
+                yield Piece({"x": signal, **piece.batch}, piece.metadata)
+
+        files.save(out_file, generated())
+    out.say(f"wrote {count} signals" + (f", {samples} samples each" if samples > 1 else "") + f" to {out_file}")
     out.print(str(out_file))
-    out.document({"out": str(out_file), "signals": rows, "samples": samples})
+    out.document({"out": str(out_file), "signals": count, "samples": samples})
     return 0

@@ -1,4 +1,4 @@
-"""`vqtool improve`: new places for dead codes, some more training, and the figures before and after."""
+"""`vqtool improve`: reinitialise dead codes, train on, and show the figures before and after."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from vqtool.commands import outputs
-from vqtool.commands.newest import checkpoint_path
-from vqtool.commands.train import DETAIL, number
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.model import checkpoint as files
-from vqtool.model.build import Model, from_checkpoint, open_data, stage_named
+from vqtool.model.build import stage_named
 from vqtool.model.checkpoint import Checkpoint
+from vqtool.model.data import open_data
+from vqtool.model.format import stage_file
+from vqtool.model.load import from_checkpoint
+from vqtool.model.model import Model
+from vqtool.model.runs import checkpoint_path
 from vqtool.recipe import StageSpec
+from vqtool.tables import DETAIL, number
+from vqtool.training.dead_codes import Improvement, improve
 from vqtool.training.evaluate import evaluate_rows
 from vqtool.training.lock import writing_beside
-from vqtool.training.renewal import Improvement, improve
 from vqtool.training.runtime import Runtime, runtime
-from vqtool.training.session import losses_of
 
 USE = ("codes.used", "codes.perplexity")
 
@@ -38,12 +41,12 @@ def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_fil
         after = metrics(model, stage, rows.rows("valid"), here)
         kept = about(read, model, done, merge)
         kept |= {"resolved": model.recipe.resolved(target.parent), "recipe": model.recipe.kept_text()}
-        files.save(target, model.tensors() | losses_of(done.loop.module), kept)
+        files.save(target, model.tensors() | done.loop.module.learned_by_losses(), kept)
     show(done, done.before.row | before, done.after.row | after)
     best = done.loop.options.best
     sign = 1 if done.loop.options.best_mode == "min" else -1
     if best in done.before.row and sign * done.after.row[best] > sign * done.before.row[best]:
-        out.warn(f"`{best}` is worse than before: more --steps may mend that")
+        out.warn(f"`{best}` is worse than before: more --steps may help")
     later = [s.name for s in model.recipe.stages if s.name not in model.tasks]
     if later:
         out.say(f"stage {', '.join(later)} knows the old codes: train it again on this checkpoint's")
@@ -54,7 +57,8 @@ def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_fil
         "stage": stage.name,
         "split": "valid",
         "steps": done.steps,
-        "codebooks": [{"name": r.name, "size": r.size, "revived": r.dead, "merged": r.doubles} for r in done.renewed],
+        "codebooks": [{"name": book.name, "size": book.size, "revived": book.dead, "merged": book.duplicates}
+                      for book in done.reinitialised],
         "before": done.before.row | before,
         "after": done.after.row | after,
     })  # fmt: skip
@@ -69,7 +73,7 @@ def quantizers_own(given: Path) -> tuple[Path, Model, Checkpoint, StageSpec]:
     if name is None or "quantizer" not in model.parts:
         raise VqtoolError(f"`{path}` holds no quantizer that a stage trained: there is nothing to improve")
     if name != read.about["stage"]:  # what was trained later reads the codes as they are
-        own = path.with_name(f"{name}.safetensors")
+        own = path.with_name(stage_file(name))
         if path == given or not own.is_file():
             raise VqtoolError(
                 f"`{path}` comes from stage `{read.about['stage']}`, which knows the codes as they are",
@@ -91,21 +95,20 @@ def about(read: Checkpoint, model: Model, done: Improvement, merge: bool) -> dic
     """The metadata of the new checkpoint: those of the old one, and what was done to it."""
     progress, options = done.loop.progress, done.loop.options
     return {
-        **{name: value for name, value in read.about.items() if name != "format"},
-        **model.diagnosed(),
+        **read.about,
+        **model.metadata(),
         "step": int(read.about.get("step", 0)) + done.steps,
-        "knobs": model.knobs(),
         "metrics": {"best": progress.best, "best_step": progress.best_step, "named": options.best},
-        "improved": {"steps": done.steps, "merge": merge, "revived": sum(r.dead for r in done.renewed),
-                     "merged": sum(r.doubles for r in done.renewed)},
+        "improved": {"steps": done.steps, "merge": merge, "revived": sum(r.dead for r in done.reinitialised),
+                     "merged": sum(r.duplicates for r in done.reinitialised)},
     }  # fmt: skip
 
 
 def show(done: Improvement, before: dict[str, float], after: dict[str, float]) -> None:
     """What was done to each codebook, then a table: a row a figure, before and after."""
-    for book in done.renewed:
-        merged = f", {book.doubles} doubles freed" if book.doubles else ""
-        out.say(f"{book.name}: {book.dead} of {book.size} codes revived{merged}")
+    for book in done.reinitialised:
+        merged = f", {book.duplicates} duplicates freed" if book.duplicates else ""
+        out.say(f"{book.name}: {book.dead} of {book.size} codes reinitialised{merged}")
     names = [*USE, "loss", *done.loop.module.weights, *(n for n in before if n.startswith("error") or "." not in n)]
     shown = [n for n in dict.fromkeys(names) if n in before and n in after and not DETAIL.search(n)]
     rows = [[name, number(before[name]), number(after[name])] for name in shown]

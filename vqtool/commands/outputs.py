@@ -11,8 +11,8 @@ from vqtool.catalog import catalog
 from vqtool.catalog.discovery import files_in_use
 from vqtool.errors import VqtoolError
 from vqtool.files import check_outputs
+from vqtool.model.runs import own_files
 from vqtool.recipe import Recipe
-from vqtool.runs import own_files
 
 if TYPE_CHECKING:
     from vqtool.api import Data
@@ -43,6 +43,6 @@ def _files_in(path: Path, recipe: Recipe | None) -> list[Path]:
         return [path]
     kind: type[Data] = catalog().load("data", recipe.data.kind)
     try:
-        return kind.files_read(path)
+        return kind.files.inputs(path)
     except VqtoolError:
         return [path]

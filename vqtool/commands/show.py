@@ -9,9 +9,10 @@ from typing import Any
 
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
-from vqtool.forms import ENVIRONMENT, RESOLVED, SUMMARY, read_json
-from vqtool.metadata import read_header
-from vqtool.runs import rows_of
+from vqtool.forms import RESOLVED, read_json
+from vqtool.model.format import ENVIRONMENT_FILE, METRICS_FILE, PARTS, RESOLVED_FILE, RESUME, SUMMARY_FILE, read_header
+from vqtool.model.runs import ENVIRONMENT, SUMMARY, rows_of
+from vqtool.tables import split_tables
 
 
 def run(*, path: Path) -> int:
@@ -49,13 +50,13 @@ def show_checkpoint(path: Path) -> int:
 
 def show_run(folder: Path) -> int:
     """Say what a run was asked for, how far it came, and which files it holds."""
-    resolved = optional(folder / "resolved.json", RESOLVED)
+    resolved = optional(folder / RESOLVED_FILE, RESOLVED)
     if resolved is None:
         raise VqtoolError(f"`{folder}` is not a run: it holds no resolved.json", hint="a folder under runs/")
-    environment = optional(folder / "environment.json", ENVIRONMENT) or {}
-    summary = optional(folder / "summary.json", SUMMARY)
+    environment = optional(folder / ENVIRONMENT_FILE, ENVIRONMENT) or {}
+    summary = optional(folder / SUMMARY_FILE, SUMMARY)
     checkpoints = sorted(folder.glob("*.safetensors"), key=lambda p: (p.stat().st_mtime, p.name))
-    state = "resumable" if (folder / "resume.safetensors").is_file() else "begun" if summary is None else "finished"
+    state = "resumable" if (folder / RESUME).is_file() else "begun" if summary is None else "finished"
     facts = [
         ["run", folder],
         ["state", state],
@@ -67,10 +68,11 @@ def show_run(folder: Path) -> int:
     show_resolved(resolved)
     rows = [[p.name, f"{p.stat().st_size:,}"] for p in checkpoints]
     out.print("\n" + table_text("checkpoints", ["file", "bytes"], rows, out.result_stream))
-    last = last_rows(folder / "metrics.jsonl")
+    last = last_rows(folder / METRICS_FILE)
     for row in last:
         show_figures(f"last {row.get('split', '')} row of stage {row.get('stage', '?')}".replace("  ", " "), row)
-    show_splits(summary)
+    for title, columns, figures in split_tables((summary or {}).get("splits", {})):
+        out.print("\n" + table_text(title, columns, figures, out.result_stream))
     out.document(
         {
             "run": str(folder),
@@ -113,7 +115,7 @@ def show_tensors(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
     """How many numbers each part holds."""
     sizes: dict[str, list[int]] = {}
     for name, (_, shape) in tensors.items():
-        part = name.removeprefix("parts.").split(".")[0]
+        part = name.removeprefix(PARTS).split(".")[0]
         many, numbers = sizes.setdefault(part, [0, 0])
         sizes[part] = [many + 1, numbers + math.prod(shape)]
     rows = [[part, many, f"{numbers:,}"] for part, (many, numbers) in sizes.items()]
@@ -125,19 +127,6 @@ def show_figures(title: str, figures: Any) -> None:
     rows = [[name, short(value)] for name, value in items(figures)]
     if rows:
         out.print("\n" + table_text(title, ["name", "value"], rows, out.result_stream))
-
-
-def show_splits(summary: Any) -> None:
-    """The held-out figures of a finished run."""
-    splits = summary.get("splits") if isinstance(summary, dict) else None
-    for split, scores in items(splits):
-        baselines = scores["baselines"]
-        rows = [
-            [name, short(value), *(short(other.get(name, "")) for other in baselines.values())]
-            for name, value in items(scores["model"])
-        ]
-        head = ["metric", "model", *baselines]
-        out.print("\n" + table_text(f"held-out: {split}", head, rows, out.result_stream))
 
 
 def last_rows(path: Path) -> list[dict[str, Any]]:

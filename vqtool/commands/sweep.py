@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vqtool.commands.train import number
 from vqtool.console import out
 from vqtool.errors import VqtoolError, missing_extra
 from vqtool.files import write_atomic
+from vqtool.tables import number
 
 FORMATS = (".png", ".svg", ".pdf")
 MOST_PANELS = 6

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from vqtool.commands.check import doubtful
-from vqtool.commands.newest import checkpoint_path
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.model.format import RESUME
+from vqtool.model.runs import checkpoint_path, runs_newest_first
 from vqtool.recipe import Recipe, load
-from vqtool.runs import runs_newest_first
+from vqtool.tables import show_splits
 from vqtool.training.lock import InUseError
-from vqtool.training.rundir import RESUME, RunDir, new_folder
+from vqtool.training.rundir import RunDir, new_folder
 from vqtool.training.runtime import Runtime, Signals, runtime
 from vqtool.training.session import Session
 from vqtool.training.session import resume as resume_session
 from vqtool.training.watch import StopOn
-
-DETAIL = re.compile(r"\.(group|level)\d+$|^(forced|reconstruction|shuffled)\.(?!error\.)")  # in the JSON only
 
 
 def run(
@@ -56,10 +52,10 @@ def run(
 def created(recipe: Recipe, folder: Path | None, here: Runtime) -> RunDir:
     """A new run; rank 0 makes its folder."""
     if folder is None:
-        folder = here.broadcast_path(new_folder(recipe) if here.leads else None)
+        folder = here.broadcast_path(new_folder(recipe) if here.is_main else None)
         assert folder is not None  # rank 0 gave one
     here.serve(folder)
-    return RunDir.create(recipe, folder, argv=sys.argv[1:], device=str(here.device), writes=here.leads)
+    return RunDir.create(recipe, folder, argv=sys.argv[1:], device=str(here.device), writes=here.is_main)
 
 
 def resume(
@@ -75,7 +71,7 @@ def resume(
 
 def opened(run: Path | None, here: Runtime) -> RunDir:
     """The run to resume; rank 0 holds its lock, and chooses where none is named."""
-    mine = (newest_resumable() if run is None else RunDir.open(run)) if here.leads else None
+    mine = (newest_resumable() if run is None else RunDir.open(run)) if here.is_main else None
     folder = here.broadcast_path(mine.folder if mine is not None else None)
     assert folder is not None  # rank 0 has one
     here.serve(folder)
@@ -108,26 +104,9 @@ def _end(session: Session, stopped: int, began: float, stage: str | None, here: 
         except KeyboardInterrupt:
             out.say(f"stopped while evaluating; `vqtool resume {folder}` goes on")
             return 128 + (signals.received or signal.SIGINT)
-    if here.leads:
+    if here.is_main:
         show_splits(document["splits"])
         out.say(f"{document['seconds']:.0f} s; {document['checkpoint']}")
         out.print(document["checkpoint"])
         out.document(document)
     return 0
-
-
-def show_splits(splits: Mapping[str, Any]) -> None:
-    """A table per split: a row per metric, the model beside each baseline; details stay in the JSON."""
-    for split, scores in splits.items():
-        baselines = scores["baselines"]
-        rows = [
-            [name, number(value), *(number(b.get(name)) for b in baselines.values())]
-            for name, value in scores["model"].items()
-            if not DETAIL.search(name)
-        ]
-        out.table(f"held-out: {split}", ["metric", "model", *baselines], rows)
-
-
-def number(value: float | None) -> str:
-    """Four significant digits; nothing where a baseline has no such metric."""
-    return "" if value is None else f"{value:.4g}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,21 @@ import numpy as np
 from vqtool.diagnosis.measures import drift, geometry, usage
 from vqtool.diagnosis.report import Codebook, Report
 from vqtool.errors import VqtoolError
-from vqtool.forms import SUMMARY, damaged, is_finite, read_json
-from vqtool.metadata import read_header
-from vqtool.runs import BEST, LAST, rows_of, stage_names
+from vqtool.forms import damaged, is_finite, read_json
+from vqtool.model.format import (
+    BEST,
+    LAST,
+    METRICS_FILE,
+    PARTS,
+    SUMMARY_FILE,
+    USAGE,
+    USAGE_FIGURES,
+    VECTORS,
+    read_header,
+    stage_file,
+    under,
+)
+from vqtool.model.runs import SUMMARY, is_run, rows_of, stage_names
 
 FORGOTTEN = 0.01  # of uniform use: a moving average below this is that of a dead code
 Arrays = dict[str, np.ndarray]
@@ -27,7 +38,7 @@ def report_of(checkpoint: Path) -> Report:
     Raises:
         VqtoolError: the file cannot be read, or holds no quantizer.
     """
-    about, arrays = read(checkpoint, (r"usage\.", r"vectors\.", r"parts\.quantizer\..*(codes|weights)$"))
+    about, arrays = read(checkpoint, lambda name: name.startswith((USAGE, VECTORS)) or is_old_codebook(name))
     quantizer = about.get("quantizer")
     _check_codebooks(checkpoint, arrays, quantizer)
     resolved: dict[str, Any] = about.get("resolved", {})
@@ -35,10 +46,11 @@ def report_of(checkpoint: Path) -> Report:
         raise VqtoolError(f"`{checkpoint}` holds no quantizer: there is nothing to diagnose",
                           hint=f"vqtool show {checkpoint}")  # fmt: skip
     folder = checkpoint.parent
-    run = folder if (folder / "resolved.json").is_file() else None
+    run = folder if is_run(folder) else None
     counted, counts = _counts(arrays, about)
-    known = {q: (arrays[f"usage.{q}.errors"], arrays[f"usage.{q}.offsets"]) for q in counts
-             if {f"usage.{q}.errors", f"usage.{q}.offsets"} <= arrays.keys()}  # fmt: skip
+    used = under(USAGE, arrays)
+    known = {q: (used[f"{q}.errors"], used[f"{q}.offsets"]) for q in counts
+             if {f"{q}.errors", f"{q}.offsets"} <= used.keys()}  # fmt: skip
     validation = {k: float(v) for k, v in (about.get("validation") or {}).items()
                   if isinstance(v, int | float) and k != "step"}  # fmt: skip
     measures = validation | (held_out(run, checkpoint) if run is not None else {})
@@ -53,7 +65,7 @@ def report_of(checkpoint: Path) -> Report:
         tokens=max((int(n.sum()) for n in counts.values()), default=0),
         codebooks=tuple(books),
         measures=measures,
-        history=rows_of(run / "metrics.jsonl") if run is not None else (),
+        history=rows_of(run / METRICS_FILE) if run is not None else (),
         recipe=resolved,
         about=about,
         run=run,
@@ -61,12 +73,16 @@ def report_of(checkpoint: Path) -> Report:
     )
 
 
-def read(path: Path, wanted: Sequence[str]) -> tuple[dict[str, Any], Arrays]:
-    """A checkpoint's metadata, and those of its tensors whose names begin with one of some patterns."""
+def read(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, Any], Arrays]:
+    """A checkpoint's metadata, and those of its tensors whose names are `wanted`."""
     header = read_header(path)
     names = {name: name for name in header.tensors} | header.aliases
-    kept = {name: source for name, source in names.items() if any(re.match(one, name) for one in wanted)}
-    return header.about, dict(_arrays(path, kept))
+    return header.about, dict(_arrays(path, {name: source for name, source in names.items() if wanted(name)}))
+
+
+def is_old_codebook(name: str) -> bool:
+    """Whether a tensor is a codebook's state, which is all that checkpoints before 0.1 hold of its codes."""
+    return name.startswith(f"{PARTS}quantizer.") and name.endswith(("codes", "weights"))
 
 
 def _arrays(path: Path, sources: Mapping[str, str]) -> Iterator[tuple[str, np.ndarray]]:
@@ -88,15 +104,15 @@ def _arrays(path: Path, sources: Mapping[str, str]) -> Iterator[tuple[str, np.nd
 
 def not_finite(path: Path) -> dict[str, int]:
     """How many values of each of the parts' tensors are NaN or infinite, where any is."""
-    floats = {n: n for n, (kind, _) in read_header(path).tensors.items() if n.startswith("parts.") and kind[0] == "F"}
+    floats = {n: n for n, (kind, _) in read_header(path).tensors.items() if n.startswith(PARTS) and kind[0] == "F"}
     bad = {name: int((~np.isfinite(array)).sum()) for name, array in _arrays(path, floats)}
     return {name: count for name, count in bad.items() if count}
 
 
 def _counts(arrays: Arrays, about: Mapping[str, Any]) -> tuple[str, dict[int, np.ndarray]]:
     """What was counted, and the counts [K] of each codebook: of the last validation, else the moving averages."""
-    exact = {int(name.split(".")[1]): value for name, value in arrays.items()
-             if re.fullmatch(r"usage\.\d+\.counts", name)}  # fmt: skip
+    used = under(USAGE, arrays)
+    exact = {int(name.removesuffix(".counts")): value for name, value in used.items() if name.endswith(".counts")}
     if exact:
         return "split valid", exact
     weights = [value for name, value in sorted(arrays.items(), key=lambda i: _natural(i[0]))
@@ -116,13 +132,14 @@ def _check_codebooks(path: Path, arrays: Arrays, quantizer: Mapping[str, Any] | 
     if quantizer is not None and (len(sizes) != len(quantizer["names"]) or min(sizes, default=0) < 1):
         raise damaged(path, "the `sizes` of its `quantizer` do not fit its `names`")
     for name, array in arrays.items():
-        found = re.fullmatch(r"(vectors|usage)\.(\d{1,9})(?:\.(counts|errors|offsets))?", name)
-        if found is None and name.startswith("parts."):
+        if name.startswith(PARTS):
             continue
-        known = found is not None and (found[1] == "usage") == (found[3] is not None)
-        size = sizes[int(found[2])] if found is not None and int(found[2]) < len(sizes) else None
-        fits = known and array.ndim == (2 if found is not None and found[1] == "vectors" else 1)
-        if not fits or (size is None and quantizer is not None) or size not in (None, len(array)):
+        number, _, figure = name.removeprefix(VECTORS).removeprefix(USAGE).partition(".")
+        known = figure == "" if name.startswith(VECTORS) else figure in USAGE_FIGURES
+        fits = known and number.isdecimal() and len(number) < 10 and array.ndim == (1 if figure else 2)
+        if fits and quantizer is not None:
+            fits = int(number) < len(sizes) and sizes[int(number)] == len(array)
+        if not fits:
             raise damaged(path, f"its tensor `{name}` does not fit its codebooks")
         if name.endswith("counts") and (array.dtype.kind not in "iu" or (array < 0).any()):
             raise damaged(path, f"its tensor `{name}` should hold counts")
@@ -137,7 +154,7 @@ def _shape(
     arrays: Arrays, quantizer: Mapping[str, Any], counts: Mapping[int, np.ndarray]
 ) -> tuple[list[str], list[int], dict[int, np.ndarray]]:
     """The codebooks' names and sizes, and their vectors where there are any."""
-    vectors = {int(name.split(".")[1]): value for name, value in arrays.items() if name.startswith("vectors.")}
+    vectors = {int(number): value for number, value in under(VECTORS, arrays).items()}
     if not vectors:  # a checkpoint of an earlier vqtool
         plain = [v for n, v in sorted(arrays.items(), key=lambda i: _natural(i[0])) if n.endswith("codes")]
         vectors = dict(enumerate(v for value in plain for v in (value if value.ndim == 3 else [value])))
@@ -192,7 +209,7 @@ def _with_drift(books: list[Codebook], before: Arrays) -> list[Codebook]:
     """The codebooks with how far each moved since an earlier checkpoint, whose vectors are `before`."""
     moved = []
     for q, book in enumerate(books):
-        old = before.get(f"vectors.{q}")
+        old = before.get(f"{VECTORS}{q}")
         if old is not None and book.vectors is not None and old.shape == book.vectors.shape:
             book = replace(book, measures={**book.measures, "drift": drift(old, book.vectors)})
         moved.append(book)
@@ -204,14 +221,14 @@ def earlier_vectors(checkpoint: Path, run: Path, about: Mapping[str, Any]) -> Ar
 
     A stage's result is its best, which may be of an earlier step than checkpoints that were written before it.
     """
-    files = [run / f"{stage}.safetensors" for stage in stage_names(run)] + [run / BEST, run / LAST]
+    files = [run / name for name in (*map(stage_file, stage_names(run)), BEST, LAST)]
     times = {f: f.stat().st_mtime for f in files if f.is_file()}
     mine = checkpoint.stat().st_mtime
     for path in sorted(times, key=lambda f: -times[f]):
         if path == checkpoint or times[path] > mine:
             continue
         try:
-            other, arrays = read(path, (r"vectors\.",))
+            other, arrays = read(path, lambda name: name.startswith(VECTORS))
         except VqtoolError:  # being written, or damaged: another command tells of that
             continue
         if other.get("stage") != about.get("stage") or weights_step(other) < weights_step(about):
@@ -228,7 +245,7 @@ def weights_step(about: Mapping[str, Any]) -> float:
 def held_out(run: Path, checkpoint: Path) -> dict[str, float]:
     """The metrics of a finished run, where they are this checkpoint's: of its first held-out split."""
     try:
-        summary = read_json(run / "summary.json", SUMMARY)
+        summary = read_json(run / SUMMARY_FILE, SUMMARY)
     except FileNotFoundError:
         return {}
     if Path(summary.get("checkpoint", "")).name != checkpoint.name:

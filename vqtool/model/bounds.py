@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from vqtool.errors import VqtoolError
 from vqtool.forms import damaged
-from vqtool.metadata import Header
+from vqtool.model.format import Header
 
 CALLS, CALLS_EACH = 5_000, 50  # of torch's functions: at least, and for each tensor of the file; parts make 5 to 20
 NUMBERS, NUMBERS_EACH = 2**24, 32  # made on the way: at least (64 MB), and for each number of the file; parts make 3
@@ -54,7 +54,7 @@ class Bounded(TorchFunctionMode):
 
 
 def size_asked(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> int:
-    """How many numbers a function of torch is asked to make; 0 where its name does not tell."""
+    """How many numbers a function of torch is asked to make; 0 where its name does not say."""
     if name in SIZED:
         shapes = [one for one in (*args, kwargs.get("size")) if isinstance(one, tuple | list)]
         return math.prod(map(int, shapes[0])) if shapes else math.prod(whole(args))

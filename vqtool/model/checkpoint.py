@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
 from vqtool.forms import damaged
-from vqtool.metadata import FORMAT, Header, in_text, read_header
+from vqtool.model.format import FAMILY, FORMAT, Header, in_text, read_header
 
 DTYPES = {  # as safetensors calls them
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64",
@@ -46,8 +46,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) ->
         else:
             first[key] = name
             kept[name] = tensor.detach().cpu().contiguous().clone()
-    metadata = {"format": FORMAT, "aliases": json.dumps(aliases)}
-    metadata |= {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
+    metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
+    metadata |= {"format": f"{FAMILY}{FORMAT}", "aliases": json.dumps(aliases)}
     return write_atomic(path, safetensors.torch.save(kept, metadata))
 
 
@@ -100,11 +100,11 @@ def check_fits(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], what
     dtypes = [f"{n} ({tensors[n].dtype}, not {wanted[n].dtype})".replace("torch.", "")
               for n in both if wanted[n].dtype != tensors[n].dtype]  # fmt: skip
     if missing or surplus or shapes or dtypes:
-        told = [f"{label} {', '.join(names[:3])}" for label, names in
+        problems = [f"{label} {', '.join(names[:3])}" for label, names in
                 (("it has no", missing), ("it has a foreign", surplus), ("other shapes:", shapes),
                  ("other dtypes:", dtypes)) if names]  # fmt: skip
         raise VqtoolError(
-            f"`{what}` does not fit its own recipe: {'; '.join(told)}",
+            f"`{what}` does not fit its own recipe: {'; '.join(problems)}",
             hint="it was written by another version of a part or plugin: `vqtool show` lists versions",
             exit_code=1,
         )
@@ -123,7 +123,7 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
 
 def require_finite(tensors: Mapping[str, Tensor], what: str) -> None:
     """Refuse weights with a NaN or an infinity: whatever is computed from them means nothing."""
-    told = not_finite(tensors)
-    if told is not None:
+    problem = not_finite(tensors)
+    if problem is not None:
         hint = f"vqtool diagnose {what}, or use an earlier checkpoint of the run"
-        raise VqtoolError(f"`{what}` cannot be used: {told}", hint=hint, exit_code=1)
+        raise VqtoolError(f"`{what}` cannot be used: {problem}", hint=hint, exit_code=1)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from vqtool.errors import VqtoolError
-from vqtool.model.build import PART_PREFIX, Model, set_knobs, use_current_names
 from vqtool.model.checkpoint import Checkpoint, require_finite
+from vqtool.model.format import PARTS, under
+from vqtool.model.load import set_knobs, use_current_names
+from vqtool.model.model import Model
 
 
-def take_over(model: Model, read: Checkpoint, what: str) -> list[str]:
+def warm_start(model: Model, read: Checkpoint, what: str) -> list[str]:
     """Fill the parts that the checkpoint `what` has too, with their fitted constants and knobs; returns their roles.
 
     Raises:
@@ -19,7 +21,7 @@ def take_over(model: Model, read: Checkpoint, what: str) -> list[str]:
     learned = _by_role(read)
     kinds = {role: part["kind"] for role, part in read.about.get("resolved", {}).get("parts", {}).items()}
     both = [role for role in model.parts if role in learned and model.parts[role].state_dict()]
-    wrong = [told for role in both for told in _difference(model, role, kinds.get(role, ""), learned[role])]
+    wrong = [difference for role in both for difference in _difference(model, role, kinds.get(role, ""), learned[role])]
     if wrong:
         raise VqtoolError(
             f"`{what}` does not fit this recipe: {'; '.join(wrong)}",
@@ -29,21 +31,20 @@ def take_over(model: Model, read: Checkpoint, what: str) -> list[str]:
         raise VqtoolError(
             f"`{what}` has no part of this recipe: it holds {', '.join(f'[{role}]' for role in learned) or 'none'}"
         )
-    require_finite({f"{PART_PREFIX}{role}.{name}": t for role in both for name, t in learned[role].items()}, what)
+    require_finite({f"{PARTS}{role}.{name}": t for role in both for name, t in learned[role].items()}, what)
     for role in both:
         model.parts[role].load_state_dict(learned[role])
     others = {name.partition(".")[0] for name in read.about.get("knobs", {})} - set(both)
-    set_knobs(model, read, what, but=others)
+    set_knobs(model, read, what, exclude=others)
     return both
 
 
 def _by_role(read: Checkpoint) -> dict[str, dict[str, Tensor]]:
     """The checkpoint's tensors by role, under the names they have within their part."""
     found: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in read.tensors.items():
-        if name.startswith(PART_PREFIX):
-            role, _, rest = name.removeprefix(PART_PREFIX).partition(".")
-            found.setdefault(role, {})[rest] = tensor
+    for name, tensor in under(PARTS, read.tensors).items():
+        role, _, rest = name.partition(".")
+        found.setdefault(role, {})[rest] = tensor
     return found
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
+from vqtool.forms import STAGE_NAME
 from vqtool.recipe.options import Options, options_of, toml_value
 from vqtool.recipe.places import Key
 from vqtool.recipe.spec import LossSpec, PartSpec, ScheduleSpec, StageSpec, TrainOptions
-from vqtool.runs import STAGE_NAME
 from vqtool.suggest import did_you_mean, listed
 
 if TYPE_CHECKING:

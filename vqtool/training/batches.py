@@ -8,7 +8,8 @@ import torch
 
 from vqtool.api.data import Batch, Data, Rows
 from vqtool.errors import VqtoolError
-from vqtool.training.runtime import Runtime, generator_of
+from vqtool.model.seeds import generator_of
+from vqtool.training.runtime import Runtime
 
 
 class Batches:
@@ -43,17 +44,18 @@ class Batches:
         parts = mine.tensor_split(self.accumulate)
         generator = generator_of(self.seed, self.stage, "augment", step, self.runtime.rank)
         return [
-            self.runtime.place(self.data.augment(self.rows.__getitems__(part.tolist()), generator)) for part in parts
+            self.runtime.to_device(self.data.augment(self.rows.__getitems__(part.tolist()), generator))
+            for part in parts
         ]
 
     def whole(self, step: int) -> Batch:
         """The rows of a step on every rank alike, augmented alike: what codebooks start from."""
         generator = generator_of(self.seed, self.stage, "augment", step, 0)
         batch = self.data.augment(self.rows.__getitems__(self.indices(step).tolist()), generator)
-        return self.runtime.place(batch)
+        return self.runtime.to_device(batch)
 
 
 def in_order(rows: Rows, batch: int, runtime: Runtime) -> Iterator[Batch]:
     """Every row once, in order: the batches of an evaluation, one at a time."""
     for begin in range(0, len(rows), batch):
-        yield runtime.place(rows.__getitems__(list(range(begin, min(begin + batch, len(rows))))))
+        yield runtime.to_device(rows.__getitems__(list(range(begin, min(begin + batch, len(rows))))))

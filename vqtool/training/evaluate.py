@@ -14,9 +14,10 @@ from vqtool.api.metric import Baseline, Metric
 from vqtool.api.task import Estimates
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
-from vqtool.model.build import Model
+from vqtool.model.model import Model, eval_mode
+from vqtool.model.seeds import seed_of
 from vqtool.training.batches import in_order
-from vqtool.training.runtime import Runtime, seed_of
+from vqtool.training.runtime import Runtime
 
 
 class Scores:
@@ -102,16 +103,11 @@ def _pass(model: Model, stage: str, rows: Rows, runtime: Runtime, scores: Scores
     """Show `scores` what the stage's task says of every row."""
     task = model.tasks[stage]
     torch.manual_seed(seed_of(model.recipe.seed, "evaluation"))
-    was_training = {m: m.training for m in model.parts.modules()}
-    model.parts.eval()
-    try:
+    with eval_mode(model.parts):
         for batch in in_order(rows, model.recipe.evaluate.batch, runtime):
             scores.update(task.estimate(model.parts, batch), batch, learn=learn)
             if not scores.metrics:  # none of them reads what these rows hold
                 break
-    finally:
-        for each, training in was_training.items():
-            each.training = training
 
 
 def evaluate_baselines(model: Model, data: Data, splits: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:

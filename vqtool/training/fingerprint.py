@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vqtool.errors import VqtoolError
+from vqtool.model.runs import is_run
 
 WHOLE = 1 << 27  # up to so many bytes (128 MiB) everything is hashed; of more data, blocks all over them
 BLOCK = 1 << 16
@@ -80,7 +81,7 @@ def _files(path: Path, files_read: Callable[[Path], Sequence[Path]]) -> set[tupl
 
 def _below(folder: Path) -> Iterator[Path]:
     for at, folders, names in os.walk(folder):
-        folders[:] = [n for n in folders if not n.startswith(".") and not os.path.isfile(f"{at}/{n}/resolved.json")]
+        folders[:] = [n for n in folders if not n.startswith(".") and not is_run(Path(at, n))]
         yield from (Path(at, name) for name in names if not name.startswith("."))
 
 

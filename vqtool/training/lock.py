@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.model.runs import is_run
 
 try:
     import fcntl
@@ -82,7 +83,7 @@ class Lock:
 @contextlib.contextmanager
 def writing_beside(folder: Path) -> Iterator[None]:
     """Hold the lock of `folder` where it is a run; any other folder needs none."""
-    lock = Lock(folder) if (folder / "resolved.json").is_file() else None
+    lock = Lock(folder) if is_run(folder) else None
     try:
         yield
     finally:

@@ -19,12 +19,13 @@ from vqtool.api.quantizer import CodebookStats, Quantized, sum_stats
 from vqtool.console import out
 from vqtool.diagnosis.report import Finding
 from vqtool.errors import VqtoolError
-from vqtool.model.build import Model, quantizer_of
+from vqtool.model.model import Model
+from vqtool.model.seeds import seed_of
 from vqtool.quantizers.core.all_reduce import reduce_stats
 from vqtool.recipe import StageSpec
 from vqtool.training.average import Average
 from vqtool.training.batches import Batches
-from vqtool.training.runtime import Runtime, Signals, seed_of
+from vqtool.training.runtime import Runtime, Signals
 from vqtool.training.stage import Knobs, StageModule, not_finite
 from vqtool.training.usage import Usage, figures
 from vqtool.training.validate import validate
@@ -78,8 +79,9 @@ class StageLoop:
     """Trains one stage; `run` is the loop itself, and the rest serves it."""
 
     def __init__(self, model: Model, stage: StageSpec, data: Data, runtime: Runtime, *, seed: int, log: Any,
-                 stop_on: StopOn | None = None) -> None:  # fmt: skip
+                 stop_on: StopOn | None = None, start_counts: bool = False) -> None:  # fmt: skip
         self.model, self.stage, self.data, self.runtime, self.seed, self.log = model, stage, data, runtime, seed, log
+        self.start_counts = start_counts  # whether the weights that the stage starts with may be its best
         options = stage.train
         self.options = options
         self.batches = Batches(data, batch=options.batch, accumulate=options.accumulate, seed=seed, stage=stage.name,
@@ -89,7 +91,7 @@ class StageLoop:
         self.module = StageModule(model, stage).to(runtime.device)
         self.module.freeze()
         self.knobs = Knobs(self.module, stage)
-        self.quantizer = quantizer_of(model)
+        self.quantizer = model.quantizer
         self.follows = self.quantizer is not None and "quantizer" in self.module.task.trains
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         self.progress = Progress()
@@ -165,6 +167,8 @@ class StageLoop:
         if self.progress.step == 0:
             self.start_codebooks()
             self.module.task.begin(self.module.parts)
+            if self.start_counts:
+                self._validate(save)
         wrapped = self._wrap()
         every = self.options.valid_every or max(1, self.steps // 5)
         with out.progress(self.steps, self.stage.name) as bar:
@@ -176,6 +180,7 @@ class StageLoop:
                 last = self.progress.step == self.steps
                 if self.progress.step % every == 0 or last:
                     self._validate(saving)
+                    saving("resume")  # of the live weights, not their average: a killed run goes on from here
                 self.progress.seconds += time.perf_counter() - began
                 bar.advance(1, **shown)
                 stop = self.runtime.any_rank(signals.received)
@@ -202,34 +207,41 @@ class StageLoop:
             group["lr"] = rate * group["share"]
         torch.manual_seed(seed_of(self.seed, self.stage.name, "step", step, self.runtime.rank))
         micro = self.batches.micro(step)
-        rows = sum(len(next(iter(batch.values()))) for batch in micro)
-        sums: dict[str, Tensor] = {}
+        sizes = [len(next(iter(batch.values()))) for batch in micro]
+        terms: list[dict[str, Tensor]] = []
         stats: list[tuple[CodebookStats, ...]] = []
         for number, batch in enumerate(micro):
-            share = len(next(iter(batch.values()))) / rows
-            waits = self._no_sync(wrapped) if number + 1 < len(micro) else contextlib.nullcontext()
-            with waits:
+            with self._no_sync(wrapped) if number + 1 < len(micro) else contextlib.nullcontext():
                 with self.runtime.autocast(options.precision):
-                    total, terms, outputs = wrapped(batch)
-                terms = {"loss": total.detach(), **terms}
-                if self.runtime.any_rank(0 if torch.isfinite(total) else NAN_FLAG):
-                    lost = {name: float(value) for name, value in terms.items()}
-                    self.log({"stage": self.stage.name, "step": step, "split": "train", **lost})
-                    raise not_finite(terms, self.stage.name, step)
-                self.scaler.scale(total * share).backward()
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0) + value * share
+                    total, figures, outputs = wrapped(batch)
+                self.scaler.scale(total * (sizes[number] / sum(sizes))).backward()
+            terms.append({"loss": total.detach(), **figures})
             quantized = outputs.get("quantized")
             if isinstance(quantized, Quantized):
                 if self.follows and quantized.stats:
                     stats.append(quantized.stats)
                 self.usage.add(quantized.codes)
+        self._require_finite(terms)
         self._optimise()
         if stats and self.quantizer is not None:
-            self.quantizer.update(reduce_stats(sum_stats(stats)))
+            total_stats = sum_stats(stats)
+            self.quantizer.update(reduce_stats(total_stats) if self.runtime.world > 1 else total_stats)
         if motion is not None:
             self.moved = motion.figures(self.usage.kept[before:])
+        sums: dict[str, Tensor] = {}
+        for size, one in zip(sizes, terms, strict=True):
+            for name, value in one.items():
+                sums[name] = sums.get(name, 0) + value * (size / sum(sizes))
         return self._log(sums, scheduled | {"lr": rate})
+
+    def _require_finite(self, terms: list[dict[str, Tensor]]) -> None:
+        """Stop before the weights change where a rank's loss became NaN or infinite: one host sync a step."""
+        finite = torch.stack([one["loss"] for one in terms]).isfinite()
+        if self.runtime.any_rank(0 if bool(finite.all()) else NAN_FLAG):
+            first = terms[int(finite.int().argmin())]
+            row = {name: float(value) for name, value in first.items()}
+            self.log({"stage": self.stage.name, "step": self.progress.step, "split": "train", **row})
+            raise not_finite(first, self.stage.name, self.progress.step)
 
     def _optimise(self) -> None:
         if self.options.clip is not None:
@@ -238,7 +250,8 @@ class StageLoop:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.average.update()
+        if self.options.average:
+            self.average.update()
 
     def _rate(self, step: int) -> float:
         """Linear warm-up, then a cosine down to `lr_end` of the peak."""
@@ -278,7 +291,7 @@ class StageLoop:
             save("resume")
             raise UnhealthyError(self.ill, self.stage.name, self.progress.step)
 
-    def _validate(self, save: Saving) -> None:
+    def _validate(self, save: Callable[[str], None]) -> None:
         """Measure on the validation rows; remember and save the best."""
         with self.average.applied():
             seen = validate(self.module, self.model, self.stage, self.data, self.runtime, seed=self.seed)
@@ -290,7 +303,7 @@ class StageLoop:
                     hint="one of " + ", ".join(sorted(row)),
                     where=f"stage `{self.stage.name}`",
                 )
-            value = self.runtime.share(row[self.options.best])
+            value = self.runtime.broadcast_scalar(row[self.options.best])
             sign = 1 if self.options.best_mode == "min" else -1
             if math.isnan(self.progress.best) or sign * value < sign * self.progress.best:
                 self.progress.best, self.progress.best_step, self.progress.stale = value, self.progress.step, 0
@@ -301,7 +314,6 @@ class StageLoop:
         self.log(logged)
         if self.watch is not None:
             self.watch.note(logged)
-        save("resume")  # of the live weights, not their average: a killed run goes on from here
 
     def _out_of_patience(self) -> bool:
         patience = self.options.patience

@@ -23,14 +23,21 @@ from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
 from vqtool.forms import RESOLVED, read_json
 from vqtool.model import checkpoint
+from vqtool.model.format import (
+    ENVIRONMENT_FILE,
+    METRICS_FILE,
+    RECIPE_FILE,
+    RESOLVED_FILE,
+    RESUME,
+    SUMMARY_FILE,
+)
+from vqtool.model.runs import is_run, rows_of, stage_names
 from vqtool.recipe import Recipe
 from vqtool.recipe.portable import plain_word
 from vqtool.recipe.recipe import read_text
-from vqtool.runs import rows_of, stage_names
 from vqtool.training.lock import LOCK, Lock
 
-RESUME = "resume.safetensors"  # there from before the first step until the summary is written
-BEGUN = ("resolved.json", "recipe.toml", "environment.json")  # what a run is made of before it has trained
+BEGUN = (RESOLVED_FILE, RECIPE_FILE, ENVIRONMENT_FILE)  # what a run is made of before it has trained
 REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space of your quota",
@@ -72,9 +79,9 @@ class RunDir:
             return run
         run._claim()
         try:
-            run.write("resolved.json", json.dumps(recipe.resolved(folder), indent=1, sort_keys=True))
-            run.write("recipe.toml", recipe.kept_text())
-            run.write("environment.json", json.dumps(environment(argv, device), indent=1))
+            run.write(RESOLVED_FILE, json.dumps(recipe.resolved(folder), indent=1, sort_keys=True))
+            run.write(RECIPE_FILE, recipe.kept_text())
+            run.write(ENVIRONMENT_FILE, json.dumps(environment(argv, device), indent=1))
         except VqtoolError:
             for name in BEGUN:
                 run.path(name).unlink(missing_ok=True)
@@ -108,7 +115,7 @@ class RunDir:
         Raises:
             InUseError: another process writes into it.
         """
-        if not (folder / "resolved.json").is_file():
+        if not is_run(folder):
             raise VqtoolError(f"`{folder}` is no run: it holds no resolved.json", hint="a folder under runs/")
         run = cls(folder, writes=writes)
         if writes:
@@ -119,11 +126,11 @@ class RunDir:
     def recipe(self) -> Recipe:
         """The recipe as the run resolved it."""
         try:
-            resolved = read_json(self.path("resolved.json"), RESOLVED)
+            resolved = read_json(self.path(RESOLVED_FILE), RESOLVED)
         except FileNotFoundError as error:
             raise VqtoolError(f"`{self.folder}` is not a run: it holds no resolved.json") from error
-        return Recipe.from_resolved(resolved, text=read_text(self.path("recipe.toml")), beside=self.folder,
-                                    source=self.path("resolved.json"))  # fmt: skip
+        return Recipe.from_resolved(resolved, text=read_text(self.path(RECIPE_FILE)), beside=self.folder,
+                                    source=self.path(RESOLVED_FILE))  # fmt: skip
 
     def path(self, name: str) -> Path:
         """A file of this run."""
@@ -131,7 +138,7 @@ class RunDir:
 
     def remove_leftovers(self) -> None:
         """Remove the temporary files of processes that were killed while they wrote one of a run's own files."""
-        names = [*BEGUN, "metrics.jsonl", "summary.json"]
+        names = [*BEGUN, METRICS_FILE, SUMMARY_FILE]
         names += [f"{stage}{kind}" for stage in [*stage_names(self.folder), "best", "last", "resume"]
                   for kind in (".safetensors", "-improved.safetensors")]  # fmt: skip
         for file in list(self.folder.iterdir()):
@@ -166,7 +173,7 @@ class RunDir:
         """Append a row to `metrics.jsonl`, whole or not at all, and show it to the plugins."""
         if self.writes:
             with self.writing():
-                append_line(self.path("metrics.jsonl"), json.dumps(row, allow_nan=True))
+                append_line(self.path(METRICS_FILE), json.dumps(row, allow_nan=True))
             catalog().hooks.vqtool_metrics(run=self, row=row)
 
     def forget_after(self, stage_order: list[str], stage: str, step: int) -> None:
@@ -174,7 +181,7 @@ class RunDir:
 
         A last line that is not whole goes as well.
         """
-        file = self.path("metrics.jsonl")
+        file = self.path(METRICS_FILE)
         if not self.writes or not file.exists():
             return
         kept = []
@@ -182,7 +189,7 @@ class RunDir:
             where = stage_order.index(row["stage"]) if row.get("stage") in stage_order else -1
             if (where, row.get("step", 0)) <= (stage_order.index(stage), step):
                 kept.append(json.dumps(row, allow_nan=True) + "\n")
-        self.write("metrics.jsonl", "".join(kept))
+        self.write(METRICS_FILE, "".join(kept))
 
 
 def new_folder(recipe: Recipe) -> Path:
@@ -207,7 +214,7 @@ def new_folder(recipe: Recipe) -> Path:
 def unused(folder: Path) -> bool:
     """Whether nothing is in a folder but what a run leaves that never saved."""
     names = {file.name for file in folder.iterdir() if not leftover(file.name, BEGUN)} - {LOCK}
-    return not names or ("resolved.json" in names and names <= set(BEGUN))
+    return not names or (RESOLVED_FILE in names and names <= set(BEGUN))
 
 
 def leftover(name: str, of: Sequence[str]) -> bool:

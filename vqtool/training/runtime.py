@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import signal
 from collections.abc import Iterator
@@ -33,11 +32,11 @@ class Runtime:
     peers: Peers | None = None
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this rank prints and writes."""
         return self.rank == 0
 
-    def place(self, batch: Batch) -> Batch:
+    def to_device(self, batch: Batch) -> Batch:
         """The batch on this device."""
         return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
 
@@ -55,7 +54,7 @@ class Runtime:
         dist.all_reduce(value, op=dist.ReduceOp.MAX)
         return int(value.item())
 
-    def share(self, value: float) -> float:
+    def broadcast_scalar(self, value: float) -> float:
         """Rank 0's `value` on every rank."""
         if self.world == 1:
             return value
@@ -76,7 +75,7 @@ class Runtime:
         if self.peers is not None:
             self.peers.run = run
 
-    def align(self, module: nn.Module) -> None:
+    def broadcast_module(self, module: nn.Module) -> None:
         """Give every rank rank 0's parameters and buffers."""
         if self.world > 1:
             for value in module.state_dict().values():
@@ -129,17 +128,6 @@ def runtime(device: str = "auto") -> Iterator[Runtime]:
             peers.leave(properly=properly)
             if joined:
                 dist.destroy_process_group()
-
-
-def seed_of(*what: object) -> int:
-    """A 63-bit seed that is a function of `what`: (seed, stage, step, rank), say. Stable over Python versions."""
-    digest = hashlib.sha256(repr(what).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
-
-
-def generator_of(*what: object) -> torch.Generator:
-    """A CPU generator seeded by `seed_of(*what)`."""
-    return torch.Generator().manual_seed(seed_of(*what))
 
 
 def deterministic(on: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,19 +16,21 @@ from vqtool.api.data import Data
 from vqtool.catalog import catalog
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.metadata import Header
 from vqtool.model import checkpoint
 from vqtool.model.bounds import rebuilding
-from vqtool.model.build import Model, build, fit_parts, open_data, restore, stage_named, with_data
-from vqtool.model.warm_start import take_over
-from vqtool.recipe import Recipe
+from vqtool.model.build import build, stage_named
+from vqtool.model.data import fit_parts, open_data, with_data
+from vqtool.model.format import BEST, LAST, RESUME, SUMMARY_FILE, Header, stage_file
+from vqtool.model.load import restore
+from vqtool.model.model import Model
+from vqtool.model.warm_start import warm_start
+from vqtool.recipe import Recipe, StageSpec
 from vqtool.training.batches import Batches
 from vqtool.training.evaluate import evaluate
 from vqtool.training.fingerprint import changes, fingerprint
 from vqtool.training.loop import StageLoop
-from vqtool.training.rundir import RESUME, RunDir, plugin_versions
+from vqtool.training.rundir import RunDir, plugin_versions
 from vqtool.training.runtime import Runtime, Signals, deterministic
-from vqtool.training.stage import StageModule
 from vqtool.training.state import load_state, save_state
 from vqtool.training.watch import StopOn, UnhealthyError
 
@@ -42,7 +45,7 @@ class Session:
         self.recipe, self.run_dir, self.runtime, self.stop_on = recipe, run, runtime, stop_on
         deterministic(recipe.deterministic)
         kind: type[Data] = catalog().load("data", recipe.data.kind)
-        self.files = fingerprint(recipe.data.options, kind.files_read)  # before they are read
+        self.files = fingerprint(recipe.data.options, kind.files.inputs)  # before they are read
         self.data: Data = open_data(recipe)
         with rebuilding(run.folder, header) if header is not None else contextlib.nullcontext():
             self.model: Model = build(recipe, self.data.spec)
@@ -56,7 +59,7 @@ class Session:
         """
         fit_parts(self.model, self.data)
         if learned is not None:
-            taken = take_over(self.model, checkpoint.load(learned), str(learned))
+            taken = warm_start(self.model, checkpoint.load(learned), str(learned))
             fresh = [f"[{role}]" for role, part in self.model.parts.items() if part.state_dict() and role not in taken]
             out.say(f"from {learned}: {', '.join(f'[{role}]' for role in taken)}"
                     + (f"; new: {', '.join(fresh)}" if fresh else ""))  # fmt: skip
@@ -91,8 +94,9 @@ class Session:
 
     def _stage(self, number: int, signals: Signals, state: checkpoint.Checkpoint | None) -> int:
         stage = self.recipe.stages[number]
+        again = any(shares_best(before, stage) for before in self.recipe.stages[:number])
         loop = StageLoop(self.model, stage, self.data, self.runtime, seed=self.recipe.seed, log=self.run_dir.log,
-                         stop_on=self.stop_on)  # fmt: skip
+                         stop_on=self.stop_on, start_counts=again)  # fmt: skip
         if state is not None:
             load_state(loop, state)
             self.done = state.about["done"]
@@ -100,22 +104,25 @@ class Session:
 
         def save(kind: str) -> None:
             if kind == "best":
-                self._checkpoint("best.safetensors", stage.name, loop)
-            elif self.runtime.leads:
+                self._checkpoint(BEST, stage.name, loop)
+            elif self.runtime.is_main:
                 if kind == "resume":
                     with loop.average.applied():
-                        self._checkpoint("last.safetensors", stage.name, loop)
+                        self._checkpoint(LAST, stage.name, loop)
                 save_state(self.run_dir, loop, stage.name, {"done": self.done, "files": self.files})
 
         stopped = loop.run(signals, save)
         if stopped:
             return stopped
         with loop.average.applied():
-            self._checkpoint("last.safetensors", stage.name, loop)
-        if self.runtime.leads:
-            restore(self.model, checkpoint.load(self.run_dir.path("best.safetensors")), "best.safetensors")
-        self.runtime.align(self.model.parts)
-        self._checkpoint(f"{stage.name}.safetensors", stage.name, loop)
+            self._checkpoint(LAST, stage.name, loop)
+        if self.runtime.is_main:
+            best = checkpoint.load(self.run_dir.path(BEST))
+            self._save(stage_file(stage.name), best.tensors, best.about)
+            restore(self.model, best, BEST)
+        self.runtime.broadcast_module(self.model.parts)
+        if again and loop.progress.best_step == 0:
+            out.say(f"stage `{stage.name}` never got better than it started: its checkpoint holds what it started with")
         seconds = before + time.perf_counter() - began
         self.done.append({"name": stage.name, "steps": loop.progress.step, "seconds": round(seconds, 2)})
         if number + 1 < len(self.order):
@@ -124,15 +131,15 @@ class Session:
 
     def _turn_to(self, number: int) -> None:
         """Leave a resumable state at the very start of a stage."""
-        if self.runtime.leads:
-            about = {"stage": self.order[number], "done": self.done, "fresh": True, "knobs": self.model.knobs()}
-            about |= {"files": self.files} | self.model.diagnosed()
+        if self.runtime.is_main:
+            about = {"stage": self.order[number], "done": self.done, "fresh": True, "files": self.files}
+            about |= self.model.metadata()
             self.run_dir.save(RESUME, self.model.tensors(), about)
 
     def _checkpoint(self, name: str, stage: str, loop: StageLoop) -> None:
-        if not self.runtime.leads:
+        if not self.runtime.is_main:
             return
-        self.run_dir.save(name, self.model.tensors() | losses_of(loop.module), {
+        self._save(name, self.model.tensors() | loop.module.learned_by_losses(), {
             "version": vqtool.__version__,
             "recipe": self.recipe.kept_text(),
             "resolved": self.recipe.resolved(self.run_dir.folder),
@@ -141,16 +148,19 @@ class Session:
             "data": self.data.spec.to_json(),
             "plugins": plugin_versions(),
             "metrics": {"best": loop.progress.best, "best_step": loop.progress.best_step, "named": loop.options.best},
-            "knobs": self.model.knobs(),
-            **self.model.diagnosed(),
+            **self.model.metadata(),
         })  # fmt: skip
+
+    def _save(self, name: str, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
+        """Write a checkpoint and show it to the plugins."""
+        self.run_dir.save(name, tensors, about)
         catalog().hooks.vqtool_checkpoint_saved(run=self.run_dir, path=self.run_dir.path(name))
 
     def finish(self, *, seconds: float, until: str | None = None) -> dict[str, Any]:
         """Evaluate what was trained last on held-out rows, and write `summary.json`: only then a run is finished."""
         stage = until or self.order[-1]
-        splits = evaluate(self.model, stage, self.data, self.runtime) if self.runtime.leads else {}
-        name = f"{stage}.safetensors"
+        splits = evaluate(self.model, stage, self.data, self.runtime) if self.runtime.is_main else {}
+        name = stage_file(stage)
         document = {
             "run": self.run_dir.folder.resolve().name,
             "checkpoint": name,
@@ -158,15 +168,16 @@ class Session:
             "stages": self.done,
             "splits": splits,
         }
-        self.run_dir.write("summary.json", json.dumps(document, indent=1))
-        if stage == self.order[-1] and self.runtime.leads:
+        self.run_dir.write(SUMMARY_FILE, json.dumps(document, indent=1))
+        if stage == self.order[-1] and self.runtime.is_main:
             self.run_dir.path(RESUME).unlink(missing_ok=True)
         return document | {"run": str(self.run_dir.folder), "checkpoint": str(self.run_dir.path(name))}
 
 
-def losses_of(module: StageModule) -> dict[str, torch.Tensor]:
-    """What losses learned (a physical constant, say), under its own names."""
-    return {"losses." + name: value for name, value in module.losses.state_dict().items()}
+def shares_best(before: StageSpec, stage: StageSpec) -> bool:
+    """Whether two stages train the same task by the same measure, so that the later may not end worse than it began."""
+    return (before.task == stage.task and before.train.best == stage.train.best
+            and before.train.best_mode == stage.train.best_mode)  # fmt: skip
 
 
 def resume(
@@ -186,7 +197,7 @@ def resume(
     """
     path = run.path(RESUME)
     if not path.is_file():
-        finished = run.path("summary.json").is_file()
+        finished = run.path(SUMMARY_FILE).is_file()
         raise VqtoolError(
             f"`{run.folder}` has nothing to resume: it {'is finished' if finished else 'was stopped before it saved'}",
             hint=f"vqtool show {run.folder}" if finished else f"vqtool train RECIPE -o {run.folder} begins again",
@@ -201,7 +212,7 @@ def resume(
     same_data(session, state, force=force)
     restore(session.model, state, str(path))
     session.model.parts.to(runtime.device)
-    run.forget_after(session.order, state.about["stage"], state.about.get("progress", {}).get("step", 0))
+    run.forget_after(session.order, state.about["stage"], state.about.get("progress", {}).get("step", -1))
     out.say(f"resuming {run.folder} in stage `{state.about['stage']}`")
     return session, state
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from vqtool.api.schedule import Schedule
 from vqtool.api.task import Parts, Task
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
-from vqtool.model.build import Model
+from vqtool.model.format import LOSSES
+from vqtool.model.model import Model
 from vqtool.recipe import StageSpec
 
 
@@ -31,16 +32,17 @@ class StageModule(nn.Module):
             {loss.name: catalog().make("loss", loss.kind, loss.options, model.spec)
              for loss in stage.losses if loss.kind is not None}
         )  # fmt: skip
+        self.reads = {name: reads(loss.forward) for name, loss in self.losses.items()}
         self._check_names(stage, model.spec)
 
     def _check_names(self, stage: StageSpec, spec: DataSpec) -> None:
-        """Every loss must find what it reads; the error says who lacks what."""
+        """Every loss must find what it reads; the error says what is missing."""
         there = self.task.provides | frozenset(spec.fields)
-        for name, loss in self.losses.items():
-            lacking = sorted(reads(loss.forward)[0] - there)
-            if lacking:
+        for name, (needs, _) in self.reads.items():
+            missing = sorted(needs - there)
+            if missing:
                 raise VqtoolError(
-                    f"loss `{name}` needs {', '.join(f'`{n}`' for n in lacking)}; task `{stage.task.kind}` and data "
+                    f"loss `{name}` needs {', '.join(f'`{n}`' for n in missing)}; task `{stage.task.kind}` and data "
                     f"provide {', '.join(f'`{n}`' for n in sorted(there))}",
                     where=f"stage `{stage.name}`",
                 )
@@ -54,7 +56,9 @@ class StageModule(nn.Module):
         terms: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
             if name in self.losses:
-                value = scalar(name, call_with_names(self.losses[name], self.losses[name].forward, named))
+                needs, takes = self.reads[name]
+                arguments = {n: named[n] for n in needs} | {n: named[n] for n in takes if n in named}
+                value = scalar(name, self.losses[name](**arguments))
             else:
                 value = _term(quantized, name)
             terms[name] = value.detach()
@@ -63,6 +67,10 @@ class StageModule(nn.Module):
         if total is None:
             raise VqtoolError("all loss weights of the stage are zero: there is nothing to train")
         return total, terms | {name: value.detach() for name, value in outputs.get("figures", {}).items()}, outputs
+
+    def learned_by_losses(self) -> dict[str, Tensor]:
+        """What losses learned (a physical constant, say), under the names it has in a checkpoint."""
+        return {LOSSES + name: value for name, value in self.losses.state_dict().items()}
 
     def trained(self) -> list[nn.Module]:
         """The modules whose parameters this stage changes."""
@@ -73,13 +81,6 @@ class StageModule(nn.Module):
         self.eval().requires_grad_(False)
         for module in self.trained():
             module.train().requires_grad_(True)
-
-
-def call_with_names(owner: object, function: Callable[..., Any], named: Mapping[str, Any]) -> Any:
-    """Call with the keyword-only names it reads; those with a default only where they are there."""
-    needs, takes = reads(function)
-    arguments = {name: named[name] for name in needs} | {name: named[name] for name in takes if name in named}
-    return owner(**arguments) if isinstance(owner, nn.Module) else function(**arguments)
 
 
 def scalar(name: str, value: Any) -> Tensor:

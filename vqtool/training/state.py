@@ -11,26 +11,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqtool.forms import PROGRESS, damaged
+from vqtool.forms import damaged
 from vqtool.model import checkpoint
+from vqtool.model.format import AVERAGE, LOSSES, OPTIMIZER, PENDING, PROGRESS, RESUME, under
 from vqtool.training.loop import Progress, StageLoop
-from vqtool.training.rundir import RESUME, RunDir
+from vqtool.training.rundir import RunDir
 
-PENDING_PREFIX = "pending."  # counts of codes since the last row of metrics.jsonl
 SLOTS = {"step", "exp_avg", "exp_avg_sq"}  # what AdamW keeps of each parameter
 
 
 def save_state(run: RunDir, loop: StageLoop, stage: str, more: Mapping[str, Any]) -> None:
     """Write everything that the next step depends on, and what `more` there is to know of the run."""
-    tensors = dict(loop.model.tensors())
-    tensors |= {"losses." + name: value for name, value in loop.module.losses.state_dict().items()}
-    tensors |= {"average." + name: value for name, value in loop.average.values.items()}
+    tensors = loop.model.tensors() | loop.module.learned_by_losses()
+    tensors |= {AVERAGE + name: value for name, value in loop.average.values.items()}
     optimizer = loop.optimizer.state_dict()
     for index, entry in optimizer["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entry.items()}
-    tensors |= {
-        PENDING_PREFIX + name: torch.from_numpy(counts) for name, counts in loop.usage.counts(loop.quantizer).items()
-    }
+        tensors |= {f"{OPTIMIZER}{index}.{name}": torch.as_tensor(value) for name, value in entry.items()}
+    tensors |= {PENDING + name: torch.from_numpy(counts) for name, counts in loop.usage.counts(loop.quantizer).items()}
     run.save(RESUME, tensors, {
         **more,
         "stage": stage,
@@ -40,8 +37,7 @@ def save_state(run: RunDir, loop: StageLoop, stage: str, more: Mapping[str, Any]
         "scaler": loop.scaler.state_dict(),
         "weights": loop.module.weights,
         "moved": loop.moved,
-        "knobs": loop.model.knobs(),
-        **loop.model.diagnosed(),
+        **loop.model.metadata(),
     })  # fmt: skip
 
 
@@ -55,9 +51,9 @@ def load_state(loop: StageLoop, state: checkpoint.Checkpoint) -> None:
     )
     if not 0 <= progress["step"] <= loop.steps:
         raise damaged(what, f"its `progress.step` is {progress['step']}, and the stage has {loop.steps} steps")
-    checkpoint.fill(loop.module.losses, under("losses.", tensors), what)
-    _load_optimizer(loop, under("optimizer.", tensors), groups, what)
-    average = under("average.", tensors)
+    checkpoint.fill(loop.module.losses, under(LOSSES, tensors), what)
+    _load_optimizer(loop, under(OPTIMIZER, tensors), groups, what)
+    average = under(AVERAGE, tensors)
     checkpoint.check_fits(loop.average.values, average, what)
     for name, value in loop.average.values.items():
         value.copy_(average[name])
@@ -66,14 +62,9 @@ def load_state(loop: StageLoop, state: checkpoint.Checkpoint) -> None:
         if scaler.keys() != loop.scaler.state_dict().keys() or not all(map(math.isfinite, scaler.values())):
             raise damaged(what, "its `scaler` is not one of this run")
         loop.scaler.load_state_dict(scaler)
-    loop.usage.before = _pending(loop, under(PENDING_PREFIX, tensors), what)
+    loop.usage.before = _pending(loop, under(PENDING, tensors), what)
     loop.moved = state.about.get("moved", {})
     loop.progress = Progress(**{name: progress[name] for name in PROGRESS})
-
-
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _pending(loop: StageLoop, tensors: Mapping[str, Tensor], what: str) -> dict[str, np.ndarray]:
@@ -82,7 +73,7 @@ def _pending(loop: StageLoop, tensors: Mapping[str, Tensor], what: str) -> dict[
     sizes = dict(zip(quantizer.codebook_names, quantizer.codebook_sizes, strict=True)) if quantizer is not None else {}
     for name, counts in tensors.items():
         if counts.dtype != torch.int64 or counts.shape != (sizes.get(name),) or bool((counts < 0).any()):
-            raise damaged(what, f"its tensor `{PENDING_PREFIX}{name}` does not fit the quantizer")
+            raise damaged(what, f"its tensor `{PENDING}{name}` does not fit the quantizer")
     return {name: counts.numpy() for name, counts in tensors.items()}
 
 
@@ -97,9 +88,9 @@ def _load_optimizer(loop: StageLoop, tensors: Mapping[str, Tensor], groups: list
         index, _, slot = name.partition(".")
         known = index.isdecimal() and int(index) < len(parameters) and slot in SLOTS
         if not known or value.shape != (() if slot == "step" else parameters[int(index)].shape):
-            raise damaged(what, f"its tensor `optimizer.{name}` does not fit the recipe")
+            raise damaged(what, f"its tensor `{OPTIMIZER}{name}` does not fit the recipe")
         entries.setdefault(int(index), {})[slot] = value
     for number, entry in entries.items():
         if entry.keys() != SLOTS:
-            raise damaged(what, f"its `optimizer.{number}` has no {', '.join(sorted(SLOTS - entry.keys()))}")
+            raise damaged(what, f"its `{OPTIMIZER}{number}` has no {', '.join(sorted(SLOTS - entry.keys()))}")
     loop.optimizer.load_state_dict({"state": entries, "param_groups": own})

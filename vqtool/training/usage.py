@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 
 from vqtool.api.quantizer import Quantized, Quantizer
 from vqtool.diagnosis.measures import decibels, joint_usage, lag, sequences, usage
-
-USAGE_PREFIX, VECTORS_PREFIX = "usage.", "vectors."
+from vqtool.model.format import USAGE
+from vqtool.model.seen import Seen, own_columns
 
 
 class Usage:
@@ -55,61 +54,6 @@ def figures(counts: Mapping[str, np.ndarray]) -> dict[str, float]:
     if len(each) > 1:
         row |= {f"codes.perplexity.{name}": m["perplexity"] for name, m in each.items()}
     return row
-
-
-@dataclass
-class Seen:
-    """What the last validation saw of the quantizer: it rides in every checkpoint, for a diagnosis without the data.
-
-    `tensors` hold, per codebook q, `usage.q.counts` [K] (tokens that chose each code), and where codes are the nearest
-    of their vectors also `usage.q.errors` [K] (the sum of squared distances of those inputs to it) and
-    `usage.q.offsets` [K] (the squared distance between it and their mean).
-    """
-
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    row: dict[str, float] = field(default_factory=dict)  # everything that the validation measured
-
-    @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Seen:
-        """What a checkpoint holds of it."""
-        kept = {name: value for name, value in tensors.items() if name.startswith(USAGE_PREFIX)}
-        return cls(kept, dict(about.get("validation") or {}))
-
-    def followed_by(self, later: Seen) -> Seen:
-        """What is known after a later validation; one that used no codes leaves the older knowledge of them."""
-        if later.tensors:
-            return later
-        codes = {name: value for name, value in self.row.items() if name.startswith(("codes.", "joint.", "sequence."))}
-        return Seen(self.tensors, codes | later.row)
-
-
-def vector_tensors(quantizer: Quantizer) -> dict[str, Tensor]:
-    """`vectors.q` [K, d]: what each code stands for; of groups, their own features only."""
-    vectors = quantizer.vectors()
-    if vectors is None:
-        return {}
-    return {f"{VECTORS_PREFIX}{q}": own_features(quantizer, v.detach()) for q, v in enumerate(vectors)}
-
-
-def own_features(quantizer: Quantizer, vectors: Tensor) -> Tensor:
-    """`vectors` [K, D] without the features of other groups, where they are zero."""
-    if quantizer.noun == "level" or len(quantizer.codebook_sizes) == 1:
-        return vectors
-    own = (vectors != 0).any(0)
-    return vectors[:, own] if own.any() and not own.all() else vectors
-
-
-def about_quantizer(quantizer: Quantizer) -> dict[str, Any]:
-    """What a diagnosis must know of a quantizer and cannot tell from tensors; JSON values."""
-    return {
-        "names": list(quantizer.codebook_names),
-        "sizes": list(quantizer.codebook_sizes),
-        "noun": quantizer.noun,
-        "nearest": quantizer.nearest,
-        "initialised": quantizer.initialised,
-        "terms": sorted(quantizer.terms),
-        "knobs": sorted(quantizer.knobs),
-    }
 
 
 class Tally:
@@ -167,7 +111,7 @@ class Tally:
             index = codes[:, q][some]
             before = rest[some]
             after = before - vectors.float()[index]
-            own = self._own(vectors)
+            own = own_columns(self.quantizer, vectors)
             self.sums[q].index_add_(0, index, before)
             self.errors[q].index_add_(0, index, after[:, own].square().sum(1))
             if some.all():
@@ -176,14 +120,6 @@ class Tally:
                 rest = rest.clone()
                 rest[some] = after
         self.left += float(rest.double().square().sum())
-
-    def _own(self, vectors: Tensor) -> Tensor:
-        """Which features [D] a codebook describes."""
-        everything = torch.ones(vectors.shape[1], dtype=torch.bool, device=vectors.device)
-        if self.quantizer.noun == "level" or len(self.quantizer.codebook_sizes) == 1:
-            return everything
-        own = (vectors != 0).any(0)
-        return own if bool(own.any()) else everything
 
     def _mixture(self, z: Tensor, given: Quantized, real: Tensor) -> None:
         """Add up what soft choices were like."""
@@ -211,7 +147,7 @@ class Tally:
         for q, (name, size) in enumerate(books):
             column = codes[:, q]
             n = torch.bincount(column[column >= 0], minlength=size)
-            tensors[f"{USAGE_PREFIX}{q}.counts"], counts[name] = n, n.numpy()
+            tensors[f"{USAGE}{q}.counts"], counts[name] = n, n.numpy()
             if self.sums and self.vectors is not None:
                 row |= self._errors_of(q, name, n, tensors)
         if self.sums:
@@ -221,12 +157,12 @@ class Tally:
 
     def _errors_of(self, q: int, name: str, counts: Tensor, tensors: dict[str, Tensor]) -> dict[str, float]:
         assert self.vectors is not None
-        own = self._own(self.vectors[q])
+        own = own_columns(self.quantizer, self.vectors[q])
         means = self.sums[q] / counts.clamp_min(1).to(self.sums[q])[:, None]
         offsets = (means - self.vectors[q].float())[:, own].square().sum(1)
         offsets = torch.where(counts.to(offsets.device) > 0, offsets, 0).cpu()
         errors = self.errors[q].cpu()
-        tensors |= {f"{USAGE_PREFIX}{q}.errors": errors, f"{USAGE_PREFIX}{q}.offsets": offsets}
+        tensors |= {f"{USAGE}{q}.errors": errors, f"{USAGE}{q}.offsets": offsets}
         return {f"codes.error.{name}": float(errors.double().sum()) / max(int(counts.sum()), 1),
                 f"codes.lag.{name}": lag(counts.numpy(), errors.numpy(), offsets.numpy())}  # fmt: skip
 

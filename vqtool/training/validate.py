@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from vqtool.api.data import Batch, Data, Rows
 from vqtool.api.quantizer import Quantized, Quantizer
 from vqtool.diagnosis.measures import decibels
-from vqtool.model.build import Model, quantizer_of
+from vqtool.model.model import Model, eval_mode
+from vqtool.model.seeds import seed_of
+from vqtool.model.seen import Seen
 from vqtool.recipe import StageSpec
 from vqtool.training.batches import in_order
 from vqtool.training.evaluate import evaluate_rows
-from vqtool.training.runtime import Runtime, seed_of
+from vqtool.training.runtime import Runtime
 from vqtool.training.stage import StageModule
-from vqtool.training.usage import Seen, Tally
+from vqtool.training.usage import Tally
 
 
 @torch.no_grad()
@@ -40,12 +42,10 @@ def measure(module: StageModule, model: Model, stage: StageSpec, rows: Rows, run
     Of a quantizer with a soft path, `soft.loss` and `hard.loss` are what the task's own losses come to over either
     path, under the same random numbers, and `soft_hard.gap` is hard / soft - 1.
     """
-    was_training = {m: m.training for m in module.modules()}
-    module.eval()
-    quantizer = quantizer_of(model)
+    quantizer = model.quantizer
     tally = Tally(quantizer) if quantizer is not None else None
     output = Output()
-    try:
+    with eval_mode(module):
         with tally or contextlib.nullcontext():
             means = _means(module, stage, rows, runtime, seed, output)
         seen = tally.seen() if tally is not None else Seen()
@@ -53,11 +53,8 @@ def measure(module: StageModule, model: Model, stage: StageSpec, rows: Rows, run
             with soft_path(quantizer):
                 soft = _means(module, stage, rows, runtime, seed, None)
             seen.row |= gap(_task_loss(module, means), _task_loss(module, soft))
-        seen.row = means | seen.row | output.figures()
-        return seen
-    finally:
-        for each, training in was_training.items():
-            each.training = training
+    seen.row = means | seen.row | output.figures()
+    return seen
 
 
 def _means(

@@ -17,9 +17,9 @@ from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.measures import usage
 from vqtool.diagnosis.report import SEVERITIES, Codebook, Finding, Report
 from vqtool.errors import VqtoolError
+from vqtool.model.seen import quantizer_metadata
 from vqtool.quantizers.core.codebook import Codebook as Book
 from vqtool.recipe.thresholds import EVERY
-from vqtool.training.usage import about_quantizer
 
 StopOn = Literal["warn", "fail"]
 REMEMBERED = 400  # rows of metrics.jsonl that a look reads trends from
@@ -110,7 +110,7 @@ class Watch:
         figures = {k: float(v) for k, v in {**validated, **row}.items() if isinstance(v, int | float)}
         tokens = max((int(n.sum()) for n in counts.values()), default=0)
         return Report(Path(), f"stage {self.stage}, up to step {step}", tokens, books, figures, self.rows, self.recipe,
-                      {"quantizer": about_quantizer(self.quantizer), "stage": self.stage, "step": step})  # fmt: skip
+                      {"quantizer": quantizer_metadata(self.quantizer), "stage": self.stage, "step": step})  # fmt: skip
 
 
 class UnhealthyError(VqtoolError):

@@ -12,9 +12,8 @@ import torch
 from annotated_doc import Doc
 from annotated_types import Gt, MinLen
 from numpy.typing import NDArray
-from torch import Tensor
 
-from vqtool.api import Batch, Data, DataSpec, Field, Forecast, Histories
+from vqtool.api import Data, DataSpec, Field, Forecast, ForecastFiles, Histories, Piece
 from vqtool.errors import VqtoolError
 from vqtool_forecast import answer, own_file
 from vqtool_forecast.frame import SENTINELS, Reading
@@ -24,6 +23,57 @@ from vqtool_forecast.scores import in_sample
 from vqtool_forecast.windows import Cuts, SeriesRows, borders_of, ltsf_borders, share_borders, table_of
 
 LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
+
+
+class SeriesFiles(ForecastFiles):
+    """CSV and Parquet files; their columns, gaps and sentinels are read as the training data's were.
+
+    The training data's own file is read just as then; another file has series, steps and stamps of its own.
+    """
+
+    def __init__(
+        self, spec: DataSpec, options: Mapping[str, Any] | None = None, asked: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(spec)
+        self.options, self.asked = options or {}, asked or {}
+
+    def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:
+        """A file's series cut into histories end to end; the rows at the start that fill none are left out."""
+        if condition:
+            raise VqtoolError("series are forecast, not generated from a condition", hint="vqtool forecast --steps N")
+        own = not own_file.trained_on(self.options, path)
+        yield own_file.to_encode(self.spec, path, own_file.reading(self.options, self.asked, own=own))
+
+    def save(self, path: Path, pieces: Iterator[Piece]) -> list[Path]:
+        """`unique_id, ds, y` of the windows that `open` cut, in the series' own units: CSV or Parquet."""
+        whole = Piece.joined(pieces)
+        own_file.write_decoded(path, whole.batch["x"], whole.metadata)
+        return [path]
+
+    def histories(
+        self,
+        path: Path | None,
+        *,
+        steps: int,
+        cutoff: str | None = None,
+        windows: int | None = None,
+        step_size: int | None = None,
+    ) -> Histories:
+        """What a file's series were up to a cutoff, or up to several of them; see `own_file.SeriesHistories`."""
+        how = own_file.reading(self.options, self.asked, own=path is not None)
+        file = Path(self.options["path"]) if path is None else path
+        of = {"steps": steps, "cutoff": cutoff, "windows": windows, "step_size": step_size}
+        known = windows is not None and own_file.trained_on(self.options, path)
+        trained = trained_to(self.options, how) if known else None
+        return own_file.histories(self.spec, file, how, trained_to=trained, **of)
+
+    def save_forecasts(self, path: Path, forecasts: Sequence[Forecast]) -> None:
+        """`unique_id, ds, median, q0.1, ...` as CSV or Parquet; with `cutoff` and `y` where the truth is known."""
+        answer.write(path, forecasts)
+
+    def plot_forecasts(self, path: Path, forecasts: Sequence[Forecast]) -> None:
+        """A picture of histories, medians and fans."""
+        answer.plot(path, forecasts)
 
 
 class Series(Data):
@@ -39,6 +89,7 @@ class Series(Data):
     """
 
     splits = ("train", "valid", "test")
+    files = SeriesFiles
 
     def __init__(
         self,
@@ -129,56 +180,6 @@ class Series(Data):
                     hint="a shorter `lookback`, shorter `horizons` or other `shares`",
                     where=str(path),
                 )
-
-    @classmethod
-    def read(cls, spec: DataSpec, path: Path, *, condition: bool) -> tuple[Batch, dict[str, Any]]:
-        """A user's series cut into histories end to end, to be encoded; what does not fill one at the start is left."""
-        if condition:
-            raise VqtoolError("series are forecast, not generated from a condition", hint="vqtool forecast --steps N")
-        return own_file.to_encode(spec, path, Reading())
-
-    @classmethod
-    def to_encode(
-        cls, spec: DataSpec, path: Path, options: Mapping[str, Any], asked: Mapping[str, Any]
-    ) -> Iterator[tuple[Batch, dict[str, Any]]]:
-        """As `read`, the file's columns, gaps and sentinels as in the training data; their own file just as then."""
-        own = not own_file.trained_on(options, path)
-        yield own_file.to_encode(spec, path, own_file.reading(options, asked, own=own))
-
-    @classmethod
-    def write(cls, spec: DataSpec, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
-        """`unique_id, ds, y` of the windows that `read` cut, in the series' own units: CSV or Parquet."""
-        own_file.write_decoded(path, signal, about)
-
-    @classmethod
-    def histories(
-        cls,
-        spec: DataSpec,
-        path: Path | None,
-        options: Mapping[str, Any],
-        *,
-        asked: Mapping[str, Any],
-        steps: int,
-        cutoff: str | None = None,
-        windows: int | None = None,
-        step_size: int | None = None,
-    ) -> Histories:
-        """What a file's series were up to a cutoff, or up to several of them; see `own_file.SeriesHistories`."""
-        how = own_file.reading(options, asked, own=path is not None)
-        file = Path(options["path"]) if path is None else path
-        of = {"steps": steps, "cutoff": cutoff, "windows": windows, "step_size": step_size}
-        known = windows is not None and own_file.trained_on(options, path)
-        return own_file.histories(spec, file, how, trained_to=trained_to(options, how) if known else None, **of)
-
-    @classmethod
-    def write_forecasts(cls, path: Path, forecasts: Sequence[Forecast]) -> None:
-        """`unique_id, ds, median, q0.1, ...` as CSV or Parquet; with `cutoff` and `y` where the truth is known."""
-        answer.write(path, forecasts)
-
-    @classmethod
-    def plot_forecasts(cls, path: Path, forecasts: Sequence[Forecast]) -> None:
-        """A picture of histories, medians and fans."""
-        answer.plot(path, forecasts)
 
 
 def cuts_of(lengths: Sequence[int], freq: str, path: Path, protocol: str, shares: Sequence[float]) -> Cuts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, Interval
-from torch import Tensor
 
-from vqtool.api import Batch, Coded, Data, DataSpec, Field, Rows
+from vqtool.api import Batch, Data, DataSpec, Field, Rows
 from vqtool.errors import VqtoolError
-from vqtool_speech import files
 from vqtool_speech.audio import Mix
 from vqtool_speech.clips import Clips, Manner, Normalise, audio_files
+from vqtool_speech.user_file import AudioFiles
 
 FEW = 3  # clips of a split under which a note is made
 
@@ -32,7 +31,7 @@ class Wav(Data):
     """
 
     splits = ("train", "valid", "test")
-    own_codes = True
+    files = AudioFiles
 
     def __init__(
         self,
@@ -85,43 +84,6 @@ class Wav(Data):
         gain = sign * 10 ** (self.vary_db / 20 * (2 * torch.rand(n, generator=generator) - 1))
         at = (start[:, None] + torch.arange(self.segment))[:, None].to(x.device)
         return batch | {"x": x.gather(-1, at) * gain.to(x.device)[:, None, None]}
-
-    @classmethod
-    def read_chunks(cls, spec: DataSpec, path: Path) -> Iterator[tuple[Batch, dict[str, Any]]]:
-        """A user's audio file, or all of a folder: see `files`."""
-        return files.read_pieces(spec, path)
-
-    @classmethod
-    def files_read(cls, path: Path, *, decode: bool = False) -> list[Path]:
-        """The audio files, or the .vqc files."""
-        return files.code_files(path) if decode else audio_files(path)
-
-    @classmethod
-    def files_written(cls, path: Path, out: Path, *, decode: bool) -> list[Path]:
-        """`out`, or of a folder a file below it for each one there."""
-        return files.targets(path, out, decode=decode)
-
-    @classmethod
-    def write_codes(cls, spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[str, Any]) -> list[Path]:
-        """A .vqc file for each audio file."""
-        return files.write_codes(spec, path, chunks, about)
-
-    @classmethod
-    def code_figures(cls, spec: DataSpec, written: list[Path]) -> dict[str, float]:
-        """The bitrate of .vqc files."""
-        return files.figures(written)
-
-    @classmethod
-    def read_codes(cls, spec: DataSpec, path: Path, about: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[Coded]]:
-        """A .vqc file, or all of a folder."""
-        return files.read_codes(spec, path, about)
-
-    @classmethod
-    def write_chunks(
-        cls, spec: DataSpec, path: Path, chunks: Iterator[tuple[Tensor, Batch, dict[str, Any]]]
-    ) -> list[Path]:
-        """An audio file for each .vqc file, at the rate, length and level of what was coded."""
-        return files.write_pieces(spec, path, chunks)
 
 
 class Stretches:

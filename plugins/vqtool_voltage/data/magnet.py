@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from vqtool.api import Batch, Data, DataSpec, Rows, TensorRows
 from vqtool.errors import VqtoolError
-from vqtool_voltage import npz, own_file, periods
+from vqtool_voltage import npz, periods
 from vqtool_voltage.fields import CONDITIONS, amplitude, check_conditions, condition_batch, describe
 from vqtool_voltage.physics import band, derivative, pooled_inductance
+from vqtool_voltage.user_file import WaveformFiles
 
 Split = Literal[
     "test_random", "test_freq_gt_250k", "test_temp_90c", "test_shape", "random", "freq_gt_250k", "temp_90c", "shape"
@@ -30,6 +31,8 @@ class Magnet(Data):
     The rows of the mask that `split` names are held out under its name; training and validation see the rest only. In
     the `random-phase` track a training batch is rolled at random and every other row by a fixed number of samples.
     """
+
+    files = WaveformFiles
 
     def __init__(
         self,
@@ -107,16 +110,6 @@ class Magnet(Data):
             sign = (1 - 2 * turned.to(x.dtype))[:, None, None]
             batch = batch | {"x": batch["x"] * sign, "current": batch["current"] * sign}
         return batch
-
-    @classmethod
-    def read(cls, spec: DataSpec, path: Path, *, condition: bool) -> tuple[Batch, dict[str, Any]]:
-        """A user's npz: `i_p` (and `v`, unless `condition`), `freq_hz`, `temp_c`, `material`; see `own_file.read`."""
-        return own_file.read(path, spec, condition=condition)
-
-    @classmethod
-    def write(cls, spec: DataSpec, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
-        """An npz with `v` in the length, rate and phase of the user's `i_p`; see `own_file.write`."""
-        own_file.write(path, spec, signal, batch, about)
 
     def _load(self, mask: str) -> npz.Columns:
         needed = ["v", "i_p", "freq_hz", "temp_c", "material", mask]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -11,12 +12,35 @@ from annotated_doc import Doc
 from annotated_types import Interval
 from torch import Tensor
 
-from vqtool.api import Batch, Data, DataSpec, Field, Rows, TensorRows
+from vqtool.api import Batch, Data, DataSpec, Field, Files, Piece, Rows, TensorRows
 from vqtool.errors import VqtoolError
 from vqtool.files import save_npz
 from vqtool.untrusted import arrays
 
 LARGEST = 1e16  # of the values: sums of their squares are float32
+
+
+class ArrayFiles(Files):
+    """Files with the same keys and window length as the training data."""
+
+    def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:
+        """The arrays of an `.npy` or `.npz` as one piece."""
+        columns = _columns(path, needs_x=not condition)
+        wanted = [name for name, field in self.spec.fields.items() if not (condition and field.role == "signal")]
+        for name in wanted:
+            if name not in columns:
+                raise VqtoolError(f"`{path}` is missing the key `{name}`", hint="it has " + ", ".join(columns))
+            if tuple(columns[name].shape[1:]) != tuple(self.spec.fields[name].shape):
+                raise VqtoolError(
+                    f"`{name}` in `{path}` has rows of shape {tuple(columns[name].shape[1:])}; the model knows "
+                    f"{tuple(self.spec.fields[name].shape)}"
+                )
+        yield Piece({name: columns[name] for name in wanted})
+
+    def save(self, path: Path, pieces: Iterator[Piece]) -> list[Path]:
+        """An `.npz` with `x` and the conditions it belongs to."""
+        save_npz(path, {name: value.numpy() for name, value in Piece.joined(pieces).batch.items()})
+        return [path]
 
 
 class Arrays(Data):
@@ -27,6 +51,7 @@ class Arrays(Data):
     """
 
     splits = ("train", "valid", "test")
+    files = ArrayFiles
 
     def __init__(
         self,
@@ -50,26 +75,6 @@ class Arrays(Data):
     def rows(self, split: str) -> Rows:
         """The rows of a split."""
         return self._rows[split]
-
-    @classmethod
-    def read(cls, spec: DataSpec, path: Path, *, condition: bool) -> tuple[Batch, dict[str, Any]]:
-        """A user's file with the same keys and window length as the training data."""
-        columns = _columns(path, needs_x=not condition)
-        wanted = [name for name, field in spec.fields.items() if not (condition and field.role == "signal")]
-        for name in wanted:
-            if name not in columns:
-                raise VqtoolError(f"`{path}` lacks the key `{name}`", hint="it has " + ", ".join(columns))
-            if tuple(columns[name].shape[1:]) != tuple(spec.fields[name].shape):
-                raise VqtoolError(
-                    f"`{name}` in `{path}` has rows of shape {tuple(columns[name].shape[1:])}; the model knows "
-                    f"{tuple(spec.fields[name].shape)}"
-                )
-        return {name: columns[name] for name in wanted}, {"notes": []}
-
-    @classmethod
-    def write(cls, spec: DataSpec, path: Path, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
-        """An `.npz` with `x` and the conditions it belongs to."""
-        save_npz(path, {"x": signal.numpy()} | {n: v.numpy() for n, v in batch.items() if n != "x"})
 
 
 def _field(name: str, value: Tensor) -> Field:

@@ -85,12 +85,16 @@ class Classify(Task):
 
     def classify(self, parts: Parts, batch: Batch) -> Tensor:
         """Logits [B, classes] of the deployed path, at the channel's own level."""
+        return self.transmit(parts, batch, None)
+
+    def transmit(self, parts: Parts, batch: Batch, level: float | None) -> Tensor:
+        """The same at another level of the channel, where there is one."""
         z, quantized = self._coded(parts, batch)
         if quantized is None:
             return parts.classifier(z)
         if "channel" not in parts:
             return parts.classifier(quantized.hard)
-        return parts.classifier(parts.channel(quantized, code_tables(parts.quantizer)).hard)
+        return parts.classifier(parts.channel(quantized, code_tables(parts.quantizer), level=level).hard)
 
     def _coded(self, parts: Parts, batch: Batch) -> tuple[Tensor, Quantized | None]:
         framed, _ = parts.norm(batch)

@@ -1,4 +1,4 @@
-"""New places for codes that nothing chooses: k-means over what the encoder gives, then some more training."""
+"""Reinitialising dead codes: k-means over the encoder's outputs, then some more training."""
 
 from __future__ import annotations
 
@@ -13,35 +13,39 @@ from vqtool.api.quantizer import Quantizer
 from vqtool.catalog import catalog
 from vqtool.diagnosis.measures import TWIN, neighbour_distances, twins
 from vqtool.errors import VqtoolError
-from vqtool.model.build import Model
 from vqtool.model.checkpoint import Checkpoint, fill
+from vqtool.model.format import LOSSES, under
+from vqtool.model.model import Model
+from vqtool.model.seeds import seed_of
+from vqtool.model.seen import Seen
 from vqtool.quantizers.core.codebook import Codebook
 from vqtool.quantizers.core.kmeans import kmeans, points_wanted
 from vqtool.quantizers.core.tokens import starting_points
 from vqtool.recipe import StageSpec
 from vqtool.training.loop import StageLoop
-from vqtool.training.runtime import Runtime, Signals, seed_of
-from vqtool.training.usage import Seen
+from vqtool.training.runtime import Runtime, Signals
 from vqtool.training.validate import validate
 
 DEAD = 0.02  # of uniform use; a code with less counts as dead: of 64 inputs a code, at most one
 
 
 @dataclass(frozen=True, slots=True)
-class Renewed:
+class Reinitialised:
     """What was done to one codebook."""
 
     name: str
     size: int
-    dead: int  # codes that were given new places because hardly anything chose them
-    doubles: int  # codes that were freed because another is nearly the same
+    dead: int  # codes that were reinitialised because hardly any input chose them
+    duplicates: int  # codes that were freed because another is nearly the same
 
 
 @torch.no_grad()
-def renew(quantizer: Quantizer, z: Tensor, mask: Tensor | None, *, merge: bool, seed: int) -> list[Renewed]:
-    """Put dead codes (and, with `merge`, doubles) where inputs `z` [B, T, D] are far from all codes, in place.
+def reinitialise_dead_codes(
+    quantizer: Quantizer, z: Tensor, mask: Tensor | None, *, merge: bool, seed: int
+) -> list[Reinitialised]:
+    """Move dead codes (and, with `merge`, duplicates) to where inputs `z` [B, T, D] are far from all codes, in place.
 
-    The others are where k-means begins. A codebook in which nothing is dead is left as it is, unless one before it
+    K-means starts from the other codes. A codebook in which nothing is dead is left as it is, unless one before it
     changed: then its inputs did.
 
     Raises:
@@ -49,26 +53,26 @@ def renew(quantizer: Quantizer, z: Tensor, mask: Tensor | None, *, merge: bool, 
     """
     generator = torch.Generator().manual_seed(seed)
     tokens = starting_points(z, mask, max(map(points_wanted, quantizer.codebook_sizes)), generator)
-    told: list[Renewed] = []
+    done: list[Reinitialised] = []
     for name, (book, inputs) in zip(quantizer.codebook_names, quantizer.codebooks_with_inputs(tokens), strict=False):
         assert isinstance(book, Codebook), "as the contract of `codebooks_with_inputs` says"
         size = len(book.codes)
         counts = torch.bincount(book.search(inputs), minlength=size)
         dead = counts < DEAD * len(inputs) / size
-        same = doubles(book.codes, counts * ~dead) if merge else torch.zeros_like(dead)
+        same = duplicates(book.codes, counts * ~dead) if merge else torch.zeros_like(dead)
         keep = ~(dead | same)
-        if not bool(keep.all()) or any(done.dead or done.doubles for done in told):
+        if not bool(keep.all()) or any(each.dead or each.duplicates for each in done):
             book.set(kmeans(book.inside(inputs), size, generator, first=book.codes.detach()[keep].clone()))
-        told.append(Renewed(name, size, int(dead.sum()), int(same.sum())))
-    if not told:
+        done.append(Reinitialised(name, size, int(dead.sum()), int(same.sum())))
+    if not done:
         raise VqtoolError(
             f"a quantizer of the kind {type(quantizer).__name__} has no codes that could be moved one by one",
             hint="fsq and lfq: fewer levels or bits; others: their own losses, `vqtool diagnose` says which",
         )
-    return told
+    return done
 
 
-def doubles(codes: Tensor, counts: Tensor) -> Tensor:
+def duplicates(codes: Tensor, counts: Tensor) -> Tensor:
     """Which of `codes` [K, d] in use have a more used twin, as `vqtool diagnose` counts them [K]."""
     used = (counts > 0).nonzero().squeeze(1)
     vectors = codes.detach()[used].double().cpu().numpy()
@@ -86,10 +90,10 @@ def doubles(codes: Tensor, counts: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Improvement:
-    """A stage trained on over renewed codebooks."""
+    """A stage trained on after its dead codes were reinitialised."""
 
     loop: StageLoop
-    renewed: list[Renewed]
+    reinitialised: list[Reinitialised]
     before: Seen
     after: Seen
     steps: int  # how many of the steps the result has had; the validation chose them
@@ -98,16 +102,15 @@ class Improvement:
 def improve(
     model: Model, read: Checkpoint, stage: StageSpec, data: Data, runtime: Runtime, *, merge: bool, steps: int
 ) -> Improvement:
-    """Renew the model's codebooks, train `stage` on, and leave the best by validation in the model's parts."""
+    """Reinitialise dead codes, train `stage` on, and leave the best by validation in the model's parts."""
     model.parts.to(runtime.device)
     seed = seed_of(model.recipe.seed, "improve")
     loop = StageLoop(model, trained_on(stage, steps, read), data, runtime, seed=seed, log=lambda row: None)
-    losses = {n.removeprefix("losses."): t for n, t in read.tensors.items() if n.startswith("losses.")}
-    fill(loop.module.losses, losses, "the checkpoint")
+    fill(loop.module.losses, under(LOSSES, read.tensors), "the checkpoint")
     before = measured(loop)
     z, mask = loop.quantizer_inputs()
     assert loop.quantizer is not None  # `stage` trains it
-    renewed = renew(loop.quantizer, z, mask, merge=merge, seed=seed)
+    reinitialised = reinitialise_dead_codes(loop.quantizer, z, mask, merge=merge, seed=seed)
     loop.progress.best = measured(loop).row[loop.options.best]
     best = state_of(loop)
 
@@ -121,7 +124,7 @@ def improve(
                 raise KeyboardInterrupt
     loop.module.load_state_dict(best)
     model.seen = measured(loop)
-    return Improvement(loop, renewed, before, model.seen, loop.progress.best_step)
+    return Improvement(loop, reinitialised, before, model.seen, loop.progress.best_step)
 
 
 def measured(loop: StageLoop) -> Seen:

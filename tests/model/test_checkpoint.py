@@ -33,7 +33,7 @@ def test_tied_tensors_are_stored_once_and_come_back_twice(tmp_path: Path) -> Non
 def test_metadata_that_cannot_be_read_are_one_error(tmp_path: Path, about: dict[str, str], told: str | None) -> None:
     path = tmp_path / "a.safetensors"
     safetensors.torch.save_file({"x": torch.zeros(2)}, path, {"format": "vqtool/1"} | about)
-    for read in (checkpoint.load, lambda file: diagnosis_read(file, (".*",))):
+    for read in (checkpoint.load, lambda file: diagnosis_read(file, lambda name: True)):
         if told is None:
             read(path)
         else:
@@ -86,7 +86,7 @@ def test_a_stage_s_checkpoint_loads_alone(tmp_path: Path) -> None:
     """The run holds the untrained parts of later stages as well; the tokenizer is whole without them."""
     from tests.training.test_resume import session
     from tests.training.tiny import write_recipe
-    from vqtool.model.build import from_checkpoint
+    from vqtool.model.load import from_checkpoint
 
     made = session(write_recipe(tmp_path, prior=True), tmp_path / "run", ["stage.tokenizer.steps=2"])
     made.train(until="tokenizer")

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from vqtool.api import Batch, Coded, DataSpec
+from vqtool.api import CodedPiece, DataSpec, Files, Piece
 from vqtool.errors import VqtoolError
 from vqtool.files import replacing, text_cell
 from vqtool_seismic.channels import SLOWEST
@@ -46,31 +46,76 @@ class Record:
     offset: int = 0  # samples from 1970 to the first, so that cuts of one record have their windows at the same times
 
 
-def read(
-    spec: DataSpec, path: Path, components: Mapping[str, str] | None = None
-) -> Iterator[tuple[Batch, dict[str, Any]]]:
-    """Batches of overlapping windows of everything in `path`: files that ObsPy reads, or a SeisBench folder.
+class SeismogramFiles(Files):
+    """Everything that ObsPy reads, and SeisBench folders; codes as tables for reading, which cannot be decoded."""
 
-    Windows begin half a window apart, at whole frames, and of each only the middle is kept, so that no token sees an
-    edge but at the ends of a record. Each is standardised like the training windows, by `level` samples about it,
-    wherever what is read at a time may end. In continuous records frames and windows are counted from 1970, so that
-    a token depends on where the record is cut only where the cut is within a window and a `level` of it. `about` holds
-    the record's name, station and start, the begins of the windows, and which samples of each to keep.
-    """
-    rate, frame = spec.sample_rate or 100.0, int(spec.about.get("frame", 1))
-    notes: list[str] = []
-    found = list(_records(path, rate, components, notes))
-    records = [record for record in found if record.samples * 2 >= spec.length]
-    notes += _too_short([record for record in found if record.samples * 2 < spec.length], rate)
-    if not records:
-        raise VqtoolError(f"`{path}` holds nothing to encode", hint=in_brief(notes))
-    pieces = sum(-(-windows_of(record, spec.length, frame) // WINDOWS) for record in records)
-    for record in records:
-        plan = windows(record.samples, spec.length, frame, record.offset)
-        while some := list(itertools.islice(plan, WINDOWS)):
-            x = _standardised(record, some, spec)
-            yield {"x": x}, _about(record, some, rate) | {"notes": notes, "pieces": pieces}
-            notes = []
+    own_codes = True
+
+    def __init__(
+        self, spec: DataSpec, options: Mapping[str, Any] | None = None, asked: Mapping[str, Any] | None = None
+    ) -> None:
+        asked = asked or {}
+        for name in asked.keys() - {"components"}:
+            raise VqtoolError("only `components` is an option of the files to encode", where=f"data.{name}")
+        super().__init__(spec, options)
+        self.components: Mapping[str, str] | None = {**(options or {}), **asked}.get("components")
+
+    def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:
+        """Batches of overlapping windows of everything in `path`: files that ObsPy reads, or a SeisBench folder.
+
+        Windows begin half a window apart, at whole frames, and of each only the middle is kept, so that no token sees
+        an edge but at the ends of a record. Each is standardised like the training windows, by `level` samples about
+        it, wherever what is read at a time may end. In continuous records frames and windows are counted from 1970, so
+        that a token depends on where the record is cut only where the cut is within a window and a `level` of it. The
+        metadata hold the record's name, station and start, the begins of the windows, and which samples to keep of
+        each.
+        """
+        if condition:
+            raise VqtoolError("seismograms are not generated from a condition", exit_code=1)
+        spec, rate = self.spec, self.spec.sample_rate or 100.0
+        frame = int(spec.about.get("frame", 1))
+        notes: list[str] = []
+        found = list(_records(path, rate, self.components, notes))
+        records = [record for record in found if record.samples * 2 >= spec.length]
+        notes += _too_short([record for record in found if record.samples * 2 < spec.length], rate)
+        if not records:
+            raise VqtoolError(f"`{path}` holds nothing to encode", hint=in_brief(notes))
+        total = sum(-(-windows_of(record, spec.length, frame) // WINDOWS) for record in records)
+        for record in records:
+            plan = windows(record.samples, spec.length, frame, record.offset)
+            while some := list(itertools.islice(plan, WINDOWS)):
+                yield Piece({"x": _standardised(record, some, spec)}, _metadata(record, some, rate), notes, total)
+                notes = []
+
+    @classmethod
+    def inputs(cls, path: Path, *, decode: bool = False) -> list[Path]:
+        """Those that may hold waveforms, or those of a SeisBench folder."""
+        if path.is_dir() and any(path.glob("metadata*.csv")):
+            return [*path.glob("metadata*"), *path.glob("waveforms*")]
+        return files_below(path)
+
+    def save_codes(self, path: Path, pieces: Iterator[CodedPiece], model: Mapping[str, Any]) -> list[Path]:
+        """Write the tokens to a table with a line each (.csv), or as arrays (.npz).
+
+        Columns: `station`, `record`, `time` (UTC, of the token's first sample; seconds from the record's begin where
+        its date is not known, as in files that say 1970-01-01), `code0`, `code1`, ... Arrays: `codes` [n, Q], `time`
+        [n] in seconds since 1970, `record` [n] (an index into `records` and `stations`), `seconds` (of a token),
+        `codebook_sizes` and `model`.
+        """
+        if path.suffix.lower() not in SUFFIXES:
+            raise VqtoolError(
+                f"tokens are written to .csv or .npz, not to `{path.name}`", hint=f"--out {path.stem}.csv"
+            )
+        with replacing(path) as file:
+            table: _Table | _Arrays = _Table(file) if path.suffix.lower() == ".csv" else _Arrays(file, model)
+            for piece in pieces:
+                table.add(*_kept(piece, self.spec), piece.metadata)
+            table.close()
+        return [path]
+
+    def open_codes(self, path: Path, model: Mapping[str, Any]) -> tuple[str, Iterator[CodedPiece]]:
+        """An error: the tokens written for reading hold neither the level nor the overlap that decoding needs."""
+        raise VqtoolError(f"the tokens in `{path}` are for reading: seismograms cannot be made of them again")
 
 
 def _too_short(records: Sequence[Record], rate: float) -> Iterator[str]:
@@ -109,24 +154,6 @@ def windows_of(record: Record, length: int, frame: int) -> int:
     return 1 + len(between) + (last > head)
 
 
-def write(spec: DataSpec, path: Path, chunks: Iterator[Coded], about: Mapping[str, Any]) -> list[Path]:
-    """Write the tokens to a table with a line each (.csv), or as arrays (.npz).
-
-    Columns: `station`, `record`, `time` (UTC, of the token's first sample; seconds from the record's begin where its
-    date is not known, as in files that say 1970-01-01), `code0`, `code1`, ... Arrays: `codes` [n, Q], `time` [n] in
-    seconds since 1970, `record` [n] (an index into `records` and `stations`), `seconds` (of a token),
-    `codebook_sizes` and `model`.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise VqtoolError(f"tokens are written to .csv or .npz, not to `{path.name}`", hint=f"--out {path.stem}.csv")
-    with replacing(path) as file:
-        table: _Table | _Arrays = _Table(file) if path.suffix.lower() == ".csv" else _Arrays(file, about)
-        for chunk in chunks:
-            table.add(*_kept(chunk, spec), chunk.about)
-        table.close()
-    return [path]
-
-
 class _Table:
     """A line for each token."""
 
@@ -135,12 +162,12 @@ class _Table:
         self.writer = csv.writer(self.text, lineterminator="\n")
         self.begun = False
 
-    def add(self, codes: np.ndarray, times: np.ndarray, seconds: float, about: Mapping[str, Any]) -> None:
+    def add(self, codes: np.ndarray, times: np.ndarray, seconds: float, metadata: Mapping[str, Any]) -> None:
         """The tokens of a piece."""
         if not self.begun:
             self.writer.writerow(["station", "record", "time", *(f"code{q}" for q in range(codes.shape[1]))])
         self.begun = True
-        names, dated = (text_cell(about["station"]), text_cell(about["record"])), is_dated(about["start"])
+        names, dated = (text_cell(metadata["station"]), text_cell(metadata["record"])), is_dated(metadata["start"])
         for row, time in zip(codes.tolist(), times.tolist(), strict=True):
             self.writer.writerow([*names, _utc(time) if dated else f"{time:.2f}", *row])
 
@@ -159,15 +186,15 @@ def _growing() -> tempfile.SpooledTemporaryFile[bytes]:
 class _Arrays:
     """Arrays that grow in temporary files, and the `.npz` of them."""
 
-    def __init__(self, file: BinaryIO, about: Mapping[str, Any]) -> None:
-        self.file, self.about = file, about
+    def __init__(self, file: BinaryIO, model: Mapping[str, Any]) -> None:
+        self.file, self.model = file, model
         self.records: dict[tuple[str, str], int] = {}
         self.columns = {name: _growing() for name in ("codes", "time", "record")}
         self.rows, self.books, self.seconds = 0, 0, math.nan
 
-    def add(self, codes: np.ndarray, times: np.ndarray, seconds: float, about: Mapping[str, Any]) -> None:
+    def add(self, codes: np.ndarray, times: np.ndarray, seconds: float, metadata: Mapping[str, Any]) -> None:
         """The tokens of a piece."""
-        number = self.records.setdefault((about["record"], about["station"]), len(self.records))
+        number = self.records.setdefault((metadata["record"], metadata["station"]), len(self.records))
         self.columns["codes"].write(codes.astype("<i4").tobytes())
         self.columns["time"].write(times.astype("<f8").tobytes())
         self.columns["record"].write(np.full(len(times), number, "<i4").tobytes())
@@ -184,7 +211,7 @@ class _Arrays:
             "record": ("<i4", (self.rows,)),
         }
         rest = {"records": names, "stations": stations, "seconds": self.seconds,
-                "codebook_sizes": self.about["codebook_sizes"], "model": self.about["model"]}  # fmt: skip
+                "codebook_sizes": self.model["codebook_sizes"], "model": self.model["model"]}  # fmt: skip
         with zipfile.ZipFile(self.file, "w") as archive:
             for name, (kind, shape) in shapes.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
@@ -195,13 +222,6 @@ class _Arrays:
             for name, value in rest.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                     np.lib.format.write_array(entry, np.asanyarray(value), allow_pickle=False)
-
-
-def files_read(path: Path) -> list[Path]:
-    """The files that `read` reads."""
-    if path.is_dir() and any(path.glob("metadata*.csv")):
-        return [*path.glob("metadata*"), *path.glob("waveforms*")]
-    return files_below(path)
 
 
 def _records(path: Path, rate: float, components: Mapping[str, str] | None, notes: list[str]) -> Iterator[Record]:
@@ -226,7 +246,7 @@ def _records(path: Path, rate: float, components: Mapping[str, str] | None, note
 
 
 def _standardised(record: Record, plan: list[tuple[int, int, int]], spec: DataSpec) -> torch.Tensor:
-    """[B, 3, L]: the windows that `plan` tells, in one reading."""
+    """[B, 3, L]: the windows of a `plan`, in one reading."""
     length, level = spec.length, int(spec.about.get("level", spec.length))
     first = max(0, min(plan[0][0] - level, record.samples - level))
     end = min(record.samples, plan[-1][0] + length + level)
@@ -234,24 +254,24 @@ def _standardised(record: Record, plan: list[tuple[int, int, int]], spec: DataSp
     return torch.from_numpy(np.stack([standardised(samples, begin - first, length, level)[0] for begin, _, _ in plan]))
 
 
-def _about(record: Record, plan: list[tuple[int, int, int]], rate: float) -> dict[str, Any]:
+def _metadata(record: Record, plan: list[tuple[int, int, int]], rate: float) -> dict[str, Any]:
     return {"record": record.name, "station": record.station, "start": record.start, "samples": record.samples,
             "rate": rate, "windows": plan}  # fmt: skip
 
 
-def _kept(chunk: Coded, spec: DataSpec) -> tuple[np.ndarray, np.ndarray, float]:
+def _kept(piece: CodedPiece, spec: DataSpec) -> tuple[np.ndarray, np.ndarray, float]:
     """The kept tokens [n, Q] of a piece, the times [n] they begin at, and how many seconds each lasts."""
-    codes, about = chunk.codes.numpy(), chunk.about
+    codes, metadata = piece.codes.numpy(), piece.metadata
     samples = spec.length / codes.shape[1]
-    start = 0.0 if math.isnan(about["start"]) else about["start"]
+    start = 0.0 if math.isnan(metadata["start"]) else metadata["start"]
     within = samples * np.arange(codes.shape[1])
     kept, times = [], []
-    for window, (begin, low, high) in zip(codes, about["windows"], strict=True):
+    for window, (begin, low, high) in zip(codes, metadata["windows"], strict=True):
         at = begin + within
-        inside = (at + samples / 2 >= low) & (at + samples / 2 < high) & (at + samples <= about["samples"])
+        inside = (at + samples / 2 >= low) & (at + samples / 2 < high) & (at + samples <= metadata["samples"])
         kept.append(window[inside])
-        times.append(start + at[inside] / about["rate"])
-    return np.concatenate(kept), np.concatenate(times), samples / about["rate"]
+        times.append(start + at[inside] / metadata["rate"])
+    return np.concatenate(kept), np.concatenate(times), samples / metadata["rate"]
 
 
 def is_dated(start: float) -> bool:

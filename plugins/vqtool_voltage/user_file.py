@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqtool.api import Batch, DataSpec
+from vqtool.api import DataSpec, Files, Piece
 from vqtool.errors import VqtoolError
 from vqtool.files import save_npz
 from vqtool_voltage import npz, periods
@@ -24,70 +25,82 @@ CUT_NOTED = 0.01  # rms of what is above the trained harmonics / rms of the curr
 BIAS_NOTED = 0.2  # mean of the current / its amplitude; the bundled measurements have 0.18 at most
 
 
-def read(path: Path, spec: DataSpec, *, condition: bool) -> tuple[Batch, dict[str, Any]]:
-    """Read an npz with `i_p` [n, S] or [S] (A), `freq_hz`, `temp_c`, `material` (names or codes); `v` (V) to encode.
+class WaveformFiles(Files):
+    """`.npz` files of currents and voltages."""
 
-    A row is one period of `freq_hz`, or as many whole periods as `dt` (s), `sample_rate` (Hz) or `periods` say; several
-    are averaged. Any number of samples is resampled by its harmonics to the trained length, and the current is limited
-    to the harmonics that the training data has. What was done, and what lies outside the trained ranges, is told in
-    `about["notes"]`. Needs `spec` only, so it works where the training data is not at hand.
+    def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:
+        """Read `i_p` [n, S] or [S] (A), `freq_hz`, `temp_c`, `material` (names or codes), and `v` (V) to encode.
 
-    Raises VqtoolError for missing keys, NaN or inf, constant or empty waveforms, implausible units, unknown materials,
-    records that do not hold whole periods or whose periods differ.
-    """
-    scalars = spec.fields["meta"].names if "meta" in spec.fields else ()
-    needed = ["i_p", "freq_hz", *(() if condition else ("v",))]
-    if "temperature" in scalars:
-        needed.append("temp_c")
-    columns = npz.load(path, needed, ("material", "material_code", *TIMES))
-    recorded = {name: npz.waves(columns, name, path) for name in ("i_p", *(() if condition else ("v",)))}
-    n, samples = recorded["i_p"].shape
-    if not condition and recorded["v"].shape != (n, samples):
-        raise VqtoolError(
-            f"`v` has the shape {recorded['v'].shape} and `i_p` {(n, samples)}",
-            hint="sample both at the same instants",
-            where=str(path),
-        )
-    frequency = npz.frequencies(columns, n, path)
-    temperature = npz.temperatures(columns, n, path) if "temp_c" in needed else None
-    notes: list[str] = []
-    count = _periods(columns, recorded["i_p"], frequency, path, notes)
-    one = {name: _one_period(x, count, spec.length, name, path, notes) for name, x in recorded.items()}
-    current = _limited(one["i_p"], spec, notes)
-    batch = condition_batch(current, frequency, temperature, scalars)
-    if not condition:
-        batch["x"] = torch.from_numpy(one["v"].astype(np.float32))[:, None]
-    material = _material_index(columns, spec, n, path)
-    if material is not None:
-        batch["material"] = torch.from_numpy(material)
-    _note_ranges(notes, spec, frequency, temperature, amplitude(current))
-    _note_bias(notes, current)
-    about = {"samples": samples, "periods": count.tolist(), "single": columns["i_p"].ndim == 1, "notes": notes}
-    return batch, about
+        A row is one period of `freq_hz`, or as many whole periods as `dt` (s), `sample_rate` (Hz) or `periods` say;
+        several are averaged. Any number of samples is resampled by its harmonics to the trained length, and the current
+        is limited to the harmonics that the training data has. The notes say what was done, and what lies outside the
+        trained ranges.
+
+        Raises:
+            VqtoolError: missing keys, NaN or inf, constant or empty waveforms, implausible units, unknown materials,
+                records that do not hold whole periods or whose periods differ.
+        """
+        spec = self.spec
+        scalars = _scalars(spec)
+        needed = ["i_p", "freq_hz", *(() if condition else ("v",))]
+        if "temperature" in scalars:
+            needed.append("temp_c")
+        columns = npz.load(path, needed, ("material", "material_code", *TIMES))
+        recorded = {name: npz.waves(columns, name, path) for name in ("i_p", *(() if condition else ("v",)))}
+        n, samples = recorded["i_p"].shape
+        if not condition and recorded["v"].shape != (n, samples):
+            raise VqtoolError(
+                f"`v` has the shape {recorded['v'].shape} and `i_p` {(n, samples)}",
+                hint="sample both at the same instants",
+                where=str(path),
+            )
+        frequency = npz.frequencies(columns, n, path)
+        temperature = npz.temperatures(columns, n, path) if "temp_c" in needed else None
+        notes: list[str] = []
+        count = _periods(columns, recorded["i_p"], frequency, path, notes)
+        one = {name: _one_period(x, count, spec.length, name, path, notes) for name, x in recorded.items()}
+        current = _limited(one["i_p"], spec, notes)
+        batch = condition_batch(current, frequency, temperature, scalars)
+        if not condition:
+            batch["x"] = torch.from_numpy(one["v"].astype(np.float32))[:, None]
+        material = _material_index(columns, spec, n, path)
+        if material is not None:
+            batch["material"] = torch.from_numpy(material)
+        _note_ranges(notes, spec, frequency, temperature, amplitude(current))
+        _note_bias(notes, current)
+        metadata = {"samples": samples, "periods": count.tolist(), "single": columns["i_p"].ndim == 1}
+        yield Piece(batch, metadata, notes)
+
+    def save(self, path: Path, pieces: Iterator[Piece]) -> list[Path]:
+        """Write `v` [n, S] (V; [n, samples, S] for several a current) on the samples of the user's `i_p`.
+
+        Beside it `i_p` as the model read it, on the same samples, `freq_hz`, and `temp_c` and `material` where known.
+        """
+        whole = Piece.joined(pieces)
+        batch, metadata = whole.batch, whole.metadata
+        columns = {
+            "v": _unfolded(batch["x"], metadata),
+            "i_p": _unfolded(batch["current"], metadata),
+            "freq_hz": batch["frequency"].double().cpu().numpy(),
+        }
+        scalars = _scalars(self.spec)
+        if "temperature" in scalars:
+            columns["temp_c"] = batch["meta"][:, scalars.index("temperature")].double().cpu().numpy()
+        if "material" in batch:
+            columns["material"] = np.array(self.spec.fields["material"].names)[batch["material"].cpu().numpy()]
+        save_npz(path, {name: column[0] if metadata["single"] else column for name, column in columns.items()})
+        return [path]
 
 
-def write(path: Path, spec: DataSpec, signal: Tensor, batch: Batch, about: dict[str, Any]) -> None:
-    """Write `v` [n, S] (V; [n, samples, S] for several a current) on the samples of the `i_p` that `read` was given.
-
-    Beside it `i_p` as the model read it, on the same samples, `freq_hz`, and `temp_c` and `material` where known.
-    """
-    single = bool(about["single"])
-    columns = {
-        "v": _unfolded(signal.detach().double().cpu().numpy().squeeze(-2), about),
-        "i_p": _unfolded(batch["current"].detach().double().cpu().numpy().squeeze(-2), about),
-        "freq_hz": batch["frequency"].double().cpu().numpy(),
-    }
-    scalars = spec.fields["meta"].names if "meta" in spec.fields else ()
-    if "temperature" in scalars:
-        columns["temp_c"] = batch["meta"][:, scalars.index("temperature")].double().cpu().numpy()
-    if "material" in batch:
-        columns["material"] = np.array(spec.fields["material"].names)[batch["material"].cpu().numpy()]
-    save_npz(path, {name: column[0] if single else column for name, column in columns.items()})
+def _scalars(spec: DataSpec) -> tuple[str, ...]:
+    """The names of the scalar conditions."""
+    return spec.fields["meta"].names if "meta" in spec.fields else ()
 
 
-def _unfolded(x: Array, about: dict[str, Any]) -> Array:
-    """[n, ..., L] of one period to the user's samples, row by row: each may hold another number of periods."""
-    rows = [periods.unfold(row, k, about["samples"]) for row, k in zip(x, about["periods"], strict=True)]
+def _unfolded(signal: Tensor, metadata: Mapping[str, Any]) -> Array:
+    """[n, ..., 1, L] of one period to the user's samples, row by row: each may hold another number of periods."""
+    x = signal.detach().double().cpu().numpy().squeeze(-2)
+    rows = [periods.unfold(row, k, metadata["samples"]) for row, k in zip(x, metadata["periods"], strict=True)]
     return np.stack(rows).astype(np.float32)
 
 
@@ -126,7 +139,7 @@ def _periods(columns: npz.Columns, current: Array, frequency: Array, path: Path,
 
 
 def _not_whole(held: float, bad: list[int], samples: int, key: str, path: Path) -> VqtoolError:
-    """The error for records that are not whole periods, with the cut that would mend the first of them."""
+    """The error for records that are not whole periods, with the cut that would fix the first of them."""
     whole = int(held)
     hint = f"check the units of `{key}` and `freq_hz`: seconds and hertz"
     if whole >= 1:
@@ -140,7 +153,7 @@ def _not_whole(held: float, bad: list[int], samples: int, key: str, path: Path) 
 
 
 def _one_period(x: Array, count: NDArray[np.int64], length: int, name: str, path: Path, notes: list[str]) -> Array:
-    """The mean period of each row, [n, length]; told where rows were resampled, refused where periods differ."""
+    """The mean period of each row, [n, length]; resampling is noted, periods that differ are an error."""
     samples = x.shape[1]
     short = samples / count < npz.SHORTEST
     if short.any():
@@ -180,7 +193,7 @@ def _limited(current: Array, spec: DataSpec, notes: list[str]) -> Array:
     cut = np.sqrt(((current - kept) ** 2).sum(-1) / (centred**2).sum(-1))
     if cut.max() > CUT_NOTED:
         notes.append(
-            f"the current was limited to {harmonics} harmonics, as the training data is; that left out up to"
+            f"the current was limited to {harmonics} harmonics, as the training data is; that removed up to"
             f" {cut.max():.1%} of its rms"
         )
     return kept
@@ -197,7 +210,7 @@ def _material_index(columns: npz.Columns, spec: DataSpec, n: int, path: Path) ->
     if key is None:
         if field.role != "category":
             return None
-        raise VqtoolError(f"`{path.name}` lacks `material`", hint=f"add it; the model knows {shown}", where=str(path))
+        raise VqtoolError(f"`{path.name}` has no `material`", hint=f"add it; the model knows {shown}", where=str(path))
     asked = np.asarray(columns[key]).astype(str).reshape(-1)
     if asked.size not in (1, n):
         raise VqtoolError(
@@ -218,7 +231,7 @@ def _material_index(columns: npz.Columns, spec: DataSpec, n: int, path: Path) ->
 
 
 def _note_ranges(notes: list[str], spec: DataSpec, frequency: Array, temperature: Array | None, current: Array) -> None:
-    """Tell where a model will have to extrapolate."""
+    """Note where a model will have to extrapolate."""
     asked = (
         ("frequency_hz", "frequency", "Hz", frequency),
         ("temperature_c", "temperature", "C", temperature),
@@ -238,7 +251,7 @@ def _note_ranges(notes: list[str], spec: DataSpec, frequency: Array, temperature
 
 
 def _note_bias(notes: list[str], current: Array) -> None:
-    """Tell where a current has a mean: a biased core answers otherwise, and no model is told of a bias."""
+    """Note where a current has a mean: a biased core responds differently, and no model knows of a bias."""
     share = np.abs(current.mean(-1)) / amplitude(current)
     biased = share > BIAS_NOTED
     if biased.any():

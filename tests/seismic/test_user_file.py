@@ -15,20 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.seismic.conftest import Make, lines_of, motion, write_chunk
-from vqtool.api import Coded, DataSpec, Field
+from vqtool.api import CodedPiece, DataSpec, Field
 from vqtool.errors import VqtoolError
-from vqtool_seismic import stream
+from vqtool_seismic import user_file
+from vqtool_seismic.user_file import SeismogramFiles
 
 SPEC = DataSpec({"x": Field((3, 512), "signal")}, sample_rate=100.0, about={"frame": 32, "level": 1024})
-ABOUT = {"model": "abc", "codebook_sizes": [1000, 7]}
+MODEL = {"model": "abc", "codebook_sizes": [1000, 7]}
 
 
-def coded(path: Path, spec: DataSpec = SPEC) -> Iterator[Coded]:
+def coded(path: Path, spec: DataSpec = SPEC) -> Iterator[CodedPiece]:
     """Codes that tell the loudness of their 32 samples, a local function of the signal."""
-    for batch, about in stream.read(spec, path):
-        loud = batch["x"].unflatten(-1, (-1, 32)).square().mean((1, 3))
+    for piece in SeismogramFiles(spec).open(path):
+        loud = piece.batch["x"].unflatten(-1, (-1, 32)).square().mean((1, 3))
         codes = torch.stack([(100 * loud).long().clamp_max(999), torch.zeros_like(loud).long()], -1)
-        yield Coded(codes, torch.zeros(len(codes), 0), {}, about)
+        yield CodedPiece(codes, torch.zeros(len(codes), 0), {}, piece.metadata)
 
 
 @given(
@@ -38,7 +39,7 @@ def coded(path: Path, spec: DataSpec = SPEC) -> Iterator[Coded]:
     offset=st.integers(-(10**12), 10**12),
 )
 def test_windows_keep_every_sample_once(samples: int, length: int, frame: int, offset: int) -> None:
-    plan = list(stream.windows(samples, length, frame, offset))
+    plan = list(user_file.windows(samples, length, frame, offset))
     head = plan[0][0]
     assert plan[0][1] == head < frame
     assert plan[-1][2] == samples
@@ -61,7 +62,7 @@ def test_cuts_of_one_record_have_the_same_tokens_away_from_the_cut(mseed: Make, 
     for begin, end in ((0, 12000), (1234, 12000), (0, 9876)):
         start = f"2014-04-01T00:00:{begin / 100:06.3f}"
         path = mseed("c.mseed", dict(zip("ZNE", x[:, begin:end], strict=True)), start=start)
-        stream.write(SPEC, tmp_path / "c.csv", coded(path), ABOUT)
+        SeismogramFiles(SPEC).save_codes(tmp_path / "c.csv", coded(path), MODEL)
         with (tmp_path / "c.csv").open() as file:
             told.append({row["time"]: row["code0"] for row in csv.DictReader(file)})
     whole, late, early = told
@@ -78,7 +79,7 @@ def test_every_token_once_and_at_its_time(mseed: Make, tmp_path: Path) -> None:
     x = motion(0, 9000, 4000, 4500)
     path = mseed("d.mseed", dict(zip("ZNE", x, strict=True)))
     spec = replace(SPEC, about={"frame": 32, "level": 9000})  # loudness beside that of the whole record
-    stream.write(spec, tmp_path / "t.csv", coded(path, spec), ABOUT)
+    SeismogramFiles(spec).save_codes(tmp_path / "t.csv", coded(path, spec), MODEL)
     with (tmp_path / "t.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 9000 // 32
@@ -98,8 +99,8 @@ def test_tokens_do_not_depend_on_how_much_is_read_at_a_time(
     path, head = mseed("d.mseed", waves, start=start), 0 if start.endswith("00:00") else -317 % 32
     told = []
     for windows in (1, 3, 1000):
-        monkeypatch.setattr(stream, "WINDOWS", windows)
-        stream.write(SPEC, tmp_path / "t.npz", coded(path), ABOUT)
+        monkeypatch.setattr(user_file, "WINDOWS", windows)
+        SeismogramFiles(SPEC).save_codes(tmp_path / "t.npz", coded(path), MODEL)
         told.append(dict(np.load(tmp_path / "t.npz")))
     assert len(told[0]["codes"]) == (samples - head) // 32
     for other in told[1:]:
@@ -112,7 +113,7 @@ def test_tokens_do_not_depend_on_how_much_is_read_at_a_time(
 
 
 def test_a_seisbench_folder_is_tokenised_trace_by_trace(folder: Path, tmp_path: Path) -> None:
-    stream.write(SPEC, tmp_path / "t.npz", coded(folder), ABOUT)
+    SeismogramFiles(SPEC).save_codes(tmp_path / "t.npz", coded(folder), MODEL)
     told = np.load(tmp_path / "t.npz")
     assert len(told["records"]) == 40
     assert told["time"].min() == 0  # no dates there: seconds from the begin
@@ -130,8 +131,9 @@ def test_tokens_of_a_dated_trace_have_its_time(tmp_path: Path) -> None:
     rows = [lines_of(1, 1)[0] | {"trace_name": f"bucket0${k}", "trace_start_time": t} for k, t in enumerate(told)]
     write_chunk(tmp_path / "set", {"bucket0": np.stack([motion(k) for k in range(len(rows))])}, rows)
     pieces = list(coded(tmp_path / "set"))
-    assert "1 traces have a trace_start_time that cannot be read: taken as undated" in pieces[0].about["notes"]
-    stream.write(SPEC, tmp_path / "t.csv", iter(pieces), ABOUT)
+    notes = next(SeismogramFiles(SPEC).open(tmp_path / "set")).notes
+    assert "1 traces have a trace_start_time that cannot be read: taken as undated" in notes
+    SeismogramFiles(SPEC).save_codes(tmp_path / "t.csv", iter(pieces), MODEL)
     with (tmp_path / "t.csv").open() as file:
         found = list(csv.DictReader(file))
     assert [row["time"] for row in found][:: 3000 // 32] == list(told.values())
@@ -144,9 +146,10 @@ def test_a_sample_that_is_not_a_number_spoils_no_token_but_its_own(mseed: Make, 
     for holed in (False, True):
         if holed:
             x[:, 1500] = np.nan
-        pieces = list(coded(mseed("n.mseed", dict(zip("ZNE", x, strict=True)))))
-        assert any("1 samples are not numbers" in note for note in pieces[0].about["notes"]) == holed
-        stream.write(SPEC, tmp_path / "t.npz", iter(pieces), ABOUT)
+        path = mseed("n.mseed", dict(zip("ZNE", x, strict=True)))
+        notes = next(SeismogramFiles(SPEC).open(path)).notes
+        assert any("1 samples are not numbers" in note for note in notes) == holed
+        SeismogramFiles(SPEC).save_codes(tmp_path / "t.npz", coded(path), MODEL)
         codes.append(np.load(tmp_path / "t.npz")["codes"][:, 0])
     np.testing.assert_allclose(codes[1], codes[0], rtol=0.01, atol=1)
 
@@ -157,29 +160,28 @@ def test_what_is_left_out_is_said_and_nothing_at_all_is_an_error(mseed: Make, tm
         list(coded(tmp_path / "s"))
     assert "2.0 s are less than half a window" in (caught.value.hint or "")
     mseed("s/slow.mseed", {"Z": motion(0, 2000)[0]}, station="SLOW", rate=50)
-    notes = [note for piece in coded(tmp_path / "s") for note in piece.about["notes"]]
+    notes = [note for piece in SeismogramFiles(SPEC).open(tmp_path / "s") for note in piece.notes]
     assert "resampled 1 record from 50 to 100 Hz, of `XX.SLOW..HH`" in notes
     assert any("XX.SHRT" in note for note in notes)
 
 
 def test_a_station_s_name_is_no_formula(mseed: Make, tmp_path: Path) -> None:
     pieces = list(coded(mseed("day.mseed", dict(zip("ZNE", motion(5, 1000, 300, 400), strict=True)))))
-    for piece in pieces:
-        piece.about.update(station="=1+1", record="@x 2014")
-    stream.write(SPEC, tmp_path / "t.csv", iter(pieces), ABOUT)
+    pieces = [replace(piece, metadata=piece.metadata | {"station": "=1+1", "record": "@x 2014"}) for piece in pieces]
+    SeismogramFiles(SPEC).save_codes(tmp_path / "t.csv", iter(pieces), MODEL)
     with (tmp_path / "t.csv").open() as file:
         assert {(row["station"], row["record"]) for row in csv.DictReader(file)} == {("'=1+1", "'@x 2014")}
-    stream.write(SPEC, tmp_path / "t.npz", iter(pieces), ABOUT)
+    SeismogramFiles(SPEC).save_codes(tmp_path / "t.npz", iter(pieces), MODEL)
     assert np.load(tmp_path / "t.npz")["stations"].tolist() == ["=1+1"]
 
 
 def test_only_known_endings_are_written(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(VqtoolError, match=r"\.csv or \.npz"):
-        stream.write(SPEC, tmp_path / "t.tokens", coded(folder), ABOUT)
+        SeismogramFiles(SPEC).save_codes(tmp_path / "t.tokens", coded(folder), MODEL)
 
 
 def test_memory_does_not_grow_with_the_record(mseed: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "WINDOWS", 8)
+    monkeypatch.setattr(user_file, "WINDOWS", 8)
     peaks = []
     for minutes in (4, 16):
         path = mseed(f"{minutes}.mseed", {"Z": np.random.default_rng(0).normal(size=6000 * minutes)})
@@ -197,19 +199,19 @@ def test_memory_does_not_grow_with_the_record(mseed: Make, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("name", ["t.csv", "t.npz"])
 def test_memory_does_not_grow_with_the_tokens(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "IN_MEMORY", 1000)
+    monkeypatch.setattr(user_file, "IN_MEMORY", 1000)
     about = {"record": "r", "station": "s", "start": 1e9, "samples": 10**9, "rate": 100.0}
 
-    def pieces(count: int) -> Iterator[Coded]:
+    def pieces(count: int) -> Iterator[CodedPiece]:
         for number in range(count):
             plan = [(number * 512, number * 512, number * 512 + 512)]
-            yield Coded(torch.full((1, 16, 2), number % 999), torch.zeros(1, 0), {}, about | {"windows": plan})
+            yield CodedPiece(torch.full((1, 16, 2), number % 999), torch.zeros(1, 0), {}, about | {"windows": plan})
 
-    stream.write(SPEC, tmp_path / name, pieces(3), ABOUT)
+    SeismogramFiles(SPEC).save_codes(tmp_path / name, pieces(3), MODEL)
     peaks = []
     for count in (1000, 3000):
         tracemalloc.start()
-        stream.write(SPEC, tmp_path / name, pieces(count), ABOUT)
+        SeismogramFiles(SPEC).save_codes(tmp_path / name, pieces(count), MODEL)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 60_000  # as a whole, some 20 bytes for each of 32 000 tokens

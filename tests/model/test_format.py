@@ -10,7 +10,7 @@ import pytest
 
 from vqtool.errors import VqtoolError
 from vqtool.forms import misfit
-from vqtool.metadata import read_header
+from vqtool.model.format import read_header
 
 TENSOR = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 

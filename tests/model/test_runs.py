@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vqtool.runs import rows_of
+from vqtool.model.runs import rows_of
 
 
 def test_lines_that_are_not_whole_are_left_out(tmp_path: Path) -> None:

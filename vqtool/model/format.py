@@ -1,18 +1,76 @@
-"""The header of a checkpoint: its table of tensors and the metadata that ride with them; read without any library."""
+"""The format of a checkpoint: every key, prefix and file name of it, and the reader of its header; needs no torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vqtool.errors import VqtoolError
-from vqtool.forms import METADATA, damaged, misfit
+from vqtool.forms import RESOLVED, damaged, misfit
 from vqtool.untrusted import json_value
 
-FORMAT = "vqtool/1"
+FAMILY, FORMAT = "vqtool/", 1  # `format` is "vqtool/1" in the files that this vqtool writes
+MIGRATIONS: dict[int, Callable[[dict[str, str]], dict[str, str]]] = {}  # of the metadata, from that number to the next
+
+# Names of tensors begin with one of these.
+PARTS = "parts."  # parts.ROLE.NAME: the state of the built parts
+LOSSES = "losses."  # losses.NAME.NAME: what losses learned
+USAGE = "usage."  # usage.Q.FIGURE: how the codes of codebook Q were used in the last validation
+VECTORS = "vectors."  # vectors.Q: what each code of codebook Q stands for
+AVERAGE = "average."  # the moving average of the weights; this and the next two are in resumable states only
+OPTIMIZER = "optimizer."  # optimizer.INDEX.SLOT
+PENDING = "pending."  # counts of codes since the last row of metrics.jsonl
+CONDITION = "condition."  # condition.FIELD, beside `codes` and `sent`: in files of codes only
+T = TypeVar("T")
+USAGE_FIGURES = ("counts", "errors", "offsets")
+
+# Files of a run.
+BEST, LAST, RESUME = "best.safetensors", "last.safetensors", "resume.safetensors"
+RESOLVED_FILE, RECIPE_FILE, ENVIRONMENT_FILE = "resolved.json", "recipe.toml", "environment.json"
+METRICS_FILE, SUMMARY_FILE = "metrics.jsonl", "summary.json"
+
+FIELD = {"shape": [int], "role": str, "unit": str, "names": [str]}
+PROGRESS = {"step": int, "best": float, "best_step": int, "stale": int, "seconds": float}
+METADATA = {  # the forms of all values that may ride with the tensors
+    # of every file
+    "format": str,
+    "aliases": {str: str},
+    # of checkpoints
+    "version": str,
+    "recipe": str,
+    "resolved": RESOLVED,
+    "stage": str,
+    "step": int,
+    "data": {"fields": {str: FIELD}, "sample_rate": (float, None), "periodic": bool, "about": dict},
+    "plugins": {str: str},
+    "metrics": {"best?": float, "best_step?": int, "named?": str},
+    "knobs": {str: (bool, float, str, None)},
+    "validation": ({str: float}, None),
+    "quantizer": {"names": [str], "sizes": [int], "nearest?": bool, "initialised?": bool, "terms?": [str],
+                  "knobs?": [str]},
+    "layout": {str: str},
+    "improved": dict,
+    # of resumable states
+    "done": [dict],
+    "progress": PROGRESS,
+    "average_steps": int,
+    "param_groups": [{"params": [int]}],
+    "scaler": {str: float},
+    "weights": {str: float},
+    "fresh": bool,
+    "moved": {str: float},
+    "files": {str: {"files": int, "bytes": int, "sha256": str}},
+    # of files of codes
+    "kind": str,
+    "model": str,
+    "codebook_sizes": [int],
+    "bands": int,
+    "about": dict,
+}  # fmt: skip
+
 LONGEST_HEADER = 100_000_000  # bytes; the limit of safetensors itself
 BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4,
          "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8, "C64": 8}  # fmt: skip
@@ -22,7 +80,7 @@ ENTRY = {"dtype": str, "shape": [int], "data_offsets": [int]}
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a checkpoint holds, without its numbers."""
+    """What a checkpoint holds, without the values of its tensors."""
 
     about: dict[str, Any]  # the metadata, each of the form that it should have
     tensors: dict[str, tuple[str, tuple[int, ...]]]  # dtype and shape by name, as they are stored
@@ -96,6 +154,16 @@ def _check_aliases(path: Path, aliases: Mapping[str, str], tensors: Iterable[str
             raise damaged(path, f"its `aliases` name `{name}`, which is a tensor of its own")
 
 
+def under(prefix: str, tensors: Mapping[str, T]) -> dict[str, T]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def stage_file(stage: str) -> str:
+    """The file of a stage's result."""
+    return f"{stage}.safetensors"
+
+
 def in_text(dtype: str, shape: Iterable[int]) -> str:
     """A tensor's dtype and shape in a word: "F32[2, 3]"."""
     return f"{dtype}{list(shape)}"
@@ -112,24 +180,29 @@ def _check_layout(path: Path, layout: Mapping[str, str], header: Header) -> None
         raise damaged(path, wrong[0] + more)
 
 
-def check_format(path: Path, found: str) -> None:
-    """Refuse files that vqtool did not write, or a later vqtool did."""
-    if not found.startswith("vqtool/"):
+def parsed(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
+    """The values of the metadata, of whatever format: JSON where they should be, else the text itself.
+
+    Raises:
+        VqtoolError: vqtool did not write the file, a later one did, or a value is not of its form.
+    """
+    return {name: _value(path, name, text) for name, text in _migrated(path, dict(texts)).items()}
+
+
+def _migrated(path: Path, texts: dict[str, str]) -> dict[str, str]:
+    """The metadata as the current format has them."""
+    name = texts.get("format", "")
+    if not name.startswith(FAMILY):
         raise VqtoolError(
             f"`{path}` is a safetensors file, but not a checkpoint of vqtool", hint="vqtool train RECIPE makes them"
         )
-    if found != FORMAT:
-        raise VqtoolError(f"`{path}` has the format {found}; this vqtool reads {FORMAT}", hint="pip install -U vqtool")
-
-
-def parsed(path: Path, texts: Mapping[str, str]) -> dict[str, Any]:
-    """The metadata's values: JSON where they should be, else the text itself.
-
-    Raises:
-        VqtoolError: the file is of another format, or a value is not of its form.
-    """
-    check_format(path, texts.get("format", ""))
-    return {name: _value(path, name, text) for name, text in texts.items()}
+    number = name.removeprefix(FAMILY)
+    if not number.isdecimal() or not 0 < int(number) <= FORMAT:
+        raise VqtoolError(f"`{path}` has the format {name}; this vqtool reads up to {FAMILY}{FORMAT}",
+                          hint="pip install -U vqtool")  # fmt: skip
+    for old in range(int(number), FORMAT):
+        texts = MIGRATIONS[old](texts)
+    return texts
 
 
 def _value(path: Path, name: str, text: str) -> Any:

@@ -1,0 +1,145 @@
+"""The files contract: what a data kind does with a user's own files, without a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from vqtool.api.spec import Batch, DataSpec
+from vqtool.errors import VqtoolError
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """As much of a user's file as is processed at a time.
+
+    When opened, `batch` holds the signals `x` [B, C, L], or none of them with `condition=True`, and the conditions.
+    When saved, it holds the decoded `x` [B, C, L], or S generated samples of each signal [B, S, C, L], and the
+    conditions they belong to.
+    """
+
+    batch: Batch
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # JSON values `save` needs: own units, rates, lengths
+    notes: Sequence[str] = ()  # what was done to the signals, in sentences; they are reported
+    total: int | None = None  # how many pieces there are in all, where that is known
+
+    @classmethod
+    def joined(cls, pieces: Iterable[Piece]) -> Piece:
+        """All pieces as one, with the metadata of the first: for a file that is written at once."""
+        held = list(pieces)
+        batch = {name: torch.cat([piece.batch[name] for piece in held]) for name in held[0].batch}
+        return cls(batch, held[0].metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class CodedPiece:
+    """A `Piece` in codes."""
+
+    codes: Tensor  # [B, T, Q]
+    sent: Tensor  # [B, S] scalars that the norm needs beside the codes
+    conditions: Batch  # what else decoding needs: the piece's batch without its signals
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # of the piece
+    total: int | None = None
+
+
+class Files:
+    """Base of what reads and writes a user's files. A data kind names its class as `Data.files`.
+
+    It is made from what a checkpoint holds, so it works where the training data are not at hand. Override `open` and
+    `save`; `inputs` and `outputs` where a path stands for several files; `open_codes`, `save_codes` and `code_figures`
+    where codes have a file format of their own (`own_codes = True`), else they go to one safetensors file.
+    """
+
+    own_codes: ClassVar[bool] = False
+
+    def __init__(
+        self, spec: DataSpec, options: Mapping[str, Any] | None = None, asked: Mapping[str, Any] | None = None
+    ) -> None:
+        """Remember what is known of the training data.
+
+        Args:
+            spec: the training data's.
+            options: the training data's options.
+            asked: options that the user sets for this call. A class that reads files by options overrides this.
+
+        Raises:
+            VqtoolError: an option is set, and this class has none.
+        """
+        self.spec = spec
+        if asked:
+            name = next(iter(asked))
+            raise VqtoolError("these data read a user's files without options", where=f"data.{name}")
+
+    def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:
+        """Read a user's file or folder, one piece after the other, so that it may be larger than memory.
+
+        Args:
+            path: the file or folder; it exists.
+            condition: read only the conditions, to generate signals from.
+
+        Raises:
+            VqtoolError: the file cannot be read, does not fit the spec, or this kind has nothing to read.
+        """
+        what = "conditions to generate from" if condition else "files of a user"
+        raise VqtoolError(f"`{type(self).__name__}` does not read {what}", exit_code=1)
+
+    def save(self, path: Path, pieces: Iterator[Piece]) -> list[Path]:
+        """Write decoded or generated signals in the units, rates and lengths of the file they came from.
+
+        Args:
+            path: the file or folder to write to.
+            pieces: taken one after the other; their metadata is that of the pieces that `open` gave.
+
+        Returns:
+            The files written.
+        """
+        raise VqtoolError(f"`{type(self).__name__}` does not write signals to files", exit_code=1)
+
+    @classmethod
+    def inputs(cls, path: Path, *, decode: bool = False) -> list[Path]:
+        """The files that are read of a path (with `decode`: of codes); no output may be one of them.
+
+        A folder in the result stands for every file in it. Training also takes fingerprints of these files.
+        """
+        return [path]
+
+    @classmethod
+    def outputs(cls, path: Path, out: Path, *, decode: bool = False) -> list[Path]:
+        """The files that encoding (or, with `decode`, decoding) `path` writes with `--out out`.
+
+        They are checked before any work. A class that writes several lists them all; they lie below `out`.
+        """
+        return [out]
+
+    def open_codes(self, path: Path, model: Mapping[str, Any]) -> tuple[str, Iterator[CodedPiece]]:
+        """The digest of the model that `save_codes` was given, and the pieces.
+
+        Args:
+            path: a file or folder of codes.
+            model: what `save_codes` would be given of the model at hand. The caller compares the digests before it
+                takes the first piece.
+        """
+        raise NotImplementedError
+
+    def save_codes(self, path: Path, pieces: Iterator[CodedPiece], model: Mapping[str, Any]) -> list[Path]:
+        """Write codes in a file format of this kind.
+
+        Args:
+            path: the file or folder to write to.
+            pieces: taken one after the other.
+            model: the digest of the "model", to be kept; its "codebook_sizes"; "bands", the tokens of one moment; and
+                "code_use", how much each code of each codebook is used, or None.
+
+        Returns:
+            The files written.
+        """
+        raise NotImplementedError
+
+    def code_figures(self, written: Sequence[Path]) -> dict[str, float]:
+        """What to report of the files that `save_codes` wrote, by dotted names: `{"bitrate.kbps": 8.0}`."""
+        return {}

@@ -1,0 +1,103 @@
+"""What a batch holds: named fields with shapes, roles and units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from vqtool.errors import VqtoolError
+
+LARGEST_WINDOW = 2**28  # numbers in a field of one row
+
+Batch = dict[str, Tensor]
+FieldRole = Literal["signal", "wave", "scalar", "category", "label", "group", "extra"]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One named field of a batch, without its batch axis.
+
+    `role` says what parts may do with it: "signal" is what is to be coded; "wave" [C, L], "scalar" [n] and
+    "category" [] are conditions, known also when a signal is generated; "label" [] or [T] is a target, -1 where there
+    is none; "group" [] tells what belongs together (who was recorded, where) and is best held out together; "extra" is
+    for losses, metrics and norms that ask for it by name and is not fed to a conditioner.
+    """
+
+    shape: tuple[int, ...]
+    role: FieldRole = "extra"
+    unit: str = ""
+    names: tuple[str, ...] = ()  # of a category, label or group: what each index stands for; of scalars: their names
+
+
+class About(dict[str, Any]):
+    """What a plugin left in the metadata: a value that is missing there is a fault of the file, not of the plugin."""
+
+    def __missing__(self, key: str) -> Any:
+        raise VqtoolError(
+            f"the metadata of the model's data have no `{key}`",
+            hint="the checkpoint is damaged, or of another version of the plugin: `vqtool show` lists versions",
+            exit_code=1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """What the batches of a data set hold; kept in every checkpoint: parts are rebuilt without the data."""
+
+    fields: Mapping[str, Field]
+    sample_rate: float | None = None  # Hz, where one rate holds for all
+    periodic: bool = False  # the window is one period of a periodic signal: its ends meet
+    about: Mapping[str, Any] = field(default_factory=dict)  # JSON values a plugin wants to find again
+
+    def named(self, role: FieldRole) -> dict[str, Field]:
+        """The fields of one role, in order."""
+        return {name: f for name, f in self.fields.items() if f.role == role}
+
+    @property
+    def signal(self) -> Field:
+        """The field that is to be coded; by convention it is called `x` and has the shape [C, L], images [C, H, W]."""
+        return self.fields["x"]
+
+    @property
+    def channels(self) -> int:
+        """How many channels the signal has."""
+        return self.signal.shape[0]
+
+    @property
+    def length(self) -> int:
+        """How many samples a window of the signal has."""
+        return self.signal.shape[-1]
+
+    @property
+    def extent(self) -> int | tuple[int, ...]:
+        """The length of a window [C, L]; the (height, width) of an image [C, H, W]."""
+        return self.length if len(self.signal.shape) <= 2 else self.signal.shape[1:]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> DataSpec:
+        """Rebuild a spec from what `to_json` gave.
+
+        Raises:
+            ValueError: a field cannot be of this role or size, or the rate is not one.
+        """
+        for name, f in value["fields"].items():
+            if f["role"] not in get_args(FieldRole):
+                raise ValueError(f"give the field `{name}` the role `{f['role']}`, which is none")
+            if any(n < 0 for n in f["shape"]) or math.prod(f["shape"]) > LARGEST_WINDOW:
+                raise ValueError(f"give the field `{name}` the shape {f['shape']}")
+        rate = value["sample_rate"]
+        if rate is not None and not 0 < rate < math.inf:
+            raise ValueError(f"have a sample rate of {rate}")
+        fields = {
+            name: Field(tuple(f["shape"]), f["role"], f["unit"], tuple(f["names"]))
+            for name, f in value["fields"].items()
+        }
+        return cls(fields, value["sample_rate"], value["periodic"], About(value["about"]))

@@ -1,0 +1,155 @@
+"""Forecasts by a model: which model, how sample paths are drawn, and what comes after the histories of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vqtool.api import Forecast, ForecastFiles, Forecasts, Histories, Task, TellsQuantiles
+from vqtool.console import out
+from vqtool.errors import VqtoolError
+from vqtool.model.data import check_found
+from vqtool.model.load import capable
+from vqtool.model.model import Model
+from vqtool.model.seeds import seed_of
+from vqtool.model.user_files import options_asked, user_files
+from vqtool.sequence.forecasting import check_paths
+
+ROWS = 32  # histories that are forecast at once; a row's result does not depend on it
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How sample paths are drawn; what is None is left to the task."""
+
+    samples: int = 100
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    greedy: bool = False
+    seed: int = 0
+    quantiles: Sequence[float] = ()
+
+    @classmethod
+    def of(cls, *, quantiles: str, **sampling: Any) -> SamplingOptions:
+        """As the commands get them, the quantiles as text."""
+        return cls(**sampling, quantiles=quantile_levels(quantiles))
+
+    def __post_init__(self) -> None:
+        if self.greedy and self.restricted:
+            raise VqtoolError("--greedy and sampling exclude each other", hint="leave one of them out")
+
+    @property
+    def restricted(self) -> bool:
+        """Whether an option changes how codes are drawn."""
+        return not (self.temperature is None and self.top_k is None and self.top_p is None)
+
+    @property
+    def one_path(self) -> bool:
+        """Whether there is the likeliest path alone, or one draw: neither has quantiles."""
+        return self.greedy or self.temperature == 0 or self.samples == 1
+
+    def check(self, task: Task) -> str | None:
+        """Check that these paths can give the quantiles, or that the task knows them; returns a warning.
+
+        Raises:
+            VqtoolError: too few paths for the outermost quantile.
+        """
+        if isinstance(task, TellsQuantiles):
+            ignored = "this model draws nothing: --temperature, --top-k and --top-p change none of its quantiles"
+            return ignored if self.restricted else None
+        if not self.one_path:
+            check_paths(self.samples, self.quantiles)
+        return None
+
+    def of_rows(self, keys: Sequence[str]) -> dict[str, Any]:
+        """The keyword arguments of `Forecasts.forecast` for rows of these keys."""
+        seeds = [seed_of(self.seed, key) for key in keys]
+        if self.greedy:
+            return {"greedy": True, "seeds": seeds}
+        given = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+        return {"samples": self.samples, "seeds": seeds} | {k: v for k, v in given.items() if v is not None}
+
+
+def quantile_levels(text: str) -> list[float]:
+    """`0.1,0.5,0.9` as ascending numbers between 0 and 1."""
+    try:
+        found = sorted({float(part) for part in text.split(",") if part.strip()})
+    except ValueError:
+        found = []
+    if not found or not 0 < found[0] <= found[-1] < 1:
+        raise VqtoolError(f"`{text}` are no quantiles", hint="numbers between 0 and 1, as in --quantiles 0.1,0.5,0.9")
+    return found
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """A model that can forecast: its task, the files of its data kind, and how to draw sample paths."""
+
+    model: Model
+    task: Any
+    files: ForecastFiles
+    asked: Mapping[str, Any]  # the data's options that were set for this call
+    how: SamplingOptions
+
+    @classmethod
+    def load(
+        cls, path: Path | None, how: SamplingOptions, overrides: Sequence[str] = (), **options: str | None
+    ) -> Forecaster:
+        """The model of a checkpoint; without a path, of the newest run that can forecast.
+
+        Args:
+            overrides: options of the data to set, as `data.KEY=VALUE`.
+            options: more of them, by name; None: not set.
+
+        Raises:
+            VqtoolError: the model cannot forecast, its data are not series, or an option is wrong.
+        """
+        model, task = capable(path, Forecasts, "forecast")
+        if warning := how.check(task):
+            out.warn(warning)
+        set_by_name = [f'data.{name}="{value}"' for name, value in options.items() if value is not None]
+        asked = options_asked(model, [*overrides, *set_by_name])
+        files = user_files(model, asked)
+        if not isinstance(files, ForecastFiles):
+            kind = model.recipe.data.kind
+            raise VqtoolError(f"`{model.path}` was trained on data `{kind}`, which have no time to go on in")
+        return cls(model, task, files, asked, how)
+
+    def histories(self, data: Path | None, **which: Any) -> Histories:
+        """The histories of a file (of the training data without one); `which` is passed to `ForecastFiles.histories`.
+
+        What was done to the series is reported.
+        """
+        if data is None and "path" in self.asked:
+            data = Path(self.asked["path"])
+        if data is None:
+            check_found(self.model.recipe.data.options)
+        rows = self.files.histories(data, **which)
+        for note in dict.fromkeys(rows.notes):
+            out.say(note)
+        for warning in rows.warnings:
+            out.warn(warning)
+        return rows
+
+    def forecasts(self, rows: Histories, steps: int) -> list[Forecast]:
+        """Forecasts of all rows, a few rows at a time."""
+        parts, task, how = self.model.parts.eval(), self.task, self.how
+        forecasts: list[Forecast] = []
+        n, known = len(rows.keys), isinstance(task, TellsQuantiles) and not how.greedy
+        for begin in range(0, n, ROWS):
+            some = range(begin, min(begin + ROWS, n))
+            batch = {name: value[some.start : some.stop].to(self.model.device) for name, value in rows.batch.items()}
+            if known:
+                paths = task.quantiles(parts, batch, steps, [0.5, *how.quantiles]).cpu()
+            else:
+                paths = task.forecast(parts, batch, steps, **how.of_rows(rows.keys[some.start : some.stop])).cpu()
+            if not bool(torch.isfinite(paths).all()):
+                hint = f"vqtool diagnose {self.model.recipe.title}"
+                raise VqtoolError("the model's forecast is not finite", hint=hint, exit_code=1)
+            forecasts += rows.forecasts(some, paths, how.quantiles, known=known)
+        return forecasts

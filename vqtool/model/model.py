@@ -1,0 +1,276 @@
+"""A model: built parts, the tasks wired over them, and what a trained one does for its users."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqtool.api.data import Batch, DataSpec
+from vqtool.api.quantizer import Quantizer
+from vqtool.api.task import (
+    Classifies,
+    Decodes,
+    Embeds,
+    Encodes,
+    Forecasts,
+    Generates,
+    Parts,
+    Task,
+    Transmits,
+)
+from vqtool.errors import VqtoolError
+from vqtool.model.checkpoint import layout
+from vqtool.model.format import PARTS
+from vqtool.model.seen import Seen, quantizer_metadata, vector_tensors
+from vqtool.recipe import Recipe
+
+
+@dataclass
+class Model:
+    """Built parts and the tasks wired over them, stage by stage.
+
+    The methods that use a trained model (`encode`, `decode`, `generate`, `forecast`, `classify`, `transmit`, `embed`)
+    compute in evaluation mode, without gradients, on the device the parts are on, and give tensors on that device.
+    They take signals `x` [B, C, L] (images [B, C, H, W]), or a dict of the fields of `spec` where the model also reads
+    conditions. B may be any number of rows, each computed independently of the others.
+
+    Raises:
+        VqtoolError: (each of them) the model was not trained for this, or the tensors do not fit its `spec`.
+    """
+
+    recipe: Recipe
+    spec: DataSpec
+    parts: Parts
+    tasks: dict[str, Task]  # by stage name, in the recipe's order
+    seen: Seen = field(default_factory=Seen)  # what the last validation saw of the quantizer
+    path: Path | None = None  # the checkpoint it was loaded from
+
+    @property
+    def quantizer(self) -> Quantizer | None:
+        """The quantizer, if the model has one."""
+        return self.parts.quantizer if "quantizer" in self.parts else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parts are."""
+        tensor = next(itertools.chain(self.parts.parameters(), self.parts.buffers()), None)
+        return tensor.device if tensor is not None else torch.device("cpu")
+
+    def to(self, device: torch.device | str) -> Model:
+        """Move the parts to a device; returns the model."""
+        self.parts.to(device)
+        return self
+
+    def task(self, protocol: type) -> tuple[str, Task] | None:
+        """The last stage whose task can do `protocol`, and its task."""
+        able = [(name, task) for name, task in self.tasks.items() if isinstance(task, protocol)]
+        return able[-1] if able else None
+
+    def capable(self, protocol: type, verb: str) -> Any:
+        """The last task that can do `protocol`; an error says that this model cannot `verb`."""
+        found = self.task(protocol)
+        if found is None:
+            raise UnableError(verb, self.recipe, self.tasks, self.path)
+        return found[1]
+
+    def encode(self, x: Tensor | Batch, *, levels: int | None = None) -> dict[str, Tensor]:
+        """Signals to codes.
+
+        Args:
+            x: [B, C, L], or a dict of fields.
+            levels: encode with the first levels of a residual quantizer only.
+
+        Returns:
+            `codes` [B, T, Q] and the side information `sent` [B, S] (S is 0 for most models).
+        """
+        task = self.capable(Encodes, "encode")
+        self.check_levels(levels)
+        with self._computing():
+            coded: dict[str, Tensor] = task.encode(self.parts, self._batch(x))
+        return coded | {"codes": coded["codes"][..., :levels]}
+
+    def decode(self, codes: Tensor | Mapping[str, Tensor], conditions: Batch | None = None) -> Tensor:
+        """Codes [B, T, Q], or all that `encode` returned, back to signals [B, C, L] in their own units.
+
+        Args:
+            codes: of a residual quantizer, the first levels are enough.
+            conditions: the fields of `spec` that the model reads beside the signal.
+        """
+        task = self.capable(Decodes, "decode")
+        coded = {"codes": codes} if isinstance(codes, Tensor) else dict(codes)
+        values, sides = coded["codes"].to(self.device), len(self.parts.norm.sends)
+        self.parts.quantizer.check_codes(values)
+        sent = coded.get("sent", values.new_zeros(len(values), 0, dtype=torch.float32)).to(self.device)
+        if sent.shape != (len(values), sides):
+            raise VqtoolError(f"this model decodes codes with side information `sent` [B, {sides}]",
+                              hint="give `decode` all that `encode` returned")  # fmt: skip
+        with self._computing():
+            return task.decode(self.parts, {"codes": values, "sent": sent}, self._batch(conditions or {}))  # type: ignore[no-any-return]
+
+    def generate(
+        self,
+        conditions: Batch | int = 1,
+        *,
+        beam: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Signals [B, C, L] from conditions: greedy, or sampled, or by beam search.
+
+        Args:
+            conditions: a dict of fields, a row for each signal; of a model without conditions, how many signals.
+            beam: search with this many beams.
+            temperature: sample at this temperature (1.0 where only `top_k`, `top_p` or `seeds` is given).
+            top_k: sample among the k most likely codes only.
+            top_p: sample among the most likely codes that have this probability together.
+            seeds: one for each row; its sample depends on nothing else.
+        """
+        task = self.capable(Generates, "generate")
+        sampled = {"top_k": top_k, "top_p": top_p, "seeds": seeds}
+        how: dict[str, Any] = {} if beam is None else {"beam": beam}
+        if temperature is not None or any(value is not None for value in sampled.values()):
+            if beam is not None:
+                raise VqtoolError("beam search and sampling exclude each other", hint="leave `beam` or the others out")
+            how = sampled | {"temperature": 1.0 if temperature is None else temperature}
+        with self._computing():
+            if isinstance(conditions, int):
+                conditions = {"x": torch.zeros(conditions, *self.spec.signal.shape)}  # only its length is read
+            return task.generate(self.parts, self._batch(conditions), **how)  # type: ignore[no-any-return]
+
+    def forecast(
+        self,
+        x: Tensor | Batch,
+        steps: int,
+        *,
+        samples: int | None = None,
+        greedy: bool = False,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Sample paths [B, S, C, steps] of what comes after the histories `x` [B, C, L], in their own units.
+
+        Args:
+            x: histories of the length that the model was trained on.
+            steps: how far ahead.
+            samples: how many paths S of each row.
+            greedy: the most likely path alone; S is 1.
+            temperature: of the sampling, as `top_k` and `top_p`; the task's own where not given.
+            seeds: one for each row.
+        """
+        task = self.capable(Forecasts, "forecast")
+        given = {"samples": samples, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seeds": seeds}
+        how: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        with self._computing():
+            return task.forecast(self.parts, self._batch(x), steps, **how, **({"greedy": True} if greedy else {}))  # type: ignore[no-any-return]
+
+    def classify(self, x: Tensor | Batch) -> Tensor:
+        """Class scores (logits) [B, classes] of signals or images, as deployed."""
+        task = self.capable(Classifies, "classify")
+        with self._computing():
+            return task.classify(self.parts, self._batch(x))  # type: ignore[no-any-return]
+
+    def transmit(self, x: Tensor | Batch, snr_db: float) -> Tensor:
+        """What a receiver makes of `x` over the model's channel at a signal-to-noise ratio: logits [B, classes].
+
+        The noise comes from torch's generator: `torch.manual_seed` makes it repeatable.
+        """
+        task = self.capable(Transmits, "transmit")
+        if "channel" not in self.parts:
+            raise VqtoolError("this model cannot transmit: its recipe has no [channel]")
+        with self._computing():
+            return task.transmit(self.parts, self._batch(x), snr_db)  # type: ignore[no-any-return]
+
+    def embed(self, x: Tensor | Batch) -> dict[str, Tensor]:
+        """`features` [B, T, D] before the quantizer and `codes` [B, T, Q]; `context` [B, T, D'] where there is one."""
+        task = self.capable(Embeds, "embed")
+        with self._computing():
+            return task.embed(self.parts, self._batch(x))  # type: ignore[no-any-return]
+
+    def check_levels(self, levels: int | None) -> None:
+        """Only a residual quantizer has levels of which the first ones will do."""
+        quantizer = self.parts.quantizer
+        have = len(quantizer.codebook_sizes)
+        if levels is not None and (quantizer.noun != "level" or not 1 <= levels <= have):
+            has = f"{have} levels" if quantizer.noun == "level" else "no levels to leave out"
+            raise VqtoolError(f"--levels {levels} cannot be: the model's quantizer has {has}")
+
+    @contextlib.contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Evaluation mode without gradients; a field that a part misses is one error."""
+        with torch.no_grad(), eval_mode(self.parts):
+            try:
+                yield
+            except KeyError as error:
+                name = error.args[0]
+                if name not in self.spec.fields:
+                    raise
+                shape = ", ".join(["B", *map(str, self.spec.fields[name].shape)])
+                raise VqtoolError(f"the model also reads the field `{name}` [{shape}]",
+                                  hint=f'give a dict: {{"{name}": ...}}') from error  # fmt: skip
+
+    def _batch(self, x: Tensor | Batch) -> Batch:
+        """A batch on the model's device; its fields must fit the data's spec."""
+        batch = {"x": x} if isinstance(x, Tensor) else dict(x)
+        for name, value in batch.items():
+            fits = self.spec.fields.get(name)
+            if fits is None:
+                known = ", ".join(f"`{one}`" for one in self.spec.fields)
+                raise VqtoolError(f"the model's data have no field `{name}`", hint=f"they have {known}")
+            if tuple(value.shape[1:]) != tuple(fits.shape):
+                wanted = ", ".join(["B", *map(str, fits.shape)])
+                raise VqtoolError(f"`{name}` should have the shape [{wanted}], not {list(value.shape)}")
+        return {name: value.to(self.device) for name, value in batch.items()}
+
+    def knobs(self) -> dict[str, Any]:
+        """The values of every knob of every part: they are no tensors, and evaluation needs them as trained."""
+        return {
+            f"{role}.{knob}": getattr(part, knob)
+            for role, part in self.parts.items()
+            for knob in sorted(getattr(part, "knobs", ()))
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors of all parts under the names they have in a checkpoint."""
+        return {PARTS + name: value for name, value in self.parts.state_dict().items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of a checkpoint: the parts' state, and what a diagnosis reads: use and vectors of the codes."""
+        vectors = vector_tensors(self.quantizer) if self.quantizer is not None else {}
+        return self.state() | self.seen.tensors | vectors
+
+    def metadata(self) -> dict[str, Any]:
+        """What goes with these tensors: the knobs, what a diagnosis reads, and the tensors that must be there."""
+        about: dict[str, Any] = {"knobs": self.knobs(), "validation": self.seen.row, "layout": layout(self.state())}
+        return about | ({"quantizer": quantizer_metadata(self.quantizer)} if self.quantizer is not None else {})
+
+
+@contextlib.contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Inside, the module is in evaluation mode; afterwards every submodule is in the mode it was in."""
+    modes = {each: each.training for each in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for each, training in modes.items():
+            each.training = training
+
+
+class UnableError(VqtoolError):
+    """A model was not trained for what is asked of it."""
+
+    def __init__(self, verb: str, recipe: Recipe, trained: Collection[str], path: Path | None) -> None:
+        tasks = ", ".join(f"`{stage.task.kind}`" for stage in recipe.stages if stage.name in trained)
+        what = f"`{path}`" if path is not None else "this model"
+        super().__init__(f"{what} cannot {verb}; it was trained with {tasks}")

@@ -1,0 +1,71 @@
+"""What every checkpoint holds for a diagnosis without data: use, vectors and names of the quantizer's codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqtool.api.quantizer import Quantizer
+from vqtool.model.format import USAGE, VECTORS
+
+
+@dataclass
+class Seen:
+    """What the last validation saw of the quantizer.
+
+    `tensors` hold, per codebook q, `usage.q.counts` [K] (tokens that chose each code), and where codes are the nearest
+    of their vectors also `usage.q.errors` [K] (the sum of squared distances of those inputs to it) and
+    `usage.q.offsets` [K] (the squared distance between it and their mean).
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    row: dict[str, float] = field(default_factory=dict)  # everything that the validation measured
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Seen:
+        """What a checkpoint holds of it."""
+        kept = {name: value for name, value in tensors.items() if name.startswith(USAGE)}
+        return cls(kept, dict(about.get("validation") or {}))
+
+    def followed_by(self, later: Seen) -> Seen:
+        """What is known after a later validation; one that used no codes leaves the older knowledge of them."""
+        if later.tensors:
+            return later
+        codes = {name: value for name, value in self.row.items() if name.startswith(("codes.", "joint.", "sequence."))}
+        return Seen(self.tensors, codes | later.row)
+
+
+def vector_tensors(quantizer: Quantizer) -> dict[str, Tensor]:
+    """`vectors.q` [K, d]: what each code stands for; of groups, their own features only."""
+    vectors = quantizer.vectors() or ()
+    return {f"{VECTORS}{q}": own_features(quantizer, v.detach()) for q, v in enumerate(vectors)}
+
+
+def own_features(quantizer: Quantizer, vectors: Tensor) -> Tensor:
+    """`vectors` [K, D] without the features of other groups, where they are zero."""
+    own = own_columns(quantizer, vectors)
+    return vectors if bool(own.all()) else vectors[:, own]
+
+
+def own_columns(quantizer: Quantizer, vectors: Tensor) -> Tensor:
+    """Which features [D] the codebook of `vectors` [K, D] describes."""
+    own = (vectors != 0).any(0)
+    whole = quantizer.noun == "level" or len(quantizer.codebook_sizes) == 1 or not bool(own.any())
+    return torch.ones_like(own) if whole else own
+
+
+def quantizer_metadata(quantizer: Quantizer) -> dict[str, Any]:
+    """What a diagnosis must know of a quantizer and cannot see in tensors; JSON values."""
+    return {
+        "names": list(quantizer.codebook_names),
+        "sizes": list(quantizer.codebook_sizes),
+        "noun": quantizer.noun,
+        "nearest": quantizer.nearest,
+        "initialised": quantizer.initialised,
+        "terms": sorted(quantizer.terms),
+        "knobs": sorted(quantizer.knobs),
+    }

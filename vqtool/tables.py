@@ -1,0 +1,32 @@
+"""Tables of figures, as several commands print them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from vqtool.console import out
+
+DETAIL = re.compile(r"\.(group|level)\d+$|^(forced|reconstruction|shuffled)\.(?!error\.)")  # in the JSON only
+Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]  # title, columns and rows
+
+
+def number(value: float | None) -> str:
+    """Four significant digits; nothing where a baseline has no such metric."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def split_tables(splits: Mapping[str, Any]) -> Iterator[Table]:
+    """A table per split: a row per metric, the model beside each baseline."""
+    for split, scores in splits.items():
+        baselines = scores["baselines"]
+        rows = [[name, number(value), *(number(b.get(name)) for b in baselines.values())]
+                for name, value in scores["model"].items()]  # fmt: skip
+        yield f"held-out: {split}", ["metric", "model", *baselines], rows
+
+
+def show_splits(splits: Mapping[str, Any]) -> None:
+    """The held-out figures for people; details stay in the JSON."""
+    for title, columns, rows in split_tables(splits):
+        out.table(title, columns, [row for row in rows if not DETAIL.search(row[0])])
