@@ -1,4 +1,4 @@
-"""Which channels are Z, N and E of which instrument, which are left out, and which need a mapping (the error has it)."""
+"""Channels: which are Z, N and E of an instrument, which are left out, and which need the mapping of the error."""
 
 from __future__ import annotations
 
