@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vqtool.errors import VqtoolError
 from vqtool_seismic.messages import MOST, counted, listed, shown
+from vqtool_seismic.traces import same_rate
 from vqtool_seismic.tracks import Track
 
 SLOWEST = 10.0  # Hz: slower channels are averages, mass positions and state of health
@@ -27,6 +28,9 @@ OTHER = {
 }  # fmt: skip
 ORIENTED = "AFJMST"  # other instruments that have Z, N and E; of the rest these letters are no SEED code
 HEALTH = re.compile(r"[AO](?![HLGNP][ZNE])[A-Z]{2}|LOG|SOH")  # administrative, opaque
+WORDS = {"VERT": "Z", "UP": "Z", "NORTH": "N", "EAST": "E"}
+LAST = re.compile(r"^.{0,3}([ZNEXY])$", re.IGNORECASE)  # of a short name
+FILE = re.compile(r"(?:^|[._ -])(?:[A-Z][HLGNP])?([ZNE])(?:\.\w+)?$", re.IGNORECASE)  # of the name of a file
 NUMBERED = ("RG16", "REFTEK130")  # formats whose channels are numbered; ObsPy makes codes like DP2 and EH1 of them
 
 
@@ -41,7 +45,8 @@ class Channels:
 
     def __init__(self, declared: Mapping[str, str] | None = None, slowest: float = SLOWEST) -> None:
         self.slowest = slowest
-        self._declared = None if declared is None else _rules(declared)
+        self._declared, self._rules = declared, _rules(declared or {})
+        self._used = set[str]()
         self._left: dict[str, dict[str, str]] = {}  # reason -> id of a channel -> its name
         self._unclear: dict[str, str | None] = {}  # name -> what it probably is
         self._assumed: dict[str, str] = {}
@@ -52,10 +57,11 @@ class Channels:
         name = track.channel.strip() or file.name
         if track.text:
             return self._leave("text, not samples", track, name)
-        if track.rate < self.slowest:
+        if track.rate < self.slowest and not same_rate(track.rate, self.slowest):
             return self._leave(f"slower than {self.slowest:g} Hz", track, name)
-        for pattern, component, group in self._declared or ():
+        for written, pattern, component, group in self._rules:
             if found := pattern.fullmatch(name):
+                self._used.add(written)
                 return _declared_place(track, group or "".join(found.groups())), component
         if found := COMPASS.fullmatch(name):
             return f"{track.sensor}.{found[2]}", OF_COMPASS[found[1]]
@@ -82,7 +88,7 @@ class Channels:
         if self._declared is not None:
             self._leave("not in `data.components`, and no SEED code of ground motion", track, name)
         elif name not in self._unclear:
-            self._unclear[name] = track.pointing or (name[-1] if name[-1] in "ZNE" else None)
+            self._unclear[name] = track.pointing or probable(name)
 
     def numbers_dropped(self) -> set[str]:
         """The codes of channels that end in a digit which does not say how they are oriented, now that all are known.
@@ -110,11 +116,14 @@ class Channels:
         return Counter({f"{why}: {listed(each.values())}": len(each) for why, each in self._left.items()})
 
     def notes(self) -> list[str]:
-        """What is assumed of channels."""
-        if not self._assumed:
-            return []
-        names, many = listed(self._assumed.values()), len(self._assumed)
-        return [f"{counted(many, 'channel')} with an unknown azimuth taken as 1 = N, 2 = E, 3 = Z: {names}"]
+        """What is assumed of channels, and what is declared of none."""
+        notes = []
+        if self._assumed:
+            names, many = listed(self._assumed.values()), counted(len(self._assumed), "channel")
+            notes.append(f"{many} with an unknown azimuth taken as 1 = N, 2 = E, 3 = Z: {names}")
+        if unused := [name for name in self._declared or () if name not in self._used]:
+            notes.append(f"no channel goes by these names in `data.components`: {listed(unused)}")
+        return notes
 
     def check(self, path: Path) -> None:
         """One error for all channels whose component is unclear, with the mapping that makes it clear."""
@@ -136,8 +145,8 @@ class Channels:
         )
 
 
-def _rules(declared: Mapping[str, str]) -> list[tuple[re.Pattern[str], str, str]]:
-    """(pattern of names, component, name of the instrument) of each entry; those without a `*` first.
+def _rules(declared: Mapping[str, str]) -> list[tuple[str, re.Pattern[str], str, str]]:
+    """(name, pattern of it, component, name of the instrument) of each entry; those without a `*` first.
 
     A name that ends in its component, like `SZ` and `S N`, names the instrument by what stands before it. Others
     belong together in their order, until a component comes again; those with SEED codes have an order for each
@@ -152,16 +161,16 @@ def _rules(declared: Mapping[str, str]) -> list[tuple[re.Pattern[str], str, str]
                 where="data.components",
             )
         if "*" in name:
-            wild.append((re.compile("(.*)".join(map(re.escape, name.split("*"))), re.DOTALL), component, ""))
+            wild.append((name, re.compile("(.*)".join(map(re.escape, name.split("*"))), re.DOTALL), component, ""))
         elif name.endswith(component):
-            exact.append((re.compile(re.escape(name)), component, name[:-1]))
+            exact.append((name, re.compile(re.escape(name)), component, name[:-1]))
         else:
             own = name[:-1] if SEED.fullmatch(name) else ""
             group, seen = latest.get(own, (own, set()))
             if component in seen:
                 group, seen = f"{own}{name}", set()
             latest[own] = group, seen | {component}
-            exact.append((re.compile(re.escape(name)), component, group))
+            exact.append((name, re.compile(re.escape(name)), component, group))
     return [*exact, *wild]
 
 
@@ -172,16 +181,25 @@ def _declared_place(track: Track, group: str) -> str:
     return f"{network}.{station}.{location}.{group}" if station else f"{network}.{group}.{location}."
 
 
-def _filled(probable: Mapping[str, str | None]) -> dict[str, str]:
-    """Each channel with its probable component; unknown ones get what their neighbours by name do not have yet."""
+def probable(name: str) -> str | None:
+    """The component that a name suggests to somebody who reads it, which is not enough to take it as that."""
+    for word, component in (*OF_COMPASS.items(), *WORDS.items()):
+        if name.upper().startswith(word):
+            return component
+    found = LAST.search(name) or FILE.search(name)
+    return None if found is None else {"X": "E", "Y": "N"}.get(found[1].upper(), found[1].upper())
+
+
+def _filled(suggested: Mapping[str, str | None]) -> dict[str, str]:
+    """Each channel with its probable component; others get what their neighbours by name do not have yet."""
     made, taken = {}, defaultdict[str, list[str]](list)
-    for name, component in probable.items():
+    for name, component in suggested.items():
         if component is not None:
             taken[name[:-1]].append(component)
-    for name in sorted(probable):
+    for name in sorted(suggested):
         own = taken[name[:-1]]
-        made[name] = probable[name] or min("ZNE", key=own.count)
-        if probable[name] is None:
+        made[name] = suggested[name] or min("ZNE", key=own.count)
+        if suggested[name] is None:
             own.append(made[name])
     return made
 

@@ -70,6 +70,11 @@ class Stretch:
         return ".".join(filter(None, self.instrument.split(".")[:2])) or "unnamed"
 
     @property
+    def name(self) -> str:
+        """The instrument's."""
+        return self.instrument if self.instrument.strip(".") else self.station
+
+    @property
     def samples(self) -> int:
         """How many at its own rate."""
         return round((self.end - self.begin) * self.rate) + 1
@@ -254,7 +259,7 @@ def rate_notes(stretches: Iterable[Stretch], rate: float) -> list[str]:
     of: dict[float, list[str]] = defaultdict(list)
     for stretch in stretches:
         if not same_rate(stretch.rate, rate):
-            of[stretch.rate].append(stretch.instrument)
+            of[stretch.rate].append(stretch.name)
     notes = []
     for own, names in sorted(of.items()):
         records, why = counted(len(names), "record"), too_far(own, rate)

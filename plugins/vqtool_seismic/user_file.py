@@ -241,7 +241,7 @@ def _records(path: Path, rate: float, components: Mapping[str, str] | None, note
         def part(begin: int, count: int, stretch: Stretch = stretch) -> Samples:
             return recordings.read(stretch, stretch.begin + begin / rate, count, rate)
 
-        name, offset = f"{stretch.instrument} {_utc(stretch.begin)}", round(stretch.begin * rate)
+        name, offset = f"{stretch.name} {_utc(stretch.begin)}", round(stretch.begin * rate)
         yield Record(name, stretch.station, samples_of(stretch, rate), stretch.begin, part, offset)
 
 

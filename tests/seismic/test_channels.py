@@ -63,6 +63,9 @@ def test_names_that_say_their_component(tmp_path: Path, channels: str, expected:
         ("a100 a101 a102 a103", "Z N E Z"),  # WIN: numbers of channels, of which two end like N and E
         ("a100 a101 f111 f112 f113", "Z N Z N E"),
         ("001 002 003", "Z N E"),
+        ("bhe bhn bhz", "E N Z"),
+        ("East North Vertical", "E N Z"),
+        ("X Y Z", "E N Z"),
         ("0BE 1AN", "E N"),
         ("Z N E", "Z N E"),
         ("BZ BN BE", "Z N E"),
@@ -126,6 +129,9 @@ def test_a_mapping_goes_before_the_rules_and_joins_what_is_of_one_instrument(tmp
     found = placed(tmp_path / "a.mseed", {"HHX": "E", "HHY": "N", "HNX": "E", "HNY": "N"})
     assert list(found.values()) == [f"XX.AAA..{name}" for name in ("HH Z", "HH E", "HH N", "HN Z", "HN E", "HN N")]
     assert placed(tmp_path / "a.mseed", {"HHZ": "N"})["XX.AAA..HHZ"] == "XX.AAA..HH N"
+    found = Recordings(tmp_path / "a.mseed", {"HHx": "E", "*Y": "N"})
+    assert found.notes == ["no channel goes by these names in `data.components`: `HHx`"]
+    assert found.skipped == {"not in `data.components`, and no SEED code of ground motion: `HHX`, `HNX`": 2}
     with pytest.raises(VqtoolError, match="`HHX` is declared as `X`, which is none of Z, N and E"):
         Recordings(tmp_path / "a.mseed", {"HHX": "X"})
 
@@ -135,7 +141,8 @@ def test_sac_files_without_names_are_mapped_by_their_own(tmp_path: Path) -> None
         trace("", station="", network="").write(str(tmp_path / f"{name}.sac"), format="SAC")
     with pytest.raises(VqtoolError, match=r"4 channels of .* record: `one\.e\.sac`, `one\.n\.sac`") as caught:
         Recordings(tmp_path)
-    assert Recordings(tmp_path, followed(caught.value)).stretches
+    assert followed(caught.value) == {"one.e.sac": "E", "one.n.sac": "N", "one.z.sac": "Z", "two.z.sac": "Z"}
+    assert len(Recordings(tmp_path, followed(caught.value)).stretches) == 2
     found = Recordings(tmp_path, {"*.z.sac": "Z", "*.n.sac": "N", "*.e.sac": "E"})
     assert {(s.station, "".join(sorted(s.components))) for s in found.stretches} == {("one", "ENZ"), ("two", "Z")}
     one = {f"one.{c.lower()}.sac": c for c in "ZNE"}
