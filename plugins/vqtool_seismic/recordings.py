@@ -24,7 +24,7 @@ from vqtool_seismic.tracks import HOLE, Track, is_number, tracks_of
 
 NO_WAVEFORMS = {".xml", ".qml", ".quakeml", ".csv", ".txt", ".json", ".md", ".png", ".pdf", ".html", ".toml"}
 SLACK, DRIFT = 1.0, 1e-5  # s, and share of its length, by which the clock of a block may be off
-COMPARED = 1800.0  # s of a long file that are compared at a time with what overlaps it
+COMPARED = 2**18  # samples that are compared at a time with what overlaps them
 MARGIN = 10.0  # s read beside a stretch, so that resampling has no edge within it
 
 
@@ -240,9 +240,7 @@ class Recordings:
         for parts in self.parts.values():
             rate = nominal(parts[0].rate)
             for component in COMPONENTS:
-                own = [part for part in parts if part.component == component]
-                for begin, end in twice(own, HOLE / rate):
-                    differing += differences(own, begin, end, rate)
+                differing += differences([part for part in parts if part.component == component], rate)
         if codes := sorted(differing):
             many = counted(differing.total(), "sample")
             yield (f"{many} of overlapping records differ, of which the first in the order of files is taken:"
@@ -284,13 +282,13 @@ def twice(parts: Iterable[Part], least: float) -> Iterator[tuple[float, float]]:
         yield begun, ended
 
 
-def differences(parts: Sequence[Part], begin: float, end: float, rate: float) -> Counter[str]:
-    """How many samples of each channel differ from those that stand at the same time in a part before it."""
-    differing = Counter[str]()
-    step = COMPARED if any(part.blocks for part in parts) else math.ceil(end - begin + 1)  # others are read as a whole
-    for number in range(math.ceil((end - begin) / step)):
-        low = begin + number * step
-        differing += laid(parts, low, min(end, low + step - 1 / rate), rate)[1]
+def differences(parts: Sequence[Part], rate: float) -> Counter[str]:
+    """How many samples of each channel differ from those that stand at the same time before them."""
+    differing, step = Counter[str](), COMPARED / rate
+    times = {k for begin, end in twice(parts, HOLE / rate) for k in range(int(begin // step), int(end // step) + 1)}
+    for low in (k * step for k in sorted(times)):
+        there = [part for part in parts if part.begin < low + step and part.end >= low]
+        differing += laid(there, low, low + step - 1 / rate, rate)[1]
     return differing
 
 

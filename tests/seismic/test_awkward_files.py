@@ -84,7 +84,7 @@ def test_overlaps_that_differ_are_said_and_the_first_counts(
 ) -> None:
     monkeypatch.setattr(blocks, "SIZE", block)
     monkeypatch.setattr(blocks, "STEP", 512)
-    monkeypatch.setattr(recordings, "COMPARED", 7.0)
+    monkeypatch.setattr(recordings, "COMPARED", 700)
     first, second, again = counts(6000), counts(6000), counts(3000)
     second[:1000] = first[3000:4000]  # the same there
     path = tmp_path / "o" / "a.mseed"
