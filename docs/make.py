@@ -29,7 +29,7 @@ ROLES = {
     "task": "what a stage does",
     "loss": "what a stage makes small",
     "metric": "what is measured on held-out rows",
-    "baseline": "plain rivals, measured beside the model",
+    "baseline": "plain baselines, measured beside the model",
     "schedule": "how a knob moves over a stage",
 }
 
@@ -168,11 +168,11 @@ OTHER_FINDINGS = {  # those that are no threshold's: what they say
 
 def findings() -> str:
     """Every finding of `vqtool diagnose` with its thresholds."""
-    from vqtool.recipe.thresholds import LIMITS, key
+    from vqtool.recipe.thresholds import key, limits
 
     lines = [f"# Findings of vqtool diagnose\n\n{NOTE}\n{FINDINGS_INTRO}"]
     lines.append("| finding | warns | fails | the figure | source of the thresholds |\n|---|---|---|---|---|")
-    for name, limit in LIMITS.items():
+    for name, limit in limits().items():
         sign = "at most" if limit.worse == "low" else "at least"
         warns, fails = (f"{sign} {v:g}" if v is not None else "" for v in (limit.warn, limit.fail))
         lines.append(f"| `{name}` | {warns} | {fails} | {cell(limit.figure)} | {cell(limit.source)} |")

@@ -293,8 +293,8 @@ def codes(
 ) -> None:
     """Tell which codes fire on which labels, and how surely.
 
-    For data with a label for every frame or window. A code is claimed for a label only where enough groups (stations,
-    people, machines) are behind it. The probes are fitted on the training rows, or in folds over the groups.
+    For data with a label for every frame or window. A code is claimed for a label only where enough groups (people,
+    places, machines) are behind it. The probes are fitted on the training rows, or in folds over the groups.
     """
 
 

@@ -89,7 +89,7 @@ def misfit(value: Any, form: Any, at: str = "") -> str | None:
 
 def _container(value: Any, form: Any, at: str) -> str | None:
     """The same of a list or table and everything in it."""
-    kind = list if form is list or isinstance(form, list) else dict
+    kind: type[Any] = list if form is list or isinstance(form, list) else dict
     if not isinstance(value, kind):
         return f"{_named(at)} should be {WORDS[kind]}"
     if isinstance(form, type):

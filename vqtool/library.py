@@ -22,14 +22,11 @@ def diagnose(path: str | Path | None = None) -> Report:
     Raises:
         VqtoolError: there is no checkpoint, or it is damaged.
     """
-    from vqtool.catalog import catalog
     from vqtool.diagnosis.findings import diagnosed
     from vqtool.diagnosis.reading import report_of
-    from vqtool.diagnosis.report import Finding
     from vqtool.model.runs import checkpoint_path
 
-    found = report_of(checkpoint_path(None if path is None else Path(path)))
-    return diagnosed(found, catalog().hooks.collect("vqtool_diagnose", Finding, report=found))
+    return diagnosed(report_of(checkpoint_path(None if path is None else Path(path))))
 
 
 def verify(make: Callable[..., nn.Module], dim: int = 8, *, seed: int = 0, **options: Any) -> list[Outcome]:

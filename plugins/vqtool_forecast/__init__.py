@@ -1,4 +1,4 @@
-"""Forecasting of time series: data, the frames that a forecaster's tokens live in, plain rivals and metrics."""
+"""Forecasting of time series: data and files, norms, metrics and plain baselines."""
 
 from vqtool.catalog import Component, hookimpl, scan
 

@@ -15,8 +15,6 @@ FEWEST = 4  # stamps that a frequency is inferred from
 COVERED = 0.7  # share of a calendar's stamps that must be there for it to be recognised
 OLD_NAMES = {"H": "h", "T": "min", "S": "s", "L": "ms", "BM": "BME"}  # as pandas < 2.2 wrote them
 ANCHORED = {"W": "W", "M": "M", "Q": "Q", "Y": "Y", "A": "Y"}  # a family: the member is read off the stamps
-MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 EXAMPLES = "h, 15min, D, B, W, M, Q, Y, or 1 where time is counted in integers"
 
 
@@ -25,7 +23,7 @@ def infer(stamps: pd.Index, what: str) -> str:
     stamps = stamps.unique().sort_values()
     if len(stamps) < FEWEST:
         raise VqtoolError(
-            f"{what} has {len(stamps)} time stamps: too few to tell its frequency from",
+            f"{what} has {len(stamps)} time stamps: too few to infer a frequency from",
             hint=f"--freq, as in {EXAMPLES}",
         )
     share = {freq: len(stamps) / len(grid) for freq in candidates(stamps) if (grid := fits(stamps, freq)) is not None}
@@ -43,7 +41,7 @@ def infer(stamps: pd.Index, what: str) -> str:
 
 def candidates(stamps: pd.Index) -> list[str]:
     """Frequencies that the stamps might keep: their commonest fixed step, and calendars anchored at the first stamp."""
-    if not _timed(stamps):
+    if stamps.dtype.kind != "M":
         steps, counts = np.unique(np.diff(stamps.to_numpy()), return_counts=True)
         return [str(int(steps[counts.argmax()]))]
     steps, counts = np.unique(np.diff(stamps.asi8), return_counts=True)
@@ -51,50 +49,42 @@ def candidates(stamps: pd.Index) -> list[str]:
 
 
 def _fixed(stamps: pd.Index, step: int) -> str:
-    """A fixed step in the stamps' resolution as a frequency: weeks and days, hours, minutes, seconds, or finer."""
+    """A fixed step in the stamps' resolution as a frequency: weeks and days, or what divides them."""
     import pandas as pd
 
-    step = pd.Timedelta(step, unit=stamps.unit) // pd.Timedelta(1, "ns")
-    for name, size in (("W", 7 * 86400 * 10**9), ("D", 86400 * 10**9), ("h", 3600 * 10**9), ("min", 60 * 10**9),
-                       ("s", 10**9), ("ms", 10**6)):  # fmt: skip
-        if step % size == 0:
-            many = step // size
-            if name == "W":
-                return family(stamps, "W") if many == 1 else f"{7 * many}D"
-            return name if many == 1 else f"{many}{name}"
-    return f"{step}ns"
+    size = pd.Timedelta(step, unit=stamps.unit)
+    days = size / pd.Timedelta(days=1)
+    if days == 7:
+        return family(stamps, "W")
+    return str(pd.tseries.frequencies.to_offset(f"{days:.0f}D" if days.is_integer() else size).freqstr)
 
 
 def family(stamps: pd.Index, name: str) -> str:
     """The member of a family of calendars that the first stamp belongs to: `M` is `MS` or `ME`, `W` is `W-TUE`, ..."""
     first = stamps[0]
     if name == "W":
-        return f"W-{DAYS[first.day_of_week]}"
-    begins = first.day == 1
-    if name == "M":
-        return "MS" if begins else "ME"
-    month = MONTHS[first.month - 1]
-    return f"{name}S-{month}" if begins else f"{name}E-{month}"
+        return f"W-{first.day_name()[:3].upper()}"
+    edge = "S" if first.day == 1 else "E"
+    return f"M{edge}" if name == "M" else f"{name}{edge}-{first.month_name()[:3].upper()}"
 
 
 def given(freq: str, stamps: pd.Index) -> str:
     """A user's frequency as pandas calls it; old names are understood, a family's member is read off the stamps."""
-    import pandas as pd
-
     freq = freq.strip()
-    if not _timed(stamps):
+    if stamps.dtype.kind != "M":
         if freq.isdigit() and int(freq) > 0:
             return str(int(freq))
-        raise VqtoolError(f"time is counted in integers, so `{freq}` is no frequency of it", hint="--freq 1")
-    number = freq.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-")
-    unit = freq[len(number) :]
-    if not number and unit in ANCHORED:
+        raise VqtoolError(f"time is counted in integers, so `{freq}` is not a frequency of it", hint="--freq 1")
+    unit = freq.lstrip("0123456789.")
+    if unit == freq and unit in ANCHORED:
         return family(stamps, ANCHORED[unit])
-    name = number + OLD_NAMES.get(unit, unit)
+    name = freq.removesuffix(unit) + OLD_NAMES.get(unit, unit)
+    from pandas.tseries.frequencies import to_offset
+
     try:
-        pd.tseries.frequencies.to_offset(name)
+        to_offset(name)
     except ValueError as error:
-        raise VqtoolError(f"`{freq}` is no frequency", hint=EXAMPLES) from error
+        raise VqtoolError(f"`{freq}` is not a frequency", hint=EXAMPLES) from error
     return name
 
 
@@ -128,18 +118,24 @@ def kind(freq: str) -> str:
     return {"MS": "M", "ME": "M", "QS": "Q", "QE": "Q", "YS": "Y", "YE": "Y"}.get(plain, plain)
 
 
+def _count_and_kind(freq: str) -> tuple[int, str]:
+    """`15min` is 15 of `min`, `W-TUE` one of `W`."""
+    unit = freq.lstrip("0123456789")
+    return int(freq.removesuffix(unit) or 1), kind(unit)
+
+
 def season_of(freq: str) -> int:
     """Steps in the usual season: a day of anything finer than a day, a week of days, a year of the rest; 1 if none."""
     import pandas as pd
 
     if freq.isdigit():
         return 1
-    unit, number = freq.lstrip("0123456789").split("-")[0], int(freq[: len(freq) - len(freq.lstrip("0123456789"))] or 1)
-    whole = {"D": 7, "B": 5, "W": 52, "MS": 12, "ME": 12, "BME": 12, "BMS": 12, "QS": 4, "QE": 4}
+    many, unit = _count_and_kind(freq)
+    whole = {"D": 7, "B": 5, "W": 52, "M": 12, "BME": 12, "BMS": 12, "Q": 4}
     if unit in whole:
-        return whole[unit] // number if whole[unit] % number == 0 else 1
+        return whole[unit] // many if whole[unit] % many == 0 else 1
     try:
-        step = pd.Timedelta(number, unit=unit)  # type: ignore[arg-type]  # one of pandas' unit names
+        step = pd.Timedelta(many, unit=unit)  # one of pandas' unit names
     except ValueError:
         return 1
     day = pd.Timedelta(days=1)
@@ -156,17 +152,16 @@ def number(stamp: Any, freq: str) -> int:
 
     if freq.isdigit():
         return int(stamp) // int(freq)
-    many = int(freq[: len(freq) - len(freq.lstrip("0123456789"))] or 1)
-    family, stamp = kind(freq.lstrip("0123456789")), pd.Timestamp(stamp)
-    wall = stamp.tz is None or family in ("M", "BME", "BMS", "Q", "Y", "B", "W", "D")
+    many, unit = _count_and_kind(freq)
+    stamp = pd.Timestamp(stamp)
+    months = {"M": 1, "BME": 1, "BMS": 1, "Q": 3, "Y": 12}
+    wall = stamp.tz is None or unit in (*months, "B", "W", "D")
     stamp = stamp.tz_localize(None) if wall else standard_time(stamp)
-    if family in ("M", "BME", "BMS", "Q", "Y"):
-        months = 12 * (stamp.year - 1970) + stamp.month - 1
-        return months // ({"Q": 3, "Y": 12}.get(family, 1) * many)
-    if family == "B":
+    if unit in months:
+        return int((12 * (stamp.year - 1970) + stamp.month - 1) // (months[unit] * many))
+    if unit == "B":
         return int(np.busday_count("1970-01-01", stamp.date())) // many
-    days = family == "W"
-    step = pd.Timedelta(7 * many if days else many, unit="D" if days else family)  # type: ignore[arg-type]  # pandas' names
+    step = pd.Timedelta(days=7 * many) if unit == "W" else pd.Timedelta(many, unit=unit)
     return int((stamp - pd.Timestamp(0)) // step)
 
 
@@ -177,24 +172,3 @@ def standard_time(stamp: pd.Timestamp) -> pd.Timestamp:
     then = pd.Timestamp("2000-01-01", tz="UTC").tz_convert(stamp.tz)
     offset = pd.Timedelta(then.utcoffset()) - max(pd.Timedelta(then.dst() or 0), pd.Timedelta(0))
     return stamp.tz_convert("UTC").tz_localize(None) + offset
-
-
-def has_clock(stamps: pd.Index) -> bool:
-    """Whether any stamp is at another time than midnight, or has a zone."""
-    return _timed(stamps) and (stamps.tz is not None or not bool((stamps == stamps.normalize()).all()))
-
-
-def written(stamps: pd.Index, clock: bool) -> list[str]:
-    """Stamps as text: the date, with `clock` the time too, and the offset where there is one."""
-    if not _timed(stamps):
-        return [str(int(value)) for value in stamps]
-    if stamps.tz is not None:
-        return [stamp.isoformat(sep=" ") for stamp in stamps]
-    fine = ".%f" if clock and bool((stamps.microsecond != 0).any()) else ""
-    return list(stamps.strftime("%Y-%m-%d" + (f" %H:%M:%S{fine}" if clock else "")))
-
-
-def _timed(stamps: pd.Index) -> bool:
-    import pandas as pd
-
-    return isinstance(stamps, pd.DatetimeIndex)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-POINT = ("mse", "mae", "rmse", "smape", "mase", "rmsse")
+from vqtool.api import Forecast
 
 
 def in_sample(values: Tensor, season: int) -> tuple[float | None, float | None]:
@@ -36,11 +39,15 @@ class PointErrors:
         mean, std = (v.to(truth)[:, None] for v in (mean, std))
         own, own_guess = torch.addcmul(mean, truth, std), torch.addcmul(mean, guess, std)
         symmetric = torch.where(known, (own - own_guess).abs() / (own.abs() + own_guess.abs()), 0)
-        double = {"dim": 1, "dtype": torch.float64}
-        self.squared.index_add_(0, of, error.square().sum(**double))
-        self.absolute.index_add_(0, of, error.abs().sum(**double))
-        self.symmetric.index_add_(0, of, symmetric.nan_to_num(0.0).sum(**double))  # 0 / 0: both are zero, no error
-        self.n.index_add_(0, of, known.sum(**double))
+        symmetric = symmetric.nan_to_num(0.0)  # 0 / 0: both are zero, no error
+        sums = (
+            (self.squared, error.square()),
+            (self.absolute, error.abs()),
+            (self.symmetric, symmetric),
+            (self.n, known),
+        )
+        for total, values in sums:
+            total.index_add_(0, of, values.sum(1, dtype=torch.float64))
         self.windows.index_add_(0, of, torch.ones(len(of), dtype=torch.float64))
 
     def figures(self, mase: Tensor, rmsse: Tensor, only: int | None = None) -> dict[str, float]:
@@ -137,8 +144,59 @@ def denominators(about: Mapping[str, Sequence[float | None]], name: str) -> Tens
     return torch.tensor([math.nan if v is None else v for v in about[name]], dtype=torch.float64)
 
 
-def only_measured(truth: Tensor, measured: Tensor | None) -> Tensor:
-    """`truth` [..., H] with NaN in place of values that were filled in."""
-    if measured is None:
-        return truth
-    return truth.masked_fill(~measured[..., : truth.shape[-1]].to(truth.device), torch.nan)
+def whole_windows(
+    future: Tensor, guess: Tensor, horizon: int, series: Tensor | None, measured: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The series [N], truth [N, horizon] and forecast [N, ..., horizon] of windows whose truth is that long.
+
+    `future` is [B, C, H] and `guess` [B, C, ..., H']; without `series` [B] channels are the series. A truth that was
+    filled in, not `measured` [B, C, H], is NaN.
+    """
+    batch, channels, _ = future.shape
+    of = torch.arange(channels).expand(batch, -1) if series is None else series.cpu()[:, None]
+    truth = future[..., :horizon].cpu()
+    whole = truth.isfinite().all(-1)
+    if measured is not None:
+        truth = truth.masked_fill(~measured[..., :horizon].cpu(), torch.nan)
+    return of[whole], truth[whole], guess[..., :horizon].cpu()[whole]
+
+
+def backtest_scores(
+    forecasts: Sequence[Forecast], before: Mapping[str, NDArray[np.float64]], season: int, notes: list[str]
+) -> dict[str, Any]:
+    """`{"overall": ..., "series": {id: ...}}`, each `{"model": metrics, "baselines": {name: metrics}}`.
+
+    In the series' own units, over measured values: filled ones are NaN. `before` holds each series up to the first
+    cutoff, for the denominators of MASE and RMSSE.
+    """
+    place = {name: i for i, name in enumerate(before)}
+    scales = [in_sample(torch.from_numpy(np.ascontiguousarray(values)), season) for values in before.values()]
+    notes += without_season(before, [mase for mase, _ in scales], "before the first cutoff")
+    mase, rmsse = (torch.tensor([math.nan if s[i] is None else s[i] for s in scales]).double() for i in (0, 1))
+    of = torch.tensor([place[one.id] for one in forecasts])
+    truth = torch.tensor(np.stack([np.asarray(one.actual) for one in forecasts]))
+    if filled := int(truth.isnan().sum()):
+        notes.append(f"{filled} of {truth.numel()} values to forecast were filled in, not measured, and are not scored")
+    own_units = {"mean": torch.zeros(len(of)).double(), "std": torch.ones(len(of)).double()}
+    points: dict[str, PointErrors] = {}
+    for name in ("", *forecasts[0].baselines):
+        guess = np.stack([np.asarray(one.baselines[name] if name else one.median) for one in forecasts])
+        points[name] = PointErrors(len(place))
+        points[name].add(of, truth, torch.tensor(guess), **own_units)
+    levels = list(forecasts[0].quantiles)
+    spread = QuantileErrors(len(place), [float(level) for level in levels])
+    if levels:
+        each = np.stack([[np.asarray(one.quantiles[level]) for level in levels] for one in forecasts])
+        spread.add(of, truth, torch.tensor(each), **own_units)
+
+    def figures(only: int | None) -> dict[str, Any]:
+        found = {name: errors.figures(mase, rmsse, only) for name, errors in points.items()}
+        return {"model": found.pop("") | (spread.figures(only) if levels else {}), "baselines": found}
+
+    return {"overall": figures(None), "series": {name: figures(s) for name, s in place.items()}}
+
+
+def without_season(ids: Iterable[str], scales: Iterable[float | None], where: str) -> list[str]:
+    """A note on the series that never change from season to season, so that errors cannot be measured by that."""
+    flat = [f"`{name}`" for name, scale in zip(ids, scales, strict=True) if scale is None]
+    return [f"no MASE without any seasonal change {where}: {', '.join(flat[:5])}"] if flat else []

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,24 +13,25 @@ from torch import Tensor
 from vqtool.api import Batch
 from vqtool.errors import VqtoolError
 from vqtool_forecast.frequency import number, season_of
-from vqtool_forecast.regular import Regular, neighbours
+from vqtool_forecast.read_series import TimeSeries
 
-CHUNK = 4096  # windows that `pairs` gives at once
+SPLITS = ("train", "valid", "test")
+CHUNK = 2048  # windows that `SeriesRows.windows` gives at once
 
 
 @dataclass(frozen=True)
-class Table:
+class SeriesTable:
     """All series end to end. Row r of series s is `values[offset[s] + r]`.
 
-    `borders` gives for each split the rows [begin, end) of each series in which a *future* of that split may lie; a
+    `borders` are the rows at which the splits begin, and the end: the *future* of a window lies in its split, its
     history may reach back over the border. `last_known` and `next_known` [N] point to the neighbouring measured values
-    where gaps were filled by interpolation: a window must not see a filled value that leans on one after its history.
+    where gaps were filled by interpolation: a window must not see a filled value that depends on one after its history.
     """
 
     values: Tensor  # [N] float32, scaled (float64 and unscaled for a user's file)
     offset: Tensor  # [S] long
     length: Tensor  # [S] long
-    borders: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    borders: Tensor | None = None  # [4, S] long
     last_known: Tensor | None = None  # [N] long
     next_known: Tensor | None = None  # [N] long
     first: Tensor | None = None  # [S] long, the number of row 0 on the calendar (`frequency.number`); None: unknown
@@ -66,9 +66,15 @@ class Table:
         where = ((self.offset[series] + at)[..., None] + torch.arange(horizon)).clamp_max(len(self.values) - 1)
         return torch.ones_like(where, dtype=torch.bool) if self.last_known is None else self.last_known[where] == where
 
+    def split(self, name: str) -> Tensor:
+        """[2, S] where a split's rows begin and end in each series."""
+        assert self.borders is not None
+        first = SPLITS.index(name)
+        return self.borders[first : first + 2]
+
     def starts(self, split: str, series: int, lookback: int, room: int, stride: int = 1) -> Tensor:
         """Every `stride`-th row at which a future of `room` steps fits into a split and a history before it."""
-        begin, end = (int(border[series]) for border in self.borders[split])
+        begin, end = self.split(split)[:, series].tolist()
         return torch.arange(max(begin, lookback), max(begin, lookback, end - room + 1), stride)
 
 
@@ -81,7 +87,7 @@ class SeriesRows:
 
     def __init__(
         self,
-        table: Table,
+        table: SeriesTable,
         split: str,
         *,
         lookback: int,
@@ -93,10 +99,9 @@ class SeriesRows:
         self.table, self.split, self.joint = table, split, joint
         self.lookback, self.horizons = lookback, horizons
         room = max(horizons) if whole else min(horizons)
-        many = range(1 if joint else table.series)
-        each = [table.starts(split, s, lookback, room, stride) for s in many]
+        each = [table.starts(split, s, lookback, room, stride) for s in range(1 if joint else table.series)]
         self.at = torch.cat(each)  # [rows]
-        self.of = torch.cat([torch.full_like(at, s) for s, at in zip(many, each, strict=True)])  # [rows]
+        self.of = torch.cat([torch.full_like(at, s) for s, at in enumerate(each)])  # [rows]
 
     def __len__(self) -> int:
         return len(self.at)
@@ -109,7 +114,7 @@ class SeriesRows:
         at, series = self.at[where], self.of[where]
         rows = torch.arange(self.table.series).expand(len(at), -1) if self.joint else series[:, None]  # [B, C]
         cut = at[:, None].expand_as(rows)
-        end = self.table.borders[self.split][1][rows]
+        end = self.table.split(self.split)[1][rows]
         batch = {
             "x": self.table.history(rows, cut, self.lookback),
             "future": self.table.future(rows, cut, max(self.horizons), end),
@@ -120,80 +125,90 @@ class SeriesRows:
             batch["measured"] = self.table.measured(rows, cut, max(self.horizons))
         return batch if self.joint else batch | {"series": series}
 
-    def pairs(self, split: str, room: int, longest: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Histories [n, L] and futures [n, `room`] of every window of a split, of all series, in chunks.
+    def windows(
+        self, split: str, room: int, longest: int | None = None, *, blocks: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
+        """Every window of a split, of all series, a chunk of one series at a time.
 
-        With `longest`, only those windows in which `room` steps fit, but `longest` do not.
+        Gives histories [n, L], futures [n, `room`], each window's place among all series' seasons [n], and the number
+        of its block where each series' windows are cut into `blocks` of time. With `longest`, only those windows in
+        which `room` steps fit, but `longest` do not.
         """
-        begin_end = self.table.borders[split]
-        for s in range(self.table.series):
-            at = self.table.starts(split, s, self.lookback, room)
+        table = self.table
+        for s in range(table.series):
+            at = table.starts(split, s, self.lookback, room)
+            end = table.split(split)[1, s]
             if longest is not None:
-                at = at[at > int(begin_end[1][s]) - longest]
-            for part in at.split(CHUNK):
-                one = torch.full_like(part, s)
-                x = self.table.history(one, part, self.lookback)
-                yield x, self.table.future(one, part, room, begin_end[1][one])
-
-
-Cuts = Mapping[str, tuple[list[int], list[int]]]  # split -> the begin and the end of its futures, of each series
+                at = at[at > int(end) - longest]
+            for block, cut in enumerate(at.tensor_split(blocks)):
+                for part in cut.split(CHUNK) if len(cut) else ():
+                    one = torch.full_like(part, s)
+                    place = s * table.season + table.phase(one, part)
+                    x = table.history(one, part, self.lookback)
+                    yield x, table.future(one, part, room, end.expand_as(part)), place, block
 
 
 def table_of(
-    series: Sequence[Regular],
-    mean: NDArray[np.float64],
-    std: NDArray[np.float64],
+    series: Sequence[TimeSeries],
+    mean: Sequence[float],
+    std: Sequence[float],
     *,
     freq: str,
     season: int,
+    borders: Tensor | None = None,
     dtype: type = np.float32,
-) -> Table:
+) -> SeriesTable:
     """All series end to end, scaled in float64 and kept as `dtype`."""
     length = torch.tensor([len(one.values) for one in series])
     offset = length.cumsum(0) - length
     scaled = [(one.values - m) / s for one, m, s in zip(series, mean, std, strict=True)]
     values = torch.from_numpy(np.concatenate(scaled).astype(dtype))
-    first = torch.tensor([number(one.stamps[0], freq) for one in series])
-    table = Table(values, offset, length, first=first, season=season)
-    if all(one.known.all() for one in series):
+    begins = [one.stamps[0] for one in series]
+    numbers = {stamp: number(stamp, freq) for stamp in set(begins)}
+    first = torch.tensor([numbers[stamp] for stamp in begins])
+    table = SeriesTable(values, offset, length, borders, first=first, season=season)
+    known = [one.measured for one in series]
+    if all(map(np.all, known)):
         return table
-    both = [neighbours(one.known) for one in series]
+    both = [neighbours(each) for each in known]
     last, following = (
         torch.cat([torch.from_numpy(pair[i]) + begin for pair, begin in zip(both, offset, strict=True)]) for i in (0, 1)
     )
     return replace(table, last_known=last, next_known=following)
 
 
-def borders_of(cuts: Cuts) -> dict[str, tuple[Tensor, Tensor]]:
-    """Borders as a table holds them."""
-    return {split: (torch.tensor(begin), torch.tensor(end)) for split, (begin, end) in cuts.items()}
+def neighbours(known: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each row the last measured one up to it, and the first from it on; the length where none follows."""
+    n, rows = len(known), np.arange(len(known))
+    last = np.maximum.accumulate(np.where(known, rows, 0))
+    following = np.minimum.accumulate(np.where(known, rows, n)[::-1])[::-1]
+    return last, following.copy()  # torch does not take a reversed view
 
 
-def share_borders(lengths: Sequence[int], shares: Sequence[float]) -> Cuts:
-    """Train, valid and test rows by shares; what rounding leaves goes to validation, as the field does it."""
+def split_rows(lengths: Sequence[int], freq: str, protocol: str, shares: Sequence[float]) -> Tensor:
+    """[4, S] the rows of each series at which the splits begin, and its end.
+
+    By `shares`, where what rounding leaves goes to validation; or with the protocol `ltsf` 12, 4 and 4 months of 30
+    days, as Informer (Zhou et al., AAAI 2021) and its successors have them.
+    """
+    if protocol == "ltsf":
+        day = season_of(freq)
+        if freq.lstrip("0123456789") not in ("h", "min") or day == 1:
+            raise VqtoolError(
+                f"the protocol `ltsf` is for steps of hours or minutes, not `{freq}`", hint='protocol = "shares"'
+            )
+        if min(lengths) < 20 * 30 * day:
+            raise VqtoolError(
+                f"the protocol `ltsf` needs {20 * 30 * day} rows of `{freq}`; a series has {min(lengths)}",
+                hint='protocol = "shares"',
+            )
+        return torch.tensor([months * 30 * day for months in (0, 12, 16, 20)])[:, None].expand(-1, len(lengths))
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise VqtoolError(f"`shares` are {list(shares)}; they must be positive and sum to 1", where="[data] shares")
-    train = [int(n * shares[0]) for n in lengths]
-    test = [n - int(n * shares[2]) for n in lengths]
-    return {"train": ([0] * len(lengths), train), "valid": (train, test), "test": (test, list(lengths))}
+    return torch.tensor([(0, int(n * shares[0]), n - int(n * shares[2]), n) for n in lengths]).T
 
 
-def ltsf_borders(lengths: Sequence[int], freq: str, path: Path) -> Cuts:
-    """12, 4 and 4 months of 30 days: the protocol of Informer (Zhou et al., AAAI 2021) and its successors."""
-    day = season_of(freq)
-    if freq.lstrip("0123456789") not in ("h", "min") or day == 1:
-        raise VqtoolError(
-            f"the protocol `ltsf` is for steps of hours or minutes, not `{freq}`",
-            hint='protocol = "shares"',
-            where=str(path),
-        )
-    train, valid, test = 12 * 30 * day, 16 * 30 * day, 20 * 30 * day
-    if min(lengths) < test:
-        raise VqtoolError(
-            f"the protocol `ltsf` needs {test} rows of `{freq}`; a series has {min(lengths)}",
-            hint='protocol = "shares"',
-            where=str(path),
-        )
-    many = len(lengths)
-    return {"train": ([0] * many, [train] * many), "valid": ([train] * many, [valid] * many),
-            "test": ([valid] * many, [test] * many)}  # fmt: skip
+def nonzero_std(mean: Tensor, std: Tensor) -> Tensor:
+    """The deviation to scale by: of constant values their size, and 1 of zeros."""
+    flat = std <= 1e-12 * mean.abs().clamp_min(torch.finfo(torch.float64).tiny)
+    return torch.where(flat, torch.where(mean == 0, 1.0, mean.abs()), std)

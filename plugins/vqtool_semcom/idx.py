@@ -1,12 +1,12 @@
-"""Pictures and labels from files: the IDX format of MNIST and its kin, gzipped or not, or one NumPy archive."""
+"""Pictures and labels from files: the IDX format of MNIST, gzipped or not, or one NumPy archive."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from vqtool.errors import VqtoolError
 from vqtool.untrusted import arrays
 
 Columns = dict[str, NDArray[np.generic]]
-PACKED = 1032  # times a file's size is the most that gzip unpacks to
+PACKED = 1032  # gzip unpacks a file to at most so many times its size
 NAMES = {
     "train_images": "train-images-idx3-ubyte",
     "train_labels": "train-labels-idx1-ubyte",
@@ -27,8 +27,8 @@ NAMES = {
 def pictures(path: Path) -> Columns:
     """`train_images`, `test_images` uint8 [n, C, H, W], `train_labels`, `test_labels` int64 [n], and `classes` (names).
 
-    `path` is a folder with the four IDX files of MNIST's names, or an npz with these keys (images [n, H, W] or
-    [n, C, H, W]; `classes` may be left out).
+    `path` is a folder with four IDX files named like those of MNIST, or an .npz file with these keys (images [n, H, W]
+    or [n, C, H, W]; `classes` is optional).
 
     Raises:
         VqtoolError: a file is missing, damaged, or the arrays do not fit together.
@@ -77,8 +77,8 @@ def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
         raise VqtoolError(f"`{path}` is damaged: {error}", hint="copy or fetch it again") from error
 
 
-def _bytes(file: IO[bytes], path: Path) -> NDArray[np.uint8]:
-    """The array of an open IDX file; no more is unpacked than the header says, and no more than the file can hold."""
+def _bytes(file: io.BufferedIOBase, path: Path) -> NDArray[np.uint8]:
+    """The array of an open IDX file; never unpacks more than the header says or than the file can hold."""
     head = file.read(4)
     axes = head[3] if len(head) == 4 else 0
     lengths = file.read(4 * axes)
@@ -100,7 +100,7 @@ def _archive(path: Path) -> Columns:
     missing = sorted(NAMES.keys() - found.keys())
     if missing:
         raise VqtoolError(
-            f"`{path}` lacks {', '.join(f'`{key}`' for key in missing)}",
+            f"`{path}` does not have {', '.join(f'`{key}`' for key in missing)}",
             hint="it has " + (", ".join(names) or "no arrays"),
         )
     return found

@@ -1,4 +1,4 @@
-"""How the sample beside the recipe was cut: the first pictures of each class of the four IDX files, as one npz.
+"""Make the sample data of the recipe: the first pictures of each class of four IDX files, as one .npz file.
 
 python -m vqtool_semcom.make_sample FOLDER OUT.npz
 """
@@ -17,12 +17,12 @@ CLASSES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 
 
 def first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
-    """Places of the first `count` of each class, in the file's order."""
+    """Indices of the first `count` of each class, in the order of the file."""
     return np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c in np.unique(labels)]))
 
 
 def main(folder: Path, out: Path) -> None:
-    """Write the sample; pictures that occur in both parts are kept out of the test part."""
+    """Write the sample; pictures that occur in both parts are left out of the test part."""
     whole = pictures(folder)
     train = first_of_each(whole["train_labels"], TRAIN)
     known = {image.tobytes() for image in whole["train_images"]}

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 Order = Literal[4, 16, 64, 256]
 Llr = Literal["exact", "max-log"]
-ORDERS = (4, 16, 64, 256)
 
 
 class Qam(nn.Module):
@@ -47,7 +46,7 @@ class Qam(nn.Module):
         return self._amplitude(self._by_axis(bits))
 
     def llr(self, received: Tensor, noise: Tensor, gain: Tensor | None = None, how: Llr = "exact") -> Tensor:
-        """log P(bit = 1) / P(bit = 0) [..., S * m] of `received` [..., S, 2] = `gain` x + n, all bits likely alike.
+        """log P(bit = 1) / P(bit = 0) [..., S * m] of `received` [..., S, 2] = `gain` x + n, for equally likely bits.
 
         Args:
             received: rotated by the channel's phase, so that `gain` [..., S] is real (None: 1).
@@ -76,18 +75,9 @@ def sharpened(probability: Tensor, temperature: float) -> Tensor:
     """Bit probabilities as the distance softmax w(c) = softmax(-|p - c|^2 / temperature) makes them.
 
     The softmax over all symbols of a bit vector c factors into sigmoid((2 p_b - 1) / temperature) for each bit: certain
-    bits come out uncertain, at every temperature above 0, and the symbols lose power (see `power_kept`).
+    bits become uncertain at every temperature above 0, and the symbols lose power: 4.8 dB at 0.7 for 16-QAM.
     """
     return torch.sigmoid((2 * probability - 1) / temperature)
-
-
-def power_kept(order: Order, temperature: float) -> float:
-    """Mean energy of the distance softmax's symbols for certain uniform bits, where the hard ones have 1."""
-    r = math.tanh(1 / (2 * temperature))  # what is left of 1 - 2 b
-    qam = Qam(order)
-    bits = torch.arange(2**qam.axis_bits)[:, None] >> torch.arange(qam.axis_bits - 1, -1, -1) & 1
-    amplitude = qam._amplitude(0.5 - r * (0.5 - bits.double()))
-    return float(2 * amplitude.square().mean())
 
 
 def bit_error_rate(order: Order, snr: float, *, fading: bool = False) -> float:

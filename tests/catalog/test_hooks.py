@@ -108,11 +108,11 @@ def test_debugging_shows_the_traceback_and_goes_on(
     assert "RuntimeError: seen" in told
 
 
-def test_there_are_six_hooks_each_with_its_meaning() -> None:
+def test_there_are_seven_hooks_each_with_its_meaning() -> None:
     from vqtool.catalog import hookspecs
 
     names = Hooks().names()
-    assert len(names) == 6
+    assert len(names) == 7
     assert all(getattr(hookspecs, name).__doc__ for name in names)
 
 

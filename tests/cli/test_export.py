@@ -11,7 +11,9 @@ import torch
 from tests.cli.run import document, vqtool
 from tests.training.tiny import write_recipe
 from vqtool.api import Encodes
-from vqtool.commands.encode import capable
+from vqtool.commands.export import need
+from vqtool.errors import VqtoolError
+from vqtool.model.load import capable
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +109,9 @@ def test_an_unknown_format(run: Path) -> None:
     refused = vqtool("export", run, "--to", "tflite")
     assert refused.returncode == 2
     assert "`--to`: `tflite` is not one of `onnx`, `pt2`" in refused.stderr
+
+
+def test_a_library_that_is_not_installed_is_named_with_its_extra() -> None:
+    with pytest.raises(VqtoolError, match="`--to onnx` needs the library `no_such_library`") as caught:
+        need("no_such_library")
+    assert caught.value.hint == "pip install 'vqtool[onnx]'"

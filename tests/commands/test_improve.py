@@ -38,7 +38,7 @@ FIXED = {
 OF = {"of": {"kind": "vq", "codebook_size": 16}}
 SIZES = {
     "mixture-ema": {"codebook_sizes": (16, 16)}, "residual": OF, "grouped": OF, "waterfill": OF,
-    "routed": {"of": [OF["of"]] * 2},
+    "routed": {"of": [OF["of"]] * 2}, "routed-modes": {"of": [OF["of"]] * 2},
 }  # fmt: skip
 MOVABLE = sorted(set(catalog().names("quantizer")) - set(FIXED))
 

@@ -10,7 +10,8 @@ import torch
 from vqtool.api import Route
 from vqtool.conformance import QUANTIZER_LAWS, Subject, judge, require
 from vqtool.quantizers.core.router import Router
-from vqtool.quantizers.presets import EMA, MixtureEMA, ResidualEMA
+from vqtool.quantizers.presets import EMA, ResidualEMA
+from vqtool.quantizers.routed import Routed
 
 SKIPPED = {"compiles", "exports"}  # slow, and no mutant here concerns them
 
@@ -145,7 +146,7 @@ class LevelsPullOnce(ResidualEMA):
         return dataclasses.replace(q, terms={"commitment": away.square().sum() / max(int(valid.sum()) * self.dim, 1)})
 
 
-class TwoExpertsACode(MixtureEMA):
+class TwoExpertsACode(Routed):
     """Tells the codes of the second expert whoever is taken."""
 
     def forward(self, z, mask=None):
@@ -159,16 +160,16 @@ class TwoExpertsACode(MixtureEMA):
 class PullingRouter(Router):
     def forward(self, tokens, real):
         features = tokens.sum(1) / real.sum(1).clamp_min(1)[:, None]
-        experts, modes = self.logits(torch.cat([features, features], 1)).split([self.experts, self.modes], 1)
-        return Route(experts.argmax(1), modes.argmax(1), experts.softmax(1), modes.softmax(1))
+        logits = self.logits(torch.cat([features, features], 1))
+        return Route(logits.argmax(1), logits.softmax(1))
 
 
-class RouterPulls(MixtureEMA):
+class RouterPulls(Routed):
     """The router's gradient goes on to the latents."""
 
     def __init__(self, dim, **options):
         super().__init__(dim, **options)
-        self.router = PullingRouter(dim, len(self.codebook_sizes), 1)
+        self.router = PullingRouter(dim, len(self.codebook_sizes))
 
 
 MUTANTS = {
@@ -203,7 +204,7 @@ MUTANTS = {
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.__name__)
 def test_a_mutant_is_caught_by_the_laws_that_name_it(mutant):
     levels = {"levels": 2} if issubclass(mutant, ResidualEMA) else {}
-    size = {} if issubclass(mutant, MixtureEMA) else {"codebook_size": 48}
+    size = {} if issubclass(mutant, Routed) else {"codebook_size": 48}
     subject = Subject(mutant, options={**size, **levels})
     found = {
         law.id for law in QUANTIZER_LAWS if law.id not in SKIPPED and judge(law, subject).verdict.status == "broken"

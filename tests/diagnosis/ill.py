@@ -249,7 +249,8 @@ def healthy_case(kind: str) -> Case:
     """The tiny run of a quantizer with its own defaults, but for a codebook as small as the data."""
     sizes = {"fsq": "levels = [4, 4]\n", "lfq": "bits = 4\n", "mixture-ema": "codebook_sizes = [8, 16]\n"}
     sizes |= dict.fromkeys(("residual", "grouped", "waterfill"), 'of = { kind = "vq", codebook_size = 16 }\n')
-    sizes["routed"] = 'of = [{ kind = "vq", codebook_size = 8 }, { kind = "vq", codebook_size = 16 }]\n'
+    experts = 'of = [{ kind = "vq", codebook_size = 8 }, { kind = "vq", codebook_size = 16 }]\n'
+    sizes |= dict.fromkeys(("routed", "routed-modes"), experts)
     terms = catalog().load("quantizer", kind).terms
     weights = {"commitment": 0.25, "codebook": 1.0, "diversity": 1.0}
     losses = ", ".join(["mse = 1.0", *(f'"{term}" = {weights.get(term, 0.1)}' for term in sorted(terms))])

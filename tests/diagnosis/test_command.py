@@ -95,7 +95,7 @@ def test_people_see_a_histogram_the_cause_and_the_mend(trained: Trained, here: D
 
 def test_no_data_no_torch(trained: Trained) -> None:
     """Counts, vectors and history are read with numpy, and the command line without pydantic: 0.3 s in all."""
-    heavy = ("torch", "pydantic", "pydantic_core", "rich", "matplotlib", "sklearn", "scipy", "vqtool.recipe")
+    heavy = ("torch", "pydantic", "pydantic_core", "rich", "matplotlib", "sklearn", "scipy", "vqtool.recipe.spec")
     assert loaded_after(command("diagnose", str(trained("healthy-ema"))), *heavy, "numpy") == {"numpy"}
 
 

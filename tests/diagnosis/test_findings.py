@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from tests.diagnosis.reports import findings, report, text, with_history
+from vqtool.catalog import Limit, catalog
 from vqtool.diagnosis.findings import EXPLAINS, diagnosed
 from vqtool.diagnosis.report import Finding, Report
 from vqtool.recipe.recipe import parse
-from vqtool.recipe.thresholds import LIMITS, Limit, key, keys, limit_of
+from vqtool.recipe.thresholds import OWN, key, keys, limit_of, limits
 
 RNG = np.random.default_rng(0)
 EVEN = np.full(32, 100)
@@ -33,8 +34,6 @@ ILL = {
     "range-drift": report(measures={"range_ratio": 0.45, "rescale": 2.2}, recipe=text(losses="l1 = 1.0")),
     "dc-offset": report(measures={"dc": -1.38}),
     "no-negatives": report(measures={"contrastive.effective_negatives": 0.0, "contrastive.accuracy": 1.0}),
-    "transmit-power": report(measures={"tx_power": 0.33}),
-    "llr-scale": report(measures={"llr.ratio": 0.5}),
     "codes-ignored": report(measures={"error.mean": 0.4, "shuffled.error.mean": 0.4}),
     "repeated-tokens": report(measures={"sequence.repeated": 0.95}),
     "not-started": report(initialised=False),
@@ -57,7 +56,7 @@ def test_a_disease_is_called_by_its_name_and_nothing_else(name: str) -> None:
 def test_what_is_well_is_said_to_be(name: str) -> None:
     """The same figures, but well: only "ok" is told."""
     well = {"codes.moved.codebook": 1.0, "codes.followed.codebook": 1.0, "soft_hard.gap": 0.02, "range_ratio": 0.97,
-            "dc": 0.01, "contrastive.effective_negatives": 80.0, "tx_power": 1.0, "llr.ratio": 1.02, "error.mean": 0.1,
+            "dc": 0.01, "contrastive.effective_negatives": 80.0, "error.mean": 0.1,
             "shuffled.error.mean": 1.0, "sequence.repeated": 0.1}  # fmt: skip
     made = diagnosed(report([EVEN], [RNG.normal(size=(32, 4))], well))
     assert made.healthy
@@ -77,7 +76,7 @@ def test_every_mend_that_is_a_recipe_line_can_be_set(name: str) -> None:
     lines = [line for line in told.mend if " = " in line]
     for line in lines:
         parse(source, overrides=[line])
-    assert told.mend or name in ("llr-scale", "not-started", "transmit-power", "no-negatives")
+    assert told.mend or name in ("not-started", "no-negatives")
 
 
 def test_every_codebook_collapsed_is_one_collapse() -> None:
@@ -176,13 +175,14 @@ def test_symptoms_are_left_out_and_their_disease_is_known() -> None:
     moved = {"codes.moved.codebook": 0.0, "codes.followed.codebook": 0.0}
     assert set(findings(report([HALF], measures=moved))) == {"frozen-codebook"}
     assert set(findings(report([ONE], measures={"range_ratio": 0.01}))) == {"collapse"}
-    told = {"nan", "not-started", "codebook-lags", "hot-code"} | LIMITS.keys()
+    told = {"nan", "not-started", "codebook-lags", "hot-code"} | {limit.id for limit in OWN}
     assert EXPLAINS.keys() | frozenset[str]().union(*EXPLAINS.values()) <= told
 
 
-def test_findings_of_plugins_are_sorted_in() -> None:
+def test_findings_of_plugins_are_sorted_in(monkeypatch: pytest.MonkeyPatch) -> None:
     odd = Finding("odd-codes", "fail", 1.0, None, "a plugin", "all codes are odd")
-    made = diagnosed(report([HALF]), [odd, "no finding"])  # type: ignore[list-item]  # what a plugin may give
+    monkeypatch.setattr(catalog().hooks, "collect", lambda hook, *_, **__: [odd] if hook == "vqtool_diagnose" else [])
+    made = diagnosed(report([HALF]))
     assert [f.id for f in made.findings][:2] == ["dead-codes", "odd-codes"]
     assert made.worst() == "fail"
 
@@ -199,13 +199,13 @@ def test_a_recipe_sets_thresholds_and_is_named_as_their_source() -> None:
 
 
 def test_limits_grade_on_their_worse_side() -> None:
-    low = Limit("", 0.1, 0.05, "", "low")
+    low = Limit("", "", 0.1, 0.05, "", "low")
     assert [low.grade(v)[0] for v in (0.2, 0.1, 0.05)] == ["ok", "warn", "fail"]
-    high = Limit("", 1.0, None, "")
+    high = Limit("", "", 1.0, None, "")
     assert [high.grade(v)[0] for v in (0.9, 1.0, 99.0)] == ["ok", "warn", "warn"]
     assert high.grade(0.0)[1] == 1.0
-    assert set(keys()) == {key(name, s) for name in LIMITS for s in ("warn", "fail")}
-    assert all(limit_of(name, {}) == LIMITS[name] for name in LIMITS)
+    assert set(keys()) == {key(name, s) for name in limits() for s in ("warn", "fail")}
+    assert all(limit_of(name, {}) is limit for name, limit in limits().items())
 
 
 def test_a_report_without_a_recipe_or_counts_is_no_crash() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from tests.diagnosis.conftest import Trained
 from tests.diagnosis.ill import CASES, ILL, healthy
-from vqtool.commands.diagnose import with_findings
 from vqtool.commands.diagnose_data import encoded
+from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.reading import report_of
 from vqtool.diagnosis.report import Report
 
@@ -24,7 +24,7 @@ def both(name: str, run: Path) -> list[Report]:
     alone = report_of(run / "tokenizer.safetensors")
     with CASES[name].plant():
         counted, _ = encoded(alone, None, "valid", "cpu", count=True, pictures=False)
-    return [with_findings(alone), with_findings(counted)]
+    return [diagnosed(alone), diagnosed(counted)]
 
 
 @pytest.mark.parametrize("name", [case.name for case in ILL])

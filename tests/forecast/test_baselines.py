@@ -1,4 +1,4 @@
-"""The plain rivals, and the benchmark's figures to four decimals."""
+"""The plain baselines, and the benchmark's figures to four decimals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.forecast.tiny import frame
 from vqtool.api import Baseline
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
-from vqtool_forecast import rivals
+from vqtool_forecast.baselines import plain
 from vqtool_forecast.data.series import Series
 from vqtool_forecast.metrics.forecast_error import ForecastError
 from vqtool_forecast.ridge import Moments, fit_ridges
@@ -51,8 +51,8 @@ def test_the_seasonal_naive_forecast_of_etth1_to_four_decimals() -> None:
 def test_the_ridge_of_etth1_to_four_decimals(lookback: int) -> None:
     rows = etth1(lookback).rows("train")
     for horizon, one in fit_ridges(rows, HORIZONS).items():
-        squared = [(one.predict(x) - y).square().sum(dtype=torch.float64) for x, y in rows.pairs("test", horizon)]
-        windows = sum(len(x) for x, _ in rows.pairs("test", horizon))
+        squared = [(one.predict(x) - y).square().sum(dtype=torch.float64) for x, y, *_ in rows.windows("test", horizon)]
+        windows = sum(len(x) for x, *_ in rows.windows("test", horizon))
         assert round(float(sum(squared)) / windows / horizon, 4) == RIDGE[lookback][HORIZONS.index(horizon)]
 
 
@@ -63,9 +63,9 @@ def test_a_batch_size_that_does_not_divide_the_windows_changes_nothing(tmp_path:
 
 def test_what_the_plain_ones_repeat() -> None:
     x = torch.arange(7.0)
-    assert rivals.naive(x, 3).tolist() == [6, 6, 6]
-    assert rivals.seasonal_naive(x, 3, 5).tolist() == [4, 5, 6, 4, 5]
-    assert rivals.seasonal_mean(x, 3, 4).tolist() == [2.5, 3.5, 4.5, 2.5]  # of 1..3 and 4..6
+    assert plain.naive(x, 3).tolist() == [6, 6, 6]
+    assert plain.seasonal_naive(x, 3, 5).tolist() == [4, 5, 6, 4, 5]
+    assert plain.seasonal_mean(x, 3, 4).tolist() == [2.5, 3.5, 4.5, 2.5]  # of 1..3 and 4..6
 
 
 def test_a_season_longer_than_the_history(tmp_path: Path) -> None:
@@ -82,21 +82,21 @@ def test_a_season_longer_than_the_history(tmp_path: Path) -> None:
 def test_the_ridge_is_least_squares(tmp_path: Path) -> None:
     data = opened(tmp_path, frame(), lookback=10, horizons=(3, 6))
     rows = data.rows("train")
-    x, y = (torch.cat(parts).double() for parts in zip(*rows.pairs("train", 3), strict=True))
+    x, y = (torch.cat(parts).double() for parts in zip(*(found[:2] for found in rows.windows("train", 3)), strict=True))
     last = x[:, -1:]
     inputs = torch.cat([x - last, torch.ones(len(x), 1)], 1)
     for penalty in (1e-3, 1e-1):
-        moments = Moments(10, 3)
-        for part in zip(x.split(100), y.split(100), strict=True):
+        moments = Moments.empty(11, 3)
+        for part in zip(inputs.split(100), (y - last).split(100), strict=True):
             moments.add(*part)
-        weight = moments.solve(penalty)
         rest = torch.full((11,), penalty).double()
         rest[-1] = 0
+        weight = moments.solve(rest, torch.zeros(11, 3).double())
         padded = torch.cat([inputs, (rest * len(x)).sqrt().diag()])
         expected = torch.linalg.lstsq(padded, torch.cat([y - last, torch.zeros(11, 3)]), driver="gelsd").solution
         torch.testing.assert_close(weight, expected)
         error = float((inputs @ weight + last - y).square().mean())
-        assert moments.error(weight) == pytest.approx(error)
+        assert float(moments.error(weight).mean()) == pytest.approx(error)
     each = fit_ridges(rows, (3, 6))
     alone = fit_ridges(rows, (3,))[3]
     torch.testing.assert_close(each[3].weight, alone.weight)

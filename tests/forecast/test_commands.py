@@ -19,6 +19,7 @@ from vqtool.catalog import use_files
 from vqtool.commands import train
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.model.load import load as load_model
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,7 +53,7 @@ def test_the_laws_hold_of_joint_channels_too(tmp_path: Path) -> None:
     for law in (laws.no_look_ahead, laws.a_backtest_is_forecasts_of_what_was_known):
         law(joint, tmp_path)
     frame().drop(columns="b").to_csv(tmp_path / "half.csv", index=False)
-    with pytest.raises(VqtoolError, match="reads 2 series together; the file lacks `b`"):
+    with pytest.raises(VqtoolError, match="reads 2 series together; the file does not have `b`"):
         forecast(joint, tmp_path / "f.csv", 3, data=tmp_path / "half.csv")
 
 
@@ -167,7 +168,7 @@ def test_a_backtest_of_trained_rows_is_no_held_out_one(
         assert ("trained on:" in told.err) == bool(seen)
 
 
-def test_the_rivals_know_nothing_of_later_than_the_first_cutoff(run: Path, tmp_path: Path) -> None:
+def test_the_baselines_know_nothing_of_later_than_the_first_cutoff(run: Path, tmp_path: Path) -> None:
     first = backtest(run, tmp_path / "b.csv", 4, 3)
     table = frame()
     table.loc[600 - 12 :, ["a", "b"]] += 100
@@ -188,7 +189,7 @@ def test_a_calendar_that_the_model_does_not_know(run: Path, tmp_path: Path, caps
     months(np.sin(np.arange(100.0))).to_csv(tmp_path / "m.csv", index=False)
     with pytest.raises(VqtoolError, match="the file steps by `ME`; the model was trained on steps of `h`") as caught:
         forecast(run, tmp_path / "f.csv", 3, data=tmp_path / "m.csv")
-    assert caught.value.hint == "--freq ME to go on all the same"
+    assert caught.value.hint == "--freq ME to forecast it anyway"
     table = forecast(run, tmp_path / "f.csv", 3, data=tmp_path / "m.csv", freq="M")
     assert list(table.ds) == ["1998-05-31", "1998-06-30", "1998-07-31"]
     assert "the model was trained on steps of `h`; these are of `ME`" in capsys.readouterr().err
@@ -252,15 +253,15 @@ def test_a_backtest_scores_what_was_measured(run: Path, tmp_path: Path, capsys: 
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"quantiles": "0.1,1"}, "are no quantiles"),
-    ({"quantiles": "a"}, "are no quantiles"),
+    ({"quantiles": "0.1,1"}, "are not quantiles"),
+    ({"quantiles": "a"}, "are not quantiles"),
     ({"greedy": True, "top_k": 3}, "--greedy and sampling exclude each other"),
     ({"cutoff": "2020-03-01 05:00"}, "has 6 rows, up to 2020-03-01 05:00:00; the model reads 48"),
     ({"data": Path("none.csv")}, "there is no file `none.csv`"),
     ({"overrides": ["encoder.dim=4"]}, r"only options of \[data\] can be set here"),
     ({"overrides": ["data.nothing=4"]}, "has no option `nothing`"),
     ({"fill": "spline"}, "`fill` should be"),
-    ({"freq": "fortnight"}, "`fortnight` is no frequency"),
+    ({"freq": "fortnight"}, "`fortnight` is not a frequency"),
     ({"overrides": ["data.time=when"]}, "there is no column `when`"),
 ]
 
@@ -273,11 +274,11 @@ def test_what_is_refused(run: Path, tmp_path: Path, asked: dict[str, Any], told:
 
 
 def test_names_of_files_are_checked(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(VqtoolError, match="is of a kind that is not written"):
+    with pytest.raises(VqtoolError, match=r"cannot write a table as `f\.xlsx`"):
         forecast(run, tmp_path / "f.xlsx", 3)
     with pytest.raises(VqtoolError, match="no folder"):
         forecast(run, tmp_path / "none" / "f.csv", 3)
-    with pytest.raises(VqtoolError, match="is of a kind that is not drawn"):
+    with pytest.raises(VqtoolError, match=r"cannot draw a picture as `f\.docx`"):
         forecast(run, tmp_path / "f.csv", 3, plot=tmp_path / "f.docx")
     with pytest.raises(VqtoolError, match=r"rows, up to .*; the model reads 48, and the windows another 600"):
         backtest(run, tmp_path / "f.csv", 6, 100)
@@ -312,3 +313,28 @@ def test_a_refusal_is_one_reason_and_an_exit_code(run: Path, tmp_path: Path) -> 
     refused = within("backtest", run, "--horizon", 5, "--data", tmp_path / "none.csv", "--plugin", PLUGIN)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == f"error: there is no file `{tmp_path / 'none.csv'}`\n"
+
+
+def test_python_users_get_what_the_command_writes(run: Path, tmp_path: Path) -> None:
+    """`Model.forecast` of a DataFrame, of one with its time stamps as index, and of a path, to the last digit."""
+    forecast(run, tmp_path / "f.csv", 4, data=written(tmp_path))
+    wanted = pd.read_csv(tmp_path / "f.csv").astype({"unique_id": str, "ds": str})
+    model = load_model(run)
+    wide = frame()
+    for series in (wide, wide.set_index(wide.columns[0]), tmp_path / "in.csv", str(tmp_path / "in.csv")):
+        found = model.forecast(series, 4, samples=12)
+        assert list(found.columns) == list(wanted.columns)
+        pd.testing.assert_frame_equal(found.astype({"unique_id": str, "ds": str}), wanted, check_exact=False, rtol=1e-9)
+    assert model.forecast(wide, 2, quantiles=[0.2], samples=12).columns.tolist() == [
+        "unique_id",
+        "ds",
+        "median",
+        "q0.2",
+    ]
+    with pytest.raises(VqtoolError, match="--greedy and sampling exclude each other"):
+        model.forecast(wide, 2, greedy=True, top_k=3)
+
+
+def written(folder: Path) -> Path:
+    frame().to_csv(folder / "in.csv", index=False)
+    return folder / "in.csv"

@@ -12,9 +12,9 @@ import pytest
 
 from tests.forecast.tiny import frame, long
 from vqtool.errors import VqtoolError
-from vqtool_forecast import packed
-from vqtool_forecast.frame import Reading, read_table
-from vqtool_forecast.regular import load, neighbours
+from vqtool_forecast import read_table
+from vqtool_forecast.read_series import ReadOptions, read_series
+from vqtool_forecast.windows import neighbours
 
 
 def written(folder: Path, table: pd.DataFrame, name: str = "it.csv") -> Path:
@@ -32,13 +32,13 @@ def written(folder: Path, table: pd.DataFrame, name: str = "it.csv") -> Path:
 def test_all_kinds_and_layouts_say_the_same(tmp_path: Path, name: str, layout: str) -> None:
     table = frame(100)
     path = written(tmp_path, long(table) if layout == "long" else table, name)
-    series, freq, notes = load(path, Reading())
+    series, freq, notes = read_series(path, ReadOptions())
     assert [one.id for one in series] == ["a", "b"]
     assert freq == "h"
     assert notes == ["frequency `h`, inferred from 100 time stamps"]
     for one in series:
         np.testing.assert_array_equal(one.values, table[one.id])
-        assert one.known.all()
+        assert one.measured.all()
     assert str(series[0].stamps[-1]) == "2020-03-05 03:00:00"
 
 
@@ -52,7 +52,7 @@ def test_separators_and_decimal_commas(
     """As spreadsheets of most of Europe write it, with a mark of byte order in front."""
     table = frame(100).rename(columns={"a": "a, in kW; net"}).assign(n=np.arange(100))
     table.to_csv(tmp_path / name, index=False, sep=separator, decimal=decimal, encoding="utf-8-sig")
-    series, _, notes = load(tmp_path / name, Reading())
+    series, _, notes = read_series(tmp_path / name, ReadOptions())
     assert [one.id for one in series] == ["a, in kW; net", "b", "n"]
     for one in series:
         np.testing.assert_array_equal(one.values, table[one.id])
@@ -65,23 +65,23 @@ def test_numbers_that_are_written_in_two_ways_are_not_guessed(tmp_path: Path) ->
     path = tmp_path / "it.csv"
     path.write_text("ds;v;w\n" + "".join(f"2020-01-{day:02d};1,5;1.234\n" for day in range(1, 20)))
     with pytest.raises(VqtoolError, match=r"`1.234` in row 1 of `w` has a decimal point; others have a comma"):
-        load(path, Reading())
+        read_series(path, ReadOptions())
 
 
 def test_a_line_of_comment_is_named(tmp_path: Path) -> None:
     path = tmp_path / "it.csv"
     path.write_text("# of the station, north\n" + frame(50).to_csv(index=False))
     with pytest.raises(VqtoolError, match="first line begins with `#`: `# of the station, north`") as caught:
-        load(path, Reading())
+        read_series(path, ReadOptions())
     assert caught.value.hint == "the header comes first: delete lines of comment"
 
 
 def test_real_time_stamps_and_integers(tmp_path: Path) -> None:
     table = frame(50).assign(date=lambda t: pd.to_datetime(t["date"]))
-    series, freq, _ = load(written(tmp_path, table, "it.parquet"), Reading())
+    series, freq, _ = read_series(written(tmp_path, table, "it.parquet"), ReadOptions())
     assert (freq, len(series[0].values)) == ("h", 50)
     table = pd.DataFrame({"time": np.arange(10, 30, 2), "v": np.arange(10.0)})
-    series, freq, _ = load(written(tmp_path, table), Reading())
+    series, freq, _ = read_series(written(tmp_path, table), ReadOptions())
     assert (freq, series[0].stamps[-1]) == ("2", 28)
 
 
@@ -89,29 +89,29 @@ def test_names_of_columns(tmp_path: Path) -> None:
     table = long(frame(50)).rename(columns={"unique_id": "item", "ds": "when", "y": "sold"})
     path = written(tmp_path, table)
     with pytest.raises(VqtoolError, match="which of the columns `item`, `when` is the time"):
-        load(path, Reading())
+        read_series(path, ReadOptions())
     with pytest.raises(VqtoolError, match="needs the columns `unique_id`, `ds`, `y`; it has `item`, `when`, `sold`"):
-        load(path, Reading(layout="long"))
-    series, _, _ = load(path, Reading(layout="long", id="item", time="when", target="sold"))
+        read_series(path, ReadOptions(layout="long"))
+    series, _, _ = read_series(path, ReadOptions(layout="long", id="item", time="when", target="sold"))
     assert [one.id for one in series] == ["a", "b"]
-    series, _, _ = load(path, Reading(layout="long", id="item", time="when", target="sold", series=("b",)))
+    series, _, _ = read_series(path, ReadOptions(layout="long", id="item", time="when", target="sold", series=("b",)))
     assert [one.id for one in series] == ["b"]
     with pytest.raises(VqtoolError, match="there is no series `z`; there are `a`, `b`"):
-        load(path, Reading(layout="long", id="item", time="when", target="sold", series=("z",)))
+        read_series(path, ReadOptions(layout="long", id="item", time="when", target="sold", series=("z",)))
 
 
 def said(table: pd.DataFrame, folder: Path, **how: object) -> tuple[list[str], list[str]]:
     """The series found in a table, and what was said but for the frequency."""
-    series, _, notes = load(written(folder, table), Reading(**how))
+    series, _, notes = read_series(written(folder, table), ReadOptions(**how))
     return [one.id for one in series], notes[:-1]
 
 
 def test_columns_that_are_no_series_are_left_out_aloud(tmp_path: Path) -> None:
     flags = {"holiday": [True, False] * 50, "open": [True, None] * 50}
     table = frame(100).assign(**flags)
-    flag = [f"`{name}` is no series (true or false) and is left out" for name in flags]
+    flag = [f"`{name}` is not a series (true or false) and is left out" for name in flags]
     assert said(table, tmp_path) == (["a", "b"], flag)
-    index = "`Unnamed: 0` is no series (a column without a name, as of an index) and is left out"
+    index = "`Unnamed: 0` is not a series (a column without a name, as of an index) and is left out"
     assert said(frame(100).reset_index(names=""), tmp_path) == (["a", "b"], [index])
     assert said(frame(100).set_index("date").reset_index(names=""), tmp_path) == (["a", "b"], [])  # its times
     assert said(table, tmp_path, series=("a", "holiday")) == (["a", "holiday"], [])
@@ -148,8 +148,8 @@ ILL = [
     (lambda t: t.assign(milk=t.milk.where(t.index != 7)), r"row 8 \(2020-08-01 00:00:00\) has no value"),
     (lambda t: t.assign(milk=t.milk.where(t.index != 3, -9999)), r"row 4 \(2020-04-01 .*\) is -9999, which stands"),
     (lambda t: t.assign(milk=t.milk.where(t.index != 7, np.inf)), r"row 8 .* has no value"),
-    (lambda t: t.assign(milk=t.milk.astype(object).where(t.index != 2, "n/b")), r"`n/b` in row 3 is no number"),
-    (lambda t: t.assign(ds=t.ds.where(t.index != 4, "soon")), r"`soon` in row 5 of `ds` is no time stamp"),
+    (lambda t: t.assign(milk=t.milk.astype(object).where(t.index != 2, "n/b")), r"`n/b` in row 3 is not a number"),
+    (lambda t: t.assign(ds=t.ds.where(t.index != 4, "soon")), r"`soon` in row 5 of `ds` is not a time stamp"),
     (lambda t: t.assign(ds=t.ds.where(t.index != 4)), r"row 5 has no time stamp"),
     (lambda t: t.assign(ds=t.ds.where(t.index != 4, "2020-05-02")), r"keep no regular step"),
     (lambda t: t.assign(milk=np.nan), r"row 1 .* has no value \(36 such rows\)"),
@@ -161,7 +161,7 @@ ILL = [
 def test_what_is_wrong_with_a_file_is_told_by_series_and_row(tmp_path: Path, change: object, told: str) -> None:
     path = written(tmp_path, change(monthly()))  # type: ignore[operator]
     with pytest.raises(VqtoolError, match=told) as caught:
-        load(path, Reading())
+        read_series(path, ReadOptions())
     assert str(path) in f"{caught.value.where}{caught.value.message}" or "--freq" in str(caught.value.hint)
 
 
@@ -169,7 +169,7 @@ def test_a_stamp_off_the_calendar_given(tmp_path: Path) -> None:
     table = monthly()
     table.loc[4, "ds"] = "2020-05-02"
     with pytest.raises(VqtoolError, match=r"row 5 \(2020-05-02 .*\) is not on the calendar `MS`"):
-        load(written(tmp_path, table), Reading(freq="M"))
+        read_series(written(tmp_path, table), ReadOptions(freq="M"))
 
 
 def test_nothing_but_a_file_that_can_be_read(tmp_path: Path) -> None:
@@ -179,9 +179,9 @@ def test_nothing_but_a_file_that_can_be_read(tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_bytes(content)
         with pytest.raises(VqtoolError, match=told):
-            load(path, Reading())
+            read_series(path, ReadOptions())
     with pytest.raises(VqtoolError, match="there is no file"):
-        load(tmp_path / "none.csv", Reading())
+        read_series(tmp_path / "none.csv", ReadOptions())
 
 
 @pytest.mark.parametrize(
@@ -189,21 +189,48 @@ def test_nothing_but_a_file_that_can_be_read(tmp_path: Path) -> None:
 )
 def test_filling_is_asked_for(tmp_path: Path, fill: str, expected: list[float]) -> None:
     table = monthly().drop(index=[5]).assign(milk=lambda t: t.milk.where(t.index != 8, -9999).where(t.index != 6))
-    series, _, notes = load(written(tmp_path, table), Reading(fill=fill))  # type: ignore[arg-type]
+    series, _, notes = read_series(written(tmp_path, table), ReadOptions(fill=fill))  # type: ignore[arg-type]
     assert list(series[0].values[4:9]) == expected
-    assert list(np.flatnonzero(~series[0].known)) == [5, 6, 8]
+    assert list(np.flatnonzero(~series[0].measured)) == [5, 6, 8]
     assert notes[-1] == f"3 missing values filled ({fill})"
 
 
 def test_what_comes_before_the_first_value_is_dropped_and_after_the_last_it_stays(tmp_path: Path) -> None:
     table = monthly().assign(milk=lambda t: t.milk.where((t.index > 2) & (t.index < 30)))
-    series, _, _ = load(written(tmp_path, table), Reading(fill="interp"))
+    series, _, _ = read_series(written(tmp_path, table), ReadOptions(fill="interp"))
     assert (len(series[0].values), series[0].values[0], series[0].values[-1]) == (33, 503, 529)
+
+
+def test_no_more_is_filled_in_than_there_is(tmp_path: Path) -> None:
+    """Dates as whole numbers are 8 870 apart from December to January."""
+    days = pd.date_range("2020-11-01", periods=90, freq="D")
+    path = written(tmp_path, pd.DataFrame({"date": days.strftime("%Y%m%d").astype(int), "v": np.arange(90.0)}))
+    with pytest.raises(VqtoolError, match="`v` has 90 values on 9029 stamps from 20201101 to 20210129") as caught:
+        read_series(path, ReadOptions(freq="1", fill="ffill"))
+    assert caught.value.hint == 'another --freq, or the format of its times, e.g. -s data.time_format="%Y%m%d"'
+    series, freq, _ = read_series(path, ReadOptions(time_format="%Y%m%d"))
+    assert (freq, list(series[0].stamps)) == ("D", list(days))
+
+
+@pytest.mark.parametrize("name", ["it.csv", "it.csv.gz", "it.tsv"])
+def test_ids_are_text(tmp_path: Path, name: str) -> None:
+    ids = ["01", "1", "NA", "1E5", "true", "1.0"]
+    table = pd.concat([long(frame(60)).head(60).assign(unique_id=name) for name in ids])
+    path = written(tmp_path, table, name)
+    series, _, _ = read_series(path, ReadOptions())
+    assert [one.id for one in series] == ids
+    assert all(len(one.values) == 60 for one in series)
+    table.loc[table.unique_id == "NA", "unique_id"] = ""
+    with pytest.raises(VqtoolError, match="row 121 has no `unique_id`"):
+        read_series(written(tmp_path, table, name), ReadOptions())
+    table = table.assign(unique_id="a", y=table.y.astype(object).where(table.index != 7, "NA"))
+    with pytest.raises(VqtoolError, match="has no value"):  # among values it still stands for a missing one
+        read_series(written(tmp_path, table.head(60), name), ReadOptions())
 
 
 def test_a_real_minus_999_can_be_declared(tmp_path: Path) -> None:
     table = monthly().assign(milk=lambda t: t.milk.where(t.index != 8, -999))
-    series, _, _ = load(written(tmp_path, table), Reading(sentinels=()))
+    series, _, _ = read_series(written(tmp_path, table), ReadOptions(sentinels=()))
     assert series[0].values[8] == -999
 
 
@@ -218,12 +245,12 @@ def test_a_real_minus_999_can_be_declared(tmp_path: Path) -> None:
 def test_dates_with_slashes(tmp_path: Path, stamps: list[str], told: str | None) -> None:
     path = written(tmp_path, pd.DataFrame({"ds": stamps, "v": np.arange(float(len(stamps)))}))
     if told is None:
-        series, freq, _ = load(path, Reading())
+        series, freq, _ = read_series(path, ReadOptions())
         assert (freq, str(series[0].stamps[0])) == ("D", "2020-01-13 00:00:00")
         return
     with pytest.raises(VqtoolError, match=told):
-        load(path, Reading())
-    series, freq, _ = load(path, Reading(time_format="%d/%m/%Y", freq="D"))
+        read_series(path, ReadOptions())
+    series, freq, _ = read_series(path, ReadOptions(time_format="%d/%m/%Y", freq="D"))
     assert str(series[0].stamps[0]) == "2020-12-01 00:00:00"
 
 
@@ -233,9 +260,9 @@ def test_years_of_two_digits_are_refused(tmp_path: Path, layout: str) -> None:
     days = pd.date_range("2024-01-01", periods=60, freq="D")
     path = written(tmp_path, pd.DataFrame({"ds": days.strftime(layout), "v": np.arange(60.0)}))
     with pytest.raises(VqtoolError, match=f"dates like `{days[0].strftime(layout)}` have no year of four digits"):
-        load(path, Reading())
+        read_series(path, ReadOptions())
     if "%y" in layout:
-        series, _, _ = load(path, Reading(time_format=layout))
+        series, _, _ = read_series(path, ReadOptions(time_format=layout))
         assert list(series[0].stamps) == list(days)
 
 
@@ -246,7 +273,7 @@ def test_years_of_two_digits_are_refused(tmp_path: Path, layout: str) -> None:
 def test_plain_dates_are_read_without_a_warning(tmp_path: Path, layout: str) -> None:
     days = pd.date_range("2024-01-01", periods=60, freq="D")
     path = written(tmp_path, pd.DataFrame({"ds": days.strftime(layout), "v": np.arange(60.0)}))
-    assert list(load(path, Reading())[0][0].stamps) == list(days)
+    assert list(read_series(path, ReadOptions())[0][0].stamps) == list(days)
 
 
 @pytest.mark.filterwarnings("error")
@@ -254,7 +281,7 @@ def test_dates_in_words_that_are_not_known_are_refused(tmp_path: Path) -> None:
     words = [f"the {day}. of Jan of 2024" for day in range(1, 20)]
     path = written(tmp_path, pd.DataFrame({"ds": words, "v": np.arange(19.0)}))
     with pytest.raises(VqtoolError, match=r"in row 1 of `ds` is"):
-        load(path, Reading())
+        read_series(path, ReadOptions())
 
 
 def test_a_cutoff_with_a_zone_needs_stamps_with_one(tmp_path: Path) -> None:
@@ -262,8 +289,8 @@ def test_a_cutoff_with_a_zone_needs_stamps_with_one(tmp_path: Path) -> None:
     with pytest.raises(
         VqtoolError, match=r"the cutoff 2020-03-09T12:30:00\+05:00 has a zone; the file's stamps have none"
     ):
-        load(path, Reading(), "2020-03-09T12:30:00+05:00")
-    series, _, _ = load(path, Reading(timezone="Europe/Berlin"), "2020-03-09T12:30:00+05:00")
+        read_series(path, ReadOptions(), "2020-03-09T12:30:00+05:00")
+    series, _, _ = read_series(path, ReadOptions(timezone="Europe/Berlin"), "2020-03-09T12:30:00+05:00")
     assert str(series[0].stamps[-1]) == "2020-03-09 08:00:00+01:00"
 
 
@@ -272,40 +299,40 @@ def test_local_time(tmp_path: Path) -> None:
     naive = pd.DataFrame({"ds": local.strftime("%Y-%m-%d %H:%M"), "v": np.arange(60.0)})
     path = written(tmp_path, naive, "naive.csv")
     with pytest.raises(VqtoolError, match="rows 27 and 28 have the same time stamp 2024-10-27 02:00:00"):
-        load(path, Reading())
-    series, freq, _ = load(path, Reading(timezone="Europe/Berlin"))
+        read_series(path, ReadOptions())
+    series, freq, _ = read_series(path, ReadOptions(timezone="Europe/Berlin"))
     assert (freq, list(series[0].stamps)) == ("h", list(local))
     table = pd.read_csv(path)
     both = pd.concat([table.assign(unique_id=name) for name in "xy"]).rename(columns={"v": "y"})
-    series, _, _ = load(written(tmp_path, both), Reading(timezone="Europe/Berlin"))
+    series, _, _ = read_series(written(tmp_path, both), ReadOptions(timezone="Europe/Berlin"))
     assert [list(one.stamps) for one in series] == [list(local)] * 2
     path = written(tmp_path, pd.DataFrame({"ds": [stamp.isoformat() for stamp in local], "v": np.arange(60.0)}))
     with pytest.raises(VqtoolError, match="several UTC offsets"):
-        load(path, Reading())
-    series, _, _ = load(path, Reading(timezone="Europe/Berlin"))
+        read_series(path, ReadOptions())
+    series, _, _ = read_series(path, ReadOptions(timezone="Europe/Berlin"))
     assert list(series[0].stamps) == list(local)
-    with pytest.raises(VqtoolError, match="no times of `Mars/Phobos`"):
-        load(path, Reading(timezone="Mars/Phobos"))
+    with pytest.raises(VqtoolError, match="not times of `Mars/Phobos`"):
+        read_series(path, ReadOptions(timezone="Mars/Phobos"))
 
 
 def test_a_cutoff_hides_all_that_comes_later(tmp_path: Path) -> None:
     table = frame(100)
-    whole, _, _ = load(written(tmp_path, table), Reading(), "2020-03-03 05:00")
+    whole, _, _ = read_series(written(tmp_path, table), ReadOptions(), "2020-03-03 05:00")
     table["a"] = table["a"].astype(object).where(table.index < 54, "rubbish")  # from the first row after the cutoff
     table.loc[60:, "date"] = "2021-01-01"
-    cut, freq, _ = load(written(tmp_path, table), Reading(), "2020-03-03 05:00")
+    cut, freq, _ = read_series(written(tmp_path, table), ReadOptions(), "2020-03-03 05:00")
     assert freq == "h"
     for one, other in zip(whole, cut, strict=True):
         np.testing.assert_array_equal(one.values, other.values)
         assert len(one.values) == 54
     with pytest.raises(VqtoolError, match="no row is as early"):
-        load(written(tmp_path, frame(9)), Reading(), "2019-01-01")
-    with pytest.raises(VqtoolError, match="`then` is no time"):
-        load(written(tmp_path, frame(9)), Reading(), "then")
-    _, _, notes = load(written(tmp_path, frame(9)), Reading(), "2030-01-01")
+        read_series(written(tmp_path, frame(9)), ReadOptions(), "2019-01-01")
+    with pytest.raises(VqtoolError, match="`then` is not a time"):
+        read_series(written(tmp_path, frame(9)), ReadOptions(), "then")
+    _, _, notes = read_series(written(tmp_path, frame(9)), ReadOptions(), "2030-01-01")
     assert "no row is later than the cutoff 2030-01-01: the last is of 2020-03-01 08:00:00" in notes
     late = pd.concat([long(frame(60)), long(frame(200)).iloc[100:200].assign(unique_id="late")])
-    series, _, notes = load(written(tmp_path, late), Reading(), "2020-03-03")
+    series, _, notes = read_series(written(tmp_path, late), ReadOptions(), "2020-03-03")
     assert [one.id for one in series] == ["a", "b"]
     assert "series `late` begins after the cutoff and is left out" in notes
 
@@ -321,13 +348,13 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "twins.csv"
     path.write_text(table.to_csv(index=False).replace("date,a,b", "date,a,a", 1))
     with pytest.raises(VqtoolError, match=r"two columns of `twins\.csv` are called `a`"):
-        load(path, Reading())
+        read_series(path, ReadOptions())
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     pq.write_table(pa.Table.from_pandas(table).rename_columns(["date", "a", "a"]), tmp_path / "twins.parquet")
     with pytest.raises(VqtoolError, match=r"two columns of `twins\.parquet` are called `a`"):
-        load(tmp_path / "twins.parquet", Reading())
+        read_series(tmp_path / "twins.parquet", ReadOptions())
 
 
 def test_columns_of_dates_and_bytes_are_no_series(tmp_path: Path) -> None:
@@ -336,31 +363,31 @@ def test_columns_of_dates_and_bytes_are_no_series(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     table.to_parquet(path, index=False)
     with pytest.raises(VqtoolError, match="series `b` holds dates, not numbers"):
-        load(path, Reading(time="date"))
+        read_series(path, ReadOptions(time="date"))
     long(frame(60)).assign(unique_id=b"\xff\x00").to_parquet(path, index=False)
     with pytest.raises(VqtoolError, match="`unique_id` holds bytes that are not text"):
-        load(path, Reading())
+        read_series(path, ReadOptions())
 
 
 @pytest.mark.parametrize("name", ["bomb.csv.gz", "bomb.csv.bz2"])
 def test_a_packed_file_that_unpacks_to_too_much_is_refused(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed, "UNPACKED", 2**20)  # instead of a quarter of a gigabyte
+    monkeypatch.setattr(read_table, "UNPACKED", 2**20)  # instead of a quarter of a gigabyte
     pack = {"gz": gzip.compress, "bz2": bz2.compress}[name.rsplit(".", 1)[1]]
     path = tmp_path / name
     path.write_bytes(pack(b"date,a\n2020-01-01,1\n") + pack(b"0" * 2**22) * 2)
     with pytest.raises(VqtoolError, match="unpacks to more than 100 times its size"):
-        load(path, Reading())
+        read_series(path, ReadOptions())
 
 
 def test_a_parquet_file_that_promises_too_many_rows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "UNPACKED", 2**20)
+    monkeypatch.setattr(read_table, "UNPACKED", 2**20)
     path = tmp_path / "bomb.parquet"
     pd.DataFrame({"ds": np.zeros(10**6, np.int8), "y": np.int8(1)}).to_parquet(path, index=False)
     assert path.stat().st_size < 10**5
     with pytest.raises(VqtoolError, match="promises 1,000,000 rows of 2 columns"):
-        load(path, Reading())
+        read_series(path, ReadOptions())
 
 
 def test_text_that_is_not_utf8_in_parquet_is_refused(tmp_path: Path) -> None:
@@ -371,4 +398,4 @@ def test_text_that_is_not_utf8_in_parquet_is_refused(tmp_path: Path) -> None:
     assert content.count(b"2020-03-05") == 1
     path.write_bytes(content.replace(b"2020-03-05", b"2020-03-0\xff"))
     with pytest.raises(VqtoolError, match=r"damaged\.parquet"):
-        read_table(path, [])
+        read_table.read_table(path, [])

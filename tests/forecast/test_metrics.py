@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from utilsforecast import losses
 
 from vqtool.api import DataSpec, Forecast
-from vqtool_forecast import answer
 from vqtool_forecast.data.series import describe
 from vqtool_forecast.metrics.forecast_error import ForecastError
 from vqtool_forecast.metrics.intervals import Intervals
 from vqtool_forecast.metrics.reconstruction import Reconstruction
 from vqtool_forecast.metrics.sequence_diversity import SequenceDiversity
-from vqtool_forecast.scores import in_sample
+from vqtool_forecast.scores import backtest_scores, in_sample
 
 LEVELS = [0.1, 0.25, 0.5, 0.75, 0.9]
 SEASON = 4
@@ -69,7 +68,7 @@ def theirs(told: list[Forecast], before: dict[str, np.ndarray]) -> dict[str, dic
 @given(st.integers(0, 2**32 - 1))
 def test_backtest_scores_are_those_of_utilsforecast(seed: int) -> None:
     told, before = made(seed)
-    ours = answer.scores(told, before, SEASON, [])
+    ours = backtest_scores(told, before, SEASON, [])
     for metric, expected in theirs(told, before).items():
         for series, value in expected.items():
             assert ours["series"][series]["model"][metric] == pytest.approx(value, rel=1e-6), metric
@@ -85,7 +84,7 @@ def test_a_value_that_was_filled_in_is_no_truth() -> None:
     told, before = made(1)
     told = [replace(one, actual=np.where(np.arange(6) == k % 4, np.nan, one.actual)) for k, one in enumerate(told)]
     notes: list[str] = []
-    ours = answer.scores(told, before, SEASON, notes)
+    ours = backtest_scores(told, before, SEASON, notes)
     assert notes == ["15 of 90 values to forecast were filled in, not measured, and are not scored"]
     for metric, expected in theirs(told, before).items():
         for series, value in expected.items():
@@ -118,8 +117,8 @@ def test_a_series_that_never_changed_has_no_mase_and_is_named() -> None:
     told, before = made(0)
     notes: list[str] = []
     before["s1"] = np.full(30, 5.0)
-    ours = answer.scores(told, before, SEASON, notes)
-    assert notes == ["no MASE, for want of any seasonal change before the first cutoff: `s1`"]
+    ours = backtest_scores(told, before, SEASON, notes)
+    assert notes == ["no MASE without any seasonal change before the first cutoff: `s1`"]
     assert np.isnan(ours["series"]["s1"]["model"]["mase"])
     others = [ours["series"][name]["model"]["mase"] for name in ("s0", "s2")]
     assert ours["overall"]["model"]["mase"] == pytest.approx(np.mean(others))

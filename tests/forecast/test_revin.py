@@ -48,8 +48,8 @@ def test_no_unit_changes_the_frame(scale: float, shift: float, seed: int) -> Non
     norm = RevIn(spec())
     one, other = norm({"x": x})[0]["x"], norm({"x": scale * (x + shift)})[0]["x"]
     torch.testing.assert_close(other, one, rtol=1e-3, atol=2e-4)
-    centre, size = norm.ahead({"x": x}, 5)
-    there, larger = norm.ahead({"x": scale * (x + shift)}, 5)
+    centre, size = norm.future_stats({"x": x}, 5)
+    there, larger = norm.future_stats({"x": scale * (x + shift)}, 5)
     torch.testing.assert_close(there, scale * (centre + shift), rtol=1e-4, atol=1e-4 * scale)
     assert size.shape == (2, 1, 5)
     torch.testing.assert_close(larger, scale * size, rtol=1e-3, atol=0)
@@ -78,12 +78,12 @@ def test_statistics_are_of_the_history_and_take_no_gradient() -> None:
     framed, sent = norm({"x": x, "future": future})
     assert framed["x"].isfinite().all()
     assert not sent.requires_grad
-    assert torch.equal(norm.ahead({"x": x, "future": future}, 3)[0], norm.ahead({"x": x}, 3)[0])
+    assert torch.equal(norm.future_stats({"x": x, "future": future}, 3)[0], norm.future_stats({"x": x}, 3)[0])
 
 
 def test_the_history_moves_on() -> None:
     x = wave(2, 1, 24)
-    moved = RevIn(spec()).moved_on({"x": x, "at": torch.tensor([3, 4])}, torch.ones(2, 1, 30))
+    moved = RevIn(spec()).append({"x": x, "at": torch.tensor([3, 4])}, torch.ones(2, 1, 30))
     assert torch.equal(moved["x"], torch.ones(2, 1, 24))
-    moved = RevIn(spec()).moved_on({"x": x}, torch.ones(2, 1, 4))
+    moved = RevIn(spec()).append({"x": x}, torch.ones(2, 1, 4))
     assert torch.equal(moved["x"][..., :20], x[..., 4:])

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from vqtool_forecast import foretell, frequency
+from vqtool_forecast import frequency
 from vqtool_forecast.data.series import Series
 from vqtool_forecast.norms.ridge import RidgeNorm
+from vqtool_forecast.ridge import seasonal_mean
 
 
 def opened(folder: Path, table: pd.DataFrame, **options: object) -> Series:
@@ -36,15 +37,15 @@ def fitted(data: Series, **options: bool) -> RidgeNorm:
 
 
 @pytest.mark.parametrize("profile", [True, False])
-def test_what_is_linear_is_foretold(tmp_path: Path, profile: bool) -> None:
+def test_what_is_linear_is_predicted(tmp_path: Path, profile: bool) -> None:
     data = opened(tmp_path, waves())
     batch = data.rows("test").__getitems__(list(range(50)))
-    centre, _ = fitted(data, profile=profile).ahead(batch, 12)
+    centre, _ = fitted(data, profile=profile).future_stats(batch, 12)
     known = batch["future"].isfinite()
     assert float((centre - batch["future"])[known].abs().max()) < 0.05
 
 
-def test_a_profile_tells_what_the_history_does_not(tmp_path: Path) -> None:
+def test_a_profile_knows_what_the_history_does_not(tmp_path: Path) -> None:
     """One series drops at a certain hour by more than its past hours show: noise hides it, the calendar does not."""
     rng = np.random.default_rng(0)
     stamps = pd.date_range("2021-05-01 07:00", periods=3000, freq="h")
@@ -53,7 +54,7 @@ def test_a_profile_tells_what_the_history_does_not(tmp_path: Path) -> None:
     batch = data.rows("test").__getitems__(list(range(500)))
     known = batch["future"].isfinite()
     errors = [
-        float((fitted(data, profile=p).ahead(batch, 12)[0] - batch["future"])[known].square().mean())
+        float((fitted(data, profile=p).future_stats(batch, 12)[0] - batch["future"])[known].square().mean())
         for p in (True, False)
     ]
     assert errors[0] < 0.98 * errors[1]
@@ -62,9 +63,9 @@ def test_a_profile_tells_what_the_history_does_not(tmp_path: Path) -> None:
 def test_the_forecast_of_a_scaled_history_is_scaled(tmp_path: Path) -> None:
     data = opened(tmp_path, waves(noise=0.1))
     norm, batch = fitted(data), data.rows("test").__getitems__(list(range(20)))
-    centre, scale = norm.ahead(batch, 12)
+    centre, scale = norm.future_stats(batch, 12)
     for a, b in ((1e-3, 0.0), (1.0, 50.0), (1e6, -2e6)):
-        other, larger = norm.ahead({**batch, "x": a * batch["x"] + b}, 12)
+        other, larger = norm.future_stats({**batch, "x": a * batch["x"] + b}, 12)
         torch.testing.assert_close(other, a * centre + b, rtol=1e-4, atol=1e-4 * a)
         torch.testing.assert_close(larger, a * scale, rtol=1e-3, atol=0)
 
@@ -76,16 +77,16 @@ def test_unknown_series_and_stamps_have_no_profile(tmp_path: Path) -> None:
     last = batch["x"][..., -1:]
     plain = last + (batch["x"] - last) @ norm.plain
     for lacking in ({"series": torch.tensor([-1, -1])}, {"phase": torch.tensor([-1, -1])}):
-        torch.testing.assert_close(norm.ahead({**batch, **lacking}, 12)[0], plain)
-    assert not torch.allclose(norm.ahead(batch, 12)[0], plain, atol=1e-4)
-    torch.testing.assert_close(norm.ahead(batch, 5)[0], norm.ahead(batch, 12)[0][..., :5])
+        torch.testing.assert_close(norm.future_stats({**batch, **lacking}, 12)[0], plain)
+    assert not torch.allclose(norm.future_stats(batch, 12)[0], plain, atol=1e-4)
+    torch.testing.assert_close(norm.future_stats(batch, 5)[0], norm.future_stats(batch, 12)[0][..., :5])
 
 
 def test_the_place_in_the_season_moves_on_with_the_history(tmp_path: Path) -> None:
     data = opened(tmp_path, waves(noise=0.1))
     norm, rows = fitted(data), data.rows("test")
     now, later = rows.__getitems__([0]), rows.__getitems__([12])
-    moved = norm.moved_on(now, now["future"])
+    moved = norm.append(now, now["future"])
     assert torch.equal(moved["x"], later["x"])
     assert torch.equal(moved["phase"], later["phase"])
 
@@ -101,7 +102,7 @@ def test_only_rows_before_the_test_part_are_fitted_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("lookback", "season"), [(48, 24), (50, 24), (5, 24), (7, 1)])
 def test_the_seasonal_mean_reads_the_same_hours(lookback: int, season: int) -> None:
-    weight = foretell.seasonal_mean(lookback, 30, season)
+    weight = seasonal_mean(lookback, 30, season)
     torch.testing.assert_close(weight.sum(0), torch.ones(30, dtype=torch.float64))
     x = torch.arange(lookback, dtype=torch.float64) % season  # a sawtooth of the season's length
     told = x @ weight

@@ -14,6 +14,7 @@ from tests.forecast.tiny import frame, long
 from vqtool.api import DataSpec
 from vqtool.errors import VqtoolError
 from vqtool_forecast.data.series import Series
+from vqtool_forecast.user_file import SeriesFiles
 
 ETT = Path(__file__).parents[2] / "recipes" / "data" / "ETTh1.csv"
 COUNTS = {96: 2785, 192: 2689, 336: 2545, 720: 2161}
@@ -54,7 +55,7 @@ def test_a_history_ends_where_its_future_begins() -> None:
         s, at = int(row["series"]), int(row["at"])
         true = (table.iloc[:, s + 1].to_numpy() - about["mean"][s]) / about["std"][s]
         np.testing.assert_allclose(row["x"][0], true[at - 96 : at], rtol=1e-5, atol=1e-6)
-        inside = min(720, data.rows(split).table.borders[split][1][s].item() - at)
+        inside = min(720, data.rows(split).table.split(split)[1, s].item() - at)
         np.testing.assert_allclose(row["future"][0, :inside], true[at : at + inside], rtol=1e-5, atol=1e-6)
         assert row["future"][0, inside:].isnan().all()
         assert split == "test" or inside == 720
@@ -73,14 +74,13 @@ def test_the_scaler_sees_training_rows_only(tmp_path: Path) -> None:
 
 
 def test_splits_by_shares_leave_no_row_out(tmp_path: Path) -> None:
-    table = long(frame(400)).drop(index=range(330, 400))  # `a` is shorter
-    data = opened(tmp_path, table, shares=(0.6, 0.2, 0.2))
-    borders = data.rows("train").table.borders
-    assert [b.tolist() for b in borders["train"]] == [[0, 0], [198, 240]]
-    assert [b.tolist() for b in borders["valid"]] == [[198, 240], [264, 320]]
-    assert [b.tolist() for b in borders["test"]] == [[264, 320], [330, 400]]
+    rows = long(frame(400)).drop(index=range(330, 400))  # `a` is shorter
+    table = opened(tmp_path, rows, shares=(0.6, 0.2, 0.2)).rows("train").table
+    assert table.split("train").tolist() == [[0, 0], [198, 240]]
+    assert table.split("valid").tolist() == [[198, 240], [264, 320]]
+    assert table.split("test").tolist() == [[264, 320], [330, 400]]
     with pytest.raises(VqtoolError, match="sum to 1"):
-        opened(tmp_path, table, shares=(0.6, 0.2, 0.1))
+        opened(tmp_path, rows, shares=(0.6, 0.2, 0.1))
 
 
 def test_joint_channels(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_constant_series(tmp_path: Path) -> None:
     data = opened(tmp_path, frame().assign(a=7.0, b=0.0))
     assert data.spec.about["std"] == [7, 1]
     assert data.spec.about["mase_scale"] == [None, None]
-    assert "no MASE, for want of any seasonal change in the training rows: `a`, `b`" in data.notes
+    assert "no MASE without any seasonal change in the training rows: `a`, `b`" in data.notes
     assert (data.rows("train")[0]["x"] == 0).all()
 
 
@@ -155,7 +155,7 @@ def test_a_constant_series(tmp_path: Path) -> None:
 def test_a_file_cut_into_windows_comes_back_in_its_own_units(tmp_path: Path, channels: str, name: str) -> None:
     table = frame()
     spec = DataSpec.from_json(opened(tmp_path, table, channels=channels).spec.to_json())
-    files = Series.files(spec, {"path": tmp_path / "other.csv"})
+    files = SeriesFiles(spec)
     (piece,) = files.open(tmp_path / "series.csv")
     assert piece.batch["x"].shape == ((12, 2, 48) if channels == "joint" else (24, 1, 48))
     assert "the first 24 rows of `a` fill no window and are left out" in piece.notes

@@ -92,13 +92,13 @@ def test_cold_or_narrow_sampling_is_greedy(runs: dict[str, Path]) -> None:
 
 
 @torch.no_grad()
-def test_a_silent_head_starts_at_what_the_norm_foretells(runs: dict[str, Path]) -> None:
+def test_a_silent_head_starts_at_what_the_norm_predicts(runs: dict[str, Path]) -> None:
     model, task, batch = opened(runs["direct"])
     for name, parameter in model.parts.regressor.named_parameters():
         if name.startswith("end."):
             parameter.zero_()
     told = task.forecast(model.parts, batch, 12)
-    torch.testing.assert_close(told[:, 0], model.parts.norm.ahead(batch, 12)[0])
+    torch.testing.assert_close(told[:, 0], model.parts.norm.future_stats(batch, 12)[0])
     fan = task.forecast(model.parts, batch, 12, samples=9)
     assert bool((fan.diff(dim=1) > 0).all())
     torch.testing.assert_close(fan[:, 4], told[:, 0])
@@ -116,7 +116,7 @@ def test_the_direct_head_says_that_it_draws_nothing(
     assert "this model draws nothing" in capsys.readouterr().err
 
 
-def test_the_direct_head_tells_the_quantiles_asked_for_itself(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_the_direct_head_knows_its_quantiles(runs: dict[str, Path], tmp_path: Path) -> None:
     """Its widths are Laplace, so the outer quantiles lie as far out as the logarithm of their levels says."""
     levels = "0.001,0.005,0.05,0.1,0.5,0.9,0.999"
     told = [forecast(runs["direct"], tmp_path / "q.csv", 3, quantiles=levels, samples=n) for n in (100, 5, 1)]
@@ -138,9 +138,9 @@ def test_quantiles_beyond_what_the_paths_can_tell_are_refused_before_the_work(
     runs: dict[str, Path], tmp_path: Path
 ) -> None:
     for run in (forecast, backtest):
-        with pytest.raises(VqtoolError, match=r"5 sample paths tell quantiles from 0.167 to 0.833, not 0.1$") as caught:
+        with pytest.raises(VqtoolError, match=r"5 sample paths give quantiles from 0.167 to 0.833, not 0.1$") as caught:
             run(runs["prior"], tmp_path / "q.csv", 3, *([1] if run is backtest else []), samples=5, data=Path("none"))
-        assert caught.value.hint == "--samples 9 at least, or other --quantiles"
+        assert caught.value.hint == "at least --samples 9, or other --quantiles"
     narrow = forecast(runs["prior"], tmp_path / "q.csv", 3, quantiles="0.2,0.8", samples=5)
     assert list(narrow.columns) == ["unique_id", "ds", "median", "q0.2", "q0.8"]
 

@@ -78,7 +78,7 @@ def test_signals_are_generated(model: Model) -> None:
 
 
 @pytest.mark.parametrize(("call", "message"), [
-    (lambda m: m.forecast(signals(1), 4), "cannot forecast; it was trained with `autoencode`, `predict-codes`"),
+    (lambda m: m.sample_paths(signals(1), 4), "cannot forecast; it was trained with `autoencode`, `predict-codes`"),
     (lambda m: m.classify(signals(1)), "cannot classify; it was trained with `autoencode`, `predict-codes`"),
     (lambda m: m.transmit(signals(1), 10.0), "cannot transmit; it was trained with"),
     (lambda m: m.embed(signals(1)), "cannot embed; it was trained with"),

@@ -127,20 +127,13 @@ def test_every_law_has_a_mutant() -> None:
 
 def test_the_router_reads_real_tokens_only_and_knows_no_scale() -> None:
     torch.manual_seed(0)
-    router, z = Router(6, 3, 2), torch.randn(20, 9, 6)
+    router, z = Router(6, 3), torch.randn(20, 9, 6)
     real = torch.rand(20, 9) > 0.4
     real[0] = False  # a window without any
     route = router(z * real[..., None], real)
     assert len(route.expert.unique()) == 3
     short = torch.stack([router(z[i : i + 1, real[i]], real[i : i + 1, real[i]]).expert_probs[0] for i in range(1, 20)])
     torch.testing.assert_close(route.expert_probs[1:], short)
-    torch.testing.assert_close(router(1e3 * z * real[..., None], real).mode_probs, route.mode_probs)
+    torch.testing.assert_close(router(1e3 * z * real[..., None], real).expert_probs, route.expert_probs)
     assert route.expert_probs.isfinite().all()
     assert torch.equal(route.expert, route.expert_probs.argmax(1))
-    assert torch.equal(route.mode, route.mode_probs.argmax(1))
-
-
-@pytest.mark.parametrize(("experts", "modes", "bits"), [(2, 1, 1), (3, 1, 2), (3, 3, 4), (4, 4, 4), (2, 4, 3)])
-def test_side_bits_name_every_choice(experts: int, modes: int, bits: int) -> None:
-    route = Router(4, experts, modes)(torch.randn(2, 3, 4), torch.ones(2, 3, dtype=torch.bool))
-    assert route.side_bits == bits

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqtool.api import Quantized
-from vqtool.parts.channels.bsc import Bsc
 from vqtool_semcom.channels.awgn import Awgn
+from vqtool_semcom.channels.bsc import Bsc
 from vqtool_semcom.channels.rayleigh import Rayleigh
 
 CHANNELS = [Awgn, Rayleigh]

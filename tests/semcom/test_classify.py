@@ -135,7 +135,7 @@ def test_every_level_meets_the_same_noise(recipe: Path) -> None:
 
 
 def test_alignment_holds_the_hard_side_fixed_and_knows_no_scale(recipe: Path) -> None:
-    from vqtool.parts.losses.alignment import Alignment
+    from vqtool_semcom.losses.alignment import Alignment
 
     model, _ = built(recipe)
     soft, hard = (torch.randn(50, generator=torch.Generator().manual_seed(i)).requires_grad_() for i in range(2))

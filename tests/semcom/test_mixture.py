@@ -9,21 +9,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from torch import Tensor
 
 from tests.cli.run import document, vqtool
 from tests.semcom.test_classify import RECIPE
 from vqtool.api import Quantized, Received
 from vqtool.errors import VqtoolError
-from vqtool.nn.bit_channel import code_tables
-from vqtool.nn.routed_link import expected_symbols
-from vqtool.parts.channels.bsc import Bsc
-from vqtool.parts.metrics.received import wrong
-from vqtool.parts.metrics.route import RouteShares
-from vqtool.quantizers.presets import MixtureEMA
+from vqtool.parts.tasks.classify import code_tables
+from vqtool_semcom.bit_channel import expected_symbols
 from vqtool_semcom.channels.awgn import Awgn
+from vqtool_semcom.channels.bsc import Bsc
 from vqtool_semcom.channels.rayleigh import Rayleigh
 from vqtool_semcom.losses.expected_symbols import ExpectedSymbols
+from vqtool_semcom.metrics.received import wrong
+from vqtool_semcom.metrics.route import RouteShares
+from vqtool_semcom.quantizers.mixture_ema import MixtureEMA
 
 SIZES, ORDERS = (5, 16, 100), (4, 16, 64)
 TOKENS = 7  # odd: 21, 28 and 49 bits fill no whole number of 16- or 64-QAM symbols
@@ -246,12 +248,12 @@ def test_the_router_learns_the_way_that_serves() -> None:
 
 def test_a_channel_that_chooses_and_a_quantizer_that_does_not_are_told_apart() -> None:
     q, tables = sent(4)
-    with pytest.raises(VqtoolError, match="1 ways to send, and the quantizer chooses among 3"):
+    with pytest.raises(VqtoolError, match="1 modes, and the quantizer chooses among 3"):
         Awgn(SIZES, order=16).eval()(q, tables)
     plain = Quantized(z=q.z, codes=q.codes[..., :1].clamp_min(0), hard=q.hard)
-    with pytest.raises(VqtoolError, match="3 ways to send"):
+    with pytest.raises(VqtoolError, match="3 modes"):
         Awgn(SIZES[:1], order=ORDERS).eval()(plain, tables[:1])
-    with pytest.raises(VqtoolError, match="nothing chooses a rate"):
+    with pytest.raises(VqtoolError, match="does not route"):
         ExpectedSymbols(None)(received=Received(q.z, q.hard, q.codes))
 
 
@@ -308,9 +310,22 @@ def test_a_short_run_learns_routes_and_is_deployed(recipe: Path, tmp_path: Path)
     assert low["model"]["accuracy.hard"] < high["model"]["accuracy.hard"]
 
 
+def test_a_checkpoint_of_the_time_when_routed_had_modes_loads(recipe: Path, tmp_path: Path) -> None:
+    experts = 'kind = "routed-modes"\nof = [{ kind = "vq", codebook_size = 4 }, { kind = "vq", codebook_size = 20 }]'
+    recipe.write_text(recipe.read_text().replace('kind = "mixture-ema"\ncodebook_sizes = [4, 20]', experts))
+    now = document("train", recipe, "-o", tmp_path / "run", "-s", "stage.link.steps=3")["splits"]["test"]["model"]
+    with safe_open(tmp_path / "run" / "link.safetensors", "numpy") as file:
+        metadata = {key: value.replace("routed-modes", "routed") for key, value in file.metadata().items()}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    old = tmp_path / "old.safetensors"
+    save_file(tensors, old, metadata)
+    assert "routed-modes" not in str(metadata)
+    assert document("evaluate", old, "--data", recipe.parent / "pictures.npz")["splits"]["test"]["model"] == now
+
+
 def test_the_separate_scheme_needs_one_constellation(recipe: Path, tmp_path: Path) -> None:
     recipe.write_text(recipe.read_text().replace("[evaluate]", '[evaluate]\nbaselines = ["pixels"]'))
     done = vqtool("train", recipe, "-o", tmp_path / "run", "-s", "stage.link.steps=2")
     assert done.returncode != 0
-    assert "one way to send" in done.stderr
+    assert "a channel with one mode" in done.stderr
     assert "Traceback" not in done.stderr

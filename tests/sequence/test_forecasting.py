@@ -42,10 +42,10 @@ def test_paths_too_few_for_a_level_are_refused_and_enough_are_not(level: float, 
     assert fewest_paths([0.5, level]) == needed
     path_quantiles(torch.randn(2, needed, 3), [0.5, level])
     if needed > 1:
-        told = rf"^{needed - 1} sample paths tell quantiles from .* not {level:g}$"
+        told = rf"^{needed - 1} sample paths give quantiles from .* not {level:g}$"
         with pytest.raises(VqtoolError, match=told) as caught:
             path_quantiles(torch.randn(2, needed - 1, 3), [0.5, level])
-        assert caught.value.hint == f"--samples {needed} at least, or other --quantiles"
+        assert caught.value.hint == f"at least --samples {needed}, or other --quantiles"
 
 
 def test_shapes_and_order() -> None:

@@ -33,8 +33,8 @@ from vqtool.api.task import (
     Generates,
     Make,
     Parts,
+    QuantileForecaster,
     Task,
-    TellsQuantiles,
     Transmits,
 )
 
@@ -73,6 +73,7 @@ __all__ = [
     "Parts",
     "Piece",
     "Prior",
+    "QuantileForecaster",
     "Quantized",
     "Quantizer",
     "Received",
@@ -81,7 +82,6 @@ __all__ = [
     "Rows",
     "Schedule",
     "Task",
-    "TellsQuantiles",
     "TensorRows",
     "Transmits",
     "sum_stats",

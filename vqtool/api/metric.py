@@ -1,4 +1,4 @@
-"""The metric and baseline contracts: what is measured on held-out rows, and the plain rivals measured beside it."""
+"""The metric and baseline contracts: what is measured on held-out rows, and the plain baselines measured beside it."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Metric:
 
 
 class Baseline:
-    """A plain rival: fitted on the training rows, scored by the same metrics on the same rows as the model."""
+    """A plain model to compare with: fitted on the training rows, scored on the same rows by the same metrics."""
 
     def __init__(self, spec: DataSpec) -> None:
         self.spec = spec
 
     def meet(self, parts: Parts) -> None:
-        """Called first: take from the model what a fair rival must share, as the channel it sends over."""
+        """Called first: take from the model what a fair baseline must share, such as the channel it sends over."""
 
     def fit(self, rows: Rows) -> None:
         """Fit on the training rows."""

@@ -25,13 +25,12 @@ class Norm(nn.Module):
     """Puts a batch into the frame the other parts work in, and signals back into their own units.
 
     It may read the condition, never the future. What a decoder must know and the condition does not tell (a gain,
-    say) is *sent apart* as `sends` scalars per window, already quantized to `sent_bits` bits in all.
+    say) is *sent apart* as `sends` scalars per window.
     The base class changes nothing and serves where a recipe names no norm.
     """
 
     sends: tuple[str, ...] = ()
-    sent_bits: float = 0.0
-    reach: int | None = None  # the most steps that `ahead` foretells; None: any number
+    max_horizon: int | None = None  # the most steps that `future_stats` predicts; None: any number
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
@@ -52,15 +51,15 @@ class Norm(nn.Module):
         """`x` [B, C, L] from the norm's frame back to the units of the original `batch`; reads its condition only."""
         return x
 
-    def ahead(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
-        """What the history foretells of the next `steps` samples: their centre and scale [B, C, steps].
+    def future_stats(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
+        """What the history predicts of the next `steps` samples: their centre and scale [B, C, steps].
 
-        The frame of a future is (future - centre) / scale. `reach` is the most steps that can be asked for.
+        The frame of a future is (future - centre) / scale. `max_horizon` is the most steps that can be asked for.
         """
         x = batch["x"]
         return x.new_zeros(*x.shape[:-1], steps), x.new_ones(*x.shape[:-1], steps)
 
-    def moved_on(self, batch: Batch, values: Tensor) -> Batch:
+    def append(self, batch: Batch, values: Tensor) -> Batch:
         """The batch as it is once `values` [B, C, n] have followed its history, which keeps its length."""
         length = batch["x"].shape[-1]
         return {**batch, "x": torch.cat([batch["x"], values], dim=-1)[..., -length:]}
@@ -101,20 +100,20 @@ class Decoder(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What a channel hands to the receiver. B windows, T tokens, D features, Q codebooks."""
+    """The output of a channel. B windows, T tokens, D features, Q codebooks."""
 
-    z: Tensor  # [B, T, D]  what flows on; its gradient reaches the sender
-    hard: Tensor  # [B, T, D]  what a receiver of the hard codes makes of them: the deployed path
-    codes: Tensor  # [B, T, Q]  the codes that receiver finds likeliest
-    soft: Tensor | None = None  # [B, T, D]  the same for the quantizer's distribution in place of its codes
-    stages: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # (soft, hard) along the way
-    figures: Mapping[str, Tensor] = field(default_factory=dict)  # [B] each: "ber", ...
+    z: Tensor  # [B, T, D]  the input of the next part; its gradient reaches the quantizer
+    hard: Tensor  # [B, T, D]  the vectors that come of the codes: the deployed path
+    codes: Tensor  # [B, T, Q]  the likeliest codes behind the channel
+    soft: Tensor | None = None  # [B, T, D]  the vectors that come of the quantizer's distribution, not its codes
+    stages: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # (soft, hard) at points in between
+    figures: Mapping[str, Tensor] = field(default_factory=dict)  # [B] each, whatever the channel reports
 
 
 class Channel(nn.Module):
-    """What happens to codes on their way to a receiver. Wiring: `(codebook_sizes,)`.
+    """A part between quantizer and decoder or classifier that may alter the codes. Wiring: `(codebook_sizes,)`.
 
-    Hard and soft path of one call go through the same noise. `level` is the channel's own measure of its quality.
+    Hard and soft path of one call get the same noise. The unit of `level`, how good the channel is, is its own.
     """
 
     knobs: ClassVar[frozenset[str]] = frozenset()
@@ -123,11 +122,11 @@ class Channel(nn.Module):
         """Once, before the first step of the first stage: the codes' vectors `tables`, Q of [K_q, D], as they start."""
 
     def levels(self) -> Mapping[str, float]:
-        """The qualities to evaluate at, by the name a metric's figure ends in: `{"": 10.0, ".12db": 12.0}`."""
+        """The levels to evaluate at, by the suffix of a metric's name; "" is the default."""
         return {}
 
     def draw(self, quantized: Quantized) -> tuple[Tensor, ...]:
-        """The noise of one call, from torch's generator; the same noise may serve several levels."""
+        """The noise of one call, from torch's generator; it may be used for several levels."""
         raise NotImplementedError
 
     def forward(
@@ -138,9 +137,9 @@ class Channel(nn.Module):
         level: float | None = None,
         noise: tuple[Tensor, ...] | None = None,
     ) -> Received:
-        """Send `quantized`; `tables` are the codes' vectors, Q of [K_q, D], which the receiver knows as well.
+        """Pass `quantized` through; `tables` are the codes' vectors, Q of [K_q, D], known on both sides.
 
-        Without a `level`, training draws one for each row and evaluation takes the recipe's; without `noise` it is
+        Without a `level`, training draws one for each row and evaluation uses the default; without `noise` it is
         drawn.
         """
         raise NotImplementedError

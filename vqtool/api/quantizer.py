@@ -77,20 +77,13 @@ def mixed(numbers: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a router chose for each window: one of R codebooks (experts) and one of M ways to send its codes (modes).
+    """What a router chose for each window: one of R experts, the one with the largest probability.
 
-    The choices are those of the largest probabilities; the probabilities have a gradient to the router alone.
+    The probabilities have a gradient to the router alone.
     """
 
     expert: Tensor  # [B] long
-    mode: Tensor  # [B] long
     expert_probs: Tensor  # [B, R]
-    mode_probs: Tensor  # [B, M]
-
-    @property
-    def side_bits(self) -> int:
-        """Bits a window that tell a receiver both choices."""
-        return (self.expert_probs.shape[1] * self.mode_probs.shape[1] - 1).bit_length()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +205,12 @@ class Quantizer(nn.Module):
                         hint="-1 stands for no code; were the codes made by another model?",
                     )
 
-    def use_levels(self, count: int) -> None:
-        """Encode with the first `count` levels. Override where a search must know which level is the last."""
+    def use_levels(self, count: int) -> int:
+        """Encode with the first `count` levels; returns how many it was before.
+
+        Override where a search must know which level is the last.
+        """
+        return len(self.codebook_sizes)
 
     def vectors(self) -> tuple[Tensor, ...] | None:
         """What each code adds to the latent: Q tensors [K_q, D] whose sum is `decode`; None if not additive.

@@ -111,7 +111,7 @@ class Forecasts(Protocol):
 
 
 @runtime_checkable
-class TellsQuantiles(Protocol):
+class QuantileForecaster(Protocol):
     """A forecaster that knows its quantiles; no sample paths are drawn for them."""
 
     def quantiles(self, parts: Parts, batch: Batch, steps: int, levels: Sequence[float]) -> Tensor:
@@ -139,8 +139,8 @@ class Classifies(Protocol):
 
 @runtime_checkable
 class Transmits(Protocol):
-    """Signals to what a receiver makes of them, over a channel."""
+    """Signals are classified after the channel, as it is at a level of its own measure."""
 
     def transmit(self, parts: Parts, batch: Batch, level: float) -> Tensor:
-        """Logits [B, classes] after the channel at `level`, its own measure of quality (an SNR in dB, say)."""
+        """Logits [B, classes] after the channel at `level`, its own measure of quality."""
         ...

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pluggy
 
 from vqtool.catalog.component import Component
+from vqtool.catalog.limit import Limit
 
 hookspec = pluggy.HookspecMarker("vqtool")
 hookimpl = pluggy.HookimplMarker("vqtool")
@@ -24,8 +25,15 @@ def vqtool_components() -> Iterable[Component]:
 def vqtool_diagnose(report: Any) -> Iterable[Any]:
     """Yield `vqtool.diagnosis.report.Finding`s about a `Report`: codebooks, measures, history, recipe.
 
-    Asked by every `vqtool diagnose`; their ids are shown and sorted among vqtool's own, and `--strict` heeds a "fail".
+    Called by every `vqtool diagnose` and, without the codes' vectors, while training. The findings are sorted in among
+    vqtool's own; `--strict` and `--stop-on` act on a "fail". `report.limit(id)` gives the limits of a finding.
     """
+    return ()
+
+
+@hookspec
+def vqtool_limits() -> Iterable[Limit]:
+    """Yield the limits of this plugin's findings, which a recipe's `[diagnose]` can set; must not import torch."""
     return ()
 
 

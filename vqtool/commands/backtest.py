@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 
+from vqtool.api import Forecasts
 from vqtool.commands import outputs
 from vqtool.console import out
 from vqtool.files import require_parent_dir
-from vqtool.model.forecasting import Forecaster, SamplingOptions
+from vqtool.model.forecasting import SamplingOptions
+from vqtool.model.load import capable
 from vqtool.recipe.spec import paths_in
 from vqtool.tables import number
 from vqtool.training.runtime import runtime
@@ -41,12 +43,13 @@ def run(
     if out_file is not None:
         require_parent_dir(out_file)
     with runtime(device) as here, torch.no_grad():
-        forecaster = Forecaster.load(checkpoint, how, overrides, freq=freq, fill=fill)
-        forecaster.model.to(here.device)
-        read = [forecaster.model.path, data, *paths_in(forecaster.asked)]
-        outputs.check(out_file, inputs=read, force=force, recipe=forecaster.model.recipe)
+        model, _ = capable(checkpoint, Forecasts, "forecast")
+        model.to(here.device).parts.eval()
+        forecaster = model.forecaster(how, overrides, freq=freq, fill=fill)
+        read = [model.path, data, *paths_in(forecaster.asked)]
+        outputs.check(out_file, inputs=read, force=force, recipe=model.recipe)
         rows = forecaster.histories(data, steps=horizon, cutoff=cutoff, windows=n_windows, step_size=step_size)
-        forecasts = forecaster.forecasts(rows, horizon)
+        forecasts = forecaster.forecasts(rows, horizon, here.device)
         reported = len(rows.notes)
         scores = rows.scores(forecasts)
     for note in rows.notes[reported:]:
@@ -61,7 +64,7 @@ def run(
         forecaster.files.save_forecasts(out_file, forecasts)
         out.say(f"wrote {out_file}")
         out.print(str(out_file))
-    document = {"checkpoint": str(forecaster.model.path), "horizon": horizon, "n_windows": n_windows, "step_size": step}
+    document = {"checkpoint": str(model.path), "horizon": horizon, "n_windows": n_windows, "step_size": step}
     out.document(document | {"cutoffs": cutoffs} | scores)
     return 0
 

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from vqtool.catalog import catalog
 from vqtool.console import out
 from vqtool.diagnosis import terminal
 from vqtool.diagnosis.findings import diagnosed
@@ -46,18 +45,13 @@ def run(
 
         wanted = data is not None or split is not None
         found, samples = encoded(found, data, split or "valid", device, count=wanted, pictures=report is not None)
-    found = with_findings(found)
+    found = diagnosed(found)
     draw(found, samples, report, plot, "tsne" if tsne else "pca")  # before the document: an error must not be a second
     if out.mode != "json":
         out.print(terminal.text(found, out.result_stream))
     out.document(document(found))
     sys.stdout.flush()
     return 3 if strict and found.worst() == "fail" else 0
-
-
-def with_findings(found: Report) -> Report:
-    """The findings of vqtool and of every plugin."""
-    return diagnosed(found, catalog().hooks.collect("vqtool_diagnose", Finding, report=found))
 
 
 def draw(found: Report, samples: Any, report: Path | None, plot: Path | None, layout: Literal["pca", "tsne"]) -> None:

@@ -19,7 +19,7 @@ from vqtool.model.codes import check_codes, code_use, codes_metadata
 from vqtool.model.load import capable
 from vqtool.model.model import Model
 from vqtool.model.runs import checkpoint_path
-from vqtool.model.user_files import load_codes, options_asked, save_codes, user_files
+from vqtool.model.user_files import load_codes, options_asked, save_codes
 from vqtool.progress import Progress
 from vqtool.recipe.spec import paths_in
 from vqtool.training.runtime import Runtime, runtime
@@ -42,8 +42,8 @@ def run(
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Encodes, "encode")
         model.check_levels(levels)
-        asked = options_asked(model, overrides)
-        files = user_files(model, asked)
+        asked = options_asked(model.recipe, overrides)
+        files = model.files(asked)
         read = [checkpoint_path(checkpoint), *paths_in(asked)]
         check_files(model, files, input_file, out_file, read, decode=False, force=force)
         model.parts.to(here.device).eval()
@@ -73,7 +73,7 @@ def decode(
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Decodes, "decode")
         model.check_levels(levels)
-        files = user_files(model)
+        files = model.files()
         check_files(model, files, codes_file, out_file, [checkpoint_path(checkpoint)], decode=True, force=force)
         about = codes_metadata(model)
         if files.own_codes:

@@ -37,7 +37,7 @@ def run(
 ) -> int:
     """Evaluate on held-out rows; returns the exit code."""
     if plot is not None and sweep is None:
-        raise VqtoolError("`--plot` draws a sweep", hint="--sweep channel.snr_db=0:18:3")
+        raise VqtoolError("`--plot` draws a sweep", hint="--sweep KEY=FROM:TO:STEP")
     if axes is not None and plot is None:
         raise VqtoolError("`--axes` says what a plot shows", hint="--plot FILE.png")
     path = checkpoint_path(checkpoint)

@@ -57,18 +57,18 @@ def run(*, checkpoint: Path, to: str, out_dir: Path | None, force: bool = False)
                   recipe=model.recipe, folder=folder)  # fmt: skip
     make_dir(folder)
     model.parts.eval().requires_grad_(False)
-    told: dict[str, Any] = {}
+    paths: dict[str, Any] = {}
     with writing_beside(folder), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own; the comparison is what counts
         for way, inputs in ways(model, task):
             path = folder / f"{way.name}.{to}"
             difference = written(way, inputs, path)
-            told[way.name] = {"file": str(path), "inputs": way.takes, "outputs": way.gives, "difference": difference}
+            paths[way.name] = {"file": str(path), "inputs": way.takes, "outputs": way.gives, "difference": difference}
             out.say(
                 f"{path}: {', '.join(way.takes)} -> {', '.join(way.gives)}; differs from PyTorch by {difference:.1e}"
             )
             out.print(str(path))
-    out.document({"to": to, "paths": told})
+    out.document({"to": to, "paths": paths})
     return 0
 
 
@@ -78,21 +78,21 @@ def need(*libraries: str) -> None:
         try:
             __import__(library)
         except ImportError as error:
-            raise missing_extra(library, "onnx") from error
+            raise missing_extra(library, "onnx", "`--to onnx`") from error
 
 
 def ways(model: Model, task: Any) -> list[tuple[Way, tuple[Tensor, ...]]]:
     """The ways a task has, with the inputs to trace them by."""
     batch = sample(model)
     coded = task.encode(model.parts, batch)
-    apart = ("sent",) if coded["sent"].shape[1] else ()
+    sent = ("sent",) if coded["sent"].shape[1] else ()
     fields = needed(batch, lambda given: task.encode(model.parts, given))
-    found = [(Way("encode", task, model.parts, fields, ("codes", *apart)), tuple(batch[name] for name in fields))]
-    if isinstance(task, Decodes):
+    found = [(Way("encode", task, model.parts, fields, ("codes", *sent)), tuple(batch[name] for name in fields))]
+    if isinstance(task, Decodes) and isinstance(task, Task):
         conditions = {name: value for name, value in batch.items() if name != "x"}
         fields = needed(conditions, lambda given: task.decode(model.parts, coded, given))
         given = {**coded, **conditions}
-        takes = ("codes", *apart, *fields)
+        takes = ("codes", *sent, *fields)
         found.append((Way("decode", task, model.parts, takes, ("x_hat",)), tuple(given[name] for name in takes)))
     return found
 
@@ -117,7 +117,7 @@ def needed(batch: Batch, function: Callable[[Batch], Any]) -> tuple[str, ...]:
     for name in batch:
         try:
             function({other: value for other, value in kept.items() if other != name})
-        except Exception:  # a part that lacks its field; what else may be wrong shows when all are given
+        except Exception:  # a part that misses its field; what else may be wrong shows when all are given
             continue
         del kept[name]
     return tuple(kept)
@@ -134,11 +134,11 @@ def written(way: Way, inputs: tuple[Tensor, ...], path: Path) -> float:
             f"`{way.name}` cannot be exported to {path.suffix[1:]}: {reason(error)}",
             hint=f"a newer torch than {torch.__version__} captures more operators"
             if "unsupported operator" in str(error)
-            else "law `exports` of `vqtool verify quantizer KIND` tells whether the quantizer stands in the way"
+            else "law `exports` of `vqtool verify quantizer KIND` shows whether the quantizer is the cause"
             + ("; --to pt2 takes more" if path.suffix == ".onnx" else ""),
             exit_code=1,
         ) from error
-    difference = max(apart(a, b) for a, b in zip(way(*inputs), got, strict=True))
+    difference = max(difference_of(a, b) for a, b in zip(way(*inputs), got, strict=True))
     if not difference <= AGREE:
         raise VqtoolError(
             f"`{way.name}` as {path.suffix[1:]} differs from PyTorch by {difference:.1e} of the largest value",
@@ -164,9 +164,10 @@ def as_onnx(way: Way, program: Any, inputs: tuple[Tensor, ...]) -> tuple[bytes, 
     """An ONNX model as the bytes of a file, and what it gives under onnxruntime."""
     import onnxruntime
 
-    names = {"input_names": list(way.takes), "output_names": list(way.gives)}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of libraries that are not needed here
-    made = torch.onnx.export(program, (), dynamo=True, verbose=False, **names)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of libraries that are not needed here
+    made = torch.onnx.export(
+        program, (), dynamo=True, verbose=False, input_names=list(way.takes), output_names=list(way.gives)
+    )
     assert made is not None
     model = made.model_proto
     for node in model.graph.node:
@@ -177,7 +178,7 @@ def as_onnx(way: Way, program: Any, inputs: tuple[Tensor, ...]) -> tuple[bytes, 
     return content, tuple(torch.from_numpy(value) for value in session.run(None, fed))
 
 
-def apart(wanted: Tensor, got: Tensor) -> float:
+def difference_of(wanted: Tensor, got: Tensor) -> float:
     """The largest difference as a share of the largest value; for codes the share of those that differ."""
     if not wanted.is_floating_point():
         return float((wanted != got).double().mean())

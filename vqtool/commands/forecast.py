@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from vqtool.api import Forecast
+from vqtool.api import Forecast, Forecasts
 from vqtool.commands import outputs
 from vqtool.console import out, table_text
 from vqtool.files import require_parent_dir
-from vqtool.model.forecasting import Forecaster, SamplingOptions
+from vqtool.model.forecasting import SamplingOptions
+from vqtool.model.load import capable
 from vqtool.recipe.spec import paths_in
 from vqtool.training.runtime import runtime
 
@@ -42,12 +43,13 @@ def run(
         if file is not None:
             require_parent_dir(file)
     with runtime(device) as here, torch.no_grad():
-        forecaster = Forecaster.load(checkpoint, how, overrides, freq=freq, fill=fill)
-        forecaster.model.to(here.device)
-        read = [forecaster.model.path, data, *paths_in(forecaster.asked)]
-        outputs.check(out_file, plot, inputs=read, force=force, recipe=forecaster.model.recipe)
+        model, _ = capable(checkpoint, Forecasts, "forecast")
+        model.to(here.device).parts.eval()
+        forecaster = model.forecaster(how, overrides, freq=freq, fill=fill)
+        read = [model.path, data, *paths_in(forecaster.asked)]
+        outputs.check(out_file, plot, inputs=read, force=force, recipe=model.recipe)
         rows = forecaster.histories(data, steps=steps, cutoff=cutoff)
-        forecasts = forecaster.forecasts(rows, steps)
+        forecasts = forecaster.forecasts(rows, steps, here.device)
     if out_file is not None:
         forecaster.files.save_forecasts(out_file, forecasts)
     if plot is not None:
@@ -56,7 +58,7 @@ def run(
     for file in (out_file, plot):
         if file is not None:
             out.say(f"wrote {file}")
-    out.document({"checkpoint": str(forecaster.model.path), "series": [as_json(one) for one in forecasts]})
+    out.document({"checkpoint": str(model.path), "series": [as_json(one) for one in forecasts]})
     return 0
 
 

@@ -17,7 +17,6 @@ from vqtool.files import require_parent_dir
 from vqtool.model.load import capable
 from vqtool.model.runs import checkpoint_path
 from vqtool.model.seeds import seed_of
-from vqtool.model.user_files import user_files
 from vqtool.training.runtime import runtime
 
 
@@ -47,7 +46,7 @@ def run(
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Generates, "generate")
         outputs.check(out_file, inputs=[checkpoint_path(checkpoint), condition], force=force, recipe=model.recipe)
-        files = user_files(model)
+        files = model.files()
         model.parts.to(here.device).eval()
 
         def generated() -> Iterator[Piece]:

@@ -57,7 +57,7 @@ def show_run(folder: Path) -> int:
     summary = optional(folder / SUMMARY_FILE, SUMMARY)
     checkpoints = sorted(folder.glob("*.safetensors"), key=lambda p: (p.stat().st_mtime, p.name))
     state = "resumable" if (folder / RESUME).is_file() else "begun" if summary is None else "finished"
-    facts = [
+    facts: list[list[Any]] = [
         ["run", folder],
         ["state", state],
         ["made by", ", ".join(f"{k} {environment[k]}" for k in ("vqtool", "torch", "python") if k in environment)],

@@ -18,13 +18,13 @@ MOST_POINTS = 1000  # each an evaluation of its own
 
 
 def parse_sweep(text: str) -> tuple[str, list[float]]:
-    """`channel.snr_db=0:18:3` -> the key and its values, the end included."""
+    """`KEY=0:18:3` -> the key and its values, the end included."""
     key, _, span = text.partition("=")
     try:
         start, stop, step = (float(part) for part in span.split(":"))
         count = round((stop - start) / step)
     except (ValueError, ZeroDivisionError, OverflowError):
-        raise VqtoolError(f"`{text}` is no sweep", hint="--sweep channel.snr_db=0:18:3 (from, to, step)") from None
+        raise VqtoolError(f"`{text}` is not a sweep", hint="--sweep KEY=FROM:TO:STEP") from None
     if count < 0:
         raise VqtoolError(f"the sweep `{text}` never reaches its end", hint="--sweep KEY=FROM:TO:STEP")
     if count >= MOST_POINTS:
@@ -39,7 +39,7 @@ def check_plot(path: Path) -> None:
         VqtoolError: the ending is unknown, or matplotlib is not installed.
     """
     if path.suffix.lower() not in FORMATS:
-        raise VqtoolError(f"`{path}` is no picture that can be drawn", hint=f"end it in {', '.join(FORMATS)}")
+        raise VqtoolError(f"`{path}` is not a format that can be drawn", hint=f"end it in {', '.join(FORMATS)}")
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -49,17 +49,17 @@ def check_plot(path: Path) -> None:
 def lines_of(points: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
     """Every figure over the sweep, a baseline's under "<baseline>: <metric>".
 
-    What stays the same is told only where it is no reading of a figure that moves: `accuracy.hard.12db` says nothing
-    beside `accuracy.hard` over all levels.
+    A figure that stays the same is left out where it is a reading of one that moves: `accuracy.hard.<level>` adds
+    nothing to `accuracy.hard` over all levels.
     """
     series = {name: [p["model"].get(name) for p in points] for name in points[0]["model"]}
     moving = {name for name, values in series.items() if len(set(values)) > 1}
     kept = {n: v for n, v in series.items() if n in moving or not any(n.startswith(f"{m}.") for m in moving)}
-    for rival in points[0]["baselines"]:
+    for baseline in points[0]["baselines"]:
         for name in kept:
-            values = [p["baselines"][rival].get(name) for p in points]
+            values = [p["baselines"][baseline].get(name) for p in points]
             if any(value is not None for value in values):
-                series[f"{rival}: {name}"] = values
+                series[f"{baseline}: {name}"] = values
     return {n: v for n, v in series.items() if n in kept or ": " in n}
 
 
@@ -70,17 +70,19 @@ def show(split: str, key: str, points: Sequence[dict[str, Any]]) -> None:
 
 
 def draw_axes(path: Path, axes: str, points: Sequence[dict[str, Any]]) -> None:
-    """One metric over another, `X,Y`: the model as a line with its swept values, rivals by their level of Y, dashed.
+    """One metric over another, `X,Y`: the model as a line with its swept values, baselines as dashed lines at their Y.
 
     Raises:
-        VqtoolError: the model lacks one of them.
+        VqtoolError: the model does not have one of them.
     """
     from matplotlib.figure import Figure
 
     names = [part.strip() for part in axes.split(",")]
     known = points[0]["model"]
     if len(names) != 2 or not set(names) <= known.keys():
-        raise VqtoolError(f"`--axes {axes}` names no two figures of this model", hint="two of: " + ", ".join(known))
+        raise VqtoolError(
+            f"`--axes {axes}` does not name two figures of this model", hint="two of: " + ", ".join(known)
+        )
     x, y = ([p["model"][name] for p in points] for name in names)
     figure = Figure(figsize=(5.5, 4), layout="constrained")
     panel = figure.add_subplot()
@@ -89,10 +91,10 @@ def draw_axes(path: Path, axes: str, points: Sequence[dict[str, Any]]) -> None:
         panel.annotate(
             f"{point['value']:g}", (across, up), (4, -10), textcoords="offset points", color=line.get_color()
         )
-    for rival, figures in points[0]["baselines"].items():
+    for baseline, figures in points[0]["baselines"].items():
         if names[1] in figures:
             shade = panel.axhline(figures[names[1]], linestyle="--", linewidth=1, color="grey")
-            panel.annotate(rival, (1, figures[names[1]]), (-4, 3), xycoords=("axes fraction", "data"), ha="right",
+            panel.annotate(baseline, (1, figures[names[1]]), (-4, 3), xycoords=("axes fraction", "data"), ha="right",
                            textcoords="offset points", color=shade.get_color())  # fmt: skip
     panel.set(xlabel=names[0], ylabel=names[1])
     panel.grid(alpha=0.3)

@@ -30,7 +30,7 @@ WORDS: dict[str, Words] = {
     ),
     "decode-round-trip": Words(
         "decoding the codes gives the value that flowed on",
-        "a receiver that has only the codes reconstructs something else",
+        "a decoder that gets only the codes reconstructs something else",
         "let forward and decode gather from the same table, in the same order of sums",
         "vector-quantize-pytorch issues 113, 82, 233",
     ),

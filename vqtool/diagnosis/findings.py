@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from vqtool.catalog import catalog
 from vqtool.diagnosis import codebook_findings, history, run_findings
 from vqtool.diagnosis.report import SEVERITIES, Finding, Report
 
@@ -32,13 +33,13 @@ EXPLAINS: dict[str, frozenset[str]] = {
 }  # fmt: skip
 
 
-def diagnosed(report: Report, more: Iterable[Finding] = ()) -> Report:
-    """The report with its findings, the worst first; `more` are those of plugins."""
-    told = [finding for check in CHECKS for finding in check(report)]
-    told += [finding for finding in more if isinstance(finding, Finding)]
-    told = list(without_symptoms(history.begun(finding, report) for finding in told))
-    told.sort(key=lambda finding: -SEVERITIES.index(finding.severity))
-    return replace(report, findings=tuple(told))
+def diagnosed(report: Report) -> Report:
+    """The report with its findings and those of plugins, the worst first."""
+    found = [finding for check in CHECKS for finding in check(report)]
+    found += catalog().hooks.collect("vqtool_diagnose", Finding, report=report)
+    found = list(without_symptoms(history.begun(finding, report) for finding in found))
+    found.sort(key=lambda finding: -SEVERITIES.index(finding.severity))
+    return replace(report, findings=tuple(found))
 
 
 def without_symptoms(findings: Iterable[Finding]) -> Iterator[Finding]:

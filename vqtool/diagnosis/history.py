@@ -13,7 +13,7 @@ from vqtool.diagnosis.report import Finding, Report
 from vqtool.recipe.thresholds import limit_of
 
 ENOUGH = {"valid": 3, "train": 6}  # rows that a trend is read from
-GROWN = 3.0  # dB of quantization SNR lost: the error has grown, not only the scale of the encoder's outputs
+GROWN = 3.0  # dB of signal to quantization noise lost: the error has grown, not only the scale of the encoder's outputs
 
 
 @dataclass(frozen=True, slots=True)

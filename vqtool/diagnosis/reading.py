@@ -250,6 +250,6 @@ def held_out(run: Path, checkpoint: Path) -> dict[str, float]:
         return {}
     if Path(summary.get("checkpoint", "")).name != checkpoint.name:
         return {}
-    found = next((split["model"] for split in summary["splits"].values()), {})
+    found: dict[str, Any] = next((split["model"] for split in summary["splits"].values()), {})
     return {name: float(value) for name, value in found.items()
             if is_finite(value) and not name.startswith("codes.")}  # fmt: skip

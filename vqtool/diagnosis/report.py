@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vqtool.catalog import Limit
 from vqtool.forms import is_finite
+from vqtool.recipe.thresholds import limit_of
 
 Severity = Literal["ok", "note", "warn", "fail"]
 SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warn", "fail")  # from the best to the worst
@@ -82,6 +84,10 @@ class Report:
     def has_option(self, part: str, name: str) -> bool:
         """Whether a part takes an option: mends name only those that exist."""
         return name in ((self.recipe.get("parts") or {}).get(part) or {}).get("options", {})
+
+    def limit(self, finding: str) -> Limit:
+        """The limits of a finding, as the recipe sets them."""
+        return limit_of(finding, self.recipe)
 
     def stage(self) -> Mapping[str, Any]:
         """The resolved stage that trains the quantizer: the first with one of its terms as a loss, else the first."""

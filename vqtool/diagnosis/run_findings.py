@@ -56,7 +56,7 @@ def soft_hard_gap(report: Report) -> Iterator[Finding]:
 
 
 def accuracy_gap(report: Report) -> Iterator[Finding]:
-    """The same, told by accuracies of both paths, where there are several at each condition of a channel."""
+    """The same by accuracies of both paths, which a channel has at each of its levels."""
     m = report.measures
     gaps = {name.removeprefix("accuracy.soft").strip("."): value - m[name.replace("soft", "hard", 1)]
             for name, value in m.items()
@@ -69,7 +69,7 @@ def accuracy_gap(report: Report) -> Iterator[Finding]:
     at_level = f"at {where} " if where else ""
     cause = f"{at_level}the soft path is right in {100 * gap:+.3g} % more cases than the deployed one"
     if severity != "ok":
-        cause += ": the receiver learned from soft symbols that the deployed transmitter never sends"
+        cause += ": the classifier learned from soft values that the deployed path never gives"
     yield Finding("soft-hard-gap", severity, gap, at, limit.source, cause,
                   mends.hardening(report) if severity != "ok" else ())  # fmt: skip
 
@@ -139,35 +139,6 @@ def no_negatives(report: Report) -> Iterator[Finding]:
     yield Finding("no-negatives", severity, left, at, limit.source, cause, lines)
 
 
-def transmit_power(report: Report) -> Iterator[Finding]:
-    """The transmitter sends more or less than it was asked to; `tx_power` is relative to that."""
-    power = report.measures.get("tx_power")
-    if power is None:
-        return
-    limit = limit_of("transmit-power", report.recipe)
-    off = abs(10 * math.log10(power)) if power > 0 else 200.0
-    severity, at = limit.grade(off)
-    cause = f"the mean power sent is {power:.3g} of the power asked for ({off:.2g} dB away)"
-    if severity != "ok":
-        cause += ". Mixtures of constellation points lie within it: harden the symbols, or send the points themselves"
-    yield Finding("transmit-power", severity, off, at, limit.source, cause,
-                  mends.hardening(report) if severity != "ok" else ())  # fmt: skip
-
-
-def llr_scale(report: Report) -> Iterator[Finding]:
-    """Bit confidences that are not those of the channel."""
-    ratio = report.measures.get("llr.ratio")
-    if ratio is None:
-        return
-    limit = limit_of("llr-scale", report.recipe)
-    severity, at = limit.grade(folded(ratio))
-    cause = f"mean |LLR| is {ratio:.3g} of what the channel's noise lets expect"
-    if severity != "ok":
-        cause += (". The receiver's noise variance is not the channel's: per real dimension against complex total is "
-                  "the factor 2; or the power sent is not the power assumed")  # fmt: skip
-    yield Finding("llr-scale", severity, folded(ratio), at, limit.source, cause)
-
-
 def codes_ignored(report: Report) -> Iterator[Finding]:
     """The output is the same whatever the codes say."""
     own = report.measures.get("reconstruction.error.mean", report.measures.get("error.mean"))
@@ -197,5 +168,4 @@ def repeated_tokens(report: Report) -> Iterator[Finding]:
     yield Finding("repeated-tokens", severity, share, at, limit.source, cause, lines)
 
 
-CHECKS = (soft_hard_gap, accuracy_gap, range_drift, dc_offset, no_negatives, transmit_power, llr_scale, codes_ignored,
-          repeated_tokens)  # fmt: skip
+CHECKS = (soft_hard_gap, accuracy_gap, range_drift, dc_offset, no_negatives, codes_ignored, repeated_tokens)

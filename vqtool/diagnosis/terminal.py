@@ -10,7 +10,7 @@ import numpy as np
 
 from vqtool.console import paint, table_text
 from vqtool.diagnosis.report import Codebook, Finding, Report
-from vqtool.recipe.thresholds import LIMITS
+from vqtool.recipe.thresholds import limits
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 BARS = 48  # columns of a histogram
@@ -29,8 +29,6 @@ WHOLE = (  # measures of all codebooks together: name, what it is, how it is wri
     ("soft_hard.gap", "loss of the hard path over the soft", "{:+.1%}"),
     ("range_ratio", "spread of the output over the signal's", "{:.3f}"),
     ("dc", "mean error over the signal's spread", "{:.3f}"),
-    ("tx_power", "power sent", "{:.3f}"),
-    ("llr.ratio", "|LLR| over the expected", "{:.3f}"),
     ("contrastive.effective_negatives", "effective negatives", "{:.1f}"),
 )
 
@@ -120,7 +118,8 @@ def whole(report: Report, stream: TextIO | None) -> str:
     """What was measured of all codebooks together, in a few lines."""
     m = report.measures
     few = 4 * m.get("joint.used", 0) > report.tokens  # tuples that hardly repeat: their entropy is that of the sample
-    told = [f"{meaning} {form.format(m[name])}" for name, meaning, form in WHOLE
+    of_plugins = (limit.shown for limit in limits().values() if limit.shown)
+    told = [f"{meaning} {form.format(m[name])}" for name, meaning, form in (*WHOLE, *of_plugins)
             if name in m and not (few and name.startswith("joint."))]  # fmt: skip
     return paint("\n".join(textwrap.wrap("all together: " + "; ".join(told), WIDTH)), "dim", stream) if told else ""
 
@@ -146,7 +145,7 @@ def finding_text(finding: Finding, stream: TextIO | None) -> str:
         lines += _indented(f"since step {finding.step}" + (f": {finding.changed}" if finding.changed else ""))
     lines += [f"    {'mend:' if i == 0 else '     '} {line}" for i, line in enumerate(finding.mend)]
     about = f"{finding.figure:.3g}" + (f", threshold {finding.threshold:.3g}" if finding.threshold is not None else "")
-    meaning = LIMITS[finding.id].figure + ": " if finding.id in LIMITS else ""
+    meaning = f"{limits()[finding.id].figure}: " if finding.id in limits() else ""
     return "\n".join(
         [*lines, *(paint(line, "dim", stream) for line in _indented(f"{meaning}{about} ({finding.source})"))]
     )

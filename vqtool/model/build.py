@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from vqtool.api.data import DataSpec
-from vqtool.api.parts import Norm
+from vqtool.api.data import Data, DataSpec
+from vqtool.api.parts import Conditioner, Norm
 from vqtool.api.task import Parts, Task
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
@@ -79,6 +79,14 @@ def stages_for(recipe: Recipe, until: str | None, only: str | None) -> list[Stag
             chosen.add(name)
             waiting += [maker[role] for role in uses[name]]
     return [stage for stage in reached if stage.name in chosen]
+
+
+def fit_parts(model: Model, data: Data) -> None:
+    """Let norms and conditioners take their constants from the training rows."""
+    rows = data.rows("train")
+    for part in model.parts.values():
+        if isinstance(part, Norm | Conditioner):
+            part.fit(rows)
 
 
 def stage_named(recipe: Recipe, name: str) -> StageSpec:

@@ -1,4 +1,4 @@
-"""Opening the data that a recipe names, and taking the constants of parts from them."""
+"""Opening the data that a recipe names."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vqtool.api.data import Data
-from vqtool.api.parts import Conditioner, Norm
 from vqtool.catalog import catalog
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.model.model import Model
 from vqtool.recipe import Recipe
 from vqtool.recipe.portable import is_elsewhere
 
@@ -54,11 +52,3 @@ def check_found(options: Mapping[str, Any], *, given: bool = False) -> None:
         if name == "path":
             raise VqtoolError(f"the training data are not found{where}", hint="give their place with --data PATH")
         raise VqtoolError(f"the file of `data.{name}` is not found{where}", hint="put it beside the data")
-
-
-def fit_parts(model: Model, data: Data) -> None:
-    """Let norms and conditioners take their constants from the training rows."""
-    rows = data.rows("train")
-    for part in model.parts.values():
-        if isinstance(part, Norm | Conditioner):
-            part.fit(rows)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vqtool.api import Forecast, ForecastFiles, Forecasts, Histories, Task, TellsQuantiles
+from vqtool.api import DataSpec, Forecast, ForecastFiles, Histories, Parts, QuantileForecaster, Task
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.model.data import check_found
-from vqtool.model.load import capable
-from vqtool.model.model import Model
 from vqtool.model.seeds import seed_of
 from vqtool.model.user_files import options_asked, user_files
+from vqtool.recipe import Recipe
 from vqtool.sequence.forecasting import check_paths
 
 ROWS = 32  # histories that are forecast at once; a row's result does not depend on it
@@ -59,7 +60,7 @@ class SamplingOptions:
         Raises:
             VqtoolError: too few paths for the outermost quantile.
         """
-        if isinstance(task, TellsQuantiles):
+        if isinstance(task, QuantileForecaster):
             ignored = "this model draws nothing: --temperature, --top-k and --top-p change none of its quantiles"
             return ignored if self.restricted else None
         if not self.one_path:
@@ -82,43 +83,32 @@ def quantile_levels(text: str) -> list[float]:
     except ValueError:
         found = []
     if not found or not 0 < found[0] <= found[-1] < 1:
-        raise VqtoolError(f"`{text}` are no quantiles", hint="numbers between 0 and 1, as in --quantiles 0.1,0.5,0.9")
+        raise VqtoolError(f"`{text}` are not quantiles", hint="numbers between 0 and 1, as in --quantiles 0.1,0.5,0.9")
     return found
 
 
-@dataclass(frozen=True)
 class Forecaster:
-    """A model that can forecast: its task, the files of its data kind, and how to draw sample paths."""
+    """Forecasts of the series in files of a model's data kind.
 
-    model: Model
-    task: Any
-    files: ForecastFiles
-    asked: Mapping[str, Any]  # the data's options that were set for this call
-    how: SamplingOptions
+    Args:
+        overrides: options of the data to set, as `data.KEY=VALUE`.
+        options: more of them, by name; None: not set.
 
-    @classmethod
-    def load(
-        cls, path: Path | None, how: SamplingOptions, overrides: Sequence[str] = (), **options: str | None
-    ) -> Forecaster:
-        """The model of a checkpoint; without a path, of the newest run that can forecast.
+    Raises:
+        VqtoolError: the data are not series, or an option is wrong.
+    """
 
-        Args:
-            overrides: options of the data to set, as `data.KEY=VALUE`.
-            options: more of them, by name; None: not set.
-
-        Raises:
-            VqtoolError: the model cannot forecast, its data are not series, or an option is wrong.
-        """
-        model, task = capable(path, Forecasts, "forecast")
+    def __init__(self, recipe: Recipe, spec: DataSpec, parts: Parts, task: Any, how: SamplingOptions,
+                 overrides: Sequence[str] = (), **options: str | None) -> None:  # fmt: skip
+        self.recipe, self.parts, self.task, self.how = recipe, parts, task, how
         if warning := how.check(task):
             out.warn(warning)
         set_by_name = [f'data.{name}="{value}"' for name, value in options.items() if value is not None]
-        asked = options_asked(model, [*overrides, *set_by_name])
-        files = user_files(model, asked)
+        self.asked = options_asked(recipe, [*overrides, *set_by_name])
+        files = user_files(recipe, spec, self.asked)
         if not isinstance(files, ForecastFiles):
-            kind = model.recipe.data.kind
-            raise VqtoolError(f"`{model.path}` was trained on data `{kind}`, which have no time to go on in")
-        return cls(model, task, files, asked, how)
+            raise VqtoolError(f"the model was trained on data `{recipe.data.kind}`, which have no time to go on in")
+        self.files = files
 
     def histories(self, data: Path | None, **which: Any) -> Histories:
         """The histories of a file (of the training data without one); `which` is passed to `ForecastFiles.histories`.
@@ -128,7 +118,7 @@ class Forecaster:
         if data is None and "path" in self.asked:
             data = Path(self.asked["path"])
         if data is None:
-            check_found(self.model.recipe.data.options)
+            check_found(self.recipe.data.options)
         rows = self.files.histories(data, **which)
         for note in dict.fromkeys(rows.notes):
             out.say(note)
@@ -136,20 +126,43 @@ class Forecaster:
             out.warn(warning)
         return rows
 
-    def forecasts(self, rows: Histories, steps: int) -> list[Forecast]:
-        """Forecasts of all rows, a few rows at a time."""
-        parts, task, how = self.model.parts.eval(), self.task, self.how
+    def forecasts(self, rows: Histories, steps: int, device: torch.device) -> list[Forecast]:
+        """Forecasts of all rows, a few rows at a time; the parts are on the `device`, in evaluation mode."""
+        parts, task, how = self.parts, self.task, self.how
         forecasts: list[Forecast] = []
-        n, known = len(rows.keys), isinstance(task, TellsQuantiles) and not how.greedy
+        n, known = len(rows.keys), isinstance(task, QuantileForecaster) and not how.greedy
         for begin in range(0, n, ROWS):
             some = range(begin, min(begin + ROWS, n))
-            batch = {name: value[some.start : some.stop].to(self.model.device) for name, value in rows.batch.items()}
+            batch = {name: value[some.start : some.stop].to(device) for name, value in rows.batch.items()}
             if known:
                 paths = task.quantiles(parts, batch, steps, [0.5, *how.quantiles]).cpu()
             else:
                 paths = task.forecast(parts, batch, steps, **how.of_rows(rows.keys[some.start : some.stop])).cpu()
             if not bool(torch.isfinite(paths).all()):
-                hint = f"vqtool diagnose {self.model.recipe.title}"
+                hint = f"vqtool diagnose {self.recipe.title}"
                 raise VqtoolError("the model's forecast is not finite", hint=hint, exit_code=1)
             forecasts += rows.forecasts(some, paths, how.quantiles, known=known)
         return forecasts
+
+
+def data_frame(forecasts: Sequence[Forecast]) -> Any:
+    """A pandas DataFrame: `unique_id`, `ds`, `median` and a column for each quantile (`q0.1`)."""
+    import pandas
+
+    return pandas.concat([
+        pandas.DataFrame({"unique_id": one.id, "ds": list(one.ds), "median": list(one.median),
+                          **{f"q{level}": list(values) for level, values in one.quantiles.items()}})
+        for one in forecasts
+    ], ignore_index=True)  # fmt: skip
+
+
+@contextlib.contextmanager
+def as_file(frame: Any) -> Iterator[Path]:
+    """A path as it is; a pandas DataFrame as a CSV file of its columns, and of its index where that has a name."""
+    if isinstance(frame, str | Path):
+        yield Path(frame)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "frame.csv"
+        (frame if frame.index.name is None else frame.reset_index()).to_csv(path, index=False)
+        yield path

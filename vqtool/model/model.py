@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vqtool.api.data import Batch, DataSpec
+from vqtool.api.files import Files
 from vqtool.api.quantizer import Quantizer
 from vqtool.api.task import (
     Classifies,
@@ -27,8 +28,10 @@ from vqtool.api.task import (
 )
 from vqtool.errors import VqtoolError
 from vqtool.model.checkpoint import layout
+from vqtool.model.forecasting import Forecaster, SamplingOptions, as_file, data_frame
 from vqtool.model.format import PARTS
 from vqtool.model.seen import Seen, quantizer_metadata, vector_tensors
+from vqtool.model.user_files import user_files
 from vqtool.recipe import Recipe
 
 
@@ -92,8 +95,13 @@ class Model:
         """
         task = self.capable(Encodes, "encode")
         self.check_levels(levels)
-        with self._computing():
-            coded: dict[str, Tensor] = task.encode(self.parts, self._batch(x))
+        before = self.parts.quantizer.use_levels(levels) if levels is not None else None
+        try:
+            with self._computing():
+                coded: dict[str, Tensor] = task.encode(self.parts, self._batch(x))
+        finally:
+            if before is not None:
+                self.parts.quantizer.use_levels(before)
         return coded | {"codes": coded["codes"][..., :levels]}
 
     def decode(self, codes: Tensor | Mapping[str, Tensor], conditions: Batch | None = None) -> Tensor:
@@ -148,31 +156,59 @@ class Model:
 
     def forecast(
         self,
-        x: Tensor | Batch,
+        series: Any,
         steps: int,
         *,
-        samples: int | None = None,
+        quantiles: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        samples: int = 100,
         greedy: bool = False,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
-        seeds: Sequence[int] | None = None,
-    ) -> Tensor:
-        """Sample paths [B, S, C, steps] of what comes after the histories `x` [B, C, L], in their own units.
+        seed: int = 0,
+        cutoff: str | None = None,
+        freq: str | None = None,
+        fill: str | None = None,
+    ) -> Any:
+        """What comes after time series, as `vqtool forecast` predicts it: in their own units and time stamps.
+
+        Args:
+            series: a pandas DataFrame, or the path of a CSV or Parquet file.
+            steps: how far ahead.
+            quantiles: which to give beside the median.
+            samples: how many sample paths they are taken from, where the model draws any.
+            greedy: the most likely path alone; no quantiles.
+            temperature: of the sampling, as `top_k` and `top_p`; the task's own where not given.
+            seed: of the sampling.
+            cutoff: forecast from this time stamp on, as if later rows did not exist.
+            freq: step of the time stamps where it cannot be seen in them.
+            fill: how to fill gaps.
+
+        Returns:
+            A DataFrame with the columns `unique_id`, `ds`, `median` and `q0.1`, ...: a row for each series and step.
+        """
+        how = SamplingOptions(samples, temperature, top_k, top_p, greedy, seed, sorted(quantiles))
+        forecaster = self.forecaster(how, freq=freq, fill=fill)
+        with self._computing(), as_file(series) as path:
+            rows = forecaster.histories(path, steps=steps, cutoff=cutoff)
+            return data_frame(forecaster.forecasts(rows, steps, self.device))
+
+    def forecaster(self, how: SamplingOptions, overrides: Sequence[str] = (), **options: str | None) -> Forecaster:
+        """What forecasts the series of files; `overrides` and `options` set options of the data."""
+        task = self.capable(Forecasts, "forecast")
+        return Forecaster(self.recipe, self.spec, self.parts, task, how, overrides, **options)
+
+    def sample_paths(self, x: Tensor | Batch, steps: int, **how: Any) -> Tensor:
+        """Sample paths [B, S, C, steps] of what comes after histories `x` [B, C, L], in the units of the training data.
 
         Args:
             x: histories of the length that the model was trained on.
             steps: how far ahead.
-            samples: how many paths S of each row.
-            greedy: the most likely path alone; S is 1.
-            temperature: of the sampling, as `top_k` and `top_p`; the task's own where not given.
-            seeds: one for each row.
+            how: `samples` (S), `seeds` (one for each row), `temperature`, `top_k`, `top_p`, or `greedy=True` (S is 1).
         """
         task = self.capable(Forecasts, "forecast")
-        given = {"samples": samples, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seeds": seeds}
-        how: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         with self._computing():
-            return task.forecast(self.parts, self._batch(x), steps, **how, **({"greedy": True} if greedy else {}))  # type: ignore[no-any-return]
+            return task.forecast(self.parts, self._batch(x), steps, **how)  # type: ignore[no-any-return]
 
     def classify(self, x: Tensor | Batch) -> Tensor:
         """Class scores (logits) [B, classes] of signals or images, as deployed."""
@@ -181,7 +217,7 @@ class Model:
             return task.classify(self.parts, self._batch(x))  # type: ignore[no-any-return]
 
     def transmit(self, x: Tensor | Batch, snr_db: float) -> Tensor:
-        """What a receiver makes of `x` over the model's channel at a signal-to-noise ratio: logits [B, classes].
+        """Logits [B, classes] of `x` after the channel of the model at a signal-to-noise ratio in dB.
 
         The noise comes from torch's generator: `torch.manual_seed` makes it repeatable.
         """
@@ -196,6 +232,10 @@ class Model:
         task = self.capable(Embeds, "embed")
         with self._computing():
             return task.embed(self.parts, self._batch(x))  # type: ignore[no-any-return]
+
+    def files(self, asked: Mapping[str, Any] | None = None) -> Files:
+        """What reads and writes users' files for this model, with the data options `asked` for in this call."""
+        return user_files(self.recipe, self.spec, asked)
 
     def check_levels(self, levels: int | None) -> None:
         """Only a residual quantizer has levels of which the first ones will do."""
@@ -233,7 +273,7 @@ class Model:
         return {name: value.to(self.device) for name, value in batch.items()}
 
     def knobs(self) -> dict[str, Any]:
-        """The values of every knob of every part: they are no tensors, and evaluation needs them as trained."""
+        """The values of every knob of every part: they are not tensors, and evaluation needs them as trained."""
         return {
             f"{role}.{knob}": getattr(part, knob)
             for role, part in self.parts.items()

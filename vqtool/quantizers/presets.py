@@ -6,14 +6,13 @@ from functools import partial
 from typing import Annotated
 
 from annotated_doc import Doc
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt
 
 from vqtool.quantizers.core.tokens import Layout
 from vqtool.quantizers.estimators.rotation import Rotation
 from vqtool.quantizers.grouped import Grouped, Groups
 from vqtool.quantizers.gumbel import Gumbel, Logits, Spread, Temperature
 from vqtool.quantizers.residual import Beam, Dropout, Levels, Residual
-from vqtool.quantizers.routed import Modes, Routed
 from vqtool.quantizers.soft import Soft
 from vqtool.quantizers.vq import VQ, Decay, First, Revive, Size, Weights
 from vqtool.quantizers.waterfill import Depth, Floor, StartTokens, Step, Waterfill
@@ -168,24 +167,6 @@ class ProductGumbel(Gumbel):
     ) -> None:  # fmt: skip
         super().__init__(dim, layout, weights, codebook_size=codebook_size, groups=groups, temperature=temperature,
                          logits=logits, spread=spread)  # fmt: skip
-
-
-# kind: mixture-ema
-class MixtureEMA(Routed):
-    """A mixture of codebooks of different sizes: a router gives each window the one that all its tokens take.
-
-    `routed` of `vq`.
-    """
-
-    def __init__(
-        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *,
-        codebook_sizes: Annotated[
-            tuple[Annotated[int, Gt(1)], ...], MinLen(2), Doc("codes of each expert's codebook")
-        ] = (16, 64, 256),
-        modes: Modes = 1, decay: Decay = 0.99, revive_below: Revive = 0.1, start: First = "kmeans",
-    ) -> None:  # fmt: skip
-        how = partial(VQ, decay=decay, revive_below=revive_below, start=start)
-        super().__init__(dim, layout, weights, of=[partial(how, codebook_size=n) for n in codebook_sizes], modes=modes)
 
 
 # kind: residual-waterfill

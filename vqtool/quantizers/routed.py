@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Annotated
 
 import torch
 from annotated_doc import Doc
-from annotated_types import Ge
 from torch import Tensor, nn
 
 from vqtool.api import Nested, Route
@@ -20,7 +19,6 @@ from vqtool.quantizers.core.tokens import Layout, both
 from vqtool.quantizers.vq import VQ, Weights, plain
 
 EXPERTS = tuple(partial(VQ, codebook_size=size) for size in (16, 64, 256))
-Modes = Annotated[int, Ge(1), Doc("ways to send the codes that the router chooses among")]
 
 
 class Routed(Topology):
@@ -28,13 +26,12 @@ class Routed(Topology):
 
         self.vq = Routed(32, of=[partial(VQ, codebook_size=16), partial(VQ, codebook_size=256)])
 
-    Codes have columns for each expert, -1 but for the one taken. The router chooses among `modes` ways to send the
-    codes besides, for a channel that has several. The latents get the straight-through gradient, with no share of the
-    router's; the router learns from what another expert would have passed on: its probabilities p_r get the gradient
-    of sum_r p_r e_r(z), e_r(z) being the code vector of expert r.
+    Codes have columns for each expert, -1 but for the one taken. The latents get the straight-through gradient, with
+    no share of the router's; the router learns from what another expert would have passed on: its probabilities p_r
+    get the gradient of sum_r p_r e_r(z), e_r(z) being the code vector of expert r.
     Terms: `commitment`, the mean of (z - code)^2; `balance`, R sum_r f_r P_r with the share f of windows that took an
     expert and its mean probability P (Fedus et al. 2021, arXiv 2101.03961, equation 4), 1 where the load is even and R
-    where one takes all; with several modes, the mean of that over experts and over modes.
+    where one takes all.
     """
 
     terms = frozenset({"commitment", "balance"})
@@ -46,9 +43,9 @@ class Routed(Topology):
         dim: int,
         layout: Layout = "BTD",
         weights: Weights = None,
+        router: Callable[[int, int], Router] = Router,
         *,
         of: Annotated[Sequence[Make], Nested("quantizer", many=True), Doc("the experts, two or more")] = EXPERTS,
-        modes: Modes = 1,
     ) -> None:
         super().__init__(dim, layout, weights)
         if not isinstance(of, Sequence) or len(of) < 2:
@@ -56,7 +53,7 @@ class Routed(Topology):
         self.experts = nn.ModuleList(made(make, dim) for make in of)
         self.adopt(list(self.experts))  # type: ignore[arg-type]
         self.terms = self.terms | {"commitment", "balance"}
-        self.router = Router(dim, len(of), modes)
+        self.router = router(dim, len(of))
         self.straight_through = self.estimator.identity
         self.nearest = all(expert.nearest for expert in self.experts)
 
@@ -117,10 +114,8 @@ class Routed(Topology):
         return expert.code(x, here, shape), every
 
     def balance(self, route: Route, real: Tensor) -> Tensor:
-        """The mean balance of whatever there is to choose."""
-        pairs = ((route.expert_probs, route.expert), (route.mode_probs, route.mode))
-        each = [balance(probs, chosen, real) for probs, chosen in pairs if probs.shape[1] > 1]
-        return torch.stack(each).mean()
+        """The balance of the experts over the windows that are `real` [B]."""
+        return balance(route.expert_probs, route.expert, real)
 
     def decoded(self, codes: Tensor) -> Tensor:
         total, at = None, 0

@@ -73,8 +73,9 @@ class Waterfill(Residual):
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self.has_floor = not self.floor.is_meta and bool(self.floor > 0)
 
-    def use_levels(self, count: int) -> None:
-        self.depth = count
+    def use_levels(self, count: int) -> int:
+        before, self.depth = self.depth, count
+        return before
 
     def points_wanted(self) -> int:
         most = max(self.codebook_sizes)

@@ -12,13 +12,13 @@ from vqtool.errors import VqtoolError
 from vqtool.recipe.options import Chosen, Options, options_of, toml_value
 from vqtool.recipe.places import Key, Places
 from vqtool.recipe.spec import (
-    DiagnoseOptions,
     EvaluateOptions,
     PartSpec,
     Recipe,
     StageSpec,
     TopOptions,
     TrainOptions,
+    diagnose_options,
 )
 from vqtool.recipe.stages import StageChecker
 from vqtool.suggest import did_you_mean, listed
@@ -38,7 +38,6 @@ NOT_PARTS = (
 PART_NAME = re.compile(r"[A-Za-z0-9_-]+")
 TABLES = ("data", "train", "evaluate", "diagnose", "stage")
 TOP, TRAIN, EVALUATE = Options(TopOptions), Options(TrainOptions), Options(EvaluateOptions)
-DIAGNOSE = Options(DiagnoseOptions)
 ELSEWHERE = {  # what people write as a table of its own, and where it belongs
     "loss": "losses belong to a [[stage]]: losses = { NAME = 1.0 }",
     "losses": "losses belong to a [[stage]]: losses = { NAME = 1.0 }",
@@ -90,7 +89,7 @@ class Checker:
         top = self.options(TOP, (), {k: self.table[k] for k in TOP.names if k in self.table}, "the recipe")
         train = self.own_table("train", TRAIN)
         evaluate = self.own_table("evaluate", EVALUATE)
-        diagnose = self.own_table("diagnose", DIAGNOSE)
+        diagnose = self.own_table("diagnose", Options(diagnose_options()))
         data = self._data()
         for name, table in self.table.items():
             if name not in TABLES and name not in TOP.names:

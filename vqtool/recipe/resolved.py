@@ -11,7 +11,7 @@ from vqtool.forms import RESOLVED, damaged, misfit
 from vqtool.recipe.checking import Checker, role_of
 from vqtool.recipe.places import Places
 from vqtool.recipe.portable import PATH_MARK, home_of
-from vqtool.recipe.spec import DiagnoseOptions, EvaluateOptions, TrainOptions
+from vqtool.recipe.spec import EvaluateOptions, TrainOptions, diagnose_options
 
 if TYPE_CHECKING:
     from vqtool.recipe.spec import Recipe
@@ -55,7 +55,7 @@ def _table(value: Mapping[str, Any], source: Path | str) -> dict[str, Any]:
         "deterministic": value["deterministic"],
         "data": _part(value["data"]),
         "evaluate": _known(EvaluateOptions, value["evaluate"]),
-        "diagnose": _known(DiagnoseOptions, value.get("diagnose") or {}),
+        "diagnose": _known(diagnose_options(), value.get("diagnose") or {}),
         "stage": [_stage(stage, source) for stage in value["stages"]],
     }
     for name, part in value["parts"].items():
@@ -91,7 +91,13 @@ def once(source: Path | str, what: str, names: Iterable[str]) -> None:
 
 
 def _part(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {**_plain(part["options"]), "kind": part["kind"]}
+    options = _plain(part["options"])
+    return {**options, "kind": _current_kind(part["kind"], options)}
+
+
+def _current_kind(kind: str, options: Mapping[str, Any]) -> str:
+    """The name of a kind today: `routed` once had the option `modes`."""
+    return "routed-modes" if kind == "routed" and "modes" in options else kind
 
 
 def _known(model: Any, table: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 from vqtool.catalog import catalog
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.recipe.checking import DIAGNOSE, EVALUATE, TOP, TRAIN, part_roles
+from vqtool.recipe.checking import EVALUATE, TOP, TRAIN, part_roles
 from vqtool.recipe.options import Options, options_of
+from vqtool.recipe.spec import diagnose_options
 
 Schema = dict[str, Any]
 
@@ -23,7 +24,7 @@ def recipe_schema() -> Schema:
         "data": {"$ref": "#/definitions/data"},
         "train": own_table(TRAIN),
         "evaluate": evaluate(),
-        "diagnose": own_table(DIAGNOSE),
+        "diagnose": own_table(Options(diagnose_options())),
         "stage": {"type": "array", "minItems": 1, "items": stage()},
         **parts,
     }

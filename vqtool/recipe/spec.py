@@ -73,8 +73,8 @@ class EvaluateOptions(BaseModel):
     )
 
 
-def _diagnose_options() -> type[BaseModel]:
-    """`[diagnose]`: how often the watch looks, and every threshold of every finding."""
+def diagnose_options() -> type[BaseModel]:
+    """`[diagnose]`: how often the watch looks, and every threshold of every finding, those of plugins too."""
     fields: dict[str, Any] = {
         key: (float | None, Field(value, description=f'{meaning}; "none" switches it off'))
         for key, (meaning, value) in thresholds.keys().items()
@@ -82,9 +82,6 @@ def _diagnose_options() -> type[BaseModel]:
     told = "steps between two looks at the codebooks while training; 0 never looks"
     fields["every"] = (Annotated[int, Ge(0)], Field(thresholds.EVERY, description=told))
     return create_model("DiagnoseOptions", __config__=STRICT, **fields)
-
-
-DiagnoseOptions = _diagnose_options()
 
 
 class TopOptions(BaseModel):

@@ -3,113 +3,116 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from vqtool.catalog import Catalog, catalog
+from vqtool.catalog.limit import Limit
 
 EVERY = 200  # steps between two looks of the watch, where the recipe does not say
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """When a figure warns and when it fails; None: never."""
-
-    figure: str  # what is measured, in one line
-    warn: float | None
-    fail: float | None
-    source: str  # where the numbers come from
-    worse: Literal["low", "high"] = "high"
-
-    def grade(self, figure: float) -> tuple[Literal["ok", "warn", "fail"], float | None]:
-        """(severity, the threshold that decided it): of an "ok", the one at which it would warn."""
-        sign = 1 if self.worse == "high" else -1
-        for severity, limit in (("fail", self.fail), ("warn", self.warn)):
-            if limit is not None and sign * figure >= sign * limit:
-                return severity, limit  # type: ignore[return-value]  # the two literals above
-        return "ok", self.warn if self.warn is not None else self.fail
-
-
-LIMITS: Mapping[str, Limit] = {
-    "collapse": Limit(
+OWN = (
+    Limit(
+        "collapse",
         "(perplexity - 1) over (codes that uniform use would hit - 1)",
         0.10, 0.05, "collapsed runs that people report: perplexity 2 of 320 (fairseq issue 1850), 9 of 256", "low",
     ),
-    "dead-codes": Limit(
+    Limit(
+        "dead-codes",
         "share of codes that more tokens would not hit either (Chao 1984)",
         0.33, 0.40, "runs that people report as ill: 40 % dead and more (vector-quantize-pytorch issue 205)",
     ),
-    "dead-level": Limit(
+    Limit(
+        "dead-level",
         "(perplexity - 1) over (codes that uniform use would hit - 1), of one codebook while others are well",
         0.10, 0.05, "as for `collapse`", "low",
     ),
-    "duplicate-codes": Limit(
+    Limit(
+        "duplicate-codes",
         "share of the codes in use that have a twin: nearer than 5 % of the upper quartile of neighbour distances",
         0.10, 0.50, "k-means leaves none on data that hold more points than codes",
     ),
-    "frozen-codebook": Limit(
+    Limit(
+        "frozen-codebook",
         "share of the codes chosen in a step that moved by its update",
         0.50, 0.10, "a moving average or an optimizer moves every code that was chosen", "low",
     ),
-    "outputs-fed": Limit(
+    Limit(
+        "outputs-fed",
         "share of the codes chosen in a step that moved by its update, while their use is being followed",
         0.50, 0.10, "van den Oord et al. 2017, appendix A.1: sums are taken over inputs", "low",
     ),
-    "soft-hard-gap": Limit(
+    Limit(
+        "soft-hard-gap",
         "loss of the deployed (hard) path over that of the trained (soft) path, minus 1",
         0.50, 1.00, "annealed runs end within a few per cent; a soft path trained alone loses half (our own runs)",
     ),
-    "soft-hard-accuracy": Limit(
+    Limit(
+        "soft-hard-accuracy",
         "accuracy of the soft path minus that of the deployed one", 0.05, 0.20,
         "one point where trained for it; 36 where the path trained is not the one deployed (our own runs)",
     ),
-    "range-drift": Limit(
+    Limit(
+        "range-drift",
         "spread of the output over that of the signal, or its inverse where that is less",
         0.80, 0.60, "trained codecs stay within 0.9 and 1.1; a reported ill one had 0.35", "low",
     ),
-    "dc-offset": Limit(
+    Limit(
+        "dc-offset",
         "mean of the output's error over the signal's spread", 0.20, 0.50, "reported ill codecs: 0.31 and 1.38",
     ),
-    "no-negatives": Limit(
+    Limit(
+        "no-negatives",
         "negatives that a position is really compared with", 2.0, 1.0,
         "wav2vec 2.0 takes 100; below 1 there is nothing to tell apart", "low",
     ),
-    "transmit-power": Limit(
-        "dB between the power sent and the power asked for", 0.5, 3.0,
-        "a soft symbol at temperature 0.7 sends 4.8 dB too little (our own measurement)",
-    ),
-    "llr-scale": Limit(
-        "mean |LLR| over what the channel lets expect, or its inverse where that is less", 0.80, 0.50,
-        "exact LLRs measured against their expectation; a half is the factor 2 of a mistaken noise variance", "low",
-    ),
-    "codes-ignored": Limit(
+    Limit(
+        "codes-ignored",
         "error with the codes of another signal over the error with its own", 1.05, None,
         "equal errors: nothing of the codes reaches the output", "low",
     ),
-    "perplexity-falling": Limit(
+    Limit(
+        "perplexity-falling",
         "validation perplexity now over its highest in this stage", 0.50, 0.20,
         "half of the codes in use lost while training", "low",
     ),
-    "commitment-growing": Limit(
+    Limit(
+        "commitment-growing",
         "commitment loss now over its lowest in this stage, where the quantization error grows with it", 4.0, None,
         "runs that people report: vector-quantize-pytorch issues 69 and 238",
     ),
-    "loss-stuck": Limit(
+    Limit(
+        "loss-stuck",
         "dB by which the output is better than the signal's mean, of a loss that does not fall", 1.0, 0.1,
         "0 dB is what a constant gives; a reported codec stayed below it for 20 epochs", "low",
     ),
-    "repeated-tokens": Limit(
+    Limit(
+        "repeated-tokens",
         "share of all tokens that repeat the token before", 0.90, None, "held notes and silence aside, tokens change",
     ),
-}  # fmt: skip
+)  # fmt: skip
+
+
+def limits() -> Mapping[str, Limit]:
+    """The limits of every finding by its id: vqtool's own and those of plugins."""
+    return _limits(catalog())
+
+
+@lru_cache(maxsize=1)
+def _limits(found: Catalog) -> Mapping[str, Limit]:
+    own = {limit.id: limit for limit in OWN}
+    of_plugins = found.hooks.collect("vqtool_limits", Limit)
+    return own | {limit.id: limit for limit in of_plugins if limit.id not in own}
 
 
 def keys() -> dict[str, tuple[str, float | None]]:
     """Every key of `[diagnose]` that is a threshold: its meaning and its default."""
-    told = {}
-    for name, limit in LIMITS.items():
+    found = {}
+    for name, limit in limits().items():
         for severity, value in (("warn", limit.warn), ("fail", limit.fail)):
             side = "at most" if limit.worse == "low" else "at least"
-            told[key(name, severity)] = (f"`{name}` is a {severity} where this is {side}: {limit.figure}", value)
-    return told
+            found[key(name, severity)] = (f"`{name}` is a {severity} where this is {side}: {limit.figure}", value)
+    return found
 
 
 def key(name: str, severity: str) -> str:
@@ -119,8 +122,8 @@ def key(name: str, severity: str) -> str:
 
 def limit_of(name: str, recipe: Mapping[str, Any]) -> Limit:
     """The limit of a finding under a resolved recipe; a threshold that it changed has the recipe as its source."""
-    default = LIMITS[name]
+    default = limits()[name]
     given = recipe.get("diagnose") or {}
     warn, fail = (given.get(key(name, s), d) for s, d in (("warn", default.warn), ("fail", default.fail)))
     changed = (warn, fail) != (default.warn, default.fail)
-    return Limit(default.figure, warn, fail, "the recipe's [diagnose]" if changed else default.source, default.worse)
+    return replace(default, warn=warn, fail=fail, source="the recipe's [diagnose]") if changed else default

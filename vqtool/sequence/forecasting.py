@@ -1,4 +1,4 @@
-"""What the forecasting tasks share: how their parts are wired, and how a forecast goes on past one block of steps."""
+"""What the forecasting tasks share: the wiring of their parts, rollout over blocks of steps, quantiles of paths."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GOLDEN = 0x9E3779B97F4A7C15  # an odd number: the seeds of one row's blocks are 
 def build_forecaster(make: Make, spec: DataSpec) -> tuple[Norm, Encoder, Quantizer]:
     """The tokenizer's parts, over data that know a future."""
     if "future" not in spec.fields:
-        raise VqtoolError("a forecaster learns from a field `future`, which these data do not have", where="[data]")
+        raise VqtoolError("a forecaster is trained on a field `future`, which these data do not have", where="[data]")
     norm = make("norm", spec, optional=True)
     encoder = make("encoder", spec.channels, spec.length, 0)
     quantizer = make("quantizer", encoder.dim)
@@ -42,30 +42,32 @@ def path_seeds(seeds: Sequence[int], samples: int, block: int) -> list[int]:
     return drawn
 
 
-def go_on(norm: Norm, batch: Batch, steps: int, samples: int, block: Callable[[Batch, int], Tensor]) -> Tensor:
+def rollout(norm: Norm, batch: Batch, steps: int, samples: int, block: Callable[[Batch, int], Tensor]) -> Tensor:
     """Paths [B, S, C, steps], block after block.
 
-    `block(batch, number)` gives [B * S, C, n] after the histories of `batch`; its rows are the paths themselves from
-    the second block on, so paths stay apart and their spread can grow. Every block is as long as the first.
+    `block(batch, number)` gives [B * S, C, n] after the histories of `batch`. From the second block on, the rows of
+    `batch` are the paths themselves, so each path continues from itself. Every block is as long as the first.
     """
-    rows, written, done = len(batch["x"]), [], 0
+    rows, done = len(batch["x"]), 0
+    blocks: list[Tensor] = []
     batch = {name: value for name, value in batch.items() if name != "future"}
     while done < steps:
-        values = block(batch, len(written))
-        written.append(values)
+        values = block(batch, len(blocks))
+        blocks.append(values)
         done += values.shape[-1]
-        batch = norm.moved_on(repeat_rows(batch, len(values) // len(batch["x"])), values)
-    return torch.cat(written, dim=-1)[..., :steps].unflatten(0, (rows, samples))
+        batch = norm.append(repeat_rows(batch, len(values) // len(batch["x"])), values)
+    paths: Tensor = torch.cat(blocks, dim=-1)[..., :steps].unflatten(0, (rows, samples))
+    return paths
 
 
 def fewest_paths(levels: Sequence[float]) -> int:
-    """How many sample paths it takes to tell of all `levels`: the k-th smallest of S is the quantile k / (S + 1)."""
+    """How many sample paths the quantiles at `levels` need: the k-th smallest of S is the quantile k / (S + 1)."""
     outermost = min(min(level, 1 - level) for level in levels)
     return math.ceil((1 - 1e-6) / outermost) - 1  # 1 - 0.9 and float32 are a little off
 
 
 def check_paths(drawn: int, levels: Sequence[float]) -> None:
-    """No quantile is told of sample paths that they cannot give.
+    """There must be enough sample paths for the quantiles at `levels`.
 
     Raises:
         VqtoolError: naming the outermost level, and how many paths it takes.
@@ -75,9 +77,9 @@ def check_paths(drawn: int, levels: Sequence[float]) -> None:
         return
     outermost = min(levels, key=lambda level: round(min(level, 1 - level), 9))
     raise VqtoolError(
-        f"{drawn} sample paths tell quantiles from {1 / (drawn + 1):.3g} to {drawn / (drawn + 1):.3g}, "
+        f"{drawn} sample paths give quantiles from {1 / (drawn + 1):.3g} to {drawn / (drawn + 1):.3g}, "
         f"not {outermost:g}",
-        hint=f"--samples {needed} at least, or other --quantiles",
+        hint=f"at least --samples {needed}, or other --quantiles",
     )
 
 

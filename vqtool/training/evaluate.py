@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,8 +37,8 @@ class Scores:
                 continue
             needs, takes = reads(cls.learn if learn else cls.update)
             per_estimate = "x_hat" in needs
-            lacking = needs - named.keys() - ({"x_hat"} if per_estimate else set())
-            if lacking:  # a metric of another task or field; the recipe's `evaluate.metrics` narrows the choice
+            missing = needs - named.keys() - ({"x_hat"} if per_estimate else set())
+            if missing:  # a metric of another task or field; the recipe's `evaluate.metrics` narrows the choice
                 continue
             for prefix, x_hat in estimates.x_hat.items() if per_estimate else [("", None)]:
                 seen = named | ({"x_hat": x_hat} if per_estimate else {})
@@ -86,58 +86,54 @@ def evaluate_rows(
     `learned` holds what metrics that learn took from the training rows.
     """
     scores = learned.copy() if learned is not None else Scores(model)
-    _pass(model, stage, rows, runtime, scores)
-    return scores.compute()
+    return of_task(scores, stage, rows, runtime).compute()
 
 
 @torch.no_grad()
 def learned_scores(model: Model, stage: str, rows: Rows, runtime: Runtime) -> Scores:
     """The metrics that learn, after they have seen the training rows `rows`; where none does, nothing is computed."""
     scores = Scores(model)
-    if scores.learns():
-        _pass(model, stage, rows, runtime, scores, learn=True)
-    return scores
+    return of_task(scores, stage, rows, runtime, learn=True) if scores.learns() else scores
 
 
-def _pass(model: Model, stage: str, rows: Rows, runtime: Runtime, scores: Scores, *, learn: bool = False) -> None:
-    """Show `scores` what the stage's task says of every row."""
-    task = model.tasks[stage]
+def of_task(scores: Scores, stage: str, rows: Rows, runtime: Runtime, *, learn: bool = False) -> Scores:
+    """Show `scores` what a stage's task estimates of every row."""
+    model, task = scores.model, scores.model.tasks[stage]
     torch.manual_seed(seed_of(model.recipe.seed, "evaluation"))
     with eval_mode(model.parts):
-        for batch in in_order(rows, model.recipe.evaluate.batch, runtime):
-            scores.update(task.estimate(model.parts, batch), batch, learn=learn)
-            if not scores.metrics:  # none of them reads what these rows hold
-                break
+        return shown(scores, lambda batch: task.estimate(model.parts, batch), rows, runtime, learn)
+
+
+def shown(
+    scores: Scores, estimate: Callable[[Batch], Estimates], rows: Rows, runtime: Runtime, learn: bool = False
+) -> Scores:
+    """The scores after they have seen an estimate of every row."""
+    for batch in in_order(rows, scores.model.recipe.evaluate.batch, runtime):
+        scores.update(estimate(batch), batch, learn=learn)
+        if not scores.metrics:  # none of them reads what these rows hold
+            break
+    return scores
 
 
 def evaluate_baselines(model: Model, data: Data, splits: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
     """Every baseline the recipe names, fitted on the training rows: split -> baseline -> metrics."""
-    told: dict[str, dict[str, Any]] = {split: {} for split in splits}
-    here = Runtime(torch.device("cpu"))
+    found: dict[str, dict[str, Any]] = {split: {} for split in splits}
+    here, train = Runtime(torch.device("cpu")), data.rows("train")
     for kind in model.recipe.evaluate.baselines:
         baseline: Baseline = catalog().make("baseline", kind, {}, model.spec)
         baseline.meet(model.parts)
-        baseline.fit(data.rows("train"))
+        baseline.fit(train)
+
+        def estimate(batch: Batch, baseline: Baseline = baseline) -> Estimates:
+            given = dict(baseline.predict(batch))
+            return Estimates({"": given.pop("x_hat")} if "x_hat" in given else {}, given)
+
         learned = Scores(model)
         if learned.learns():
-            _show(baseline, data.rows("train"), model, here, learned, learn=True)
+            shown(learned, estimate, train, here, learn=True)
         for split, rows in splits.items():
-            scores = learned.copy()
-            _show(baseline, rows, model, here, scores)
-            told[split][kind] = scores.compute()
-    return told
-
-
-def _show(
-    baseline: Baseline, rows: Rows, model: Model, runtime: Runtime, scores: Scores, *, learn: bool = False
-) -> None:
-    """Show `scores` what a baseline says of every row."""
-    for batch in in_order(rows, model.recipe.evaluate.batch, runtime):
-        given = dict(baseline.predict(batch))
-        estimate = {"": given.pop("x_hat")} if "x_hat" in given else {}
-        scores.update(Estimates(estimate, given), batch, learn=learn)
-        if not scores.metrics:
-            break
+            found[split][kind] = shown(learned.copy(), estimate, rows, here).compute()
+    return found
 
 
 def held_out(data: Data, wanted: str | None, recipe_splits: tuple[str, ...] | None) -> dict[str, Rows]:

@@ -113,7 +113,7 @@ class StageLoop:
         unknown = sorted(set(self.options.rates) - set(self.module.parts))
         if unknown:
             raise VqtoolError(
-                f"`rates` names {', '.join(f'`{role}`' for role in unknown)}, and there is no such part",
+                f"`rates` names {', '.join(f'`{role}`' for role in unknown)}, which the stage does not have",
                 hint="there are " + ", ".join(f"`{role}`" for role in self.module.parts),
                 where=f"stage `{self.stage.name}`",
             )

@@ -116,7 +116,7 @@ class RunDir:
             InUseError: another process writes into it.
         """
         if not is_run(folder):
-            raise VqtoolError(f"`{folder}` is no run: it holds no resolved.json", hint="a folder under runs/")
+            raise VqtoolError(f"`{folder}` is not a run: it holds no resolved.json", hint="a folder under runs/")
         run = cls(folder, writes=writes)
         if writes:
             run.lock = Lock(folder)

@@ -18,8 +18,8 @@ from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.model import checkpoint
 from vqtool.model.bounds import rebuilding
-from vqtool.model.build import build, stage_named
-from vqtool.model.data import fit_parts, open_data, with_data
+from vqtool.model.build import build, fit_parts, stage_named
+from vqtool.model.data import open_data, with_data
 from vqtool.model.format import BEST, LAST, RESUME, SUMMARY_FILE, Header, stage_file
 from vqtool.model.load import restore
 from vqtool.model.model import Model

@@ -126,7 +126,7 @@ class Knobs:
 
 
 def not_finite(terms: Mapping[str, Tensor], stage: str, step: int) -> VqtoolError:
-    """The error for a loss that is no number, naming the term; raised before it reaches the weights."""
+    """The error for a loss that is not a number, naming the term; raised before it reaches the weights."""
     bad = [name for name, value in terms.items() if not torch.isfinite(value)] or ["total"]
     return VqtoolError(
         f"loss {', '.join(f'`{n}`' for n in bad)} became NaN or infinite in stage `{stage}` at step {step}",

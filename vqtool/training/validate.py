@@ -27,7 +27,7 @@ from vqtool.training.usage import Tally
 
 @torch.no_grad()
 def validate(module: StageModule, model: Model, stage: StageSpec, data: Data, runtime: Runtime, *, seed: int) -> Seen:
-    """What `measure` tells of the validation rows, and the metrics where `best` names one of them."""
+    """What `measure` finds on the validation rows, and the metrics where `best` names one of them."""
     rows = data.rows("valid")
     seen = measure(module, model, stage, rows, runtime, seed=seed)
     if stage.train.best not in seen.row:
@@ -89,14 +89,14 @@ def soft_path(quantizer: Quantizer) -> Iterator[None]:
 
 
 def _task_loss(module: StageModule, means: dict[str, float]) -> float:
-    """The weighted sum of the losses that are no terms of the quantizer: these are the same over both paths."""
+    """The weighted sum of the losses that are not terms of the quantizer: these are the same over both paths."""
     return sum(weight * means[name] for name, weight in module.weights.items() if name in module.losses)
 
 
 def gap(hard: float, soft: float) -> dict[str, float]:
     """The figures of both paths."""
-    told = {"hard.loss": hard, "soft.loss": soft}
-    return told | ({"soft_hard.gap": hard / soft - 1} if soft > 0 and math.isfinite(hard / soft) else {})
+    figures = {"hard.loss": hard, "soft.loss": soft}
+    return figures | ({"soft_hard.gap": hard / soft - 1} if soft > 0 and math.isfinite(hard / soft) else {})
 
 
 class Output:
@@ -128,6 +128,6 @@ class Output:
         if not var_x > 0:
             return {}
         error = xx - 2 * xy + yy
-        told = {"range_ratio": math.sqrt(max(var_y, 0.0) / var_x), "dc": (mean_y - mean_x) / math.sqrt(var_x),
-                "output.snr_db": decibels(var_x, error)}  # fmt: skip
-        return told | ({"rescale": both / var_y} if var_y > 1e-12 * var_x else {})
+        row = {"range_ratio": math.sqrt(max(var_y, 0.0) / var_x), "dc": (mean_y - mean_x) / math.sqrt(var_x),
+               "output.snr_db": decibels(var_x, error)}  # fmt: skip
+        return row | ({"rescale": both / var_y} if var_y > 1e-12 * var_x else {})

@@ -50,18 +50,18 @@ class Motion:
         chosen = torch.cat(list(codes)) if codes else None
         if chosen is None or not self.before:
             return {}
-        told: dict[str, float] = {}
+        found: dict[str, float] = {}
         for q, name in enumerate(self.quantizer.codebook_names):
             column = chosen[:, q]
             used = torch.unique(column[column >= 0])
             if not len(used):
                 continue
             now = (self.quantizer.vectors() or ())[q]
-            told[f"codes.moved.{name}"] = float((now != self.before[q])[used].any(1).double().mean())
+            found[f"codes.moved.{name}"] = float((now != self.before[q])[used].any(1).double().mean())
             if len(self.books) == len(self.before):
                 followed = self.books[q].weights != self.weights[q]
-                told[f"codes.followed.{name}"] = float(followed[used].double().mean())
-        return told
+                found[f"codes.followed.{name}"] = float(followed[used].double().mean())
+        return found
 
 
 class Watch:
@@ -117,7 +117,7 @@ class UnhealthyError(VqtoolError):
     """`--stop-on` found what it was to stop at; everything is saved."""
 
     def __init__(self, finding: Finding | None, stage: str, step: int) -> None:
-        told = f"{finding.id}: {finding.cause}" if finding is not None else "what another rank found"
+        cause = f"{finding.id}: {finding.cause}" if finding is not None else "what another rank found"
         mend = finding.mend if finding is not None else ()
-        super().__init__(f"stopped for {told}", hint="\n".join((*mend, "`vqtool resume` goes on all the same")),
+        super().__init__(f"stopped for {cause}", hint="\n".join((*mend, "`vqtool resume` goes on all the same")),
                          where=f"stage `{stage}`, step {step}", exit_code=3)  # fmt: skip

@@ -1,1 +1,1 @@
-"""Plain rivals of a forecaster."""
+"""Plain forecasts to compare a model with."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
-from vqtool_forecast.scores import PointErrors, denominators, only_measured
+from vqtool_forecast.scores import PointErrors, denominators, whole_windows
 
 
 class ForecastError(Metric):
@@ -17,7 +16,7 @@ class ForecastError(Metric):
     In units of the training rows' standard deviation, errors and counts summed over the split: the figures of the
     long-term forecasting papers. `mase`, `rmsse`, `rmse` and `smape` (0 to 1, in the series' own units) are those of
     the longest horizon; denominators are from the training rows. `windows` counts those of the series with most. Values
-    that were filled in are no truth: they are not counted, but for `filled.h96`, which says how many there were.
+    that were filled in are not counted as truth; `filled.h96` is how many there were.
     """
 
     def __init__(self, spec: DataSpec) -> None:
@@ -39,31 +38,23 @@ class ForecastError(Metric):
         """`future` [B, C, H], NaN beyond the end; `forecast` [B, C, H'] of at least the shortest horizon.
 
         `measured` [B, C, H] is false where the future was filled in. `by_horizon` has forecasts of their own for some
-        horizons, `forecasts` others to be told under their names.
+        horizons, `forecasts` others to report under their names.
         """
         for prefix, guess in {"": forecast, **(forecasts or {})}.items():
             for horizon in self.spec.about["horizons"]:
                 own = (by_horizon or {}).get(horizon, guess) if not prefix else guess
-                if own.shape[-1] >= horizon:
-                    self._add((prefix, horizon), future[..., :horizon], own[..., :horizon], series, measured)
-
-    def _add(
-        self, key: tuple[str, int], truth: Tensor, guess: Tensor, series: Tensor | None, measured: Tensor | None
-    ) -> None:
-        batch, channels, _ = truth.shape
-        of = torch.arange(channels).expand(batch, -1) if series is None else series.cpu()[:, None]
-        whole = truth.isfinite().all(-1).cpu()
-        truth = only_measured(truth, measured)
-        of, truth, guess = of[whole], truth.cpu()[whole], guess.cpu()[whole]
-        errors = self.errors.setdefault(key, PointErrors(len(self.mean)))
-        errors.add(of, truth, guess, self.mean[of], self.std[of])
+                if own.shape[-1] < horizon:
+                    continue
+                of, truth, own = whole_windows(future, own, horizon, series, measured)
+                errors = self.errors.setdefault((prefix, horizon), PointErrors(len(self.mean)))
+                errors.add(of, truth, own, self.mean[of], self.std[of])
 
     def compute(self) -> Mapping[str, float]:
         """The figures named above."""
         figures: dict[str, float] = {}
-        scales = [denominators(self.spec.about, name) for name in ("mase_scale", "rmsse_scale")]
+        mase, rmsse = (denominators(self.spec.about, name) for name in ("mase_scale", "rmsse_scale"))
         for (prefix, horizon), errors in self.errors.items():
-            found = errors.figures(*scales)
+            found = errors.figures(mase, rmsse)
             lead = f"{prefix}." if prefix else ""
             figures |= {f"{lead}{name}.h{horizon}": found[name] for name in ("mse", "mae", "mase") if name in found}
             figures[f"{lead}windows.h{horizon}"] = float(errors.windows.max())

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
 from vqtool.sequence.forecasting import fewest_paths, path_quantiles
-from vqtool_forecast.scores import QuantileErrors, denominators, only_measured
+from vqtool_forecast.scores import QuantileErrors, denominators, whole_windows
 
 
 class Intervals(Metric):
@@ -47,19 +46,15 @@ class Intervals(Metric):
             assert paths is not None
             quantiles = path_quantiles(paths, levels).movedim(0, 1)
         mean, std = (denominators(about, name) for name in ("mean", "std"))
-        batch, channels, _ = future.shape
-        of = torch.arange(channels).expand(batch, -1) if series is None else series.cpu()[:, None]
         for horizon in about["horizons"]:
             if quantiles.shape[-1] < horizon:
                 continue
-            truth, guess = future[..., :horizon].cpu(), quantiles[..., :horizon].movedim(1, 2).cpu()  # [B, C, Q, H]
-            whole = truth.isfinite().all(-1)
-            truth = only_measured(truth, measured)
+            of, truth, guess = whole_windows(future, quantiles.movedim(1, 2), horizon, series, measured)
             errors = self.errors.setdefault(horizon, QuantileErrors(len(mean), levels))
-            errors.add(of[whole], truth[whole], guess[whole], mean[of[whole]], std[of[whole]])
+            errors.add(of, truth, guess, mean[of], std[of])
 
     def compute(self) -> Mapping[str, float]:
-        """The figures named above; nothing where no spread was told."""
+        """The figures named above; nothing where forecasts have no spread."""
         figures: dict[str, float] = {}
         for horizon, errors in self.errors.items():
             found = errors.figures()

@@ -24,7 +24,7 @@ class Reconstruction(Metric):
         self.n = self.constant = 0
 
     def update(self, *, x: Tensor, x_hat: Tensor, future: Tensor) -> None:
-        """`x`, `x_hat` [B, C, L]; `future` is not looked at: it tells that these are windows of series."""
+        """`x`, `x_hat` [B, C, L]; `future` is not read: it shows that these are windows of series."""
         x, x_hat = (v.detach().cpu().double().flatten(0, -2) for v in (x, x_hat))
         span = x.amax(1) - x.amin(1)
         alive = span > 0

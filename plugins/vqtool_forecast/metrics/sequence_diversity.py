@@ -1,4 +1,4 @@
-"""How varied the sequences of codes are: distinct windows, and what a code tells of the next one."""
+"""How varied the sequences of codes are: distinct windows, and how well a code predicts the next one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SequenceDiversity(Metric):
         self.seen: dict[bytes, int] = {}
 
     def update(self, *, codes: Tensor, codebook_sizes: Sequence[int], future: Tensor) -> None:
-        """`codes` [B, T, Q]; `future` is not looked at: it tells that these are windows of series."""
+        """`codes` [B, T, Q]; `future` is not read: it shows that these are windows of series."""
         first = codes.detach().cpu()[..., 0]
         for row in first.numpy():
             key = row.tobytes()

@@ -1,1 +1,1 @@
-"""Frames in which series are coded: what is sent apart, and what the history foretells."""
+"""Frames in which series are coded: their side information, and what the history predicts of its future."""

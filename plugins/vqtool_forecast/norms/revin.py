@@ -1,4 +1,4 @@
-"""Reversible instance normalisation: every history at mean 0 and deviation 1, which are sent apart, exactly."""
+"""Reversible instance normalisation: every history at mean 0 and deviation 1, which are exact side information."""
 
 from __future__ import annotations
 
@@ -6,29 +6,43 @@ import torch
 from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Norm
-from vqtool_forecast.instance import TINY, instance
+
+FLAT = 1e-6  # of a history's size: a smaller deviation is float noise, and counts as this much
+TINY = 1e-30
+
+
+@torch.no_grad()
+def instance_stats(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean, deviation, minimum and maximum of `x` [..., L], each [..., 1] in float64; the deviation is above 0.
+
+    The floor under the deviation is relative to the history's own size, so series of any unit are treated alike.
+    """
+    x = x.double()
+    mean = x.mean(-1, keepdim=True).float().double()  # as it is sent
+    floor = FLAT * x.abs().amax(-1, keepdim=True)
+    deviation = torch.maximum((x - mean).square().mean(-1, keepdim=True).sqrt(), floor).clamp_min(TINY)
+    return mean, deviation, x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
 
 
 class RevIn(Norm):
     """x -> (x - mean) / deviation with the history's own statistics (Kim et al., ICLR 2022), without learned gains.
 
-    Mean, deviation, least and greatest value of every channel are sent apart as they are, and `invert` gives the
-    decoded window these: none of the four is left to the codes. A future is put into the frame of its *history*: nobody
-    knows its own statistics when it is to be foretold. For a history a x + b, a > 0, the frame is the same.
+    Mean, deviation, minimum and maximum of every channel are side information, sent as they are, and `invert` gives
+    them to the decoded window: the codes carry none of the four. A future is put into the frame of its *history*: its
+    own statistics are not known when it is forecast. For a history a x + b, a > 0, the frame is the same.
     """
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
         places = range(spec.channels) if spec.channels > 1 else ("",)
         self.sends = tuple(f"{name}{place}" for name in ("mean", "deviation", "low", "high") for place in places)
-        self.sent_bits = 32.0 * len(self.sends)
 
     def forward(self, batch: Batch) -> tuple[Batch, Tensor]:
-        """The batch with `x` [B, C, L] in its own units of deviation, and what is sent apart [B, 4 C]."""
-        about = instance(batch["x"])
-        framed = ((batch["x"].double() - about.mean) / about.deviation).to(batch["x"].dtype)
-        sent = torch.cat([about.mean, about.deviation, about.low, about.high], dim=1)[..., 0]
-        return {**batch, "x": framed}, sent.to(batch["x"].dtype)
+        """The batch with `x` [B, C, L] in its own units of deviation, and the side information [B, 4 C]."""
+        x = batch["x"]
+        mean, deviation, *extremes = instance_stats(x)
+        sent = torch.cat([mean, deviation, *extremes], dim=1)[..., 0]
+        return {**batch, "x": ((x.double() - mean) / deviation).to(x.dtype)}, sent.to(x.dtype)
 
     def invert(self, x: Tensor, batch: Batch, sent: Tensor) -> Tensor:
         """`x` [B, C, L] decoded in the frame, at the mean, deviation and range of the window that it stands for.
@@ -44,8 +58,8 @@ class RevIn(Norm):
         x = x.scatter(-1, x.argmax(-1, keepdim=True), high)
         return x.scatter(-1, x.argmin(-1, keepdim=True), low).to(sent.dtype)
 
-    def ahead(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
+    def future_stats(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
         """The history's mean and deviation."""
-        about = instance(batch["x"])
-        shape = (*batch["x"].shape[:-1], steps)
-        return tuple(value.to(batch["x"].dtype).expand(shape) for value in (about.mean, about.deviation))
+        x = batch["x"]
+        mean, deviation = (value.to(x.dtype).expand(*x.shape[:-1], steps) for value in instance_stats(x)[:2])
+        return mean, deviation

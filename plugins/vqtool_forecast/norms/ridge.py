@@ -1,4 +1,4 @@
-"""What a closed-form linear forecast leaves: codes of a future write the residual only."""
+"""A closed-form linear forecast as the frame of the future: its codes carry the residual only."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from annotated_doc import Doc
 from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Rows
-from vqtool_forecast import foretell
-from vqtool_forecast.instance import TINY, instance
-from vqtool_forecast.norms.revin import RevIn
+from vqtool_forecast.norms.revin import TINY, RevIn, instance_stats
+from vqtool_forecast.ridge import fit_prior
+from vqtool_forecast.windows import SeriesRows
 
-WINDOWS = 8192  # of the training rows, evenly spread, that the size of what is left is taken from
+WINDOWS = 8192  # of the training rows, evenly spread, that the residual's size is taken from
 CHUNK = 1024
 NORMAL = 1.2533  # the deviation of a normal distribution over its mean absolute value
 
 
 class RidgeNorm(RevIn):
-    """Histories as `revin` frames them; futures as what is left of them after a linear forecast, over its usual size.
+    """Histories as `revin` frames them; futures as the residual of a linear forecast, over its usual size.
 
     The forecast is ridge regression from the history, less its last value, drawn to the seasonal mean, plus (with
     `profile`) a profile for every series and place in the season, in units of the history's range. It is homogeneous:
     of a history a x + b it is a f + b. Series that the training rows did not have get the forecast without a profile.
-    The usual size of what is left is, for every step ahead, that of the training windows in units of their deviation.
+    The usual size of the residual is, for every step ahead, that of the training windows in units of their deviation.
     """
 
     plain: Tensor
@@ -39,42 +39,43 @@ class RidgeNorm(RevIn):
         profile: Annotated[bool, Doc("learn what every series does at every place in its season")] = True,
     ) -> None:
         super().__init__(spec)
-        about = spec.about
-        self.profile, self.reach, self.season = profile, int(about["horizon"]), int(about["season"])
-        self.register_buffer("plain", torch.zeros(spec.length, self.reach))
-        self.register_buffer("weight", torch.zeros(spec.length, self.reach))
-        self.register_buffer("shape", torch.zeros(len(about["ids"]), self.season, self.reach))
-        self.register_buffer("spread", torch.ones(self.reach))
+        horizon, self.season, self.profile = int(spec.about["horizon"]), int(spec.about["season"]), profile
+        self.max_horizon = horizon
+        self.register_buffer("plain", torch.zeros(spec.length, horizon))
+        self.register_buffer("weight", torch.zeros(spec.length, horizon))
+        self.register_buffer("shape", torch.zeros(len(spec.about["ids"]), self.season, horizon))
+        self.register_buffer("spread", torch.ones(horizon))
 
     @torch.no_grad()
     def fit(self, rows: Rows) -> None:
         """The linear forecast of the training windows; the validation windows choose its penalties."""
-        found = foretell.fit(rows, self.spec.about["horizons"], self.season, profile=self.profile)
-        self.plain.copy_(found.plain)
-        self.weight.copy_(found.weight)
-        self.shape.copy_(found.profile)
+        assert isinstance(rows, SeriesRows)
+        fitted = fit_prior(rows, self.spec.about["horizons"], profile=self.profile)
+        for buffer, value in zip((self.plain, self.weight, self.shape), fitted, strict=True):
+            buffer.copy_(value)
         self.spread.fill_(1)
         total, n = torch.zeros_like(self.spread), 0
         for some in torch.arange(0, len(rows), max(1, len(rows) // WINDOWS)).split(CHUNK):
             batch = rows.__getitems__(some.tolist())
-            centre, deviation = self.ahead(batch, self.reach)
-            off = ((batch["future"] - centre) / deviation).abs()
-            total += off.sum((0, 1))
-            n += off[..., 0].numel()
+            centre, deviation = self.future_stats(batch, len(self.spread))
+            error = ((batch["future"] - centre) / deviation).abs()
+            total += error.sum((0, 1))
+            n += error[..., 0].numel()
         self.spread.copy_((NORMAL * total / n).clamp_min(TINY))
 
-    def ahead(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
-        """The linear forecast, and the deviation that futures usually have from it; at most `reach` steps."""
-        x, about = batch["x"], instance(batch["x"])
-        deviation, span = about.deviation.to(x.dtype), about.span.to(x.dtype)
+    def future_stats(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
+        """The linear forecast, and the deviation that futures usually have from it; at most `max_horizon` steps."""
+        x = batch["x"]
+        _, deviation, low, high = instance_stats(x)
+        deviation, span = deviation.to(x.dtype), (high - low).to(x.dtype)
         known, profile = self._profile(batch, steps)  # [B, C], [B, C, steps]
         last = x[..., -1:]
         weighed = torch.where(known[..., None], (x - last) @ self.weight[:, :steps], (x - last) @ self.plain[:, :steps])
         return last + weighed + span * profile, deviation * self.spread[:steps]
 
-    def moved_on(self, batch: Batch, values: Tensor) -> Batch:
-        """As ever, and the place in the season moves too."""
-        moved = super().moved_on(batch, values)
+    def append(self, batch: Batch, values: Tensor) -> Batch:
+        """The place in the season moves along with the history."""
+        moved = super().append(batch, values)
         if "phase" in batch:
             moved["phase"] = (batch["phase"] + values.shape[-1]) % self.season
         return moved

@@ -1,1 +1,1 @@
-"""Plain rivals of a learned transceiver."""
+"""Simple baselines of a learned transceiver."""

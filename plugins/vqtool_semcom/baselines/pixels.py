@@ -1,4 +1,4 @@
-"""The separate scheme: a thumbnail's quantised pixels over the same symbols, and a classifier of thumbnails."""
+"""The separate scheme: the quantized pixels of a thumbnail over the same symbols, and a classifier of thumbnails."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from vqtool.api import Baseline, Batch, DataSpec, Parts, Quantized, Rows
 from vqtool.errors import VqtoolError
-from vqtool.nn.bit_channel import BitChannel
+from vqtool_semcom.bit_channel import BitChannel
 
 
 class Pixels(Baseline):
-    """The picture shrunk to as many pixels as the model's bits carry, Gray-coded uniform levels, uncoded.
+    """The picture shrunk to as many pixels as the model's bits carry: uniform levels with a Gray code.
 
-    The receiver takes the mean level that the LLRs leave possible and is a multilayer perceptron, trained through the
-    channel at the model's training levels. JPEG-like in spirit only: no transform and no error-correcting code.
+    The receiver computes the mean level given the LLRs and classifies it with a multilayer perceptron, trained through
+    the channel at the model's training levels. There is no transform and no error-correcting code.
     """
 
     def __init__(
@@ -30,33 +30,36 @@ class Pixels(Baseline):
         *,
         pixel_bits: Annotated[int, Ge(1), Doc("bits per pixel")] = 2,
         width: Annotated[int, Gt(0), Doc("hidden features of the classifier")] = 256,
-        epochs: Annotated[int, Ge(1), Doc("passes over the training rows, of at least 200 steps of 256 together")] = 12,
+        epochs: Annotated[int, Ge(1), Doc("passes over the training rows; at least 200 steps of 256 rows")] = 12,
     ) -> None:
         super().__init__(spec)
         self.pixel_bits, self.width, self.epochs = pixel_bits, width, epochs
 
     def meet(self, parts: Parts) -> None:
-        """Take the model's channel, for pixels in place of codes, and its bits per picture."""
+        """Take the model's channel, for pixels instead of codes, and its bits per picture."""
         channel = getattr(parts, "channel", None)
         if not isinstance(channel, BitChannel):
-            raise VqtoolError("the baseline `pixels` needs a channel of bits to send pixels over")
+            raise VqtoolError("the baseline `pixels` needs a channel that carries bits")
         if len(channel.symbol_bits) > 1:
             raise VqtoolError(
-                "the baseline `pixels` needs one way to send, and the channel chooses",
-                hint="one `channel.order`, or `evaluate.baselines` without it",
+                "the baseline `pixels` needs a channel with one mode, and this one has several",
+                hint="give one `channel.order`, or remove `pixels` from `evaluate.baselines`",
             )
         height, width = self.spec.signal.shape[-2:]
         bits = height * width // parts.encoder.stride * channel.width
         self.side = isqrt(bits // (self.pixel_bits * self.spec.channels))
         if not 0 < self.side <= min(height, width):
-            raise VqtoolError(f"{bits} bits do not carry a thumbnail of {self.pixel_bits} bits a pixel")
+            raise VqtoolError(
+                f"{bits} bits per picture are too few or too many for a thumbnail of {self.pixel_bits} bits per pixel",
+                hint="change the baseline's `pixel_bits`, or remove `pixels` from `evaluate.baselines`",
+            )
         levels = 2**self.pixel_bits
         self.table = ((torch.arange(levels) + 0.5) / levels)[:, None]
         self.channel = channel.for_codes((levels,), "pca-gray").cpu()
         self.channel.prepare((self.table,))
 
     def fit(self, rows: Rows) -> None:
-        """Train on all training rows, mirrored at random, with a fixed seed."""
+        """Train on all training rows, with a fixed seed."""
         generator = torch.Generator().manual_seed(0)
         (label,) = self.spec.named("label").values()
         with torch.random.fork_rng(devices=[]):
@@ -83,7 +86,7 @@ class Pixels(Baseline):
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Mapping[str, Mapping[str, Tensor]]:
-        """`scores` by level, as of the deployed path."""
+        """`scores` by level, like those of the deployed path."""
         sent = self._pixels(batch["x"])
         return {"scores": {f"hard{n}": self.net(self._arrived(sent, at)) for n, at in self.channel.levels().items()}}
 

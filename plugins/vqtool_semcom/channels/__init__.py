@@ -1,1 +1,1 @@
-"""Noise on the way from sender to receiver."""
+"""Channels between transmitter and receiver."""

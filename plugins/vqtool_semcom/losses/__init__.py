@@ -1,1 +1,1 @@
-"""What pulls the soft path towards the deployed one."""
+"""Losses of a link: alignment of soft and hard path, and symbols used."""

@@ -1,1 +1,1 @@
-"""What is measured of a link."""
+"""Metrics of a link and of its router."""

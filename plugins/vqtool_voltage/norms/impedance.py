@@ -50,7 +50,6 @@ class ImpedanceNorm(Norm):
     ) -> None:
         super().__init__(spec)
         self.harmonics = min(harmonics, spec.length // 2 - 1)
-        self.sent_bits = float(gain_bits + phase_bits)
         self.gain_steps, self.phase_steps = 2**gain_bits - 1, 2**phase_bits
         materials = max(1, len(spec.fields["material"].names))
         size = len(admittance.KNOTS_HZ) * admittance.TERMS

@@ -1,1 +1,1 @@
-"""What happens to codes on their way to a receiver."""
+"""Channels between quantizer and decoder or classifier; plugins bring them."""

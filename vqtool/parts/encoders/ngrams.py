@@ -1,4 +1,4 @@
-"""Symbols by number (hashes of words, say) as a sum of embeddings of their n-grams: a bag, not a sequence."""
+"""Ids (hashes of words, for example) as a sum of embeddings of their n-grams: a bag, not a sequence."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ STEP = 1_000_003  # a prime: (a, b) and (b, a) fall into different buckets
 
 
 class NgramsEncoder(Encoder):
-    """[B, 1, L] long -> [B, T, D]; 0 stands for no symbol. Every token sees the whole window.
+    """[B, 1, L] long -> [B, T, D]; 0 is no id. Every token sees the whole window.
 
-    An n-gram's number is its symbols' hash modulo `buckets`; the embeddings of all n-grams up to `longest` are summed
-    and divided by the root of their count (the features of Joulin et al. 2017, arXiv 1607.01759). In training symbols
-    are left out at random. The condition is not read.
+    An n-gram's number is the hash of its ids modulo `buckets`; the embeddings of all n-grams up to `longest` are summed
+    and divided by the root of their count (the features of Joulin et al. 2017, arXiv 1607.01759). In training ids are
+    left out at random. The condition is not read.
     """
 
     def __init__(
@@ -35,14 +35,14 @@ class NgramsEncoder(Encoder):
         buckets: Annotated[int, Gt(0), Doc("rows of the embedding table")] = 32768,
         width: Annotated[int, Gt(0), Doc("features of an embedding")] = 64,
         longest: Annotated[int, Gt(0), Doc("n of the longest n-grams")] = 2,
-        leave_out: Annotated[float, Interval(ge=0, lt=1), Doc("share of symbols left out in training")] = 0.2,
+        leave_out: Annotated[float, Interval(ge=0, lt=1), Doc("share of ids left out in training")] = 0.2,
         dropout: Annotated[float, Interval(ge=0, lt=1), Doc("dropout of the summed embeddings")] = 0.3,
         layers: Annotated[int, Ge(0), Doc("hidden layers before the tokens")] = 0,
     ) -> None:
         super().__init__()
         if channels != 1 or not isinstance(length, int) or length % tokens:
             raise VqtoolError(
-                f"the encoder `ngrams` needs one channel of symbols, and a length that {tokens} tokens divide",
+                f"the encoder `ngrams` needs one channel of ids, and a length that {tokens} tokens divide",
                 hint="change the data's length or encoder.tokens",
             )
         self.dim, self.tokens, self.stride = dim, tokens, length // tokens
@@ -53,15 +53,15 @@ class NgramsEncoder(Encoder):
         self.end = nn.Sequential(nn.Dropout(dropout), *hidden, nn.Linear(width, tokens * dim))
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
-        symbols = x[:, 0].long()
+        ids = x[:, 0].long()
         if self.training and self.leave_out:
-            symbols = symbols * (torch.rand(symbols.shape, device=x.device) >= self.leave_out)
-        numbers, real = symbols, symbols > 0
+            ids = ids * (torch.rand(ids.shape, device=x.device) >= self.leave_out)
+        numbers, real = ids, ids > 0
         total, count = torch.zeros((), device=x.device), torch.zeros((), device=x.device)
         for n in range(self.longest):
             if n:
-                numbers = numbers[:, :-1] * STEP + symbols[:, n:]
-                real = real[:, :-1] & (symbols[:, n:] > 0)
+                numbers = numbers[:, :-1] * STEP + ids[:, n:]
+                real = real[:, :-1] & (ids[:, n:] > 0)
             rows = F.embedding(numbers.remainder(self.buckets), self.table.weight)
             total, count = total + (rows * real[..., None]).sum(1), count + real.sum(1)
         h = total / count.clamp_min(1).sqrt()[:, None]

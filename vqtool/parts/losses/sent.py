@@ -1,4 +1,4 @@
-"""How far the regressed scalars are from those a norm sends apart."""
+"""Error of the regressed scalars against the side information of a norm."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from vqtool.api import DataSpec, Metric
 
 
 class Accuracy(Metric):
-    """`accuracy`, or `accuracy.<path>` for scores that a task names: `accuracy.hard.12db`, `accuracy.soft.12db`.
+    """`accuracy`, or `accuracy.<path>` for scores that a task names, such as `accuracy.hard.<level>`.
 
     Where a level has both, `gap.<level>` is |soft - hard|: what a figure of the soft path promises beyond, or hides of,
     the deployed one. Labels of -1 (unknown) do not count.

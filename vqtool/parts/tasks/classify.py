@@ -1,25 +1,25 @@
-"""Say what a window is: through the codebook, and through a channel where the recipe names one."""
+"""Classify windows by their codes; a channel may lie between the quantizer and the classifier."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from math import prod
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Quantized, Received, Task
+from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Quantized, Quantizer, Received, Task
 from vqtool.errors import VqtoolError
-from vqtool.nn.bit_channel import code_tables
 
 
 class Classify(Task):
     """x -> norm -> encoder -> quantizer -> channel -> classifier -> logits; quantizer and channel may be left out.
 
-    Provides `logits` [B, classes] (of what training sends), `quantized`, `codes` [B, T, Q] and `received`. In
-    evaluation every level of the channel is measured on the deployed path ("hard") and, where the quantizer gives
-    probabilities, on the path of its expectations ("soft"), both through the same noise; "no-channel" is the same
-    network with quantizer and channel left out.
+    Provides `logits` [B, classes], `quantized`, `codes` [B, T, Q] and `received`. In evaluation every level of the
+    channel is measured on the deployed path ("hard") and, if the quantizer gives probabilities, on the path of its
+    expectations ("soft"), both with the same noise; "no-channel" is the same network without quantizer and channel.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "channel", "classifier"})
@@ -40,7 +40,7 @@ class Classify(Task):
         make("classifier", encoder.dim, prod(spec.signal.shape[1:]) // encoder.stride, len(label.names))
 
     def begin(self, parts: Parts) -> None:
-        """Name the codes for the channel, as they start."""
+        """Give the channel the vectors of the codes, as they start."""
         if "channel" in parts:
             parts.channel.prepare(code_tables(parts.quantizer))
 
@@ -60,7 +60,7 @@ class Classify(Task):
         }
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
-        """`scores`, logits by path and level: "hard.12db"; `received`, what the channel gave, by level: ".12db"."""
+        """`scores`, logits by path and level, as "hard.LEVEL"; `received`, outputs of the channel by level."""
         z, quantized = self._coded(parts, batch)
         if quantized is None:
             return Estimates(named={"scores": {"": parts.classifier(z)}})
@@ -106,3 +106,25 @@ class Classify(Task):
         tables, noise = code_tables(parts.quantizer), parts.channel.draw(quantized)
         for name, level in parts.channel.levels().items():
             yield name, parts.channel(quantized, tables, level=level, noise=noise)
+
+
+def code_tables(quantizer: Quantizer) -> tuple[Tensor, ...]:
+    """The vectors of every codebook's codes, Q of [K_q, D], whose sum a token decodes to; with their gradient.
+
+    Raises:
+        VqtoolError: several codebooks that do not add up.
+    """
+    sizes = quantizer.codebook_sizes
+    vectors = quantizer.vectors()
+    if len(sizes) > 1 and vectors is None:
+        raise VqtoolError(
+            "a channel needs code vectors that add up, and those of this quantizer do not",
+            hint="use residual-ema or product-ema",
+        )
+    device = next(chain(vectors or (), quantizer.parameters(), quantizer.buffers())).device
+    tables = []
+    for q, size in enumerate(sizes):
+        codes = torch.full((1, size, len(sizes)), -1, device=device)
+        codes[0, :, q] = torch.arange(size, device=device)
+        tables.append(quantizer.decode(codes)[0])
+    return tuple(tables)

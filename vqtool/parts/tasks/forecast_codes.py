@@ -1,4 +1,4 @@
-"""Write the codes of what comes after a history, after the history's own."""
+"""Generate the codes of the future after those of the history."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
 from vqtool.errors import VqtoolError
 from vqtool.sequence.chain import decode, encode
-from vqtool.sequence.forecasting import build_forecaster, go_on, path_seeds, repeat_rows
+from vqtool.sequence.forecasting import build_forecaster, path_seeds, repeat_rows, rollout
 from vqtool.sequence.prior_chain import adopt_codebooks
 
 
 class ForecastCodes(Task):
     """Trains a prior over the codes of a history followed by those of its future, of a frozen tokenizer.
 
-    The history is encoded alone, so no code of it knows the future. The future is encoded in the frame of the history
-    (`Norm.ahead`), `steps` at a time; what is further ahead is forecast path by path, from the path itself. Provides
-    `logits` [B, T, Q, K] and `codes` [B, T, Q] of the future's tokens.
+    The history is encoded alone, so none of its codes depends on the future. The future is encoded in the frame of the
+    history (`Norm.future_stats`), `steps` at a time; beyond that, each path is continued from itself. Provides `logits`
+    [B, T, Q, K] and `codes` [B, T, Q] of the future's tokens.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "decoder", "prior"})
@@ -32,20 +32,20 @@ class ForecastCodes(Task):
     def __init__(
         self,
         *,
-        steps: Annotated[int, Gt(0), Doc("steps ahead that are written in one go; more than a token of them")] = 96,
-        samples: Annotated[int, Gt(0), Doc("sample paths of a row in evaluation")] = 100,
-        clip: Annotated[float, Gt(0), Doc("futures further off than this, in the norm's scale, count as this")] = 8.0,
+        steps: Annotated[int, Gt(0), Doc("steps ahead that are generated at once; at least a token")] = 96,
+        samples: Annotated[int, Gt(0), Doc("sample paths per row in evaluation")] = 100,
+        clip: Annotated[float, Gt(0), Doc("futures are clipped to this, in the norm's scale")] = 8.0,
     ) -> None:
         self.steps, self.samples, self.clip = steps, samples, clip
 
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire the tokenizer's parts, then the prior over the tokens of a history and its future."""
         norm, encoder, quantizer = build_forecaster(make, spec)
-        most = min(self.steps, spec.fields["future"].shape[-1], norm.reach or self.steps)
-        self.ahead = most // encoder.stride * encoder.stride
-        if not self.ahead:
+        most = min(self.steps, spec.fields["future"].shape[-1], norm.max_horizon or self.steps)
+        self.block = most // encoder.stride * encoder.stride
+        if not self.block:
             raise VqtoolError(f"a forecast of {most} steps is shorter than a token, which has {encoder.stride}")
-        tokens = -(-spec.length // encoder.stride) + self.ahead // encoder.stride
+        tokens = -(-spec.length // encoder.stride) + self.block // encoder.stride
         make("prior", tuple(quantizer.codebook_sizes), tokens, 0, quantizer.vectors())
 
     def begin(self, parts: Parts) -> None:
@@ -53,7 +53,7 @@ class ForecastCodes(Task):
         adopt_codebooks(parts)
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
-        """Teacher forcing over history and future; only the future's codes are to be foretold."""
+        """Teacher forcing over history and future; only the future's codes are predicted."""
         with torch.no_grad():
             past, codes = encode(parts, batch)["codes"], self._truth(parts, batch)
         logits = parts.prior(torch.cat([past, codes], dim=1))[:, past.shape[1] :]
@@ -66,7 +66,7 @@ class ForecastCodes(Task):
         """
         coded = encode(parts, batch)
         seeds = torch.randint(2**62, (len(coded["codes"]),)).tolist()
-        paths = self.forecast(parts, batch, self.ahead, samples=self.samples, seeds=seeds)
+        paths = self.forecast(parts, batch, self.block, samples=self.samples, seeds=seeds)
         oracle = self._signal(parts, self._truth(parts, batch), batch)
         return Estimates(
             {"reconstruction": decode(parts, coded["codes"], coded["sent"], batch)},
@@ -92,7 +92,7 @@ class ForecastCodes(Task):
         seeds: Sequence[int] | None = None,
         greedy: bool = False,
     ) -> Tensor:
-        """Sample paths [B, S, C, steps]; see `Forecasts`. A whole block of steps is always written, then cut."""
+        """Sample paths [B, S, C, steps]; see `Forecasts`. Whole blocks of steps are generated, then cut."""
         if greedy or temperature == 0:
             samples, temperature = 1, 0.0
         rows = len(batch["x"])
@@ -102,14 +102,14 @@ class ForecastCodes(Task):
             paths = samples * rows // len(batch["x"])  # each its own row from the second block on
             past = encode(parts, batch)["codes"]
             each = path_seeds(seeds, samples, number)
-            how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seeds": each}
+            how: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seeds": each}
             codes = parts.prior.sample(len(past), prefix=past, paths=paths, **how)[:, past.shape[1] :]
             return self._signal(parts, codes, repeat_rows(batch, paths))
 
-        return go_on(parts.norm, batch, steps, samples, block)
+        return rollout(parts.norm, batch, steps, samples, block)
 
     def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
-        """`codes` [B, T, Q] of the history and the scalars sent apart, `sent` [B, S]."""
+        """`codes` [B, T, Q] of the history and the side information `sent` [B, S]."""
         return encode(parts, batch)
 
     def decode(self, parts: Parts, coded: dict[str, Tensor], batch: Batch) -> Tensor:
@@ -117,12 +117,14 @@ class ForecastCodes(Task):
         return decode(parts, coded["codes"], coded["sent"], batch)
 
     def _truth(self, parts: Parts, batch: Batch) -> Tensor:
-        """The codes of the true future; where it is not known, of what is foretold."""
-        centre, scale = parts.norm.ahead(batch, self.ahead)
-        framed = ((batch["future"][..., : self.ahead] - centre) / scale).nan_to_num(0.0)
-        return parts.quantizer(parts.encoder(framed.clamp(-self.clip, self.clip))).codes
+        """The codes of the true future; where it is not known, of the norm's prediction."""
+        centre, scale = parts.norm.future_stats(batch, self.block)
+        framed = ((batch["future"][..., : self.block] - centre) / scale).nan_to_num(0.0)
+        codes: Tensor = parts.quantizer(parts.encoder(framed.clamp(-self.clip, self.clip))).codes
+        return codes
 
     def _signal(self, parts: Parts, codes: Tensor, batch: Batch) -> Tensor:
         """Codes of the future [B, T, Q] to its values [B, C, T * stride]."""
-        centre, scale = parts.norm.ahead(batch, self.ahead)
-        return centre + scale * parts.decoder(parts.quantizer.decode(codes))
+        centre, scale = parts.norm.future_stats(batch, self.block)
+        values: Tensor = centre + scale * parts.decoder(parts.quantizer.decode(codes))
+        return values

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from vqtool.api import Batch, Condition, DataSpec, Estimates, Make, Parts, Task
 from vqtool.sequence.chain import decode, encode
-from vqtool.sequence.forecasting import build_forecaster, go_on
+from vqtool.sequence.forecasting import build_forecaster, rollout
 
 WIDTH = math.sqrt(0.5)  # the scale of the Laplace distribution of deviation 1
 SOFT_ONE = math.log(math.e - 1)  # softplus of this is 1
@@ -23,11 +23,12 @@ SOFT_ONE = math.log(math.e - 1)  # softplus of this is 1
 class ForecastDirect(Task):
     """Trains a regressor from the codewords of a frozen tokenizer to all steps ahead at once.
 
-    As in TOTEM (arXiv 2402.16412, appendix on forecasting) it tells a shape, and how mean and scale change from what
-    the norm foretells: forecast = centre + scale (shape (1 + d_scale) + d_mean). It reads the history in the norm's
-    frame too. Beside each step it tells a width: the forecast's quantiles are those of a Laplace distribution around
-    it, at first as wide as the norm's scale says. Provides `x_hat` and `target` [B, C, H], the forecast and the truth
-    in the signal's own units, and `quantiles` [B, Q, C, H] at `levels` [Q]; no gradient of theirs moves the forecast.
+    As in TOTEM (arXiv 2402.16412, appendix on forecasting) it predicts a shape, and how mean and scale differ from the
+    norm's prediction: forecast = centre + scale (shape (1 + d_scale) + d_mean). It reads the history in the norm's
+    frame too. For each step it also predicts a width: the forecast's quantiles are those of a Laplace distribution
+    around it, which starts as wide as the norm's scale. Provides `x_hat` and `target` [B, C, H], the forecast and the
+    truth in the signal's own units, and `quantiles` [B, Q, C, H] at `levels` [Q], whose gradient does not move the
+    forecast.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "decoder", "regressor"})
@@ -38,7 +39,9 @@ class ForecastDirect(Task):
         self,
         *,
         pace: Annotated[
-            float, Gt(0), Doc("how fast shape and change are learned beside the widths; small where the norm foretells")
+            float,
+            Gt(0),
+            Doc("how fast shape and change are learned, relative to the widths; small if the norm predicts"),
         ] = 1.0,
     ) -> None:
         self.pace = pace
@@ -47,19 +50,19 @@ class ForecastDirect(Task):
         """Wire the tokenizer's parts, then the regressor."""
         norm, encoder, _ = build_forecaster(make, spec)
         self.channels = spec.channels
-        self.ahead = min(spec.fields["future"].shape[-1], norm.reach or math.inf)
+        self.horizon = min(spec.fields["future"].shape[-1], norm.max_horizon or math.inf)
         self.levels = tuple(spec.about.get("quantiles", (0.1, 0.5, 0.9)))
         tokens = -(-spec.length // encoder.stride)
-        outputs = spec.channels * (2 * self.ahead + 2)
+        outputs = spec.channels * (2 * self.horizon + 2)
         make("regressor", spec.channels * spec.length, tokens * encoder.dim, outputs)
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """One look at the history, and the whole future."""
-        point, width = self._tell(parts, batch)
+        point, width = self._predict(parts, batch)
         levels = torch.tensor(self.levels, device=point.device)
         return {
             "x_hat": point,
-            "target": batch["future"][..., : self.ahead],
+            "target": batch["future"][..., : self.horizon],
             "quantiles": point.detach()[:, None] + width[:, None] * quantile_of_laplace(levels)[:, None, None],
             "levels": levels,
         }
@@ -67,12 +70,12 @@ class ForecastDirect(Task):
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """The forecast and its quantiles, and the history reconstructed."""
         coded = encode(parts, batch)
-        told = self.step(parts, batch)
+        found = self.step(parts, batch)
         return Estimates(
             {"reconstruction": decode(parts, coded["codes"], coded["sent"], batch)},
             {
-                "forecast": told["x_hat"],
-                "quantiles": told["quantiles"],
+                "forecast": found["x_hat"],
+                "quantiles": found["quantiles"],
                 "codes": coded["codes"],
                 "codebook_sizes": parts.quantizer.codebook_sizes,
             },
@@ -94,34 +97,34 @@ class ForecastDirect(Task):
         return self.quantiles(parts, batch, steps, [(k + 1) / (samples + 1) for k in range(samples)])
 
     def quantiles(self, parts: Parts, batch: Batch, steps: int, levels: Sequence[float]) -> Tensor:
-        """[B, Q, C, steps]: the quantiles themselves, each going on from itself past the trained steps."""
+        """[B, Q, C, steps]: the quantiles themselves, each continued from itself beyond the trained steps."""
         samples, rows = len(levels), len(batch["x"])
         off = quantile_of_laplace(torch.tensor(levels, dtype=torch.float64)).to(batch["x"])
 
         def block(batch: Batch, number: int) -> Tensor:
-            point, width = self._tell(parts, batch)
+            point, width = self._predict(parts, batch)
             times = samples * rows // len(point)
             point, width = (value.repeat_interleave(times, dim=0) for value in (point, width))
             return point + width * off.repeat(rows)[:, None, None]
 
-        return go_on(parts.norm, batch, steps, samples, block)
+        return rollout(parts.norm, batch, steps, samples, block)
 
     def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
-        """`codes` [B, T, Q] of the history and the scalars sent apart, `sent` [B, S]."""
+        """`codes` [B, T, Q] of the history and the side information `sent` [B, S]."""
         return encode(parts, batch)
 
     def decode(self, parts: Parts, coded: dict[str, Tensor], batch: Batch) -> Tensor:
         """[B, C, L] in the signal's own units."""
         return decode(parts, coded["codes"], coded["sent"], batch)
 
-    def _tell(self, parts: Parts, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _predict(self, parts: Parts, batch: Batch) -> tuple[Tensor, Tensor]:
         """Forecast and width [B, C, H] in the signal's own units."""
         with torch.no_grad():
             framed, _ = parts.norm(batch)
             words = parts.quantizer(parts.encoder(framed["x"])).hard
-            centre, scale = parts.norm.ahead(batch, self.ahead)
-        told = parts.regressor(Condition(framed["x"].flatten(1)), words).unflatten(1, (self.channels, -1))
-        shape, width, change = told.split((self.ahead, self.ahead, 2), dim=-1)
+            centre, scale = parts.norm.future_stats(batch, self.horizon)
+        output = parts.regressor(Condition(framed["x"].flatten(1)), words).unflatten(1, (self.channels, -1))
+        shape, width, change = output.split((self.horizon, self.horizon, 2), dim=-1)
         moved = self.pace * (shape * (1 + change[..., :1]) + change[..., 1:])
         return centre + scale * moved, WIDTH * scale * F.softplus(width + SOFT_ONE)
 

@@ -1,4 +1,4 @@
-"""Chooses for each window one of several codebooks, and one of several ways to send its codes."""
+"""Chooses for each window one of several experts."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from vqtool.api import Route
 
 
 class Router(nn.Module):
-    """A linear map of the mean and the spread of a window's tokens to logits of R experts and of M modes.
+    """A linear map of the mean and the spread of a window's tokens to logits of R experts.
 
     It reads latents and pulls at none: its gradient ends here. What it reads is standardised over the features, so that
     a growing latent does not make it sure of itself. Of equal logits the first one counts.
     """
 
-    def __init__(self, dim: int, experts: int, modes: int) -> None:
+    def __init__(self, dim: int, experts: int) -> None:
         super().__init__()
-        self.experts, self.modes = experts, modes
-        self.logits = nn.Linear(2 * dim, experts + modes)
+        self.logits = nn.Linear(2 * dim, experts)
 
     def forward(self, tokens: Tensor, real: Tensor) -> Route:
         """Route windows `tokens` [B, T, D]; those that do not count, by `real` [B, T], hold zeros."""
-        experts, modes = self.logits(features_of(tokens.detach(), real)).split([self.experts, self.modes], 1)
-        return Route(experts.argmax(1), modes.argmax(1), experts.softmax(1), modes.softmax(1))
+        logits = self.logits(features_of(tokens.detach(), real))
+        return Route(logits.argmax(1), logits.softmax(1))
 
 
 def features_of(tokens: Tensor, real: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""Codes of one codebook as bits, and what bits that came through noise tell about the code."""
+"""Codes of one codebook as bits, and the probabilities of codes given bits that came through noise."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from vqtool.nn.labels import Table, label_table
+from vqtool_semcom.labels import Labelling, label_table
 
 
 class IndexBits(nn.Module):
@@ -18,9 +18,9 @@ class IndexBits(nn.Module):
         self.size, self.width, self.radius = size, max(1, (size - 1).bit_length()), radius
         self.register_buffer("labels", torch.arange(size))
 
-    def relabel(self, how: Table, vectors: Tensor) -> None:
-        """Make the table anew for the codes `vectors` [K, D]."""
-        self.labels.copy_(label_table(how, vectors))
+    def relabel(self, labelling: Labelling, vectors: Tensor) -> None:
+        """Compute the labels of the codes `vectors` [K, D]."""
+        self.labels.copy_(label_table(labelling, vectors))
 
     def table(self) -> Tensor:
         """The bits [K, k] of every code's label, the most significant first."""
@@ -36,11 +36,11 @@ class IndexBits(nn.Module):
         return (probs @ self.table()).clamp(0, 1)
 
     def posterior(self, llr: Tensor) -> Tensor:
-        """P(code | received) [..., K] from `llr` [..., k] = log P(bit = 1) / P(bit = 0), all codes likely alike.
+        """P(code | received) [..., K] from `llr` [..., k] = log P(bit = 1) / P(bit = 0), for equally likely codes.
 
-        Exact for independent bits: log P = sum of the LLRs of a label's ones + const. Labels that no code has take no
-        part. With `radius` r, only labels at a Hamming distance of at most r from the likeliest bits do (where there
-        are any).
+        Exact for independent bits: log P = sum of the LLRs of a label's ones + const. Labels that no code has are
+        left out. With `radius` r, so are labels at a Hamming distance above r from the likeliest bits, unless that
+        leaves none.
         """
         table = self.table()
         scores = llr @ table.t()

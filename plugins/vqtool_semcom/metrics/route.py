@@ -1,4 +1,4 @@
-"""How a router shares windows out: which codebook and which way of sending they take."""
+"""How a router distributes windows over codebooks and modes of the channel."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from vqtool.api import DataSpec, Metric, Route
+from vqtool_semcom.mode_router import with_mode
 
 
 class RouteShares(Metric):
     """`route.expert<r>` and `route.mode<m>`: the shares of windows that take each.
 
-    `route.certainty` is the mean of the largest probability of an expert: 1 / R of a router that knows nothing.
+    `route.certainty` is the mean of the largest probability of an expert: 1 / R of a router that does not discriminate.
     """
 
     def __init__(self, spec: DataSpec) -> None:
@@ -23,8 +24,9 @@ class RouteShares(Metric):
         self.rows = 0
 
     def update(self, *, route: Route) -> None:
-        """Take the choices of a batch."""
-        chosen = {"expert": (route.expert, route.expert_probs), "mode": (route.mode, route.mode_probs)}
+        """Count the choices of a batch."""
+        modes = with_mode(route)
+        chosen = {"expert": (route.expert, route.expert_probs), "mode": (modes.mode, modes.mode_probs)}
         for name, (taken, probs) in chosen.items():
             counts = torch.bincount(taken.cpu(), minlength=probs.shape[1])
             self.counts[name] = self.counts.get(name, torch.zeros_like(counts)) + counts

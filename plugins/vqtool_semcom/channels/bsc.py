@@ -1,4 +1,4 @@
-"""Bits that are flipped at random, each on its own."""
+"""Bits that are flipped at random, independently of each other."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from annotated_types import Ge, Interval
 from torch import Tensor
 
 from vqtool.api import Quantized
-from vqtool.nn.bit_channel import BitChannel, Carried, Gradient
-from vqtool.nn.labels import Table
+from vqtool_semcom.bit_channel import BitChannel, Gradient, Noise, Transmission
+from vqtool_semcom.labels import Labelling
 
 
 class Bsc(BitChannel):
     """The binary symmetric channel: a bit arrives flipped with the probability `flip`, which the receiver knows.
 
     LLR = (2 bit - 1) log((1 - flip) / flip). The level of the channel is `flip`. On the soft path p arrives as p, or
-    as 1 - p where the flip falls.
+    as 1 - p if flipped.
     """
 
     def __init__(
@@ -28,17 +28,20 @@ class Bsc(BitChannel):
         *,
         flip: Annotated[float, Interval(ge=0, le=0.5), Doc("probability of a flip in evaluation")] = 0.05,
         train_flip: Annotated[
-            tuple[float, float], Doc("least and largest probability in training; each row draws its own")
+            tuple[float, float], Doc("range of the probability in training; each row draws its own")
         ] = (0.0, 0.1),
-        report: Annotated[tuple[float, ...], Doc("probabilities to evaluate at besides")] = (),
+        report: Annotated[tuple[float, ...], Doc("further probabilities to evaluate at")] = (),
         labels: Annotated[
-            Table, Doc("the codes' bits: by number, along their first axis, or switched")
+            Labelling, Doc("bits of the codes: their number, a Gray code along their first axis, or that, optimised")
         ] = "pseudo-gray",
         radius: Annotated[
-            Annotated[int, Ge(0)] | None, Doc("Hamming distance of the codes the receiver weighs; none: all")
+            Annotated[int, Ge(0)] | None,
+            Doc("largest Hamming distance of codes that the receiver considers; none: all"),
         ] = None,
-        hard: Annotated[float, Interval(ge=0, le=1), Doc("share of the hard bits in what training sends")] = 1.0,
-        gradient: Annotated[Gradient, Doc("way back: past the channel, through its noise, or both")] = "both",
+        hard: Annotated[float, Interval(ge=0, le=1), Doc("share of the hard bits in what training transmits")] = 1.0,
+        gradient: Annotated[
+            Gradient, Doc("path of the gradient: past the channel, through its noise, or both")
+        ] = "both",
     ) -> None:
         super().__init__(codebook_sizes, labels=labels, radius=radius, hard=hard, gradient=gradient)
         self.flip, self.train_flip, self.report = flip, train_flip, report
@@ -53,8 +56,8 @@ class Bsc(BitChannel):
         low, high = self.train_flip
         return low + (high - low) * torch.rand(rows, device=device)
 
-    def carry(self, bits: Tensor, level: Tensor, noise: tuple[Tensor, ...], *, soft: bool, mode: int = 0) -> Carried:
+    def transmit(self, bits: Tensor, level: Tensor, noise: Noise, *, soft: bool, mode: int = 0) -> Transmission:
         rate = level[:, None]
         arrived = torch.where(noise[0][:, : bits.shape[1]] < rate, 1 - bits, bits)
         rate = rate.clamp_min(1e-9)
-        return Carried((2 * arrived - 1) * torch.log((1 - rate) / rate), {}, {"ber.theory": level})
+        return Transmission((2 * arrived - 1) * torch.log((1 - rate) / rate), {}, {"ber.theory": level})

@@ -15,8 +15,8 @@ from vqtool.errors import VqtoolError
 class Alignment(Loss):
     """Mean over the named stages of |soft - sg(hard)|^2 / var(sg(hard)), both behind the same noise.
 
-    The hard side is held fixed: it has no gradient to the quantizer's distribution. Divided by its variance, 1 is what
-    a soft path that always says the mean has, at any scale. "bits" and "symbols" are as sent, "llr" and "vectors"
+    The hard side is constant: it has no gradient. Thanks to the variance, a soft path that always gives the mean has
+    a loss of 1, whatever the scale. "bits" and "symbols" are as sent, "llr" and "vectors"
     (what the classifier reads) as received.
     """
 
@@ -33,12 +33,12 @@ class Alignment(Loss):
 
     def forward(self, *, received: Received) -> Tensor:
         """Raises VqtoolError where the channel or the quantizer has no such stage."""
-        lacking = [name for name in self.stages if name not in received.stages]
-        if lacking:
-            told = ", ".join(f"`{name}`" for name in received.stages)
+        missing = [name for name in self.stages if name not in received.stages]
+        if missing:
+            known = ", ".join(f"`{name}`" for name in received.stages)
             raise VqtoolError(
-                f"loss `alignment`: the link has no stage `{lacking[0]}`",
-                hint=f"it has {told}" if told else "the quantizer gives no probabilities: soft-ema and soft do",
+                f"loss `alignment`: the link has no stage `{missing[0]}`",
+                hint=f"it has {known}" if known else "the quantizer gives no probabilities: soft-ema and soft do",
             )
         return sum((distance(*received.stages[name]) for name in self.stages), start=received.z.new_zeros(())) / len(
             self.stages

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
-from vqtool.nn.labels import flip_cost, label_table
+from vqtool_semcom.labels import label_table
+
+
+def flip_cost(labels: Tensor, vectors: Tensor) -> float:
+    """Mean squared distance between two codes whose labels differ in one bit."""
+    size = len(labels)
+    flipped = labels[:, None] ^ 2 ** torch.arange((size - 1).bit_length())
+    near = labels.argsort()[flipped.clamp_max(size - 1)]
+    distances = (vectors[:, None] - vectors[near]).square().sum(-1)
+    return float(distances[flipped < size].mean())
+
 
 SIZES = [2, 3, 5, 16, 37, 64]
 

@@ -1,4 +1,4 @@
-"""What a channel tells of itself, averaged over rows: bit errors beside theory, power, confidence."""
+"""Figures that a channel reports, averaged over rows: bit errors and their theory, power, confidence."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vqtool.api import DataSpec, Metric, Received
 
 
 class ReceivedFigures(Metric):
-    """`<figure>.<level>` for every figure that the channel gives, and how far the soft path is from the hard one.
+    """`<figure>.<level>` for every figure that the channel reports, and the gap of soft and hard path.
 
-    `ber` is the share of wrong bits before the receiver weighs codes, `ber.theory` what the channel's law foretells,
-    `token_errors` the share of codes that the receiver takes for others. `consistency` is |soft - hard|^2 of the
+    `ber` is the share of wrong bits, decided one by one, `ber.theory` its expectation, `token_errors` the share of
+    codes that the receiver gets wrong. `consistency` is |soft - hard|^2 of the
     vectors that the receiver works with, over the variance of the hard ones.
     """
 
@@ -46,6 +46,6 @@ class ReceivedFigures(Metric):
 
 
 def wrong(received: Tensor, codes: Tensor) -> Tensor:
-    """The share of each row's codes [B, T, Q] that arrived as others [B]; -1 is none and counts nowhere."""
+    """The share of each row's codes [B, T, Q] that arrived as other codes [B]; -1 is no code and not counted."""
     sent = codes >= 0
     return ((received != codes) & sent).double().flatten(1).sum(1) / sent.flatten(1).sum(1).clamp_min(1)

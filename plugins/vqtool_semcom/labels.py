@@ -1,4 +1,4 @@
-"""Which bits name which code: label tables that make a flipped bit lead to a near code."""
+"""Which bits name which code: labels for which a flipped bit leads to a near code."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Table = Literal["identity", "pca-gray", "pseudo-gray"]
-TRIES = 2048  # codes that are given a turn
+Labelling = Literal["identity", "pca-gray", "pseudo-gray"]
+TRIES = 2048  # codes that are tried in total
 
 
 @torch.no_grad()
-def label_table(how: Table, vectors: Tensor) -> Tensor:
+def label_table(labelling: Labelling, vectors: Tensor) -> Tensor:
     """A label for each of the codes `vectors` [K, D]: K different numbers [K] in [0, K).
 
     identity: the code's own number. pca-gray: codes sorted along their first principal axis take the labels in the
@@ -20,29 +20,22 @@ def label_table(how: Table, vectors: Tensor) -> Tensor:
     labels as long as the mean squared distance between codes whose labels differ in one bit falls (Zeger and Gersho
     1990, IEEE Trans. Commun. 38(12)).
     """
-    if how == "identity":
+    if labelling == "identity":
         return torch.arange(len(vectors), device=vectors.device)
     vectors = vectors.double()
     labels = _pca_gray(vectors)
-    return labels if how == "pca-gray" else _switched(labels, vectors)
-
-
-def flip_cost(labels: Tensor, vectors: Tensor) -> float:
-    """Mean squared distance between two codes whose labels differ in one bit."""
-    near = _neighbours(labels)
-    away = (vectors[:, None] - vectors[near.clamp_min(0)]).square().sum(-1)
-    return float(away[near >= 0].mean())
+    return labels if labelling == "pca-gray" else _switched(labels, vectors)
 
 
 def _pca_gray(vectors: Tensor) -> Tensor:
     size = len(vectors)
     centred = vectors - vectors.mean(0)
     axis = torch.linalg.svd(centred, full_matrices=False).Vh[0]
-    axis = axis * torch.sign(axis[axis.abs().argmax()])  # a singular vector's sign is chance
+    axis = axis * torch.sign(axis[axis.abs().argmax()])  # the sign of a singular vector is arbitrary
     rank = (centred @ axis).argsort(stable=True).argsort(stable=True)
     gray = torch.arange(2 * size, device=vectors.device)
     gray = gray ^ (gray >> 1)
-    return gray[gray < size][:size][rank]  # K no power of two: labels beyond are left out, in order
+    return gray[gray < size][:size][rank]  # where K is not a power of two, labels beyond K are left out
 
 
 def _switched(labels: Tensor, vectors: Tensor) -> Tensor:
@@ -91,10 +84,3 @@ def _change(code: int, labels: Tensor, owner: Tensor, distance: Tensor, bits: Te
     change = moved + 2 * beside * distance[code] - before
     change[code] = 0
     return change
-
-
-def _neighbours(labels: Tensor) -> Tensor:
-    """The code [K, k] whose label differs in each bit; -1 where there is none."""
-    size = len(labels)
-    flipped = labels[:, None] ^ 2 ** torch.arange((size - 1).bit_length(), device=labels.device)
-    return torch.where(flipped < size, labels.argsort()[flipped.clamp_max(size - 1)], -1)

@@ -1,0 +1,141 @@
+"""Time stamps: parsed from a file's column, put into their zone, compared with a cutoff, written as text."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqtool.errors import VqtoolError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def parse(column: pd.Series, time_format: str, *, in_zone: bool) -> pd.Index:
+    """Integers as they are, everything else as time stamps; in UTC if they have offsets and will be put `in_zone`."""
+    import pandas as pd
+
+    if bool(column.isna().any()):
+        raise VqtoolError(f"row {int(np.flatnonzero(column.isna())[0]) + 1} has no time stamp")
+    if pd.api.types.is_integer_dtype(column) and not time_format:
+        return pd.Index(column.to_numpy(dtype=np.int64))
+    if pd.api.types.is_float_dtype(column):
+        raise VqtoolError(f"the times in `{column.name}` are numbers with fractions", hint="dates, or whole numbers")
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return pd.DatetimeIndex(column)
+    return pd.DatetimeIndex(_parsed(as_text(column), time_format, in_zone=in_zone))
+
+
+def as_text(column: pd.Series) -> pd.Series:
+    """A column as text."""
+    try:
+        return column.astype(str)
+    except UnicodeDecodeError as error:
+        raise VqtoolError(f"`{column.name}` holds bytes that are not text") from error
+
+
+def _parsed(column: pd.Series, time_format: str, *, in_zone: bool) -> pd.Series:
+    """Text to stamps, in the format given or in the one way that the column can be read."""
+    import pandas as pd
+
+    form = {"format": time_format} if time_format else _form(column)
+    offset = bool(column.str.contains(r"\d(?:[+-]\d{2}:?\d{2}|Z)$").all())
+    try:
+        with warnings.catch_warnings():  # pandas warns where it would guess each stamp by itself
+            warnings.simplefilter("ignore" if "dayfirst" in form else "error", UserWarning)
+            stamps = pd.to_datetime(column, utc=offset and in_zone, **form)
+        if pd.api.types.is_datetime64_any_dtype(stamps):
+            return stamps
+    except (ValueError, TypeError, UserWarning) as error:
+        if "Mixed timezones" in str(error):
+            raise VqtoolError(
+                "the stamps have several UTC offsets", hint="their time zone, e.g. -s data.timezone=Europe/Berlin"
+            ) from error
+    with warnings.catch_warnings(action="ignore"):
+        wrong = pd.to_datetime(column, utc=True, errors="coerce", **form).isna().to_numpy()
+    row = int(wrong.argmax())
+    reason = f"is not a time stamp like `{column.iloc[0]}`" if wrong.any() else "is in no known format"
+    raise VqtoolError(
+        f"`{column.iloc[row]}` in row {row + 1} of `{column.name}` {reason}",
+        hint='its format, as in -s data.time_format="%d.%m.%Y %H:%M"',
+    )
+
+
+def _form(column: pd.Series) -> dict[str, Any]:
+    """How pandas should read dates. One like 3/4/2020 is read one way only if the column rules out the other."""
+    first = str(column.iloc[0])
+    numbers = column.str.extract(r"^\s*(\d{1,2})[/.-](\d{1,2})[/.-](\d{2,4})")
+    numeric = bool(numbers[0].notna().all())
+    if (numbers[2].str.len() == 2).any() if numeric else not column.str.contains(r"\d{4}").any():
+        raise VqtoolError(  # 24-01-31 may be a day of 2024, of 2031 or of 2001
+            f"dates like `{first}` have no year of four digits",
+            hint='dates like 2024-01-31, or their format: -s data.time_format="%y-%m-%d"',
+        )
+    if not numeric:
+        return {"format": "ISO8601"} if first[:4].isdigit() else {}
+    one, two = (int(numbers[i].astype(int).max()) for i in (0, 1))
+    if (one > 12) == (two > 12):
+        raise VqtoolError(
+            f"dates like `{first}` may have the day or the month first",
+            hint='-s data.time_format="%d/%m/%Y" or "%m/%d/%Y"',
+        )
+    return {"dayfirst": one > 12}
+
+
+def localised(index: pd.Index, timezone: str) -> pd.Index:
+    """One series' stamps in the zone, if one is given; the order decides in an hour that comes twice."""
+    if not timezone or index.dtype.kind != "M":
+        return index
+    try:
+        if index.tz is not None:
+            return index.tz_convert(timezone)
+        return index.tz_localize(timezone, ambiguous="raise" if index.is_unique else "infer")
+    except Exception as error:  # zoneinfo's, pytz's and pandas' own errors share no parent
+        raise VqtoolError(f"the stamps are not times of `{timezone}`: {error}") from error
+
+
+def until(cutoff: str | None, stamps: pd.Index) -> NDArray[np.bool_]:
+    """Which stamps are as early as the cutoff."""
+    return np.ones(len(stamps), dtype=bool) if cutoff is None else np.asarray(stamps <= _cutoff(cutoff, stamps))
+
+
+def _cutoff(cutoff: str, stamps: pd.Index) -> Any:
+    """The cutoff as a stamp of the file's kind: an integer, or a time, in the file's zone where it has one."""
+    import pandas as pd
+
+    timed = stamps.dtype.kind == "M"
+    try:
+        if not timed:
+            return int(cutoff)
+        limit = pd.Timestamp(cutoff)
+    except ValueError:
+        kind = "a time" if timed else "an integer"
+        raise VqtoolError(f"`{cutoff}` is not {kind}", hint=f"--cutoff, as in {stamps[-1]}") from None
+    if stamps.tz is None and limit.tz is not None:
+        raise VqtoolError(
+            f"the cutoff {cutoff} has a zone; the file's stamps have none",
+            hint="a --cutoff without one, or the file's zone, e.g. -s data.timezone=Europe/Berlin",
+        )
+    if stamps.tz is None:
+        return limit
+    return limit.tz_localize(stamps.tz) if limit.tz is None else limit.tz_convert(stamps.tz)
+
+
+def has_clock(stamps: pd.Index) -> bool:
+    """Whether any stamp is at another time than midnight, or has a zone."""
+    if stamps.dtype.kind != "M":
+        return False
+    return stamps.tz is not None or not bool((stamps == stamps.normalize()).all())
+
+
+def written(stamps: pd.Index, clock: bool) -> list[str]:
+    """Stamps as text: the date, with `clock` the time too, and the offset where there is one."""
+    if stamps.dtype.kind != "M":
+        return [str(int(value)) for value in stamps]
+    if stamps.tz is not None:
+        return [stamp.isoformat(sep=" ") for stamp in stamps]
+    fine = ".%f" if clock and bool((stamps.microsecond != 0).any()) else ""
+    return list(stamps.strftime("%Y-%m-%d" + (f" %H:%M:%S{fine}" if clock else "")))

@@ -1,0 +1,253 @@
+"""A channel that carries the bits of codes, whatever its noise is; also for quantizers that route windows."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from vqtool.api import Channel, Quantized, Received
+from vqtool.errors import VqtoolError
+from vqtool.quantizers.core.straight_through import AddGradient
+from vqtool.quantizers.core.tokens import own_precision
+from vqtool_semcom.index_bits import IndexBits
+from vqtool_semcom.labels import Labelling
+from vqtool_semcom.mode_router import ModeRoute, with_mode
+
+Gradient = Literal["straight-through", "link", "both"]
+Noise = tuple[Tensor, ...]
+Pair = tuple[Tensor, Tensor]  # (soft, hard)
+
+
+@dataclass(frozen=True, slots=True)
+class Transmission:
+    """Bits that came through the noise: n bits per window."""
+
+    llr: Tensor  # [B, n]  log P(bit = 1) / P(bit = 0)
+    sent: Mapping[str, Tensor] = field(default_factory=dict)  # what was transmitted, to compare soft with hard
+    figures: Mapping[str, Tensor] = field(default_factory=dict)  # [B] each
+
+
+class BitChannel(Channel):
+    """Codes -> labels -> bits -> `transmit` (a subclass's noise) -> LLRs -> P(code | received) -> the mean code vector.
+
+    The soft path transmits, in place of a code's bits, each bit's probability under the quantizer's distribution.
+    Training transmits p = soft + hard_share (bits - soft), where the bracket has no gradient: the value is moved by
+    the share `hard` towards the deployed path, the gradient is that of the soft path. The gradient goes back through
+    the noise to the quantizer's `probs` ("link"), past channel and code choice to the latents as if z had arrived
+    unchanged ("straight-through", the only way for a quantizer without probabilities), or both ways ("both").
+
+    With a quantizer that routes, the codes of a window are those of one codebook and use one mode of the channel; the
+    receiver gets both as side information.
+    """
+
+    knobs = frozenset({"hard"})
+    symbol_bits: tuple[int, ...] = (1,)  # bits that one use of the channel carries, by mode
+    prepared: Tensor
+
+    def __init__(
+        self,
+        codebook_sizes: Sequence[int],
+        *,
+        labels: Labelling,
+        radius: int | None,
+        hard: float,
+        gradient: Gradient,
+    ) -> None:
+        super().__init__()
+        self._use_codes(codebook_sizes, labels, radius)
+        self.hard, self.gradient = hard, gradient
+        self.register_buffer("prepared", torch.zeros((), dtype=torch.bool))
+
+    def _use_codes(self, codebook_sizes: Sequence[int], labels: Labelling, radius: int | None) -> None:
+        self.books = nn.ModuleList(IndexBits(size, radius=radius) for size in codebook_sizes)
+        self.width = sum(book.width for book in self.index_bits)  # bits per token
+        self.labelling: Labelling = labels
+
+    @property
+    def index_bits(self) -> list[IndexBits]:
+        """`books`, typed."""
+        return cast("list[IndexBits]", list(self.books))
+
+    def prepare(self, tables: Sequence[Tensor]) -> None:
+        """Label the codes; only once, since whatever is trained afterwards is trained for these labels."""
+        if self.prepared:
+            return
+        self.prepared.fill_(True)
+        for book, table in zip(self.index_bits, tables, strict=True):
+            book.relabel(self.labelling, table)
+
+    def for_codes(self, codebook_sizes: Sequence[int], labels: Labelling) -> BitChannel:
+        """The same noise for other codes, with a receiver that weighs all of them."""
+        other = copy.deepcopy(self)
+        other._use_codes(codebook_sizes, labels, None)
+        other.prepared.fill_(False)
+        return other
+
+    def transmit(self, bits: Tensor, level: Tensor, noise: Noise, *, soft: bool, mode: int = 0) -> Transmission:
+        """Bits or, where `soft`, probabilities of ones [B, n] through the noise at `level` [B]; differentiable.
+
+        The noise may be for more than n bits: then its first part is used.
+        """
+        raise NotImplementedError
+
+    def transmit_blend(
+        self, soft: Transmission, hard: Transmission, bits: Tensor, level: Tensor, noise: Noise
+    ) -> Transmission:
+        """What training transmits, given the blended `bits`; a channel with more stages may blend them as well."""
+        return self.transmit(bits, level, noise, soft=True)
+
+    def training_level(self, rows: int, device: torch.device) -> Tensor:
+        """A level [B] for each row of a training batch."""
+        raise NotImplementedError
+
+    def bits_of(self, quantized: Quantized) -> int:
+        """n, the bits of a window; with a quantizer that routes, those of its largest codebook."""
+        width = self.width if quantized.route is None else max(book.width for book in self.index_bits)
+        return quantized.codes.shape[1] * width
+
+    def symbols_of(self, bits: int, mode: int = 0) -> int:
+        """S, the uses of the channel that carry `bits` bits of a window."""
+        return -(-bits // self.symbol_bits[mode])
+
+    def forward(
+        self,
+        quantized: Quantized,
+        tables: Sequence[Tensor],
+        *,
+        level: float | None = None,
+        noise: Noise | None = None,
+    ) -> Received:
+        rows, device = quantized.codes.shape[0], quantized.z.device
+        if level is not None:
+            levels = torch.full((rows,), float(level), device=device)
+        elif self.training:
+            levels = self.training_level(rows, device)
+        else:
+            levels = torch.full((rows,), float(self.levels()[""]), device=device)
+        route = None if quantized.route is None else with_mode(quantized.route)
+        modes = 1 if route is None else route.mode_probs.shape[1]
+        if modes != len(self.symbol_bits):
+            raise VqtoolError(
+                f"the channel has {len(self.symbol_bits)} modes, and the quantizer chooses among {modes}",
+                hint=f"a quantizer that routes, with `modes = {len(self.symbol_bits)}`: mixture-ema or routed-modes",
+            )
+        noise = self.draw(quantized) if noise is None else noise
+        with own_precision(quantized.z):
+            if route is not None:
+                return send_by_route(self, quantized, route, tables, levels, noise)
+            return self._send(quantized, tables, levels, noise)
+
+    def _send(self, quantized: Quantized, tables: Sequence[Tensor], level: Tensor, noise: Noise) -> Received:
+        columns = zip(self.index_bits, quantized.codes.unbind(-1), strict=True)
+        bits = torch.cat([book.hard(column) for book, column in columns], -1).flatten(1)
+        hard = self.transmit(bits, level, noise, soft=False)
+        posterior = self.posteriors(hard.llr, quantized)
+        arrived = mean_vectors(posterior, tables)
+        figures = {**hard.figures, "ber": bit_error_share(hard.llr, bits)}
+        codes = torch.stack([p.argmax(-1) for p in posterior], -1)
+        if quantized.probs is None:
+            return Received(straight_through(arrived, quantized), arrived.detach(), codes, None, {}, figures)
+        soft_bits = self._soft_bits(quantized.probs)
+        soft = self.transmit(soft_bits, level, noise, soft=True)
+        arrived_soft = mean_vectors(self.posteriors(soft.llr, quantized), tables)
+        stages = {"bits": (soft_bits, bits), "llr": (soft.llr, hard.llr), "vectors": (arrived_soft, arrived)}
+        stages |= {name: (soft.sent[name], hard.sent[name]) for name in hard.sent}
+        figures |= {f"{name}.soft": figure for name, figure in soft.figures.items() if name != "ber.theory"}
+        z = arrived
+        if self.training and self.gradient == "straight-through":
+            z = straight_through(torch.lerp(arrived_soft.detach(), arrived, self.hard), quantized)
+        elif self.training:
+            z = arrived_soft
+            if self.hard != 0:
+                mixed = towards_hard((soft_bits, bits), self.hard)
+                llr = self.transmit_blend(soft, hard, mixed, level, noise).llr
+                z = mean_vectors(self.posteriors(llr, quantized), tables)
+            z = z if self.gradient == "link" else straight_through(z, quantized)
+        return Received(z, arrived.detach(), codes, arrived_soft, stages, figures)
+
+    def _soft_bits(self, probs: Tensor) -> Tensor:
+        each = [book.soft(probs[:, :, q, : book.size]) for q, book in enumerate(self.index_bits)]
+        return torch.cat(each, -1).flatten(1)
+
+    def posteriors(self, llr: Tensor, quantized: Quantized) -> list[Tensor]:
+        """P(code | received), Q of [B, T, K_q], from the LLRs [B, n] of a window."""
+        by_token = llr.view(llr.shape[0], quantized.codes.shape[1], self.width)
+        parts = by_token.split([book.width for book in self.index_bits], -1)
+        return [book.posterior(part) for book, part in zip(self.index_bits, parts, strict=True)]
+
+
+def mean_vectors(posteriors: Sequence[Tensor], tables: Sequence[Tensor]) -> Tensor:
+    """The mean code vectors [B, T, D], summed over codebooks."""
+    return torch.stack([p @ table for p, table in zip(posteriors, tables, strict=True)]).sum(0)
+
+
+def bit_error_share(llr: Tensor, bits: Tensor) -> Tensor:
+    """The share of wrong bits [B] among those decided by the sign of `llr` [B, n]."""
+    return ((llr > 0) != (bits > 0.5)).float().mean(1)
+
+
+def straight_through(arrived: Tensor, quantized: Quantized) -> Tensor:
+    """The value of `arrived` with its own gradient and, in addition, the identity to what the quantizer passed on."""
+    return AddGradient.apply(quantized.z, arrived) if quantized.z.requires_grad else arrived
+
+
+def towards_hard(pair: Pair, share: float) -> Tensor:
+    """soft + share (hard - soft), with the gradient of `soft`."""
+    soft, hard = pair
+    return soft + share * (hard - soft).detach()
+
+
+def send_by_route(
+    channel: BitChannel, quantized: Quantized, route: ModeRoute, tables: Sequence[Tensor], level: Tensor, noise: Noise
+) -> Received:
+    """Send every window by its route, which the receiver gets as `side_bits` bits without errors.
+
+    The value is that of the chosen routes alone. In training the router learns the mode from what the other modes
+    would have given through the same noise: its probabilities p_m get the gradient of sum_m p_m z_m; the rest of the
+    gradient goes past the channel. `symbols` is what a window takes, with one symbol per side bit; `symbols.expected`
+    is the mean over the router's probabilities, sum_{r,m} p_r p_m N k_r / log2 M_m, with its gradient.
+    """
+    learns = channel.training and route.mode_probs.requires_grad and len(channel.symbol_bits) > 1
+    hard, all_modes = torch.zeros_like(quantized.hard), torch.zeros_like(quantized.hard)
+    codes = torch.full_like(quantized.codes, -1)
+    figures: dict[str, Tensor] = {}
+    for expert, book in enumerate(channel.index_bits):
+        for mode in range(len(channel.symbol_bits)):
+            taken = (route.expert == expert) & (route.mode == mode)
+            rows = ((route.expert == expert) if learns else taken).nonzero().squeeze(1)
+            if not len(rows):
+                continue
+            sent = quantized.codes[rows, :, expert]
+            bits = book.hard(sent).flatten(1)
+            got = channel.transmit(bits, level[rows], tuple(n[rows] for n in noise), soft=False, mode=mode)
+            posterior = book.posterior(got.llr.view(*sent.shape, book.width))
+            arrived = posterior.detach() @ tables[expert].detach()
+            if learns:
+                all_modes = all_modes.index_add(0, rows, route.mode_probs[rows, mode, None, None] * arrived)
+            mine = taken[rows]
+            rows = rows[mine]
+            hard[rows] = arrived[mine]
+            codes[rows, :, expert] = posterior.argmax(-1)[mine]
+            wrong = bit_error_share(got.llr, bits)
+            symbols = torch.full_like(wrong, channel.symbols_of(bits.shape[1], mode) + route.side_bits)
+            for name, figure in {**got.figures, "ber": wrong, "symbols": symbols}.items():
+                figures.setdefault(name, level.new_zeros(len(level)))[rows] = figure[mine]
+    figures["side_bits"] = torch.full_like(level, route.side_bits)
+    widths = [book.width for book in channel.index_bits]
+    figures["symbols.expected"] = expected_symbols(route, quantized.codes.shape[1], widths, channel.symbol_bits)
+    z = straight_through(hard.clone(), quantized)
+    if learns:
+        z = AddGradient.apply(all_modes, z)
+    return Received(z, hard, codes, figures=figures)
+
+
+def expected_symbols(route: ModeRoute, tokens: int, widths: Sequence[int], symbol_bits: Sequence[int]) -> Tensor:
+    """sum_{r,m} p_r p_m N k_r / log2 M_m [B] for N `tokens`, k_r = `widths` bits a code, log2 M_m = `symbol_bits`."""
+    bits = route.expert_probs @ route.expert_probs.new_tensor([tokens * width for width in widths])
+    uses = route.mode_probs @ route.mode_probs.new_tensor([1 / width for width in symbol_bits])
+    return bits * uses

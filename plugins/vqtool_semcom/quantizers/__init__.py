@@ -1,0 +1,1 @@
+"""Quantizers that choose how a window is sent."""
