@@ -113,16 +113,16 @@ class Channels:
 
     def skipped(self) -> Counter[str]:
         """Why channels are left out, with some of their names, and how many they are."""
-        return Counter({f"{why}: {listed(each.values())}": len(each) for why, each in self._left.items()})
+        return Counter({f"{why} ({listed(each.values())})": len(each) for why, each in self._left.items()})
 
     def notes(self) -> list[str]:
         """What is assumed of channels, and what is declared of none."""
         notes = []
         if self._assumed:
             names, many = listed(self._assumed.values()), counted(len(self._assumed), "channel")
-            notes.append(f"{many} with an unknown azimuth taken as 1 = N, 2 = E, 3 = Z: {names}")
+            notes.append(f"read {many} of unknown azimuth as 1 = N, 2 = E, 3 = Z: {names}")
         if unused := [name for name in self._declared or () if name not in self._used]:
-            notes.append(f"no channel goes by these names in `data.components`: {listed(unused)}")
+            notes.append(f"no channel has these names of `data.components`: {listed(unused)}")
         return notes
 
     def check(self, path: Path) -> None:
@@ -134,12 +134,12 @@ class Channels:
         meaning = {"Z": "is vertical", "N": "points north", "E": "points east"}
         means = ", ".join(f"{shown(name)} {meaning[component]}" for name, component in guessed.items())
         setting = shlex.quote(f"data.components={{{pairs}}}")
-        rest = "what is not in `data.components` and has no SEED code is left out"
+        rest = "channels that are not in `data.components` and have no SEED code are skipped"
         if len(guessed) < len(self._unclear):
             rest += ", and a `*` in a name stands for any characters"
         raise VqtoolError(
-            f"it is unclear which component of ground motion {counted(len(self._unclear), 'channel')} of"
-            f" `{path.name}` record: {listed(self._unclear)}",
+            f"cannot tell which component of ground motion is recorded by {counted(len(self._unclear), 'channel')}"
+            f" of `{path.name}`: {listed(self._unclear)}",
             hint=f"-s {setting} if {means}; {rest}",
             where=str(path),
         )

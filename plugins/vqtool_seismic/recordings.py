@@ -208,7 +208,13 @@ class Recordings:
                 run = (run[0], int(end) if there else 0, there)
                 continue
             if run[2]:
-                yield Stretch(instrument, rate, zero + run[0] / rate, zero + (run[1] - 1) / rate, "".join(run[2]))
+                yield Stretch(
+                    instrument,
+                    rate,
+                    zero + run[0] / rate,
+                    zero + (run[1] - 1) / rate,
+                    "".join(c for c in COMPONENTS if c in run[2]),
+                )
             run = (int(begin), int(end) if there else 0, there)
 
     def _warnings(self) -> Iterator[str]:
@@ -228,11 +234,11 @@ class Recordings:
 
     def _dead(self) -> Iterator[str]:
         if dead := sorted(self._constant - self._alive):
-            yield f"{counted(len(dead), 'dead channel')}, constant throughout and taken as zero: {listed(dead)}"
+            yield f"{counted(len(dead), 'dead channel')} (constant throughout): {listed(dead)}"
 
     def _rates(self) -> Iterator[str]:
         for rate, codes in sorted(self._close_rates.items()):
-            yield f"{counted(len(codes), 'channel')} with a rate of nearly {rate:g} Hz taken as that: {listed(codes)}"
+            yield f"read {counted(len(codes), 'channel')} at nearly {rate:g} Hz as {rate:g} Hz: {listed(sorted(codes))}"
 
     def _overlaps(self) -> Iterator[str]:
         """What stands twice is compared, some of it at a time; `read` gives the first, in the order of files."""
@@ -243,8 +249,7 @@ class Recordings:
                 differing += differences([part for part in parts if part.component == component], rate)
         if codes := sorted(differing):
             many = counted(differing.total(), "sample")
-            yield (f"{many} of overlapping records differ, of which the first in the order of files is taken:"
-                   f" {listed(codes)}")  # fmt: skip
+            yield f"overlapping records differ in {many}; the first in file order is used: {listed(codes)}"
 
 
 def nominal(rate: float) -> float:
@@ -262,7 +267,7 @@ def rate_notes(stretches: Iterable[Stretch], rate: float) -> list[str]:
     for own, names in sorted(of.items()):
         records, why = counted(len(names), "record"), too_far(own, rate)
         done = f"skipped {records}: {why}" if why else f"resampled {records} from {own:g} to {rate:g} Hz"
-        notes.append(f"{done}, of {listed(names)}")
+        notes.append(f"{done} ({listed(names)})")
     return notes
 
 

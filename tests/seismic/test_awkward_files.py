@@ -46,8 +46,8 @@ def test_every_rate_is_said_at_once_with_counts(tmp_path: Path) -> None:
         write(tmp_path / f"{station}.mseed", *(trace(counts(round(60 * rate)), f"BH{c}", station=station, rate=rate)
                                                for c in "ZNE"))  # fmt: skip
     expected = [
-        "resampled 2 records from 20 to 100 Hz, of `XX.CCC..BH`, `XX.DDD..BH`",
-        "resampled 1 record from 40 to 100 Hz, of `XX.BBB..BH`",
+        "resampled 2 records from 20 to 100 Hz (`XX.CCC..BH`, `XX.DDD..BH`)",
+        "resampled 1 record from 40 to 100 Hz (`XX.BBB..BH`)",
     ]
     pieces = list(SeismogramFiles(SPEC).open(tmp_path))
     assert pieces[0].notes == expected
@@ -61,7 +61,7 @@ def test_rates_that_differ_by_parts_per_million_are_one(mseed: Make, tmp_path: P
     found = Recordings(tmp_path / "ppm")
     (stretch,) = found.stretches
     assert (stretch.rate, stretch.samples) == (100.0, 3000)
-    assert found.notes == ["2 channels with a rate of nearly 100 Hz taken as that: `XX.AAA..HHE`, `XX.AAA..HHN`"]
+    assert found.notes == ["read 2 channels at nearly 100 Hz as 100 Hz: `XX.AAA..HHE`, `XX.AAA..HHN`"]
     assert not found.skipped
     np.testing.assert_array_equal(found.read(stretch, stretch.begin, 3000, 100.0), np.float32([x, x, x]))
     assert not any("resampled" in note for note in notes_of(tmp_path / "ppm"))
@@ -94,8 +94,7 @@ def test_overlaps_that_differ_are_said_and_the_first_counts(
     found = Recordings(tmp_path / "o")
     differ = np.count_nonzero(first[4000:] != second[1000:3000]) + np.count_nonzero(second[3000:] != again)
     assert found.notes == [
-        f"{differ:,} samples of overlapping records differ, of which the first in the order of files is taken:"
-        " `XX.ABC..HHZ`"
+        f"overlapping records differ in {differ:,} samples; the first in file order is used: `XX.ABC..HHZ`"
     ]
     (stretch,) = found.stretches
     whole = found.read(stretch, stretch.begin, 9000, 100.0)[0]
@@ -116,7 +115,7 @@ def test_overlaps_that_agree_are_not_worth_a_word(tmp_path: Path) -> None:
 def test_dead_channels_are_counted_and_nothing_but_them_is_an_error(tmp_path: Path) -> None:
     dead, flat = np.zeros(60_000, np.int32), np.full(60_000, 12_345, np.int32)
     write(tmp_path / "a.mseed", trace(counts(60_000)), trace(dead, "HHN"), trace(flat, "HHE"))
-    expected = "2 dead channels, constant throughout and taken as zero: `XX.ABC..HHE`, `XX.ABC..HHN`"
+    expected = "2 dead channels (constant throughout): `XX.ABC..HHE`, `XX.ABC..HHN`"
     assert Recordings(tmp_path / "a.mseed").notes == [expected]
     assert expected in notes_of(tmp_path / "a.mseed")
     assert expected in ContinuousRecords(tmp_path / "a.mseed", 100.0, None).notes
@@ -179,7 +178,7 @@ def test_one_text_channel_does_not_stop_a_folder(tmp_path: Path) -> None:
     write(tmp_path / "z.mseed", trace(counts(2000)))
     log = trace(np.frombuffer(b"Quanterra " * 20, "S1"), "ACE", rate=1.0)
     write(tmp_path / "log.mseed", log)
-    assert notes_of(tmp_path) == ["skipped 1: text, not samples: `ACE`"]
+    assert notes_of(tmp_path) == ["skipped 1: text, not samples (`ACE`)"]
 
 
 def test_warnings_of_obspy_are_counted(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:

@@ -79,7 +79,9 @@ def test_names_that_say_their_component(tmp_path: Path, channels: str, expected:
 def test_others_are_one_error_with_a_mapping_that_works(tmp_path: Path, channels: str, mapping: str) -> None:
     path, names = tmp_path / "a.slist", channels.split()
     Stream([trace(name) for name in names]).write(str(path), format="SLIST")
-    with pytest.raises(VqtoolError, match=f"unclear which component of ground motion {len(names)} ") as caught:
+    with pytest.raises(
+        VqtoolError, match=f"cannot tell which component of ground motion is recorded by {len(names)} "
+    ) as caught:
         Recordings(path)
     assert all(f"`{name}`" in caught.value.message + str(caught.value.hint) for name in names)
     declared = followed(caught.value)
@@ -99,19 +101,19 @@ def test_mass_positions_logs_and_slow_channels_are_left_out(tmp_path: Path) -> N
     found = Recordings(tmp_path)
     assert placed(tmp_path) == {"XX.AAA..HHZ": "XX.AAA..HH Z"}
     assert found.skipped == {
-        "slower than 10 Hz: `VMZ`, `LCE`": 2,
-        "mass position, not ground motion: `VM1`": 1,
-        "pressure, not ground motion: `BDF`": 1,
-        "state of health: `SOH`": 1,
-        "text, not samples: `HHE`": 1,
+        "slower than 10 Hz (`VMZ`, `LCE`)": 2,
+        "mass position, not ground motion (`VM1`)": 1,
+        "pressure, not ground motion (`BDF`)": 1,
+        "state of health (`SOH`)": 1,
+        "text, not samples (`HHE`)": 1,
     }
-    with pytest.raises(VqtoolError, match=r"no seismograms in .* \(1: text, not samples: `HHE`\)"):
+    with pytest.raises(VqtoolError, match=r"no seismograms in .* \(1: text, not samples \(`HHE`\)\)"):
         Recordings(tmp_path / "log.mseed")
 
 
 def test_digits_are_said_to_be_assumed(tmp_path: Path) -> None:
     Stream([trace(name) for name in ("BHZ", "BH1", "BH2")]).write(str(tmp_path / "a.mseed"), format="MSEED")
-    note = "2 channels with an unknown azimuth taken as 1 = N, 2 = E, 3 = Z: `BH1`, `BH2`"
+    note = "read 2 channels of unknown azimuth as 1 = N, 2 = E, 3 = Z: `BH1`, `BH2`"
     assert Recordings(tmp_path / "a.mseed").notes == [note]
 
 
@@ -130,8 +132,8 @@ def test_a_mapping_goes_before_the_rules_and_joins_what_is_of_one_instrument(tmp
     assert list(found.values()) == [f"XX.AAA..{name}" for name in ("HH Z", "HH E", "HH N", "HN Z", "HN E", "HN N")]
     assert placed(tmp_path / "a.mseed", {"HHZ": "N"})["XX.AAA..HHZ"] == "XX.AAA..HH N"
     found = Recordings(tmp_path / "a.mseed", {"HHx": "E", "*Y": "N"})
-    assert found.notes == ["no channel goes by these names in `data.components`: `HHx`"]
-    assert found.skipped == {"not in `data.components`, and no SEED code of ground motion: `HHX`, `HNX`": 2}
+    assert found.notes == ["no channel has these names of `data.components`: `HHx`"]
+    assert found.skipped == {"not in `data.components`, and no SEED code of ground motion (`HHX`, `HNX`)": 2}
     with pytest.raises(VqtoolError, match="`HHX` is declared as `X`, which is none of Z, N and E"):
         Recordings(tmp_path / "a.mseed", {"HHX": "X"})
 
@@ -139,7 +141,7 @@ def test_a_mapping_goes_before_the_rules_and_joins_what_is_of_one_instrument(tmp
 def test_sac_files_without_names_are_mapped_by_their_own(tmp_path: Path) -> None:
     for name in ("one.z", "one.n", "one.e", "two.z"):
         trace("", station="", network="").write(str(tmp_path / f"{name}.sac"), format="SAC")
-    with pytest.raises(VqtoolError, match=r"4 channels of .* record: `one\.e\.sac`, `one\.n\.sac`") as caught:
+    with pytest.raises(VqtoolError, match=r"4 channels of .*: `one\.e\.sac`, `one\.n\.sac`") as caught:
         Recordings(tmp_path)
     assert followed(caught.value) == {"one.e.sac": "E", "one.n.sac": "N", "one.z.sac": "Z", "two.z.sac": "Z"}
     assert len(Recordings(tmp_path, followed(caught.value)).stretches) == 2
@@ -164,7 +166,7 @@ def test_a_gather_without_names_is_a_record_for_each_trace(tmp_path: Path) -> No
     path = tmp_path / "shot.7.segy"
     traces = [Trace(RNG.normal(size=2000).astype(np.float32), {"delta": 0.01, "starttime": START}) for _ in range(3)]
     Stream(traces).write(str(path), format="SEGY", data_encoding=5)
-    with pytest.raises(VqtoolError, match=r"1 channel of .* record: `shot\.7\.segy`") as caught:
+    with pytest.raises(VqtoolError, match=r"1 channel of .*: `shot\.7\.segy`") as caught:
         Recordings(path)
     found = Recordings(path, followed(caught.value))
     assert [stretch.station for stretch in found.stretches] == ["shot_7-1", "shot_7-2", "shot_7-3"]

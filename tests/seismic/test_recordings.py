@@ -140,11 +140,11 @@ def test_what_is_not_a_seismogram_is_counted(mseed: Make, tmp_path: Path) -> Non
     mseed("m/q.mseed", {"F": noise(30)})
     (tmp_path / "m" / "broken.mseed").write_bytes(b"\0" * 700)
     (tmp_path / "m" / "notes.txt").write_text("not asked")
-    with pytest.raises(VqtoolError, match="unclear which component of ground motion 1 channel of `m` record: `HHF`"):
+    with pytest.raises(VqtoolError, match="ground motion is recorded by 1 channel of `m`: `HHF`"):
         Recordings(tmp_path / "m")
     assert Recordings(tmp_path / "m", {}).skipped == {
         "of no format that ObsPy knows": 1,
-        "not in `data.components`, and no SEED code of ground motion: `HHF`": 1,
+        "not in `data.components`, and no SEED code of ground motion (`HHF`)": 1,
     }
     (tmp_path / "empty").mkdir()
     with pytest.raises(VqtoolError, match="there are no seismograms"):
@@ -277,15 +277,15 @@ def test_a_rate_far_away_is_skipped_and_named(mseed: Make, tmp_path: Path) -> No
     source = ContinuousRecords(tmp_path / "f", 100.0, None)
     assert {trace.station for trace in source.traces} == {"XX.AAA"}
     far = "its sampling rate of 20000 Hz is more than 100 times away from 100 Hz"
-    slow = "slower than 10 Hz: `HHZ`"
+    slow = "slower than 10 Hz (`HHZ`)"
     assert source.skipped == {far: 1, slow: 1}
     spec = DataSpec({"x": Field((3, 512), "signal")}, sample_rate=100.0, about={"frame": 32})
     notes = [note for piece in SeismogramFiles(spec).open(tmp_path / "f") for note in piece.notes]
-    assert notes == [f"skipped 1: {slow}", f"skipped 1 record: {far}, of `XX.CCC..HH`"]
+    assert notes == [f"skipped 1: {slow}", f"skipped 1 record: {far} (`XX.CCC..HH`)"]
 
 
 def test_a_model_of_slow_records_reads_them(mseed: Make) -> None:
     path = mseed("s.mseed", {"Z": noise(300)}, rate=1.0)
     assert ContinuousRecords(path, 1.0, None).traces[0].samples == 300
-    with pytest.raises(VqtoolError, match=r"no seismograms in .* \(1: slower than 10 Hz: `HHZ`\)"):
+    with pytest.raises(VqtoolError, match=r"no seismograms in .* \(1: slower than 10 Hz \(`HHZ`\)\)"):
         ContinuousRecords(path, 20.0, None)
