@@ -184,9 +184,10 @@ def findings() -> str:
 
 FINDINGS_INTRO = """\
 `vqtool diagnose` prints each finding with its severity (ok, note, warn, fail), the figure, the threshold and its
-source, the likely cause and the recipe lines that mend it. Every threshold is a default: the table `[diagnose]` of a
-recipe sets others. `vqtool train --stop-on fail` watches for the same findings while training. What another finding
-explains is not told as well.
+source, the likely cause and fixes that one can paste: options of `vqtool train RECIPE`, such as
+`-s quantizer.revive_below=0.1`, or commands. Every threshold is a default: the table `[diagnose]` of a recipe sets
+others. `vqtool train --stop-on fail` checks for the same findings while training. A finding that another one explains
+is left out.
 """
 
 PAGES = {"findings.md": findings, "cli.md": cli, "parts.md": parts, "laws.md": laws, "hooks.md": hooks}

@@ -136,7 +136,7 @@ def test_plain_lines_come_at_most_every_ten_seconds(capsys: pytest.CaptureFixtur
     lines = progress.Lines(20, "training", clock=lambda: float(next(now)))
     for step in range(20):
         lines.advance(loss=step / 10)
-    lines.tell()
+    lines.report()
     told = capsys.readouterr().err.splitlines()
     assert 2 <= len(told) <= 8
     assert told[-1].startswith("training 20/20  loss 1.9")

@@ -59,9 +59,8 @@ MAY = {
     }
     | GROUND,
     "library": {"api", "catalog", "diagnosis", "conformance", "model"} | GROUND,
-    "plain_call": set(),
-    "command": {"commands", "catalog", "plain_call"} | GROUND,
-    "completion": {"catalog", "recipe", "commands"},
+    "command": {"commands", "catalog", "shared_options"} | GROUND,
+    "completion": {"catalog", "recipe", "bench"},
     "shared_options": set(),
     "cli": {"command", "completion", "shared_options"} | GROUND,
     "__main__": {"cli"},

@@ -12,11 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.run import within
+from tests.cli.run import signatures, within
 from tests.fuzz import seeds
-from vqtool import cli  # noqa: F401 - it fills SIGNATURES
 from vqtool.catalog import catalog
-from vqtool.command import SIGNATURES
 
 OUTPUTS = {"out_file", "out_dir", "plot", "report"}
 RUN_BY_DESIGN = {"plugin"}  # --plugin FILE.py is code, and the user names it
@@ -98,7 +96,7 @@ def test_every_kind_of_data_and_every_path_has_its_entry() -> None:
     }
     plugins = {c.name for c in catalog().components if c.role == "data" and not c.target.startswith("vqtool_toy")}
     assert covered == plugins
-    taken = {(name, p.name) for name, (_, signature) in SIGNATURES.items() for p in signature.parameters.values()
+    taken = {(name, p.name) for name, signature in signatures().items() for p in signature.parameters.values()
              if "Path" in str(p.annotation)}  # fmt: skip
     assert {pair for pair in taken if pair[1] not in OUTPUTS | RUN_BY_DESIGN} == INPUTS.keys()
 

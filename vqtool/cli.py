@@ -3,48 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+import vqtool.shared_options as opt
 from vqtool import completion
 from vqtool.command import app, command, main
-from vqtool.shared_options import (
-    DECILES,
-    FARTHEST,
-    Axes,
-    Checkpoint,
-    Cutoff,
-    DataOverrides,
-    DataPath,
-    Device,
-    DeviceOption,
-    ExportFormat,
-    Fill,
-    Force,
-    ForecastFile,
-    ForecastPlot,
-    Freq,
-    Greedy,
-    Levels,
-    NewestCheckpoint,
-    NewestForecaster,
-    OutFile,
-    Overrides,
-    PathCount,
-    Quantiles,
-    ReportFile,
-    SamplingSeed,
-    Seed,
-    SeriesFile,
-    StopOn,
-    Sweep,
-    SweepPlot,
-    Temperature,
-    TopK,
-    TopP,
-    Tsne,
-)
 
 __all__ = ["app", "main"]
 
@@ -69,169 +34,160 @@ def root(
 
 @command("train")
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe's TOML file.")],
-    overrides: Overrides = None,
+    *,
+    recipe: opt.Recipe,
+    overrides: opt.Overrides,
     out_dir: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run's folder; under runs/ by default.")
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run's folder; by default under runs/.")
     ] = None,
-    seed: Seed = None,
-    device: DeviceOption = Device.auto,
+    seed: opt.Seed = None,
+    device: opt.Device = "auto",
     stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Stop after this stage.")] = None,
     start: Annotated[
-        Path | None, typer.Option("--from", metavar="CKPT", help="Begin with the parts of this checkpoint or run.")
+        Path | None,
+        typer.Option("--from", metavar="CKPT", help="Start from the weights of this checkpoint or run."),
     ] = None,
-    stop_on: StopOn = None,
+    stop_on: opt.StopOn = None,
 ) -> None:
-    """Train every stage of a recipe. Held-out figures are shown beside those of plain baselines.
+    """Train every stage of a recipe. Held-out metrics are shown beside those of simple baselines.
 
-    Codebooks are watched meanwhile, as by `vqtool diagnose`; what is found is warned of once.
+    Codebooks are checked while training, as by `vqtool diagnose`; each finding is reported once.
     """
 
 
 @command("train:resume")
 def resume(
     run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="A run's folder; the newest under runs/ by default.")
+        Path | None, typer.Argument(metavar="RUN", help="A run's folder; by default the newest under runs/.")
     ] = None,
-    data: DataPath = None,
-    device: DeviceOption = Device.auto,
-    stop_on: StopOn = None,
-    force: Annotated[bool, typer.Option("--force", help="Go on even if the data changed since.")] = False,
+    data: opt.DataPath = None,
+    device: opt.Device = "auto",
+    stop_on: opt.StopOn = None,
+    force: Annotated[bool, typer.Option("--force", help="Continue even if the data have changed.")] = False,
 ) -> None:
-    """Go on where a run stopped."""
+    """Continue a run where it stopped."""
 
 
 @command("evaluate")
 def evaluate(
-    checkpoint: NewestCheckpoint = None,
-    data: DataPath = None,
-    overrides: Overrides = None,
-    sweep: Sweep = None,
-    plot: SweepPlot = None,
-    axes: Axes = None,
-    split: Annotated[str | None, typer.Option("--split", metavar="NAME", help="Only this held-out split.")] = None,
-    force: Force = False,
-    device: DeviceOption = Device.auto,
+    *,
+    checkpoint: opt.NewestCheckpoint = None,
+    data: opt.DataPath = None,
+    overrides: opt.Overrides,
+    sweep: opt.Sweep = None,
+    plot: opt.SweepPlot = None,
+    axes: opt.Axes = None,
+    split: opt.Split = None,
+    force: opt.Force = False,
+    device: opt.Device = "auto",
 ) -> None:
-    """Measure a checkpoint on held-out rows, beside plain baselines."""
+    """Evaluate a checkpoint on held-out rows, beside simple baselines."""
 
 
 @command("diagnose")
 def diagnose(
-    checkpoint: NewestCheckpoint = None,
+    checkpoint: opt.NewestCheckpoint = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="PATH", help="Encode these data, in place of the recipe's.")
+        Path | None, typer.Option("--data", metavar="PATH", help="Encode the data at PATH instead of the recipe's.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="Encode this split of the data; valid with --data.")
+        str | None, typer.Option("--split", metavar="NAME", help="Encode this split; with --data, valid by default.")
     ] = None,
-    report: ReportFile = None,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw use and code vectors.")] = None,
-    tsne: Tsne = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 3 where something fails.")] = False,
-    force: Force = False,
-    device: DeviceOption = Device.auto,
+    report: opt.ReportFile = None,
+    plot: opt.ReportPlot = None,
+    tsne: opt.Tsne = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 3 if a finding fails.")] = False,
+    force: opt.Force = False,
+    device: opt.Device = "auto",
 ) -> None:
-    """Tell how healthy codebooks are, why, and what to do.
+    """Report how healthy codebooks are, why, and how to fix them.
 
-    Without --data or --split nothing is encoded: what the last validation counted is read from the checkpoint.
+    Without --data or --split nothing is encoded: the counts of the last validation are read from the checkpoint.
     """
 
 
 @command("improve")
 def improve(
-    checkpoint: Checkpoint,
-    data: DataPath = None,
+    checkpoint: opt.Checkpoint,
+    data: opt.DataPath = None,
     merge: Annotated[
-        bool, typer.Option("--merge", help="Also make one of codes that are nearly the same, and free the others.")
+        bool, typer.Option("--merge", help="Also merge nearly identical codes, and re-initialise the freed ones.")
     ] = False,
-    steps: Annotated[
-        int, typer.Option("--steps", min=0, metavar="N", help="Train the stage on for so many steps.")
-    ] = 200,
+    steps: Annotated[int, typer.Option("--steps", min=0, metavar="N", help="Number of fine-tuning steps.")] = 200,
     out_file: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Where to write; beside the checkpoint by default.")
+        Path | None, typer.Option("--out", metavar="FILE", help="File to write; by default beside the checkpoint.")
     ] = None,
-    force: Force = False,
-    device: DeviceOption = Device.auto,
+    force: opt.Force = False,
+    device: opt.Device = "auto",
 ) -> None:
-    """Give dead codes a new life where the data are, and train on. The figures before and after are shown."""
+    """Re-initialise dead codes from the data and fine-tune. Metrics before and after are shown."""
 
 
 @command("generate")
 def generate(
-    checkpoint: Checkpoint,
-    condition: Annotated[Path, typer.Option("--condition", metavar="FILE", help="What the signals are to follow.")],
-    out_file: OutFile,
+    checkpoint: opt.Checkpoint,
+    condition: Annotated[
+        Path, typer.Option("--condition", metavar="FILE", help="The conditions to generate signals for.")
+    ],
+    out_file: opt.OutFile,
     beam: Annotated[int | None, typer.Option("--beam", min=1, metavar="N", help="Beam search of this width.")] = None,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", min=0.0, metavar="F", help="Sample; 0 is greedy, the default.")
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option("--top-k", min=1, metavar="N", help="Sample from the N likeliest codes.")
-    ] = None,
-    top_p: Annotated[
-        float | None, typer.Option("--top-p", min=0.0, max=1.0, metavar="F", help="Sample from the likeliest share.")
-    ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=1, metavar="N", help="Signals per condition.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", help="Of the sampling.")] = 0,
-    force: Force = False,
-    device: DeviceOption = Device.auto,
+    temperature: opt.Temperature = None,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, metavar="N", help="Number of signals per condition.")] = 1,
+    seed: opt.SamplingSeed = 0,
+    force: opt.Force = False,
+    device: opt.Device = "auto",
 ) -> None:
-    """Write signals that follow given conditions."""
+    """Generate signals for given conditions. The most probable codes are taken unless an option says to sample."""
 
 
-@command("forecast")
+def forecasting(
+    *,
+    checkpoint: opt.NewestForecaster = None,
+    data: opt.SeriesFile = None,
+    overrides: opt.DataOverrides,
+    cutoff: opt.Cutoff = None,
+    freq: opt.Freq = None,
+    fill: opt.Fill = None,
+    quantiles: opt.Quantiles = opt.DECILES,
+    samples: opt.PathCount = 100,
+    temperature: opt.Temperature = None,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = None,
+    greedy: opt.Greedy = False,
+    seed: opt.SamplingSeed = 0,
+    out_file: opt.ForecastFile = None,
+    force: opt.Force = False,
+    device: opt.Device = "auto",
+) -> None:
+    """What `forecast` and `backtest` share."""
+
+
+@command("forecast", forecasting)
 def forecast(
-    steps: Annotated[int, typer.Option("--steps", min=1, max=FARTHEST, metavar="N", help="How many time steps ahead.")],
-    checkpoint: NewestForecaster = None,
-    data: SeriesFile = None,
-    overrides: DataOverrides = None,
-    cutoff: Cutoff = None,
-    freq: Freq = None,
-    fill: Fill = None,
-    quantiles: Quantiles = DECILES,
-    samples: PathCount = 100,
-    temperature: Temperature = None,
-    top_k: TopK = None,
-    top_p: TopP = None,
-    greedy: Greedy = False,
-    seed: SamplingSeed = 0,
-    out_file: ForecastFile = None,
-    plot: ForecastPlot = None,
-    force: Force = False,
-    device: DeviceOption = Device.auto,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, max=opt.MAX_STEPS, metavar="N", help="Number of time steps to forecast.")
+    ],
+    plot: opt.ForecastPlot = None,
 ) -> None:
-    """Forecast series in their own units and time stamps."""
+    """Forecast series, in their own units and with their time stamps."""
 
 
-@command("backtest")
+@command("backtest", forecasting)
 def backtest(
     horizon: Annotated[
-        int, typer.Option("--horizon", min=1, max=FARTHEST, metavar="N", help="Time steps ahead of each cutoff.")
+        int, typer.Option("--horizon", min=1, max=opt.MAX_STEPS, metavar="N", help="Time steps ahead of each cutoff.")
     ],
-    checkpoint: NewestForecaster = None,
-    n_windows: Annotated[int, typer.Option("--n-windows", min=1, metavar="N", help="Cutoffs for each series.")] = 1,
+    n_windows: Annotated[
+        int, typer.Option("--n-windows", min=1, metavar="N", help="Number of cutoffs per series.")
+    ] = 1,
     step_size: Annotated[
         int | None,
-        typer.Option("--step-size", min=1, metavar="N", help="Rows between cutoffs; the horizon by default."),
+        typer.Option("--step-size", min=1, metavar="N", help="Rows between cutoffs; by default the horizon."),
     ] = None,
-    data: SeriesFile = None,
-    overrides: DataOverrides = None,
-    cutoff: Cutoff = None,
-    freq: Freq = None,
-    fill: Fill = None,
-    quantiles: Quantiles = DECILES,
-    samples: PathCount = 100,
-    temperature: Temperature = None,
-    top_k: TopK = None,
-    top_p: TopP = None,
-    greedy: Greedy = False,
-    seed: SamplingSeed = 0,
-    out_file: ForecastFile = None,
-    force: Force = False,
-    device: DeviceOption = Device.auto,
 ) -> None:
-    """Score forecasts from past cutoffs, beside plain rivals.
+    """Score forecasts from past cutoffs, beside simple baselines.
 
     The last window ends with the file; each of the others begins --step-size rows before the next.
     """
@@ -239,112 +195,121 @@ def backtest(
 
 @command("encode")
 def encode(
-    checkpoint: Checkpoint,
-    input_file: Annotated[Path, typer.Argument(metavar="INPUT", help="A file of signals, or a folder.")],
-    out_file: OutFile,
-    overrides: DataOverrides = None,
-    levels: Levels = None,
-    force: Force = False,
-    device: DeviceOption = Device.auto,
+    *,
+    checkpoint: opt.Checkpoint,
+    input_file: Annotated[Path, typer.Argument(metavar="INPUT", help="A file of signals, or a folder of files.")],
+    out_file: opt.OutFile,
+    overrides: opt.DataOverrides,
+    levels: opt.Levels = None,
+    force: opt.Force = False,
+    device: opt.Device = "auto",
 ) -> None:
-    """Turn signals into codes."""
+    """Encode signals to codes."""
 
 
 @command("encode:decode")
 def decode(
-    checkpoint: Checkpoint,
-    codes_file: Annotated[Path, typer.Argument(metavar="CODES", help="What `vqtool encode` wrote.")],
-    out_file: OutFile,
-    levels: Levels = None,
-    force: Force = False,
-    device: DeviceOption = Device.auto,
+    checkpoint: opt.Checkpoint,
+    codes_file: Annotated[Path, typer.Argument(metavar="CODES", help="A file that `vqtool encode` wrote.")],
+    out_file: opt.OutFile,
+    levels: opt.Levels = None,
+    force: opt.Force = False,
+    device: opt.Device = "auto",
 ) -> None:
-    """Turn codes back into signals, in their own units."""
+    """Decode codes to signals, in their own units."""
 
 
 @command("export")
 def export(
-    checkpoint: Checkpoint,
-    to: Annotated[ExportFormat, typer.Option("--to", help="ONNX, or a program of torch.export.")] = ExportFormat.onnx,
-    out_dir: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to; beside the checkpoint by default.")
-    ] = None,
-    force: Force = False,
+    checkpoint: opt.Checkpoint,
+    to: Annotated[
+        Literal["onnx", "pt2"], typer.Option("--to", help="Format: ONNX, or pt2 for a torch.export program.")
+    ] = "onnx",
+    out_dir: opt.OutDir = None,
+    force: opt.Force = False,
 ) -> None:
-    """Write how a model gets to codes and back for other runtimes. Each file is run and compared with PyTorch."""
+    """Export encoder and decoder to ONNX or torch.export. Each file is run and compared with PyTorch."""
 
 
 @command("codes")
 def codes(
-    checkpoint: Checkpoint,
-    data: DataPath = None,
+    checkpoint: opt.Checkpoint,
+    data: opt.DataPath = None,
     split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="Which rows; the held-out ones by default.")
+        str | None, typer.Option("--split", metavar="NAME", help="Split to analyse; by default the held-out one.")
     ] = None,
     label: Annotated[
-        str | None, typer.Option("--label", metavar="NAME", help="Which label of the data; of frames by default.")
+        str | None,
+        typer.Option("--label", metavar="NAME", help="Label of the data to use; by default that of frames."),
     ] = None,
     out_dir: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write a page and its pictures there.")
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write an HTML page and its plots to this folder.")
     ] = None,
-    tsne: Tsne = False,
-    force: Force = False,
-    device: DeviceOption = Device.auto,
+    tsne: opt.Tsne = False,
+    force: opt.Force = False,
+    device: opt.Device = "auto",
 ) -> None:
-    """Tell which codes fire on which labels, and how surely.
+    """Show which codes stand for which labels, and how reliably.
 
-    For data with a label for every frame or window. A code is claimed for a label only where enough groups (people,
-    places, machines) are behind it. The probes are fitted on the training rows, or in folds over the groups.
+    For data with a label for every frame or window. A code is claimed for a label only if enough groups (people,
+    places, machines) support it. The probes are fitted on the training rows, or in folds over the groups.
     """
 
 
 @command("verify")
 def verify(
+    *,
     target: Annotated[
         str,
         typer.Argument(
             metavar="ROLE|TARGET",
             help="A role, FILE.py:CLASS or package.module:CLASS.",
-            autocompletion=completion.judged,
+            autocompletion=completion.roles_with_laws,
         ),
     ],
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="KIND", help="One kind of the role; all by default.", autocompletion=completion.kinds),
+        typer.Argument(
+            metavar="KIND", help="One kind of the role; by default all of them.", autocompletion=completion.kinds
+        ),
     ] = None,
     arguments: Annotated[
-        list[str] | None, typer.Option("--arg", metavar="KEY=VALUE", help="An argument of the constructor.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the random inputs.")] = 0,
+        list[str], opt.repeated("--arg", metavar="KEY=VALUE", help="Argument of the constructor; may be repeated.")
+    ],
+    seed: Annotated[int, typer.Option("--seed", help="Seed for the random inputs.")] = 0,
 ) -> None:
-    """Tell which laws a quantizer or a prior keeps. It may be ours, a plugin's or any torch module."""
+    """Check the laws of a quantizer or prior, and report violations. It may be any torch module."""
 
 
 @command("bench")
 def bench(
+    *,
     case: Annotated[
         str | None,
         typer.Argument(
-            metavar="CASE", help="What to measure; lists the cases without.", autocompletion=completion.cases
+            metavar="CASE", help="What to measure; without it, the cases are listed.", autocompletion=completion.cases
         ),
     ] = None,
     kinds: Annotated[
-        list[str] | None,
+        list[str],
         typer.Argument(
             metavar="KIND",
-            help="Kinds of quantizer, ours or plugins', to race each other.",
-            autocompletion=completion.racers,
+            help="Kinds of quantizer to compare with each other.",
+            autocompletion=completion.quantizers,
+            default_factory=list,
+            show_default=False,
         ),
-    ] = None,
-    device: DeviceOption = Device.auto,
+    ],
+    device: opt.Device = "auto",
 ) -> None:
     """Measure speed and memory beside other libraries."""
 
 
 @command("check")
 def check(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe's TOML file.")],
-    overrides: Overrides = None,
+    *,
+    recipe: opt.Recipe,
+    overrides: opt.Overrides,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Also build the parts and take one step.")] = False,
 ) -> None:
     """Check a recipe and report every problem at once."""
@@ -353,20 +318,18 @@ def check(
 @command("new")
 def new(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The new recipe's name or file; `plugin` for a plugin instead.")
+        str, typer.Argument(metavar="NAME", help="Name or file of the new recipe, or `plugin` for a plugin.")
     ],
-    plugin_name: Annotated[str | None, typer.Argument(metavar="PLUGIN", help="The new plugin's name.")] = None,
+    plugin_name: Annotated[str | None, typer.Argument(metavar="PLUGIN", help="Name of the new plugin.")] = None,
     source: Annotated[
         str | None,
-        typer.Option(
-            "--from", metavar="KIND", help="The shipped recipe to begin from.", autocompletion=completion.recipes
-        ),
+        typer.Option("--from", metavar="KIND", help="Shipped recipe to copy.", autocompletion=completion.recipes),
     ] = None,
 ) -> None:
-    """Begin a recipe from a shipped one, or a plugin. Nothing is overwritten.
+    """Create a recipe from a shipped one, or a plugin. Nothing is overwritten.
 
-    A recipe's sample data come along. `vqtool new plugin NAME` writes a folder with a quantizer, a loss, a data set
-    and tests that pass as written.
+    Sample data of a recipe are copied too. `vqtool new plugin NAME` writes a folder with a quantizer, a loss, a data
+    set and tests that pass as written.
     """
 
 
@@ -374,23 +337,24 @@ def new(
 def show(
     path: Annotated[Path, typer.Argument(metavar="CKPT|RUN", help="A checkpoint or a run's folder.")],
 ) -> None:
-    """Tell what a checkpoint or a run holds."""
+    """Show what a checkpoint or a run contains."""
 
 
 @command("plugins")
 def plugins(
     role: Annotated[
         str | None,
-        typer.Argument(metavar="ROLE", help="Only this role, as quantizer.", autocompletion=completion.roles),
+        typer.Argument(metavar="ROLE", help="List only this role, such as quantizer.", autocompletion=completion.roles),
     ] = None,
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="The options of this kind.", autocompletion=completion.kinds)
+        str | None,
+        typer.Argument(metavar="NAME", help="Show the options of this kind.", autocompletion=completion.kinds),
     ] = None,
-    timings: Annotated[bool, typer.Option("--timings", help="What each plugin's import takes.")] = False,
+    timings: Annotated[bool, typer.Option("--timings", help="Show how long each plugin takes to import.")] = False,
 ) -> None:
-    """List what a recipe can name, and who provides it."""
+    """List what a recipe can name, and which package provides it."""
 
 
 @command("schema")
 def schema() -> None:
-    """Print the JSON Schema of recipes. It covers everything that is installed."""
+    """Print the JSON Schema of recipes, installed plugins included."""

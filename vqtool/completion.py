@@ -12,7 +12,7 @@ Offers = Callable[[typer.Context, str], list[str]]
 def offered(known: Callable[[typer.Context], Iterable[str]]) -> Offers:
     """A completion for typer: those of `known` that begin as the word does.
 
-    A fault offers nothing: a shell has no place for an error between two keys.
+    An error offers nothing: a shell has no place for a message between two keys.
     """
 
     def names(context: typer.Context, incomplete: str) -> list[str]:
@@ -26,27 +26,24 @@ def offered(known: Callable[[typer.Context], Iterable[str]]) -> Offers:
 
 @offered
 def roles(context: typer.Context) -> Iterable[str]:
-    """What a recipe can have parts for, as `quantizer`."""
+    """The roles of parts, such as `quantizer`."""
     from vqtool.catalog import catalog
 
     return catalog(warn=False).roles
 
 
 @offered
-def judged(context: typer.Context) -> Iterable[str]:
-    """The roles that have laws; files are the shell's own to offer."""
-    from vqtool.commands.verify import WITH_LAWS
-
-    return WITH_LAWS
+def roles_with_laws(context: typer.Context) -> Iterable[str]:
+    """The roles that `vqtool verify` has laws for; files are offered by the shell."""
+    return ("quantizer", "prior")
 
 
 @offered
 def kinds(context: typer.Context) -> Iterable[str]:
-    """The components of the role that the line names."""
+    """The components of the role on the command line."""
     from vqtool.catalog import catalog
 
-    role = context.params.get("role") or context.params.get("target")
-    return {c.name for c in catalog(warn=False).components if c.role == role}
+    return catalog(warn=False).names(str(context.params.get("role") or context.params.get("target")))
 
 
 @offered
@@ -58,8 +55,8 @@ def recipes(context: typer.Context) -> Iterable[str]:
 
 
 @offered
-def racers(context: typer.Context) -> Iterable[str]:
-    """The quantizers, where these are what is measured."""
+def quantizers(context: typer.Context) -> Iterable[str]:
+    """The quantizers, where these are measured."""
     from vqtool.catalog import catalog
 
     return catalog(warn=False).names("quantizer") if context.params.get("case") == "quantizers" else ()
@@ -68,6 +65,6 @@ def racers(context: typer.Context) -> Iterable[str]:
 @offered
 def cases(context: typer.Context) -> Iterable[str]:
     """What `vqtool bench` measures."""
-    from vqtool.commands.bench import CASES
+    from vqtool.bench import CASES
 
     return CASES

@@ -154,7 +154,7 @@ class Foreign(io.TextIOBase):
         return self._output.people_stream.fileno()
 
     @property
-    def encoding(self) -> str:
+    def encoding(self) -> str:  # type: ignore[override]  # nobody sets it
         """That of the stream behind it."""
         return getattr(self._output.people_stream, "encoding", None) or "utf-8"
 
@@ -190,8 +190,8 @@ def render_error(error: VqtoolError) -> None:
         out.relay(f"error (rank {os.environ.get('RANK', '?')}): {one_line(error.message)}")
         return
     if out.mode == "json":
-        told = [{"message": e.message, "where": e.where_text(), "hint": e.hint} for e in errors]
-        out.document({"error": told[0] | ({"others": told[1:]} if told[1:] else {})})
+        documents = [{"message": e.message, "where": e.where_text(), "hint": e.hint} for e in errors]
+        out.document({"error": documents[0] | ({"others": documents[1:]} if documents[1:] else {})})
         return
     out.relay("\n\n".join(error_text(e) for e in errors))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO
 
 EVERY = 10.0  # seconds between two plain lines
@@ -51,28 +51,28 @@ class Lines(Progress):
     ) -> None:
         super().__init__(total, label, stream)
         self._clock = clock
-        self._began = self._told = clock()
-        self._told_at = 0
+        self._began = self._reported = clock()
+        self._reported_at = 0
         self._figures: dict[str, float] = {}
 
     def advance(self, n: int = 1, **figures: float) -> None:
-        """Count, and tell where enough time has passed."""
+        """Count, and print a line if enough time has passed."""
         super().advance(n)
         self._figures |= figures
-        if self._clock() - self._told >= EVERY:
-            self.tell()
+        if self._clock() - self._reported >= EVERY:
+            self.report()
 
     @contextmanager
     def part(self, total: int | None, label: str) -> Iterator[Progress]:
         """Lines of its own, and none where it does not take long."""
         yield Lines(total, label, self.stream, self._clock)
 
-    def tell(self) -> None:
-        """Say how far it is."""
-        if self.done == self._told_at:
+    def report(self) -> None:
+        """Print how far it is, unless that was the last line."""
+        if self.done == self._reported_at:
             return
-        self._told, self._told_at = self._clock(), self.done
-        seconds = self._told - self._began
+        self._reported, self._reported_at = self._clock(), self.done
+        seconds = self._reported - self._began
         share = f"{self.done}/{self.total}" if self.total else str(self.done)
         rate = f"{self.done / seconds:.3g}/s" if seconds > 0 else ""
         self.say("  ".join(part for part in (f"{self.label} {share}", figures_text(self._figures), rate) if part))
@@ -129,39 +129,31 @@ def progress_of(total: int | None, label: str) -> Iterator[Progress]:
 @contextmanager
 def progress_for(total: int | None, label: str, *, silent: bool, stream: TextIO) -> Iterator[Progress]:
     """The progress that suits the stream."""
-    with _suited(total, label, silent=silent, stream=stream) as bar:
-        _shown.append(bar)
-        try:
-            yield bar
-        finally:
-            _shown.pop()
+    with ExitStack() as stack:
+        if silent:
+            shown = Progress(total, label, stream)
+        elif not stream.isatty():
+            shown = lines = Lines(total, label, stream)
+            stack.callback(lines.report)
+        else:
+            shown = Bar(total, label, stack.enter_context(_live(stream)))
+        _shown.append(shown)
+        stack.callback(_shown.pop)
+        yield shown
 
 
-@contextmanager
-def _suited(total: int | None, label: str, *, silent: bool, stream: TextIO) -> Iterator[Progress]:
-    if silent:
-        yield Progress(total, label, stream)
-        return
-    if not stream.isatty():
-        lines = Lines(total, label, stream)
-        try:
-            yield lines
-        finally:
-            lines.tell()
-        return
+def _live(stream: TextIO) -> Any:
+    """What draws bars on a terminal; lines of others come through `console.Foreign`, so rich need not catch them."""
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Drawn
 
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}", markup=False),
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(bar_width=None),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[figures]}", markup=False),
     )
-    # What others print comes through `console.Foreign`, line by line: rich need not catch it.
     console = Console(file=stream)
-    with Drawn(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as drawn:
-        yield Bar(total, label, drawn)
+    return progress.Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)

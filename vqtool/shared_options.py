@@ -1,104 +1,116 @@
-"""Options that several commands take or that need some lines, and the few values that some of them can have."""
+"""Arguments and options that several commands take, or whose declaration is long."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
-
-class Severity(StrEnum):
-    """From which finding on to stop."""
-
-    warn = "warn"
-    fail = "fail"
+MAX_STEPS = 100_000  # of a forecast: more is a typing error, and would fill the memory
+DECILES = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
 
 
-class Device(StrEnum):
-    """Where to compute."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
+def repeated(*names: str, **details: Any) -> Any:
+    """An option that may be given many times; an empty list where it is not."""
+    return typer.Option(*names, default_factory=list, show_default=False, **details)
 
 
-class ExportFormat(StrEnum):
-    """For whom to export."""
+# --- what to read ----------------------------------------------------------------------------------------------------
 
-    onnx = "onnx"
-    pt2 = "pt2"
-
-
-class Filling(StrEnum):
-    """What to put where a series has gaps."""
-
-    ffill = "ffill"
-    interp = "interp"
-
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a key of the recipe, as in quantizer.levels=4."),
-]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto takes cuda, mps, then cpu.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="In place of the recipe's seed.")]
-Checkpoint = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or a run for its newest.")]
+Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="The TOML file of a recipe.")]
+Checkpoint = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or a run for its newest one.")]
 NewestCheckpoint = Annotated[
-    Path | None, typer.Argument(metavar="CKPT", help="A checkpoint or run; the newest under runs/ by default.")
+    Path | None, typer.Argument(metavar="CKPT", help="A checkpoint or run; by default the newest under runs/.")
 ]
-StopOn = Annotated[
-    Severity | None, typer.Option("--stop-on", help="Save, stop and exit 3 where the watch finds this, twice in a row.")
-]
-Force = Annotated[
-    bool, typer.Option("--force", help="Replace files that exist; vqtool's own codes and pages need no --force.")
-]
-DataPath = Annotated[Path | None, typer.Option("--data", metavar="PATH", help="In place of the recipe's data.")]
-Levels = Annotated[int | None, typer.Option(help="Only the first levels of a residual quantizer.")]
-Tsne = Annotated[bool, typer.Option("--tsne", help="Lay out code vectors by t-SNE, in place of PCA.")]
-OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write.")]
 NewestForecaster = Annotated[
     Path | None,
-    typer.Argument(metavar="CKPT", help="A checkpoint or run; the newest under runs/ that can forecast by default."),
+    typer.Argument(metavar="CKPT", help="A checkpoint or run; by default the newest under runs/ that can forecast."),
 ]
+DataPath = Annotated[
+    Path | None, typer.Option("--data", metavar="PATH", help="Read data from PATH instead of the recipe's.")
+]
+Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Use only this held-out split.")]
 SeriesFile = Annotated[
-    Path | None, typer.Option("--data", metavar="FILE", help="The series (CSV, Parquet); the training data by default.")
+    Path | None,
+    typer.Option("--data", metavar="FILE", help="The series (CSV or Parquet); by default the training data."),
+]
+Cutoff = Annotated[str | None, typer.Option("--cutoff", metavar="TIME", help="Ignore the rows after this time.")]
+Freq = Annotated[
+    str | None, typer.Option("--freq", help="The time step, such as h, D or M; inferred from the file by default.")
+]
+Fill = Annotated[
+    Literal["ffill", "interp"] | None,
+    typer.Option("--fill", help="Fill gaps and missing values; by default they are an error."),
+]
+
+# --- what to change --------------------------------------------------------------------------------------------------
+
+Overrides = Annotated[
+    list[str], repeated("--set", "-s", metavar="KEY=VALUE", help="Override a key of the recipe: quantizer.levels=4.")
 ]
 DataOverrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", metavar="data.KEY=VALUE", help="How to read the file, as in data.time=when."),
+    list[str],
+    repeated("--set", "-s", metavar="data.KEY=VALUE", help="Override how the file is read: data.time=when."),
 ]
-Cutoff = Annotated[
-    str | None, typer.Option("--cutoff", metavar="TIME", help="As if the rows after this time did not exist.")
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed to use instead of the recipe's.")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"],
+    typer.Option("--device", help="Device to compute on; auto prefers cuda, then mps, then cpu."),
 ]
-Freq = Annotated[str | None, typer.Option("--freq", help="The calendar's step, as h, D or M; inferred by default.")]
-Fill = Annotated[Filling | None, typer.Option("--fill", help="Fill gaps and missing values, else an error.")]
-FARTHEST = 100_000  # steps ahead: more is a slip of the finger, and would fill the memory
-DECILES = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
-Quantiles = Annotated[str, typer.Option("--quantiles", metavar="Q,Q,...", help="Between 0 and 1.")]
-PathCount = Annotated[
-    int, typer.Option("--samples", min=1, max=10_000, metavar="N", help="Sample paths for each series.")
+StopOn = Annotated[
+    Literal["warn", "fail"] | None,
+    typer.Option(
+        "--stop-on", help="Stop with exit code 3 when a finding this severe is seen in two consecutive checks."
+    ),
 ]
+Levels = Annotated[int | None, typer.Option("--levels", help="Use only the first levels of a residual quantizer.")]
+
+# --- sampling --------------------------------------------------------------------------------------------------------
+
 Temperature = Annotated[
-    float | None, typer.Option("--temperature", min=0.0, metavar="F", help="Of the sampling; 0 is greedy.")
+    float | None, typer.Option("--temperature", min=0.0, metavar="F", help="Sampling temperature; 0 is greedy.")
 ]
-TopK = Annotated[int | None, typer.Option("--top-k", min=1, metavar="N", help="Sample from the N likeliest codes.")]
+TopK = Annotated[int | None, typer.Option("--top-k", min=1, metavar="N", help="Sample from the N most probable codes.")]
 TopP = Annotated[
-    float | None, typer.Option("--top-p", min=0.0, max=1.0, metavar="F", help="Sample from the likeliest share.")
+    float | None,
+    typer.Option(
+        "--top-p", min=0.0, max=1.0, metavar="F", help="Sample from the most probable codes that sum to this share."
+    ),
 ]
-Greedy = Annotated[bool, typer.Option("--greedy", help="The likeliest codes, one path.")]
-SamplingSeed = Annotated[int, typer.Option("--seed", help="Of the sampling.")]
-ForecastFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to write (CSV, Parquet).")]
+SamplingSeed = Annotated[int, typer.Option("--seed", help="Seed for sampling.")]
+Greedy = Annotated[bool, typer.Option("--greedy", help="Always take the most probable code: a single path.")]
+PathCount = Annotated[
+    int, typer.Option("--samples", min=1, max=10_000, metavar="N", help="Number of sample paths per series.")
+]
+Quantiles = Annotated[
+    str, typer.Option("--quantiles", metavar="Q,Q,...", help="Quantiles to report, such as 0.1,0.5,0.9.")
+]
+
+# --- what to write ---------------------------------------------------------------------------------------------------
+
+Force = Annotated[
+    bool, typer.Option("--force", help="Overwrite existing files; vqtool's own codes and pages need no --force.")
+]
+OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.")]
+OutDir = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder to write to; by default the checkpoint's.")
+]
+ForecastFile = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="File to write the forecasts to (CSV or Parquet).")
+]
 ForecastPlot = Annotated[
-    Path | None, typer.Option("--plot", metavar="FILE", help="A picture of histories, medians and fans (PNG).")
+    Path | None, typer.Option("--plot", metavar="FILE", help="Plot histories, medians and quantile fans (PNG).")
 ]
 Sweep = Annotated[
     str | None, typer.Option("--sweep", metavar="KEY=A:B:STEP", help="Evaluate at every value from A to B.")
 ]
-SweepPlot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the sweep: .png, .svg or .pdf.")]
-Axes = Annotated[str | None, typer.Option("--axes", metavar="X,Y", help="Plot one metric over another.")]
+SweepPlot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Plot the sweep: .png, .svg or .pdf.")]
+Axes = Annotated[str | None, typer.Option("--axes", metavar="X,Y", help="Plot metric Y over metric X.")]
 ReportFile = Annotated[
-    Path | None, typer.Option("--report", metavar="FILE.html", help="Write a page to click through.")
+    Path | None, typer.Option("--report", metavar="FILE.html", help="Write an interactive HTML report.")
 ]
+ReportPlot = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE", help="Plot code use and code vectors: .png, .svg or .pdf.")
+]
+Tsne = Annotated[bool, typer.Option("--tsne", help="Lay out code vectors with t-SNE instead of PCA.")]

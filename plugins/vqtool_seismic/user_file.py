@@ -1,4 +1,4 @@
-"""Tokens of records of any length: windows that overlap, read some minutes at a time, and a line for every token."""
+"""Files of seismograms: overlapping windows of records of any length, and tables with a line for every token."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vqtool_seismic.channels import SLOWEST
 from vqtool_seismic.messages import MOST, counted, in_brief
 from vqtool_seismic.recordings import Recordings, Stretch, files_below, rate_notes, samples_of
 from vqtool_seismic.seisbench_folder import SeisBenchFolder
-from vqtool_seismic.traces import Samples, too_far
+from vqtool_seismic.traces import Samples, Trace, too_far
 from vqtool_seismic.windows import padded, standardised
 
 WINDOWS = 64  # read and encoded at a time: a quarter of an hour of 28.8 s windows that overlap by half
@@ -90,7 +90,7 @@ class SeismogramFiles(Files):
     @classmethod
     def inputs(cls, path: Path, *, decode: bool = False) -> list[Path]:
         """Those that may hold waveforms, or those of a SeisBench folder."""
-        if path.is_dir() and any(path.glob("metadata*.csv")):
+        if _is_seisbench(path):
             return [*path.glob("metadata*"), *path.glob("waveforms*")]
         return files_below(path)
 
@@ -132,11 +132,12 @@ def windows(samples: int, length: int, frame: int, offset: int = 0) -> Iterator[
     counted `offset` samples before the record: samples before its first whole frame are in no window.
     """
     head, between, last = _begins(samples, length, frame, offset)
-    low = head
-    for begin, following in itertools.pairwise(itertools.chain([head], between, [last] if last > head else [], [None])):
-        middle = samples if following is None else head + ((begin + length + following) // 2 - head) // frame * frame
+    low = begin = head
+    for following in itertools.chain(between, [last] if last > head else []):
+        middle = head + ((begin + length + following) // 2 - head) // frame * frame
         yield begin, low, middle
-        low = middle
+        low, begin = middle, following
+    yield begin, low, samples
 
 
 def _begins(samples: int, length: int, frame: int, offset: int) -> tuple[int, range, int]:
@@ -224,13 +225,20 @@ class _Arrays:
                     np.lib.format.write_array(entry, np.asanyarray(value), allow_pickle=False)
 
 
+def _is_seisbench(path: Path) -> bool:
+    return path.is_dir() and any(path.glob("metadata*.csv"))
+
+
 def _records(path: Path, rate: float, components: Mapping[str, str] | None, notes: list[str]) -> Iterator[Record]:
-    if path.is_dir() and any(path.glob("metadata*.csv")):
+    if _is_seisbench(path):
         folder = SeisBenchFolder(path, rate)
         notes += [*folder.notes, *(f"skipped {n} traces: {why}" for why, n in folder.skipped.items())]
         for trace in folder.traces:
-            yield Record(trace.name, trace.station, trace.samples, trace.start,
-                         lambda begin, count, trace=trace: folder.whole(trace)[:, begin : begin + count])  # fmt: skip
+
+            def cut(begin: int, count: int, trace: Trace = trace) -> Samples:
+                return folder.whole(trace)[:, begin : begin + count]
+
+            yield Record(trace.name, trace.station, trace.samples, trace.start, cut)
         return
     recordings = Recordings(path, components, min(SLOWEST, rate))
     notes += [*recordings.notes, *(f"skipped {n}: {why}" for why, n in recordings.skipped.items())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from vqtool.diagnosis import mends
+from vqtool.diagnosis import fixes
 from vqtool.diagnosis.measures import folded
 from vqtool.diagnosis.report import Finding, Report
 
@@ -21,24 +21,18 @@ def findings(report: Report) -> Iterator[Finding]:
 
 def transmit_power(report: Report, power: float) -> Finding:
     """Whether the transmitted power, as a multiple of the nominal power, is too low or too high."""
-    limit = report.limit("transmit-power")
     off = abs(10 * math.log10(power)) if power > 0 else 200.0
-    severity, threshold = limit.grade(off)
-    cause = f"the mean transmitted power is {power:.3g} of the nominal power ({off:.2g} dB off)"
-    if severity == "ok":
-        return Finding(limit.id, severity, off, threshold, limit.source, cause)
-    cause += ". Mixtures of constellation points have less power: harden the symbols, or transmit the points themselves"
-    return Finding(limit.id, severity, off, threshold, limit.source, cause, mends.hardening(report))
+    return report.judge(
+        "transmit-power", off, f"the mean transmitted power is {power:.3g} of the nominal power ({off:.2g} dB off)",
+        why=". Mixtures of constellation points have less power: harden the symbols, or transmit the points themselves",
+        fix=fixes.hardening(report),
+    )  # fmt: skip
 
 
 def llr_scale(report: Report, ratio: float) -> Finding:
     """Whether the LLRs are as large as the noise of the channel lets expect."""
-    limit = report.limit("llr-scale")
-    severity, threshold = limit.grade(folded(ratio))
-    cause = f"mean |LLR| is {ratio:.3g} of what is expected at the noise of the channel"
-    if severity != "ok":
-        cause += (
-            ". The receiver assumes another noise variance than the channel has (per real dimension instead of complex "
-            "total is a factor of 2), or another transmitted power"
-        )
-    return Finding(limit.id, severity, folded(ratio), threshold, limit.source, cause)
+    return report.judge(
+        "llr-scale", folded(ratio), f"mean |LLR| is {ratio:.3g} of what is expected at the noise of the channel",
+        why=". The receiver assumes another noise variance than the channel has (per real dimension instead of complex "
+        "total is a factor of 2), or another transmitted power",
+    )  # fmt: skip

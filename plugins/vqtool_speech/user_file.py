@@ -71,7 +71,7 @@ class AudioFiles(Files):
             target, left = _target(path, metadata, ".wav"), metadata["length"]
             # The source's peak was above 1; gains are kept in float32, where .95 is a little less.
             loud = self.spec.about["normalise"] == "peak" and min(metadata["gains"]) < np.float32(PEAK)
-            scale = 1 / np.array(metadata["gains"], np.float32)
+            scale = np.float32(1) / np.array(metadata["gains"], np.float32)
             kept = (_core(self.spec, signal) * scale for signal in signals)
             rate = metadata["source_rate"]
             with audio.written(target, rate, len(scale), frames=left, loud=loud) as writer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from vqtool.errors import VqtoolError
 from vqtool.untrusted import arrays, is_pickle
 
-Columns = dict[str, NDArray]
-SHORTEST = 8  # samples of a period below which not even a triangle can be told from a sine
+Columns = dict[str, NDArray[Any]]
+SHORTEST = 8  # samples of a period: with fewer, a triangle looks like a sine
 FREQUENCY_HZ = (1e3, 1e8)  # what a power converter's waveform can plausibly have
 SAVE = "save it with numpy.savez(file, i_p=..., freq_hz=..., temp_c=..., material=...)"
 TEMPERATURE_C = (-80.0, 250.0)
@@ -32,7 +33,7 @@ def load(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> Col
     missing = [key for key in needed if key not in found]
     if missing:
         raise VqtoolError(
-            f"`{path.name}` lacks {_quoted(missing)}; it has {_quoted(names) or 'no arrays at all'}",
+            f"`{path.name}` has no {_quoted(missing)}; it has {_quoted(names) or 'no arrays at all'}",
             hint=f"add the missing key{'s' * (len(missing) > 1)} with numpy.savez",
             where=where,
         )
@@ -93,7 +94,7 @@ def _holds_arrays(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(6).startswith((b"PK", b"\x93NUMPY"))
     except OSError:
-        return True  # loading tells what is wrong
+        return True  # loading reports what is wrong
 
 
 def _numbers(columns: Columns, key: str, path: Path) -> NDArray[np.float64]:
@@ -102,7 +103,7 @@ def _numbers(columns: Columns, key: str, path: Path) -> NDArray[np.float64]:
     return columns[key].astype(np.float64)
 
 
-def _refuse(bad: NDArray[np.bool_], path: Path, what: str, hint: str, value: NDArray | None = None) -> None:
+def _refuse(bad: NDArray[np.bool_], path: Path, what: str, hint: str, value: NDArray[Any] | None = None) -> None:
     """Raise the error for the rows marked in `bad`, naming how many and the first."""
     if bad.any():
         first = int(bad.argmax())

@@ -105,7 +105,7 @@ def _unfolded(signal: Tensor, metadata: Mapping[str, Any]) -> Array:
 
 
 def _periods(columns: npz.Columns, current: Array, frequency: Array, path: Path, notes: list[str]) -> NDArray[np.int64]:
-    """How many periods each row holds, [n]; an error where that is no whole number, or where the keys disagree."""
+    """How many periods each row holds, [n]; an error where that is not a whole number, or where the keys disagree."""
     n, samples = current.shape
     given = [key for key in TIMES if key in columns]
     if not given:
@@ -118,7 +118,7 @@ def _periods(columns: npz.Columns, current: Array, frequency: Array, path: Path,
             )
         notes.append(f"the {samples} samples of a row are taken as one period: the file has no `dt`")
         return np.ones(n, dtype=np.int64)
-    held = []
+    held: list[Array] = []
     for key in given:
         value = npz.per_row(columns, key, n, path)
         if (value <= 0).any():
@@ -127,7 +127,7 @@ def _periods(columns: npz.Columns, current: Array, frequency: Array, path: Path,
     for key, value in zip(given[1:], held[1:], strict=True):
         if not np.allclose(value, held[0], rtol=0.5 / samples):
             raise VqtoolError(
-                f"`{given[0]}` and `{key}` say different lengths of the record",
+                f"`{given[0]}` and `{key}` give different lengths of the record",
                 hint="one of dt, sample_rate and periods is enough",
                 where=str(path),
             )
@@ -263,6 +263,6 @@ def _note_bias(notes: list[str], current: Array) -> None:
         )
 
 
-def _span(value: NDArray) -> str:
+def _span(value: NDArray[Any]) -> str:
     low, high = value.min(), value.max()
     return f"{low:.5g}" if low == high else f"{low:.5g} to {high:.5g}"

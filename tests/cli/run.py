@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import os
@@ -42,3 +43,10 @@ def within(*arguments: object) -> subprocess.CompletedProcess[str]:
     finally:
         sys.argv = before
     return subprocess.CompletedProcess(sys.argv, int(end.value.code or 0), said.getvalue(), told.getvalue())
+
+
+def signatures() -> dict[str, inspect.Signature]:
+    """What every command takes."""
+    from vqtool import cli
+
+    return {str(c.name): inspect.signature(c.callback) for c in cli.app.registered_commands if c.callback is not None}

@@ -20,7 +20,7 @@ def test_a_sound_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     path.write_text(GOOD)
     assert check.run(recipe=path, overrides=["quantizer.codebook_size=4"], dry_run=False) == 0
     told = capsys.readouterr()
-    assert told.out == f"{path} is sound\n"
+    assert told.out == f"{path} is valid\n"
     assert "codebook_size = 4, temperature = 1.0" in told.err
     assert "2 epochs" in told.err
 

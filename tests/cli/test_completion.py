@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vqtool.completion import offered
+from vqtool.completion import offered, roles_with_laws
 
 SCRIPTS = Path(sys.executable).parent  # completion goes by the command's name, so `python -m vqtool` won't do
 PATH = f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"
@@ -45,6 +45,12 @@ def completions(line: str) -> list[str]:
 ])  # fmt: skip
 def test_values_are_offered(line: str, among: set[str]) -> None:
     assert set(completions(line)) == among
+
+
+def test_the_roles_offered_are_those_with_laws() -> None:
+    from vqtool.commands.verify import WITH_LAWS
+
+    assert roles_with_laws(None, "") == sorted(WITH_LAWS)  # type: ignore[arg-type]  # the context is not read
 
 
 def test_a_fault_offers_nothing() -> None:

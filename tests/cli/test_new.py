@@ -44,7 +44,7 @@ def test_which_recipe_is_begun_from(one: Path) -> None:
     assert Path("two.toml").read_text() == "# two\n"
     new.run(name="mine", source="two")
     assert Path("mine.toml").read_text() == "# two\n"
-    with pytest.raises(VqtoolError, match="from which recipe") as caught:
+    with pytest.raises(VqtoolError, match="recipe to copy is missing") as caught:
         new.run(name="other", source=None)
     assert caught.value.hint == "--from one of `one` and `two`"
 
@@ -74,14 +74,14 @@ def test_a_copy_of_every_shipped_recipe_is_sound_from_anywhere(name: str, tmp_pa
 @pytest.mark.parametrize("name", ["vqtool", "torch", "random", "plugin"])
 def test_a_plugin_hides_no_package(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(VqtoolError, match="would hide a package"):
+    with pytest.raises(VqtoolError, match="name of an installed package"):
         new.run(name="plugin", plugin_name=name, source=None)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_plugin_is_no_word_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(VqtoolError, match="a word of Python"):
+    with pytest.raises(VqtoolError, match="a keyword of Python"):
         new.run(name="plugin", plugin_name="class", source=None)
 
 

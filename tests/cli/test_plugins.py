@@ -17,7 +17,7 @@ def test_everything_is_listed_with_its_provider(capsys: pytest.CaptureFixture[st
     plugins.run(role=None, name=None, timings=False)
     told = capsys.readouterr().out
     assert [line for line in told.splitlines() if line.split()[:4] == ["quantizer", "toy-two", "vqtool-toy", "1.2"]]
-    assert "left out" not in told
+    assert "skipped" not in told
 
 
 def test_one_role(capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +48,7 @@ def test_broken_plugins_are_listed_and_told_once(
     monkeypatch.setenv("VQTOOL_PLUGINS", "toy,nowhere")
     plugins.run(role=None, name=None, timings=False)
     told = capsys.readouterr()
-    assert "left out" in told.out
+    assert "skipped" in told.out
     assert "VQTOOL_PLUGINS names it, but nothing installed offers it" in told.out
     assert told.err == ""
 

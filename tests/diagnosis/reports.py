@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from typer.testing import CliRunner
 
+from vqtool.cli import app
 from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.reading import codebook
 from vqtool.diagnosis.report import Finding, Report
@@ -65,7 +69,7 @@ def report(
         measures=measures,
         history=history,
         recipe=parse(recipe or text()).resolved(),
-        about={"quantizer": quantizer},
+        about={"quantizer": quantizer, "recipe": recipe or text()},
     )
 
 
@@ -80,3 +84,19 @@ def with_history(made: Report, *, split: str = "valid", stage: str = "tokenizer"
     rows = [{"stage": stage, "split": split, "step": 10 * (i + 1), **{k: v[i] for k, v in columns.items()}}
             for i in range(length)]  # fmt: skip
     return replace(made, history=[*made.history, *rows])
+
+
+def pasted(made: Report, finding: Finding) -> None:
+    """Type every fix of a finding as it stands: options into the recipe it came from, commands on the command line."""
+    for line in finding.fix:
+        first, *words = shlex.split(line)
+        if first == "-s":
+            (override,) = words
+            changed = parse(made.about["recipe"], overrides=[override]).resolved()
+            assert changed != made.recipe, f"{line} changes nothing"
+        else:
+            assert first == "vqtool"
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("vqtool.command.guarded", lambda *_: 0)
+                done = CliRunner().invoke(app, words)
+            assert done.exit_code == 0, done.output

@@ -20,6 +20,7 @@ from vqtool.commands import diagnose
 from vqtool.console import out
 from vqtool.diagnosis.reading import read, report_of
 from vqtool.diagnosis.terminal import histogram
+from vqtool.diagnosis.view import use_of
 from vqtool.errors import VqtoolError
 from vqtool.model import checkpoint
 
@@ -69,8 +70,8 @@ def test_json_says_what_scripts_rely_on(trained: Trained, here: Diagnose) -> Non
     assert (book["size"], book["used"], book["dead"], book["perplexity"], book["entropy_bits"]) == (16, 1, 15, 1.0, 0.0)
     ill = [f for f in told["findings"] if f["severity"] in ("warn", "fail")]
     assert [f["id"] for f in ill] == ["dead-level"]
-    assert {"id", "severity", "figure", "threshold", "cause", "mend", "where", "source"} <= ill[0].keys()
-    assert "quantizer.revive_below = 0.1" in ill[0]["mend"]
+    assert {"id", "severity", "figure", "threshold", "cause", "fix", "where", "source"} <= ill[0].keys()
+    assert "-s quantizer.revive_below=0.1" in ill[0]["fix"]
 
 
 def test_strict_exits_three_on_a_fail_alone(trained: Trained, here: Diagnose) -> None:
@@ -82,20 +83,20 @@ def test_strict_exits_three_on_a_fail_alone(trained: Trained, here: Diagnose) ->
         assert here.code == code, name
 
 
-def test_people_see_a_histogram_the_cause_and_the_mend(trained: Trained, here: Diagnose) -> None:
+def test_people_see_a_histogram_the_cause_and_the_fix(trained: Trained, here: Diagnose) -> None:
     told = here.words(trained("half-dead"))
     assert "16 of 32 codes are never chosen" in told
-    assert "mend: quantizer.revive_below = 0.1" in told
+    assert "fix: -s quantizer.revive_below=0.1" in told
     assert "················" in told
     assert "\x1b" not in told, "no colours in a pipe"
     well = here.words(trained("healthy-ema"))
-    assert "healthy: nothing found" in well
-    assert "well: " in well
+    assert "\nhealthy: no problems found" in well
+    assert "\npassed: " in well
 
 
 def test_no_data_no_torch(trained: Trained) -> None:
-    """Counts, vectors and history are read with numpy, and the command line without pydantic: 0.3 s in all."""
-    heavy = ("torch", "pydantic", "pydantic_core", "rich", "matplotlib", "sklearn", "scipy", "vqtool.recipe.spec")
+    """Counts, vectors and history are read with numpy, and no recipe is checked: 0.5 s in all."""
+    heavy = ("torch", "rich", "matplotlib", "sklearn", "scipy", "vqtool.recipe.options", "vqtool.recipe.spec")
     assert loaded_after(command("diagnose", str(trained("healthy-ema"))), *heavy, "numpy") == {"numpy"}
 
 
@@ -213,7 +214,7 @@ def write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str], s
 
 def test_a_histogram_has_a_column_for_every_few_codes(trained: Trained) -> None:
     (book,) = report_of(trained("half-dead") / "tokenizer.safetensors").codebooks
-    drawn = histogram(book)
+    drawn = histogram(use_of(book))
     assert len(drawn) == 32
     assert drawn.endswith("·" * 16)
     assert drawn[0] == "█"

@@ -1,13 +1,14 @@
-"""Each finding on reports made by hand: what it needs, what it is called, what explains it away, and that mends fit."""
+"""Each finding on reports made by hand: what it needs, what it is called, what explains it away, and that fixes fit."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.diagnosis.reports import findings, report, text, with_history
+from tests.diagnosis.reports import findings, pasted, report, text, with_history
 from vqtool.catalog import Limit, catalog
 from vqtool.diagnosis.findings import EXPLAINS, diagnosed
 from vqtool.diagnosis.report import Finding, Report
@@ -41,6 +42,13 @@ ILL = {
 }  # fmt: skip
 
 
+OF = 'of = { kind = "vq", codebook_size = 32, codes = "ema", revive_below = 0.0, start = "random" }'
+COMPOSED = {
+    "one level": report([ONE], recipe=text(f'kind = "residual"\nlevels = 1\n{OF}')),
+    "half": report([HALF], recipe=text(f'kind = "residual"\nlevels = 1\n{OF}')),
+}
+
+
 @pytest.mark.parametrize("name", ILL)
 def test_a_disease_is_called_by_its_name_and_nothing_else(name: str) -> None:
     found = findings(ILL[name])
@@ -65,18 +73,28 @@ def test_what_is_well_is_said_to_be(name: str) -> None:
     assert {f.id for f in made.findings} == known - {"dead-level", "not-started", "nan"}
 
 
-@pytest.mark.parametrize("name", ILL)
-def test_every_mend_that_is_a_recipe_line_can_be_set(name: str) -> None:
-    """`vqtool train -s LINE` takes it: the option is there, and the value fits."""
-    made = ILL[name]
-    told = findings(made)[name]
-    source = {"dead-codes": RANDOM, "duplicate-codes": RANDOM, "range-drift": text(losses="l1 = 1.0"),
-              "soft-hard-gap": text('kind = "soft"'), "frozen-codebook": text('kind = "gradient"'),
-              "dead-level": text('kind = "residual-ema"\nlevels = 4')}.get(name, text())  # fmt: skip
-    lines = [line for line in told.mend if " = " in line]
-    for line in lines:
-        parse(source, overrides=[line])
-    assert told.mend or name in ("not-started", "no-negatives")
+@pytest.mark.parametrize("name", [*ILL, *COMPOSED])
+def test_every_fix_can_be_pasted(name: str) -> None:
+    """`vqtool train RECIPE -s KEY=VALUE` takes it and it changes the recipe; commands are what the parser takes."""
+    made = {**ILL, **COMPOSED}[name]
+    for finding in diagnosed(made).findings:
+        pasted(made, finding)
+    (one,) = findings(made).values()
+    assert one.fix or name in ("not-started", "no-negatives", "range-drift", "dc-offset", "repeated-tokens")
+
+
+@pytest.mark.parametrize("name", COMPOSED)
+def test_fixes_reach_into_what_a_quantizer_is_made_of(name: str) -> None:
+    (one,) = findings(COMPOSED[name]).values()
+    assert "-s quantizer.of.revive_below=0.1" in one.fix
+    assert "-s quantizer.of.start=kmeans" in one.fix
+
+
+def test_a_fix_is_quoted_for_a_shell() -> None:
+    (ramp,) = [line for line in findings(ILL["soft-hard-gap"])["soft-hard-gap"].fix if ".temperature=" in line]
+    assert ramp.startswith('-s \'stage.tokenizer.schedule.quantizer.temperature={ kind = "geometric"')
+    here = replace(ILL["duplicate-codes"], source=Path("my run/a.safetensors"))
+    assert "vqtool improve 'my run/a.safetensors'" in findings(here)["duplicate-codes"].fix
 
 
 def test_every_codebook_collapsed_is_one_collapse() -> None:
@@ -98,7 +116,7 @@ def test_one_frozen_level_among_moving_ones_is_found() -> None:
     assert one.where == "level1"
 
 
-def test_an_expert_that_no_window_takes_is_dead_and_balance_mends_it() -> None:
+def test_an_expert_that_no_window_takes_is_dead_and_balance_fixes_it() -> None:
     recipe = text('kind = "mixture-ema"\ncodebook_sizes = [32, 32, 32]', losses="mse = 1.0, balance = 0.02")
     none = np.zeros(32, dtype=int)
     made = report([EVEN, none, EVEN], noun="expert", recipe=recipe, terms=["balance"])
@@ -106,9 +124,8 @@ def test_an_expert_that_no_window_takes_is_dead_and_balance_mends_it() -> None:
     assert set(found) == {"dead-level"}
     assert found["dead-level"].where == "expert1"
     assert "expert 2 of 3" in found["dead-level"].cause
-    (line,) = found["dead-level"].mend
-    parse(recipe, overrides=[line])
-    assert line.endswith("losses.balance = 0.3")
+    pasted(made, found["dead-level"])
+    assert found["dead-level"].fix == ("-s stage.tokenizer.losses.balance=0.3",)
     assert findings(report([EVEN, EVEN, EVEN], noun="expert", recipe=recipe)) == {}
     assert findings(report([none, none], noun="expert")) == {}
 
@@ -118,7 +135,7 @@ def test_several_dead_levels_are_one_finding_and_the_last_ones_can_be_left_out()
     found = findings(made)
     assert set(found) == {"dead-level"}
     assert "so are `level3`" in found["dead-level"].cause
-    assert "quantizer.levels = 2" in found["dead-level"].mend
+    assert "-s quantizer.levels=2" in found["dead-level"].fix
 
 
 def test_dead_codes_are_judged_against_what_so_few_tokens_can_reach() -> None:

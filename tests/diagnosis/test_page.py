@@ -26,7 +26,7 @@ BROWSER = os.environ.get("VQTOOL_BROWSER") or next(
 )
 FINDINGS = (
     Finding("nothing-wrong", "ok", 0.1, 0.5, "experience", "all is well"),
-    Finding("dead-codes", "warn", 0.25, 0.2, "a paper", "Codes <died>.", ("quantizer.revive_below = 0.1",), "codebook",
+    Finding("dead-codes", "warn", 0.25, 0.2, "a paper", "Codes <died>.", ("-s quantizer.revive_below=0.1",), "codebook",
             step=20, changed="lr rose"),
     Finding("nan", "fail", 1.0, 0.0, "", "A loss became NaN.", where="tokenizer", step=55),
 )  # fmt: skip
@@ -53,8 +53,9 @@ class Outline(HTMLParser):
 def test_it_says_what_was_found() -> None:
     text = page(report(codebook(), findings=FINDINGS, history=rows()), picked((16,)))
     words = " ".join(Outline(text).words)
-    for wanted in ("unhealthy", "1 fail, 1 warn", "Codes <died>.", "quantizer.revive_below = 0.1", "Since step 20",
-                   "lr rose", "Looked at and found well: nothing-wrong", "1,234 tokens of split valid",
+    for wanted in ("unhealthy", "1 fail, 1 warn", "Codes <died>.", "-s quantizer.revive_below=0.1",
+                   "Since step 20: lr rose.",
+                   "passed: nothing-wrong", "1,234 tokens of split valid",
                    "vqtool 0.1.0", "codes.perplexity", "range_ratio", 'title = "by hand"', "window 3"):  # fmt: skip
         assert wanted in words, wanted
     assert words.index("A loss became NaN") < words.index("Codes <died>")  # the worst first
@@ -64,7 +65,7 @@ def test_a_finding_is_marked_at_its_step() -> None:
     """The mark stands in every chart of its stage, as far along as its step is of the last one, by its number."""
     text = page(report(codebook(), findings=FINDINGS, history=rows(60)), None)
     marks = re.findall(r'<g class="mark (\w+)">.*?<line x1="([\d.]+)".*?<text [^>]*>(\d)</text>', text)
-    x = Axis(0, 60, 0, 1, False).x
+    x = Axis(60, 0, 1, False).x
     assert set(marks) == {("fail", f"{x(55):.1f}", "1"), ("warn", f"{x(20):.1f}", "2")}
     assert len(marks) == 2 * 2
 

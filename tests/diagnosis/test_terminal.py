@@ -11,7 +11,8 @@ from tests.diagnosis.handmade import codebook, report
 from vqtool.diagnosis.measures import usage
 from vqtool.diagnosis.page import page
 from vqtool.diagnosis.report import Codebook
-from vqtool.diagnosis.terminal import WHOLE, dead_note, text, whole
+from vqtool.diagnosis.terminal import summary, text
+from vqtool.diagnosis.view import WHOLE, View, dead_note
 
 
 def counted(counts: np.ndarray) -> Codebook:
@@ -28,7 +29,7 @@ def test_codes_whose_turn_did_not_come_are_not_called_dead_without_a_word() -> N
     hit = int(told.split("about ")[1].split(" ")[0])
     assert 0.6 * dead < hit <= dead
     assert "these" in page(report(counted(few)), None)
-    assert told.replace("\n", " ") in text(report(counted(few)), io.StringIO()).replace("\n", " ")
+    assert told.replace("\n", " ") in text(View(report(counted(few))), io.StringIO()).replace("\n", " ")
 
 
 def test_what_is_dead_needs_no_word() -> None:
@@ -41,14 +42,14 @@ def test_what_is_dead_needs_no_word() -> None:
 
 def test_measures_of_the_whole_are_shown() -> None:
     figures = {name: 1.0 for name, _, _ in WHOLE}
-    told = whole(replace(report(codebook()), measures=figures, tokens=1000), io.StringIO()).replace("\n", " ")
+    told = summary(View(replace(report(codebook()), measures=figures, tokens=1000)), io.StringIO()).replace("\n", " ")
     assert all(meaning in told for _, meaning, _ in WHOLE)
-    assert whole(replace(report(codebook()), measures={}), io.StringIO()) == ""
+    assert summary(View(replace(report(codebook()), measures={})), io.StringIO()) == ""
 
 
 def test_tuples_that_hardly_repeat_tell_no_entropy() -> None:
     """830 tokens in 820 tuples have 9.7 bits whatever the codebooks are like."""
     figures = {"joint.used": 820.0, "joint.entropy_bits": 9.7, "dc": 0.1}
-    told = whole(replace(report(codebook()), measures=figures, tokens=830), io.StringIO())
+    told = summary(View(replace(report(codebook()), measures=figures, tokens=830)), io.StringIO())
     assert "together 9" not in told
     assert "mean error" in told

@@ -40,7 +40,7 @@ def test_it_warns_once_of_what_is_dying(tmp_path: Path, capsys: pytest.CaptureFi
     assert len(told) == 1
     assert told[0].startswith("warning: step 1")
     assert "16 of 32 codes" in told[0]
-    assert "quantizer.revive_below = 0.1" in told[0]
+    assert "; fix: -s quantizer.revive_below=0.1" in told[0]
 
 
 def test_it_stops_cleanly_and_resuming_goes_on(tmp_path: Path) -> None:

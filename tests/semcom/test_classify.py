@@ -164,3 +164,24 @@ def test_an_encoder_of_windows_refuses_pictures(recipe: Path, kind: str) -> None
 def test_pictures_need_their_encoder(recipe: Path) -> None:
     with pytest.raises(VqtoolError, match="no multiple of 7 tokens"):
         built(recipe, "encoder.tokens=7")
+
+
+def test_a_model_classifies_and_transmits(recipe: Path) -> None:
+    """At the recipe's own level `transmit` is `classify`, through the same noise; far below it the noise decides."""
+    model, batch = built(recipe, "channel.snr_db=12.0")
+    logits = []
+    for call in (
+        lambda: model.classify(batch["x"]),
+        lambda: model.transmit(batch["x"], 12.0),
+        lambda: model.transmit(batch, -20.0),
+    ):
+        torch.manual_seed(0)
+        logits.append(call())
+    (label,) = model.spec.named("label").values()
+    assert logits[0].shape == (32, len(label.names))
+    assert torch.equal(logits[0], logits[1])
+    assert not torch.equal(logits[0], logits[2])
+    without, _ = built(recipe, without=("channel",))
+    assert without.classify(batch["x"]).shape == logits[0].shape
+    with pytest.raises(VqtoolError, match=r"this model cannot transmit: its recipe has no \[channel\]"):
+        without.transmit(batch["x"], 12.0)

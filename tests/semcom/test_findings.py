@@ -10,6 +10,7 @@ from tests.diagnosis.reports import findings, report, text
 from tests.diagnosis.test_watch import watch
 from vqtool.diagnosis import terminal
 from vqtool.diagnosis.findings import diagnosed
+from vqtool.diagnosis.view import View
 from vqtool.errors import VqtoolError
 from vqtool.recipe.recipe import parse
 from vqtool.recipe.schema import recipe_schema
@@ -39,7 +40,7 @@ def test_no_power_at_all_is_a_failure() -> None:
 
 def test_low_power_of_a_soft_quantizer_is_fixed_by_hardening() -> None:
     made = report(measures={"tx_power": 0.33}, recipe=text('kind = "soft"'), knobs=["hard"])
-    (fix, *_) = findings(made)["transmit-power"].mend
+    (fix, *_) = findings(made)["transmit-power"].fix
     assert "quantizer.hard" in fix
 
 
@@ -67,6 +68,6 @@ def test_training_stops_for_a_finding_of_the_link() -> None:
 
 
 def test_the_terminal_shows_both_figures() -> None:
-    shown = terminal.text(diagnosed(report(measures={"tx_power": 0.98, "llr.ratio": 1.02})), io.StringIO())
+    shown = terminal.text(View(diagnosed(report(measures={"tx_power": 0.98, "llr.ratio": 1.02}))), io.StringIO())
     assert "transmitted power 0.980" in shown.replace("\n", " ")
     assert "over the expected 1.020" in shown.replace("\n", " ")

@@ -22,7 +22,8 @@ from tests.speech import whole
 from tests.speech.sounds import recipe, voice, write
 from tests.training.test_resume import session
 from vqtool.api import CodedPiece, Piece
-from vqtool.commands.encode import about_codes, code_use, encoded
+from vqtool.commands.encode import encoded
+from vqtool.model.codes import codes_metadata
 from vqtool.model.load import from_checkpoint
 from vqtool.model.model import Model
 from vqtool.training.runtime import Runtime
@@ -50,7 +51,7 @@ def model(run: Path) -> Model:
 
 def streamed(model: Model, source: Path, folder: Path) -> tuple[bytes, bytes]:
     """The .vqc and the decoded file, as the commands make them."""
-    (_, task), about = model.task(object), about_codes(model) | {"code_use": code_use(model)}
+    (_, task), about = model.task(object), codes_metadata(model)
     files = AudioFiles(model.spec)
     pieces = encoded(model, task, files.open(source), Runtime(torch.device("cpu")), None)
     (target,) = files.save_codes(folder / "a.vqc", pieces, about)
@@ -152,7 +153,7 @@ def test_an_interrupted_encode_leaves_nothing(
 ) -> None:
     """Whether it is stopped while pieces come (one is here) or while they are packed."""
     source = write(tmp_path / "in" / "a.wav", voice(1.0, 8000), 8000)
-    (_, task), about = model.task(object), about_codes(model) | {"code_use": code_use(model)}
+    (_, task), about = model.task(object), codes_metadata(model)
     left, packed = after, user_file.packed
 
     def pieces() -> Iterator[CodedPiece]:

@@ -12,10 +12,11 @@ import torch
 from tests.speech.sounds import voice, write
 from vqtool.api import DataSpec, Field
 from vqtool.errors import VqtoolError
-from vqtool_speech import audio, files
+from vqtool_speech import audio
 from vqtool_speech.clips import Clips, Manner, audio_files
 from vqtool_speech.data.wav import Wav
 from vqtool_speech.loudness import Loudness
+from vqtool_speech.user_file import AudioFiles
 
 
 def folder(path: Path, clips: int = 9, rate: int = 8000, seconds: float = 0.5) -> Path:
@@ -163,7 +164,7 @@ def test_few_clips_are_shared_out_all_the_same(tmp_path: Path, clips: int) -> No
     of = {split: {int(data.rows(split)[r]["clip"]) for r in range(len(data.rows(split)))} for split in data.splits}
     assert sorted(k for some in of.values() for k in some) == list(range(clips))
     assert all(of.values())
-    assert "their figures say little" in data.notes[-1]
+    assert "their metrics mean little" in data.notes[-1]
     assert 4 in of["test"] or of["test"] == {clips - 1}
 
 
@@ -207,13 +208,9 @@ def test_what_is_shorter_than_its_header_says_is_reported(tmp_path: Path) -> Non
     spec = DataSpec({"x": Field((1, 1280), "signal")}, sample_rate=8000.0, about={"mix": "mean", "normalise": "peak"})
     for size, notes in ((8000, 0), (12_000, 1), (2**32 - 1, 0), (2**31 - 1, 0)):
         path.write_bytes(content[:40] + size.to_bytes(4, "little") + content[44:])
-        (_, about), *_ = files.read_pieces(spec, path)
-        assert about["length"] == 4000
-        assert (
-            sum("cut short" in note and "4000 samples" in note for note in about["notes"])
-            == notes
-            == len(about["notes"])
-        )
+        piece, *_ = AudioFiles(spec).open(path)
+        assert piece.metadata["length"] == 4000
+        assert sum("cut short" in note and "4000 samples" in note for note in piece.notes) == notes == len(piece.notes)
 
 
 def test_a_wav_of_more_than_four_gib_is_refused_before_it_is_begun(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import soundfile
 import soxr
 import torch
 
-from vqtool.commands.encode import about_codes, code_use
+from vqtool.model.codes import codes_metadata
 from vqtool.model.model import Model
 from vqtool_speech import counts as context
 from vqtool_speech import vqc
@@ -84,10 +84,10 @@ def there_and_back(model: Model, path: Path, target: Path) -> tuple[bytes, bytes
         margin = segment // parts.encoder.stride
         codes.append(parts.quantizer(parts.encoder(piece)).codes[:, margin:-margin])
     whole = torch.cat(codes, 1).numpy()
-    about = about_codes(model)
+    about = codes_metadata(model)
     header = vqc.Header(rate, source_rate, len(sound), vqc.widths(about["codebook_sizes"], whole),
                         parts.encoder.stride, about["bands"], tuple(gains.tolist()), about["model"])  # fmt: skip
-    content = pack(header, whole[:, : header.tokens], code_use(model))
+    content = pack(header, whole[:, : header.tokens], about["code_use"])
     return content, decoded(model, replace(header), whole[:, : header.tokens], target)
 
 

@@ -154,9 +154,9 @@ def test_both_names_of_a_split_serve_and_the_results_come_under_the_masks_name(m
 
 
 BAD = [
-    ({"i_p": None}, "lacks `i_p`"),
-    ({"test_random": None}, "lacks `test_random`; it has `v`"),
-    ({"phase_roll": None}, "lacks `phase_roll`"),
+    ({"i_p": None}, "has no `i_p`"),
+    ({"test_random": None}, "has no `test_random`; it has `v`"),
+    ({"phase_roll": None}, "has no `phase_roll`"),
     ({"v": winding()["v"][:, :20]}, "sampled alike"),
     ({"v": winding()["v"][0, 0]}, "not \\[waveforms, samples\\]"),
     ({"v": np.zeros((40, 0))}, "not \\[waveforms, samples\\]"),

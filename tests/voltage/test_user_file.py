@@ -72,7 +72,7 @@ def test_a_condition_alone_needs_and_reads_no_voltage(sample: Magnet, save):
     assert "x" not in piece.batch
     assert set(piece.batch) == {"current", "meta", "material", "dt", "frequency"}
     np.testing.assert_allclose(piece.batch["meta"][:, 2].exp().numpy(), np.ptp(currents(), axis=1) / 2, rtol=1e-5)
-    with pytest.raises(VqtoolError, match="lacks `v`"):
+    with pytest.raises(VqtoolError, match="has no `v`"):
         opened(sample, save(), condition=False)
 
 
@@ -176,9 +176,9 @@ def test_a_file_of_another_kind_is_told_what_is_read(sample: Magnet, tmp_path, n
 
 noise = 0.3 * np.random.default_rng(0).normal(size=(4, 640))
 REFUSED = [
-    ({"i_p": None}, "lacks `i_p`"),
-    ({"freq_hz": None}, "lacks `freq_hz`"),
-    ({"temp_c": None}, "lacks `temp_c`"),
+    ({"i_p": None}, "has no `i_p`"),
+    ({"freq_hz": None}, "has no `freq_hz`"),
+    ({"temp_c": None}, "has no `temp_c`"),
     ({"material": None}, "has no `material`"),
     ({"material": "N87"}, "unknown material `N87`"),
     ({"material": np.array(["3C95", "79"])}, "names 2 materials for 4"),
@@ -196,7 +196,7 @@ REFUSED = [
     ({"dt": -1.0}, "`dt` must be positive"),
     ({"dt": np.nan}, "`dt` is NaN"),
     ({"periods": 1.5}, "hold 1.5 periods"),
-    ({"dt": 1e-5 / 128, "periods": 2}, "say different lengths"),
+    ({"dt": 1e-5 / 128, "periods": 2}, "give different lengths"),
     ({"i_p": currents(640, 5) + noise, "periods": 5}, "periods of `i_p` in row"),
 ]
 

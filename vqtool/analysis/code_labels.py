@@ -1,4 +1,4 @@
-"""Which labels a codebook's codes fire on: counts, precision with its interval over groups, and what may be claimed."""
+"""Which labels codes stand for: counts, precision with its interval over groups, and what may be claimed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
-LEAST_GROUPS = 5  # behind any claim: of fewer, one group's habit is no finding
+LEAST_GROUPS = 5  # behind any claim: with fewer it may be the habit of one group
 DRAWS = 1000  # of the bootstrap
 INTERVAL = (0.025, 0.975)
 EXAMPLES = 3  # a code, each of another group
@@ -18,15 +18,15 @@ EXAMPLES = 3  # a code, each of another group
 
 @dataclass(frozen=True, slots=True)
 class CodeLabels:
-    """One codebook held against labels. K codes, C labels; `none` marks a code that no labelled token took."""
+    """One codebook compared with labels. K codes, C labels; `none` marks a code that no labelled token took."""
 
     name: str
     counts: Integers  # [K, C]
-    label: Integers  # [K] the label a code fires on most in proportion to its share (lift); -1: none
+    label: Integers  # [K] the label most over-represented among a code's tokens (lift); -1: none
     precision: NDArray[np.float64]  # [K] the share of a code's tokens that have that label; NaN: none
     low: NDArray[np.float64]  # [K] of a bootstrap over groups; NaN where fewer than LEAST_GROUPS have the code
     high: NDArray[np.float64]
-    groups: Integers  # [K] how many groups the code fires on that label in
+    groups: Integers  # [K] in how many groups the code has tokens of that label
     claimed: NDArray[np.bool_]  # [K]
     examples: tuple[tuple[int, ...], ...]  # [K] of at most EXAMPLES places among the tokens
 
@@ -39,12 +39,13 @@ class CodeLabels:
         """[K, C] how many times as often a code's tokens have a label as all tokens do; NaN for unused codes."""
         total = self.counts.sum(1, keepdims=True)
         own = np.divide(self.counts, total, out=np.full(self.counts.shape, np.nan), where=total > 0)
-        return np.divide(own, self.shares, out=np.full(own.shape, np.nan), where=self.shares > 0)
+        lift: NDArray[np.float64] = np.divide(own, self.shares, out=np.full(own.shape, np.nan), where=self.shares > 0)
+        return lift
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A set of codebooks held against the labels of a split."""
+    """A set of codebooks compared with the labels of a split."""
 
     label: str  # the field's name
     names: tuple[str, ...]  # of the labels
@@ -63,12 +64,12 @@ def held_against(
     name: str, codes: Integers, size: int, labels: Integers, classes: int, groups: Integers,
     *, known: Integers | None = None, seed: int = 0,
 ) -> CodeLabels:  # fmt: skip
-    """Hold the `codes` [n] of a codebook of `size` against `labels` [n] of `classes` kinds in `groups` [n].
+    """Compare the `codes` [n] of a codebook of `size` with `labels` [n] of `classes` kinds in `groups` [n].
 
-    `known` [size, classes], counts over other tokens, tells which label a code stands for where it has any for it: the
-    precision is then measured on tokens that had no part in the choice. A code is claimed for its label where it fires
-    on it in at least LEAST_GROUPS groups and the lower end of its precision's 95 % interval is above one half and above
-    the label's own share.
+    `known` [size, classes], counts over other tokens, decides which label a code stands for if it has any for it: the
+    precision is then measured on tokens that had no part in the choice. A code is claimed for its label if it has
+    tokens of it in at least LEAST_GROUPS groups and the lower end of its precision's 95 % interval is above one half
+    and above the label's own share.
     """
     each = by_group(codes, size, labels, classes, groups)  # [G, K, C]
     counts = each.sum(0)
@@ -132,25 +133,6 @@ def _examples(at: Integers, groups: Integers) -> tuple[int, ...]:
     return tuple(int(at[i]) for i in sorted(first)[:EXAMPLES])
 
 
-def as_json(book: CodeLabels, names: Sequence[str]) -> dict[str, Any]:
-    """The codes in use, with everything told of each; those of one label together, the surest first."""
-    rows = [
-        {
-            "code": int(k),
-            "label": names[book.label[k]],
-            "counts": {name: int(n) for name, n in zip(names, book.counts[k], strict=True)},
-            "precision": float(book.precision[k]),
-            "low": float(book.low[k]),
-            "high": float(book.high[k]),
-            "lift": float(book.lift()[k, book.label[k]]),
-            "groups": int(book.groups[k]),
-            "claimed": bool(book.claimed[k]),
-        }
-        for k in order(book)
-    ]
-    return {"name": book.name, "size": len(book.counts), "used": len(rows), "codes": rows}
-
-
 def order(book: CodeLabels) -> Integers:
     """The codes in use by label, within one the claimed first, then by the lower end of their precision."""
     used = np.flatnonzero(book.label >= 0)
@@ -159,7 +141,7 @@ def order(book: CodeLabels) -> Integers:
 
 
 def document(reading: Reading) -> dict[str, Any]:
-    """What `--json` says."""
+    """The content of `--json`."""
     names = reading.names
     return {
         "split": reading.split,
@@ -173,3 +155,23 @@ def document(reading: Reading) -> dict[str, Any]:
         },
         "codebooks": [as_json(book, names) for book in reading.books],
     }
+
+
+def as_json(book: CodeLabels, names: Sequence[str]) -> dict[str, Any]:
+    """The codes in use, with everything known of each; those of one label together, the surest first."""
+    lift = book.lift()
+    rows = [
+        {
+            "code": int(k),
+            "label": names[book.label[k]],
+            "counts": {name: int(n) for name, n in zip(names, book.counts[k], strict=True)},
+            "precision": float(book.precision[k]),
+            "low": float(book.low[k]),
+            "high": float(book.high[k]),
+            "lift": float(lift[k, book.label[k]]),
+            "groups": int(book.groups[k]),
+            "claimed": bool(book.claimed[k]),
+        }
+        for k in order(book)
+    ]
+    return {"name": book.name, "size": len(book.counts), "used": len(rows), "codes": rows}

@@ -40,7 +40,7 @@ class Metric:
 
 
 class Baseline:
-    """A plain model to compare with: fitted on the training rows, scored on the same rows by the same metrics."""
+    """A plain model to compare with: fitted on the training rows, scored by the same metrics on the same rows."""
 
     def __init__(self, spec: DataSpec) -> None:
         self.spec = spec

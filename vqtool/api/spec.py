@@ -23,7 +23,7 @@ class Field:
 
     `role` says what parts may do with it: "signal" is what is to be coded; "wave" [C, L], "scalar" [n] and
     "category" [] are conditions, known also when a signal is generated; "label" [] or [T] is a target, -1 where there
-    is none; "group" [] tells what belongs together (who was recorded, where) and is best held out together; "extra" is
+    is none; "group" [] says what belongs together (who was recorded, where) and is best held out together; "extra" is
     for losses, metrics and norms that ask for it by name and is not fed to a conditioner.
     """
 
@@ -34,7 +34,7 @@ class Field:
 
 
 class About(dict[str, Any]):
-    """What a plugin left in the metadata: a value that is missing there is a fault of the file, not of the plugin."""
+    """What a plugin keeps in the metadata; a value that is missing there is a fault of the file, not of the plugin."""
 
     def __missing__(self, key: str) -> Any:
         raise VqtoolError(

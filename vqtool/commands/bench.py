@@ -1,4 +1,4 @@
-"""`vqtool bench`: speed and memory beside other libraries, in turns in one process."""
+"""`vqtool bench`: speed and memory beside other libraries, alternating in one process."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ import importlib
 from functools import partial
 from typing import Any
 
+from vqtool.bench import CASES
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
 from vqtool.suggest import did_you_mean
 
-# Each case is the module of its name in vqtool/bench, whose `rows(device, seconds)` yields what `--json` calls "cases".
-CASES = {
-    "quantizers": "train steps and encoding beside vector-quantize-pytorch, EnCodec, transformers and faiss",
-    "generation": "writing codes with the `gpt` prior, beside the GPT-2 of transformers with its cache",
-    "tokenise": "windows of a three-channel signal to codes, beside the wav2vec2 of transformers",
-}
 SECONDS = 25.0  # per row of the table, about
 
 
 def run(*, case: str | None, kinds: list[str], device: str) -> int:
-    """Measure one case, or kinds of quantizer against each other, or list what there is."""
+    """Measure one case, compare kinds of quantizer, or list the cases."""
     if case is None:
         out.print(table_text("", ["case", "what it measures"], list(CASES.items()), out.result_stream))
         out.document({"cases": CASES})
@@ -30,14 +25,14 @@ def run(*, case: str | None, kinds: list[str], device: str) -> int:
             f"there is no case `{case}`", hint=did_you_mean(case, CASES, otherwise="vqtool bench quantizers")
         )
     if kinds and case != "quantizers":
-        raise VqtoolError(f"`{kinds[0]}`: only quantizers race each other", hint=f"vqtool bench {case}")
+        raise VqtoolError(f"`{kinds[0]}`: only quantizers can be compared by kind", hint=f"vqtool bench {case}")
     from vqtool.bench.measure import machine
     from vqtool.training.runtime import pick_device
 
     if kinds:
         from vqtool.bench import race
 
-        for kind in kinds:  # an unknown one is told of before anything is measured
+        for kind in kinds:  # an unknown one is an error before anything is measured
             race.racer(kind)
         measure = partial(race.rows, kinds=kinds)
     else:
@@ -45,7 +40,7 @@ def run(*, case: str | None, kinds: list[str], device: str) -> int:
     where = pick_device(device)
     about = machine(where)
     if about["load_average"] is not None and about["load_average"] > about["threads"]:
-        out.warn(f"others are computing on this machine too: load average {about['load_average']}")
+        out.warn(f"this machine is busy: load average {about['load_average']}")
     rows = []
     for row in measure(where, SECONDS):
         rows.append(row)

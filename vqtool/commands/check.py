@@ -12,29 +12,19 @@ from vqtool.recipe.options import toml_value
 def run(*, recipe: Path, overrides: list[str], dry_run: bool) -> int:
     """Check a recipe; returns the exit code."""
     checked = load(recipe, overrides)
-    doubts = doubtful(checked)
-    for doubt in doubts:
-        out.warn(doubt)
+    warnings = checked.warnings()
+    for warning in warnings:
+        out.warn(warning)
     if dry_run:
         from vqtool.training.session import dry_run as step
 
         step(checked)
-    out.print(f"{recipe} is sound" + (", and a step of every stage passes" if dry_run else ""))
+    out.print(f"{recipe} is valid" + (", and one step of every stage runs" if dry_run else ""))
     out.table("", ["part", "kind", "options"], parts(checked))
     out.table("", ["stage", "task", "length", "losses"], [stage_row(stage) for stage in checked.stages])
-    out.document({"recipe": str(recipe), "sound": True, "dry_run": dry_run, "warnings": doubts,
+    out.document({"recipe": str(recipe), "sound": True, "dry_run": dry_run, "warnings": warnings,
                   "resolved": checked.resolved()})  # fmt: skip
     return 0
-
-
-def doubtful(recipe: Recipe) -> list[str]:
-    """What a recipe may ask for, and hardly means."""
-    return [
-        f"the weight of loss `{loss.name}` in stage `{stage.name}` is negative: training makes that loss larger"
-        for stage in recipe.stages
-        for loss in stage.losses
-        if loss.weight < 0
-    ]
 
 
 def parts(recipe: Recipe) -> list[list[str]]:

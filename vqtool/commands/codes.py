@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vqtool.analysis import codes_view
 from vqtool.analysis.agreement import agreements
 from vqtool.analysis.code_labels import Reading, by_group, document, held_against
 from vqtool.analysis.codes_page import CAPTIONS
@@ -23,7 +24,6 @@ from vqtool.model.load import capable
 from vqtool.model.model import Model
 from vqtool.model.runs import checkpoint_path
 from vqtool.model.seen import own_features
-from vqtool.tables import number
 from vqtool.training.batches import in_order
 from vqtool.training.evaluate import held_out
 from vqtool.training.runtime import Runtime, runtime
@@ -47,7 +47,9 @@ def run(*, checkpoint: Path, data: Path | None, split: str | None, label: str | 
         train = _gather(model, task, opened.rows("train"), field, group, here)
         held = _gather(model, task, rows[1], field, group, here)
         reading = _read(model, opened.spec, rows[0], field, group, train, held)
-    _say(reading)
+    claims, figures = codes_view.claims(reading, named=codes_view.MOST_NAMED), codes_view.figures(reading)
+    out.table(f"codes by {reading.label}, {codes_view.subject(reading)}", claims.head, claims.rows)
+    out.table("how much the codes reveal", figures.head, figures.rows)
     files: list[Path] = []
     if out_dir is not None:
         from vqtool.analysis import codes_page
@@ -128,23 +130,3 @@ def _figures(train: Labelled, held: Labelled, classes: int) -> dict[str, float]:
         if (said >= 0).all():
             told[f"{lead}.folds.macro_f1"] = float(np.nanmean(f1_scores(labels, said, classes)))
     return told | {f"codes.{name}": value for name, value in agreements(held["codes"], labels, groups).items()}
-
-
-def _say(reading: Reading) -> None:
-    """Tables for people: how many codes stand for each label, and the figures."""
-    rows = []
-    for book in reading.books:
-        for c, name in enumerate(reading.names):
-            own, sure = book.label == c, book.claimed & (book.label == c)
-            top = [str(k) for k in sorted(np.flatnonzero(sure), key=lambda k, b=book: -b.counts[k, b.label[k]])[:5]]
-            share = book.counts[sure, c].sum() / max(1, book.counts[:, c].sum())
-            rows.append([book.name, name, f"{book.shares[c]:.1%}", str(own.sum()), str(sure.sum()), f"{share:.1%}",
-                         " ".join(top)])  # fmt: skip
-    out.table(
-        f"codes by {reading.label}, split {reading.split}: {int(reading.figures['tokens'])} tokens of "
-        f"{int(reading.figures['groups'])} {reading.group}s",
-        ["codebook", reading.label, "of tokens", "codes", "claimed", "of it in those", "the most frequent"],
-        rows,
-    )
-    figures = [[name, number(value)] for name, value in reading.figures.items() if name not in ("tokens", "groups")]
-    out.table("how much they tell", ["figure", ""], figures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,8 @@ from vqtool.console import out
 from vqtool.diagnosis import terminal
 from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.reading import report_of
-from vqtool.diagnosis.report import Finding, Report
+from vqtool.diagnosis.report import Report
+from vqtool.diagnosis.view import View
 from vqtool.files import require_parent_dir
 from vqtool.model.runs import checkpoint_path
 
@@ -27,7 +29,7 @@ def run(
     device: str,
     force: bool = False,
 ) -> int:
-    """Diagnose, say and draw; returns 3 with `strict` where something failed."""
+    """Diagnose, print and draw; returns 3 with `strict` if a finding fails."""
     for file in (report, plot):
         if file is not None:
             require_parent_dir(file)
@@ -48,7 +50,7 @@ def run(
     found = diagnosed(found)
     draw(found, samples, report, plot, "tsne" if tsne else "pca")  # before the document: an error must not be a second
     if out.mode != "json":
-        out.print(terminal.text(found, out.result_stream))
+        out.print(terminal.text(View(found), out.result_stream))
     out.document(document(found))
     sys.stdout.flush()
     return 3 if strict and found.worst() == "fail" else 0
@@ -69,7 +71,7 @@ def draw(found: Report, samples: Any, report: Path | None, plot: Path | None, la
 
 
 def document(found: Report) -> dict[str, Any]:
-    """What --json says."""
+    """The content of --json."""
     return {
         "checkpoint": str(found.source),
         "run": None if found.run is None else str(found.run),
@@ -78,27 +80,11 @@ def document(found: Report) -> dict[str, Any]:
         "tokens": found.tokens,
         "codebooks": [{"name": b.name, "size": b.size, **whole(b.measures)} for b in found.codebooks],
         "measures": dict(found.measures),
-        "findings": [finding_document(f) for f in found.findings],
+        "findings": [asdict(f) for f in found.findings],
     }
 
 
 def whole(measures: Any) -> dict[str, float | int]:
-    """Measures, those that are numbers of codes as whole numbers."""
+    """Measures; numbers of codes as integers."""
     return {name: int(value) if name in ("used", "dead", "duplicates", "lagging_codes") else value
             for name, value in measures.items()}  # fmt: skip
-
-
-def finding_document(finding: Finding) -> dict[str, Any]:
-    """One finding as JSON."""
-    return {
-        "id": finding.id,
-        "severity": finding.severity,
-        "where": finding.where,
-        "figure": finding.figure,
-        "threshold": finding.threshold,
-        "source": finding.source,
-        "cause": finding.cause,
-        "mend": list(finding.mend),
-        "step": finding.step,
-        "changed": finding.changed,
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,10 @@ from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.forms import damaged
-from vqtool.model.codes import check_codes, code_use, codes_metadata
+from vqtool.model.codes import check_codes, codes_metadata, load_codes, save_codes
 from vqtool.model.load import capable
 from vqtool.model.model import Model
-from vqtool.model.runs import checkpoint_path
-from vqtool.model.user_files import load_codes, options_asked, save_codes
+from vqtool.model.user_files import options_asked, report_notes
 from vqtool.progress import Progress
 from vqtool.recipe.spec import paths_in
 from vqtool.training.runtime import Runtime, runtime
@@ -44,24 +43,17 @@ def run(
         model.check_levels(levels)
         asked = options_asked(model.recipe, overrides)
         files = model.files(asked)
-        read = [checkpoint_path(checkpoint), *paths_in(asked)]
-        check_files(model, files, input_file, out_file, read, decode=False, force=force)
+        check_files(model, files, input_file, out_file, asked, decode=False, force=force)
         model.parts.to(here.device).eval()
         if levels is not None:
             model.parts.quantizer.use_levels(levels)
         with out.progress(None, "encode") as bar:
-            coded = Counted(watched(encoded(model, task, files.open(input_file), here, levels), bar))
-            if files.own_codes:
-                written = files.save_codes(out_file, coded, codes_metadata(model) | {"code_use": code_use(model)})
-                figures = files.code_figures(written)
-            else:
-                written, figures = save_codes(out_file, coded, codes_metadata(model)), {}
-    out.say(f"wrote codes {(coded.windows, *coded.shape)} (windows, tokens, codebooks) to {listed(written)}")
-    for name, value in figures.items():
-        out.say(f"{name} {value:.3f}")
-    out.print("\n".join(map(str, written)))
-    result = {"out": str(out_file), "files": [str(f) for f in written], "codes": [coded.windows, *coded.shape]}
-    out.document(result | figures)
+            coded = Watched(encoded(model, task, files.open(input_file), here, levels), bar)
+            save = files.save_codes if files.own_codes else save_codes
+            written = save(out_file, iter(coded), codes_metadata(model))
+    shape = (coded.rows, *coded.shape)
+    figures = files.code_figures(written)
+    report_files(f"codes {shape} (windows, tokens, codebooks)", out_file, written, figures, codes=shape)
     return 0
 
 
@@ -74,34 +66,27 @@ def decode(
         model, task = capable(checkpoint, Decodes, "decode")
         model.check_levels(levels)
         files = model.files()
-        check_files(model, files, codes_file, out_file, [checkpoint_path(checkpoint)], decode=True, force=force)
-        about = codes_metadata(model)
-        if files.own_codes:
-            digest, pieces = files.open_codes(codes_file, about | {"code_use": code_use(model)})
-        else:
-            digest, pieces = load_codes(codes_file)
-        if digest != about["model"]:
+        check_files(model, files, codes_file, out_file, {}, decode=True, force=force)
+        metadata = codes_metadata(model)
+        digest, pieces = (files.open_codes if files.own_codes else load_codes)(codes_file, metadata)
+        if digest != metadata["model"]:
             raise VqtoolError(
                 f"`{codes_file}` was written with another model than `{checkpoint}`",
                 hint="decode with the checkpoint that encoded it",
             )
         model.parts.to(here.device).eval()
-        count = 0
 
-        def signals(bar: Progress) -> Iterator[Piece]:
-            nonlocal count
-            for piece in watched(pieces, bar):
+        def signals(coded: Watched) -> Iterator[Piece]:
+            for piece in coded:
                 check_codes(model, piece.codes, piece.sent, piece.conditions, codes_file)
-                coded = here.to_device({"codes": piece.codes[..., :levels], "sent": piece.sent})
-                signal = task.decode(model.parts, coded, here.to_device(piece.conditions)).cpu()
-                count += len(signal)
+                tensors = here.to_device({"codes": piece.codes[..., :levels], "sent": piece.sent})
+                signal = task.decode(model.parts, tensors, here.to_device(piece.conditions)).cpu()
                 yield Piece({"x": signal, **piece.conditions}, piece.metadata)
 
         with from_codes(codes_file), out.progress(None, "decode") as bar:
-            written = files.save(out_file, signals(bar))
-    out.say(f"wrote {count} signals to {listed(written)}")
-    out.print("\n".join(map(str, written)))
-    out.document({"out": str(out_file), "files": [str(f) for f in written], "signals": count})
+            coded = Watched(pieces, bar)
+            written = files.save(out_file, signals(coded))
+    report_files(f"{coded.rows} signals", out_file, written, {}, signals=coded.rows)
     return 0
 
 
@@ -110,42 +95,44 @@ def encoded(
 ) -> Iterator[CodedPiece]:
     """The codes of each piece (of the first `levels` codebooks), computed when the writer asks for it."""
     for piece in pieces:
-        report(piece)
+        report_notes(piece.notes)
         coded = task.encode(model.parts, here.to_device(piece.batch))
         conditions = {name: value for name, value in piece.batch.items() if name != "x"}
         metadata = {**piece.metadata, "notes": list(piece.notes)}
         yield CodedPiece(coded["codes"][..., :levels].cpu(), coded["sent"].cpu(), conditions, metadata, piece.total)
 
 
-def watched(pieces: Iterable[CodedPiece], bar: Progress) -> Iterator[CodedPiece]:
-    """The pieces, each counted once it is dealt with."""
-    for piece in pieces:
-        bar.expect(piece.total)
-        yield piece
-        bar.advance()
+class Watched:
+    """Pieces on their way to a writer; each is counted once it is dealt with."""
 
-
-class Counted:
-    """An iterator over pieces that remembers how much went through it."""
-
-    def __init__(self, pieces: Iterator[CodedPiece]) -> None:
-        self.pieces = pieces
-        self.windows = 0
+    def __init__(self, pieces: Iterable[CodedPiece], bar: Progress) -> None:
+        self.pieces, self.bar = pieces, bar
+        self.rows = 0
         self.shape: tuple[int, ...] = ()
 
-    def __iter__(self) -> Counted:
-        return self
+    def __iter__(self) -> Iterator[CodedPiece]:
+        for piece in self.pieces:
+            self.bar.expect(piece.total)
+            self.rows += len(piece.codes)
+            self.shape = tuple(piece.codes.shape[1:])
+            yield piece
+            self.bar.advance()
 
-    def __next__(self) -> CodedPiece:
-        piece = next(self.pieces)
-        self.windows += len(piece.codes)
-        self.shape = tuple(piece.codes.shape[1:])
-        return piece
+
+def report_files(
+    what: str, out_file: Path, files: Sequence[Path], figures: Mapping[str, float], **document: Any
+) -> None:
+    """Show what was written, and the figures of it."""
+    out.say(f"wrote {what} to {files[0] if len(files) == 1 else f'{len(files)} files'}")
+    for name, value in figures.items():
+        out.say(f"{name} {value:.3f}")
+    out.print("\n".join(map(str, files)))
+    out.document({"out": out_file, "files": files, **document, **figures})
 
 
 @contextlib.contextmanager
 def from_codes(path: Path) -> Iterator[None]:
-    """While codes are decoded and written: what fails over their shapes or their `about` is an error of the file."""
+    """While codes are decoded and written: an error over their shapes or metadata is an error of the file."""
     try:
         yield
     except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
@@ -154,23 +141,12 @@ def from_codes(path: Path) -> Iterator[None]:
 
 
 def check_files(
-    model: Model, files: Files, source: Path, out_file: Path, more: Sequence[Path], *, decode: bool, force: bool
+    model: Model, files: Files, source: Path, out_file: Path, asked: Mapping[str, Any], *, decode: bool, force: bool
 ) -> None:
     """Every file that coding (or decoding) `source` to `out_file` writes, against all that is read."""
     targets = files.outputs(source, out_file, decode=decode)
     folder = None if targets == [out_file] else out_file
     if folder is not None and folder.exists() and folder.samefile(source):
         raise VqtoolError(f"`{folder}` is an input as well", hint="write to another folder")
-    read = [*files.inputs(source, decode=decode), *more]
+    read = [*files.inputs(source, decode=decode), model.path, *paths_in(asked)]
     outputs.check(*targets, inputs=read, force=force, recipe=model.recipe, folder=folder)
-
-
-def listed(files: Sequence[Path]) -> str:
-    """One file by its name, more by how many there are."""
-    return str(files[0]) if len(files) == 1 else f"{len(files)} files"
-
-
-def report(piece: Piece) -> None:
-    """Show what was done to the signals when they were read, as a resampling."""
-    for note in piece.notes:
-        out.say(note)

@@ -10,13 +10,12 @@ import torch
 
 from vqtool.api import Generates, Piece
 from vqtool.commands import outputs
-from vqtool.commands.encode import report
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.model.load import capable
-from vqtool.model.runs import checkpoint_path
 from vqtool.model.seeds import seed_of
+from vqtool.model.user_files import report_notes
 from vqtool.training.runtime import runtime
 
 
@@ -45,14 +44,14 @@ def run(
     count = 0
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Generates, "generate")
-        outputs.check(out_file, inputs=[checkpoint_path(checkpoint), condition], force=force, recipe=model.recipe)
+        outputs.check(out_file, inputs=[model.path, condition], force=force, recipe=model.recipe)
         files = model.files()
         model.parts.to(here.device).eval()
 
         def generated() -> Iterator[Piece]:
             nonlocal count
             for piece in files.open(condition, condition=True):
-                report(piece)
+                report_notes(piece.notes)
                 placed = here.to_device(piece.batch)
                 rows = range(count, count + len(next(iter(piece.batch.values()))))
                 drawn = []

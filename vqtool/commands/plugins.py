@@ -1,4 +1,4 @@
-"""`vqtool plugins`: what a recipe can name, who provides it, what was left out and why."""
+"""`vqtool plugins`: what a recipe can name, which package provides it, what was skipped and why."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(*, role: str | None, name: str | None, timings: bool) -> int:
     rows = [[c.role, c.name, found.provider(c), c.summary] for c in shown]
     out.print(table_text("", ["role", "kind", "provided by", "what it is"], rows, out.result_stream))
     out.print("\n" + plugin_table(found, timings))
-    for title, several in (("left out", found.broken), ("slow", found.slow)):
+    for title, several in (("skipped", found.broken), ("slow", found.slow)):
         if several:
             rows = [[b.name, b.distribution, f"{b.reason}; {b.mend}"] for b in several]
             out.print("\n" + table_text(title, ["plugin", "from", "why"], rows, out.result_stream))
@@ -50,7 +50,7 @@ def run(*, role: str | None, name: str | None, timings: bool) -> int:
 
 
 def plugin_table(found: Catalog, timings: bool) -> str:
-    """The plugins, with what their imports take where asked."""
+    """The plugins, with the time of their imports if asked for."""
     head = ["plugin", "from", "components", "hooks", *(["import ms"] if timings else [])]
     rows = [
         [p.name, p.provider, len(p.components), ", ".join(p.hooks), *([f"{1000 * p.seconds:.1f}"] if timings else [])]
@@ -87,8 +87,8 @@ def one(found: Catalog, component: Component) -> int:
         names = getattr(cls, title, None)
         if isinstance(names, frozenset) and names:
             out.print(f"\n{title}: {', '.join(sorted(names))}")
-    told = [
+    described_options = [
         {"name": o.name, "type": o.type, "required": o.required, "default": o.default, "doc": o.doc} for o in options
     ]
-    out.document(described(found, component) | {"options": told})
+    out.document(described(found, component) | {"options": described_options})
     return 0

@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-from vqtool.commands.check import doubtful
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.model.format import RESUME
@@ -40,8 +39,8 @@ def run(
     learned = None if start is None else checkpoint_path(start)
     began = time.perf_counter()
     with runtime(device) as here, created(loaded, out_dir, here) as folder:
-        for doubt in doubtful(loaded):
-            out.warn(doubt)
+        for warning in loaded.warnings():
+            out.warn(warning)
         out.say(f"run {folder.folder} on {here.device}" + (f", {here.world} ranks" if here.world > 1 else ""))
         session = Session(loaded, folder, here, stop_on=stop_on)
         session.start(learned)

@@ -28,7 +28,7 @@ def places(vectors: np.ndarray, counts: np.ndarray | None, layout: Layout = "pca
     middle, half = (low + high) / 2, float((high - low).max()) / 2 or 1.0
     away = 0.42 * (flat - middle) / half
     beyond = np.abs(away).max(1, keepdims=True) / 0.5
-    return 0.5 + away / np.maximum(beyond, 1)
+    return np.asarray(0.5 + away / np.maximum(beyond, 1))
 
 
 def principal(vectors: np.ndarray, fitted: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the page's explorer of codes is made of: its elements, and the data that its script reads."""
+"""The page's explorer of codes: its elements, and the data that its script reads."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ EXPLORER = """<div id="explorer" hidden>
 <figure><figcaption id="bars-h"><b>Use</b> <span>of each code, the most used first; click, or use the arrow keys</span>
 </figcaption><svg id="bars" viewBox="0 0 400 200" preserveAspectRatio="none" tabindex="0" role="slider"
 aria-labelledby="bars-h" aria-valuemin="0"></svg></figure>
-<figure id="map-figure"><figcaption><b>Map</b> <span id="map-told"></span></figcaption>
+<figure id="map-figure"><figcaption><b>Map</b> <span id="map-note"></span></figcaption>
 <svg id="map" viewBox="0 0 400 400" aria-label="code vectors in the plane"></svg></figure>
 </div>
-<div id="panel" aria-live="polite"><h3 id="panel-h"></h3><p id="panel-told"></p>
+<div id="panel" aria-live="polite"><h3 id="panel-h"></h3><p id="panel-note"></p>
 <div id="windows" class="grid"></div></div>
 </div>
 <noscript><p>The codes can be explored where scripts are allowed; all figures stand here without.</p></noscript>"""
@@ -34,30 +34,30 @@ aria-labelledby="bars-h" aria-valuemin="0"></svg></figure>
 def explorer_data(report: Report, samples: Samples | None, layout: Layout) -> dict[str, Any]:
     """What the page's script reads: counts, places on the map, and pieces of signals as bytes."""
     books = [book_data(book, layout) for book in report.codebooks]
-    told: dict[str, Any] = {"books": books, "layout": "t-SNE" if layout == "tsne" else "principal components"}
+    data: dict[str, Any] = {"books": books, "layout": "t-SNE" if layout == "tsne" else "principal components"}
     if samples is not None:
-        told["pieces"] = pieces_data(samples)
+        data["pieces"] = pieces_data(samples)
         for book, examples in zip(books, samples.examples, strict=False):
             kept = np.arange(len(examples)) if "codes" not in book else np.array(book["codes"])
             book["examples"] = [[[int(p), int(t)] for p, t in examples[code] if p >= 0] for code in kept]
-    return told
+    return data
 
 
 def book_data(book: Codebook, layout: Layout) -> dict[str, Any]:
     """One codebook: counts by code, and its code vectors' places in steps of a thousandth."""
     counts = None if book.counts is None else np.asarray(book.counts, np.float64)
-    told: dict[str, Any] = {"name": book.name, "size": book.size}
+    data: dict[str, Any] = {"name": book.name, "size": book.size}
     kept = np.arange(book.size)
     if book.size > MOST_CODES:
         kept = np.sort(np.argsort(-(counts if counts is not None else -kept), kind="stable")[:MOST_CODES])
-        told["codes"] = kept.tolist()
+        data["codes"] = kept.tolist()
     if counts is not None:
-        told["total"] = float(f"{counts.sum():.6g}")
-        told["counts"] = [int(c) if float(c).is_integer() else float(f"{c:.4g}") for c in counts[kept]]
+        data["total"] = float(f"{counts.sum():.6g}")
+        data["counts"] = [int(c) if float(c).is_integer() else float(f"{c:.4g}") for c in counts[kept]]
     if book.vectors is not None and len(book.vectors) == book.size:
         here = places(book.vectors[kept], None if counts is None else counts[kept], layout)
-        told["x"], told["y"] = ((GRID * here[:, i]).round().astype(int).tolist() for i in range(2))
-    return told
+        data["x"], data["y"] = ((GRID * here[:, i]).round().astype(int).tolist() for i in range(2))
+    return data
 
 
 def pieces_data(samples: Samples) -> dict[str, Any]:

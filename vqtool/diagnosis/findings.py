@@ -13,7 +13,7 @@ Check = Callable[[Report], Iterable[Finding]]
 
 CHECKS: tuple[Check, ...] = (*codebook_findings.CHECKS, *run_findings.CHECKS, *history.CHECKS)
 
-# What one disease brings along: where the first is found, the others are its symptoms and are not told as well.
+# What one problem brings along: where the first is found, the others are its symptoms and are left out.
 EXPLAINS: dict[str, frozenset[str]] = {
     "nan": frozenset({"collapse", "dead-codes", "dead-level", "duplicate-codes", "range-drift", "dc-offset",
                       "perplexity-falling", "loss-stuck", "frozen-codebook", "outputs-fed"}),
@@ -45,8 +45,8 @@ def diagnosed(report: Report) -> Report:
 def without_symptoms(findings: Iterable[Finding]) -> Iterator[Finding]:
     """The findings that no other one explains; the first of two with the same id and place."""
     every = list(findings)
-    ill = {finding.id for finding in every if finding.severity in ("warn", "fail")}
-    explained = frozenset[str]().union(*(EXPLAINS.get(name, frozenset()) for name in ill))
+    bad = {finding.id for finding in every if finding.severity in ("warn", "fail")}
+    explained = frozenset[str]().union(*(EXPLAINS.get(name, frozenset()) for name in bad))
     seen: set[tuple[str, str]] = set()
     for finding in every:
         if finding.id in explained or (finding.id, finding.where) in seen:

@@ -1,4 +1,4 @@
-"""What the rows of `metrics.jsonl` tell: what went wrong over time, when it began, and what changed then."""
+"""What the rows of `metrics.jsonl` show: what went wrong over time, when it began, and what changed then."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vqtool.diagnosis import mends
+from vqtool.diagnosis import fixes
 from vqtool.diagnosis.measures import folded, thirds
 from vqtool.diagnosis.report import Finding, Report
-from vqtool.recipe.thresholds import limit_of
 
 ENOUGH = {"valid": 3, "train": 6}  # rows that a trend is read from
 GROWN = 3.0  # dB of signal to quantization noise lost: the error has grown, not only the scale of the encoder's outputs
@@ -24,11 +23,11 @@ class Series:
     values: tuple[float, ...]
     split: str
 
-    def since(self, ill: Callable[[float], bool]) -> int | None:
-        """The first step from which on the figure stayed ill; None if it is not ill now."""
+    def since(self, bad: Callable[[float], bool]) -> int | None:
+        """The first step from which on the figure stayed bad; None if it is not bad now."""
         began = None
         for step, value in zip(reversed(self.steps), reversed(self.values), strict=True):
-            if not ill(value):
+            if not bad(value):
                 break
             began = step
         return began
@@ -57,7 +56,7 @@ def not_a_number(report: Report) -> Iterator[Finding]:
                 "nan", "fail", math.nan, None, "a loss must be a number",
                 f"{named} became NaN or infinite in stage `{row.get('stage')}` at step {row.get('step')}. A step too "
                 "large for a low precision, or an input that holds one",
-                ("train.clip = 1.0", 'train.precision = "fp32"', *mends.slower_encoder(report)),
+                (*fixes.clip(report), *fixes.full_precision(report), *fixes.learning_rate(report)),
                 where=str(row.get("stage", "")), step=row.get("step"),
                 changed=changed_at(report, str(row.get("stage", "")), int(row.get("step", 0))),
             )  # fmt: skip
@@ -75,20 +74,21 @@ def perplexity_falling(report: Report) -> Iterator[Finding]:
     seen = series(report, "codes.perplexity")
     if seen is None or max(seen.values) <= 0:
         return
-    limit = limit_of("perplexity-falling", report.recipe)
     top, now = max(seen.values), seen.values[-1]
-    severity, at = limit.grade(now / top)
-    if severity == "ok":
-        yield Finding("perplexity-falling", "ok", now / top, at, limit.source, "use of the codes holds")
+    if report.limit("perplexity-falling").grade(now / top)[0] == "ok":
+        yield report.judge("perplexity-falling", now / top, "use of the codes holds")
         return
-    step = seen.since(lambda value: value < (top + now) / 2)
+    cause = (f"perplexity fell from {top:.3g} to {now:.3g} while training: the encoder leaves codes behind, and "
+             "nothing brings them back")  # fmt: skip
+    fix = (*fixes.revival(report), *fixes.diversity(report), *fixes.learning_rate(report))
+    found = report.judge("perplexity-falling", now / top, cause, fix=fix)
+    yield _since(found, report, seen.since(lambda value: value < (top + now) / 2))
+
+
+def _since(finding: Finding, report: Report, step: int | None) -> Finding:
+    """The finding of the stage that trains the quantizer, with the step at which it began."""
     stage = str(report.stage().get("name", ""))
-    yield Finding(
-        "perplexity-falling", severity, now / top, at, limit.source,
-        f"perplexity fell from {top:.3g} to {now:.3g} while training: the encoder leaves codes behind that nothing "
-        "brings back", (*mends.revival(report), *mends.diversity(report), *mends.slower_encoder(report)),
-        where=stage, step=step, changed=changed_at(report, stage, step),
-    )  # fmt: skip
+    return replace(finding, where=stage, step=step, changed=changed_at(report, stage, step))
 
 
 def commitment_growing(report: Report) -> Iterator[Finding]:
@@ -96,23 +96,18 @@ def commitment_growing(report: Report) -> Iterator[Finding]:
     seen, error = series(report, "commitment"), series(report, "codes.snr_db")
     if seen is None or min(seen.values) <= 0:
         return
-    limit = limit_of("commitment-growing", report.recipe)
+    limit = report.limit("commitment-growing")
     low, now = min(seen.values), seen.values[-1]
-    worse = error is not None and max(error.values) - error.values[-1] >= GROWN
-    still = now >= 0.8 * max(seen.values)
-    severity, at = limit.grade(now / low if still else 1.0)
-    if severity == "ok" or (error is not None and not worse) or (error is None and now / low < 10):
+    worse = max(error.values) - error.values[-1] >= GROWN if error is not None else now / low >= 10
+    growing = now >= 0.8 * max(seen.values) and limit.grade(now / low)[0] != "ok"
+    if not (growing and worse):
         yield Finding("commitment-growing", "ok", now / low, limit.warn, limit.source, "the encoder keeps to its codes")
         return
-    step = seen.since(lambda value: value > math.sqrt(low * now))
-    stage = str(report.stage().get("name", ""))
-    yield Finding(
-        "commitment-growing", severity, now / low, at, limit.source,
-        f"the commitment loss grew from {low:.3g} to {now:.3g} and is still growing: the encoder's outputs run away "
-        "from the codes faster than these follow",
-        (*mends.weighted(report, "commitment", 0.25), *mends.faster_codebook(report), *mends.slower_encoder(report)),
-        where=stage, step=step, changed=changed_at(report, stage, step),
-    )  # fmt: skip
+    cause = (f"the commitment loss grew from {low:.3g} to {now:.3g} and is still growing: the encoder's outputs run "
+             "away from the codes faster than these follow")  # fmt: skip
+    fix = (*fixes.weighted(report, "commitment", 0.25), *fixes.faster_codebook(report), *fixes.learning_rate(report))
+    found = report.judge("commitment-growing", now / low, cause, fix=fix)
+    yield _since(found, report, seen.since(lambda value: value > math.sqrt(low * now)))
 
 
 def loss_stuck(report: Report) -> Iterator[Finding]:
@@ -130,25 +125,25 @@ def loss_stuck(report: Report) -> Iterator[Finding]:
     better = report.measures.get("output.snr_db")
     if better is None:  # a loss alone does not tell what is stuck from what is as good as it can be
         return
-    limit = limit_of("loss-stuck", report.recipe)
-    severity, at = limit.grade(better) if last > 0.99 * max(first, rows[0]) else ("ok", limit.warn)
     cause = f"in stage `{stage['name']}` the loss went from {rows[0]:.4g} to {last:.4g}; the output has {better:.2g} dB"
+    if last <= 0.99 * max(first, rows[0]):
+        limit = report.limit("loss-stuck")
+        yield Finding("loss-stuck", "ok", better, limit.warn, limit.source, cause, where=stage["name"])
+        return
     rate = stage["train"].get("lr")
-    lines: tuple[str, ...] = ()
-    if severity != "ok":
-        cause += (". Nothing is learned: a learning rate far off, a part that no gradient reaches, or a term of large "
-                  "weight that hides the others")  # fmt: skip
-        lines = (f"stage.{stage['name']}.lr = {rate * 3:.2g}",) if rate else ()
-    yield Finding("loss-stuck", severity, better, at, limit.source, cause, lines, where=stage["name"])
+    why = (". Nothing is learned: a learning rate far off, a part that no gradient reaches, or a term of large weight "
+           "that hides the others")  # fmt: skip
+    fix = (fixes.option(f"stage.{stage['name']}.lr", f"{rate * 3:.2g}"),) if rate else ()
+    yield report.judge("loss-stuck", better, cause, why=why, fix=fix, where=stage["name"])
 
 
 def begun(finding: Finding, report: Report) -> Finding:
     """The finding with the step at which it began and what changed there, where the history tells."""
     if finding.severity not in ("warn", "fail") or finding.step is not None:
         return finding
-    name, ill = _trace(finding, report)
+    name, bad = _trace(finding, report)
     seen = series(report, name) if name else None
-    step = seen.since(ill) if seen is not None else None
+    step = seen.since(bad) if seen is not None else None
     if seen is None or step is None:
         return finding
     stage = str(report.stage().get("name", ""))
@@ -157,25 +152,25 @@ def begun(finding: Finding, report: Report) -> Finding:
 
 
 def _trace(finding: Finding, report: Report) -> tuple[str, Callable[[float], bool]]:
-    """The logged figure in which a finding shows, and when that figure is ill."""
+    """The logged figure in which a finding shows, and when that figure is bad."""
     if finding.id in ("collapse", "dead-codes", "dead-level"):
         own = len(report.codebooks) > 1 and finding.where
         name = f"codes.perplexity.{finding.where}" if own else "codes.perplexity"
         seen = series(report, name)
         middle = (max(seen.values) + seen.values[-1]) / 2 if seen else 0.0
         return name, lambda value: value <= middle
-    if finding.id in ("frozen-codebook", "outputs-fed"):
-        limit = limit_of(finding.id, report.recipe)
-        return f"codes.moved.{finding.where}", lambda value: limit.grade(value)[0] != "ok"
-    if finding.id in ("range-drift", "soft-hard-gap"):
-        limit = limit_of(finding.id, report.recipe)
-        if finding.id == "range-drift":
-            return "range_ratio", lambda value: limit.grade(folded(value))[0] != "ok"
-        return "soft_hard.gap", lambda value: limit.grade(value)[0] != "ok"
-    if finding.id == "no-negatives":
-        limit = limit_of(finding.id, report.recipe)
-        return "contrastive.effective_negatives", lambda value: limit.grade(value)[0] != "ok"
-    return "", lambda value: False
+    name = {
+        "frozen-codebook": f"codes.moved.{finding.where}",
+        "outputs-fed": f"codes.moved.{finding.where}",
+        "range-drift": "range_ratio",
+        "soft-hard-gap": "soft_hard.gap",
+        "no-negatives": "contrastive.effective_negatives",
+    }.get(finding.id, "")
+    if not name:
+        return "", lambda value: False
+    limit = report.limit(finding.id)
+    seen_as = folded if finding.id == "range-drift" else float
+    return name, lambda value: limit.grade(seen_as(value))[0] != "ok"
 
 
 def changed_at(report: Report, stage: str, step: int | None) -> str:
@@ -189,12 +184,12 @@ def changed_at(report: Report, stage: str, step: int | None) -> str:
     now, before = rows[here[-1]], rows[here[-1] - 1] if here[-1] else None
     if before is None or before.get("stage") != stage:
         return f"stage `{stage}` had just begun"
-    told = []
+    changes = []
     for knob in _knobs(report, stage):
         old, new = before.get(knob), now.get(knob)
         if isinstance(old, int | float) and isinstance(new, int | float) and old != new:
-            told.append(f"`{knob}` went from {old:.3g} to {new:.3g}")
-    return "; ".join(told)
+            changes.append(f"`{knob}` went from {old:.3g} to {new:.3g}")
+    return "; ".join(changes)
 
 
 def _knobs(report: Report, stage: str) -> Sequence[str]:

@@ -19,7 +19,7 @@ CHUNK = 1 << 22  # distances held at a time
 def shares(counts: ArrayLike) -> Array:
     """p_k = counts_k / sum of counts [K]; all zero where nothing was counted."""
     counts = np.asarray(counts, dtype=np.float64)
-    return counts / max(counts.sum(), 1e-300)
+    return np.asarray(counts / max(counts.sum(), 1e-300))
 
 
 def entropy(counts: ArrayLike) -> float:
@@ -255,7 +255,7 @@ def decibels(power: float, noise: float) -> float:
 
 
 def folded(ratio: float) -> float:
-    """A ratio or its inverse, whichever is at most 1: 0.5 for 0.5 and for 2; 0 for what is no positive number."""
+    """A ratio or its inverse, whichever is at most 1: 0.5 for 0.5 and for 2; 0 where it is not a positive number."""
     if not math.isfinite(ratio) or ratio <= 0:
         return 0.0
     return min(ratio, 1 / ratio)

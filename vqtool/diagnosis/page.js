@@ -68,14 +68,14 @@
       draw(map, "circle", dot);
     }
     draw(map, "circle", { class: "chosen", id: "dot-chosen", r: radius + 4 });
-    tellMap(null);
+    showMapNote(null);
   }
 
   const at = (step) => 8 + (384 * step) / 1000;
 
-  function tellMap(index) {
+  function showMapNote(index) {
     const plain = `${data.layout}; darker is more used, rings are dead, codes far away stand on the edge`;
-    byId("map-told").textContent = index === null ? plain : `code ${number(index)}: ${share(index)}`;
+    byId("map-note").textContent = index === null ? plain : `code ${number(index)}: ${share(index)}`;
   }
 
   function share(index) {
@@ -99,7 +99,7 @@
     }
     byId("panel-h").textContent = `Code ${number(index)} of ${book.name}`;
     const place = book.counts ? `; number ${rank[index] + 1} of ${book.size} by use` : "";
-    byId("panel-told").textContent = share(index) + place + ".";
+    byId("panel-note").textContent = share(index) + place + ".";
     drawWindows(book.examples ? book.examples[index] : []);
   }
 
@@ -107,9 +107,9 @@
     panel.replaceChildren();
     if (!pieces) return;
     if (!examples.length) {
-      const told = document.createElement("p");
-      told.textContent = count(chosen) ? "None of the pieces kept in this page holds it." : "No window holds it.";
-      panel.append(told);
+      const note = document.createElement("p");
+      note.textContent = count(chosen) ? "None of the pieces kept in this page holds it." : "No window holds it.";
+      panel.append(note);
       return;
     }
     examples.forEach(([piece, token], i) => {
@@ -195,8 +195,8 @@
     step(keys[event.key]);
   });
   map.addEventListener("click", (event) => choose(nearest(event)));
-  map.addEventListener("pointermove", (event) => tellMap(nearest(event)));
-  map.addEventListener("pointerleave", () => tellMap(null));
+  map.addEventListener("pointermove", (event) => showMapNote(nearest(event)));
+  map.addEventListener("pointerleave", () => showMapNote(null));
   byId("less").addEventListener("click", () => step(1));
   byId("more").addEventListener("click", () => step(-1));
   byId("code").addEventListener("change", (event) => {

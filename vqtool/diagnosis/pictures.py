@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vqtool.diagnosis.code_map import Layout, places
+from vqtool.diagnosis.plotting import encoded, figure
 from vqtool.diagnosis.report import Codebook, Report
-from vqtool.errors import VqtoolError, missing_extra
+from vqtool.diagnosis.view import View
+from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMATS = (".png", ".svg", ".pdf")
-MOST_MAPS = 8
+MAX_MAPS = 8
 ACROSS = 4  # maps in a row
-DEAD, MARK = "#b3261e", "#8a5a00"
+COLOURS = {"fail": "#b3261e", "warn": "#8a5a00", "note": "#4a5568"}
+DEAD = COLOURS["fail"]
 
 
 def plot(report: Report, path: Path, *, layout: Layout = "pca") -> None:
@@ -30,82 +31,71 @@ def plot(report: Report, path: Path, *, layout: Layout = "pca") -> None:
         VqtoolError: matplotlib is not installed, the ending is another, or the file cannot be written.
     """
     if path.suffix.lower() not in FORMATS:
-        raise VqtoolError(f"`{path}` is no picture that can be drawn", hint=f"end it in {', '.join(FORMATS)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "plot", "`--plot`") from error
+        raise VqtoolError(f"`{path}` is not a picture that can be drawn", hint=f"end it in {', '.join(FORMATS)}")
+    view = View(report)
     mapped = [b for b in report.codebooks if b.vectors is not None and len(b.vectors) == b.size]
-    drawn = mapped[:MOST_MAPS]
+    drawn = mapped[:MAX_MAPS]
     rows = -(-len(drawn) // ACROSS)
-    figure = Figure(figsize=(11, 4 + 2.9 * rows), layout="constrained")
-    told = f"; maps of {len(drawn)} of {len(mapped)} codebooks" if len(drawn) < len(mapped) else ""
-    figure.suptitle(f"{report.source.name}: {report.tokens:,} tokens of {report.counted}{told}", fontsize=11)
-    grid = figure.add_gridspec(1 + rows, ACROSS, height_ratios=[1.3, *[1] * rows])
-    draw_use(figure.add_subplot(grid[0, : ACROSS // 2]), report.codebooks)
-    draw_history(figure.add_subplot(grid[0, ACROSS // 2 :]), report)
-    for number, book in enumerate(drawn):
-        draw_map(figure.add_subplot(grid[1 + number // ACROSS, number % ACROSS]), book, layout)
-    content = io.BytesIO()
-    figure.savefig(content, format=path.suffix[1:].lower(), dpi=120)
-    write_atomic(path, content.getvalue())
+    whole = figure("`--plot`", 11, 4 + 2.9 * rows)
+    left_out = [f"maps of {len(drawn)} of {len(mapped)} codebooks"] if len(drawn) < len(mapped) else []
+    whole.suptitle(f"{view.title}\n{'; '.join([view.file, *view.subject, *left_out])}", fontsize=10)
+    top, *maps = whole.subfigures(1 + rows, 1, height_ratios=[1.3, *[1] * rows], squeeze=False)[:, 0]
+    use, history = top.subplots(1, 2)
+    draw_use(use, view)
+    draw_history(history, view)
+    for number, part in enumerate(maps):
+        for axes, book in zip(part.subplots(1, ACROSS), drawn[number * ACROSS :], strict=False):
+            draw_map(axes, book, layout)
+        for axes in part.axes[len(drawn) - number * ACROSS :]:
+            axes.set_axis_off()
+    write_atomic(path, encoded(whole, path.suffix[1:].lower()))
 
 
-def draw_use(axes: Axes, codebooks: Sequence[Codebook]) -> None:
+def draw_use(axes: Axes, view: View) -> None:
     """How often each code is chosen, the most used first, as a multiple of uniform use: a line a codebook."""
-    for number, book in enumerate(codebooks):
-        if book.counts is None or book.counts.sum() == 0:
-            continue
-        shares = np.sort(book.counts)[::-1] / book.counts.sum() * book.size
-        told = f"{book.name}: {int((shares > 0).sum())} of {book.size}"
-        along = (np.arange(book.size) + 0.5) / book.size
-        axes.plot(along, np.where(shares > 0, shares, np.nan), label=told, color=colour(number, len(codebooks)),
-                  marker="o" if (shares > 0).sum() == 1 else "")  # fmt: skip
+    for number, use in enumerate(view.use):
+        size = len(use.shares)
+        axes.plot((np.arange(size) + 0.5) / size, np.where(use.shares > 0, use.shares, np.nan),
+                  label=f"{use.name}: {use.used} of {size}", color=colour(number, len(view.use)),
+                  marker="o" if use.used == 1 else "")  # fmt: skip
     axes.axhline(1, color="grey", linewidth=0.8, linestyle=":")
     axes.set(title="use of codes, the most used first", xlabel="share of the codebook", ylabel="times uniform use")
     axes.set(yscale="log", xlim=(0, 1))
-    if axes.get_lines()[:-1]:
+    if view.use:
         axes.legend(fontsize=7, frameon=False, title="codes used", title_fontsize=7)
 
 
-def draw_history(axes: Axes, report: Report) -> None:
+def draw_history(axes: Axes, view: View) -> None:
     """Perplexity while the stage was trained, and the steps at which findings began."""
-    stage = report.about.get("stage")
-    rows = [r for r in report.history if "codes.perplexity" in r and r.get("stage", stage) == stage]
-    for split, style in (("train", "-"), ("valid", "o-")):
-        points = [(r["step"], r["codes.perplexity"]) for r in rows if r.get("split") == split]
-        if points:
-            axes.plot(*zip(*points, strict=True), style, markersize=3, label=split,
-                      color="grey" if split == "train" else colour(0, 1))  # fmt: skip
-    for finding in report.findings if rows else ():
-        if finding.step is not None and finding.severity != "ok":
-            axes.axvline(finding.step, color=DEAD if finding.severity == "fail" else MARK, linestyle="--", linewidth=1)
-            axes.annotate(finding.id, (finding.step, 0.97), xytext=(3, 0), textcoords="offset points", rotation=90,
-                          xycoords=("data", "axes fraction"), va="top", fontsize=7)  # fmt: skip
     axes.set(title="perplexity while training", xlabel="step", ylabel="codes")
-    if rows:
-        axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
-        axes.legend(fontsize=7, frameon=False)
-    else:
+    stage = next((s for s in reversed(view.history) if s.name == view.stage or not view.stage), None)
+    chart = next((c for c in stage.charts if c.name == "codes.perplexity"), None) if stage is not None else None
+    if stage is None or chart is None:
         axes.text(0.5, 0.5, "no training history", ha="center", va="center", transform=axes.transAxes, color="grey")
+        return
+    for line, split, style, shade in ((chart.train, "train", "-", "grey"), (chart.valid, "valid", "o-", colour(0, 1))):
+        if line:
+            axes.plot(*zip(*line, strict=True), style, markersize=3, label=split, color=shade)
+    for card in stage.marks:
+        step = card.finding.step or 0
+        axes.axvline(step, color=COLOURS[card.finding.severity], linestyle="--", linewidth=1)
+        axes.annotate(card.finding.id, (step, 0.97), xytext=(3, 0), textcoords="offset points", rotation=90,
+                      xycoords=("data", "axes fraction"), va="top", fontsize=7)  # fmt: skip
+    axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
+    axes.legend(fontsize=7, frameon=False)
 
 
 def draw_map(axes: Axes, book: Codebook, layout: Layout) -> None:
     """Code vectors in the plane: used ones by their use, dead ones as rings."""
-    x, y = places(book.vectors, book.counts, layout).T  # type: ignore[arg-type]  # those without are left out before
-    used: Any = np.ones(book.size, bool) if book.counts is None else book.counts > 0
-    weight = np.log1p(book.counts[used]) if book.counts is not None else np.ones(book.size)
-    size = max(3, min(25, 4000 / book.size))
+    assert book.vectors is not None
+    counts = np.ones(book.size) if book.counts is None else book.counts
+    x, y = places(book.vectors, book.counts, layout).T
+    used, size = counts > 0, max(3, min(25, 4000 / book.size))
+    weight = np.log1p(counts[used])
     axes.scatter(x[~used], y[~used], s=size, facecolors="none", edgecolors=DEAD, linewidths=0.7)
     axes.scatter(x[used], y[used], s=size, c=weight, cmap="viridis_r", vmin=-0.3 * weight.max(initial=1), linewidths=0)
-    axes.set(
-        title=f"{book.name}, rings are dead",
-        xlim=(-0.02, 1.02),
-        ylim=(-0.02, 1.02),
-        xticks=[],
-        yticks=[],
-        aspect="equal",
-    )
+    axes.set(title=f"{book.name}, rings are dead", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    axes.set(xticks=[], yticks=[])
 
 
 def colour(number: int, of: int) -> tuple[float, float, float, float]:

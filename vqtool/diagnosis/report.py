@@ -1,4 +1,4 @@
-"""What a diagnosis is: codebooks with their measures, the history of training, and findings with their mends."""
+"""What a diagnosis is: codebooks with their measures, the history of training, and findings with their fixes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warn", "fail")  # from the be
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing worth telling, with the figure that shows it and the recipe lines that mend it.
+    """One thing to report, with the figure that shows it and fixes that one can paste.
 
-    An "ok" says that something was looked at and found well; its figure and threshold tell how far from ill.
+    An "ok" says that a check passed; its figure and threshold show by how much.
     """
 
     id: str  # "collapse", "dead-codes", "dead-level", ...
@@ -30,9 +30,9 @@ class Finding:
     threshold: float | None  # the figure at which it becomes a finding of this severity; of an "ok", where it warns
     source: str  # where the threshold comes from
     cause: str  # a sentence or two, for people
-    mend: tuple[str, ...] = ()  # recipe lines or commands
+    fix: tuple[str, ...] = ()  # `-s KEY=VALUE` options of `vqtool train`, or commands
     where: str = ""  # a codebook's name, or a stage
-    step: int | None = None  # when it began, where the history tells
+    step: int | None = None  # when it began, where the history shows it
     changed: str = ""  # what changed at that step: a stage, a knob
 
 
@@ -42,7 +42,7 @@ class Codebook:
 
     name: str  # "codebook", "level3", "group0"
     size: int  # K
-    counts: np.ndarray | None  # [K] how often each code was chosen; None where nothing tells
+    counts: np.ndarray | None  # [K] how often each code was chosen; None if unknown
     vectors: np.ndarray | None  # [K, d]; None for quantizers without code vectors
     measures: Mapping[str, float] = field(default_factory=dict)  # by dotted name, e.g. "used", "perplexity"
 
@@ -72,18 +72,37 @@ class Report:
         """The worst severity among the findings."""
         return max((f.severity for f in self.findings), key=SEVERITIES.index, default="ok")
 
+    def judge(self, name: str, figure: float, cause: str, *, why: str = "", fix: tuple[str, ...] = (), where: str = "",
+              limit: Limit | None = None) -> Finding:  # fmt: skip
+        """The finding `name`, graded by its thresholds; `why` and `fix` are added where it warns or fails.
+
+        Args:
+            limit: the thresholds; those of vqtool's own findings are known by name.
+        """
+        limit = limit or self.limit(name)
+        severity, at = limit.grade(figure)
+        bad = severity != "ok"
+        return Finding(name, severity, figure, at, limit.source, cause + why * bad, fix if bad else (), where)
+
+    def key(self, part: str, name: str) -> str:
+        """An option's key in the recipe: of the part itself, or of the quantizer that it is made `of`."""
+        return ".".join((part, *_path(self._options(part), name)))
+
     def option(self, part: str, name: str) -> Any:
-        """An option of a part, as the recipe was resolved; None where there is none."""
-        return ((self.recipe.get("parts") or {}).get(part) or {}).get("options", {}).get(name)
+        """An option of a part, or of what it is made `of`, as the recipe was resolved; None where there is none."""
+        value: Any = self._options(part)
+        for word in _path(value, name):
+            value = value.get(word)
+        return value
 
     def number(self, part: str, name: str) -> float | None:
         """An option that is a finite number; None where it is not."""
         value = self.option(part, name)
         return value if is_finite(value) else None
 
-    def has_option(self, part: str, name: str) -> bool:
-        """Whether a part takes an option: mends name only those that exist."""
-        return name in ((self.recipe.get("parts") or {}).get(part) or {}).get("options", {})
+    def _options(self, part: str) -> Mapping[str, Any]:
+        options: Mapping[str, Any] = ((self.recipe.get("parts") or {}).get(part) or {}).get("options", {})
+        return options
 
     def limit(self, finding: str) -> Limit:
         """The limits of a finding, as the recipe sets them."""
@@ -102,3 +121,11 @@ class Report:
     def gives(self, term: str) -> bool:
         """Whether the quantizer gives such a term, so that a stage can weight it."""
         return term in (self.about.get("quantizer") or {}).get("terms", ())
+
+
+def _path(options: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Where an option stands among those of a part; one that is nowhere would be in the innermost `of`."""
+    inner = options.get("of")
+    if name not in options and isinstance(inner, Mapping):
+        return ("of", *_path(inner, name))
+    return (name,)

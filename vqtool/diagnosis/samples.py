@@ -65,7 +65,7 @@ class Picker:
             self._take(piece, here)
 
     def _wanted(self, codes: np.ndarray) -> bool:
-        """Whether a code of this piece lacks examples; once half the room is gone, only codes that have none count."""
+        """Whether a code of this piece needs examples; once half the room is used, only codes without any count."""
         enough = EXAMPLES if 2 * len(self.pieces) < self.room else 1
         seen = (have[column[column >= 0]] for have, column in zip(self.have, codes.T, strict=True))
         return any(bool((counts < enough).any()) for counts in seen)

@@ -1,18 +1,21 @@
-"""Codes in files: which model they are of, and whether they fit it."""
+"""Codes in files: which model they are of, whether they fit it, and all of them in one safetensors file."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from vqtool.api import CodedPiece
 from vqtool.errors import VqtoolError
 from vqtool.forms import damaged
+from vqtool.model import checkpoint
 from vqtool.model.build import CODING
-from vqtool.model.format import CONDITION
+from vqtool.model.format import CONDITION, under
 from vqtool.model.model import Model
 
 
@@ -27,15 +30,40 @@ def model_hash(model: Model) -> str:
 
 
 def codes_metadata(model: Model) -> dict[str, Any]:
-    """What goes with codes: the model's digest, the sizes of its codebooks, and how many tokens are of a moment."""
-    sizes = list(model.parts.quantizer.codebook_sizes)
-    return {"model": model_hash(model), "codebook_sizes": sizes, "bands": model.parts.encoder.bands}
+    """What `Files.save_codes` needs to know of the model that codes are of."""
+    quantizer = model.parts.quantizer
+    use = quantizer.code_use()
+    return {
+        "model": model_hash(model),
+        "codebook_sizes": list(quantizer.codebook_sizes),
+        "bands": model.parts.encoder.bands,
+        "code_use": None if use is None else [each.tolist() for each in use],
+    }
 
 
-def code_use(model: Model) -> list[list[float]] | None:
-    """How much training used each code of each codebook; None where the quantizer does not know."""
-    use = model.parts.quantizer.code_use()
-    return None if use is None else [each.tolist() for each in use]
+def save_codes(path: Path, pieces: Iterable[CodedPiece], model: Mapping[str, Any]) -> list[Path]:
+    """All pieces' codes in one safetensors file, with the conditions they need to be decoded."""
+    held = list(pieces)
+    if not held:
+        raise VqtoolError("there is nothing to encode")
+    tensors = {"codes": torch.cat([p.codes for p in held]), "sent": torch.cat([p.sent for p in held])}
+    tensors |= {CONDITION + name: torch.cat([p.conditions[name] for p in held]) for name in held[0].conditions}
+    kept = {name: value for name, value in model.items() if name != "code_use"}
+    checkpoint.save(path, tensors, {"kind": "codes", **kept, "about": held[0].metadata})
+    return [path]
+
+
+def load_codes(path: Path, model: Mapping[str, Any]) -> tuple[str, Iterator[CodedPiece]]:
+    """What `save_codes` wrote: the digest of the model, and the codes as one piece."""
+    read = checkpoint.load(path)
+    if read.about.get("kind") != "codes":
+        raise VqtoolError(f"`{path}` holds no codes", hint="vqtool encode CKPT INPUT --out FILE writes them")
+    metadata, digest = checkpoint.needed(path, read, "about", "model")
+    missing = [name for name in ("codes", "sent") if name not in read.tensors]
+    if missing:
+        raise damaged(path, f"it has no tensor `{missing[0]}`")
+    piece = CodedPiece(read.tensors["codes"], read.tensors["sent"], under(CONDITION, read.tensors), metadata)
+    return digest, iter([piece])
 
 
 def check_codes(model: Model, codes: Tensor, sent: Tensor, conditions: Mapping[str, Tensor], path: Path) -> None:

@@ -16,7 +16,7 @@ from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.model.data import check_found
 from vqtool.model.seeds import seed_of
-from vqtool.model.user_files import options_asked, user_files
+from vqtool.model.user_files import options_asked, report_notes, user_files
 from vqtool.recipe import Recipe
 from vqtool.sequence.forecasting import check_paths
 
@@ -120,8 +120,7 @@ class Forecaster:
         if data is None:
             check_found(self.recipe.data.options)
         rows = self.files.histories(data, **which)
-        for note in dict.fromkeys(rows.notes):
-            out.say(note)
+        report_notes(rows.notes)
         for warning in rows.warnings:
             out.warn(warning)
         return rows

@@ -85,18 +85,16 @@ def from_checkpoint(
         spec = DataSpec.from_json(data)
     except ValueError as error:
         raise damaged(path, f"its `data` {error}") from error
-    only = None
-    if able is not None:
-        trained = names[: names.index(stage) + 1]
-        only = last_able(recipe, trained, able[0])
-        if only is None:
-            raise UnableError(able[1], recipe, trained, path)
+    trained = names[: names.index(stage) + 1]
+    only = last_able(recipe, trained, able[0]) if able is not None else None
     with rebuilding(path, read.header):
         model = build(recipe, spec, until=stage, only=only)
     restore(model, read, str(path))
     model.path = path
     if finite:
         require_finite(model.state(), str(path))
+    if able is not None and only is None:  # of a damaged file, what is wrong with it is said first
+        raise UnableError(able[1], recipe, trained, path)
     return model, read
 
 

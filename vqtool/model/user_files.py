@@ -1,19 +1,14 @@
-"""A user's files on their way through a model: options set for a call, signals to codes, codes in one file."""
+"""A user's files for a model: the class that reads and writes them, options set for a call, notes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-
-from vqtool.api import CodedPiece, Data, DataSpec, Files
+from vqtool.api import Data, DataSpec, Files
 from vqtool.catalog import catalog
+from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.forms import damaged
-from vqtool.model import checkpoint
-from vqtool.model.format import CONDITION, under
 from vqtool.recipe import Recipe
 from vqtool.recipe.overrides import apply_to_resolved, parse
 
@@ -43,25 +38,7 @@ def options_asked(recipe: Recipe, overrides: Sequence[str]) -> dict[str, Any]:
     return {key: changed[key] for key in keys}
 
 
-def save_codes(path: Path, pieces: Iterable[CodedPiece], about: Mapping[str, Any]) -> list[Path]:
-    """All pieces' codes in one safetensors file, with the conditions they need to be decoded."""
-    held = list(pieces)
-    if not held:
-        raise VqtoolError("there is nothing to encode")
-    tensors = {"codes": torch.cat([p.codes for p in held]), "sent": torch.cat([p.sent for p in held])}
-    tensors |= {CONDITION + name: torch.cat([p.conditions[name] for p in held]) for name in held[0].conditions}
-    checkpoint.save(path, tensors, {"kind": "codes", **about, "about": held[0].metadata})
-    return [path]
-
-
-def load_codes(path: Path) -> tuple[str, Iterator[CodedPiece]]:
-    """What `save_codes` wrote: the digest of the model, and the codes as one piece."""
-    read = checkpoint.load(path)
-    if read.about.get("kind") != "codes":
-        raise VqtoolError(f"`{path}` holds no codes", hint="vqtool encode CKPT INPUT --out FILE writes them")
-    metadata, model = checkpoint.needed(path, read, "about", "model")
-    missing = [name for name in ("codes", "sent") if name not in read.tensors]
-    if missing:
-        raise damaged(path, f"it has no tensor `{missing[0]}`")
-    conditions = under(CONDITION, read.tensors)
-    return model, iter([CodedPiece(read.tensors["codes"], read.tensors["sent"], conditions, metadata)])
+def report_notes(notes: Iterable[str]) -> None:
+    """Show what was done to signals when they were read, as a resampling; each note once."""
+    for note in dict.fromkeys(notes):
+        out.say(note)

@@ -150,6 +150,15 @@ class Recipe:
     diagnose: Mapping[str, Any] = field(default_factory=dict)  # what it gives: better defaults reach old models too
     folder: Path | None = None  # what relative paths were resolved against
 
+    def warnings(self) -> list[str]:
+        """What the recipe may ask for, and hardly means."""
+        return [
+            f"the weight of loss `{loss.name}` in stage `{stage.name}` is negative: training makes that loss larger"
+            for stage in self.stages
+            for loss in stage.losses
+            if loss.weight < 0
+        ]
+
     def files(self) -> list[Path]:
         """Every file or folder that an option names."""
         options = [spec.options for spec in (self.data, *self.parts.values(), *(s.task for s in self.stages))]

@@ -92,8 +92,8 @@ class Watch:
         for finding in found:
             if (finding.id, finding.where) not in self.said:
                 self.said.add((finding.id, finding.where))
-                mend = f"; {finding.mend[0]}" if finding.mend else ""
-                out.warn(f"step {step}: {finding.id}: {finding.cause}{mend}")
+                fix = f"; fix: {finding.fix[0]}" if finding.fix else ""
+                out.warn(f"step {step}: {finding.id}: {finding.cause}{fix}")
         names = {(f.id, f.where) for f in found}
         again, self.before = names & self.before, names
         if self.stop_on is None:
@@ -118,6 +118,6 @@ class UnhealthyError(VqtoolError):
 
     def __init__(self, finding: Finding | None, stage: str, step: int) -> None:
         cause = f"{finding.id}: {finding.cause}" if finding is not None else "what another rank found"
-        mend = finding.mend if finding is not None else ()
-        super().__init__(f"stopped for {cause}", hint="\n".join((*mend, "`vqtool resume` goes on all the same")),
+        fix = finding.fix if finding is not None else ()
+        super().__init__(f"stopped for {cause}", hint="\n".join((*fix, "`vqtool resume` goes on all the same")),
                          where=f"stage `{stage}`, step {step}", exit_code=3)  # fmt: skip

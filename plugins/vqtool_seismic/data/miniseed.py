@@ -17,9 +17,9 @@ from vqtool_seismic.windows import Cut
 class Miniseed(Seismograms):
     """Reads headers first and samples when they are needed, so an archive may be larger than memory.
 
-    The components of one instrument belong together; where one of them has a gap the record is cut. What is no number
-    is a gap too, but for one or two samples, which a straight line bridges; both are counted. Without picks nothing is
-    labelled. With them, half a minute before a P and the minute after it is a trace of its own.
+    The components of one instrument belong together; where one of them has a gap the record is cut. Samples that are
+    not numbers are a gap too, except that a straight line bridges one or two of them; both are counted. Without picks
+    nothing is labelled. With them, half a minute before a P and the minute after it is a trace of its own.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ class LabelledSentences(Data):
     `path` is a folder with train.txt, dev.txt and test.txt (UTF-8; what is not is replaced), `label word word ...` a
     line. Hashes need no vocabulary: a checkpoint reads words it has never seen, by their pieces. What is beyond the
     L-th is left out. One label alone is an error, since the lines are of another form; one that training hardly has
-    is told of.
+    gets a note.
     """
 
     splits = ("train", "valid", "dev", "test")

@@ -26,8 +26,8 @@ class Wav(Data):
 
     A training row is a stretch of `segment` samples at a random place; a row of the other splits is a whole clip (or a
     piece of one longer than `longest` seconds), `samples` long, with zeros after it up to the longest of its batch.
-    `clip` tells which clip a row is of, `gain` what its file was multiplied by. Files are read as they are needed; what
-    was read last stays in memory, up to `cache_mb`.
+    `clip` is the number of a row's clip, `gain` what its file was multiplied by. Files are read as they are needed;
+    what was read last stays in memory, up to `cache_mb`.
     """
 
     splits = ("train", "valid", "test")
@@ -43,8 +43,8 @@ class Wav(Data):
         normalise: Annotated[
             Normalise, Doc("a clip's level: peak at 0.95, EBU R 128 at -23 LUFS, or as it is; the gain is kept")
         ] = "peak",
-        held_out: Annotated[int, Ge(2), Doc("every so manieth clip is held out for the test")] = 5,
-        valid: Annotated[int, Ge(2), Doc("every so manieth clip of the rest is for validation")] = 10,
+        held_out: Annotated[int, Ge(2), Doc("every n-th clip is held out for the test")] = 5,
+        valid: Annotated[int, Ge(2), Doc("every n-th clip of the rest is for validation")] = 10,
         flip: Annotated[float, Interval(ge=0, le=1), Doc("probability of negating a training row")] = 0.5,
         vary_db: Annotated[float, Ge(0), Doc("training rows get a random gain between plus and minus this")] = 0.0,
         longest: Annotated[float, Gt(0), Doc("seconds: longer clips are judged in pieces")] = 20.0,
@@ -58,8 +58,8 @@ class Wav(Data):
                 f"`{path}` holds {len(self.clips)} clips; at least 3 are needed, to train, validate and test",
                 hint="add files, or cut a long one into several",
             )
-        rest, test = apart(list(range(len(self.clips))), held_out)
-        train, validation = apart(rest, valid)
+        rest, test = split_every(list(range(len(self.clips))), held_out)
+        train, validation = split_every(rest, valid)
         of = {"train": train, "valid": validation, "test": test}
         piece = max(segment, int(longest * sample_rate) // segment * segment)
         self._rows: dict[str, Rows] = {
@@ -125,7 +125,7 @@ class Stretches:
         return self.of[which], min(start, max(0, spare)) if self.more else start
 
 
-def apart(clips: list[int], every: int) -> tuple[list[int], list[int]]:
+def split_every(clips: list[int], every: int) -> tuple[list[int], list[int]]:
     """`clips` without every `every`-th, and these; of fewer clips the last one counts as that."""
     every = min(every, len(clips))
     return [k for i, k in enumerate(clips) if (i + 1) % every], clips[every - 1 :: every]
@@ -146,5 +146,5 @@ def _notes(clips: Clips, of: Mapping[str, list[int]]) -> tuple[str, ...]:
     few = {name: len(of[name]) for name in ("valid", "test")}
     if min(few.values()) < FEW:
         shown = f"{few['test']} for the test and {few['valid']} to validate"
-        notes.append(f"of {len(clips)} clips there are {shown}: their figures say little")
+        notes.append(f"of {len(clips)} clips there are {shown}: their metrics mean little")
     return tuple(notes)

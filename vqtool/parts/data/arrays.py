@@ -13,6 +13,7 @@ from annotated_types import Interval
 from torch import Tensor
 
 from vqtool.api import Batch, Data, DataSpec, Field, Files, Piece, Rows, TensorRows
+from vqtool.api.data import FieldRole
 from vqtool.errors import VqtoolError
 from vqtool.files import save_npz
 from vqtool.untrusted import arrays
@@ -78,7 +79,7 @@ class Arrays(Data):
 
 
 def _field(name: str, value: Tensor) -> Field:
-    role = "signal" if name == "x" else "wave" if name.startswith("wave_") else "scalar"
+    role: FieldRole = "signal" if name == "x" else "wave" if name.startswith("wave_") else "scalar"
     return Field(tuple(value.shape[1:]), role)
 
 

@@ -162,7 +162,7 @@ def test_what_is_wrong_with_a_file_is_told_by_series_and_row(tmp_path: Path, cha
     path = written(tmp_path, change(monthly()))  # type: ignore[operator]
     with pytest.raises(VqtoolError, match=told) as caught:
         read_series(path, ReadOptions())
-    assert str(path) in f"{caught.value.where}{caught.value.message}" or "--freq" in str(caught.value.hint)
+    assert caught.value.where == str(path)
 
 
 def test_a_stamp_off_the_calendar_given(tmp_path: Path) -> None:
