@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+
+from vqtool_seismic.channels import SLOWEST
 from vqtool_seismic.picks import Pick, arrivals, events_in, of_station, read_picks
 from vqtool_seismic.recordings import Recordings, Stretch, pieces, samples_of
-from vqtool_seismic.traces import Samples, Trace, too_far
+from vqtool_seismic.traces import Samples, Trace, same_rate, too_far
 
 PIECE = 300.0  # s of a trace without picks
 BEFORE, AFTER = 30.0, 60.0  # s about a P pick
@@ -18,16 +21,18 @@ BEFORE, AFTER = 30.0, 60.0  # s about a P pick
 class ContinuousRecords:
     """Traces of whatever ObsPy reads, with picks where a file gives them; read from the files when needed."""
 
-    def __init__(self, path: Path, rate: float, picks: Path | None) -> None:
+    def __init__(
+        self, path: Path, rate: float, picks: Path | None, components: Mapping[str, str] | None = None
+    ) -> None:
         self.rate = rate
-        self.recordings = Recordings(path)
+        self.recordings = Recordings(path, components, min(SLOWEST, rate))
         self.skipped: Counter[str] = self.recordings.skipped
         self.notes = list(self.recordings.notes)
         self._stretches: dict[str, Stretch] = {}
         known_picks = read_picks(picks) if picks is not None else []
         stretches = [stretch for stretch in self.recordings.stretches if self._near(stretch)]
         self.traces = tuple(trace for stretch in stretches for trace in self._traces(stretch, known_picks))
-        rates = Counter(stretch.rate for stretch in stretches if stretch.rate != rate)
+        rates = Counter(stretch.rate for stretch in stretches if not same_rate(stretch.rate, rate))
         self.notes += [f"{n} records are resampled from {r:g} to {rate:g} Hz" for r, n in sorted(rates.items())]
         if known_picks:
             matched = sum(not math.isnan(trace.p) for trace in self.traces)
@@ -40,8 +45,9 @@ class ContinuousRecords:
         return not why
 
     def whole(self, trace: Trace) -> Samples:
-        """[3, trace.samples] in the files' own units at the rate asked for."""
-        return self.recordings.read(self._stretches[trace.key], trace.start, trace.samples, self.rate)
+        """[3, trace.samples] in the files' own units, less a whole number of them, at the rate asked for."""
+        read = self.recordings.read(self._stretches[trace.key], trace.start, trace.samples, self.rate)
+        return (read - read.mean(1, keepdims=True).round()).astype(np.float32)
 
     def _traces(self, stretch: Stretch, picks: list[Pick]) -> Iterator[Trace]:
         """The stretch cut at the windows about its events, and what is between them into pieces."""

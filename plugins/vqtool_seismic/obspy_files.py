@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import io
+import itertools
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
@@ -14,12 +15,15 @@ from typing import Any, Literal
 
 from vqtool.errors import VqtoolError, missing_extra
 from vqtool.untrusted import is_pickle, pickled
+from vqtool_seismic.messages import counted
 
 What = Literal["waveform", "event"]
 NEVER = ("PICKLE",)  # ObsPy unpickles whatever names it in its first 100 bytes
 PACKED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"PK": "zip"}
+WARNED = "was read with"
 UNKNOWN = "of no format that ObsPy knows"
 DENSEST = 100  # samples a byte: more than any format packs
+LONGEST = 300  # characters of a message of ObsPy
 RATES = (1e-4, 1e6)  # Hz
 TIMES = -62_135_596_800.0, 253_402_214_400.0  # s from 1970: the years that dates of Python have, less a day
 
@@ -36,22 +40,43 @@ def obspy() -> Any:
 def waveforms(path: Path, notes: list[str] | None = None, span: tuple[int, int] | None = None, **how: Any) -> Any:
     """The `Stream` of a file, or of the bytes `span` of it; what ObsPy warns of goes to `notes`.
 
-    `how` is passed on to ObsPy: `headonly`, `starttime`.
+    `how` is passed on to ObsPy: `headonly`, `starttime`, `endtime`. Traces without any name that cover the same time,
+    as in a SEG-Y gather, get a station each: the file's name and their number.
 
     Raises:
         VqtoolError: the file is damaged, of an unknown format, or a pickle, which is never read.
     """
+    packed = _form(path) == "MSEED"
+    trimmed = [] if packed else [how.pop(name, None) for name in ("starttime", "endtime")]
     stream = _read(path, "waveform", notes if notes is not None else [], span, **how)
+    if trimmed:
+        _number(stream, path)
+    if any(trimmed):
+        stream.trim(*trimmed)
     held = DENSEST * path.stat().st_size
     for trace in stream:
         if trace.stats.npts > held:
             raise _damaged(path, f"it promises {trace.stats.npts:,} samples")
-        if trace.stats.npts > 1 and not RATES[0] <= trace.stats.sampling_rate <= RATES[1]:
-            raise _damaged(path, f"its sampling rate is {trace.stats.sampling_rate:g} Hz")
+        rate = trace.stats.sampling_rate
+        if trace.stats.npts > 1 and not (packed and rate == 0) and not RATES[0] <= rate <= RATES[1]:  # 0: a log
+            raise _damaged(path, f"its sampling rate is {rate:g} Hz")
         for time in (trace.stats.starttime.timestamp, trace.stats.endtime.timestamp):
             if not TIMES[0] <= time <= TIMES[1]:
                 raise _damaged(path, f"its time is {time:,.0f} s from 1970, which is in no year from 1 to 9999")
     return stream
+
+
+def _form(path: Path) -> str:
+    return format_of(str(path), path.stat().st_mtime_ns, "waveform")
+
+
+def _number(stream: Any, path: Path) -> None:
+    """Give traces without any name, of which some cover the same time, a station each."""
+    nameless = [trace for trace in stream if not trace.id.strip(". ")]
+    order = sorted((trace.stats.starttime, trace.stats.endtime) for trace in nameless)
+    if any(following[0] < before[1] for before, following in itertools.pairwise(order)):
+        for number, trace in enumerate(nameless, 1):
+            trace.stats.station = f"{path.stem.replace('.', '_')}-{number}"
 
 
 def events(path: Path) -> Any:
@@ -70,10 +95,13 @@ def _read(path: Path, what: What, notes: list[str], span: tuple[int, int] | None
             found = read(source, format=form, check_compression=False, **how)
     except Exception as error:  # ObsPy's readers raise many things on a damaged file
         raise _damaged(path, f"ObsPy cannot read it as {form}: {_first_line(error)}") from error
-    faults = [_first_line(one.message) for one in caught if "Internal" in one.category.__name__]  # records it left out
-    if faults:
-        first = faults[0].removeprefix("readMSEEDBuffer(): ").rstrip(".")
-        notes.append(f"`{path.name}` is damaged in {len(faults)} places, the first: {first}")
+    for damaged in (True, False):
+        texts = [_first_line(one.message) for one in caught if ("Internal" in one.category.__name__) is damaged]
+        if texts:
+            number = counted(len(texts), "place" if damaged else "warning")
+            what = f"is damaged in {number}" if damaged else f"{WARNED} {number} of ObsPy"
+            first = texts[0].removeprefix("readMSEEDBuffer(): ").rstrip(".")
+            notes.append(f"`{path.name}` {what}, the first: {first}")
     return found
 
 
@@ -114,4 +142,4 @@ def _damaged(path: Path, why: str) -> VqtoolError:
 
 
 def _first_line(error: Any) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:LONGEST]

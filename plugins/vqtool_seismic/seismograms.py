@@ -8,6 +8,7 @@ import torch
 
 from vqtool.api import Batch, Data, Rows
 from vqtool.errors import VqtoolError
+from vqtool_seismic.messages import in_brackets
 from vqtool_seismic.phases import PHASES
 from vqtool_seismic.splits import SPLITS, By, divided
 from vqtool_seismic.traces import Held, Source, Trace
@@ -35,8 +36,7 @@ class Seismograms(Data):
         if len(usable) < len(source.traces):
             skipped["shorter than half a window"] += len(source.traces) - len(usable)
         if not usable:
-            reasons = "; ".join(f"{count}: {reason}" for reason, count in skipped.items())
-            raise VqtoolError("there is no trace to read" + (f" ({reasons})" if reasons else ""), where="[data] path")
+            raise VqtoolError(f"there is no trace to read{in_brackets(skipped)}", where="[data] path")
         notes = list(source.notes)
         parts = divided(usable, by, valid_share, test_share, seed, notes)
         notes += [f"{count} traces skipped: {reason}" for reason, count in sorted(skipped.items())]

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from vqtool.errors import missing_extra
 
-Samples = NDArray[np.float32]
+Samples = NDArray[np.floating]
 COMPONENTS = "ZNE"
 ALIASES = {"Z": "Z", "3": "Z", "N": "N", "1": "N", "Y": "N", "E": "E", "2": "E", "X": "E"}  # last letter of a channel
 FARTHEST = 100  # times as fast or as slow: records of no other rate are resampled
+SAME = 1e-4  # rates that differ by no more than this share of them are one rate
 HELD_MIB = 512  # the memory that recently read traces may take
 
 
@@ -43,7 +44,7 @@ class Source(Protocol):
 
     traces: tuple[Trace, ...]
     skipped: Counter[str]  # reason -> how many traces were left out
-    notes: list[str]  # what was done to the data on the way, for the user
+    notes: list[str]  # what was done to the data on the way; they are reported
 
     def whole(self, trace: Trace) -> Samples:
         """[3, trace.samples] in the file's own units, in the order Z, N, E; absent components are zero."""
@@ -114,7 +115,7 @@ def resampled(samples: Samples, rate: float, wanted: float) -> Samples:
 
     Raises VqtoolError where SciPy is not installed.
     """
-    if rate == wanted:
+    if same_rate(rate, wanted):
         return samples
     try:
         from scipy.signal import resample_poly
@@ -123,7 +124,12 @@ def resampled(samples: Samples, rate: float, wanted: float) -> Samples:
     ratio = Fraction(wanted / rate).limit_denominator(1000)
     level = samples[:, :1]  # the filter takes what lies outside for zero: a step at the first sample would ring
     made = resample_poly(samples - level, ratio.numerator, ratio.denominator, axis=1) + level
-    return made.astype(np.float32)[:, : length_at(samples.shape[1], rate, wanted)]
+    return made.astype(samples.dtype)[:, : length_at(samples.shape[1], rate, wanted)]
+
+
+def same_rate(rate: float, other: float) -> bool:
+    """Whether two rates differ by parts per million: clocks and the headers of some formats do."""
+    return abs(rate - other) <= SAME * other
 
 
 def too_far(rate: float, wanted: float) -> str | None:
@@ -135,12 +141,12 @@ def too_far(rate: float, wanted: float) -> str | None:
 
 def length_at(samples: int, rate: float, wanted: float) -> int:
     """How many samples at `wanted` Hz lie within `samples` at `rate` Hz."""
-    return samples if rate == wanted else max(1, math.floor((samples - 1) * wanted / rate + 1e-9) + 1)
+    return samples if same_rate(rate, wanted) else max(1, math.floor((samples - 1) * wanted / rate + 1e-9) + 1)
 
 
 def at_rate(trace: Trace, wanted: float) -> Trace:
     """A trace whose sample numbers count at `rate`, with those at `wanted` Hz."""
-    if trace.rate == wanted:
+    if same_rate(trace.rate, wanted):
         return trace
     factor = wanted / trace.rate
     return replace(trace, samples=length_at(trace.samples, trace.rate, wanted), p=trace.p * factor, s=trace.s * factor)
@@ -148,5 +154,5 @@ def at_rate(trace: Trace, wanted: float) -> Trace:
 
 def resampling_notes(stored: Iterable[Trace], wanted: float) -> list[str]:
     """A sentence for every rate that is not the one asked for: nothing is resampled in silence."""
-    rates = Counter(trace.rate for trace in stored if trace.rate != wanted)
+    rates = Counter(trace.rate for trace in stored if not same_rate(trace.rate, wanted))
     return [f"{count} traces are resampled from {rate:g} to {wanted:g} Hz" for rate, count in sorted(rates.items())]

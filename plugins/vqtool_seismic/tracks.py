@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,37 @@ from vqtool_seismic.obspy_files import format_of, waveforms
 
 HOLE = 2  # samples that are not numbers, or between two parts of a stretch, that are bridged: clocks differ a little
 WHOLE_NUMBERS = ("STEIM", "INT")  # encodings of miniSEED that cannot hold a NaN
+LARGEST = float(np.finfo(np.float32).max)
+DENSEST = {"STEIM1": 0.65, "STEIM2": 1.1}  # samples a byte of a constant at least, in records of 256 bytes or more
 
 
 class Track:
     """One unbroken channel; its samples that are numbers lie in `runs`, in which holes of up to `HOLE` are bridged."""
 
-    def __init__(self, stats: Any) -> None:
-        self.code = ".".join((stats.network, stats.station, stats.location, stats.channel))
+    def __init__(self, trace: Any) -> None:
+        stats = trace.stats
+        self.sensor = ".".join(part.strip() for part in (stats.network, stats.station, stats.location))
+        self.code: str = trace.id
         self.channel: str = stats.channel
+        self.form: str = stats.get("_format", "")
+        self.text = is_text(trace)
+        self.pointing = _pointing(stats)
         self.rate, self.delta = float(stats.sampling_rate), float(stats.delta)
         self.start = stats.starttime
         self.samples = self.bridged = 0
         self.runs: list[tuple[int, int]] = []  # samples from .. to
         self.blocks: list[Block] = []
+        self._lowest, self._highest = math.inf, -math.inf
+
+    @property
+    def constant(self) -> bool:
+        """Whether all samples are known to be one number."""
+        return self._lowest == self._highest
 
     def add(self, trace: Any, span: Span | None) -> None:
         """What comes next, which lies in the bytes `span` of the file."""
-        for low, high in _numbers(trace):
+        runs = [[0, trace.stats.npts]] if self.text else self._numbers(trace)
+        for low, high in runs:
             low, high = low + self.samples, high + self.samples
             if self.runs and low - self.runs[-1][1] <= HOLE:
                 self.bridged += low - self.runs[-1][1]
@@ -38,6 +53,18 @@ class Track:
         self.samples += trace.stats.npts
         if span is not None:
             self.blocks.append(Block(span, trace.stats.starttime.timestamp, trace.stats.endtime.timestamp))
+
+    def _numbers(self, trace: Any) -> list[list[int]]:
+        """The samples from .. to of a trace that are numbers; all of them where only the header was read."""
+        if not len(trace.data):
+            self._lowest, self._highest = -math.inf, math.inf
+            return [[0, trace.stats.npts]]
+        known = is_number(trace.data)
+        data = np.ma.getdata(trace.data)
+        data = data if known.all() else data[known]
+        if len(data):
+            self._lowest, self._highest = min(self._lowest, data.min()), max(self._highest, data.max())
+        return np.flatnonzero(np.diff(np.r_[False, known, False])).reshape(-1, 2).tolist()
 
     def time(self, sample: int) -> float:
         """When a sample is, in seconds since 1970."""
@@ -65,7 +92,7 @@ def tracks_of(path: Path, notes: list[str], advance: Callable[[int], None]) -> l
         for trace in _headers(path, span, notes):
             track = before.pop(trace.id, None)
             if track is None or not (track.goes_on(trace.stats) or _joined(track, trace, seams)):
-                track = Track(trace.stats)
+                track = Track(trace)
                 tracks.append(track)
             track.add(trace, span)
             latest[trace.id] = track
@@ -74,9 +101,9 @@ def tracks_of(path: Path, notes: list[str], advance: Callable[[int], None]) -> l
 
 
 def _headers(path: Path, span: Span | None, notes: list[str]) -> Any:
-    """The traces of a block without their samples, unless these may hold a NaN."""
+    """The traces of a block without their samples, unless these may hold a NaN or nothing but one number."""
     stream = waveforms(path, notes, span=span, headonly=True)
-    return waveforms(path, span=span) if any(_may_hold_nan(trace.stats) for trace in stream) else stream
+    return waveforms(path, span=span) if any(_to_be_read(trace.stats) for trace in stream) else stream
 
 
 def _seams(path: Path, seam: Span | None) -> Iterator[Any]:
@@ -93,19 +120,31 @@ def _joined(track: Track, trace: Any, seams: list[Any]) -> bool:
     )
 
 
-def _may_hold_nan(stats: Any) -> bool:
-    """Whether a trace may hold what is not a number, as its header says."""
-    return not str(stats.get("mseed", {}).get("encoding", "")).startswith(WHOLE_NUMBERS)
+def _to_be_read(stats: Any) -> bool:
+    """Whether a trace may hold what is not a number, as its header says, or is as dense as a constant."""
+    of = stats.get("mseed", {})
+    encoding = str(of.get("encoding", ""))
+    if encoding in DENSEST:  # the last record may be nearly empty
+        full = (of.get("number_of_records", 1) - 1) * of.get("record_length", 512)
+        return bool(stats.npts > DENSEST[encoding] * full)
+    return encoding != "ASCII" and not encoding.startswith(WHOLE_NUMBERS)
 
 
-def _numbers(trace: Any) -> list[list[int]]:
-    """The samples from .. to of a trace that are numbers; all of them where only the header was read."""
-    if not len(trace.data):
-        return [[0, trace.stats.npts]]
-    known = np.isfinite(floats(trace))
-    return np.flatnonzero(np.diff(np.r_[False, known, False])).reshape(-1, 2).tolist()
+def _pointing(stats: Any) -> str | None:
+    """Z, N or E where the header of a SAC file gives that direction."""
+    inclination, azimuth = (stats.get("sac", {}).get(name) for name in ("cmpinc", "cmpaz"))
+    if inclination == 0:
+        return "Z"
+    return {0: "N", 90: "E"}.get(azimuth) if inclination == 90 else None
 
 
-def floats(trace: Any) -> np.ndarray:
-    """The samples; NaN where they are masked."""
-    return np.ma.filled(np.ma.asarray(trace.data, dtype=np.float32), np.nan)
+def is_text(trace: Any) -> bool:
+    """Whether the samples are letters, as in a log."""
+    return trace.stats.get("mseed", {}).get("encoding") == "ASCII" or trace.data.dtype.kind not in "biuf"
+
+
+def is_number(data: Any) -> np.ndarray:
+    """Which samples are numbers that fit a float32, and not masked."""
+    values = np.ma.getdata(data)
+    known = np.ones(len(values), dtype=bool) if values.dtype.kind in "biu" else np.abs(values) <= LARGEST
+    return known & ~np.ma.getmaskarray(data) if np.ma.isMaskedArray(data) else known

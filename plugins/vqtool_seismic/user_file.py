@@ -9,9 +9,9 @@ import math
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,12 +21,15 @@ import torch
 from vqtool.api import CodedPiece, DataSpec, Files, Piece
 from vqtool.errors import VqtoolError
 from vqtool.files import replacing, text_cell
-from vqtool_seismic.recordings import Recordings, Stretch, files_below, samples_of
+from vqtool_seismic.channels import SLOWEST
+from vqtool_seismic.messages import MOST, counted, in_brief
+from vqtool_seismic.recordings import Recordings, Stretch, files_below, rate_notes, samples_of
 from vqtool_seismic.seisbench_folder import SeisBenchFolder
 from vqtool_seismic.traces import Samples, Trace, too_far
 from vqtool_seismic.windows import padded, standardised
 
 WINDOWS = 64  # read and encoded at a time: a quarter of an hour of 28.8 s windows that overlap by half
+DAY = 86400.0  # s
 SUFFIXES = (".csv", ".npz")
 IN_MEMORY = 2**22  # bytes of a column that are kept in memory; the rest goes to a temporary file that has no name
 
@@ -40,7 +43,6 @@ class Record:
     samples: int
     start: float  # seconds since 1970; NaN: not known
     read: Callable[[int, int], Samples]
-    notes: tuple[str, ...] = ()  # what is done to it
     offset: int = 0  # samples from 1970 to the first, so that cuts of one record have their windows at the same times
 
 
@@ -48,6 +50,15 @@ class SeismogramFiles(Files):
     """Everything that ObsPy reads, and SeisBench folders; codes as tables for reading, which cannot be decoded."""
 
     own_codes = True
+
+    def __init__(
+        self, spec: DataSpec, options: Mapping[str, Any] | None = None, asked: Mapping[str, Any] | None = None
+    ) -> None:
+        asked = asked or {}
+        for name in asked.keys() - {"components"}:
+            raise VqtoolError("only `components` is an option of the files to encode", where=f"data.{name}")
+        super().__init__(spec, options)
+        self.components: Mapping[str, str] | None = {**(options or {}), **asked}.get("components")
 
     def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:
         """Batches of overlapping windows of everything in `path`: files that ObsPy reads, or a SeisBench folder.
@@ -61,22 +72,20 @@ class SeismogramFiles(Files):
         """
         if condition:
             raise VqtoolError("seismograms are not generated from a condition", exit_code=1)
-        spec = self.spec
-        rate, frame = spec.sample_rate or 100.0, int(spec.about.get("frame", 1))
+        spec, rate = self.spec, self.spec.sample_rate or 100.0
+        frame = int(spec.about.get("frame", 1))
         notes: list[str] = []
-        records = list(_records(path, rate, notes))
-        total = sum(-(-windows_of(r, spec.length, frame) // WINDOWS) for r in records if r.samples * 2 >= spec.length)
+        found = list(_records(path, rate, self.components, notes))
+        records = [record for record in found if record.samples * 2 >= spec.length]
+        notes += _too_short([record for record in found if record.samples * 2 < spec.length], rate)
+        if not records:
+            raise VqtoolError(f"`{path}` holds nothing to encode", hint=in_brief(notes))
+        total = sum(-(-windows_of(record, spec.length, frame) // WINDOWS) for record in records)
         for record in records:
-            notes += record.notes
-            if record.samples * 2 < spec.length:
-                notes.append(f"skipped {record.name}: {record.samples / rate:.1f} s are less than half a window")
-                continue
             plan = windows(record.samples, spec.length, frame, record.offset)
             while some := list(itertools.islice(plan, WINDOWS)):
                 yield Piece({"x": _standardised(record, some, spec)}, _metadata(record, some, rate), notes, total)
                 notes = []
-        if notes:
-            raise VqtoolError(f"`{path}` holds nothing to encode", hint="; ".join(notes))
 
     @classmethod
     def inputs(cls, path: Path, *, decode: bool = False) -> list[Path]:
@@ -89,8 +98,9 @@ class SeismogramFiles(Files):
         """Write the tokens to a table with a line each (.csv), or as arrays (.npz).
 
         Columns: `station`, `record`, `time` (UTC, of the token's first sample; seconds from the record's begin where
-        its date is not known), `code0`, `code1`, ... Arrays: `codes` [n, Q], `time` [n] in seconds since 1970, `record`
-        [n] (an index into `records` and `stations`), `seconds` (of a token), `codebook_sizes` and `model`.
+        its date is not known, as in files that say 1970-01-01), `code0`, `code1`, ... Arrays: `codes` [n, Q], `time`
+        [n] in seconds since 1970, `record` [n] (an index into `records` and `stations`), `seconds` (of a token),
+        `codebook_sizes` and `model`.
         """
         if path.suffix.lower() not in SUFFIXES:
             raise VqtoolError(
@@ -99,13 +109,20 @@ class SeismogramFiles(Files):
         with replacing(path) as file:
             table: _Table | _Arrays = _Table(file) if path.suffix.lower() == ".csv" else _Arrays(file, model)
             for piece in pieces:
-                table.add(*_kept(piece, self.spec), piece.metadata["record"], piece.metadata["station"])
+                table.add(*_kept(piece, self.spec), piece.metadata)
             table.close()
         return [path]
 
     def open_codes(self, path: Path, model: Mapping[str, Any]) -> tuple[str, Iterator[CodedPiece]]:
         """An error: the tokens written for reading hold neither the level nor the overlap that decoding needs."""
         raise VqtoolError(f"the tokens in `{path}` are for reading: seismograms cannot be made of them again")
+
+
+def _too_short(records: Sequence[Record], rate: float) -> Iterator[str]:
+    for record in records[:MOST]:
+        yield f"skipped {record.name}: {record.samples / rate:.1f} s are less than half a window"
+    if len(records) > MOST:
+        yield f"skipped {counted(len(records) - MOST, 'more record')} of less than half a window"
 
 
 def windows(samples: int, length: int, frame: int, offset: int = 0) -> Iterator[tuple[int, int, int]]:
@@ -146,14 +163,14 @@ class _Table:
         self.writer = csv.writer(self.text, lineterminator="\n")
         self.begun = False
 
-    def add(self, codes: np.ndarray, times: np.ndarray, seconds: float, record: str, station: str) -> None:
+    def add(self, codes: np.ndarray, times: np.ndarray, seconds: float, metadata: Mapping[str, Any]) -> None:
         """The tokens of a piece."""
         if not self.begun:
             self.writer.writerow(["station", "record", "time", *(f"code{q}" for q in range(codes.shape[1]))])
         self.begun = True
-        names = text_cell(station), text_cell(record)
+        names, dated = (text_cell(metadata["station"]), text_cell(metadata["record"])), is_dated(metadata["start"])
         for row, time in zip(codes.tolist(), times.tolist(), strict=True):
-            self.writer.writerow([*names, _utc(time) if time > 86400 * 365 else f"{time:.2f}", *row])
+            self.writer.writerow([*names, _utc(time) if dated else f"{time:.2f}", *row])
 
     def close(self) -> None:
         """All tokens are there."""
@@ -176,9 +193,9 @@ class _Arrays:
         self.columns = {name: _growing() for name in ("codes", "time", "record")}
         self.rows, self.books, self.seconds = 0, 0, math.nan
 
-    def add(self, codes: np.ndarray, times: np.ndarray, seconds: float, record: str, station: str) -> None:
+    def add(self, codes: np.ndarray, times: np.ndarray, seconds: float, metadata: Mapping[str, Any]) -> None:
         """The tokens of a piece."""
-        number = self.records.setdefault((record, station), len(self.records))
+        number = self.records.setdefault((metadata["record"], metadata["station"]), len(self.records))
         self.columns["codes"].write(codes.astype("<i4").tobytes())
         self.columns["time"].write(times.astype("<f8").tobytes())
         self.columns["record"].write(np.full(len(times), number, "<i4").tobytes())
@@ -212,7 +229,7 @@ def _is_seisbench(path: Path) -> bool:
     return path.is_dir() and any(path.glob("metadata*.csv"))
 
 
-def _records(path: Path, rate: float, notes: list[str]) -> Iterator[Record]:
+def _records(path: Path, rate: float, components: Mapping[str, str] | None, notes: list[str]) -> Iterator[Record]:
     if _is_seisbench(path):
         folder = SeisBenchFolder(path, rate)
         notes += [*folder.notes, *(f"skipped {n} traces: {why}" for why, n in folder.skipped.items())]
@@ -223,21 +240,17 @@ def _records(path: Path, rate: float, notes: list[str]) -> Iterator[Record]:
 
             yield Record(trace.name, trace.station, trace.samples, trace.start, cut)
         return
-    recordings = Recordings(path)
+    recordings = Recordings(path, components, min(SLOWEST, rate))
     notes += [*recordings.notes, *(f"skipped {n}: {why}" for why, n in recordings.skipped.items())]
-    for stretch in recordings.stretches:
-        if why := too_far(stretch.rate, rate):
-            notes.append(f"skipped {stretch.instrument}: {why}")
-            continue
-        resampled = f"{stretch.instrument}: resampled from {stretch.rate:g} to {rate:g} Hz"
+    near = [stretch for stretch in recordings.stretches if too_far(stretch.rate, rate) is None]
+    notes += rate_notes(recordings.stretches, rate)
+    for stretch in near:
 
         def part(begin: int, count: int, stretch: Stretch = stretch) -> Samples:
             return recordings.read(stretch, stretch.begin + begin / rate, count, rate)
 
-        name = f"{stretch.instrument} {_utc(stretch.begin)}"
-        offset = round(stretch.begin * rate)
-        notes_of = (resampled,) if stretch.rate != rate else ()
-        yield Record(name, stretch.station, samples_of(stretch, rate), stretch.begin, part, notes_of, offset)
+        name, offset = f"{stretch.name} {_utc(stretch.begin)}", round(stretch.begin * rate)
+        yield Record(name, stretch.station, samples_of(stretch, rate), stretch.begin, part, offset)
 
 
 def _standardised(record: Record, plan: list[tuple[int, int, int]], spec: DataSpec) -> torch.Tensor:
@@ -269,5 +282,11 @@ def _kept(piece: CodedPiece, spec: DataSpec) -> tuple[np.ndarray, np.ndarray, fl
     return np.concatenate(kept), np.concatenate(times), samples / metadata["rate"]
 
 
+def is_dated(start: float) -> bool:
+    """Whether a record's begin is a date; formats without one have the first of January 1970."""
+    return not (math.isnan(start) or 0 <= start < DAY)
+
+
 def _utc(time: float) -> str:
-    return datetime.fromtimestamp(round(time, 3), UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    date = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=round(time, 3))
+    return date.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

@@ -16,6 +16,8 @@ from vqtool.api import Batch, DataSpec, Field
 from vqtool_seismic.phases import NONE, PHASES, bounds, frame_labels, window_label
 from vqtool_seismic.traces import COMPONENTS, Held, Samples, Trace
 
+ROUNDING = {4: 2.0**-23, 8: 2.0**-46}  # share of a constant by which its samples may differ, by bytes of a number
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -43,7 +45,8 @@ def standardised(samples: Samples, begin: int, length: int, level: int) -> tuple
     about = samples[:, first : first + max(level, length)].astype(np.float64)
     mean, spread = about.mean(1, keepdims=True), about.std(1)
     window = samples[:, begin : begin + length]
-    dead = (window.min(1) == window.max(1)) | (spread <= 1e-6 * np.abs(about).max(1))  # of a constant: its rounding
+    rounding = ROUNDING[samples.dtype.itemsize] * np.abs(about).max(1)  # of a constant
+    dead = (window.min(1) == window.max(1)) | (spread <= rounding)
     scale = np.where(dead, 0, spread)
     return ((window - mean) / np.where(dead, np.inf, spread)[:, None]).astype(np.float32), scale.astype(np.float32)
 

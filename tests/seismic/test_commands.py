@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
 import struct
 from pathlib import Path
 
@@ -139,6 +141,35 @@ def test_tokens_in_the_folder_of_the_records_are_no_records(run: Path, mseed: Ma
         assert done.returncode == 2
         assert "is an input as well" in done.stderr
     assert path.read_bytes() == before
+
+
+def test_a_mapping_from_the_hint_encodes(run: Path, tmp_path: Path) -> None:
+    """The command of the hint, word for word, gives the tokens of the same records with SEED codes."""
+    from obspy import Stream, Trace
+
+    x = motion(5, 4000, 1000, 1600).astype(np.int32)
+    tokens = {}
+    for name, channels in (("seed", ("HHZ", "HHN", "HHE")), ("numbers", ("a100", "a101", "a102"))):
+        traces = [Trace(row, {"station": "AAA", "channel": channel, "sampling_rate": 100.0})
+                  for row, channel in zip(x, channels, strict=True)]  # fmt: skip
+        Stream(traces).write(str(tmp_path / f"{name}.slist"), format="SLIST")
+        arguments = ["encode", run, tmp_path / f"{name}.slist", "--out", tmp_path / f"{name}.npz"]
+        done = vqtool(*arguments)
+        if name == "numbers":
+            assert done.returncode == 2
+            assert "`a100`, `a101`, `a102`" in done.stderr
+            setting = re.search(r"hint: (-s '.*?') if ", done.stderr)
+            assert setting
+            done = vqtool(*arguments, *shlex.split(setting[1]))
+        assert done.returncode == 0, done.stderr
+        tokens[name] = np.load(tmp_path / f"{name}.npz")["codes"]
+    np.testing.assert_array_equal(tokens["numbers"], tokens["seed"])
+    done = vqtool("encode", run, tmp_path / "seed.slist", "--out", tmp_path / "x.npz", "-s", "data.window=64")
+    assert done.returncode == 2
+    assert "only `components` is an option of the files to encode" in done.stderr
+    done = vqtool(*arguments[:-1], tmp_path / "y.npz", "-s", 'data.components={a100 = "X"}')
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
 
 
 def test_encode_tells_mistakes(run: Path, tmp_path: Path, folder: Path) -> None:

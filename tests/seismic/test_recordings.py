@@ -60,7 +60,7 @@ def test_a_record_is_cut_where_a_component_has_a_gap(mseed: Make, tmp_path: Path
     np.testing.assert_array_equal(after[1], x[5000:])
 
 
-def test_what_is_no_number_is_a_gap_or_bridged_and_counted(mseed: Make, tmp_path: Path) -> None:
+def test_what_is_not_a_number_is_a_gap_or_bridged_and_counted(mseed: Make, tmp_path: Path) -> None:
     x = noise(100) + 1e6  # far from zero, so that a zero among the samples would stand out
     holed = x.copy()
     holed[2000], holed[6000:6050], holed[-1], holed[7001:7003] = np.nan, np.inf, np.nan, np.nan
@@ -69,7 +69,7 @@ def test_what_is_no_number_is_a_gap_or_bridged_and_counted(mseed: Make, tmp_path
     found = Recordings(tmp_path / "g")
     spans = [(s.station, round(s.begin - START, 2), s.samples) for s in found.stretches]
     assert spans == [("XX.AAA", 0, 6000), ("XX.AAA", 60.5, 3949), ("XX.BBB", 0, 10000)]
-    assert found.notes == ["XX.AAA..HHZ: 54 samples are no numbers: 51 left out as gaps, 3 bridged by a line"]
+    assert found.notes == ["XX.AAA..HHZ: 54 samples are not numbers: 51 left out as gaps, 3 bridged by a line"]
     one, two = (found.read(s, s.begin, s.samples, 100.0)[0] for s in found.stretches[:2])
     np.testing.assert_array_equal(np.delete(one, 2000), np.delete(x[:6000], 2000))
     assert one[2000] == pytest.approx((x[1999] + x[2001]) / 2, rel=1e-6)
@@ -135,15 +135,17 @@ def test_resampled_alike_wherever_reading_begins(mseed: Make, rate: float) -> No
         np.testing.assert_allclose(read[inner], (1000 * np.sin(6 * np.pi * fine) + 700)[inner], atol=8)
 
 
-def test_what_is_no_seismogram_is_counted(mseed: Make, tmp_path: Path) -> None:
+def test_what_is_not_a_seismogram_is_counted(mseed: Make, tmp_path: Path) -> None:
     mseed("m/z.mseed", {"Z": noise(30)})
     mseed("m/q.mseed", {"F": noise(30)})
     (tmp_path / "m" / "broken.mseed").write_bytes(b"\0" * 700)
     (tmp_path / "m" / "notes.txt").write_text("not asked")
-    told = dict(Recordings(tmp_path / "m").skipped)
-    assert told.pop("the channel `HHF` is none of Z, N, E, 1, 2, 3") == 1
-    assert list(told.values()) == [1]
-    assert "of no format that ObsPy knows" in next(iter(told))
+    with pytest.raises(VqtoolError, match="ground motion is recorded by 1 channel of `m`: `HHF`"):
+        Recordings(tmp_path / "m")
+    assert Recordings(tmp_path / "m", {}).skipped == {
+        "of no format that ObsPy knows": 1,
+        "not in `data.components`, and no SEED code of ground motion (`HHF`)": 1,
+    }
     (tmp_path / "empty").mkdir()
     with pytest.raises(VqtoolError, match="there are no seismograms"):
         Recordings(tmp_path / "empty")
@@ -271,9 +273,19 @@ def test_a_rate_far_away_is_skipped_and_named(mseed: Make, tmp_path: Path) -> No
     """A header that says 0.1 Hz would turn some bytes into days of samples."""
     mseed("f/z.mseed", {"Z": noise(30)})
     mseed("f/slow.mseed", {"Z": noise(30)}, rate=0.1, station="BBB")
+    mseed("f/fast.mseed", {"Z": noise(3)}, rate=20_000, station="CCC")
     source = ContinuousRecords(tmp_path / "f", 100.0, None)
     assert {trace.station for trace in source.traces} == {"XX.AAA"}
-    assert source.skipped == {"its sampling rate of 0.1 Hz is more than 100 times away from 100 Hz": 1}
+    far = "its sampling rate of 20000 Hz is more than 100 times away from 100 Hz"
+    slow = "slower than 10 Hz (`HHZ`)"
+    assert source.skipped == {far: 1, slow: 1}
     spec = DataSpec({"x": Field((3, 512), "signal")}, sample_rate=100.0, about={"frame": 32})
     notes = [note for piece in SeismogramFiles(spec).open(tmp_path / "f") for note in piece.notes]
-    assert notes == ["skipped XX.BBB..HH: its sampling rate of 0.1 Hz is more than 100 times away from 100 Hz"]
+    assert notes == [f"skipped 1: {slow}", f"skipped 1 record: {far} (`XX.CCC..HH`)"]
+
+
+def test_a_model_of_slow_records_reads_them(mseed: Make) -> None:
+    path = mseed("s.mseed", {"Z": noise(300)}, rate=1.0)
+    assert ContinuousRecords(path, 1.0, None).traces[0].samples == 300
+    with pytest.raises(VqtoolError, match=r"no seismograms in .* \(1: slower than 10 Hz \(`HHZ`\)\)"):
+        ContinuousRecords(path, 20.0, None)

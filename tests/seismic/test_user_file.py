@@ -140,7 +140,7 @@ def test_tokens_of_a_dated_trace_have_its_time(tmp_path: Path) -> None:
     assert found[1]["time"] == "2014-04-01T00:00:10.400Z"
 
 
-def test_a_sample_that_is_no_number_spoils_no_token_but_its_own(mseed: Make, tmp_path: Path) -> None:
+def test_a_sample_that_is_not_a_number_spoils_no_token_but_its_own(mseed: Make, tmp_path: Path) -> None:
     x = motion(3, 6000, 3000, 3300) + 1e6
     codes = []
     for holed in (False, True):
@@ -148,7 +148,7 @@ def test_a_sample_that_is_no_number_spoils_no_token_but_its_own(mseed: Make, tmp
             x[:, 1500] = np.nan
         path = mseed("n.mseed", dict(zip("ZNE", x, strict=True)))
         notes = next(SeismogramFiles(SPEC).open(path)).notes
-        assert any("1 samples are no numbers" in note for note in notes) == holed
+        assert any("1 samples are not numbers" in note for note in notes) == holed
         SeismogramFiles(SPEC).save_codes(tmp_path / "t.npz", coded(path), MODEL)
         codes.append(np.load(tmp_path / "t.npz")["codes"][:, 0])
     np.testing.assert_allclose(codes[1], codes[0], rtol=0.01, atol=1)
@@ -161,7 +161,7 @@ def test_what_is_left_out_is_said_and_nothing_at_all_is_an_error(mseed: Make, tm
     assert "2.0 s are less than half a window" in (caught.value.hint or "")
     mseed("s/slow.mseed", {"Z": motion(0, 2000)[0]}, station="SLOW", rate=50)
     notes = [note for piece in SeismogramFiles(SPEC).open(tmp_path / "s") for note in piece.notes]
-    assert "XX.SLOW..HH: resampled from 50 to 100 Hz" in notes
+    assert "resampled 1 record from 50 to 100 Hz (`XX.SLOW..HH`)" in notes
     assert any("XX.SHRT" in note for note in notes)
 
 

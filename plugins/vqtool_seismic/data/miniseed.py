@@ -42,8 +42,12 @@ class Miniseed(Seismograms):
         labelled: Annotated[
             Literal["three-component", "any"], Doc("which traces are labelled by phase; all of them train")
         ] = "three-component",
+        components: Annotated[
+            dict[str, Literal["Z", "N", "E"]] | None,
+            Doc("Z, N or E of channels without a SEED code, by their names (or their files', where they have none)"),
+        ] = None,
     ) -> None:
         cut = Cut(window, sample_rate, frame, max(window, round(level * sample_rate)), labelled == "three-component")
-        source = ContinuousRecords(path, sample_rate, picks)
+        source = ContinuousRecords(path, sample_rate, picks, components)
         by: By = split
         super().__init__(source, cut, by=by, valid_share=valid_share, test_share=test_share, seed=seed)

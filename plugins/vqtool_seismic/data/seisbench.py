@@ -38,6 +38,10 @@ class Seisbench(Seismograms):
         labelled: Annotated[
             Literal["three-component", "any"], Doc("which traces are labelled by phase; all of them train")
         ] = "three-component",
+        components: Annotated[
+            dict[str, Literal["Z", "N", "E"]] | None,
+            Doc("Z, N or E of channels without a SEED code, by their names (or their files'), when files are encoded"),
+        ] = None,
     ) -> None:
         cut = Cut(window, sample_rate, frame, max(window, round(level * sample_rate)), labelled == "three-component")
         source = SeisBenchFolder(path, sample_rate)
