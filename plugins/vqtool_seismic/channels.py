@@ -56,18 +56,20 @@ class Channels:
         """The instrument and the component of a channel; None where it is left out or unclear."""
         name = track.channel.strip() or file.name
         if track.text:
-            return self._leave("text, not samples", track, name)
+            self._leave("text, not samples", track, name)
+            return None
         if track.rate < self.slowest and not same_rate(track.rate, self.slowest):
-            return self._leave(f"slower than {self.slowest:g} Hz", track, name)
+            self._leave(f"slower than {self.slowest:g} Hz", track, name)
+            return None
         for written, pattern, component, group in self._rules:
             if found := pattern.fullmatch(name):
                 self._used.add(written)
                 return _declared_place(track, group or "".join(found.groups())), component
         if found := COMPASS.fullmatch(name):
             return f"{track.sensor}.{found[2]}", OF_COMPASS[found[1]]
-        component = self._by_seed(track, name)
-        if component is not None:
-            return f"{track.sensor}.{name[:-1]}", component
+        by_code = self._by_seed(track, name)
+        if by_code is not None:
+            return f"{track.sensor}.{name[:-1]}", by_code
         return None
 
     def _by_seed(self, track: Track, name: str) -> str | None:

@@ -28,7 +28,8 @@ def listed(names: Iterable[str], most: int = MOST) -> str:
 
 def in_brief(notes: Sequence[str]) -> str:
     """Notes as one text that is not too long."""
-    made, left = [], LONGEST
+    made: list[str] = []
+    left = LONGEST
     for note in notes:
         left -= len(note)
         if made and left < 0:

@@ -99,9 +99,9 @@ def _read(path: Path, what: What, notes: list[str], span: tuple[int, int] | None
         texts = [_first_line(one.message) for one in caught if ("Internal" in one.category.__name__) is damaged]
         if texts:
             number = counted(len(texts), "place" if damaged else "warning")
-            what = f"is damaged in {number}" if damaged else f"{WARNED} {number} of ObsPy"
+            problem = f"is damaged in {number}" if damaged else f"{WARNED} {number} of ObsPy"
             first = texts[0].removeprefix("readMSEEDBuffer(): ").rstrip(".")
-            notes.append(f"`{path.name}` {what}, the first: {first}")
+            notes.append(f"`{path.name}` {problem}, the first: {first}")
     return found
 
 
