@@ -134,5 +134,5 @@ def test_an_unknown_racer_is_told_of_before_anything_is_measured(capsys):
 
 
 def test_only_quantizers_race():
-    with pytest.raises(VqtoolError, match="only quantizers race"):
+    with pytest.raises(VqtoolError, match="only quantizers can be compared"):
         bench.run(case="generation", kinds=["ema"], device="cpu")

@@ -162,7 +162,7 @@ def test_an_encoder_of_windows_refuses_pictures(recipe: Path, kind: str) -> None
 
 
 def test_pictures_need_their_encoder(recipe: Path) -> None:
-    with pytest.raises(VqtoolError, match="no multiple of 7 tokens"):
+    with pytest.raises(VqtoolError, match="not a multiple of 7 tokens"):
         built(recipe, "encoder.tokens=7")
 
 
