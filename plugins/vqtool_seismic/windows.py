@@ -156,4 +156,4 @@ def described(cut: Cut, stations: Sequence[str], about: dict[str, object]) -> Da
         "station": Field((), "group", names=tuple(stations)),
         "window": Field((), "extra"),
     }
-    return DataSpec(fields, sample_rate=cut.rate, about=about)
+    return DataSpec(fields, sample_rate=cut.rate, metadata=about)

@@ -18,7 +18,7 @@ from vqtool.recipe import parse
 pytestmark = pytest.mark.usefixtures("toy")
 
 
-def checkpoint(path: Path, **about: str) -> bytes:
+def checkpoint(path: Path, **changed: str) -> bytes:
     """A checkpoint with one small tensor, written by hand: 8 bytes of length, JSON, numbers."""
     resolved = json.dumps(parse(GOOD, path=path).resolved())
     metadata = {
@@ -26,7 +26,7 @@ def checkpoint(path: Path, **about: str) -> bytes:
         "plugins": json.dumps({"toy": "1.2"}), "metrics": json.dumps({"error.mean": 0.125}), "knobs": "{}",
     }  # fmt: skip
     table = {
-        "__metadata__": metadata | about,
+        "__metadata__": metadata | changed,
         "parts.quantizer.codebook": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
     }
     header = json.dumps(table).encode()

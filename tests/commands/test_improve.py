@@ -105,7 +105,7 @@ def test_what_is_written_is_a_checkpoint_with_these_figures(
     assert digest(source) == before
     target = run / "tokenizer-improved.safetensors"
     assert told["out"] == str(target)
-    assert checkpoint.load(target).about["metrics"]["best"] == pytest.approx(told["after"]["loss"])
+    assert checkpoint.load(target).metadata["metrics"]["best"] == pytest.approx(told["after"]["loss"])
     again = improved(target, monkeypatch, steps=0, out_file=tmp_path / "again.safetensors")
     assert again["before"] == pytest.approx(told["after"])
     assert again["codebooks"][0]["revived"] == 0

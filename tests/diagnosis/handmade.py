@@ -42,7 +42,7 @@ def report(*codebooks: Codebook, findings: tuple[Finding, ...] = (), history: An
         measures={"range_ratio": 0.98},
         history=history,
         recipe={"title": "by hand"},
-        about={"recipe": 'title = "by hand"\n', "version": "0.1.0", "stage": "tokenizer", "step": 60},
+        metadata={"recipe": 'title = "by hand"\n', "version": "0.1.0", "stage": "tokenizer", "step": 60},
         findings=findings,
         **more,
     )

@@ -151,8 +151,8 @@ def without_counts(source: Path, target: Path) -> Path:
     """The checkpoint as an earlier vqtool wrote it: no counts, no vectors, no words about the quantizer."""
     saved = checkpoint.load(source)
     tensors = {n: t.clone() for n, t in saved.tensors.items() if not n.startswith(("usage.", "vectors."))}
-    about = {n: v for n, v in saved.about.items() if n not in ("quantizer", "validation", "format")}
-    checkpoint.save(target, tensors, about)
+    kept = {n: v for n, v in saved.metadata.items() if n not in ("quantizer", "validation", "format")}
+    checkpoint.save(target, tensors, kept)
     return target
 
 
@@ -175,11 +175,11 @@ def test_an_older_checkpoint_is_read_by_its_moving_averages(trained: Trained, tm
 
 def test_vectors_that_are_weights_are_stored_once(trained: Trained) -> None:
     path = trained("healthy-ema") / "tokenizer.safetensors"
-    about, arrays = read(path, lambda name: name.startswith(("vectors.", "parts.quantizer.codebook.codes")))
+    kept, arrays = read(path, lambda name: name.startswith(("vectors.", "parts.quantizer.codebook.codes")))
     assert np.array_equal(arrays["vectors.0"], arrays["parts.quantizer.codebook.codes"])
     header = json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")])
     assert "vectors.0" not in header
-    assert about["quantizer"]["names"] == ["codebook"]
+    assert kept["quantizer"]["names"] == ["codebook"]
     torch.testing.assert_close(checkpoint.load(path).tensors["vectors.0"], torch.from_numpy(arrays["vectors.0"]))
 
 

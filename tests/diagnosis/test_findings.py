@@ -169,7 +169,7 @@ def test_a_vague_output_has_not_drifted() -> None:
 
 def test_the_end_of_the_stage_counts_where_the_kept_checkpoint_is_from_before() -> None:
     made = report(measures={"soft_hard.gap": 0.1})
-    made = replace(made, about={**made.about, "validation": {"step": 10}})
+    made = replace(made, metadata={**made.metadata, "validation": {"step": 10}})
     later = with_history(
         made, **{"soft_hard.gap": [0.1, 0.4, 1.5, 1.6], "hard.loss": [1.0] * 4, "soft.loss": [1.0] * 4}
     )
@@ -236,5 +236,5 @@ def test_a_report_without_a_recipe_or_counts_is_no_crash() -> None:
     made = report()
     bare = Report(made.source, "nothing", 0, (), {})
     assert diagnosed(bare).healthy
-    assert diagnosed(replace(made, recipe={}, about={})).healthy
-    assert findings(replace(report([ONE]), recipe={}, about={}))["collapse"].severity == "fail"
+    assert diagnosed(replace(made, recipe={}, metadata={})).healthy
+    assert findings(replace(report([ONE]), recipe={}, metadata={}))["collapse"].severity == "fail"

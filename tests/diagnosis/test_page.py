@@ -84,9 +84,9 @@ def test_names_cannot_break_out_of_the_page() -> None:
     bad = Finding(NASTY, "fail", 1.0, None, NASTY, NASTY, (NASTY,), NASTY, 5, NASTY)
     book = Codebook(NASTY, 4, np.arange(4), np.eye(4), {"used": 3.0, NASTY: 1.0})
     history = [{"stage": NASTY, "step": 1, "split": "train", NASTY: 1.0}]
-    about = {"recipe": NASTY, "version": NASTY, "plugins": {NASTY: NASTY}, "stage": NASTY}
+    metadata = {"recipe": NASTY, "version": NASTY, "plugins": {NASTY: NASTY}, "stage": NASTY}
     title = {"title": NASTY}
-    nasty = Report(Path(NASTY), NASTY, 1, (book,), {NASTY: 1.0}, history, title, about, None, (bad,))
+    nasty = Report(Path(NASTY), NASTY, 1, (book,), {NASTY: 1.0}, history, title, metadata, None, (bad,))
     samples = picked((4,))
     samples = Samples(NASTY, samples.pieces, samples.piece_tokens, samples.examples, samples.originals, None, NASTY)
     outline = Outline(page(nasty, samples))

@@ -83,7 +83,7 @@ def test_older_formats_are_migrated_and_newer_ones_refused(run: Path, monkeypatc
     """As of a format 2 in which the stage is called something else."""
     monkeypatch.setattr(names, "FORMAT", 2)
     monkeypatch.setattr(names, "MIGRATIONS", {1: lambda texts: {**texts, "stage": f"new-{texts['stage']}"}})
-    assert names.read_header(run / "again.safetensors").about["stage"] == "new-again"
+    assert names.read_header(run / "again.safetensors").metadata["stage"] == "new-again"
     monkeypatch.setattr(names, "FORMAT", 0)
     with pytest.raises(VqtoolError, match=r"has the format vqtool/1; this vqtool reads up to vqtool/0"):
         names.read_header(run / "again.safetensors")

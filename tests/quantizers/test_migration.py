@@ -68,8 +68,8 @@ def test_a_checkpoint_of_then_loads_whole(tmp_path: Path, kind: str) -> None:
                 tensors[name.replace(today, before)] = tensors.pop(name)
                 break
     assert tensors.keys() != now.tensors.keys()
-    about = {key: value for key, value in now.about.items() if key not in ("format", "aliases", "layout")}
-    checkpoint.save(path, tensors, about)
+    metadata = {key: value for key, value in now.metadata.items() if key not in ("format", "aliases", "layout")}
+    checkpoint.save(path, tensors, metadata)
     model, _ = from_checkpoint(path)
     wanted = run.model.parts.quantizer.state_dict()
     assert all(torch.equal(value, wanted[name]) for name, value in model.parts.quantizer.state_dict().items())

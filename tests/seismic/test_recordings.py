@@ -170,7 +170,7 @@ def test_a_data_set_of_records_with_picks(mseed: Make, tmp_path: Path) -> None:
     table.write_text("\n".join([*lines, "XX.S0,2014-04-01T00:01:40,P", "ZZ.S0,2014-04-01T00:01:40,P"]))
     data = Miniseed(path=tmp_path / "set", picks=table, window=1024)
     assert "6 of 8 picked P arrivals lie in the records" in data.notes
-    assert data.spec.about["skipped"] == {"a P pick within 60 s of the one before it": 1}
+    assert data.spec.metadata["skipped"] == {"a P pick within 60 s of the one before it": 1}
     stations = []
     for split in ("train", "valid", "test"):
         rows = data.rows(split)
@@ -279,7 +279,7 @@ def test_a_rate_far_away_is_skipped_and_named(mseed: Make, tmp_path: Path) -> No
     far = "its sampling rate of 20000 Hz is more than 100 times away from 100 Hz"
     slow = "slower than 10 Hz (`HHZ`)"
     assert source.skipped == {far: 1, slow: 1}
-    spec = DataSpec({"x": Field((3, 512), "signal")}, sample_rate=100.0, about={"frame": 32})
+    spec = DataSpec({"x": Field((3, 512), "signal")}, sample_rate=100.0, metadata={"frame": 32})
     notes = [note for piece in SeismogramFiles(spec).open(tmp_path / "f") for note in piece.notes]
     assert notes == [f"skipped 1: {slow}", f"skipped 1 record: {far} (`XX.CCC..HH`)"]
 

@@ -120,7 +120,7 @@ def test_what_is_skipped_is_counted_with_its_reason(tmp_path: Path) -> None:
     ]
     write_chunk(tmp_path, {"bucket0": WAVES, "flat": np.zeros((1, 100))}, good + bad)
     data = Seisbench(path=tmp_path, window=512, split="station")
-    told = data.spec.about["skipped"]
+    told = data.spec.metadata["skipped"]
     assert told == {
         "no waveform of its trace_name": 2,
         "a trace_name that cannot be read": 1,

@@ -20,7 +20,7 @@ from vqtool.errors import VqtoolError
 from vqtool_seismic import user_file
 from vqtool_seismic.user_file import SeismogramFiles
 
-SPEC = DataSpec({"x": Field((3, 512), "signal")}, sample_rate=100.0, about={"frame": 32, "level": 1024})
+SPEC = DataSpec({"x": Field((3, 512), "signal")}, sample_rate=100.0, metadata={"frame": 32, "level": 1024})
 MODEL = {"model": "abc", "codebook_sizes": [1000, 7]}
 
 
@@ -78,7 +78,7 @@ def test_cuts_of_one_record_have_the_same_tokens_away_from_the_cut(mseed: Make, 
 def test_every_token_once_and_at_its_time(mseed: Make, tmp_path: Path) -> None:
     x = motion(0, 9000, 4000, 4500)
     path = mseed("d.mseed", dict(zip("ZNE", x, strict=True)))
-    spec = replace(SPEC, about={"frame": 32, "level": 9000})  # loudness beside that of the whole record
+    spec = replace(SPEC, metadata={"frame": 32, "level": 9000})  # loudness beside that of the whole record
     SeismogramFiles(spec).save_codes(tmp_path / "t.csv", coded(path, spec), MODEL)
     with (tmp_path / "t.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -200,12 +200,12 @@ def test_memory_does_not_grow_with_the_record(mseed: Make, monkeypatch: pytest.M
 @pytest.mark.parametrize("name", ["t.csv", "t.npz"])
 def test_memory_does_not_grow_with_the_tokens(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_file, "IN_MEMORY", 1000)
-    about = {"record": "r", "station": "s", "start": 1e9, "samples": 10**9, "rate": 100.0}
+    kept = {"record": "r", "station": "s", "start": 1e9, "samples": 10**9, "rate": 100.0}
 
     def pieces(count: int) -> Iterator[CodedPiece]:
         for number in range(count):
             plan = [(number * 512, number * 512, number * 512 + 512)]
-            yield CodedPiece(torch.full((1, 16, 2), number % 999), torch.zeros(1, 0), {}, about | {"windows": plan})
+            yield CodedPiece(torch.full((1, 16, 2), number % 999), torch.zeros(1, 0), {}, kept | {"windows": plan})
 
     SeismogramFiles(SPEC).save_codes(tmp_path / name, pieces(3), MODEL)
     peaks = []

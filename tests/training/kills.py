@@ -170,8 +170,10 @@ class Bench:
             return f"files {sorted(set(files[0]) ^ set(files[1]))}"
         for name in COMPARED:
             first, second = (checkpoint.load(folder / f"{name}.safetensors") for folder in (whole, run))
-            if first.about != second.about:
-                return f"metadata of {name}: {[k for k in first.about if first.about[k] != second.about.get(k)]}"
+            if first.metadata != second.metadata:
+                return (
+                    f"metadata of {name}: {[k for k in first.metadata if first.metadata[k] != second.metadata.get(k)]}"
+                )
             if first.tensors.keys() != second.tensors.keys():
                 return f"names in {name}"
             wrong = [n for n, t in first.tensors.items() if not torch.equal(t, second.tensors[n])]

@@ -123,7 +123,7 @@ def test_a_killed_run_goes_on_from_its_last_validation(tmp_path: Path, monkeypat
     assert session(recipe, tmp_path / "whole", options).train() == 0
     killed_at(monkeypatch, session(recipe, tmp_path / "broken", options), 10)
     again, state = resume(RunDir.open(tmp_path / "broken"), HERE)
-    assert state.about["progress"]["step"] == 8
+    assert state.metadata["progress"]["step"] == 8
     assert again.train(state=state) == 0
     same(tmp_path / "whole", tmp_path / "broken", "last")
 
@@ -141,7 +141,7 @@ def test_a_run_is_saved_before_its_first_validation(
     recipe, options = write_recipe(tmp_path, prior=True), [f"train.save_seconds={seconds}"]
     killed_at(monkeypatch, session(recipe, tmp_path / "broken", options), step)
     again, state = resume(RunDir.open(tmp_path / "broken"), HERE)
-    assert state.about.get("progress", {}).get("step", 0) == (step if saved else 0)
+    assert state.metadata.get("progress", {}).get("step", 0) == (step if saved else 0)
     assert again.train(state=state) == 0
     same(whole([]), tmp_path / "broken", "tokenizer", "prior", "last", "best")
     assert rows(tmp_path / "broken") == rows(whole([]))
@@ -187,7 +187,7 @@ def test_a_run_that_ends_in_its_evaluation_is_finished_by_resume(
     assert not (run / "resume.safetensors").exists()
     after = checkpoint.load(run / "tokenizer.safetensors")
     assert all(torch.equal(after.tensors[name], tensor) for name, tensor in before.tensors.items())
-    assert after.about == before.about
+    assert after.metadata == before.metadata
     assert within("resume", run).returncode == 2
 
 

@@ -33,7 +33,7 @@ class Field:
     names: tuple[str, ...] = ()  # of a category, label or group: what each index stands for; of scalars: their names
 
 
-class About(dict[str, Any]):
+class Metadata(dict[str, Any]):
     """What a plugin keeps in the metadata; a value that is missing there is a fault of the file, not of the plugin."""
 
     def __missing__(self, key: str) -> Any:
@@ -51,7 +51,7 @@ class DataSpec:
     fields: Mapping[str, Field]
     sample_rate: float | None = None  # Hz, where one rate holds for all
     periodic: bool = False  # the window is one period of a periodic signal: its ends meet
-    about: Mapping[str, Any] = field(default_factory=dict)  # JSON values a plugin wants to find again
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # JSON values a plugin wants to find again
 
     def named(self, role: FieldRole) -> dict[str, Field]:
         """The fields of one role, in order."""
@@ -77,9 +77,15 @@ class DataSpec:
         """The length of a window [C, L]; the (height, width) of an image [C, H, W]."""
         return self.length if len(self.signal.shape) <= 2 else self.signal.shape[1:]
 
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """The former name of `metadata`."""
+        return self.metadata
+
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` is the inverse."""
-        return asdict(self)
+        """Plain JSON values; `from_json` is the inverse. Files call the metadata `about`, as they always did."""
+        value = asdict(self)
+        return value | {"about": value.pop("metadata")}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> DataSpec:
@@ -100,4 +106,4 @@ class DataSpec:
             name: Field(tuple(f["shape"]), f["role"], f["unit"], tuple(f["names"]))
             for name, f in value["fields"].items()
         }
-        return cls(fields, value["sample_rate"], value["periodic"], About(value["about"]))
+        return cls(fields, value["sample_rate"], value["periodic"], Metadata(value["about"]))

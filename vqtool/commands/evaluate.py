@@ -61,7 +61,7 @@ def _scores(path: Path, model: Model, read: Checkpoint, data: Path | None, overr
     """One evaluation; overrides may change options that change no weight."""
     if overrides:
         recipe = apply_to_resolved(model.recipe, overrides)
-        model = build(recipe, model.spec, until=read.about["stage"])
+        model = build(recipe, model.spec, until=read.metadata["stage"])
         changed = {".".join(parse(text)[0]) for text in overrides}
         try:
             restore(model, read, str(path), exclude=changed)
@@ -72,8 +72,12 @@ def _scores(path: Path, model: Model, read: Checkpoint, data: Path | None, overr
             ) from error
     model.parts.to(here.device)
     rows = (opened or Opened()).of(model.recipe, data)
-    splits = evaluate(model, read.about["stage"], rows, here, split=split)
-    return {"checkpoint": str(path), "task": stage_named(model.recipe, read.about["stage"]).task.kind, "splits": splits}
+    splits = evaluate(model, read.metadata["stage"], rows, here, split=split)
+    return {
+        "checkpoint": str(path),
+        "task": stage_named(model.recipe, read.metadata["stage"]).task.kind,
+        "splits": splits,
+    }
 
 
 class Opened:

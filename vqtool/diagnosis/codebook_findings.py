@@ -16,7 +16,7 @@ TOO_FEW = 2  # per code: with fewer, a dead code looks like one whose turn did n
 
 def not_started(report: Report) -> Iterator[Finding]:
     """Codebooks that hold no codes."""
-    if report.about.get("quantizer", {}).get("initialised", True):
+    if report.metadata.get("quantizer", {}).get("initialised", True):
         return
     yield Finding(
         "not-started", "fail", 0.0, None, "a codebook must be started from encoder outputs",
@@ -232,7 +232,7 @@ def hot_code(report: Report) -> Iterator[Finding]:
 
 def noun_of(report: Report) -> str:
     """What one of several codebooks is called here: level, group or expert."""
-    return str((report.about.get("quantizer") or {}).get("noun", "group"))
+    return str((report.metadata.get("quantizer") or {}).get("noun", "group"))
 
 
 def spoken(report: Report, book: Codebook) -> str:

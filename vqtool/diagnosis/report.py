@@ -58,7 +58,9 @@ class Report:
     measures: Mapping[str, float]  # of the whole: joint use, soft-hard gap, range ratio, ...
     history: Sequence[Mapping[str, Any]] = ()  # rows of metrics.jsonl
     recipe: Mapping[str, Any] = field(default_factory=dict)  # resolved.json's content
-    about: Mapping[str, Any] = field(default_factory=dict)  # the checkpoint's metadata: versions, stage, step, metrics
+    metadata: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # the checkpoint's metadata: versions, stage, step, metrics
     run: Path | None = None
     not_finite: Mapping[str, int] = field(default_factory=dict)  # of each tensor with a NaN or an infinity, how many
     findings: tuple[Finding, ...] = ()
@@ -120,7 +122,7 @@ class Report:
 
     def gives(self, term: str) -> bool:
         """Whether the quantizer gives such a term, so that a stage can weight it."""
-        return term in (self.about.get("quantizer") or {}).get("terms", ())
+        return term in (self.metadata.get("quantizer") or {}).get("terms", ())
 
 
 def _path(options: Mapping[str, Any], name: str) -> tuple[str, ...]:

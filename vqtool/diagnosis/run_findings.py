@@ -29,7 +29,7 @@ def worse(
     now = report.measures.get(name)
     if now is not None and SEVERITIES.index(grade(last[name])[0]) <= SEVERITIES.index(grade(now)[0]):
         return report.measures, ""
-    kept = (report.about.get("validation") or {}).get("step")
+    kept = (report.metadata.get("validation") or {}).get("step")
     aside = f" (the checkpoint is of step {kept}, before)" if kept is not None and kept != last["step"] else ""
     figures = {key: float(value) for key, value in last.items() if isinstance(value, int | float)}
     return figures, f"at step {last['step']}{aside} "

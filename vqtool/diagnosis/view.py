@@ -109,10 +109,10 @@ class View:
         self.report = report
         worst_first = sorted(report.findings, key=lambda finding: -SEVERITIES.index(finding.severity))
         self.cards = [card(n, f) for n, f in enumerate(worst_first, 1) if f.severity != "ok"]
-        self.title = str(report.recipe.get("title") or report.about.get("title") or report.source.name)
-        stage = report.about.get("stage")
+        self.title = str(report.recipe.get("title") or report.metadata.get("title") or report.source.name)
+        stage = report.metadata.get("stage")
         self.stage = str(stage) if stage else ""
-        where = [f"stage {stage}, step {report.about.get('step', '?')}"] if stage else []
+        where = [f"stage {stage}, step {report.metadata.get('step', '?')}"] if stage else []
         self.subject = [*where, f"{report.tokens:,} tokens of {report.counted}"]
         self.file = as_given(report.source)  # a page is sent to others: no folders of this machine
 
@@ -171,11 +171,11 @@ class View:
     @property
     def recipe(self) -> tuple[str, str]:
         """(versions in a line, the recipe as it was written)."""
-        about, plugins = self.report.about, self.report.about.get("plugins")
-        versions = f"vqtool {about['version']}" if about.get("version") else "of an unknown version"
+        metadata, plugins = self.report.metadata, self.report.metadata.get("plugins")
+        versions = f"vqtool {metadata['version']}" if metadata.get("version") else "of an unknown version"
         if isinstance(plugins, Mapping) and plugins:
             versions += "; plugins: " + ", ".join(f"{name} ({provider})" for name, provider in plugins.items())
-        text = about.get("recipe")
+        text = metadata.get("recipe")
         shown = text if isinstance(text, str) and text else json.dumps(self.report.recipe, indent=1, default=str)
         return versions, shown
 

@@ -291,8 +291,8 @@ class Model:
 
     def metadata(self) -> dict[str, Any]:
         """What goes with these tensors: the knobs, what a diagnosis reads, and the tensors that must be there."""
-        about: dict[str, Any] = {"knobs": self.knobs(), "validation": self.seen.row, "layout": layout(self.state())}
-        return about | ({"quantizer": quantizer_metadata(self.quantizer)} if self.quantizer is not None else {})
+        metadata: dict[str, Any] = {"knobs": self.knobs(), "validation": self.seen.row, "layout": layout(self.state())}
+        return metadata | ({"quantizer": quantizer_metadata(self.quantizer)} if self.quantizer is not None else {})
 
 
 @contextlib.contextmanager

@@ -151,11 +151,11 @@ class RunDir:
             with self.writing():
                 write_atomic(self.path(name), text.encode())
 
-    def save(self, name: str, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
+    def save(self, name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
         """Write a checkpoint, whole or not at all."""
         if self.writes:
             with self.writing():
-                checkpoint.save(self.path(name), tensors, about)
+                checkpoint.save(self.path(name), tensors, metadata)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

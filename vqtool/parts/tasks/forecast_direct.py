@@ -51,7 +51,7 @@ class ForecastDirect(Task):
         norm, encoder, _ = build_forecaster(make, spec)
         self.channels = spec.channels
         self.horizon = min(spec.fields["future"].shape[-1], norm.max_horizon or math.inf)
-        self.levels = tuple(spec.about.get("quantiles", (0.1, 0.5, 0.9)))
+        self.levels = tuple(spec.metadata.get("quantiles", (0.1, 0.5, 0.9)))
         tokens = -(-spec.length // encoder.stride)
         outputs = spec.channels * (2 * self.horizon + 2)
         make("regressor", spec.channels * spec.length, tokens * encoder.dim, outputs)
