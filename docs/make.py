@@ -106,17 +106,17 @@ def laws() -> str:
     outside = {law.id for law in FOREIGN_LAWS}
     lines = [f"# Laws\n\n{NOTE}\n" + LAWS_INTRO, "# Laws of quantizers\n"]
     for law in QUANTIZER_LAWS:
-        lines += [told(law), f"* Checked on any `nn.Module`: {'yes' if law.id in outside else 'no'}.\n"]
+        lines += [as_text(law), f"* Checked on any `nn.Module`: {'yes' if law.id in outside else 'no'}.\n"]
     lines.append("# Laws of other modules\n")
     inside = {law.id for law in QUANTIZER_LAWS}
-    lines += [told(law) + "\n" for law in FOREIGN_LAWS if law.id not in inside]
+    lines += [as_text(law) + "\n" for law in FOREIGN_LAWS if law.id not in inside]
     lines.append("# Laws of priors\n")
     for law in PRIOR_LAWS:
-        lines.append(told(law) + "\n")
+        lines.append(as_text(law) + "\n")
     return "\n".join(lines)
 
 
-def told(law: Any) -> str:
+def as_text(law: Any) -> str:
     """A law in words."""
     words = f"* **Broken:** {law.harm}.\n* **Fix:** {law.fix}.\n* **Source:** {law.source.rstrip('.')}."
     return f"## `{law.id}`\n\n{sentence(law.meaning)}\n\n{words}"

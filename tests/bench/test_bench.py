@@ -91,7 +91,7 @@ def broken_transformers(tmp_path, monkeypatch):
     installed.cache_clear()
 
 
-def test_a_broken_peer_is_left_out_and_told_of(broken_transformers, capsys):
+def test_a_broken_peer_is_left_out_and_reported(broken_transformers, capsys):
     for _ in range(2):
         assert installed("transformers", "GPT2Config") is None
     assert capsys.readouterr().err.count("cannot be used, so it is left out: operator torchvision::nms") == 1
@@ -127,7 +127,7 @@ def test_kinds_race_each_other(monkeypatch, capsys):
             assert peer["ratio"] == pytest.approx(peer["ms"] / row["ours_ms"])
 
 
-def test_an_unknown_racer_is_told_of_before_anything_is_measured(capsys):
+def test_an_unknown_racer_is_reported_before_anything_is_measured(capsys):
     with pytest.raises(VqtoolError, match="no quantizer called"):
         bench.run(case="quantizers", kinds=["ema", "emaa"], device="cpu")
     assert capsys.readouterr().out == ""

@@ -30,7 +30,7 @@ def test_the_one_class_of_the_role_is_found(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "told"),
+    ("source", "target", "message"),
     [
         ("x = 1\n", "plug_part", "defines none"),
         (LOSS + "class Two(Loss): pass\n", "plug_part", "defines `One`, `Two`"),
@@ -43,9 +43,9 @@ def test_the_one_class_of_the_role_is_found(tmp_path: Path, monkeypatch: pytest.
     ],
 )
 def test_a_broken_part_is_one_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, target: str, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, target: str, message: str
 ) -> None:
-    with pytest.raises(VqtoolError, match=told) as caught:
+    with pytest.raises(VqtoolError, match=message) as caught:
         load_class(module(tmp_path, monkeypatch, source, target), "plug 1")
     assert "loss `part` of plug 1" in caught.value.message
     assert caught.value.exit_code == 1

@@ -53,12 +53,12 @@ def test_a_broken_foreign_module_from_a_file(as_json):
     assert {law["id"] for law in document["laws"]} >= IDS
 
 
-def test_people_are_told_what_it_does_and_how_to_mend_it(capsys):
+def test_people_see_what_it_does_and_how_to_fix_it(capsys):
     assert verify(f"{FOREIGN_MODULES}:FedWithOutputs", arguments=["dim=8", "codebook_size=16"]) == 3
-    told = capsys.readouterr().out
-    assert "broken: ema-follows-inputs" in told
-    assert "does:" in told
-    assert "fix:" in told
+    output = capsys.readouterr().out
+    assert "broken: ema-follows-inputs" in output
+    assert "does:" in output
+    assert "fix:" in output
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,9 @@ class Leaking(Gru):
 def test_a_prior_of_a_file_that_reads_the_future(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(LEAKING)
     assert verify(f"{tmp_path / 'mine.py'}:Leaking") == 3
-    told = capsys.readouterr().out
-    assert "broken: earlier-codes-only" in told
-    assert "shift the inputs by one code" in told
+    output = capsys.readouterr().out
+    assert "broken: earlier-codes-only" in output
+    assert "shift the inputs by one code" in output
 
 
 PARTS = {

@@ -62,7 +62,7 @@ def test_a_disease_is_called_by_its_name_and_nothing_else(name: str) -> None:
 
 @pytest.mark.parametrize("name", ILL)
 def test_what_is_well_is_said_to_be(name: str) -> None:
-    """The same figures, but well: only "ok" is told."""
+    """The same figures, but well: only "ok" is reported."""
     well = {"codes.moved.codebook": 1.0, "codes.followed.codebook": 1.0, "soft_hard.gap": 0.02, "range_ratio": 0.97,
             "dc": 0.01, "contrastive.effective_negatives": 80.0, "error.mean": 0.1,
             "shuffled.error.mean": 1.0, "sequence.repeated": 0.1}  # fmt: skip
@@ -104,7 +104,7 @@ def test_every_codebook_collapsed_is_one_collapse() -> None:
     assert "all 3 codebooks" in found["collapse"].cause
 
 
-def test_a_dead_level_is_told_by_its_place_and_its_name() -> None:
+def test_a_dead_level_is_named_by_its_place_and_its_name() -> None:
     one = findings(ILL["dead-level"])["dead-level"]
     assert one.where == "level2"
     assert "level 3 of 4" in one.cause
@@ -199,8 +199,8 @@ def test_symptoms_are_left_out_and_their_disease_is_known() -> None:
     moved = {"codes.moved.codebook": 0.0, "codes.followed.codebook": 0.0}
     assert set(findings(report([HALF], measures=moved))) == {"frozen-codebook"}
     assert set(findings(report([ONE], measures={"range_ratio": 0.01}))) == {"collapse"}
-    told = {"nan", "not-started", "codebook-lags", "hot-code"} | {limit.id for limit in OWN}
-    assert EXPLAINS.keys() | frozenset[str]().union(*EXPLAINS.values()) <= told
+    result = {"nan", "not-started", "codebook-lags", "hot-code"} | {limit.id for limit in OWN}
+    assert EXPLAINS.keys() | frozenset[str]().union(*EXPLAINS.values()) <= result
 
 
 def test_findings_of_plugins_are_sorted_in(monkeypatch: pytest.MonkeyPatch) -> None:

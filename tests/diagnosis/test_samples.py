@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.diagnosis.conftest import Trained
-from tests.diagnosis.handmade import told_windows
+from tests.diagnosis.handmade import windows_with_codes
 from vqtool.commands.diagnose_data import samples as samples_of
 from vqtool.diagnosis.samples import EXAMPLES, Picker, thinned, thinned_image
 from vqtool.model.data import open_data
@@ -18,7 +18,7 @@ from vqtool.training.runtime import Runtime
 @pytest.mark.parametrize("tokens", [1, 5, 16, 20, 37])
 def test_an_example_is_where_the_code_is(tokens: int) -> None:
     sizes = (7, 30)
-    x, codes = told_windows(sizes, 50, tokens, channels=2)
+    x, codes = windows_with_codes(sizes, 50, tokens, channels=2)
     picker = Picker(sizes)
     picker.add(x[:20], codes[:20])
     picker.add(x[20:], codes[20:])

@@ -45,8 +45,8 @@ def test_a_signal_saves_and_resume_goes_on(tmp_path: Path, number: int, code: in
 
 def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
-    told = document("train", recipe, "-o", tmp_path / "run", "-s", "stage.tokenizer.steps=2")
-    whole = Path(told["checkpoint"])
+    result = document("train", recipe, "-o", tmp_path / "run", "-s", "stage.tokenizer.steps=2")
+    whole = Path(result["checkpoint"])
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(whole.read_bytes()[:2000])
     for command in (
@@ -68,10 +68,10 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
 def test_evaluate_sweeps_an_option(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     document("train", recipe, "-o", tmp_path / "run", "-s", "stage.tokenizer.steps=2")
-    told = document("evaluate", tmp_path / "run", "--sweep", "quantizer.revive_below=0:0.2:0.1")["sweep"]
-    assert told["key"] == "quantizer.revive_below"
-    assert [point["value"] for point in told["points"]] == pytest.approx([0, 0.1, 0.2])
-    assert all(point["model"]["error.mean"] > 0 for point in told["points"])
+    result = document("evaluate", tmp_path / "run", "--sweep", "quantizer.revive_below=0:0.2:0.1")["sweep"]
+    assert result["key"] == "quantizer.revive_below"
+    assert [point["value"] for point in result["points"]] == pytest.approx([0, 0.1, 0.2])
+    assert all(point["model"]["error.mean"] > 0 for point in result["points"])
     bad = vqtool("evaluate", tmp_path / "run", "--sweep", "quantizer.revive_below=0:1")
     assert bad.returncode == 2
     assert "sweep" in bad.stderr

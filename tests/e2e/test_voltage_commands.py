@@ -57,9 +57,9 @@ def test_a_short_run_beats_the_plain_baselines(run: Path) -> None:
 def test_evaluate_gives_what_train_gave(run: Path) -> None:
     done = vqtool("evaluate", run, "--json")
     assert done.returncode == 0, done.stderr
-    told, said = json.loads(done.stdout), json.loads((run / "said.json").read_text())
-    assert told["task"] == "predict-codes"
-    first, second = (d["splits"]["test_random"]["model"] for d in (told, said))
+    result, said = json.loads(done.stdout), json.loads((run / "said.json").read_text())
+    assert result["task"] == "predict-codes"
+    first, second = (d["splits"]["test_random"]["model"] for d in (result, said))
     assert first == pytest.approx(second, rel=1e-3, abs=1e-4, nan_ok=True)
 
 

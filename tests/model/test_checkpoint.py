@@ -25,19 +25,21 @@ def test_tied_tensors_are_stored_once_and_come_back_twice(tmp_path: Path) -> Non
     assert read.metadata["n"] == 3
 
 
-@pytest.mark.parametrize(("metadata", "told"), [
+@pytest.mark.parametrize(("metadata", "message"), [
     ({"format": "vqtool/99"}, "has the format vqtool/99"),
     ({"quantizer": "{garbage"}, "is damaged: its `quantizer` is not JSON"),
     ({"recipe": "[data]\nkind = 'a'"}, None),
 ])  # fmt: skip
-def test_metadata_that_cannot_be_read_are_one_error(tmp_path: Path, metadata: dict[str, str], told: str | None) -> None:
+def test_metadata_that_cannot_be_read_are_one_error(
+    tmp_path: Path, metadata: dict[str, str], message: str | None
+) -> None:
     path = tmp_path / "a.safetensors"
     safetensors.torch.save_file({"x": torch.zeros(2)}, path, {"format": "vqtool/1"} | metadata)
     for read in (checkpoint.load, lambda file: diagnosis_read(file, lambda name: True)):
-        if told is None:
+        if message is None:
             read(path)
         else:
-            with pytest.raises(VqtoolError, match=told):
+            with pytest.raises(VqtoolError, match=message):
                 read(path)
 
 

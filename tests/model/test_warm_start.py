@@ -51,14 +51,14 @@ def test_parts_of_the_same_role_and_shape_go_on(tokenizer: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("encoder.dim=4", r"\[encoder\] `\S+` is 8\S* there and 4\S* here; \[quantizer\] .*; \[decoder\]"),
         ("quantizer.levels=3", r"\[quantizer\] `\S+` is absent there and \S+ here"),
     ],
 )
-def test_a_part_of_other_shapes_is_one_error(tokenizer: Path, tmp_path: Path, override: str, told: str) -> None:
-    with pytest.raises(VqtoolError, match=told):
+def test_a_part_of_other_shapes_is_one_error(tokenizer: Path, tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(VqtoolError, match=message):
         trained(write_recipe(tmp_path), tmp_path / "second", override, start=tokenizer)
     assert not list((tmp_path / "second").glob("*.safetensors"))
 

@@ -219,13 +219,13 @@ def test_recipes_without_data_or_stages() -> None:
     found = errors('[data]\nkind = "toy"\npath = "x"\n[stage]\ntask = "toy"\n')
     assert [(e.message, e.hint) for e in found] == [("`stage` should be a list of tables", "two brackets: [[stage]]")]
     found = errors("data = 1\nstage = [1]\ntrain = 2\nevaluate = []")
-    told = [
+    results = [
         "`data` should be a table",
         "a stage should be a table",
         "`train` should be a table",
         "`evaluate` should be a table",
     ]
-    assert [e.message for e in found] == told
+    assert [e.message for e in found] == results
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def json_toml(value: Any) -> str:
 
 
 def test_a_part_whose_options_cannot_be_read_is_one_error(tmp_path: Path) -> None:
-    """A fault of the part is told once, and not again for each knob that a stage sets."""
+    """A fault of the part is reported once, and not again for each knob that a stage sets."""
     file = tmp_path / "odd.py"
     file.write_text(
         "from vqtool.api import Quantizer\n\n"

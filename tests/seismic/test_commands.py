@@ -71,20 +71,24 @@ def test_held_out_figures_stand_beside_the_baselines(run: Path) -> None:
 def test_codes_are_read_by_phase(run: Path, tmp_path: Path) -> None:
     done = vqtool("codes", run, "--out", tmp_path / "page", "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["label"], told["labels"], told["group"], told["split"]) == (
+    result = json.loads(done.stdout)
+    assert (result["label"], result["labels"], result["group"], result["split"]) == (
         "phase",
         ["noise", "P", "S", "coda"],
         "station",
         "dev+test",
     )
-    assert {"probe.macro_f1", "probe.folds.macro_f1", "codes.ami", "codes.ami.rolled.group1"} <= told["figures"].keys()
+    assert {"probe.macro_f1", "probe.folds.macro_f1", "codes.ami", "codes.ami.rolled.group1"} <= result[
+        "figures"
+    ].keys()
     trained = json.loads((run / "said.json").read_text())["splits"]["dev+test"]["model"]
     for name in ("probe.macro_f1", "codes.ami", "codes.nmi.group0"):
-        assert told["figures"][name] == pytest.approx(trained[name], abs=1e-3)
-    for book in told["codebooks"]:
-        assert sum(sum(row["counts"].values()) for row in book["codes"]) == told["figures"]["tokens"]
-    assert not any(row["claimed"] for book in told["codebooks"] for row in book["codes"])  # three stations are too few
+        assert result["figures"][name] == pytest.approx(trained[name], abs=1e-3)
+    for book in result["codebooks"]:
+        assert sum(sum(row["counts"].values()) for row in book["codes"]) == result["figures"]["tokens"]
+    assert not any(
+        row["claimed"] for book in result["codebooks"] for row in book["codes"]
+    )  # three stations are too few
     page = (tmp_path / "page" / "codes.html").read_text()
     assert "http" not in page.replace("http-equiv", "")  # self-contained
     assert page.count("data:image/png;base64,") == 4
@@ -122,8 +126,8 @@ def test_a_day_file_is_tokenised_with_times(run: Path, mseed: Make, tmp_path: Pa
     assert len(rows) == 12000 // 32
     assert rows[-1]["time"] == "2014-04-01T00:01:59.680Z"
     assert vqtool("encode", run, path, "--out", tmp_path / "tokens.npz").returncode == 0
-    told = np.load(tmp_path / "tokens.npz")
-    assert told["codes"].tolist() == [[int(row["code0"]), int(row["code1"])] for row in rows]
+    result = np.load(tmp_path / "tokens.npz")
+    assert result["codes"].tolist() == [[int(row["code0"]), int(row["code1"])] for row in rows]
     done = vqtool("decode", run, tmp_path / "tokens.csv", "--out", tmp_path / "x.mseed")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

@@ -226,7 +226,7 @@ def test_picks_from_tables_with_other_separators(tmp_path: Path, separator: str)
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("message", "expected"),
     [
         ([("P", 100), ("P", 103), ("S", 110)], [(100, 110)]),  # Pn and Pg
         ([("P", 100), ("P", 100.4), ("P", 103), ("S", 110), ("S", 111)], [(100, 110)]),
@@ -237,9 +237,9 @@ def test_picks_from_tables_with_other_separators(tmp_path: Path, separator: str)
     ],
 )
 def test_several_p_picks_of_one_earthquake_keep_its_s(
-    told: list[tuple[str, float]], expected: list[tuple[float, float | None]]
+    message: list[tuple[str, float]], expected: list[tuple[float, float | None]]
 ) -> None:
-    found = arrivals([Pick("A", phase, time) for phase, time in told])
+    found = arrivals([Pick("A", phase, time) for phase, time in message])
     assert [(p, None if math.isnan(s) else s) for p, s in found] == expected
 
 
@@ -259,11 +259,11 @@ def test_a_second_p_pick_or_the_same_line_twice_changes_no_trace(mseed: Make, tm
 
 def test_arrivals_of_a_station() -> None:
     picks = [Pick("A", phase, float(t)) for t, phase in enumerate("SPSSPPS")]
-    told = arrivals(picks)
-    assert [p for p, _ in told] == [1, 4, 5]
-    assert told[0][1] == 2
-    assert math.isnan(told[1][1])
-    assert told[2][1] == 6
+    result = arrivals(picks)
+    assert [p for p, _ in result] == [1, 4, 5]
+    assert result[0][1] == 2
+    assert math.isnan(result[1][1])
+    assert result[2][1] == 6
     mixed = [Pick("XX.A", "P", 0.0), Pick("A", "P", 1.0), Pick("YY.A", "P", 2.0), Pick("XX.B", "P", 3.0)]
     assert [p.time for p in of_station(mixed, "XX.A")] == [0, 1]
     assert [p.time for p in of_station(mixed, "A")] == [0, 1, 2]

@@ -120,15 +120,15 @@ def test_what_is_skipped_is_counted_with_its_reason(tmp_path: Path) -> None:
     ]
     write_chunk(tmp_path, {"bucket0": WAVES, "flat": np.zeros((1, 100))}, good + bad)
     data = Seisbench(path=tmp_path, window=512, split="station")
-    told = data.spec.metadata["skipped"]
-    assert told == {
+    result = data.spec.metadata["skipped"]
+    assert result == {
         "no waveform of its trace_name": 2,
         "a trace_name that cannot be read": 1,
         "no sampling rate": 1,
         "an empty waveform, or one that is not components by samples": 1,
         "shorter than half a window": 1,
     }
-    assert sum(f"{n} traces skipped: {why}" in data.notes for why, n in told.items()) == len(told)
+    assert sum(f"{n} traces skipped: {why}" in data.notes for why, n in result.items()) == len(result)
     assert sum(len(data.rows(split)) for split in ("train", "valid", "test")) > 0
 
 

@@ -146,8 +146,8 @@ def test_vertical_only_traces_train_but_are_labelled_only_when_asked(tmp_path: P
     assert (silent["phase"] == -1).all()
     assert (silent["event"] == -1).all()
     assert silent["live"].tolist()[0] == [1, 0, 0]
-    told = everything(Seisbench(path=tmp_path, window=512, labelled="any"), "train")
-    assert set(told["phase"].unique().tolist()) == {-1, 0, 1, 2, 3}
+    result = everything(Seisbench(path=tmp_path, window=512, labelled="any"), "train")
+    assert set(result["phase"].unique().tolist()) == {-1, 0, 1, 2, 3}
 
 
 def test_a_short_trace_goes_on_as_its_mirror_image(folder: Path) -> None:

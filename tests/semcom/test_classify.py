@@ -1,4 +1,4 @@
-"""The task from picture to class scores, its metrics and its rivals, on pictures that can be told apart."""
+"""The task from picture to class scores, its metrics and its rivals, on pictures that can be distinguished."""
 
 from __future__ import annotations
 

@@ -246,7 +246,7 @@ def test_the_router_learns_the_way_that_serves() -> None:
 # --- errors, metrics, the whole run ----------------------------------------------------------------------------------
 
 
-def test_a_channel_that_chooses_and_a_quantizer_that_does_not_are_told_apart() -> None:
+def test_a_channel_that_chooses_and_a_quantizer_that_does_not_are_distinguished() -> None:
     q, tables = sent(4)
     with pytest.raises(VqtoolError, match="1 modes, and the quantizer chooses among 3"):
         Awgn(SIZES, order=16).eval()(q, tables)
@@ -280,10 +280,10 @@ def test_shares_of_the_routes() -> None:
     whole = quantizer(z).route
     for part in z.split([20, 30]):
         metric.update(route=quantizer(part).route)
-    told = metric.compute()
-    assert told["route.expert1"] == pytest.approx(float((whole.expert == 1).float().mean()))
-    assert sum(told[f"route.mode{m}"] for m in range(3)) == pytest.approx(1)
-    assert told["route.certainty"] == pytest.approx(float(whole.expert_probs.max(1).values.mean().detach()))
+    measured = metric.compute()
+    assert measured["route.expert1"] == pytest.approx(float((whole.expert == 1).float().mean()))
+    assert sum(measured[f"route.mode{m}"] for m in range(3)) == pytest.approx(1)
+    assert measured["route.certainty"] == pytest.approx(float(whole.expert_probs.max(1).values.mean().detach()))
 
 
 @pytest.fixture

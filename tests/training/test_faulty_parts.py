@@ -1,4 +1,4 @@
-"""Parts that are written wrongly: what their author is told."""
+"""Parts that are written wrongly: the messages that their author gets."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def faulty(folder: Path, body: str) -> list[str]:
 
 
 @pytest.mark.parametrize("body", FAULTS)
-def test_the_author_is_told(body: str, tmp_path: Path) -> None:
+def test_the_message_to_the_author(body: str, tmp_path: Path) -> None:
     done = vqtool(*faulty(tmp_path, body), "--json")
     assert done.returncode != 0
-    told = json.loads(done.stdout)["error"]
-    assert told["message"].startswith(FAULTS[body]), done.stderr
+    result = json.loads(done.stdout)["error"]
+    assert result["message"].startswith(FAULTS[body]), done.stderr
     if "the plugin" in FAULTS[body]:
-        assert told["where"] == f"{tmp_path / 'mine.py'}:7"
+        assert result["where"] == f"{tmp_path / 'mine.py'}:7"
     assert "Traceback" not in done.stderr
 
 

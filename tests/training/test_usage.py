@@ -137,11 +137,13 @@ def test_the_output_against_its_target() -> None:
     output = Output()
     for a, b in zip(x.split(2), y.split(2), strict=True):
         output.add({"x_hat": b, "target": a}, {})
-    told = output.figures()
-    assert told["range_ratio"] == pytest.approx(0.5, rel=1e-5)
-    assert told["rescale"] == pytest.approx(2, rel=1e-5)
-    assert told["dc"] == pytest.approx(float((y - x).mean() / x.std(correction=0)), rel=1e-4)
-    assert told["output.snr_db"] == pytest.approx(float(10 * torch.log10(x.var() / (x - y).square().mean())), abs=0.02)
+    measured = output.figures()
+    assert measured["range_ratio"] == pytest.approx(0.5, rel=1e-5)
+    assert measured["rescale"] == pytest.approx(2, rel=1e-5)
+    assert measured["dc"] == pytest.approx(float((y - x).mean() / x.std(correction=0)), rel=1e-4)
+    assert measured["output.snr_db"] == pytest.approx(
+        float(10 * torch.log10(x.var() / (x - y).square().mean())), abs=0.02
+    )
     assert Output().figures() == {}
     assert gap(3.0, 2.0)["soft_hard.gap"] == 0.5
     assert "soft_hard.gap" not in gap(3.0, 0.0)

@@ -59,7 +59,7 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # meaning, harm, fix, source
     ),
     "commitment-spares-codebook": (
         "the commitment loss moves no code",
-        "the two betas of the objective cannot be told apart",
+        "the two betas of the objective cannot be distinguished",
         "detach the codes in the commitment loss",
         "van den Oord et al. 2017 (arXiv 1711.00937), eq. 3",
     ),

@@ -67,11 +67,11 @@ def means_by_hand(x: torch.Tensor, time: float, before: bool) -> torch.Tensor:
 def test_leaky_means_are_of_what_was_and_of_what_will_be():
     torch.manual_seed(0)
     x = torch.randn(2, 12, 3, dtype=torch.double)
-    told = leaky_means(x, (2.0, 6.0)).unflatten(2, (4, 3))
+    result = leaky_means(x, (2.0, 6.0)).unflatten(2, (4, 3))
     for row in range(2):
         for place, (time, before) in enumerate([(2.0, True), (6.0, True), (2.0, False), (6.0, False)]):
             expected = means_by_hand(x[row], time, before)
-            torch.testing.assert_close(told[row, :, place], expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(result[row, :, place], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_means_before_do_not_see_behind():
