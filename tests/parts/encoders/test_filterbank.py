@@ -93,7 +93,7 @@ def test_gradient_reaches_every_weight_and_a_silent_signal_is_finite():
 
 def test_a_condition_changes_the_tokens():
     torch.manual_seed(0)
-    part = FilterbankEncoder(2, 320, 3, dim=8, width=16, bands=4, kernel=32, kept=4)
+    part = FilterbankEncoder(2, 320, 3, dim=8, width=16, bands=4, kernel=32, memory_dim=4)
     torch.nn.init.normal_(part.film.scale_shift.weight)
     x = torch.randn(1, 2, 320)
     assert not torch.allclose(part(x, Condition(torch.ones(1, 3))), part(x, Condition(-torch.ones(1, 3))))

@@ -154,7 +154,7 @@ def test_no_negative_is_nearer_than_asked_for():
     hidden, codes = torch.ones(1, 20, dtype=torch.bool), torch.arange(40).view(1, 20, 2)
     away = (torch.arange(20)[:, None] - torch.arange(20)).abs()
     for apart in (1, 2, 6):
-        assert torch.equal(Contrast(apart=apart).candidates(hidden, codes)[0], (away == 0) | (away >= apart))
+        assert torch.equal(Contrast(min_distance=apart).candidates(hidden, codes)[0], (away == 0) | (away >= apart))
 
 
 def test_gradient_reaches_encoder_quantizer_and_context():

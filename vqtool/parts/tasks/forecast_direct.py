@@ -12,7 +12,7 @@ from annotated_types import Gt
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqtool.api import Batch, Condition, DataSpec, Estimates, Make, Parts, Task
+from vqtool.api import Batch, Condition, DataSpec, Estimates, Make, Parts, Renamed, Task
 from vqtool.sequence.chain import decode, encode
 from vqtool.sequence.forecasting import build_forecaster, rollout
 
@@ -38,13 +38,14 @@ class ForecastDirect(Task):
     def __init__(
         self,
         *,
-        pace: Annotated[
+        correction_scale: Annotated[
             float,
             Gt(0),
-            Doc("how fast shape and change are learned, relative to the widths; small if the norm predicts"),
+            Renamed("pace"),
+            Doc("scale of the learned correction of the norm's forecast; small where that forecast is good"),
         ] = 1.0,
     ) -> None:
-        self.pace = pace
+        self.correction_scale = correction_scale
 
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire the tokenizer's parts, then the regressor."""
@@ -125,7 +126,7 @@ class ForecastDirect(Task):
             centre, scale = parts.norm.future_stats(batch, self.horizon)
         output = parts.regressor(Condition(framed["x"].flatten(1)), words).unflatten(1, (self.channels, -1))
         shape, width, change = output.split((self.horizon, self.horizon, 2), dim=-1)
-        moved = self.pace * (shape * (1 + change[..., :1]) + change[..., 1:])
+        moved = self.correction_scale * (shape * (1 + change[..., :1]) + change[..., 1:])
         return centre + scale * moved, WIDTH * scale * F.softplus(width + SOFT_ONE)
 
 
