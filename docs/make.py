@@ -15,7 +15,7 @@ os.environ["COLUMNS"] = "100"  # the width of help texts
 
 ROLES = {
     "data": "what is read: named fields and splits",
-    "norm": "the frame the other parts work in",
+    "norm": "normalisation, and side information that a decoder needs",
     "conditioner": "what is known about a window besides its signal",
     "encoder": "signals to latents",
     "quantizer": "latents to codes",
@@ -24,7 +24,7 @@ ROLES = {
     "decoder": "latents to signals",
     "context": "lets every token see the others",
     "classifier": "class scores from latents",
-    "regressor": "the scalars that a norm sends apart",
+    "regressor": "predicts the side information of a norm",
     "prior": "a distribution over codes",
     "task": "what a stage does",
     "loss": "what a stage makes small",
@@ -159,7 +159,7 @@ def hooks() -> str:
 
 OTHER_FINDINGS = {  # those that are no threshold's: what they say
     "not-started": "**fail**: the codebooks hold no codes yet",
-    "nan": "**fail**: a code, a loss or a metric is no number",
+    "nan": "**fail**: a code, a loss or a metric is not a number",
     "few-tokens": "note: so few tokens were counted that use and perplexity are understated",
     "hot-code": "note: one code has more than half of all tokens",
     "codebook-lags": "note: most of the error is there because the codes are not at the mean of their inputs",

@@ -197,7 +197,7 @@ class Bench:
             if (run / "summary.json").is_file() and not (run / "resume.safetensors").is_file():
                 ended = self.call("resume", run)  # killed after all was done: only its lock is left
                 return self.differs(run) if "it is finished" in ended.said else f"is finished, and resume: {ended}"
-            if ended.code == 1 and not re.search(r"free some space, then (`vqtool resume|train again)", ended.said):
+            if ended.code == 1 and not re.search(r"free some space, then (run `vqtool resume|train again)", ended.said):
                 return f"another hint: {ended.said[-300:]}"
             saved = (run / "resume.safetensors").is_file()
             refused = None if saved else self.call("resume", run)

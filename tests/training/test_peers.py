@@ -73,7 +73,7 @@ def test_the_others_say_which_rank_is_gone(tmp_path: Path) -> None:
     assert [code for code, _ in ended] == [1, 1, -signal.SIGKILL], said
     assert max(at for _, at in ended) - ended[-1][1] < 30
     for text in said[:-1]:
-        assert f"rank 2 is gone; `vqtool resume {tmp_path / 'run'}` goes on" in text
+        assert f"rank 2 is gone; continue with `vqtool resume {tmp_path / 'run'}`" in text
     with RunDir.open(tmp_path / "run") as run:
         again, state = resume(run, Runtime(torch.device("cpu")))
         assert again.train(state=state) == 0

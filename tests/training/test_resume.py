@@ -179,7 +179,7 @@ def test_a_run_that_ends_in_its_evaluation_is_finished_by_resume(
         patch.setattr("vqtool.training.session.evaluate", ends)
         done = within("train", recipe, "-o", run, "-s", "train.steps=4")
     assert done.returncode == code
-    assert number is None or f"`vqtool resume {run}` goes on" in done.stderr
+    assert number is None or f"continue with `vqtool resume {run}`" in done.stderr
     before = checkpoint.load(run / "tokenizer.safetensors")
     assert not (run / "summary.json").exists()
     assert within("resume", run).returncode == 0

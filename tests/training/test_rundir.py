@@ -50,7 +50,7 @@ def test_a_row_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
             patch.setattr(Path, "open", lambda self, mode, buffering: Full(self, mode))
             with pytest.raises(VqtoolError) as error:
                 run.log({"stage": "tokenizer", "step": 2})
-        assert error.value.hint == f"free some space, then `vqtool resume {run.folder}` goes on"
+        assert error.value.hint == f"free some space, then run `vqtool resume {run.folder}`"
 
 
 def test_a_torn_last_line_is_dropped_before_anything_is_appended(tmp_path: Path) -> None:

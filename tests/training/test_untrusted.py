@@ -85,7 +85,7 @@ BAD: dict[str, tuple[Change, str]] = {
     "knob that is a method": (replaced("knobs", {"quantizer.forward": 1}), "not a knob of its parts"),
     "knob that is the class": (replaced("knobs", {"quantizer.__class__": "x"}), "not a knob of its parts"),
     "knob of no part": (replaced("knobs", {"nothing.x": 1}), "not a knob of its parts"),
-    "role of a field": (lambda a: a["data"]["fields"]["x"].update(role="code"), "the role `code`, which is none"),
+    "role of a field": (lambda a: a["data"]["fields"]["x"].update(role="code"), "the unknown role `code`"),
     "shape of a field": (lambda a: a["data"]["fields"]["x"].update(shape=[1, 2**40]), "the shape"),
     "no channels": (lambda a: a["data"]["fields"]["x"].update(shape=[]), "its parts cannot be built"),
     "no recipe": (lambda a: a.pop("resolved"), "it has no `resolved`"),

@@ -34,7 +34,7 @@ class Field:
 
 
 class Metadata(dict[str, Any]):
-    """What a plugin keeps in the metadata; a value that is missing there is a fault of the file, not of the plugin."""
+    """What a plugin keeps in a data spec; a missing value is an error of the file, not of the plugin."""
 
     def __missing__(self, key: str) -> Any:
         raise VqtoolError(
@@ -50,7 +50,7 @@ class DataSpec:
 
     fields: Mapping[str, Field]
     sample_rate: float | None = None  # Hz, where one rate holds for all
-    periodic: bool = False  # the window is one period of a periodic signal: its ends meet
+    periodic: bool = False  # the window is one period of a periodic signal: its end continues at its start
     metadata: Mapping[str, Any] = field(default_factory=dict)  # JSON values a plugin wants to find again
 
     def named(self, role: FieldRole) -> dict[str, Field]:
@@ -96,7 +96,7 @@ class DataSpec:
         """
         for name, f in value["fields"].items():
             if f["role"] not in get_args(FieldRole):
-                raise ValueError(f"give the field `{name}` the role `{f['role']}`, which is none")
+                raise ValueError(f"give the field `{name}` the unknown role `{f['role']}`")
             if any(n < 0 for n in f["shape"]) or math.prod(f["shape"]) > LARGEST_WINDOW:
                 raise ValueError(f"give the field `{name}` the shape {f['shape']}")
         rate = value["sample_rate"]

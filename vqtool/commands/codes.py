@@ -1,4 +1,4 @@
-"""`vqtool codes`: which codes fire on which labels of a data set, and how much they tell about them."""
+"""`vqtool codes`: which codes fire on which labels of a data set, and how much they reveal about them."""
 
 from __future__ import annotations
 

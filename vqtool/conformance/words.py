@@ -119,7 +119,7 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # meaning, harm, fix, source
     ),
     "nan-contained": (
         "a NaN or infinite token reaches no codebook row and no other token (or it is as if masked), and is reported",
-        "one bad sample destroys the codebook for ever",
+        "one bad sample permanently corrupts the codebook",
         "leave tokens that are not finite out of counts and sums (NaN * 0 is NaN in a one-hot product)",
         "a NaN times the zero of a one-hot product is a NaN",
     ),
@@ -209,7 +209,7 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # meaning, harm, fix, source
     ),
     "row-permutation": (
         "permuting the codebook's rows relabels the codes, nothing else",
-        "some code indices are treated apart",
+        "some code indices get special treatment",
         "address code vectors by index only",
         "the definition of a codebook: a set of vectors",
     ),

@@ -33,7 +33,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def report_of(checkpoint: Path) -> Report:
-    """Everything that a checkpoint, and the run it lies in, tell of the quantizer.
+    """Everything that a checkpoint, and the run it is in, contain about the quantizer.
 
     Raises:
         VqtoolError: the file cannot be read, or holds no quantizer.
@@ -127,7 +127,7 @@ def _counts(arrays: Arrays, metadata: Mapping[str, Any]) -> tuple[str, dict[int,
 
 
 def _check_codebooks(path: Path, arrays: Arrays, quantizer: Mapping[str, Any] | None) -> None:
-    """What a checkpoint says of its codebooks must agree: their sizes, the use of their codes and these themselves."""
+    """What a checkpoint holds of its codebooks must agree: sizes, use of codes and code vectors."""
     sizes = quantizer["sizes"] if quantizer is not None else []
     if quantizer is not None and (len(sizes) != len(quantizer["names"]) or min(sizes, default=0) < 1):
         raise damaged(path, "the `sizes` of its `quantizer` do not fit its `names`")
@@ -229,7 +229,7 @@ def earlier_vectors(checkpoint: Path, run: Path, metadata: Mapping[str, Any]) ->
             continue
         try:
             other, arrays = read(path, lambda name: name.startswith(VECTORS))
-        except VqtoolError:  # being written, or damaged: another command tells of that
+        except VqtoolError:  # being written, or damaged: other commands report that
             continue
         if other.get("stage") != metadata.get("stage") or weights_step(other) < weights_step(metadata):
             return arrays
@@ -237,7 +237,7 @@ def earlier_vectors(checkpoint: Path, run: Path, metadata: Mapping[str, Any]) ->
 
 
 def weights_step(metadata: Mapping[str, Any]) -> float:
-    """The step whose weights a checkpoint holds: that of its validation, where it tells."""
+    """The step whose weights a checkpoint holds: that of its validation, where it is known."""
     step = (metadata.get("validation") or {}).get("step", metadata.get("step"))
     return float(step) if isinstance(step, int | float) else -1.0
 

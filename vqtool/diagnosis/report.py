@@ -21,7 +21,7 @@ SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warn", "fail")  # from the be
 class Finding:
     """One thing to report, with the figure that shows it and fixes that one can paste.
 
-    An "ok" says that a check passed; its figure and threshold show by how much.
+    An "ok" is a check that passed; its figure and threshold show by how much.
     """
 
     id: str  # "collapse", "dead-codes", "dead-level", ...
@@ -126,7 +126,7 @@ class Report:
 
 
 def _path(options: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Where an option stands among those of a part; one that is nowhere would be in the innermost `of`."""
+    """The place of an option among those of a part; one that is not given would be in the innermost `of`."""
     inner = options.get("of")
     if name not in options and isinstance(inner, Mapping):
         return ("of", *_path(inner, name))

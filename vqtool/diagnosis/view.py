@@ -212,7 +212,7 @@ def use_of(book: Codebook) -> Use:
 
 
 def dead_note(codebooks: Sequence[Codebook]) -> str:
-    """What "dead" means where few tokens were counted: codes whose turn did not come are not chosen either."""
+    """What "dead" means where few tokens were counted: rare codes may not have been chosen yet either."""
     counted = [book for book in codebooks if book.measures.get("dead", 0) and "dead_share" in book.measures]
     unseen = int(sum(book.measures["dead"] for book in counted))
     gone = round(sum(book.measures["dead_share"] * book.size for book in counted))
@@ -224,7 +224,7 @@ def dead_note(codebooks: Sequence[Codebook]) -> str:
 
 
 def charts(rows: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
-    """A chart of every measure in the rows of a stage, the most telling first."""
+    """A chart of every measure in the rows of a stage, the most informative first."""
     names = list(dict.fromkeys(name for row in rows for name, value in row.items()
                                if name not in NOT_CHARTED and isinstance(value, int | float)))  # fmt: skip
     names.sort(key=lambda name: FIRST_CHARTS.index(name) if name in FIRST_CHARTS else len(FIRST_CHARTS))

@@ -165,7 +165,7 @@ class RunDir:
         except VqtoolError as error:
             if isinstance(error.__cause__, OSError):
                 first = REMEDIES.get(error.__cause__.errno or 0, "solve that")
-                then = f"`vqtool resume {self.folder}` goes on" if self.path(RESUME).is_file() else "train again"
+                then = f"run `vqtool resume {self.folder}`" if self.path(RESUME).is_file() else "train again"
                 error.hint = f"{first}, then {then}"
             raise
 

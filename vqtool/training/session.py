@@ -222,7 +222,7 @@ def same_data(session: Session, state: checkpoint.Checkpoint, *, force: bool) ->
     changed = "; ".join(changes(state.metadata.get("files") or {}, session.files))
     if changed and not force:
         raise VqtoolError(f"the data are not those that the run began with: {changed}",
-                          hint="put them back, or `--force` goes on with them as they are")  # fmt: skip
+                          hint="put them back, or continue with the changed files: `--force`")  # fmt: skip
     if changed:
         out.warn(f"other data than the run began with: {changed}")
 

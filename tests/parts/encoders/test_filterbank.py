@@ -15,7 +15,8 @@ from vqtool.parts.encoders.filterbank import FilterbankEncoder, leaky_means, wav
 
 def encoder(**more: object) -> FilterbankEncoder:
     torch.manual_seed(0)
-    return FilterbankEncoder(2, 320, 0, **{"dim": 8, "width": 16, "bands": 8, "kernel": 32, "kept": 4, **more}).eval()
+    options = {"dim": 8, "width": 16, "bands": 8, "kernel": 32, "memory_dim": 4, **more}
+    return FilterbankEncoder(2, 320, 0, **options).eval()
 
 
 @pytest.mark.parametrize(("length", "tokens"), [(320, 10), (321, 11), (20, 1), (3001, 94)])

@@ -26,9 +26,9 @@ class FilterbankEncoder(Encoder):
     like everything else (the scattering transform's first order, Anden and Mallat 2014, arXiv 1304.6763, made trainable
     as in LEAF, Zeghidour et al. 2021, arXiv 2101.08596). The logarithm resolves what is weak in a window as well as
     what is strong. A few features of each token are then averaged over the tokens before it and behind it, with
-    weights that fall by e over each of the times in `memory`: so a token knows an onset from an ending, and loud from
-    louder than before, at little cost. They are few, and the times long, because a contrastive task rewards whatever
-    distinguishes a token from its neighbours: chance details as well as what is going on.
+    weights that fall by e over each of the times in `memory`: so a token distinguishes an onset from an ending, and
+    loud from louder than before, at little cost. They are few, and the times long, because a contrastive task rewards
+    whatever distinguishes a token from its neighbours, chance details too.
     """
 
     def __init__(
