@@ -42,7 +42,7 @@ def test_a_long_hint_and_a_plain_place_have_lines_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(("text", "column"), [("\tk = 1", 2), ("名 = 1; k = 2", 8), ("a" * 300 + " k", 302)])
-def test_the_caret_stands_under_its_column(text: str, column: int) -> None:
+def test_the_caret_is_under_its_column(text: str, column: int) -> None:
     lines = error_text(VqtoolError("m", where=Where("f", 12, column, text, 1))).splitlines()
     shown, carets = lines[3].split("| ", 1)[1], lines[4].split("| ", 1)[1]
     before = shown[: shown.index("k")]
@@ -142,7 +142,7 @@ def test_plain_lines_come_at_most_every_ten_seconds(capsys: pytest.CaptureFixtur
     assert output[-1].startswith("training 20/20  loss 1.9")
 
 
-def test_no_bar_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_bar_where_stderr_is_not_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with out.progress(5, "training") as bar:
         bar.advance(5, loss=0.5)
     output = capsys.readouterr().err

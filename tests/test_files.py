@@ -185,7 +185,7 @@ def test_the_hint_fits_the_cause(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+cmd", "-x", "@sum", "\tx", "\rx", "'=x", "''-x"])
-def test_a_name_is_no_formula(name: str) -> None:
+def test_a_name_is_not_a_formula(name: str) -> None:
     assert text_cell(name) == f"'{name}"
     assert cell_text(text_cell(name)) == name
 

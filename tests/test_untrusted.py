@@ -34,7 +34,7 @@ def everything(name: str) -> bool:
         ("", "Expecting"),
     ],
 )
-def test_json_that_is_no_value_of_ours(text: str | bytes, said: str, tmp_path: Path) -> None:
+def test_json_that_is_not_a_value_of_ours(text: str | bytes, said: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=said):
         json_value(text)
     (tmp_path / "a.json").write_bytes(text if isinstance(text, bytes) else text.encode())

@@ -13,7 +13,7 @@ from vqtool.analysis.probe import LinearProbe, area_under_curve, cross_predicted
 RNG = np.random.default_rng(0)
 
 
-def test_one_hots_keep_books_apart_and_leave_out_what_has_no_code() -> None:
+def test_one_hots_keep_codebooks_separate_and_leave_out_what_has_no_code() -> None:
     dense = one_hots(np.array([[0, 2], [1, -1], [-1, 0]]), (2, 3)).toarray()
     assert dense.tolist() == [[1, 0, 0, 0, 1], [0, 1, 0, 0, 0], [0, 0, 1, 0, 0]]
 

@@ -97,7 +97,7 @@ def test_a_broken_peer_is_left_out_and_reported(broken_transformers, capsys):
     assert capsys.readouterr().err.count("cannot be used, so it is left out: operator torchvision::nms") == 1
 
 
-def test_a_case_goes_on_without_a_broken_peer(broken_transformers, monkeypatch, capsys):
+def test_a_case_continues_without_a_broken_peer(broken_transformers, monkeypatch, capsys):
     tiny = generation.Case(1, prompt=2, new=2, codes=16, layers=1, heads=2, width=8, top_k=3)
     monkeypatch.setattr(generation, "CASES", (tiny,))
     monkeypatch.setattr(bench, "SECONDS", 0.0)
@@ -106,7 +106,7 @@ def test_a_case_goes_on_without_a_broken_peer(broken_transformers, monkeypatch, 
     assert json.loads(capsys.readouterr().out)["cases"][0]["peers"] == {}
 
 
-def test_a_missing_peer_is_no_news(capsys):
+def test_a_missing_peer_is_not_reported(capsys):
     assert installed("no_such_library") is None
     assert capsys.readouterr().err == ""
 

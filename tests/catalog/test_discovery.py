@@ -51,7 +51,7 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, **modules: str) -> No
 
 
 @pytest.mark.parametrize("what", sorted(BROKEN))
-def test_a_broken_plugin_is_left_out_and_the_tool_goes_on(
+def test_a_broken_plugin_is_left_out_and_the_command_continues(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, reason = BROKEN[what]

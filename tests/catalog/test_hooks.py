@@ -95,7 +95,7 @@ def test_what_a_hook_prints_is_kept_apart_from_results(capsys: pytest.CaptureFix
     assert "plugin `loud`: b" in captured.err
 
 
-def test_debugging_shows_the_traceback_and_goes_on(
+def test_debugging_shows_the_traceback_and_continues(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(row: Any) -> None:

@@ -193,7 +193,7 @@ def test_a_plugin_file_serves_for_one_command(tmp_path: Path) -> None:
     assert "there is no plugin file `none.py`" in done.stderr
 
 
-def test_a_reader_that_stops_early_is_no_traceback() -> None:
+def test_a_reader_that_stops_early_is_not_a_traceback() -> None:
     command = [sys.executable, "-m", "vqtool", "schema"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

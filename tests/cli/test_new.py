@@ -79,7 +79,7 @@ def test_a_plugin_hides_no_package(name: str, tmp_path: Path, monkeypatch: pytes
     assert not list(tmp_path.iterdir())
 
 
-def test_a_plugin_is_no_word_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_is_not_named_by_a_python_keyword(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(VqtoolError, match="a keyword of Python"):
         new.run(name="plugin", plugin_name="class", source=None)

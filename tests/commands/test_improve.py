@@ -181,7 +181,7 @@ def test_of_doubles_the_most_used_stays() -> None:
     assert duplicates(codes, counts).nonzero().squeeze(1).tolist() == [0, 9, 10]  # beside 8, 1 and 8; 11 is not in use
 
 
-def test_k_means_goes_on_from_given_centres() -> None:
+def test_k_means_continues_from_given_centres() -> None:
     """Centres that are right already stay, and the others find the clusters that are left."""
     generator = torch.Generator().manual_seed(0)
     clusters = torch.eye(4) * 10

@@ -248,7 +248,7 @@ def test_a_module_that_leaves_in_evaluation_only_breaks_laws(tmp_path, as_json, 
     assert laws["eval-changes-nothing"]["note"] == name
 
 
-def test_what_a_module_prints_is_no_part_of_the_document(tmp_path, capsys, monkeypatch):
+def test_what_a_module_prints_is_not_part_of_the_document(tmp_path, capsys, monkeypatch):
     (tmp_path / "rude.py").write_text(RUDE)
     monkeypatch.setattr(out, "mode", "json")
     verify(f"{tmp_path / 'rude.py'}:Rude")

@@ -134,7 +134,7 @@ def test_a_plugin_adds_its_findings(trained: Trained, tmp_path: Path) -> None:
     assert not result["healthy"]
 
 
-def test_files_that_are_no_checkpoints_are_errors(tmp_path: Path, trained: Trained, here: Diagnose) -> None:
+def test_files_that_are_not_checkpoints_are_errors(tmp_path: Path, trained: Trained, here: Diagnose) -> None:
     with pytest.raises(VqtoolError, match="there is no checkpoint or run"):
         here.words(tmp_path / "nothing")
     whole = (trained("healthy-ema") / "tokenizer.safetensors").read_bytes()

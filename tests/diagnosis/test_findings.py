@@ -61,7 +61,7 @@ def test_a_disease_is_called_by_its_name_and_nothing_else(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ILL)
-def test_what_is_well_is_said_to_be(name: str) -> None:
+def test_healthy_checks_are_reported_as_ok(name: str) -> None:
     """The same figures, but well: only "ok" is reported."""
     well = {"codes.moved.codebook": 1.0, "codes.followed.codebook": 1.0, "soft_hard.gap": 0.02, "range_ratio": 0.97,
             "dc": 0.01, "contrastive.effective_negatives": 80.0, "error.mean": 0.1,
@@ -179,7 +179,7 @@ def test_the_end_of_the_stage_counts_where_the_kept_checkpoint_is_from_before() 
     assert "step 40 (the checkpoint is of step 10, before)" in one.cause
 
 
-def test_accuracies_of_both_paths_tell_the_gap_where_the_deployed_one_is_worse() -> None:
+def test_accuracies_of_both_paths_show_the_gap_where_the_deployed_one_is_worse() -> None:
     worse = {"accuracy.soft.6db": 0.7, "accuracy.hard.6db": 0.69, "accuracy.soft.12db": 0.8, "accuracy.hard.12db": 0.5}
     one = findings(report(measures=worse))["soft-hard-gap"]
     assert one.severity == "fail"
@@ -232,7 +232,7 @@ def test_limits_grade_on_their_worse_side() -> None:
     assert all(limit_of(name, {}) is limit for name, limit in limits().items())
 
 
-def test_a_report_without_a_recipe_or_counts_is_no_crash() -> None:
+def test_a_report_without_a_recipe_or_counts_is_not_a_crash() -> None:
     made = report()
     bare = Report(made.source, "nothing", 0, (), {})
     assert diagnosed(bare).healthy

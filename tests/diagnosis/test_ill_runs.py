@@ -31,7 +31,7 @@ def both(name: str, run: Path) -> list[Report]:
 
 
 @pytest.mark.parametrize("name", [case.name for case in ILL])
-def test_an_ill_run_is_named_by_its_disease_and_nothing_else(name: str, trained: Trained) -> None:
+def test_a_sick_run_gets_its_finding_and_no_other(name: str, trained: Trained) -> None:
     for report in both(name, trained(name)):
         assert found(report) == {CASES[name].disease}
         (finding,) = (f for f in report.findings if f.id == CASES[name].disease and f.severity in ("warn", "fail"))

@@ -154,7 +154,7 @@ def test_the_map_keeps_the_shape_of_codes_in_a_plane() -> None:
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
 
 
-def test_far_off_dead_codes_stand_on_the_edge_and_do_not_press_the_others_together() -> None:
+def test_far_off_dead_codes_are_drawn_at_the_edge_and_do_not_press_the_others_together() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(64, 4))
     counts = np.ones(64)

@@ -65,7 +65,7 @@ def test_a_thinned_slope_stays_a_slope() -> None:
     assert (np.diff(thinned(-falling, 96)) > 0).all()
 
 
-def test_images_are_taken_whole() -> None:
+def test_images_are_taken_in_full() -> None:
     picker = Picker((4,))
     picker.add(np.random.default_rng(0).normal(size=(5, 3, 16, 16)), np.arange(20).reshape(5, 4, 1) % 4)
     assert picker.pieces[0].shape == (3, 16, 16)

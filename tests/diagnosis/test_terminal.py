@@ -40,7 +40,7 @@ def test_what_is_dead_needs_no_word() -> None:
     assert dead_note([]) == ""
 
 
-def test_measures_of_the_whole_are_shown() -> None:
+def test_measures_of_all_codebooks_are_shown() -> None:
     figures = {name: 1.0 for name, _, _ in WHOLE}
     measured = summary(View(replace(report(codebook()), measures=figures, tokens=1000)), io.StringIO()).replace(
         "\n", " "
@@ -49,7 +49,7 @@ def test_measures_of_the_whole_are_shown() -> None:
     assert summary(View(replace(report(codebook()), measures={})), io.StringIO()) == ""
 
 
-def test_tuples_that_hardly_repeat_tell_no_entropy() -> None:
+def test_tuples_that_hardly_repeat_give_no_entropy() -> None:
     """830 tokens in 820 tuples have 9.7 bits whatever the codebooks are like."""
     figures = {"joint.used": 820.0, "joint.entropy_bits": 9.7, "dc": 0.1}
     measured = summary(View(replace(report(codebook()), measures=figures, tokens=830)), io.StringIO())

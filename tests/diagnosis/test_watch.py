@@ -43,7 +43,7 @@ def test_it_warns_once_of_what_is_dying(tmp_path: Path, capsys: pytest.CaptureFi
     assert "; fix: -s quantizer.revive_below=0.1" in output[0]
 
 
-def test_it_stops_cleanly_and_resuming_goes_on(tmp_path: Path) -> None:
+def test_it_stops_cleanly_and_resuming_continues(tmp_path: Path) -> None:
     case = CASES["total-collapse"]
     ill = run(case, tmp_path, "fail")
     with case.plant(), pytest.raises(UnhealthyError, match="collapse") as stopped:

@@ -22,7 +22,7 @@ def start(recipe: Path, folder: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_resume_goes_on(tmp_path: Path, number: int, code: int) -> None:
+def test_a_signal_saves_and_resume_continues(tmp_path: Path, number: int, code: int) -> None:
     recipe = write_recipe(tmp_path, more="")
     recipe.write_text(
         recipe.read_text().replace("steps = 20", "steps = 4000").replace("log_every = 5", "log_every = 50")
@@ -84,7 +84,7 @@ def test_evaluate_sweeps_an_option(tmp_path: Path) -> None:
     assert "are NaN or infinite" in vqtool("evaluate", tmp_path / "ill.safetensors").stderr
 
 
-def test_a_recipe_that_cannot_be_wired_says_what_lacks(tmp_path: Path) -> None:
+def test_a_recipe_that_cannot_be_wired_names_what_is_missing(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     recipe.write_text(recipe.read_text().replace("mse = 1.0", '"relative-error" = 1.0, latent = 1.0'))
     done = vqtool("train", recipe, "-o", tmp_path / "run")

@@ -32,7 +32,7 @@ def parts(path: Path) -> dict[str, torch.Tensor]:
     return {name: t for name, t in checkpoint.load(path).tensors.items() if name.startswith("parts.")}
 
 
-def test_parts_of_the_same_role_and_shape_go_on(tokenizer: Path, tmp_path: Path,
+def test_parts_of_the_same_role_and_shape_continue(tokenizer: Path, tmp_path: Path,
                                                 capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     recipe = write_recipe(tmp_path, prior=True, seed=5)
     learned = parts(tokenizer / "tokenizer.safetensors")
@@ -70,7 +70,7 @@ def test_another_kind_is_refused_even_where_shapes_agree(tokenizer: Path, tmp_pa
         trained(recipe, tmp_path / "second", start=tokenizer)
 
 
-def test_a_file_that_is_no_run_s(tmp_path: Path) -> None:
+def test_a_file_that_is_not_of_a_run(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "codes.safetensors", {"codes": torch.zeros(3)}, {"kind": "codes"})
     with pytest.raises(VqtoolError, match="has no part of this recipe: it holds none"):
         trained(write_recipe(tmp_path), tmp_path / "run", start=tmp_path / "codes.safetensors")

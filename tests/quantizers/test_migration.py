@@ -48,7 +48,7 @@ def test_the_codes_are_the_same(case: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["residual-ema", "product-ema", "simvq"])
-def test_a_checkpoint_of_then_loads_whole(tmp_path: Path, kind: str) -> None:
+def test_a_checkpoint_of_then_loads_in_full(tmp_path: Path, kind: str) -> None:
     recipe = write_recipe(tmp_path)
     levels = "levels = 2\n" if kind == "residual-ema" else ""
     text = recipe.read_text().replace('kind = "residual-ema"\nlevels = 2\n', f'kind = "{kind}"\n{levels}')

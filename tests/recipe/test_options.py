@@ -94,9 +94,7 @@ def test_none_switches_an_option_off() -> None:
         ({"limit": -1.0}, ("limit",), 'part "p": `limit` should be greater than 0', "got -1.0"),
     ],
 )
-def test_what_is_said_of_wrong_values(
-    table: dict[str, Any], path: tuple[str | int, ...], message: str, hint: str
-) -> None:
+def test_messages_for_wrong_values(table: dict[str, Any], path: tuple[str | int, ...], message: str, hint: str) -> None:
     assert problems(table) == [(path, message, hint)]
 
 

@@ -183,7 +183,7 @@ def test_one_mistake_is_one_error_at_its_line(old: str, new: str, message: str, 
     assert found[0].exit_code == 2
 
 
-def test_carets_stand_at_inline_keys() -> None:
+def test_carets_are_at_inline_keys() -> None:
     where = spoilt("from = 3", "form = 3").where
     assert isinstance(where, Where)
     assert where.text[where.column - 1 : where.column - 1 + where.width] == "form"
@@ -246,7 +246,7 @@ def test_bad_toml_is_one_error_with_its_line(text: str, message: str, line: int)
     assert error.where.line in (line, line + 1)
 
 
-def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+def test_files_that_are_not_recipes(tmp_path: Path) -> None:
     with pytest.raises(VqtoolError, match="there is no recipe"):
         load(tmp_path / "none.toml")
     (tmp_path / "r.toml").write_text(GOOD)

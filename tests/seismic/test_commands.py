@@ -58,7 +58,7 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "run"
 
 
-def test_held_out_figures_stand_beside_the_baselines(run: Path) -> None:
+def test_held_out_figures_are_beside_the_baselines(run: Path) -> None:
     (split,) = json.loads((run / "said.json").read_text())["splits"].items()
     assert split[0] == "dev+test"
     scores = split[1]
@@ -109,7 +109,7 @@ def test_codes_of_windows_by_another_label(run: Path) -> None:
     [(["--label", "depth"], "no label `depth`"), (["--split", "night"], "no split called `night`"),
      (["--data", "nowhere"], "there is no `metadata.csv`"), (["--out", "no/such/folder"], "there is no folder")],
 )  # fmt: skip
-def test_codes_tells_mistakes(run: Path, arguments: list[str], said: str) -> None:
+def test_codes_reports_mistakes(run: Path, arguments: list[str], said: str) -> None:
     done = vqtool("codes", run, *arguments)
     assert done.returncode == 2
     assert said in done.stderr
@@ -133,7 +133,7 @@ def test_a_day_file_is_tokenised_with_times(run: Path, mseed: Make, tmp_path: Pa
     assert "Traceback" not in done.stderr
 
 
-def test_tokens_in_the_folder_of_the_records_are_no_records(run: Path, mseed: Make, tmp_path: Path) -> None:
+def test_tokens_in_the_folder_of_the_records_are_not_records(run: Path, mseed: Make, tmp_path: Path) -> None:
     path = mseed("day.mseed", dict(zip("ZNE", motion(5, 4000, 1000, 1600), strict=True)))
     before = path.read_bytes()
     for more in ([], ["--force"]):
@@ -176,7 +176,7 @@ def test_a_mapping_from_the_hint_encodes(run: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_encode_tells_mistakes(run: Path, tmp_path: Path, folder: Path) -> None:
+def test_encode_reports_mistakes(run: Path, tmp_path: Path, folder: Path) -> None:
     for given, out, said in (
         (tmp_path / "nowhere.mseed", "t.csv", "there is no file or folder"),
         (tmp_path, "t.csv", "there are no seismograms"),

@@ -116,12 +116,12 @@ def test_without_labels_nothing_is_claimed(data: Seisbench) -> None:
 
 @pytest.mark.parametrize("baseline", [Kmeans, LogSpectrogram, StaLta])
 def test_baselines_are_better_than_chance(data: Seisbench, baseline: type[Baseline]) -> None:
-    rival = baseline(data.spec, codes=40) if baseline is Kmeans else baseline(data.spec)
-    rival.fit(data.rows("train"))
+    model = baseline(data.spec, codes=40) if baseline is Kmeans else baseline(data.spec)
+    model.fit(data.rows("train"))
     if baseline is StaLta:
-        assert measured(EventAuc(data.spec), data, rival.predict)["auc.event"] > 0.9
+        assert measured(EventAuc(data.spec), data, model.predict)["auc.event"] > 0.9
         return
-    result = measured(PhaseProbe(data.spec), data, rival.predict)
+    result = measured(PhaseProbe(data.spec), data, model.predict)
     name = "probe" if baseline is Kmeans else "probe.features"
     assert result[f"{name}.macro_f1"] > 0.5
 

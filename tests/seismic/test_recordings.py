@@ -96,7 +96,7 @@ def test_masked_samples_are_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_array_equal(found.read(found.stretches[1], 31.0, 2900, 100.0)[0], x[3100:])
 
 
-def test_a_sample_that_lacks_between_two_files_is_no_zero(mseed: Make, tmp_path: Path) -> None:
+def test_a_sample_missing_between_two_files_is_not_a_zero(mseed: Make, tmp_path: Path) -> None:
     x = noise(60) + 1e6
     mseed("t/1.mseed", {"Z": x[:3000], "N": x})
     mseed("t/2.mseed", {"Z": x[3001:]}, start="2014-04-01T00:00:30.010")
@@ -153,7 +153,7 @@ def test_what_is_not_a_seismogram_is_counted(mseed: Make, tmp_path: Path) -> Non
         Recordings(tmp_path / "nowhere")
 
 
-def test_pieces_are_whole_and_apart(mseed: Make) -> None:
+def test_pieces_are_complete_and_disjoint(mseed: Make) -> None:
     (stretch,) = Recordings(mseed("p.mseed", {"Z": noise(130)})).stretches
     parts = list(pieces(stretch, 30))
     assert sum(p.samples for p in parts) == stretch.samples

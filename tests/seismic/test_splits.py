@@ -72,7 +72,7 @@ def test_shared_stations_and_missing_splits_are_reported() -> None:
     assert any("figures are of seen stations" in note for note in notes)
 
 
-def test_few_stations_are_split_by_trace_and_it_is_said() -> None:
+def test_few_stations_are_split_by_trace_with_a_note() -> None:
     parts, notes = cut([replace(t, station="XX.A") for t in TRACES], "auto")
     assert all(parts.values())
     assert "too few" in notes[0]

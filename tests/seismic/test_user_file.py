@@ -154,7 +154,7 @@ def test_a_sample_that_is_not_a_number_spoils_no_token_but_its_own(mseed: Make, 
     np.testing.assert_allclose(codes[1], codes[0], rtol=0.01, atol=1)
 
 
-def test_what_is_left_out_is_said_and_nothing_at_all_is_an_error(mseed: Make, tmp_path: Path) -> None:
+def test_what_is_left_out_is_reported_and_nothing_at_all_is_an_error(mseed: Make, tmp_path: Path) -> None:
     mseed("s/short.mseed", {"Z": motion(0, 200)[0]}, station="SHRT")
     with pytest.raises(VqtoolError, match="holds nothing to encode") as caught:
         list(coded(tmp_path / "s"))
@@ -165,7 +165,7 @@ def test_what_is_left_out_is_said_and_nothing_at_all_is_an_error(mseed: Make, tm
     assert any("XX.SHRT" in note for note in notes)
 
 
-def test_a_station_s_name_is_no_formula(mseed: Make, tmp_path: Path) -> None:
+def test_a_station_s_name_is_not_a_formula(mseed: Make, tmp_path: Path) -> None:
     pieces = list(coded(mseed("day.mseed", dict(zip("ZNE", motion(5, 1000, 300, 400), strict=True)))))
     pieces = [replace(piece, metadata=piece.metadata | {"station": "=1+1", "record": "@x 2014"}) for piece in pieces]
     SeismogramFiles(SPEC).save_codes(tmp_path / "t.csv", iter(pieces), MODEL)

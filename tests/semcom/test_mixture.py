@@ -268,7 +268,7 @@ def test_flips_reach_the_chosen_codebook_alone() -> None:
     assert torch.equal(figures["symbols"], (TOKENS * widths + 2).float())  # 3 routes: 2 bits
 
 
-def test_codes_that_are_none_are_no_token_errors() -> None:
+def test_codes_that_are_none_are_not_token_errors() -> None:
     codes = torch.tensor([[[3, -1], [4, -1]], [[-1, 1], [-1, 2]]])
     got = torch.tensor([[[3, -1], [5, -1]], [[-1, 1], [-1, 2]]])
     assert wrong(got, codes).tolist() == [0.5, 0.0]

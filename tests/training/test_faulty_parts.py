@@ -41,7 +41,7 @@ def test_the_message_to_the_author(body: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_what_a_part_prints_is_no_result(tmp_path: Path) -> None:
+def test_what_a_part_prints_is_not_a_result(tmp_path: Path) -> None:
     done = vqtool(
         *faulty(tmp_path, "def forward(self, *, x_hat):\n        print('NOISE')\n        return x_hat.mean()"), "--json"
     )

@@ -48,7 +48,7 @@ class Plain(Metric):
         return {"plain": self.n}
 
 
-class Rival(Baseline):
+class OwnBaseline(Baseline):
     """Tells its batches what it is."""
 
     def predict(self, batch: Batch) -> dict[str, Any]:
@@ -65,21 +65,21 @@ class Task:
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    known = {"ledger": Ledger, "plain": Plain, "rival": Rival}
+    known = {"ledger": Ledger, "plain": Plain, "own": OwnBaseline}
     catalog = SimpleNamespace(load=lambda _, kind: known[kind], make=lambda _, kind, __, spec: known[kind](spec))
     monkeypatch.setattr(module, "catalog", lambda: catalog)
-    wanted = SimpleNamespace(metrics=("ledger", "plain"), baselines=("rival",), batch=2, splits=("valid", "test"))
+    wanted = SimpleNamespace(metrics=("ledger", "plain"), baselines=("own",), batch=2, splits=("valid", "test"))
     return SimpleNamespace(
         recipe=SimpleNamespace(evaluate=wanted, seed=0), spec=SPEC, parts=Parts(), tasks={"s": Task()}
     )
 
 
-def test_training_rows_are_learned_once_and_kept_apart(model: SimpleNamespace) -> None:
+def test_training_rows_are_learned_once_and_kept_separate(model: SimpleNamespace) -> None:
     data = SimpleNamespace(rows=ROWS.__getitem__, splits=tuple(ROWS))
     result = module.evaluate(model, "s", data, HERE)
     assert result["valid"]["model"] == {"learned": 7, "seen": 2, "label": 7, "plain": 2}
     assert result["test"]["model"] == {"learned": 7, "seen": 3, "label": 7, "plain": 3}
-    assert result["test"]["baselines"]["rival"] == {"learned": 7, "seen": 3, "label": 700, "plain": 3}
+    assert result["test"]["baselines"]["own"] == {"learned": 7, "seen": 3, "label": 700, "plain": 3}
     assert model.tasks["s"].passes == 4 + 1 + 2  # batches of two: the training rows once, then the splits
 
 

@@ -84,7 +84,7 @@ def test_precision_keeps_codebooks_in_float32(tmp_path: Path, precision: str) ->
     assert all(t.dtype == torch.float32 and torch.isfinite(t).all() for t in floats)
 
 
-def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_a_number_stops_before_it_reaches_the_weights(tmp_path: Path) -> None:
     made = session(write_recipe(tmp_path), tmp_path / "run", ["stage.tokenizer.steps=4"])
     with torch.no_grad():
         next(made.model.parts["decoder"].parameters()).fill_(float("nan"))

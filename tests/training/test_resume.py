@@ -118,7 +118,7 @@ def test_resumed_equals_unbroken(
     assert rows(tmp_path / "broken") == rows(unbroken)
 
 
-def test_a_killed_run_goes_on_from_its_last_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_continues_from_its_last_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, options = write_recipe(tmp_path), ["train.average=0.9", "train.valid_every=4"]
     assert session(recipe, tmp_path / "whole", options).train() == 0
     killed_at(monkeypatch, session(recipe, tmp_path / "broken", options), 10)

@@ -35,7 +35,7 @@ class Full(io.FileIO):
         return super().write(bytes(data)[:room])
 
 
-def test_a_row_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_is_complete_or_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with made(tmp_path) as run:
         run.log({"stage": "tokenizer", "step": 1})
         before = run.path("metrics.jsonl").read_bytes()

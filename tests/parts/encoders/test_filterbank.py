@@ -33,7 +33,7 @@ def test_each_wavelet_hears_its_own_band():
     assert torch.allclose(bank.abs().square().sum(1), torch.ones(bands))
 
 
-def test_energy_stands_where_the_signal_is_and_grows_by_its_decibels():
+def test_energy_is_where_the_signal_is_and_grows_by_its_decibels():
     part = encoder(floor=1e-12)
     x = torch.zeros(1, 2, 320)
     x[0, 1, 200:208] = torch.randn(8)
