@@ -54,8 +54,8 @@ def test_folds_hold_each_row_out_once_and_part_no_group(groups: int, seed: int) 
 def test_rare_classes_weigh_as_much_as_frequent_ones() -> None:
     labels = np.repeat([0, 1], [950, 50])
     x = (labels + RNG.normal(0, 1.0, 1000))[:, None]
-    said = LinearProbe().fit(x, labels).predict(x)
-    assert (said[labels == 1] == 1).mean() > 0.6  # an unbalanced fit says 0 nearly always
+    result = LinearProbe().fit(x, labels).predict(x)
+    assert (result[labels == 1] == 1).mean() > 0.6  # an unbalanced fit says 0 nearly always
 
 
 def test_a_group_s_own_habit_is_not_read_across_groups() -> None:

@@ -163,14 +163,14 @@ def three_kinds(tmp_path, monkeypatch):
 def test_a_kind_that_cannot_be_loaded_takes_no_other_with_it(capsys, monkeypatch):
     monkeypatch.setattr(out, "mode", "json")
     assert verify("quantizer", arguments=["levels=[5, 5]"]) in (1, 2)
-    said = capsys.readouterr()
-    reports = {r["target"]: r for r in json.loads(said.out)["targets"]}
+    captured = capsys.readouterr()
+    reports = {r["target"]: r for r in json.loads(captured.out)["targets"]}
     assert set(reports) == {"quantizer far", "quantizer leaves", "quantizer near"}
     assert reports["quantizer near"]["kept"] >= 15
     assert reports["quantizer near"]["broken"] == 0
     assert "no_such_library_at_all" in reports["quantizer far"]["error"]["message"]
     assert "SystemExit" in reports["quantizer leaves"]["error"]["message"]
-    assert "warning: quantizer far: " in said.err
+    assert "warning: quantizer far: " in captured.err
 
 
 @pytest.mark.usefixtures("three_kinds")
@@ -252,9 +252,9 @@ def test_what_a_module_prints_is_not_part_of_the_document(tmp_path, capsys, monk
     (tmp_path / "rude.py").write_text(RUDE)
     monkeypatch.setattr(out, "mode", "json")
     verify(f"{tmp_path / 'rude.py'}:Rude")
-    said = capsys.readouterr()
-    assert json.loads(said.out)["laws"]
-    assert {"imported", "built", "called"} <= set(said.err.split())
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["laws"]
+    assert {"imported", "built", "called"} <= set(captured.err.split())
 
 
 def test_a_file_that_leaves_when_it_is_imported(tmp_path):

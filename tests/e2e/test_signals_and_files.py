@@ -33,9 +33,9 @@ def test_a_signal_saves_and_resume_continues(tmp_path: Path, number: int, code: 
     while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(number)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == code, said
-    assert "resume" in said
+    _, result = process.communicate(timeout=120)
+    assert process.returncode == code, result
+    assert "resume" in result
     assert (run / "resume.safetensors").is_file()
     (run / "resolved.json").write_text((run / "resolved.json").read_text().replace('"steps": 4000', '"steps": 60'))
     done = vqtool("resume", run)

@@ -74,9 +74,9 @@ def test_the_newest_run_that_can(run: Path, monkeypatch: pytest.MonkeyPatch, tmp
             capable(None, Forecasts, "forecast")
     finally:
         (tmp_path / "runs" / "mine").rename(run)
-    said = capsys.readouterr().err
-    assert "skipping runs/damaged" in said
-    assert "taking the newest run that can encode: runs/mine/again.safetensors" in said
+    output = capsys.readouterr().err
+    assert "skipping runs/damaged" in output
+    assert "taking the newest run that can encode: runs/mine/again.safetensors" in output
 
 
 def test_older_formats_are_migrated_and_newer_ones_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -341,7 +341,7 @@ def test_a_part_whose_options_cannot_be_read_is_one_error(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("title = " + "[" * 20_000 + "]" * 20_000, "nested deeper"),
         ("title = " + "{a=" * 500 + "1" + "}" * 500, "nested deeper"),
@@ -350,9 +350,9 @@ def test_a_part_whose_options_cannot_be_read_is_one_error(tmp_path: Path) -> Non
         (".".join("a" * 20_000) + " = 1", "more than 100 parts"),
     ],
 )
-def test_bombs_in_a_recipe_are_one_error(tmp_path: Path, line: str, said: str) -> None:
+def test_bombs_in_a_recipe_are_one_error(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "bomb.toml").write_text(line)
-    with pytest.raises(VqtoolError, match=f"not a recipe: .*{said}") as caught:
+    with pytest.raises(VqtoolError, match=f"not a recipe: .*{message}") as caught:
         load(tmp_path / "bomb.toml")
     assert caught.value.where == str(tmp_path / "bomb.toml")
     assert caught.value.exit_code == 2

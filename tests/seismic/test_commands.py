@@ -105,14 +105,14 @@ def test_codes_of_windows_by_another_label(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [(["--label", "depth"], "no label `depth`"), (["--split", "night"], "no split called `night`"),
      (["--data", "nowhere"], "there is no `metadata.csv`"), (["--out", "no/such/folder"], "there is no folder")],
 )  # fmt: skip
-def test_codes_reports_mistakes(run: Path, arguments: list[str], said: str) -> None:
+def test_codes_reports_mistakes(run: Path, arguments: list[str], message: str) -> None:
     done = vqtool("codes", run, *arguments)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -177,12 +177,12 @@ def test_a_mapping_from_the_hint_encodes(run: Path, tmp_path: Path) -> None:
 
 
 def test_encode_reports_mistakes(run: Path, tmp_path: Path, folder: Path) -> None:
-    for given, out, said in (
+    for given, out, message in (
         (tmp_path / "nowhere.mseed", "t.csv", "there is no file or folder"),
         (tmp_path, "t.csv", "there are no seismograms"),
         (folder, "t.tokens", "written to .csv or .npz"),
     ):
         done = vqtool("encode", run, given, "--out", tmp_path / out)
         assert done.returncode == 2
-        assert said in done.stderr
+        assert message in done.stderr
         assert "Traceback" not in done.stderr

@@ -78,8 +78,8 @@ def built(recipe: Path, *overrides: str, without: tuple[str, ...] = ()) -> tuple
 
 
 def test_a_short_run_learns_and_is_deployed(recipe: Path, tmp_path: Path) -> None:
-    said = document("train", recipe, "-o", tmp_path / "run")["splits"]["test"]
-    model, pixels = said["model"], said["baselines"]["pixels"]
+    result = document("train", recipe, "-o", tmp_path / "run")["splits"]["test"]
+    model, pixels = result["model"], result["baselines"]["pixels"]
     assert model["accuracy.hard.12db"] > 0.8  # four classes
     assert pixels["accuracy.hard.12db"] > 0.8
     assert {"accuracy.hard", "accuracy.soft.3db", "accuracy.no-channel", "gap.12db", "consistency.3db", "tx_power.12db",

@@ -297,12 +297,12 @@ def recipe(pictures: Callable[..., Path]) -> Path:
 
 
 def test_a_short_run_learns_routes_and_is_deployed(recipe: Path, tmp_path: Path) -> None:
-    said = document("train", recipe, "-o", tmp_path / "run")["splits"]["test"]["model"]
-    assert said["accuracy.hard.12db"] > 0.8  # four classes
-    shares = [said["route.expert0"], said["route.expert1"]]
+    result = document("train", recipe, "-o", tmp_path / "run")["splits"]["test"]["model"]
+    assert result["accuracy.hard.12db"] > 0.8  # four classes
+    shares = [result["route.expert0"], result["route.expert1"]]
     assert sum(shares) == pytest.approx(1)
-    assert said["side_bits"] == 2
-    assert 2 + 4 * 2 / 4 <= said["symbols"] <= 2 + 4 * 5 / 2  # 4 tokens of 2 or 5 bits, 2 or 4 bits a symbol
+    assert result["side_bits"] == 2
+    assert 2 + 4 * 2 / 4 <= result["symbols"] <= 2 + 4 * 5 / 2  # 4 tokens of 2 or 5 bits, 2 or 4 bits a symbol
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all("expected-symbols" in row and row["balance"] >= 0.5 for row in rows if row["split"] == "train")
     swept = document("evaluate", tmp_path / "run", "--sweep", "channel.snr_db=-6:12:18", "-s", "channel.kind=rayleigh")

@@ -69,10 +69,10 @@ def test_the_others_say_which_rank_is_gone(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300,
     )  # fmt: skip
     ended = json.loads(done.stdout)
-    said = [(tmp_path / f"said{rank}").read_text() for rank in range(WORLD)]
-    assert [code for code, _ in ended] == [1, 1, -signal.SIGKILL], said
+    results = [(tmp_path / f"said{rank}").read_text() for rank in range(WORLD)]
+    assert [code for code, _ in ended] == [1, 1, -signal.SIGKILL], results
     assert max(at for _, at in ended) - ended[-1][1] < 30
-    for text in said[:-1]:
+    for text in results[:-1]:
         assert f"rank 2 is gone; continue with `vqtool resume {tmp_path / 'run'}`" in text
     with RunDir.open(tmp_path / "run") as run:
         again, state = resume(run, Runtime(torch.device("cpu")))
