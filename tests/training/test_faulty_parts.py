@@ -18,7 +18,7 @@ FAULTS = {
     FORWARD + "return None": "loss `mine` gave NoneType, not a tensor of one number",
     FORWARD + "return x_hat.mean(-1)": "loss `mine` gave a tensor of shape (2, 1)",
     "def forward(self, x_hat):\n        return x_hat.mean()": "`Mine.forward` takes `x_hat` by place",
-    "def __init__(self):\n        super().__init__(None)": "loss `mine` cannot be made as it is called",
+    "def __init__(self):\n        super().__init__(None)": "loss `mine` cannot be made with its arguments",
 }
 
 
