@@ -72,7 +72,7 @@ def _fields(spec: DataSpec, wanted: str | None) -> tuple[str, str | None]:
         raise VqtoolError(f"the data have no label `{wanted}`", hint="they have " + (", ".join(labels) or "none"))
     if not labels:
         raise VqtoolError(
-            "the data have no labels to hold codes against", hint="vqtool diagnose CKPT reads codes alone"
+            "the data have no labels to compare the codes with", hint="vqtool diagnose CKPT reads codes alone"
         )
     name = wanted or max(labels, key=lambda n: len(labels[n].shape))
     return name, next(iter(spec.named("group")), None)

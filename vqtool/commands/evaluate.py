@@ -47,7 +47,7 @@ def run(
         outputs.check(plot, inputs=[path, data], force=force, recipe=apply_to_resolved(model.recipe, overrides))
         ill = not_finite(model.state())
         if ill:
-            out.warn(f"no figure of `{path}` means anything: {ill}")
+            out.warn(f"the figures of `{path}` are meaningless: {ill}")
         if sweep is not None:
             return _sweep(path, model, read, data, overrides, sweep, split, here, plot, axes)
         document = _scores(path, model, read, data, overrides, split, here)
@@ -68,7 +68,7 @@ def _scores(path: Path, model: Model, read: Checkpoint, data: Path | None, overr
         except VqtoolError as error:
             raise VqtoolError(
                 f"`-s {' '.join(overrides)}` changes the shape of what was trained: {error.message}",
-                hint="options that change no weight can be set here; others want training anew",
+                hint="only options that change no weight can be set here; others need new training",
             ) from error
     model.parts.to(here.device)
     rows = (opened or Opened()).of(model.recipe, data)

@@ -243,7 +243,7 @@ class Model:
         have = len(quantizer.codebook_sizes)
         if levels is not None and (quantizer.topology != "residual" or not 1 <= levels <= have):
             has = f"{have} levels" if quantizer.topology == "residual" else "no levels to leave out"
-            raise VqtoolError(f"--levels {levels} cannot be: the model's quantizer has {has}")
+            raise VqtoolError(f"--levels {levels} is not possible: the model's quantizer has {has}")
 
     @contextlib.contextmanager
     def _computing(self) -> Iterator[None]:

@@ -299,7 +299,7 @@ class StageLoop:
             row = self.model.seen.row = {**self.model.seen.row, **self.moved, "step": self.progress.step}
             if self.options.best not in row:
                 raise VqtoolError(
-                    f'`best = "{self.options.best}"` is not among what validation measures',
+                    f'`best = "{self.options.best}"` is not among the validation metrics',
                     hint="one of " + ", ".join(sorted(row)),
                     where=f"stage `{self.stage.name}`",
                 )

@@ -94,7 +94,7 @@ class RunDir:
     def _claim(self) -> None:
         """Make the folder and take its lock, unless something is in it."""
         taken = VqtoolError(
-            f"`{self.folder}` exists and is not empty", hint="-o a new folder, or `vqtool resume` to go on"
+            f"`{self.folder}` exists and is not empty", hint="-o a new folder, or continue with `vqtool resume`"
         )
         if self.folder.exists() and (not self.folder.is_dir() or not unused(self.folder)):
             raise taken
