@@ -143,7 +143,7 @@ def _nominal(trace: Trace, length: int, seed: int) -> Iterable[int]:
     return range(first - length if first else 0, trace.samples, length)
 
 
-def described(cut: Cut, stations: Sequence[str], about: dict[str, object]) -> DataSpec:
+def described(cut: Cut, stations: Sequence[str], metadata: dict[str, object]) -> DataSpec:
     """What the batches hold."""
     fields = {
         "x": Field((len(COMPONENTS), cut.length), "signal", "standard deviations"),
@@ -156,4 +156,4 @@ def described(cut: Cut, stations: Sequence[str], about: dict[str, object]) -> Da
         "station": Field((), "group", names=tuple(stations)),
         "window": Field((), "extra"),
     }
-    return DataSpec(fields, sample_rate=cut.rate, metadata=about)
+    return DataSpec(fields, sample_rate=cut.rate, metadata=metadata)

@@ -226,7 +226,7 @@ def test_picks_from_tables_with_other_separators(tmp_path: Path, separator: str)
 
 
 @pytest.mark.parametrize(
-    ("message", "expected"),
+    ("picked", "expected"),
     [
         ([("P", 100), ("P", 103), ("S", 110)], [(100, 110)]),  # Pn and Pg
         ([("P", 100), ("P", 100.4), ("P", 103), ("S", 110), ("S", 111)], [(100, 110)]),
@@ -237,9 +237,9 @@ def test_picks_from_tables_with_other_separators(tmp_path: Path, separator: str)
     ],
 )
 def test_several_p_picks_of_one_earthquake_keep_its_s(
-    message: list[tuple[str, float]], expected: list[tuple[float, float | None]]
+    picked: list[tuple[str, float]], expected: list[tuple[float, float | None]]
 ) -> None:
-    found = arrivals([Pick("A", phase, time) for phase, time in message])
+    found = arrivals([Pick("A", phase, time) for phase, time in picked])
     assert [(p, None if math.isnan(s) else s) for p, s in found] == expected
 
 
