@@ -60,7 +60,7 @@ def padded(samples: Samples, length: int) -> Samples:
 class Windows:
     """Fixed windows that cover every trace once, from a begin that its name and `seed` choose.
 
-    Every pick of a set may stand at one and the same sample; the begin is random so that no window tells it. Where a
+    Every pick of a set may stand at one and the same sample; the begin is random so that no window reveals it. Where a
     window at an end of a trace repeats samples of its neighbour, those frames are labelled in one of the two only.
     """
 

@@ -61,7 +61,7 @@ def test_rare_classes_weigh_as_much_as_frequent_ones() -> None:
 def test_a_group_s_own_habit_is_not_read_across_groups() -> None:
     groups = np.repeat(np.arange(10), 40)
     habit = RNG.integers(0, 2, size=10)[groups]
-    labels = (habit + (RNG.random(400) < 0.1)) % 2  # the group tells the label, the code tells the group
+    labels = (habit + (RNG.random(400) < 0.1)) % 2  # the group determines the label, and the code the group
     codes = groups[:, None]
     within = LinearProbe().fit(one_hots(codes, (10,)), labels).predict(one_hots(codes, (10,)))
     across = cross_predicted(one_hots(codes, (10,)), labels, groups)

@@ -57,7 +57,7 @@ def test_memory_of_a_call_is_seen():
         seconds=0.0,
     )
     if figures["big"].mib is None:
-        pytest.skip("this system does not tell")
+        pytest.skip("this system does not report it")
     assert 25 < figures["big"].mib < 40
     assert figures["small"].mib < 10
 

@@ -35,16 +35,16 @@ def test_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert result["resolved"]["parts"]["quantizer"]["options"]["codebook_size"] == 16
 
 
-def test_a_negative_weight_is_doubted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_negative_weight_gives_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "toys.toml"
     path.write_text(GOOD.replace("commitment = 0.25", "commitment = -0.25"))
-    doubt = "the weight of loss `commitment` in stage `first` is negative"
+    warning = "the weight of loss `commitment` in stage `first` is negative"
     assert check.run(recipe=path, overrides=[], dry_run=False) == 0
-    assert doubt in capsys.readouterr().err
+    assert warning in capsys.readouterr().err
     out.mode = "json"
     check.run(recipe=path, overrides=[], dry_run=False)
     (result,) = json.loads(capsys.readouterr().out)["warnings"]
-    assert result.startswith(doubt)
+    assert result.startswith(warning)
     path.write_text(GOOD)
     check.run(recipe=path, overrides=[], dry_run=False)
     assert json.loads(capsys.readouterr().out)["warnings"] == []

@@ -1,4 +1,4 @@
-"""What the rows of metrics.jsonl tell: trends, when they began, and what changed then."""
+"""What the rows of metrics.jsonl show: trends, when they began, and what changed then."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_what_is_dead_needs_no_word() -> None:
     really = np.r_[np.full(20, 50), np.zeros(12, int)]
     assert dead_note([counted(really)]) == ""
     assert dead_note([counted(np.full(8, 9))]) == ""
-    assert dead_note([codebook()]) == ""  # nothing tells how many are alive
+    assert dead_note([codebook()]) == ""  # how many are alive is not known
     assert dead_note([]) == ""
 
 

@@ -25,7 +25,7 @@ MODEL = {"model": "abc", "codebook_sizes": [1000, 7]}
 
 
 def coded(path: Path, spec: DataSpec = SPEC) -> Iterator[CodedPiece]:
-    """Codes that tell the loudness of their 32 samples, a local function of the signal."""
+    """Codes that encode the loudness of their 32 samples, a local function of the signal."""
     for piece in SeismogramFiles(spec).open(path):
         loud = piece.batch["x"].unflatten(-1, (-1, 32)).square().mean((1, 3))
         codes = torch.stack([(100 * loud).long().clamp_max(999), torch.zeros_like(loud).long()], -1)

@@ -22,7 +22,7 @@ WORLD = 3
 
 
 def work(rank: int, port: int, base: Path) -> int:
-    """One of the ranks: the last kills itself, and the one before waits for ever, as with NCCL."""
+    """One of the ranks: the last kills itself, and the one before waits forever, as with NCCL."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(WORLD), "MASTER_ADDR": "127.0.0.1",
                    "MASTER_PORT": str(port)}  # fmt: skip
     from vqtool.command import guarded

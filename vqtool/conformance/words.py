@@ -100,9 +100,9 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # meaning, harm, fix, source
         "van den Oord et al. 2017, appendix A.1, without the smoothing of Razavi et al. 2019 (arXiv 1906.00446)",
     ),
     "revival-holds": (
-        "a revived code stays where it was put, and comes into use",
-        "dead codes stay dead: revival is overwritten by the next average",
-        "revive after the moving average, and set count and sum of a revived code along with it",
+        "a reinitialised dead code stays where it was put, and comes into use",
+        "dead codes stay dead: the next average overwrites their new position",
+        "reinitialise dead codes after the moving average, and set their count and sum along with it",
         "encodec issue 61: the replaced codes are overwritten by the next average",
     ),
     "revival-relative": (
