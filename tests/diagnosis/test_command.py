@@ -1,4 +1,4 @@
-"""`vqtool diagnose` as a user runs it: words, JSON, exit codes, what is loaded, and what is known of old checkpoints."""
+"""`vqtool diagnose` as a user runs it: words, JSON, exit codes, what is loaded, and what old checkpoints show."""
 
 from __future__ import annotations
 
