@@ -15,7 +15,7 @@ os.environ["COLUMNS"] = "100"  # the width of help texts
 
 ROLES = {
     "data": "what is read: named fields and splits",
-    "norm": "the frame the other parts work in",
+    "norm": "normalisation, and side information that a decoder needs",
     "conditioner": "what is known about a window besides its signal",
     "encoder": "signals to latents",
     "quantizer": "latents to codes",
@@ -24,7 +24,7 @@ ROLES = {
     "decoder": "latents to signals",
     "context": "lets every token see the others",
     "classifier": "class scores from latents",
-    "regressor": "the scalars that a norm sends apart",
+    "regressor": "predicts the side information of a norm",
     "prior": "a distribution over codes",
     "task": "what a stage does",
     "loss": "what a stage makes small",
@@ -106,17 +106,17 @@ def laws() -> str:
     outside = {law.id for law in FOREIGN_LAWS}
     lines = [f"# Laws\n\n{NOTE}\n" + LAWS_INTRO, "# Laws of quantizers\n"]
     for law in QUANTIZER_LAWS:
-        lines += [told(law), f"* Checked on any `nn.Module`: {'yes' if law.id in outside else 'no'}.\n"]
+        lines += [as_text(law), f"* Checked on any `nn.Module`: {'yes' if law.id in outside else 'no'}.\n"]
     lines.append("# Laws of other modules\n")
     inside = {law.id for law in QUANTIZER_LAWS}
-    lines += [told(law) + "\n" for law in FOREIGN_LAWS if law.id not in inside]
+    lines += [as_text(law) + "\n" for law in FOREIGN_LAWS if law.id not in inside]
     lines.append("# Laws of priors\n")
     for law in PRIOR_LAWS:
-        lines.append(told(law) + "\n")
+        lines.append(as_text(law) + "\n")
     return "\n".join(lines)
 
 
-def told(law: Any) -> str:
+def as_text(law: Any) -> str:
     """A law in words."""
     words = f"* **Broken:** {law.harm}.\n* **Fix:** {law.fix}.\n* **Source:** {law.source.rstrip('.')}."
     return f"## `{law.id}`\n\n{sentence(law.meaning)}\n\n{words}"
@@ -159,7 +159,7 @@ def hooks() -> str:
 
 OTHER_FINDINGS = {  # those that are no threshold's: what they say
     "not-started": "**fail**: the codebooks hold no codes yet",
-    "nan": "**fail**: a code, a loss or a metric is no number",
+    "nan": "**fail**: a code, a loss or a metric is not a number",
     "few-tokens": "note: so few tokens were counted that use and perplexity are understated",
     "hot-code": "note: one code has more than half of all tokens",
     "codebook-lags": "note: most of the error is there because the codes are not at the mean of their inputs",

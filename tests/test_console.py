@@ -42,7 +42,7 @@ def test_a_long_hint_and_a_plain_place_have_lines_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(("text", "column"), [("\tk = 1", 2), ("名 = 1; k = 2", 8), ("a" * 300 + " k", 302)])
-def test_the_caret_stands_under_its_column(text: str, column: int) -> None:
+def test_the_caret_is_under_its_column(text: str, column: int) -> None:
     lines = error_text(VqtoolError("m", where=Where("f", 12, column, text, 1))).splitlines()
     shown, carets = lines[3].split("| ", 1)[1], lines[4].split("| ", 1)[1]
     before = shown[: shown.index("k")]
@@ -53,19 +53,19 @@ def test_the_caret_stands_under_its_column(text: str, column: int) -> None:
 def test_errors_are_sorted_by_line(capsys: pytest.CaptureFixture[str]) -> None:
     late, early = (VqtoolError(name, where=Where("f", line, 1, "text")) for name, line in (("late", 9), ("early", 2)))
     render_error(VqtoolError("nowhere", others=[late, early]))
-    told = capsys.readouterr().err
-    assert told.index("early") < told.index("late") < told.index("nowhere")
+    output = capsys.readouterr().err
+    assert output.index("early") < output.index("late") < output.index("nowhere")
 
 
 def test_an_error_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     out.mode = "json"
     render_error(VqtoolError("one", hint="do", where="there", others=[VqtoolError("two", where=Where("f", 1, 2))]))
-    told = capsys.readouterr()
-    assert json.loads(told.out) == {
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {
         "error": {"message": "two", "where": "f:1:2", "hint": None,
                   "others": [{"message": "one", "where": "there", "hint": "do"}]}
     }  # fmt: skip
-    assert told.err == ""
+    assert captured.err == ""
 
 
 def test_modes_decide_who_hears_what(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,8 +100,8 @@ def test_a_muted_rank_says_nothing_but_errors(capsys: pytest.CaptureFixture[str]
 def test_a_document_is_strict_json(capsys: pytest.CaptureFixture[str]) -> None:
     out.mode = "json"
     out.document({"nan": float("nan"), "deep": [{"inf": float("inf")}], "path": Path("a"), "set": {2, 1}, "t": (1,)})
-    told = json.loads(capsys.readouterr().out, parse_constant=lambda c: pytest.fail(c))
-    assert told == {"nan": None, "deep": [{"inf": None}], "path": "a", "set": [1, 2], "t": [1]}
+    result = json.loads(capsys.readouterr().out, parse_constant=lambda c: pytest.fail(c))
+    assert result == {"nan": None, "deep": [{"inf": None}], "path": "a", "set": [1, 2], "t": [1]}
 
 
 def test_scalars_of_arrays_are_numbers() -> None:
@@ -137,17 +137,17 @@ def test_plain_lines_come_at_most_every_ten_seconds(capsys: pytest.CaptureFixtur
     for step in range(20):
         lines.advance(loss=step / 10)
     lines.report()
-    told = capsys.readouterr().err.splitlines()
-    assert 2 <= len(told) <= 8
-    assert told[-1].startswith("training 20/20  loss 1.9")
+    output = capsys.readouterr().err.splitlines()
+    assert 2 <= len(output) <= 8
+    assert output[-1].startswith("training 20/20  loss 1.9")
 
 
-def test_no_bar_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_bar_where_stderr_is_not_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with out.progress(5, "training") as bar:
         bar.advance(5, loss=0.5)
-    told = capsys.readouterr().err
-    assert told.startswith("training 5/5  loss 0.5")
-    assert "\x1b" not in told
+    output = capsys.readouterr().err
+    assert output.startswith("training 5/5  loss 0.5")
+    assert "\x1b" not in output
 
 
 def test_a_part_has_lines_of_its_own_where_it_takes_long(
@@ -164,8 +164,8 @@ def test_a_part_has_lines_of_its_own_where_it_takes_long(
             part.advance(4)
         monkeypatch.setattr(progress, "EVERY", 10.0)
         bar.advance()
-    told = [line.split("  ")[0] for line in capsys.readouterr().err.splitlines()]
-    assert told == ["long 4/9", "encode 1/2"]
+    output = [line.split("  ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert output == ["long 4/9", "encode 1/2"]
     with out.progress(1, "again"), progress.progress_of(1, "quiet") as part:
         part.advance()
     assert "quiet" not in capsys.readouterr().err
@@ -181,10 +181,10 @@ def test_a_part_has_a_second_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) 
             part.advance(4)
             time.sleep(0.2)
         bar.advance()
-    told = terminal.getvalue()
-    assert "write a.vqc" in told
-    assert "4/9" in told
-    assert "/7" in told
+    result = terminal.getvalue()
+    assert "write a.vqc" in result
+    assert "4/9" in result
+    assert "/7" in result
 
 
 def test_a_bar_on_a_terminal_lets_lines_through(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +195,7 @@ def test_a_bar_on_a_terminal_lets_lines_through(monkeypatch: pytest.MonkeyPatch)
         bar.advance(2, loss=0.25)
         out.warn("look [here]")
         bar.advance(3)
-    told = terminal.getvalue()
-    assert "look [here]" in told
-    assert "training [bold]" in told
+    result = terminal.getvalue()
+    assert "look [here]" in result
+    assert "training [bold]" in result
     assert bar.done == 5

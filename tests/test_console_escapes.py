@@ -70,10 +70,10 @@ def test_our_own_colours_pass_and_those_of_a_file_do_not(monkeypatch: pytest.Mon
         out.warn(EVIL)
         bar.advance(2)
     render_error(VqtoolError("m"))
-    said = terminal.getvalue()
-    assert "\x1b[31;1merror\x1b[0m" in said
-    assert r"\x1b]0;title\x07" in said
-    assert not {"\x07", "\x9b", "\u202e"} & set(said)
+    result = terminal.getvalue()
+    assert "\x1b[31;1merror\x1b[0m" in result
+    assert r"\x1b]0;title\x07" in result
+    assert not {"\x07", "\x9b", "\u202e"} & set(result)
 
 
 def test_a_name_begins_no_line_of_its_own() -> None:

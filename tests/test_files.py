@@ -85,8 +85,8 @@ def test_what_is_no_file_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for path, kind in ((tmp_path, "is a folder"), (tmp_path / "pipe", "is a pipe"), (tmp_path / "s", "is a socket"),
                        (Path(os.devnull), "is a device"), (tmp_path / "null", "is a device")):  # fmt: skip
-        said = refused(path, force=True)
-        assert f"`{path}` {kind}" in said
+        result = refused(path, force=True)
+        assert f"`{path}` {kind}" in result
         with pytest.raises(VqtoolError, match=kind):
             write_atomic(path, b"x")
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
@@ -185,7 +185,7 @@ def test_the_hint_fits_the_cause(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+cmd", "-x", "@sum", "\tx", "\rx", "'=x", "''-x"])
-def test_a_name_is_no_formula(name: str) -> None:
+def test_a_name_is_not_a_formula(name: str) -> None:
     assert text_cell(name) == f"'{name}"
     assert cell_text(text_cell(name)) == name
 

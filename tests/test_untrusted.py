@@ -22,7 +22,7 @@ def everything(name: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[" * 100_000, "nested deeper"),
         ("[" * 500 + "]" * 500, "nested deeper"),
@@ -34,8 +34,8 @@ def everything(name: str) -> bool:
         ("", "Expecting"),
     ],
 )
-def test_json_that_is_no_value_of_ours(text: str | bytes, said: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_json_that_is_not_a_value_of_ours(text: str | bytes, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
         json_value(text)
     (tmp_path / "a.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(VqtoolError, match=r"`.*a\.json` is damaged: "):
@@ -99,7 +99,7 @@ def test_arrays_are_read_as_numpy_reads_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("array", "said"),
+    ("array", "message"),
     [
         (np.array([1j]), "complex numbers"),
         (np.array(["2020-01-01"], "M8[D]"), "dates"),
@@ -108,9 +108,9 @@ def test_arrays_are_read_as_numpy_reads_them(tmp_path: Path) -> None:
         (np.array([(1, 2.0)], "i4,f4"), "records"),
     ],
 )
-def test_arrays_of_other_things_are_refused_by_name(tmp_path: Path, array: np.ndarray, said: str) -> None:
+def test_arrays_of_other_things_are_refused_by_name(tmp_path: Path, array: np.ndarray, message: str) -> None:
     np.savez(tmp_path / "a.npz", x=array)
-    with pytest.raises(VqtoolError, match=f"`x` in `a.npz` holds {said}") as caught:
+    with pytest.raises(VqtoolError, match=f"`x` in `a.npz` holds {message}") as caught:
         arrays(tmp_path / "a.npz", everything)
     assert caught.value.hint
     assert "pickle=" not in caught.value.message + caught.value.hint

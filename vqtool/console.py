@@ -69,7 +69,7 @@ class Output:
         self.muted = True
 
     def say(self, text: str) -> None:
-        """Tell people something, on stderr."""
+        """Show people a message, on stderr."""
         if self.mode != "quiet" and not self.muted:
             self._people(text)
 
@@ -79,7 +79,7 @@ class Output:
             self._people(f"{paint('warning', 'yellow', sys.stderr)}: {text}")
 
     def hint(self, text: str) -> None:
-        """Tell people what they may do next, on stderr."""
+        """Show people what they may do next, on stderr."""
         if self.mode != "quiet" and not self.muted:
             self._people(f"{paint('hint', 'cyan', sys.stderr)}: {text}")
 

@@ -124,7 +124,7 @@ def arrivals(picks: list[Pick]) -> list[tuple[float, float]]:
 
 
 def events_in(picks: list[Pick]) -> int:
-    """How many P arrivals the picks of all stations tell, several of one earthquake counted once."""
+    """How many P arrivals the picks of all stations hold, several of one earthquake counted once."""
     of: dict[str, list[Pick]] = defaultdict(list)
     for pick in picks:
         of[pick.station].append(pick)

@@ -44,13 +44,13 @@ class Seismograms(Data):
         parts[BOTH] = parts["valid"] + parts["test"]
         self._rows = {name: Windows(self.held, traces, stations, cut, seed=seed) for name, traces in parts.items()}
         self.notes = (_summary(parts, cut), *notes)
-        about = {
+        metadata = {
             "frame": cut.frame,
             "level": cut.level,
             "skipped": dict(skipped),
             "traces": {n: len(t) for n, t in parts.items()},
         }
-        self.spec = described(cut, stations, about)
+        self.spec = described(cut, stations, metadata)
 
     def rows(self, split: str) -> Rows:
         """The windows of `train`, `valid`, `test`, or of the last two together: `dev+test`."""

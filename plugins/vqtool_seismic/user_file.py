@@ -73,7 +73,7 @@ class SeismogramFiles(Files):
         if condition:
             raise VqtoolError("seismograms are not generated from a condition", exit_code=1)
         spec, rate = self.spec, self.spec.sample_rate or 100.0
-        frame = int(spec.about.get("frame", 1))
+        frame = int(spec.metadata.get("frame", 1))
         notes: list[str] = []
         found = list(_records(path, rate, self.components, notes))
         records = [record for record in found if record.samples * 2 >= spec.length]
@@ -255,7 +255,7 @@ def _records(path: Path, rate: float, components: Mapping[str, str] | None, note
 
 def _standardised(record: Record, plan: list[tuple[int, int, int]], spec: DataSpec) -> torch.Tensor:
     """[B, 3, L]: the windows of a `plan`, in one reading."""
-    length, level = spec.length, int(spec.about.get("level", spec.length))
+    length, level = spec.length, int(spec.metadata.get("level", spec.length))
     first = max(0, min(plan[0][0] - level, record.samples - level))
     end = min(record.samples, plan[-1][0] + length + level)
     samples = padded(record.read(first, end - first), plan[-1][0] + length - first)

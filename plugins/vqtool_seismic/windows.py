@@ -60,7 +60,7 @@ def padded(samples: Samples, length: int) -> Samples:
 class Windows:
     """Fixed windows that cover every trace once, from a begin that its name and `seed` choose.
 
-    Every pick of a set may stand at one and the same sample; the begin is random so that no window tells it. Where a
+    Every pick of a set may stand at one and the same sample; the begin is random so that no window reveals it. Where a
     window at an end of a trace repeats samples of its neighbour, those frames are labelled in one of the two only.
     """
 
@@ -143,7 +143,7 @@ def _nominal(trace: Trace, length: int, seed: int) -> Iterable[int]:
     return range(first - length if first else 0, trace.samples, length)
 
 
-def described(cut: Cut, stations: Sequence[str], about: dict[str, object]) -> DataSpec:
+def described(cut: Cut, stations: Sequence[str], metadata: dict[str, object]) -> DataSpec:
     """What the batches hold."""
     fields = {
         "x": Field((len(COMPONENTS), cut.length), "signal", "standard deviations"),
@@ -156,4 +156,4 @@ def described(cut: Cut, stations: Sequence[str], about: dict[str, object]) -> Da
         "station": Field((), "group", names=tuple(stations)),
         "window": Field((), "extra"),
     }
-    return DataSpec(fields, sample_rate=cut.rate, about=about)
+    return DataSpec(fields, sample_rate=cut.rate, metadata=metadata)

@@ -20,7 +20,7 @@ class ModeRoute(Route):
 
     @property
     def side_bits(self) -> int:
-        """Bits per window that tell the receiver which expert and mode were chosen."""
+        """Bits per window with which the receiver learns the chosen expert and mode."""
         return (self.expert_probs.shape[1] * self.mode_probs.shape[1] - 1).bit_length()
 
 

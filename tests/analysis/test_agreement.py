@@ -21,13 +21,13 @@ def test_codes_that_are_the_labels_and_codes_that_are_nothing() -> None:
     assert abs(nothing["ami"]) < 0.03
 
 
-def test_every_codebook_and_the_joint_code_are_told() -> None:
+def test_every_codebook_and_the_joint_code_are_reported() -> None:
     codes = np.stack([LABELS == 1, LABELS == 2], 1).astype(np.int64)
-    told = agreements(codes, LABELS, GROUPS)
-    assert set(told) == {
+    result = agreements(codes, LABELS, GROUPS)
+    assert set(result) == {
         f"{f}{r}{g}" for f in ("nmi", "ami") for r in ("", ".rolled") for g in ("", ".group0", ".group1")
     }
-    assert told["ami"] > 0.999 > max(told["ami.group0"], told["ami.group1"])
+    assert result["ami"] > 0.999 > max(result["ami.group0"], result["ami.group1"])
 
 
 def test_the_null_keeps_each_group_s_labels_and_their_order() -> None:
@@ -41,9 +41,9 @@ def test_the_null_keeps_each_group_s_labels_and_their_order() -> None:
 
 def test_the_null_sees_what_time_alone_gives() -> None:
     slow = (np.tile(np.arange(100), 8) // 50)[:, None]  # a code for each half of a record: no look at the label
-    told = agreements(slow, LABELS, GROUPS)
+    result = agreements(slow, LABELS, GROUPS)
     shuffled = agreement(slow[:, 0], RNG.permutation(LABELS))
-    assert shuffled["nmi"] < 0.02 < told["nmi.rolled"]
+    assert shuffled["nmi"] < 0.02 < result["nmi.rolled"]
 
 
 def test_joint_codes_are_as_many_as_there_are_pairs() -> None:

@@ -108,10 +108,10 @@ def test_lift_and_json_say_the_same() -> None:
     codes = np.where(LABELS == 1, 1, 0)
     book = held(codes, 3)
     assert book.lift()[1, 1] == pytest.approx(1 / (LABELS == 1).mean())
-    told = as_json(book, ("noise", "P", "S", "coda"))
-    assert (told["used"], told["size"]) == (2, 3)
-    row = next(row for row in told["codes"] if row["code"] == 1)
+    result = as_json(book, ("noise", "P", "S", "coda"))
+    assert (result["used"], result["size"]) == (2, 3)
+    row = next(row for row in result["codes"] if row["code"] == 1)
     assert row["label"] == "P"
     assert row["counts"] == {"noise": 0, "P": int((LABELS == 1).sum()), "S": 0, "coda": 0}
     assert row["lift"] == pytest.approx(book.lift()[1, 1])
-    assert [row["code"] for row in told["codes"]] == order(book).tolist()
+    assert [row["code"] for row in result["codes"]] == order(book).tolist()

@@ -13,7 +13,7 @@ from vqtool.analysis.probe import LinearProbe, area_under_curve, cross_predicted
 RNG = np.random.default_rng(0)
 
 
-def test_one_hots_keep_books_apart_and_leave_out_what_has_no_code() -> None:
+def test_one_hots_keep_codebooks_separate_and_leave_out_what_has_no_code() -> None:
     dense = one_hots(np.array([[0, 2], [1, -1], [-1, 0]]), (2, 3)).toarray()
     assert dense.tolist() == [[1, 0, 0, 0, 1], [0, 1, 0, 0, 0], [0, 0, 1, 0, 0]]
 
@@ -54,14 +54,14 @@ def test_folds_hold_each_row_out_once_and_part_no_group(groups: int, seed: int) 
 def test_rare_classes_weigh_as_much_as_frequent_ones() -> None:
     labels = np.repeat([0, 1], [950, 50])
     x = (labels + RNG.normal(0, 1.0, 1000))[:, None]
-    said = LinearProbe().fit(x, labels).predict(x)
-    assert (said[labels == 1] == 1).mean() > 0.6  # an unbalanced fit says 0 nearly always
+    result = LinearProbe().fit(x, labels).predict(x)
+    assert (result[labels == 1] == 1).mean() > 0.6  # an unbalanced fit says 0 nearly always
 
 
 def test_a_group_s_own_habit_is_not_read_across_groups() -> None:
     groups = np.repeat(np.arange(10), 40)
     habit = RNG.integers(0, 2, size=10)[groups]
-    labels = (habit + (RNG.random(400) < 0.1)) % 2  # the group tells the label, the code tells the group
+    labels = (habit + (RNG.random(400) < 0.1)) % 2  # the group determines the label, and the code the group
     codes = groups[:, None]
     within = LinearProbe().fit(one_hots(codes, (10,)), labels).predict(one_hots(codes, (10,)))
     across = cross_predicted(one_hots(codes, (10,)), labels, groups)

@@ -57,7 +57,7 @@ def test_memory_of_a_call_is_seen():
         seconds=0.0,
     )
     if figures["big"].mib is None:
-        pytest.skip("this system does not tell")
+        pytest.skip("this system does not report it")
     assert 25 < figures["big"].mib < 40
     assert figures["small"].mib < 10
 
@@ -91,13 +91,13 @@ def broken_transformers(tmp_path, monkeypatch):
     installed.cache_clear()
 
 
-def test_a_broken_peer_is_left_out_and_told_of(broken_transformers, capsys):
+def test_a_broken_peer_is_left_out_and_reported(broken_transformers, capsys):
     for _ in range(2):
         assert installed("transformers", "GPT2Config") is None
     assert capsys.readouterr().err.count("cannot be used, so it is left out: operator torchvision::nms") == 1
 
 
-def test_a_case_goes_on_without_a_broken_peer(broken_transformers, monkeypatch, capsys):
+def test_a_case_continues_without_a_broken_peer(broken_transformers, monkeypatch, capsys):
     tiny = generation.Case(1, prompt=2, new=2, codes=16, layers=1, heads=2, width=8, top_k=3)
     monkeypatch.setattr(generation, "CASES", (tiny,))
     monkeypatch.setattr(bench, "SECONDS", 0.0)
@@ -106,7 +106,7 @@ def test_a_case_goes_on_without_a_broken_peer(broken_transformers, monkeypatch, 
     assert json.loads(capsys.readouterr().out)["cases"][0]["peers"] == {}
 
 
-def test_a_missing_peer_is_no_news(capsys):
+def test_a_missing_peer_is_not_reported(capsys):
     assert installed("no_such_library") is None
     assert capsys.readouterr().err == ""
 
@@ -127,7 +127,7 @@ def test_kinds_race_each_other(monkeypatch, capsys):
             assert peer["ratio"] == pytest.approx(peer["ms"] / row["ours_ms"])
 
 
-def test_an_unknown_racer_is_told_of_before_anything_is_measured(capsys):
+def test_an_unknown_racer_is_reported_before_anything_is_measured(capsys):
     with pytest.raises(VqtoolError, match="no quantizer called"):
         bench.run(case="quantizers", kinds=["ema", "emaa"], device="cpu")
     assert capsys.readouterr().out == ""

@@ -27,7 +27,7 @@ def test_the_table(monkeypatch, capsys):
         assert peer["ratio"] == pytest.approx(peer["ms"] / row["ours_ms"])
 
 
-def test_ours_goes_on_from_the_prompt():
+def test_ours_continues_from_the_prompt():
     prompt = torch.randint(16, (2, 2))
     codes = ours(TINY, prompt)()
     assert codes.shape == (2, 5, 1)

@@ -51,7 +51,7 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, **modules: str) -> No
 
 
 @pytest.mark.parametrize("what", sorted(BROKEN))
-def test_a_broken_plugin_is_left_out_and_the_tool_goes_on(
+def test_a_broken_plugin_is_left_out_and_the_command_continues(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, reason = BROKEN[what]
@@ -63,9 +63,9 @@ def test_a_broken_plugin_is_left_out_and_the_tool_goes_on(
     assert reason in broken.reason
     assert broken.fix
     assert found.find("loss", "plug-loss").summary == "Good."
-    told = capsys.readouterr().err
-    assert told.count("plugin `bad` of plug-bad 1.2 is broken") == 1
-    assert catalog() is found  # and is not told again
+    output = capsys.readouterr().err
+    assert output.count("plugin `bad` of plug-bad 1.2 is broken") == 1
+    assert catalog() is found  # and is not reported again
     assert capsys.readouterr().err == ""
 
 
@@ -106,19 +106,19 @@ def test_the_environment_chooses_plugins(tmp_path: Path, monkeypatch: pytest.Mon
     assert discovery.discover().broken == []
 
 
-def test_a_heavy_import_is_told_and_the_plugin_kept(
+def test_a_heavy_import_is_reported_and_the_plugin_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "heavy_library.py").write_text("")
     monkeypatch.setattr(discovery, "HEAVY", ("heavy_library",))
     install(tmp_path, monkeypatch, good="import heavy_library\n" + GOOD)
     assert [plugin.name for plugin in catalog().plugins] == ["vqtool", "good"]
-    told = capsys.readouterr().err
-    assert told.count("plugin `good` of plug-good 1.2 slows every command: its import loads `heavy_library`") == 1
-    assert "should import it in its parts' modules" in told
+    output = capsys.readouterr().err
+    assert output.count("plugin `good` of plug-good 1.2 slows every command: its import loads `heavy_library`") == 1
+    assert "should import it in its parts' modules" in output
 
 
-def test_an_import_that_takes_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_takes_long_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovery, "SLOW", 0.05)
     install(tmp_path, monkeypatch, good="import time\ntime.sleep(0.1)\n" + GOOD)
     (slow,) = catalog(warn=False).slow
@@ -127,7 +127,7 @@ def test_an_import_that_takes_long_is_told(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("text", [b"[vqtool]\nodd = \xff\xfe\n", b"[vqtool]\nodd\n"])
-def test_entry_points_that_cannot_be_read_are_told_and_the_others_kept(
+def test_entry_points_that_cannot_be_read_are_reported_and_the_others_kept(
     text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path, monkeypatch, good=GOOD)
@@ -149,7 +149,7 @@ def test_a_file_given_twice_is_one_plugin(tmp_path: Path) -> None:
     assert [p.name for p in catalog().plugins if p.distribution == str(path)] == ["plug_file"]
 
 
-def test_a_broken_file_is_told_of_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_file_is_reported_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "plug_file.py"
     path.write_text("def (:\n")
     with pytest.raises(VqtoolError) as raised:
@@ -158,17 +158,17 @@ def test_a_broken_file_is_told_of_once(tmp_path: Path, capsys: pytest.CaptureFix
     assert "broken" not in capsys.readouterr().err
 
 
-def test_what_an_import_prints_is_told_apart(
+def test_what_an_import_prints_goes_to_stderr(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(tmp_path, monkeypatch, good="print('hello')\n" + GOOD)
     catalog()
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "plugin `good`: hello" in told.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "plugin `good`: hello" in captured.err
 
 
-def test_a_chosen_plugin_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chosen_plugin_that_is_not_there_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VQTOOL_PLUGINS", "nowhere")
     (broken,) = discovery.discover().broken
     assert broken.name == "nowhere"
@@ -209,9 +209,9 @@ def test_trace_prints_what_is_asked(
     install(tmp_path, monkeypatch, good=heard)
     monkeypatch.setenv("VQTOOL_TRACE", "1")
     catalog().hooks.vqtool_metrics(run=None, row={})
-    told = capsys.readouterr().err
-    assert "trace: good: import" in told
-    assert "trace: good: vqtool_metrics(run, row)" in told
+    output = capsys.readouterr().err
+    assert "trace: good: import" in output
+    assert "trace: good: vqtool_metrics(run, row)" in output
 
 
 FILE = '''"""A file of parts."""

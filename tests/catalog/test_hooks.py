@@ -27,7 +27,7 @@ def test_every_plugin_answers_and_none_is_left_out() -> None:
     assert hooks.vqtool_diagnose(report="r") == [["r", 1], [2, 3]]
 
 
-def test_a_failing_plugin_is_told_of_once_and_muted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_plugin_is_reported_once_and_muted(capsys: pytest.CaptureFixture[str]) -> None:
     calls = []
 
     def fails(row: Any) -> None:
@@ -42,12 +42,12 @@ def test_a_failing_plugin_is_told_of_once_and_muted(capsys: pytest.CaptureFixtur
         hooks.vqtool_metrics(run=None, row=row)
     assert calls == [0]
     assert heard == [0, 1, 2]
-    told = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert (
-        told.count("plugin `bad` of plug-bad 1.2 failed in `vqtool_metrics` and is muted: RuntimeError: no tensor b")
+        output.count("plugin `bad` of plug-bad 1.2 failed in `vqtool_metrics` and is muted: RuntimeError: no tensor b")
         == 1
     )
-    assert "VQTOOL_PLUGINS=-bad" in told
+    assert "VQTOOL_PLUGINS=-bad" in output
 
 
 def test_a_generator_that_fails_late_is_guarded_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,27 +73,29 @@ def test_a_plugin_ends_no_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(("answer", "named"), [(0.5, "float"), ([2, "x"], "str"), ("xy", "str"), ([[1]], "list")])
-def test_what_a_hook_must_not_yield_is_told_of(answer: Any, named: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_hook_must_not_yield_is_reported(answer: Any, named: str, capsys: pytest.CaptureFixture[str]) -> None:
     hooks = Hooks()
     hooks.register(plugin(vqtool_diagnose=lambda report: answer), "bad", "plug-bad 1.2")
     hooks.register(plugin(vqtool_diagnose=lambda report: (n for n in (2, 3))), "good")
     hooks.register(plugin(vqtool_diagnose=lambda report: None), "silent")
     assert hooks.collect("vqtool_diagnose", int, report=None) == [2, 3]
-    told = capsys.readouterr().err
-    assert f"plugin `bad` of plug-bad 1.2 failed in `vqtool_diagnose` and is muted: TypeError: it gave {named}" in told
+    output = capsys.readouterr().err
+    assert (
+        f"plugin `bad` of plug-bad 1.2 failed in `vqtool_diagnose` and is muted: TypeError: it gave {named}" in output
+    )
 
 
-def test_what_a_hook_prints_is_told_apart_from_results(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_hook_prints_is_kept_apart_from_results(capsys: pytest.CaptureFixture[str]) -> None:
     hooks = Hooks()
     hooks.register(plugin(vqtool_metrics=lambda row: print("a\nb")), "loud")
     hooks.vqtool_metrics(run=None, row={})
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "plugin `loud`: a" in told.err
-    assert "plugin `loud`: b" in told.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "plugin `loud`: a" in captured.err
+    assert "plugin `loud`: b" in captured.err
 
 
-def test_debugging_shows_the_traceback_and_goes_on(
+def test_debugging_shows_the_traceback_and_continues(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(row: Any) -> None:
@@ -103,9 +105,9 @@ def test_debugging_shows_the_traceback_and_goes_on(
     hooks.register(plugin(vqtool_metrics=fails), "bad")
     monkeypatch.setenv("VQTOOL_DEBUG", "1")
     assert hooks.vqtool_metrics(run=None, row=None) == []
-    told = capsys.readouterr().err
-    assert "Traceback" in told
-    assert "RuntimeError: seen" in told
+    output = capsys.readouterr().err
+    assert "Traceback" in output
+    assert "RuntimeError: seen" in output
 
 
 def test_there_are_seven_hooks_each_with_its_meaning() -> None:

@@ -30,7 +30,7 @@ def test_the_one_class_of_the_role_is_found(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "told"),
+    ("source", "target", "message"),
     [
         ("x = 1\n", "plug_part", "defines none"),
         (LOSS + "class Two(Loss): pass\n", "plug_part", "defines `One`, `Two`"),
@@ -43,15 +43,15 @@ def test_the_one_class_of_the_role_is_found(tmp_path: Path, monkeypatch: pytest.
     ],
 )
 def test_a_broken_part_is_one_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, target: str, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, target: str, message: str
 ) -> None:
-    with pytest.raises(VqtoolError, match=told) as caught:
+    with pytest.raises(VqtoolError, match=message) as caught:
         load_class(module(tmp_path, monkeypatch, source, target), "plug 1")
     assert "loss `part` of plug 1" in caught.value.message
     assert caught.value.exit_code == 1
 
 
-def test_a_lacking_library_names_the_extra_that_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_names_the_extra_that_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distribution(tmp_path, "plug-field", {}, requires=('no-such-lib>=1; extra == "field"', "other"))
     component = module(tmp_path, monkeypatch, "import no_such_lib.inner\n" + LOSS)
     with pytest.raises(VqtoolError, match="needs the library `no_such_lib`") as caught:
@@ -77,7 +77,7 @@ def test_make_passes_wiring_and_options() -> None:
 
 
 @pytest.mark.usefixtures("toy")
-def test_a_value_error_of_a_constructor_is_the_user_s_to_mend() -> None:
+def test_a_value_error_of_a_constructor_is_the_user_s_to_fix() -> None:
     with pytest.raises(VqtoolError, match="quantizer `toy`: thirteen codes bring bad luck") as caught:
         catalog().make("quantizer", "toy", {"codebook_size": 13}, 7)
     assert caught.value.where == "[quantizer]"

@@ -34,15 +34,15 @@ def within(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The same in this process: for many commands in a row, without the seconds that torch takes to load."""
     from vqtool import cli
 
-    said, told = io.StringIO(), io.StringIO()
+    outcome, result = io.StringIO(), io.StringIO()
     before = sys.argv
     sys.argv = ["vqtool", *map(str, arguments)]
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told), pytest.raises(SystemExit) as end:
+        with contextlib.redirect_stdout(outcome), contextlib.redirect_stderr(result), pytest.raises(SystemExit) as end:
             cli.main()
     finally:
         sys.argv = before
-    return subprocess.CompletedProcess(sys.argv, int(end.value.code or 0), said.getvalue(), told.getvalue())
+    return subprocess.CompletedProcess(sys.argv, int(end.value.code or 0), outcome.getvalue(), result.getvalue())
 
 
 def signatures() -> dict[str, inspect.Signature]:

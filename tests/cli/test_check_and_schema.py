@@ -19,10 +19,10 @@ def test_a_sound_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     path = tmp_path / "toys.toml"
     path.write_text(GOOD)
     assert check.run(recipe=path, overrides=["quantizer.codebook_size=4"], dry_run=False) == 0
-    told = capsys.readouterr()
-    assert told.out == f"{path} is valid\n"
-    assert "codebook_size = 4, temperature = 1.0" in told.err
-    assert "2 epochs" in told.err
+    captured = capsys.readouterr()
+    assert captured.out == f"{path} is valid\n"
+    assert "codebook_size = 4, temperature = 1.0" in captured.err
+    assert "2 epochs" in captured.err
 
 
 def test_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,21 +30,21 @@ def test_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path.write_text(GOOD)
     out.mode = "json"
     check.run(recipe=path, overrides=[], dry_run=False)
-    told = json.loads(capsys.readouterr().out)
-    assert (told["recipe"], told["sound"], told["dry_run"]) == (str(path), True, False)
-    assert told["resolved"]["parts"]["quantizer"]["options"]["codebook_size"] == 16
+    result = json.loads(capsys.readouterr().out)
+    assert (result["recipe"], result["sound"], result["dry_run"]) == (str(path), True, False)
+    assert result["resolved"]["parts"]["quantizer"]["options"]["codebook_size"] == 16
 
 
-def test_a_negative_weight_is_doubted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_negative_weight_gives_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "toys.toml"
     path.write_text(GOOD.replace("commitment = 0.25", "commitment = -0.25"))
-    doubt = "the weight of loss `commitment` in stage `first` is negative"
+    warning = "the weight of loss `commitment` in stage `first` is negative"
     assert check.run(recipe=path, overrides=[], dry_run=False) == 0
-    assert doubt in capsys.readouterr().err
+    assert warning in capsys.readouterr().err
     out.mode = "json"
     check.run(recipe=path, overrides=[], dry_run=False)
-    (told,) = json.loads(capsys.readouterr().out)["warnings"]
-    assert told.startswith(doubt)
+    (result,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert result.startswith(warning)
     path.write_text(GOOD)
     check.run(recipe=path, overrides=[], dry_run=False)
     assert json.loads(capsys.readouterr().out)["warnings"] == []
@@ -69,10 +69,10 @@ def test_a_bad_recipe_raises(tmp_path: Path) -> None:
 
 
 def test_the_schema_is_json_in_every_mode(capsys: pytest.CaptureFixture[str]) -> None:
-    told = []
+    results = []
     for mode in ("human", "json", "quiet"):
         out.mode = mode  # type: ignore[assignment]
         assert schema.run() == 0
-        told.append(json.loads(capsys.readouterr().out))
-    assert told[0] == told[1] == told[2]
-    assert "toy" in told[0]["definitions"]["quantizer"]["properties"]["kind"]["enum"]
+        results.append(json.loads(capsys.readouterr().out))
+    assert results[0] == results[1] == results[2]
+    assert "toy" in results[0]["definitions"]["quantizer"]["properties"]["kind"]["enum"]

@@ -107,7 +107,7 @@ def test_real_bodies_take_what_the_command_line_gives() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "message"),
     [
         (VqtoolError("a mistake", exit_code=2), 2, "error: a mistake"),
         (VqtoolError("it failed", exit_code=1), 1, "error: it failed"),
@@ -119,12 +119,12 @@ def test_real_bodies_take_what_the_command_line_gives() -> None:
     ],
 )
 def test_exit_codes(
-    error: BaseException, code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: BaseException, code: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("VQTOOL_DEBUG", raising=False)
     assert body_raises(monkeypatch, error) == code
     heard = capsys.readouterr()
-    assert told in heard.err
+    assert message in heard.err
     assert "Traceback" not in heard.err
     assert heard.out == ""
 
@@ -145,7 +145,7 @@ def test_the_body_chooses_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told", "hint"),
+    ("arguments", "message", "hint"),
     [
         (["trian"], "no such command `trian`", "did you mean `train`?"),
         (["train"], "missing argument `RECIPE`", "vqtool train --help"),
@@ -155,8 +155,8 @@ def test_the_body_chooses_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None
         (["generate", "c", "--condition", "f", "--out", "o", "--beam", "0"], "invalid value for `--beam`", "--help"),
     ],
 )
-def test_bad_usage_is_told_like_any_error(
-    arguments: list[str], told: str, hint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_bad_usage_is_reported_like_any_error(
+    arguments: list[str], message: str, hint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for extra in ([], ["--json"]):
         monkeypatch.setattr(sys, "argv", ["vqtool", *arguments, *extra])
@@ -166,10 +166,10 @@ def test_bad_usage_is_told_like_any_error(
         heard = capsys.readouterr()
         if extra:
             error = json.loads(heard.out)["error"]
-            assert told in error["message"]
+            assert message in error["message"]
             assert hint in error["hint"]
         else:
-            assert f"error: {told}" in heard.err
+            assert f"error: {message}" in heard.err
             assert hint in heard.err
             assert heard.out == ""
 
@@ -193,13 +193,13 @@ def test_a_plugin_file_serves_for_one_command(tmp_path: Path) -> None:
     assert "there is no plugin file `none.py`" in done.stderr
 
 
-def test_a_reader_that_stops_early_is_no_traceback() -> None:
+def test_a_reader_that_stops_early_is_not_a_traceback() -> None:
     command = [sys.executable, "-m", "vqtool", "schema"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        told = process.stderr.read()
+        result = process.stderr.read()
     assert process.returncode == 1
-    assert "Traceback" not in told
-    assert "BrokenPipe" not in told
+    assert "Traceback" not in result
+    assert "BrokenPipe" not in result

@@ -84,14 +84,16 @@ def run(command: list[str], home: Path) -> str:
 
 def test_in_bash(tmp_path: Path) -> None:
     asks = "COMP_WORDS=(vqtool diag); COMP_CWORD=1; _vqtool_completion vqtool; echo ${COMPREPLY[@]}"
-    said = run([shell_needed("bash"), "-c", f"source {script('bash', tmp_path)}; complete -p vqtool; {asks}"], tmp_path)
-    assert said.splitlines() == ["complete -o default -F _vqtool_completion vqtool", "diagnose"]
+    result = run(
+        [shell_needed("bash"), "-c", f"source {script('bash', tmp_path)}; complete -p vqtool; {asks}"], tmp_path
+    )
+    assert result.splitlines() == ["complete -o default -F _vqtool_completion vqtool", "diagnose"]
 
 
 def test_in_fish(tmp_path: Path) -> None:
     lines = f"source {script('fish', tmp_path)}; complete -C 'vqtool diag'"
-    said = run([shell_needed("fish"), "--no-config", "-c", lines], tmp_path)
-    assert said.split("\t")[0] == "diagnose", said
+    result = run([shell_needed("fish"), "--no-config", "-c", lines], tmp_path)
+    assert result.split("\t")[0] == "diagnose", result
 
 
 def test_in_zsh(tmp_path: Path) -> None:

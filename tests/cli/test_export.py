@@ -43,9 +43,9 @@ def folders_named(*files: Path) -> list[str]:
 def test_onnx(run: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    told = document("export", run, "--to", "onnx")
-    assert told["paths"]["encode"]["outputs"] == ["codes"]
-    assert told["paths"]["decode"]["difference"] <= 1e-5
+    result = document("export", run, "--to", "onnx")
+    assert result["paths"]["encode"]["outputs"] == ["codes"]
+    assert result["paths"]["decode"]["difference"] <= 1e-5
     x = torch.randn(7, 1, 32, generator=torch.Generator().manual_seed(1))  # not the batch it was traced with
     codes, x_hat = in_torch(run, x)
     (got,) = onnxruntime.InferenceSession(run / "encode.onnx").run(None, {"x": x.numpy()})
@@ -56,8 +56,8 @@ def test_onnx(run: Path) -> None:
 
 
 def test_pt2(run: Path, tmp_path: Path) -> None:
-    told = document("export", run, "--to", "pt2", "-o", tmp_path / "out")
-    assert Path(told["paths"]["encode"]["file"]) == tmp_path / "out" / "encode.pt2"
+    result = document("export", run, "--to", "pt2", "-o", tmp_path / "out")
+    assert Path(result["paths"]["encode"]["file"]) == tmp_path / "out" / "encode.pt2"
     x = torch.randn(7, 1, 32, generator=torch.Generator().manual_seed(1))
     codes, x_hat = in_torch(run, x)
     (got,) = torch.export.load(tmp_path / "out" / "encode.pt2").module()(x)

@@ -33,9 +33,9 @@ def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_new_recipe(name: str, file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert new.run(name=name, source=None) == 0
     assert Path(file).is_file()
-    told = capsys.readouterr()
-    assert told.out.strip() == file
-    assert f"vqtool train {file}" in told.err
+    captured = capsys.readouterr()
+    assert captured.out.strip() == file
+    assert f"vqtool train {file}" in captured.err
 
 
 def test_which_recipe_is_begun_from(one: Path) -> None:
@@ -58,8 +58,8 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", shipped.names())
 def test_a_copy_of_every_shipped_recipe_is_sound_from_anywhere(name: str, tmp_path: Path) -> None:
-    told = document("new", "mine", "--from", name, cwd=tmp_path)
-    assert (tmp_path / told["recipe"]).is_file()
+    result = document("new", "mine", "--from", name, cwd=tmp_path)
+    assert (tmp_path / result["recipe"]).is_file()
     checked = document("check", "mine.toml", cwd=tmp_path)
     path = checked["resolved"]["data"]["options"].get("path")
     if path is not None and name not in BRING_YOUR_OWN:
@@ -79,7 +79,7 @@ def test_a_plugin_hides_no_package(name: str, tmp_path: Path, monkeypatch: pytes
     assert not list(tmp_path.iterdir())
 
 
-def test_a_plugin_is_no_word_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_is_not_named_by_a_python_keyword(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(VqtoolError, match="a keyword of Python"):
         new.run(name="plugin", plugin_name="class", source=None)

@@ -15,42 +15,42 @@ pytestmark = pytest.mark.usefixtures("toy")
 
 def test_everything_is_listed_with_its_provider(capsys: pytest.CaptureFixture[str]) -> None:
     plugins.run(role=None, name=None, timings=False)
-    told = capsys.readouterr().out
-    assert [line for line in told.splitlines() if line.split()[:4] == ["quantizer", "toy-two", "vqtool-toy", "1.2"]]
-    assert "skipped" not in told
+    output = capsys.readouterr().out
+    assert [line for line in output.splitlines() if line.split()[:4] == ["quantizer", "toy-two", "vqtool-toy", "1.2"]]
+    assert "skipped" not in output
 
 
 def test_one_role(capsys: pytest.CaptureFixture[str]) -> None:
     out.mode = "json"
     plugins.run(role="schedule", name=None, timings=True)
-    told = json.loads(capsys.readouterr().out)
-    assert {component["role"] for component in told["components"]} == {"schedule"}
-    (toy,) = [plugin for plugin in told["plugins"] if plugin["name"] == "toy"]
+    result = json.loads(capsys.readouterr().out)
+    assert {component["role"] for component in result["components"]} == {"schedule"}
+    (toy,) = [plugin for plugin in result["plugins"] if plugin["name"] == "toy"]
     assert (toy["distribution"], toy["components"], toy["hooks"]) == ("vqtool-toy", 10, ["vqtool_components"])
     assert toy["milliseconds"] >= 0
 
 
 def test_one_component_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     plugins.run(role="loss", name="toy", timings=False)
-    told = capsys.readouterr().out
-    assert 'loss "toy", provided by vqtool-toy 1.2' in told
-    assert "A loss with an option that TOML calls `from`." in told
-    assert any(line.split() == ["from", "int", "0", "first", "sample"] for line in told.splitlines())
+    output = capsys.readouterr().out
+    assert 'loss "toy", provided by vqtool-toy 1.2' in output
+    assert "A loss with an option that TOML calls `from`." in output
+    assert any(line.split() == ["from", "int", "0", "first", "sample"] for line in output.splitlines())
     out.mode = "json"
     plugins.run(role="data", name="toy", timings=False)
     options = json.loads(capsys.readouterr().out)["options"]
     assert options[0] == {"name": "path", "type": "path", "required": True, "default": None, "doc": "a file"}
 
 
-def test_broken_plugins_are_listed_and_told_once(
+def test_broken_plugins_are_listed_and_reported_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("VQTOOL_PLUGINS", "toy,nowhere")
     plugins.run(role=None, name=None, timings=False)
-    told = capsys.readouterr()
-    assert "skipped" in told.out
-    assert "VQTOOL_PLUGINS names it, but nothing installed offers it" in told.out
-    assert told.err == ""
+    captured = capsys.readouterr()
+    assert "skipped" in captured.out
+    assert "VQTOOL_PLUGINS names it, but nothing installed offers it" in captured.out
+    assert captured.err == ""
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from vqtool.recipe import parse
 pytestmark = pytest.mark.usefixtures("toy")
 
 
-def checkpoint(path: Path, **about: str) -> bytes:
+def checkpoint(path: Path, **changed: str) -> bytes:
     """A checkpoint with one small tensor, written by hand: 8 bytes of length, JSON, numbers."""
     resolved = json.dumps(parse(GOOD, path=path).resolved())
     metadata = {
@@ -26,7 +26,7 @@ def checkpoint(path: Path, **about: str) -> bytes:
         "plugins": json.dumps({"toy": "1.2"}), "metrics": json.dumps({"error.mean": 0.125}), "knobs": "{}",
     }  # fmt: skip
     table = {
-        "__metadata__": metadata | about,
+        "__metadata__": metadata | changed,
         "parts.quantizer.codebook": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
     }
     header = json.dumps(table).encode()
@@ -38,7 +38,7 @@ def checkpoint(path: Path, **about: str) -> bytes:
 def test_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(tmp_path / "c.safetensors")
     assert show.run(path=tmp_path / "c.safetensors") == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in (
         "first, step 100",
         "toy 1.2",
@@ -48,8 +48,12 @@ def test_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         "0.125",
         "commitment 0.25",
     ):
-        assert part in told
-    assert [line.split() for line in told.splitlines() if line.startswith("quantizer ")][-1] == ["quantizer", "1", "6"]
+        assert part in output
+    assert [line.split() for line in output.splitlines() if line.startswith("quantizer ")][-1] == [
+        "quantizer",
+        "1",
+        "6",
+    ]
 
 
 def test_a_checkpoint_of_a_later_vqtool_is_refused(tmp_path: Path) -> None:
@@ -62,10 +66,10 @@ def test_a_checkpoint_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     checkpoint(tmp_path / "c.safetensors")
     out.mode = "json"
     show.run(path=tmp_path / "c.safetensors")
-    told = json.loads(capsys.readouterr().out)
-    assert (told["stage"], told["step"], told["metrics"]) == ("first", 100, {"error.mean": 0.125})
-    assert told["recipe"] == GOOD
-    assert told["tensors"] == {"parts.quantizer.codebook": {"dtype": "F32", "shape": [2, 3]}}
+    result = json.loads(capsys.readouterr().out)
+    assert (result["stage"], result["step"], result["metrics"]) == ("first", 100, {"error.mean": 0.125})
+    assert result["recipe"] == GOOD
+    assert result["tensors"] == {"parts.quantizer.codebook": {"dtype": "F32", "shape": [2, 3]}}
 
 
 def test_every_truncation_is_one_clear_error(tmp_path: Path) -> None:
@@ -77,7 +81,7 @@ def test_every_truncation_is_one_clear_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"PK\x03\x04" + b"\x00" * 100, "is not a safetensors file"),
         (b"\x89PNG\r\n\x1a\n" + b"x" * 50, "is not a safetensors file"),
@@ -87,9 +91,9 @@ def test_every_truncation_is_one_clear_error(tmp_path: Path) -> None:
         ((6).to_bytes(8, "little") + b"\xff\xff\xff\xff\xff\xff", "is not a safetensors file"),
     ],
 )
-def test_foreign_files(tmp_path: Path, content: bytes, told: str) -> None:
+def test_foreign_files(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "f").write_bytes(content)
-    with pytest.raises(VqtoolError, match=told):
+    with pytest.raises(VqtoolError, match=message):
         show.run(path=tmp_path / "f")
 
 
@@ -109,18 +113,18 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"half')
     checkpoint(tmp_path / "resume.safetensors")
     show.run(path=tmp_path)
-    told = capsys.readouterr().out
-    assert "resumable" in told
-    assert "0.25" in told
+    output = capsys.readouterr().out
+    assert "resumable" in output
+    assert "0.25" in output
     scores = {"splits": {"held": {"model": {"error": 0.1}, "baselines": {"plain": {"error": 0.5}}}}}
     (tmp_path / "summary.json").write_text(json.dumps(scores))
     show.run(path=tmp_path)
     assert "resumable" in capsys.readouterr().out  # as after `train --stage`, which evaluates that stage
     (tmp_path / "resume.safetensors").unlink()
     show.run(path=tmp_path)
-    told = capsys.readouterr().out
-    assert "finished" in told
-    assert ["error", "0.1", "0.5"] in [line.split() for line in told.splitlines()]
+    output = capsys.readouterr().out
+    assert "finished" in output
+    assert ["error", "0.1", "0.5"] in [line.split() for line in output.splitlines()]
     out.mode = "json"
     show.run(path=tmp_path)
     document = json.loads(capsys.readouterr().out)

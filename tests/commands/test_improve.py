@@ -52,11 +52,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def improved(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> dict[str, Any]:
     """What `vqtool improve --json` says."""
-    told: list[dict[str, Any]] = []
-    monkeypatch.setattr(out, "document", told.append)
+    results: list[dict[str, Any]] = []
+    monkeypatch.setattr(out, "document", results.append)
     given = {"data": None, "merge": False, "steps": 20, "out_file": None, "device": "cpu"} | options
     assert improve.run(checkpoint=checkpoint, **given) == 0
-    return told[0]
+    return results[0]
 
 
 def digest(path: Path) -> str:
@@ -65,10 +65,10 @@ def digest(path: Path) -> str:
 
 def test_half_of_256_codes_come_to_life(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The figure to reach: at least 95 % used on validation rows, and the reconstruction no worse."""
-    told = improved(made("half-of-256"), monkeypatch, out_file=tmp_path / "new.safetensors")
-    before, after = told["before"], told["after"]
+    result = improved(made("half-of-256"), monkeypatch, out_file=tmp_path / "new.safetensors")
+    before, after = result["before"], result["after"]
     assert before["codes.used"] <= 0.5
-    assert told["codebooks"][0]["revived"] >= 128
+    assert result["codebooks"][0]["revived"] >= 128
     assert after["codes.used"] >= 0.95
     assert after["codes.perplexity"] > 1.5 * before["codes.perplexity"]
     assert after["mse"] < 0.8 * before["mse"]
@@ -76,19 +76,19 @@ def test_half_of_256_codes_come_to_life(made: Made, tmp_path: Path, monkeypatch:
 
 
 def test_without_training_k_means_alone_helps(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = improved(made("half-of-256"), monkeypatch, out_file=tmp_path / "new.safetensors", steps=0)
-    assert told["steps"] == 0
-    assert told["after"]["codes.used"] >= 0.95
-    assert told["after"]["mse"] < told["before"]["mse"]
+    result = improved(made("half-of-256"), monkeypatch, out_file=tmp_path / "new.safetensors", steps=0)
+    assert result["steps"] == 0
+    assert result["after"]["codes.used"] >= 0.95
+    assert result["after"]["mse"] < result["before"]["mse"]
 
 
 def test_the_dead_level_of_a_residual_codec(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = improved(made("level-3-of-4-dead"), monkeypatch, out_file=tmp_path / "new.safetensors")
-    revived = [book["revived"] for book in told["codebooks"]]
+    result = improved(made("level-3-of-4-dead"), monkeypatch, out_file=tmp_path / "new.safetensors")
+    revived = [book["revived"] for book in result["codebooks"]]
     assert revived[:2] == [0, 0]
     assert revived[2] == 15
-    assert told["after"]["codes.used"] == 1
-    assert told["after"]["mse"] < 0.6 * told["before"]["mse"]
+    assert result["after"]["codes.used"] == 1
+    assert result["after"]["mse"] < 0.6 * result["before"]["mse"]
 
 
 def test_what_is_written_is_a_checkpoint_with_these_figures(
@@ -100,14 +100,14 @@ def test_what_is_written_is_a_checkpoint_with_these_figures(
     shutil.copy(made("half-dead").parent / "signals.npz", tmp_path)
     source = run / "tokenizer.safetensors"
     before = digest(source)
-    told = improved(run, monkeypatch, steps=50)
-    assert 0 < told["steps"] < 50  # the best, not the last
+    result = improved(run, monkeypatch, steps=50)
+    assert 0 < result["steps"] < 50  # the best, not the last
     assert digest(source) == before
     target = run / "tokenizer-improved.safetensors"
-    assert told["out"] == str(target)
-    assert checkpoint.load(target).about["metrics"]["best"] == pytest.approx(told["after"]["loss"])
+    assert result["out"] == str(target)
+    assert checkpoint.load(target).metadata["metrics"]["best"] == pytest.approx(result["after"]["loss"])
     again = improved(target, monkeypatch, steps=0, out_file=tmp_path / "again.safetensors")
-    assert again["before"] == pytest.approx(told["after"])
+    assert again["before"] == pytest.approx(result["after"])
     assert again["codebooks"][0]["revived"] == 0
     with pytest.raises(VqtoolError, match="exists already"):
         improved(run, monkeypatch)
@@ -118,16 +118,16 @@ def test_what_is_written_is_a_checkpoint_with_these_figures(
 
 
 def test_what_is_well_is_left_alone(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = improved(made("healthy-residual-ema"), monkeypatch, steps=0, out_file=tmp_path / "new.safetensors")
-    assert {book["revived"] for book in told["codebooks"]} == {0}
-    assert told["after"] == pytest.approx(told["before"])
+    result = improved(made("healthy-residual-ema"), monkeypatch, steps=0, out_file=tmp_path / "new.safetensors")
+    assert {book["revived"] for book in result["codebooks"]} == {0}
+    assert result["after"] == pytest.approx(result["before"])
 
 
 def test_merging_frees_doubles(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "new.safetensors"
-    told = improved(made("duplicates"), monkeypatch, merge=True, steps=0, out_file=target)
-    assert told["codebooks"][0]["merged"] >= 8
-    assert told["after"]["mse"] < told["before"]["mse"]
+    result = improved(made("duplicates"), monkeypatch, merge=True, steps=0, out_file=target)
+    assert result["codebooks"][0]["merged"] >= 8
+    assert result["after"]["mse"] < result["before"]["mse"]
     twins = [report_of(path).codebooks[0].measures["duplicates"]
              for path in (made("duplicates") / "tokenizer.safetensors", target)]  # fmt: skip
     assert twins[0] >= 10
@@ -155,9 +155,9 @@ def test_every_codebook_that_can_be_reinitialised_is(kind: str) -> None:
         codes[::2] = 1e4 if kind != "cosine" else codes[1]
         book.set(codes)
     first = quantizer(z)
-    told = reinitialise_dead_codes(quantizer, z, None, merge=False, seed=0)
+    result = reinitialise_dead_codes(quantizer, z, None, merge=False, seed=0)
     after = quantizer(z)
-    assert all(one.dead >= 7 for one in told[:1])
+    assert all(one.dead >= 7 for one in result[:1])
     for book, inputs in quantizer.codebooks_with_inputs(z.flatten(0, 1)):
         assert len(book.search(inputs).unique()) == 16
     assert (after.hard - z).square().mean() < 0.95 * (first.hard - z).square().mean() or kind == "cosine"
@@ -181,7 +181,7 @@ def test_of_doubles_the_most_used_stays() -> None:
     assert duplicates(codes, counts).nonzero().squeeze(1).tolist() == [0, 9, 10]  # beside 8, 1 and 8; 11 is not in use
 
 
-def test_k_means_goes_on_from_given_centres() -> None:
+def test_k_means_continues_from_given_centres() -> None:
     """Centres that are right already stay, and the others find the clusters that are left."""
     generator = torch.Generator().manual_seed(0)
     clusters = torch.eye(4) * 10

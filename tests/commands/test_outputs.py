@@ -112,7 +112,7 @@ def test_a_file_that_is_there_is_kept_without_force(key: tuple[str, str], run: P
     assert out.read_text() == "weeks of work"
 
 
-def test_a_run_s_own_files_are_no_place_for_an_output(run: Path) -> None:
+def test_a_run_s_own_files_are_not_a_place_for_an_output(run: Path) -> None:
     """Whichever of its checkpoints is read."""
     before = {path: path.read_bytes() for path in run.glob("*.*")}
     for name in ("metrics.jsonl", "best.safetensors", "last.safetensors", "recipe.toml"):

@@ -40,7 +40,7 @@ def test_a_picture_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "sweep.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_an_ending_that_cannot_be_drawn_is_told_first() -> None:
+def test_an_ending_that_cannot_be_drawn_is_reported_first() -> None:
     with pytest.raises(VqtoolError, match="can be drawn"):
         check_plot(Path("sweep.gif"))
 

@@ -53,12 +53,12 @@ def test_a_broken_foreign_module_from_a_file(as_json):
     assert {law["id"] for law in document["laws"]} >= IDS
 
 
-def test_people_are_told_what_it_does_and_how_to_mend_it(capsys):
+def test_people_see_what_it_does_and_how_to_fix_it(capsys):
     assert verify(f"{FOREIGN_MODULES}:FedWithOutputs", arguments=["dim=8", "codebook_size=16"]) == 3
-    told = capsys.readouterr().out
-    assert "broken: ema-follows-inputs" in told
-    assert "does:" in told
-    assert "fix:" in told
+    output = capsys.readouterr().out
+    assert "broken: ema-follows-inputs" in output
+    assert "does:" in output
+    assert "fix:" in output
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,9 @@ class Leaking(Gru):
 def test_a_prior_of_a_file_that_reads_the_future(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(LEAKING)
     assert verify(f"{tmp_path / 'mine.py'}:Leaking") == 3
-    told = capsys.readouterr().out
-    assert "broken: earlier-codes-only" in told
-    assert "shift the inputs by one code" in told
+    output = capsys.readouterr().out
+    assert "broken: earlier-codes-only" in output
+    assert "shift the inputs by one code" in output
 
 
 PARTS = {
@@ -163,14 +163,14 @@ def three_kinds(tmp_path, monkeypatch):
 def test_a_kind_that_cannot_be_loaded_takes_no_other_with_it(capsys, monkeypatch):
     monkeypatch.setattr(out, "mode", "json")
     assert verify("quantizer", arguments=["levels=[5, 5]"]) in (1, 2)
-    said = capsys.readouterr()
-    reports = {r["target"]: r for r in json.loads(said.out)["targets"]}
+    captured = capsys.readouterr()
+    reports = {r["target"]: r for r in json.loads(captured.out)["targets"]}
     assert set(reports) == {"quantizer far", "quantizer leaves", "quantizer near"}
     assert reports["quantizer near"]["kept"] >= 15
     assert reports["quantizer near"]["broken"] == 0
     assert "no_such_library_at_all" in reports["quantizer far"]["error"]["message"]
     assert "SystemExit" in reports["quantizer leaves"]["error"]["message"]
-    assert "warning: quantizer far: " in said.err
+    assert "warning: quantizer far: " in captured.err
 
 
 @pytest.mark.usefixtures("three_kinds")
@@ -248,13 +248,13 @@ def test_a_module_that_leaves_in_evaluation_only_breaks_laws(tmp_path, as_json, 
     assert laws["eval-changes-nothing"]["note"] == name
 
 
-def test_what_a_module_prints_is_no_part_of_the_document(tmp_path, capsys, monkeypatch):
+def test_what_a_module_prints_is_not_part_of_the_document(tmp_path, capsys, monkeypatch):
     (tmp_path / "rude.py").write_text(RUDE)
     monkeypatch.setattr(out, "mode", "json")
     verify(f"{tmp_path / 'rude.py'}:Rude")
-    said = capsys.readouterr()
-    assert json.loads(said.out)["laws"]
-    assert {"imported", "built", "called"} <= set(said.err.split())
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["laws"]
+    assert {"imported", "built", "called"} <= set(captured.err.split())
 
 
 def test_a_file_that_leaves_when_it_is_imported(tmp_path):

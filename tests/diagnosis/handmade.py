@@ -42,7 +42,7 @@ def report(*codebooks: Codebook, findings: tuple[Finding, ...] = (), history: An
         measures={"range_ratio": 0.98},
         history=history,
         recipe={"title": "by hand"},
-        about={"recipe": 'title = "by hand"\n', "version": "0.1.0", "stage": "tokenizer", "step": 60},
+        metadata={"recipe": 'title = "by hand"\n', "version": "0.1.0", "stage": "tokenizer", "step": 60},
         findings=findings,
         **more,
     )
@@ -50,24 +50,24 @@ def report(*codebooks: Codebook, findings: tuple[Finding, ...] = (), history: An
 
 def rows(steps: int = 60, every: int = 5) -> list[dict[str, Any]]:
     """A stage's history, with validation at every fourth row."""
-    told = []
+    results = []
     for step in range(every, steps + 1, every):
         row = {"stage": "tokenizer", "step": step, "loss": 1 / step, "codes.perplexity": 10 + step / 10}
-        told.append({**row, "split": "train"})
+        results.append({**row, "split": "train"})
         if step % (4 * every) == 0:
-            told.append({**row, "split": "valid"})
-    return told
+            results.append({**row, "split": "valid"})
+    return results
 
 
 def picked(sizes: tuple[int, ...], windows: int = 40, tokens: int = 20, channels: int = 1, seed: int = 0) -> Samples:
     """Samples of windows whose every value says which window and which place it is from."""
-    x, codes = told_windows(sizes, windows, tokens, channels, seed)
+    x, codes = windows_with_codes(sizes, windows, tokens, channels, seed)
     picker = Picker(sizes)
     picker.add(x, codes)
     return picker.samples("valid", x[:3], x[:3] + 0.5, "V")
 
 
-def told_windows(
+def windows_with_codes(
     sizes: tuple[int, ...], windows: int, tokens: int, channels: int = 1, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Windows [B, C, 4 T] that hold 1000 * window + place, and random codes [B, T, Q], some of them -1."""

@@ -102,7 +102,7 @@ class Case:
         return path
 
     def train(self, folder: Path) -> Path:
-        """Train it in `folder`; the run's folder, which tells nothing of the fault."""
+        """Train it in `folder`; the run's folder, which shows nothing of the fault."""
         with self.plant():
             return train(self.write(folder), folder / "run")
 

@@ -50,7 +50,7 @@ def report(
     history: Sequence[Mapping[str, Any]] = (),
     recipe: str | None = None,
     noun: str = "group",
-    **about: Any,
+    **metadata: Any,
 ) -> Report:
     """A report of codebooks with these counts [K] (a healthy one by default)."""
     counts = list(counts) or [np.full(32, 100)]
@@ -60,7 +60,7 @@ def report(
         codebook(name, len(n), n, vectors[q] if q < len(vectors) else None, measures)
         for q, (name, n) in enumerate(zip(names, counts, strict=True))
     )
-    quantizer = {"noun": noun, "initialised": True, "terms": ["commitment"], "knobs": [], **about}
+    quantizer = {"noun": noun, "initialised": True, "terms": ["commitment"], "knobs": [], **metadata}
     return Report(
         source=Path("tokenizer.safetensors"),
         counted="split valid",
@@ -69,7 +69,7 @@ def report(
         measures=measures,
         history=history,
         recipe=parse(recipe or text()).resolved(),
-        about={"quantizer": quantizer, "recipe": recipe or text()},
+        metadata={"quantizer": quantizer, "recipe": recipe or text()},
     )
 
 
@@ -92,7 +92,7 @@ def pasted(made: Report, finding: Finding) -> None:
         first, *words = shlex.split(line)
         if first == "-s":
             (override,) = words
-            changed = parse(made.about["recipe"], overrides=[override]).resolved()
+            changed = parse(made.metadata["recipe"], overrides=[override]).resolved()
             assert changed != made.recipe, f"{line} changes nothing"
         else:
             assert first == "vqtool"

@@ -1,4 +1,4 @@
-"""`vqtool diagnose` as a user runs it: words, JSON, exit codes, what is loaded, and what old checkpoints still tell."""
+"""`vqtool diagnose` as a user runs it: words, JSON, exit codes, what is loaded, and what old checkpoints show."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
 def test_json_says_what_scripts_rely_on(trained: Trained, here: Diagnose) -> None:
     run = trained("level-3-of-4-dead")
-    told = here.document(run)
-    assert told["healthy"] is False
-    assert told["counted"] == "split valid"
-    assert told["tokens"] == 640
-    assert [b["name"] for b in told["codebooks"]] == ["level0", "level1", "level2", "level3"]
-    book = told["codebooks"][2]
+    result = here.document(run)
+    assert result["healthy"] is False
+    assert result["counted"] == "split valid"
+    assert result["tokens"] == 640
+    assert [b["name"] for b in result["codebooks"]] == ["level0", "level1", "level2", "level3"]
+    book = result["codebooks"][2]
     assert (book["size"], book["used"], book["dead"], book["perplexity"], book["entropy_bits"]) == (16, 1, 15, 1.0, 0.0)
-    ill = [f for f in told["findings"] if f["severity"] in ("warn", "fail")]
+    ill = [f for f in result["findings"] if f["severity"] in ("warn", "fail")]
     assert [f["id"] for f in ill] == ["dead-level"]
     assert {"id", "severity", "figure", "threshold", "cause", "fix", "where", "source"} <= ill[0].keys()
     assert "-s quantizer.revive_below=0.1" in ill[0]["fix"]
@@ -84,11 +84,11 @@ def test_strict_exits_three_on_a_fail_alone(trained: Trained, here: Diagnose) ->
 
 
 def test_people_see_a_histogram_the_cause_and_the_fix(trained: Trained, here: Diagnose) -> None:
-    told = here.words(trained("half-dead"))
-    assert "16 of 32 codes are never chosen" in told
-    assert "fix: -s quantizer.revive_below=0.1" in told
-    assert "················" in told
-    assert "\x1b" not in told, "no colours in a pipe"
+    result = here.words(trained("half-dead"))
+    assert "16 of 32 codes are never chosen" in result
+    assert "fix: -s quantizer.revive_below=0.1" in result
+    assert "················" in result
+    assert "\x1b" not in result, "no colours in a pipe"
     well = here.words(trained("healthy-ema"))
     assert "\nhealthy: no problems found" in well
     assert "\npassed: " in well
@@ -102,10 +102,10 @@ def test_no_data_no_torch(trained: Trained) -> None:
 
 def test_another_split_is_encoded_in_full(trained: Trained, here: Diagnose) -> None:
     run = trained("healthy-ema")
-    told = here.document(run, split="test")
-    assert told["counted"] == "split test"
-    assert told["tokens"] == 1280
-    assert told["measures"]["shuffled.error.mean"] > told["measures"]["error.mean"]
+    result = here.document(run, split="test")
+    assert result["counted"] == "split test"
+    assert result["tokens"] == 1280
+    assert result["measures"]["shuffled.error.mean"] > result["measures"]["error.mean"]
     data = run.parent / "signals.npz"
     other = here.document(run, data=data)
     assert other["counted"] == f"split valid of {data.name}"
@@ -129,12 +129,12 @@ def test_a_plugin_adds_its_findings(trained: Trained, tmp_path: Path) -> None:
     run = trained("healthy-ema")
     done = vqtool("diagnose", run, "--plugin", tmp_path / "small.py", "--strict", "--json")
     assert done.returncode == 3, done.stderr
-    told = json.loads(done.stdout)
-    assert told["findings"][0]["id"] == "small"
-    assert not told["healthy"]
+    result = json.loads(done.stdout)
+    assert result["findings"][0]["id"] == "small"
+    assert not result["healthy"]
 
 
-def test_files_that_are_no_checkpoints_are_errors(tmp_path: Path, trained: Trained, here: Diagnose) -> None:
+def test_files_that_are_not_checkpoints_are_errors(tmp_path: Path, trained: Trained, here: Diagnose) -> None:
     with pytest.raises(VqtoolError, match="there is no checkpoint or run"):
         here.words(tmp_path / "nothing")
     whole = (trained("healthy-ema") / "tokenizer.safetensors").read_bytes()
@@ -142,8 +142,8 @@ def test_files_that_are_no_checkpoints_are_errors(tmp_path: Path, trained: Train
     save_file({"w": np.zeros(3)}, tmp_path / "foreign.safetensors")
     save_file({"w": np.zeros(3)}, tmp_path / "other.safetensors", {"format": "vqtool/1"})
     wrong = {"half": "is truncated", "foreign": "not a checkpoint of vqtool", "other": "no quantizer"}
-    for name, told in wrong.items():
-        with pytest.raises(VqtoolError, match=told):
+    for name, message in wrong.items():
+        with pytest.raises(VqtoolError, match=message):
             here.words(tmp_path / f"{name}.safetensors")
 
 
@@ -151,8 +151,8 @@ def without_counts(source: Path, target: Path) -> Path:
     """The checkpoint as an earlier vqtool wrote it: no counts, no vectors, no words about the quantizer."""
     saved = checkpoint.load(source)
     tensors = {n: t.clone() for n, t in saved.tensors.items() if not n.startswith(("usage.", "vectors."))}
-    about = {n: v for n, v in saved.about.items() if n not in ("quantizer", "validation", "format")}
-    checkpoint.save(target, tensors, about)
+    kept = {n: v for n, v in saved.metadata.items() if n not in ("quantizer", "validation", "format")}
+    checkpoint.save(target, tensors, kept)
     return target
 
 
@@ -175,15 +175,15 @@ def test_an_older_checkpoint_is_read_by_its_moving_averages(trained: Trained, tm
 
 def test_vectors_that_are_weights_are_stored_once(trained: Trained) -> None:
     path = trained("healthy-ema") / "tokenizer.safetensors"
-    about, arrays = read(path, lambda name: name.startswith(("vectors.", "parts.quantizer.codebook.codes")))
+    kept, arrays = read(path, lambda name: name.startswith(("vectors.", "parts.quantizer.codebook.codes")))
     assert np.array_equal(arrays["vectors.0"], arrays["parts.quantizer.codebook.codes"])
     header = json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")])
     assert "vectors.0" not in header
-    assert about["quantizer"]["names"] == ["codebook"]
+    assert kept["quantizer"]["names"] == ["codebook"]
     torch.testing.assert_close(checkpoint.load(path).tensors["vectors.0"], torch.from_numpy(arrays["vectors.0"]))
 
 
-def test_drift_is_told_since_an_earlier_step_alone(trained: Trained, tmp_path: Path, here: Diagnose) -> None:
+def test_drift_is_measured_since_an_earlier_step_alone(trained: Trained, tmp_path: Path, here: Diagnose) -> None:
     """Not against the same weights under another name, nor against later ones: a stage's result is its best."""
     shutil.copytree(trained("healthy-ema"), tmp_path / "run")
     path = tmp_path / "run" / "tokenizer.safetensors"
@@ -208,8 +208,12 @@ def safe_metadata(path: Path) -> dict[str, str]:
 
 def write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str], step: int, moved: float) -> None:
     """A checkpoint of that step, its code vectors moved by so much."""
-    told = {**metadata, "aliases": "{}", "validation": json.dumps({**json.loads(metadata["validation"]), "step": step})}
-    save_file({n: v + moved if n.startswith("vectors.") else v for n, v in arrays.items()}, path, told)
+    result = {
+        **metadata,
+        "aliases": "{}",
+        "validation": json.dumps({**json.loads(metadata["validation"]), "step": step}),
+    }
+    save_file({n: v + moved if n.startswith("vectors.") else v for n, v in arrays.items()}, path, result)
 
 
 def test_a_histogram_has_a_column_for_every_few_codes(trained: Trained) -> None:
@@ -220,6 +224,6 @@ def test_a_histogram_has_a_column_for_every_few_codes(trained: Trained) -> None:
     assert drawn[0] == "█"
 
 
-def test_a_checkpoint_without_codes_is_told_of(tmp_path: Path) -> None:
+def test_a_checkpoint_without_codes_is_reported(tmp_path: Path) -> None:
     with pytest.raises(VqtoolError, match="cannot read"):
         report_of(tmp_path / "nothing.safetensors")

@@ -61,8 +61,8 @@ def test_a_disease_is_called_by_its_name_and_nothing_else(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ILL)
-def test_what_is_well_is_said_to_be(name: str) -> None:
-    """The same figures, but well: only "ok" is told."""
+def test_healthy_checks_are_reported_as_ok(name: str) -> None:
+    """The same figures, but well: only "ok" is reported."""
     well = {"codes.moved.codebook": 1.0, "codes.followed.codebook": 1.0, "soft_hard.gap": 0.02, "range_ratio": 0.97,
             "dc": 0.01, "contrastive.effective_negatives": 80.0, "error.mean": 0.1,
             "shuffled.error.mean": 1.0, "sequence.repeated": 0.1}  # fmt: skip
@@ -104,7 +104,7 @@ def test_every_codebook_collapsed_is_one_collapse() -> None:
     assert "all 3 codebooks" in found["collapse"].cause
 
 
-def test_a_dead_level_is_told_by_its_place_and_its_name() -> None:
+def test_a_dead_level_is_named_by_its_place_and_its_name() -> None:
     one = findings(ILL["dead-level"])["dead-level"]
     assert one.where == "level2"
     assert "level 3 of 4" in one.cause
@@ -169,7 +169,7 @@ def test_a_vague_output_has_not_drifted() -> None:
 
 def test_the_end_of_the_stage_counts_where_the_kept_checkpoint_is_from_before() -> None:
     made = report(measures={"soft_hard.gap": 0.1})
-    made = replace(made, about={**made.about, "validation": {"step": 10}})
+    made = replace(made, metadata={**made.metadata, "validation": {"step": 10}})
     later = with_history(
         made, **{"soft_hard.gap": [0.1, 0.4, 1.5, 1.6], "hard.loss": [1.0] * 4, "soft.loss": [1.0] * 4}
     )
@@ -179,7 +179,7 @@ def test_the_end_of_the_stage_counts_where_the_kept_checkpoint_is_from_before() 
     assert "step 40 (the checkpoint is of step 10, before)" in one.cause
 
 
-def test_accuracies_of_both_paths_tell_the_gap_where_the_deployed_one_is_worse() -> None:
+def test_accuracies_of_both_paths_show_the_gap_where_the_deployed_one_is_worse() -> None:
     worse = {"accuracy.soft.6db": 0.7, "accuracy.hard.6db": 0.69, "accuracy.soft.12db": 0.8, "accuracy.hard.12db": 0.5}
     one = findings(report(measures=worse))["soft-hard-gap"]
     assert one.severity == "fail"
@@ -199,8 +199,8 @@ def test_symptoms_are_left_out_and_their_disease_is_known() -> None:
     moved = {"codes.moved.codebook": 0.0, "codes.followed.codebook": 0.0}
     assert set(findings(report([HALF], measures=moved))) == {"frozen-codebook"}
     assert set(findings(report([ONE], measures={"range_ratio": 0.01}))) == {"collapse"}
-    told = {"nan", "not-started", "codebook-lags", "hot-code"} | {limit.id for limit in OWN}
-    assert EXPLAINS.keys() | frozenset[str]().union(*EXPLAINS.values()) <= told
+    result = {"nan", "not-started", "codebook-lags", "hot-code"} | {limit.id for limit in OWN}
+    assert EXPLAINS.keys() | frozenset[str]().union(*EXPLAINS.values()) <= result
 
 
 def test_findings_of_plugins_are_sorted_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,9 +232,9 @@ def test_limits_grade_on_their_worse_side() -> None:
     assert all(limit_of(name, {}) is limit for name, limit in limits().items())
 
 
-def test_a_report_without_a_recipe_or_counts_is_no_crash() -> None:
+def test_a_report_without_a_recipe_or_counts_is_not_a_crash() -> None:
     made = report()
     bare = Report(made.source, "nothing", 0, (), {})
     assert diagnosed(bare).healthy
-    assert diagnosed(replace(made, recipe={}, about={})).healthy
-    assert findings(replace(report([ONE]), recipe={}, about={}))["collapse"].severity == "fail"
+    assert diagnosed(replace(made, recipe={}, metadata={})).healthy
+    assert findings(replace(report([ONE]), recipe={}, metadata={}))["collapse"].severity == "fail"

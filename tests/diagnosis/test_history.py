@@ -1,4 +1,4 @@
-"""What the rows of metrics.jsonl tell: trends, when they began, and what changed then."""
+"""What the rows of metrics.jsonl show: trends, when they began, and what changed then."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_loss_that_never_fell_is_stuck_where_the_output_is_no_better_than_a_co
     assert findings(falling) == {}
 
 
-def test_a_loss_that_is_no_number_says_where_it_became_so() -> None:
+def test_a_loss_that_is_not_a_number_says_where_it_became_so() -> None:
     made = with_history(report(), split="train", loss=[1.0, 0.9, math.nan], mse=[1.0, 0.9, math.nan])
     one = findings(made)["nan"]
     assert one.step == 30
@@ -75,7 +75,7 @@ def test_what_changed_when_it_began() -> None:
     assert changed_at(made, "elsewhere", 10) == ""
 
 
-def test_what_is_ill_from_the_start_is_said_to_be() -> None:
+def test_what_is_bad_from_the_start_is_reported_so() -> None:
     made = with_history(report(measures={"range_ratio": 0.45}), range_ratio=[0.4, 0.45, 0.45])
     one = findings(made)["range-drift"]
     assert one.step == 10

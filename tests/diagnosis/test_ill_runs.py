@@ -17,7 +17,7 @@ from vqtool.diagnosis.report import Report
 WITHOUT_FIX = ("not-started", "range-drift", "dc-offset", "repeated-tokens", "llr-scale")  # the cause says what to do
 
 
-def told(report: Report) -> set[str]:
+def found(report: Report) -> set[str]:
     """The ids of what warns or fails."""
     return {finding.id for finding in report.findings if finding.severity in ("warn", "fail")}
 
@@ -31,9 +31,9 @@ def both(name: str, run: Path) -> list[Report]:
 
 
 @pytest.mark.parametrize("name", [case.name for case in ILL])
-def test_an_ill_run_is_named_by_its_disease_and_nothing_else(name: str, trained: Trained) -> None:
+def test_a_sick_run_gets_its_finding_and_no_other(name: str, trained: Trained) -> None:
     for report in both(name, trained(name)):
-        assert told(report) == {CASES[name].disease}
+        assert found(report) == {CASES[name].disease}
         (finding,) = (f for f in report.findings if f.id == CASES[name].disease and f.severity in ("warn", "fail"))
         assert finding.cause
         assert finding.fix or finding.id in WITHOUT_FIX
@@ -44,6 +44,6 @@ def test_an_ill_run_is_named_by_its_disease_and_nothing_else(name: str, trained:
 @pytest.mark.parametrize("name", [case.name for case in healthy()])
 def test_a_healthy_run_gives_no_alarm(name: str, trained: Trained) -> None:
     for report in both(name, trained(name)):
-        assert told(report) == set()
+        assert found(report) == set()
         assert report.healthy
         assert len(report.findings) >= 3, "nothing was looked at"

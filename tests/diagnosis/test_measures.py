@@ -59,12 +59,12 @@ def test_chance_alone_makes_no_code_dead() -> None:
     """Skewed use of living codes, and so few tokens that many are not hit; then with half of the codes truly dead."""
     rng = np.random.default_rng(0)
     skewed = 0.98 ** np.arange(128)
-    told = [m.usage(rng.multinomial(600, skewed / skewed.sum())) for _ in range(200)]
-    assert np.mean([u["dead"] for u in told]) > 10
-    assert np.mean([u["dead_share"] for u in told]) < 0.04
+    results = [m.usage(rng.multinomial(600, skewed / skewed.sum())) for _ in range(200)]
+    assert np.mean([u["dead"] for u in results]) > 10
+    assert np.mean([u["dead_share"] for u in results]) < 0.04
     half = np.where(np.arange(128) < 64, skewed, 0)
-    told = [m.usage(rng.multinomial(600, half / half.sum())) for _ in range(200)]
-    assert np.mean([u["dead_share"] for u in told]) == pytest.approx(0.5, abs=0.02)
+    results = [m.usage(rng.multinomial(600, half / half.sum())) for _ in range(200)]
+    assert np.mean([u["dead_share"] for u in results]) == pytest.approx(0.5, abs=0.02)
     assert m.alive([5, 1, 1, 1, 2, 0, 0, 0]) == 5 + 3 * 2 / (2 * 2)
     assert m.alive([1] * 8) == 8
 
@@ -74,13 +74,13 @@ def test_joint_use_counts_tuples(seed: int) -> None:
     rng = np.random.default_rng(seed)
     codes = rng.integers(-1, 4, (60, 3))
     real = [tuple(row) for row in codes.tolist() if min(row) >= 0]
-    told = m.joint_usage(codes)
+    result = m.joint_usage(codes)
     if not real:
-        assert told == {}
+        assert result == {}
         return
     share = np.array(list(Counter(real).values())) / len(real)
-    assert told["joint.used"] == len(set(real))
-    assert told["joint.entropy_bits"] == pytest.approx(-(share * np.log2(share)).sum(), abs=1e-9)
+    assert result["joint.used"] == len(set(real))
+    assert result["joint.entropy_bits"] == pytest.approx(-(share * np.log2(share)).sum(), abs=1e-9)
 
 
 def test_equal_codebooks_are_redundant_and_independent_ones_are_not() -> None:
@@ -95,9 +95,9 @@ def test_sequences_against_a_walk_over_each_row(seed: int) -> None:
     rng = np.random.default_rng(seed)
     codes = rng.integers(-1, 3, (5, 12))
     pairs = [(a, b) for row in codes.tolist() for a, b in pairwise(row) if a >= 0 and b >= 0]
-    told = m.sequences(codes)
+    result = m.sequences(codes)
     if not pairs:
-        assert told == {}
+        assert result == {}
         return
     longest = 0
     for row in codes.tolist():
@@ -105,11 +105,11 @@ def test_sequences_against_a_walk_over_each_row(seed: int) -> None:
         for code in row:
             run = 0 if code < 0 else run + 1 if code == before else 1
             before, longest = code, max(longest, run)
-    assert told["sequence.longest_repeat"] == longest
-    assert told["sequence.repeated"] == pytest.approx(sum(a == b for a, b in pairs) / len(pairs))
+    assert result["sequence.longest_repeat"] == longest
+    assert result["sequence.repeated"] == pytest.approx(sum(a == b for a, b in pairs) / len(pairs))
     firsts = Counter(a for a, _ in pairs)
     given_bits = -sum(n / len(pairs) * math.log2(n / firsts[a]) for (a, _), n in Counter(pairs).items())
-    assert told["sequence.bigram_bits"] == pytest.approx(given_bits, abs=1e-9)
+    assert result["sequence.bigram_bits"] == pytest.approx(given_bits, abs=1e-9)
 
 
 def test_a_single_token_a_window_has_no_sequence() -> None:

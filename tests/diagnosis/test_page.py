@@ -84,14 +84,14 @@ def test_names_cannot_break_out_of_the_page() -> None:
     bad = Finding(NASTY, "fail", 1.0, None, NASTY, NASTY, (NASTY,), NASTY, 5, NASTY)
     book = Codebook(NASTY, 4, np.arange(4), np.eye(4), {"used": 3.0, NASTY: 1.0})
     history = [{"stage": NASTY, "step": 1, "split": "train", NASTY: 1.0}]
-    about = {"recipe": NASTY, "version": NASTY, "plugins": {NASTY: NASTY}, "stage": NASTY}
+    metadata = {"recipe": NASTY, "version": NASTY, "plugins": {NASTY: NASTY}, "stage": NASTY}
     title = {"title": NASTY}
-    nasty = Report(Path(NASTY), NASTY, 1, (book,), {NASTY: 1.0}, history, title, about, None, (bad,))
+    nasty = Report(Path(NASTY), NASTY, 1, (book,), {NASTY: 1.0}, history, title, metadata, None, (bad,))
     samples = picked((4,))
     samples = Samples(NASTY, samples.pieces, samples.piece_tokens, samples.examples, samples.originals, None, NASTY)
     outline = Outline(page(nasty, samples))
     assert outline.tags.count("script") == 2
-    assert sum(word.count("alert(1)") for word in outline.words) > 10  # told, as text
+    assert sum(word.count("alert(1)") for word in outline.words) > 10  # shown, as text
 
 
 def test_it_needs_no_network() -> None:
@@ -154,7 +154,7 @@ def test_the_map_keeps_the_shape_of_codes_in_a_plane() -> None:
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
 
 
-def test_far_off_dead_codes_stand_on_the_edge_and_do_not_press_the_others_together() -> None:
+def test_far_off_dead_codes_are_drawn_at_the_edge_and_do_not_press_the_others_together() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(64, 4))
     counts = np.ones(64)
@@ -176,8 +176,8 @@ def test_tsne_where_it_is_installed() -> None:
 # --- in a browser ----------------------------------------------------------------------------------------------------
 
 PROBE = """<script>
-const told = [];
-const note = (name, value) => told.push(name + "=" + value);
+const notes = [];
+const note = (name, value) => notes.push(name + "=" + value);
 const windows = () => document.querySelectorAll("#windows .window path").length;
 const at = (svg, x, y) => { const b = svg.getBoundingClientRect();
   return { clientX: b.left + x * b.width, clientY: b.top + y * b.height, bubbles: true }; };
@@ -203,7 +203,7 @@ const code = document.getElementById("code");
 code.value = "5"; code.dispatchEvent(new Event("change"));
 note("number", heading());
 note("wide", document.documentElement.scrollWidth <= document.documentElement.clientWidth);
-const result = document.createElement("pre"); result.id = "told"; result.textContent = told.join("\\n");
+const result = document.createElement("pre"); result.id = "notes"; result.textContent = notes.join("\\n");
 document.body.append(result);
 </script>"""
 
@@ -228,14 +228,14 @@ def test_in_a_browser_the_page_loads_and_a_click_shows_windows(tmp_path: Path) -
     path.write_text(text.replace("</body>", PROBE + "</body>"))
     elements, console = browse(path, "--window-size=390,800")
     assert console == ""
-    found = re.search(r'<pre id="told">(.*?)</pre>', elements, re.DOTALL)
+    found = re.search(r'<pre id="notes">(.*?)</pre>', elements, re.DOTALL)
     assert found is not None, "the probe did not come to its end"
-    told = dict(line.split("=", 1) for line in found[1].splitlines())
+    result = dict(line.split("=", 1) for line in found[1].splitlines())
     order = np.argsort(-first.counts, kind="stable")  # type: ignore[operator]  # it has counts
-    assert told["start"] == told["first bar"] == f"Code {order[0]} of level0/4"
-    assert told["last bar"].startswith("Code 15 of level0/")
-    assert told["dot"] == "Code 3 of level0/4"
-    assert told["keys"] == "1/true"
-    assert told["book"].endswith("of level1")
-    assert told["number"] == "Code 5 of level1"
-    assert told["wide"] == "true", "the page is wider than a phone"
+    assert result["start"] == result["first bar"] == f"Code {order[0]} of level0/4"
+    assert result["last bar"].startswith("Code 15 of level0/")
+    assert result["dot"] == "Code 3 of level0/4"
+    assert result["keys"] == "1/true"
+    assert result["book"].endswith("of level1")
+    assert result["number"] == "Code 5 of level1"
+    assert result["wide"] == "true", "the page is wider than a phone"

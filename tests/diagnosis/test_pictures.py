@@ -36,7 +36,7 @@ def test_it_is_drawn_of_next_to_nothing(tmp_path: Path) -> None:
     assert "no training history" in (tmp_path / "out.svg").read_text()
 
 
-def test_an_ending_that_is_no_picture(tmp_path: Path) -> None:
+def test_an_ending_that_is_not_a_picture(tmp_path: Path) -> None:
     with pytest.raises(VqtoolError, match="not a picture") as caught:
         plot(report(codebook()), tmp_path / "out.docx")
     assert ".png" in str(caught.value.hint)

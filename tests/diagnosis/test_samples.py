@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.diagnosis.conftest import Trained
-from tests.diagnosis.handmade import told_windows
+from tests.diagnosis.handmade import windows_with_codes
 from vqtool.commands.diagnose_data import samples as samples_of
 from vqtool.diagnosis.samples import EXAMPLES, Picker, thinned, thinned_image
 from vqtool.model.data import open_data
@@ -18,7 +18,7 @@ from vqtool.training.runtime import Runtime
 @pytest.mark.parametrize("tokens", [1, 5, 16, 20, 37])
 def test_an_example_is_where_the_code_is(tokens: int) -> None:
     sizes = (7, 30)
-    x, codes = told_windows(sizes, 50, tokens, channels=2)
+    x, codes = windows_with_codes(sizes, 50, tokens, channels=2)
     picker = Picker(sizes)
     picker.add(x[:20], codes[:20])
     picker.add(x[20:], codes[20:])
@@ -65,7 +65,7 @@ def test_a_thinned_slope_stays_a_slope() -> None:
     assert (np.diff(thinned(-falling, 96)) > 0).all()
 
 
-def test_images_are_taken_whole() -> None:
+def test_images_are_taken_in_full() -> None:
     picker = Picker((4,))
     picker.add(np.random.default_rng(0).normal(size=(5, 3, 16, 16)), np.arange(20).reshape(5, 4, 1) % 4)
     assert picker.pieces[0].shape == (3, 16, 16)

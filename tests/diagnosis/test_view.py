@@ -59,6 +59,6 @@ def test_a_long_history_is_thinned_to_its_ends() -> None:
     assert (line[0], line[-1]) == ((1.0, 1.0), (5000.0, 5000.0))
 
 
-def test_charts_that_tell_most_come_first() -> None:
+def test_charts_with_most_information_come_first() -> None:
     row = {"stage": "a", "step": 1, "split": "valid", "seconds": 2.0, "zeta": 1.0, "mse": 1.0, "loss": 1.0}
     assert [chart.name for chart in charts([row])] == ["loss", "mse", "zeta"]

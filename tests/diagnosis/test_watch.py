@@ -1,4 +1,4 @@
-"""The watch while training: it warns once, stops where it is told to, and is silent on healthy runs."""
+"""The watch while training: it warns once, stops where it is asked to, and is silent on healthy runs."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_it_warns_once_of_what_is_dying(tmp_path: Path, capsys: pytest.CaptureFi
     case = CASES["half-dead"]
     with case.plant():
         assert run(case, tmp_path).train() == 0
-    told = [line for line in capsys.readouterr().err.splitlines() if "dead-codes" in line]
-    assert len(told) == 1
-    assert told[0].startswith("warning: step 1")
-    assert "16 of 32 codes" in told[0]
-    assert "; fix: -s quantizer.revive_below=0.1" in told[0]
+    output = [line for line in capsys.readouterr().err.splitlines() if "dead-codes" in line]
+    assert len(output) == 1
+    assert output[0].startswith("warning: step 1")
+    assert "16 of 32 codes" in output[0]
+    assert "; fix: -s quantizer.revive_below=0.1" in output[0]
 
 
-def test_it_stops_cleanly_and_resuming_goes_on(tmp_path: Path) -> None:
+def test_it_stops_cleanly_and_resuming_continues(tmp_path: Path) -> None:
     case = CASES["total-collapse"]
     ill = run(case, tmp_path, "fail")
     with case.plant(), pytest.raises(UnhealthyError, match="collapse") as stopped:
@@ -80,8 +80,8 @@ def test_motion_looks_at_the_codes_that_were_chosen() -> None:
     with torch.no_grad():
         made.codebook.codes[1] += 1
         made.codebook.weights[:2] += 1
-    told = motion.figures([torch.tensor([[0], [1], [-1]])])
-    assert told == {"codes.moved.codebook": 0.5, "codes.followed.codebook": 1.0}
+    measured = motion.figures([torch.tensor([[0], [1], [-1]])])
+    assert measured == {"codes.moved.codebook": 0.5, "codes.followed.codebook": 1.0}
 
 
 def watch(every: int, stop_on: str | None = None) -> Watch:

@@ -22,7 +22,7 @@ def start(recipe: Path, folder: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_resume_goes_on(tmp_path: Path, number: int, code: int) -> None:
+def test_a_signal_saves_and_resume_continues(tmp_path: Path, number: int, code: int) -> None:
     recipe = write_recipe(tmp_path, more="")
     recipe.write_text(
         recipe.read_text().replace("steps = 20", "steps = 4000").replace("log_every = 5", "log_every = 50")
@@ -33,9 +33,9 @@ def test_a_signal_saves_and_resume_goes_on(tmp_path: Path, number: int, code: in
     while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(number)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == code, said
-    assert "resume" in said
+    _, result = process.communicate(timeout=120)
+    assert process.returncode == code, result
+    assert "resume" in result
     assert (run / "resume.safetensors").is_file()
     (run / "resolved.json").write_text((run / "resolved.json").read_text().replace('"steps": 4000', '"steps": 60'))
     done = vqtool("resume", run)
@@ -45,8 +45,8 @@ def test_a_signal_saves_and_resume_goes_on(tmp_path: Path, number: int, code: in
 
 def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
-    told = document("train", recipe, "-o", tmp_path / "run", "-s", "stage.tokenizer.steps=2")
-    whole = Path(told["checkpoint"])
+    result = document("train", recipe, "-o", tmp_path / "run", "-s", "stage.tokenizer.steps=2")
+    whole = Path(result["checkpoint"])
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(whole.read_bytes()[:2000])
     for command in (
@@ -68,10 +68,10 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
 def test_evaluate_sweeps_an_option(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     document("train", recipe, "-o", tmp_path / "run", "-s", "stage.tokenizer.steps=2")
-    told = document("evaluate", tmp_path / "run", "--sweep", "quantizer.revive_below=0:0.2:0.1")["sweep"]
-    assert told["key"] == "quantizer.revive_below"
-    assert [point["value"] for point in told["points"]] == pytest.approx([0, 0.1, 0.2])
-    assert all(point["model"]["error.mean"] > 0 for point in told["points"])
+    result = document("evaluate", tmp_path / "run", "--sweep", "quantizer.revive_below=0:0.2:0.1")["sweep"]
+    assert result["key"] == "quantizer.revive_below"
+    assert [point["value"] for point in result["points"]] == pytest.approx([0, 0.1, 0.2])
+    assert all(point["model"]["error.mean"] > 0 for point in result["points"])
     bad = vqtool("evaluate", tmp_path / "run", "--sweep", "quantizer.revive_below=0:1")
     assert bad.returncode == 2
     assert "sweep" in bad.stderr
@@ -80,11 +80,11 @@ def test_evaluate_sweeps_an_option(tmp_path: Path) -> None:
     assert "changes the shape of what was trained" in bad.stderr
     read = checkpoint.load(tmp_path / "run" / "tokenizer.safetensors")
     next(t for t in read.tensors.values() if t.is_floating_point()).view(-1)[0] = torch.nan
-    checkpoint.save(tmp_path / "ill.safetensors", read.tensors, read.about)
+    checkpoint.save(tmp_path / "ill.safetensors", read.tensors, read.metadata)
     assert "are NaN or infinite" in vqtool("evaluate", tmp_path / "ill.safetensors").stderr
 
 
-def test_a_recipe_that_cannot_be_wired_says_what_lacks(tmp_path: Path) -> None:
+def test_a_recipe_that_cannot_be_wired_names_what_is_missing(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     recipe.write_text(recipe.read_text().replace("mse = 1.0", '"relative-error" = 1.0, latent = 1.0'))
     done = vqtool("train", recipe, "-o", tmp_path / "run")

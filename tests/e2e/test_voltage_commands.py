@@ -37,8 +37,8 @@ def currents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_short_run_beats_the_plain_baselines(run: Path) -> None:
-    said = json.loads((run / "said.json").read_text())
-    scores = said["splits"]["test_random"]
+    result = json.loads((run / "said.json").read_text())
+    scores = result["splits"]["test_random"]
     model = scores["model"]
     assert model["reconstruction.error.mean"] < 0.02
     assert model["error.mean"] < min(b["error.mean"] for b in scores["baselines"].values())
@@ -47,7 +47,7 @@ def test_a_short_run_beats_the_plain_baselines(run: Path) -> None:
     assert {"error.p95", "snr.db", "correlation.mean", "exposure_gap", "token_accuracy.free", "residual.real"} <= set(
         model
     )
-    assert [stage["name"] for stage in said["stages"]] == ["tokenizer", "regression", "prior"]
+    assert [stage["name"] for stage in result["stages"]] == ["tokenizer", "regression", "prior"]
     names = {path.name for path in run.iterdir()}
     assert {"recipe.toml", "resolved.json", "environment.json", "metrics.jsonl", "summary.json", "prior.safetensors",
             "tokenizer.safetensors", "best.safetensors", "last.safetensors"} <= names  # fmt: skip
@@ -57,9 +57,9 @@ def test_a_short_run_beats_the_plain_baselines(run: Path) -> None:
 def test_evaluate_gives_what_train_gave(run: Path) -> None:
     done = vqtool("evaluate", run, "--json")
     assert done.returncode == 0, done.stderr
-    told, said = json.loads(done.stdout), json.loads((run / "said.json").read_text())
-    assert told["task"] == "predict-codes"
-    first, second = (d["splits"]["test_random"]["model"] for d in (told, said))
+    result, answer = json.loads(done.stdout), json.loads((run / "said.json").read_text())
+    assert result["task"] == "predict-codes"
+    first, second = (d["splits"]["test_random"]["model"] for d in (result, answer))
     assert first == pytest.approx(second, rel=1e-3, abs=1e-4, nan_ok=True)
 
 
@@ -97,7 +97,7 @@ def test_encode_and_decode_are_a_codec(run: Path, currents: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"freq_hz": lambda f: f / 1000}, "kHz"),
         ({"i_p": lambda i: i * np.nan}, "NaN"),
@@ -106,13 +106,13 @@ def test_encode_and_decode_are_a_codec(run: Path, currents: Path, tmp_path: Path
         ({"i_p": lambda i: i[:, :0]}, ""),
     ],
 )
-def test_bad_conditions_are_one_error(run: Path, currents: Path, tmp_path: Path, change: dict, said: str) -> None:
+def test_bad_conditions_are_one_error(run: Path, currents: Path, tmp_path: Path, change: dict, message: str) -> None:
     data = dict(np.load(currents))
     data |= {name: function(data[name]) for name, function in change.items()}
     np.savez(tmp_path / "bad.npz", **data)
     done = vqtool("generate", run, "--condition", tmp_path / "bad.npz", "--out", tmp_path / "v.npz")
     assert done.returncode == 2
-    assert said.lower() in done.stderr.lower()
+    assert message.lower() in done.stderr.lower()
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "v.npz").exists()
 

@@ -54,7 +54,7 @@ def opened(path: Path, rows: int = 4) -> tuple[Model, Any, Batch]:
     model.parts.eval()
     data = open_data(model.recipe).rows("test")
     batch = data.__getitems__(list(range(0, 40, 40 // rows)))
-    return model, model.tasks[read.about["stage"]], {k: v for k, v in batch.items() if k != "future"}
+    return model, model.tasks[read.metadata["stage"]], {k: v for k, v in batch.items() if k != "future"}
 
 
 @torch.no_grad()

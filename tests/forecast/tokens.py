@@ -44,7 +44,7 @@ width = 16
 [regressor]
 kind = "mlp"
 width = 16
-silent = true
+zero_init = true
 
 [train]
 batch = 32

@@ -135,8 +135,8 @@ def report(numbers: range, seed: int, kinds: list[seeds.Kind], root: Path, debug
         if debug:
             print(f"{number} {kind.name}: {command}\n{end.how}, exit {end.code}, {end.seconds:.1f} s\n{end.text}")
         elif end.how in BAD:
-            said = " | ".join(end.text.strip().splitlines()[-6:])[-600:]
-            print(f"{number} {kind.name}: {end.how}: vqtool {command.split()[0]}: {said}", flush=True)
+            result = " | ".join(end.text.strip().splitlines()[-6:])[-600:]
+            print(f"{number} {kind.name}: {end.how}: vqtool {command.split()[0]}: {result}", flush=True)
     print(table(found))
     spent = time.perf_counter()
     took = f"in {spent - ready:.0f} s after {ready - began:.0f} s to prepare; the longest took {longest:.1f} s"

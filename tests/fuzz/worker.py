@@ -39,11 +39,11 @@ class End:
 def ended(command: str, cwd: Path, *, debug: bool = False) -> End:
     """Run a command of vqtool in a fork of this process."""
     reader, writer = os.pipe()
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         pid = os.fork()
         if pid == 0:
             os.close(reader)
-            _child(shlex.split(command), cwd, said.fileno(), writer, debug)
+            _child(shlex.split(command), cwd, output.fileno(), writer, debug)
         os.close(writer)
         late = not select.select([reader], [], [], WALL)[0]
         if late:
@@ -51,8 +51,8 @@ def ended(command: str, cwd: Path, *, debug: bool = False) -> End:
         _, status, used = os.wait4(pid, 0)
         with os.fdopen(reader, "rb") as file:
             answer = file.read()
-        said.seek(0)
-        text = said.read().decode("utf-8", "replace")
+        output.seek(0)
+        text = output.read().decode("utf-8", "replace")
     seconds = used.ru_utime + used.ru_stime
     if late or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
         return End("hang", -1, text, seconds)
@@ -67,13 +67,13 @@ def ended(command: str, cwd: Path, *, debug: bool = False) -> End:
     return End(how, code, text, seconds)
 
 
-def _child(arguments: list[str], cwd: Path, said: int, writer: int, debug: bool) -> None:
+def _child(arguments: list[str], cwd: Path, output: int, writer: int, debug: bool) -> None:
     """The command itself; never returns."""
     code: object = 1
     try:
         os.chdir(cwd)
-        os.dup2(said, 1)
-        os.dup2(said, 2)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
         sys.stdout = sys.stderr = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
         if debug:
             os.environ["VQTOOL_DEBUG"] = "1"

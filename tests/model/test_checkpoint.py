@@ -22,22 +22,24 @@ def test_tied_tensors_are_stored_once_and_come_back_twice(tmp_path: Path) -> Non
     assert torch.equal(read.tensors["one"], weight)
     assert torch.equal(read.tensors["two"], weight)
     assert torch.equal(read.tensors["view"], weight[:2])
-    assert read.about["n"] == 3
+    assert read.metadata["n"] == 3
 
 
-@pytest.mark.parametrize(("about", "told"), [
+@pytest.mark.parametrize(("metadata", "message"), [
     ({"format": "vqtool/99"}, "has the format vqtool/99"),
     ({"quantizer": "{garbage"}, "is damaged: its `quantizer` is not JSON"),
     ({"recipe": "[data]\nkind = 'a'"}, None),
 ])  # fmt: skip
-def test_metadata_that_cannot_be_read_are_one_error(tmp_path: Path, about: dict[str, str], told: str | None) -> None:
+def test_metadata_that_cannot_be_read_are_one_error(
+    tmp_path: Path, metadata: dict[str, str], message: str | None
+) -> None:
     path = tmp_path / "a.safetensors"
-    safetensors.torch.save_file({"x": torch.zeros(2)}, path, {"format": "vqtool/1"} | about)
+    safetensors.torch.save_file({"x": torch.zeros(2)}, path, {"format": "vqtool/1"} | metadata)
     for read in (checkpoint.load, lambda file: diagnosis_read(file, lambda name: True)):
-        if told is None:
+        if message is None:
             read(path)
         else:
-            with pytest.raises(VqtoolError, match=told):
+            with pytest.raises(VqtoolError, match=message):
                 read(path)
 
 

@@ -25,7 +25,7 @@ def test_a_header(tmp_path: Path) -> None:
     header = read_header(written(tmp_path / "a", {"aliases": '{"y": "x"}', "stage": "12", "step": "3"}, x=TENSOR))
     assert header.tensors == {"x": ("F32", (2, 3))}
     assert header.aliases == {"y": "x"}
-    assert (header.about["stage"], header.about["step"], header.numbers) == ("12", 3, 6)
+    assert (header.metadata["stage"], header.metadata["step"], header.numbers) == ("12", 3, 6)
 
 
 @pytest.mark.parametrize(("metadata", "table", "message"), [

@@ -74,16 +74,16 @@ def test_the_newest_run_that_can(run: Path, monkeypatch: pytest.MonkeyPatch, tmp
             capable(None, Forecasts, "forecast")
     finally:
         (tmp_path / "runs" / "mine").rename(run)
-    said = capsys.readouterr().err
-    assert "skipping runs/damaged" in said
-    assert "taking the newest run that can encode: runs/mine/again.safetensors" in said
+    output = capsys.readouterr().err
+    assert "skipping runs/damaged" in output
+    assert "taking the newest run that can encode: runs/mine/again.safetensors" in output
 
 
 def test_older_formats_are_migrated_and_newer_ones_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a format 2 in which the stage is called something else."""
     monkeypatch.setattr(names, "FORMAT", 2)
     monkeypatch.setattr(names, "MIGRATIONS", {1: lambda texts: {**texts, "stage": f"new-{texts['stage']}"}})
-    assert names.read_header(run / "again.safetensors").about["stage"] == "new-again"
+    assert names.read_header(run / "again.safetensors").metadata["stage"] == "new-again"
     monkeypatch.setattr(names, "FORMAT", 0)
     with pytest.raises(VqtoolError, match=r"has the format vqtool/1; this vqtool reads up to vqtool/0"):
         names.read_header(run / "again.safetensors")

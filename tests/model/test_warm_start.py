@@ -32,7 +32,7 @@ def parts(path: Path) -> dict[str, torch.Tensor]:
     return {name: t for name, t in checkpoint.load(path).tensors.items() if name.startswith("parts.")}
 
 
-def test_parts_of_the_same_role_and_shape_go_on(tokenizer: Path, tmp_path: Path,
+def test_parts_of_the_same_role_and_shape_continue(tokenizer: Path, tmp_path: Path,
                                                 capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     recipe = write_recipe(tmp_path, prior=True, seed=5)
     learned = parts(tokenizer / "tokenizer.safetensors")
@@ -51,14 +51,14 @@ def test_parts_of_the_same_role_and_shape_go_on(tokenizer: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("encoder.dim=4", r"\[encoder\] `\S+` is 8\S* there and 4\S* here; \[quantizer\] .*; \[decoder\]"),
         ("quantizer.levels=3", r"\[quantizer\] `\S+` is absent there and \S+ here"),
     ],
 )
-def test_a_part_of_other_shapes_is_one_error(tokenizer: Path, tmp_path: Path, override: str, told: str) -> None:
-    with pytest.raises(VqtoolError, match=told):
+def test_a_part_of_other_shapes_is_one_error(tokenizer: Path, tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(VqtoolError, match=message):
         trained(write_recipe(tmp_path), tmp_path / "second", override, start=tokenizer)
     assert not list((tmp_path / "second").glob("*.safetensors"))
 
@@ -70,7 +70,7 @@ def test_another_kind_is_refused_even_where_shapes_agree(tokenizer: Path, tmp_pa
         trained(recipe, tmp_path / "second", start=tokenizer)
 
 
-def test_a_file_that_is_no_run_s(tmp_path: Path) -> None:
+def test_a_file_that_is_not_of_a_run(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "codes.safetensors", {"codes": torch.zeros(3)}, {"kind": "codes"})
     with pytest.raises(VqtoolError, match="has no part of this recipe: it holds none"):
         trained(write_recipe(tmp_path), tmp_path / "run", start=tmp_path / "codes.safetensors")

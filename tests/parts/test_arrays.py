@@ -14,7 +14,7 @@ X = np.sin(np.arange(20)[:, None] + np.arange(16)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"x": X * 1j}, "`x` in `a.npz` holds complex numbers"),
         ({"x": X.astype("M8[s]")}, "`x` in `a.npz` holds dates"),
@@ -28,9 +28,9 @@ X = np.sin(np.arange(20)[:, None] + np.arange(16)).astype(np.float32)
         ({"scalar_f": np.float32(3)}, r"`scalar_f` in `.*` has the shape \(\)"),
     ],
 )
-def test_each_array_that_is_read_is_checked(tmp_path: Path, change: dict[str, np.ndarray], said: str) -> None:
+def test_each_array_that_is_read_is_checked(tmp_path: Path, change: dict[str, np.ndarray], message: str) -> None:
     np.savez(tmp_path / "a.npz", **{"x": X, **change})
-    with pytest.raises(VqtoolError, match=said) as caught:
+    with pytest.raises(VqtoolError, match=message) as caught:
         Arrays(path=tmp_path / "a.npz")
     assert caught.value.exit_code == 2
 

@@ -108,7 +108,7 @@ def test_conditioners_never_read_the_signal() -> None:
 
 
 @given(st.floats(0.01, 100))
-def test_the_spectrum_knows_a_wave_apart_from_its_size(scale: float) -> None:
+def test_the_spectrum_separates_a_wave_from_its_size(scale: float) -> None:
     conditioner = SpectrumConditioner(SPEC, dim=8, harmonics=5)
     wave = torch.randn(2, 2, 32)
     one, other = (conditioner.features._spectrum(w) for w in (wave, wave * scale))

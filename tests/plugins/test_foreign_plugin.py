@@ -18,18 +18,18 @@ def test_it_is_small() -> None:
 
 
 def test_plugins_lists_it(environment: Environment, tmp_path: Path) -> None:
-    told = json.loads(environment.run("vqtool", "plugins", "--json", cwd=tmp_path).stdout)
-    found = {(c["role"], c["name"]) for c in told["components"] if c["provider"] == "vqtool-example 0.1.0"}
+    result = json.loads(environment.run("vqtool", "plugins", "--json", cwd=tmp_path).stdout)
+    found = {(c["role"], c["name"]) for c in result["components"] if c["provider"] == "vqtool-example 0.1.0"}
     assert found == {("quantizer", "grid"), ("loss", "slope"), ("data", "sines")}
-    assert told["broken"] == []
+    assert result["broken"] == []
 
 
 def test_verify(environment: Environment, tmp_path: Path) -> None:
     done = environment.run("vqtool", "verify", "quantizer", "grid", "--json", cwd=tmp_path)
-    told = json.loads(done.stdout)
+    result = json.loads(done.stdout)
     assert done.returncode == 0
-    assert told["broken"] == 0
-    assert told["kept"] > 15
+    assert result["broken"] == 0
+    assert result["kept"] > 15
 
 
 def test_its_own_tests(environment: Environment, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_the_start_is_sensible_however_fine_the_codebook():
     assert bool((loss.mean((0, 1)) < 3 * math.log(32)).all())
 
 
-def test_a_finer_code_is_asked_to_mend_a_wrong_coarser_one():
+def test_a_finer_code_is_asked_to_correct_a_wrong_coarser_one():
     head = made.small("gpt", (4, 3, 5), 6, seed=2).head
     torch.manual_seed(0)
     codes, fed = (torch.stack([torch.randint(k, (7, 6)) for k in (4, 3, 5)], -1) for _ in range(2))

@@ -189,7 +189,7 @@ def test_the_repr_says_what_it_is() -> None:
     assert "gradient='rotation'" in text
 
 
-def test_a_quantizer_is_copied_and_pickled_whole() -> None:
+def test_a_quantizer_is_copied_and_pickled_in_full() -> None:
     import io
 
     quantizer = Residual(8, levels=2, of=SMALL)

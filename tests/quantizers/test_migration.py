@@ -48,7 +48,7 @@ def test_the_codes_are_the_same(case: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["residual-ema", "product-ema", "simvq"])
-def test_a_checkpoint_of_then_loads_whole(tmp_path: Path, kind: str) -> None:
+def test_a_checkpoint_of_then_loads_in_full(tmp_path: Path, kind: str) -> None:
     recipe = write_recipe(tmp_path)
     levels = "levels = 2\n" if kind == "residual-ema" else ""
     text = recipe.read_text().replace('kind = "residual-ema"\nlevels = 2\n', f'kind = "{kind}"\n{levels}')
@@ -68,8 +68,8 @@ def test_a_checkpoint_of_then_loads_whole(tmp_path: Path, kind: str) -> None:
                 tensors[name.replace(today, before)] = tensors.pop(name)
                 break
     assert tensors.keys() != now.tensors.keys()
-    about = {key: value for key, value in now.about.items() if key not in ("format", "aliases", "layout")}
-    checkpoint.save(path, tensors, about)
+    metadata = {key: value for key, value in now.metadata.items() if key not in ("format", "aliases", "layout")}
+    checkpoint.save(path, tensors, metadata)
     model, _ = from_checkpoint(path)
     wanted = run.model.parts.quantizer.state_dict()
     assert all(torch.equal(value, wanted[name]) for name, value in model.parts.quantizer.state_dict().items())

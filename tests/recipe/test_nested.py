@@ -103,7 +103,7 @@ def test_an_override_reaches_inside(tmp_path: Path) -> None:
     assert catalog().make("quantizer", "residual", recipe.parts["quantizer"].options, 8).codebook_sizes == (4, 4)
 
 
-def test_the_schema_knows_what_may_stand_inside() -> None:
+def test_the_schema_knows_what_may_be_inside() -> None:
     schema = recipe_schema()
     branch = next(
         b["then"] for b in schema["definitions"]["quantizer"]["allOf"]

@@ -94,9 +94,7 @@ def test_none_switches_an_option_off() -> None:
         ({"limit": -1.0}, ("limit",), 'part "p": `limit` should be greater than 0', "got -1.0"),
     ],
 )
-def test_what_is_said_of_wrong_values(
-    table: dict[str, Any], path: tuple[str | int, ...], message: str, hint: str
-) -> None:
+def test_messages_for_wrong_values(table: dict[str, Any], path: tuple[str | int, ...], message: str, hint: str) -> None:
     assert problems(table) == [(path, message, hint)]
 
 
@@ -119,11 +117,11 @@ def test_dates_are_refused_in_words() -> None:
 
 
 def test_documentation_comes_from_the_signature() -> None:
-    told = {option.name: option for option in OPTIONS.documented()}
-    assert list(told) == ["need", "share", "way", "band", "limit", "sizes", "path", "from", "on", "name"]
-    assert told["need"].required
-    assert (told["share"].type, told["share"].default, told["share"].doc) == ("float > 0, < 1", 0.5, "a share")
-    assert told["band"].type == 'int >= 1 or "all"'
+    result = {option.name: option for option in OPTIONS.documented()}
+    assert list(result) == ["need", "share", "way", "band", "limit", "sizes", "path", "from", "on", "name"]
+    assert result["need"].required
+    assert (result["share"].type, result["share"].default, result["share"].doc) == ("float > 0, < 1", 0.5, "a share")
+    assert result["band"].type == 'int >= 1 or "all"'
 
 
 @pytest.mark.parametrize(
@@ -188,8 +186,8 @@ def test_components_that_break_the_contract_are_named() -> None:
     class Without:
         pass
 
-    for cls, told in ((Keywords, "hides its options"), (Untyped, "has no type"), (Unknown, "NoSuchType")):
-        with pytest.raises(VqtoolError, match=told) as caught:
+    for cls, message in ((Keywords, "hides its options"), (Untyped, "has no type"), (Unknown, "NoSuchType")):
+        with pytest.raises(VqtoolError, match=message) as caught:
             options_of(cls)
         assert cls.__name__ in caught.value.message
     assert options_of(Without).names == []

@@ -40,7 +40,7 @@ def test_keys_and_values(text: str, parts: list[str], value: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["a", "=1", "a..b=1", "a b=1"])
-def test_what_is_no_override(text: str) -> None:
+def test_what_is_not_an_override(text: str) -> None:
     with pytest.raises(VqtoolError, match="is not an override") as caught:
         parse(text)
     assert caught.value.where == f"-s {text}"

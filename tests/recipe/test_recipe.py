@@ -183,7 +183,7 @@ def test_one_mistake_is_one_error_at_its_line(old: str, new: str, message: str, 
     assert found[0].exit_code == 2
 
 
-def test_carets_stand_at_inline_keys() -> None:
+def test_carets_are_at_inline_keys() -> None:
     where = spoilt("from = 3", "form = 3").where
     assert isinstance(where, Where)
     assert where.text[where.column - 1 : where.column - 1 + where.width] == "form"
@@ -219,13 +219,13 @@ def test_recipes_without_data_or_stages() -> None:
     found = errors('[data]\nkind = "toy"\npath = "x"\n[stage]\ntask = "toy"\n')
     assert [(e.message, e.hint) for e in found] == [("`stage` should be a list of tables", "two brackets: [[stage]]")]
     found = errors("data = 1\nstage = [1]\ntrain = 2\nevaluate = []")
-    told = [
+    results = [
         "`data` should be a table",
         "a stage should be a table",
         "`train` should be a table",
         "`evaluate` should be a table",
     ]
-    assert [e.message for e in found] == told
+    assert [e.message for e in found] == results
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_bad_toml_is_one_error_with_its_line(text: str, message: str, line: int)
     assert error.where.line in (line, line + 1)
 
 
-def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+def test_files_that_are_not_recipes(tmp_path: Path) -> None:
     with pytest.raises(VqtoolError, match="there is no recipe"):
         load(tmp_path / "none.toml")
     (tmp_path / "r.toml").write_text(GOOD)
@@ -326,7 +326,7 @@ def json_toml(value: Any) -> str:
 
 
 def test_a_part_whose_options_cannot_be_read_is_one_error(tmp_path: Path) -> None:
-    """A fault of the part is told once, and not again for each knob that a stage sets."""
+    """A fault of the part is reported once, and not again for each knob that a stage sets."""
     file = tmp_path / "odd.py"
     file.write_text(
         "from vqtool.api import Quantizer\n\n"
@@ -341,7 +341,7 @@ def test_a_part_whose_options_cannot_be_read_is_one_error(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("title = " + "[" * 20_000 + "]" * 20_000, "nested deeper"),
         ("title = " + "{a=" * 500 + "1" + "}" * 500, "nested deeper"),
@@ -350,9 +350,9 @@ def test_a_part_whose_options_cannot_be_read_is_one_error(tmp_path: Path) -> Non
         (".".join("a" * 20_000) + " = 1", "more than 100 parts"),
     ],
 )
-def test_bombs_in_a_recipe_are_one_error(tmp_path: Path, line: str, said: str) -> None:
+def test_bombs_in_a_recipe_are_one_error(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "bomb.toml").write_text(line)
-    with pytest.raises(VqtoolError, match=f"not a recipe: .*{said}") as caught:
+    with pytest.raises(VqtoolError, match=f"not a recipe: .*{message}") as caught:
         load(tmp_path / "bomb.toml")
     assert caught.value.where == str(tmp_path / "bomb.toml")
     assert caught.value.exit_code == 2

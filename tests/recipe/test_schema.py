@@ -40,7 +40,7 @@ def complaints(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str
         if not complaints(value, one["if"], root):
             found += complaints(value, one["then"], root, at)
     if isinstance(value, dict):
-        found += [f"{at}: lacks {name}" for name in schema.get("required", []) if name not in value]
+        found += [f"{at}: {name} is missing" for name in schema.get("required", []) if name not in value]
         for name, item in value.items():
             more = schema.get("additionalProperties", True)
             matching = [s for p, s in schema.get("patternProperties", {}).items() if re.search(p, name)]

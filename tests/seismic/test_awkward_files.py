@@ -41,7 +41,7 @@ def notes_of(path: Path) -> list[str]:
     return [note for piece in SeismogramFiles(SPEC).open(path) for note in piece.notes]
 
 
-def test_every_rate_is_said_at_once_with_counts(tmp_path: Path) -> None:
+def test_every_rate_is_reported_at_once_with_counts(tmp_path: Path) -> None:
     for station, rate in (("AAA", 100.0), ("BBB", 40.0), ("CCC", 20.0), ("DDD", 20.0)):
         write(tmp_path / f"{station}.mseed", *(trace(counts(round(60 * rate)), f"BH{c}", station=station, rate=rate)
                                                for c in "ZNE"))  # fmt: skip
@@ -79,7 +79,7 @@ def test_a_clock_that_is_off_by_parts_per_million_keeps_its_time(mseed: Make) ->
 
 
 @pytest.mark.parametrize("block", [10**9, 4096])
-def test_overlaps_that_differ_are_said_and_the_first_counts(
+def test_overlaps_that_differ_are_reported_and_the_first_counts(
     tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks, "SIZE", block)

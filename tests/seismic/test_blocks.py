@@ -65,7 +65,7 @@ def one_after_the_other() -> bytes:
 
 
 @pytest.mark.parametrize("make", [with_gaps, with_holes, with_drift, one_after_the_other])
-def test_blocks_are_the_whole(make: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_make_the_same_as_one_read(make: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.mseed"
     path.write_bytes(make())  # type: ignore[operator]
     whole = Recordings(path)

@@ -111,7 +111,7 @@ def test_mass_positions_logs_and_slow_channels_are_left_out(tmp_path: Path) -> N
         Recordings(tmp_path / "log.mseed")
 
 
-def test_digits_are_said_to_be_assumed(tmp_path: Path) -> None:
+def test_digits_are_reported_as_assumed(tmp_path: Path) -> None:
     Stream([trace(name) for name in ("BHZ", "BH1", "BH2")]).write(str(tmp_path / "a.mseed"), format="MSEED")
     note = "read 2 channels of unknown azimuth as 1 = N, 2 = E, 3 = Z: `BH1`, `BH2`"
     assert Recordings(tmp_path / "a.mseed").notes == [note]

@@ -58,7 +58,7 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "run"
 
 
-def test_held_out_figures_stand_beside_the_baselines(run: Path) -> None:
+def test_held_out_figures_are_beside_the_baselines(run: Path) -> None:
     (split,) = json.loads((run / "said.json").read_text())["splits"].items()
     assert split[0] == "dev+test"
     scores = split[1]
@@ -71,20 +71,24 @@ def test_held_out_figures_stand_beside_the_baselines(run: Path) -> None:
 def test_codes_are_read_by_phase(run: Path, tmp_path: Path) -> None:
     done = vqtool("codes", run, "--out", tmp_path / "page", "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["label"], told["labels"], told["group"], told["split"]) == (
+    result = json.loads(done.stdout)
+    assert (result["label"], result["labels"], result["group"], result["split"]) == (
         "phase",
         ["noise", "P", "S", "coda"],
         "station",
         "dev+test",
     )
-    assert {"probe.macro_f1", "probe.folds.macro_f1", "codes.ami", "codes.ami.rolled.group1"} <= told["figures"].keys()
+    assert {"probe.macro_f1", "probe.folds.macro_f1", "codes.ami", "codes.ami.rolled.group1"} <= result[
+        "figures"
+    ].keys()
     trained = json.loads((run / "said.json").read_text())["splits"]["dev+test"]["model"]
     for name in ("probe.macro_f1", "codes.ami", "codes.nmi.group0"):
-        assert told["figures"][name] == pytest.approx(trained[name], abs=1e-3)
-    for book in told["codebooks"]:
-        assert sum(sum(row["counts"].values()) for row in book["codes"]) == told["figures"]["tokens"]
-    assert not any(row["claimed"] for book in told["codebooks"] for row in book["codes"])  # three stations are too few
+        assert result["figures"][name] == pytest.approx(trained[name], abs=1e-3)
+    for book in result["codebooks"]:
+        assert sum(sum(row["counts"].values()) for row in book["codes"]) == result["figures"]["tokens"]
+    assert not any(
+        row["claimed"] for book in result["codebooks"] for row in book["codes"]
+    )  # three stations are too few
     page = (tmp_path / "page" / "codes.html").read_text()
     assert "http" not in page.replace("http-equiv", "")  # self-contained
     assert page.count("data:image/png;base64,") == 4
@@ -101,14 +105,14 @@ def test_codes_of_windows_by_another_label(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [(["--label", "depth"], "no label `depth`"), (["--split", "night"], "no split called `night`"),
      (["--data", "nowhere"], "there is no `metadata.csv`"), (["--out", "no/such/folder"], "there is no folder")],
 )  # fmt: skip
-def test_codes_tells_mistakes(run: Path, arguments: list[str], said: str) -> None:
+def test_codes_reports_mistakes(run: Path, arguments: list[str], message: str) -> None:
     done = vqtool("codes", run, *arguments)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -122,14 +126,14 @@ def test_a_day_file_is_tokenised_with_times(run: Path, mseed: Make, tmp_path: Pa
     assert len(rows) == 12000 // 32
     assert rows[-1]["time"] == "2014-04-01T00:01:59.680Z"
     assert vqtool("encode", run, path, "--out", tmp_path / "tokens.npz").returncode == 0
-    told = np.load(tmp_path / "tokens.npz")
-    assert told["codes"].tolist() == [[int(row["code0"]), int(row["code1"])] for row in rows]
+    result = np.load(tmp_path / "tokens.npz")
+    assert result["codes"].tolist() == [[int(row["code0"]), int(row["code1"])] for row in rows]
     done = vqtool("decode", run, tmp_path / "tokens.csv", "--out", tmp_path / "x.mseed")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
-def test_tokens_in_the_folder_of_the_records_are_no_records(run: Path, mseed: Make, tmp_path: Path) -> None:
+def test_tokens_in_the_folder_of_the_records_are_not_records(run: Path, mseed: Make, tmp_path: Path) -> None:
     path = mseed("day.mseed", dict(zip("ZNE", motion(5, 4000, 1000, 1600), strict=True)))
     before = path.read_bytes()
     for more in ([], ["--force"]):
@@ -172,13 +176,13 @@ def test_a_mapping_from_the_hint_encodes(run: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_encode_tells_mistakes(run: Path, tmp_path: Path, folder: Path) -> None:
-    for given, out, said in (
+def test_encode_reports_mistakes(run: Path, tmp_path: Path, folder: Path) -> None:
+    for given, out, message in (
         (tmp_path / "nowhere.mseed", "t.csv", "there is no file or folder"),
         (tmp_path, "t.csv", "there are no seismograms"),
         (folder, "t.tokens", "written to .csv or .npz"),
     ):
         done = vqtool("encode", run, given, "--out", tmp_path / out)
         assert done.returncode == 2
-        assert said in done.stderr
+        assert message in done.stderr
         assert "Traceback" not in done.stderr

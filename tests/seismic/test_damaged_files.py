@@ -107,7 +107,7 @@ def bomb(file: h5py.File) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda file: numbers(file, "c8"), "`data/bucket0` holds complex64, not real numbers"),
         (lambda file: numbers(file, "S4"), "`data/bucket0` holds |S4, not real numbers"),
@@ -115,11 +115,11 @@ def bomb(file: h5py.File) -> None:
         (bomb, r"`data/bucket0` has the shape \(20, 3, 100000000000\): more than the file can hold"),
     ],
 )
-def test_waveforms_of_another_kind(folder: Path, tmp_path: Path, damage: object, said: str) -> None:
+def test_waveforms_of_another_kind(folder: Path, tmp_path: Path, damage: object, message: str) -> None:
     copy = shutil.copytree(folder, tmp_path / "set")
     with h5py.File(copy / "waveforms.hdf5", "a") as file:
         damage(file)  # type: ignore[operator]
-    with pytest.raises(VqtoolError, match=said) as caught:
+    with pytest.raises(VqtoolError, match=message) as caught:
         SeisBenchFolder(copy, 100.0)
     assert "waveforms.hdf5" in str(caught.value.where)
 

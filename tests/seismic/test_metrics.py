@@ -79,13 +79,13 @@ def test_the_probe_is_fitted_on_training_stations_alone(data: Seisbench) -> None
 
 
 def test_agreement_and_its_null(data: Seisbench) -> None:
-    told = measured(PhaseAgreement(data.spec), data, oracle)
-    assert told["codes.ami"] == pytest.approx(1)
-    assert told["codes.ami.rolled"] < 0.5
+    result = measured(PhaseAgreement(data.spec), data, oracle)
+    assert result["codes.ami"] == pytest.approx(1)
+    assert result["codes.ami.rolled"] < 0.5
     assert abs(measured(PhaseAgreement(data.spec), data, blind)["codes.ami"]) < 1e-6
 
 
-def test_events_are_told_from_noise_by_tokens_or_by_a_score(data: Seisbench) -> None:
+def test_events_are_distinguished_from_noise_by_tokens_or_by_a_score(data: Seisbench) -> None:
     def loud(batch: Batch) -> dict[str, object]:
         energy = batch["x"].unflatten(-1, (-1, 32)).square().mean((1, 3))
         return {
@@ -116,14 +116,14 @@ def test_without_labels_nothing_is_claimed(data: Seisbench) -> None:
 
 @pytest.mark.parametrize("baseline", [Kmeans, LogSpectrogram, StaLta])
 def test_baselines_are_better_than_chance(data: Seisbench, baseline: type[Baseline]) -> None:
-    rival = baseline(data.spec, codes=40) if baseline is Kmeans else baseline(data.spec)
-    rival.fit(data.rows("train"))
+    model = baseline(data.spec, codes=40) if baseline is Kmeans else baseline(data.spec)
+    model.fit(data.rows("train"))
     if baseline is StaLta:
-        assert measured(EventAuc(data.spec), data, rival.predict)["auc.event"] > 0.9
+        assert measured(EventAuc(data.spec), data, model.predict)["auc.event"] > 0.9
         return
-    told = measured(PhaseProbe(data.spec), data, rival.predict)
+    result = measured(PhaseProbe(data.spec), data, model.predict)
     name = "probe" if baseline is Kmeans else "probe.features"
-    assert told[f"{name}.macro_f1"] > 0.5
+    assert result[f"{name}.macro_f1"] > 0.5
 
 
 def test_a_spectrum_is_of_its_own_frame() -> None:

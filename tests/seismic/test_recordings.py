@@ -96,7 +96,7 @@ def test_masked_samples_are_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_array_equal(found.read(found.stretches[1], 31.0, 2900, 100.0)[0], x[3100:])
 
 
-def test_a_sample_that_lacks_between_two_files_is_no_zero(mseed: Make, tmp_path: Path) -> None:
+def test_a_sample_missing_between_two_files_is_not_a_zero(mseed: Make, tmp_path: Path) -> None:
     x = noise(60) + 1e6
     mseed("t/1.mseed", {"Z": x[:3000], "N": x})
     mseed("t/2.mseed", {"Z": x[3001:]}, start="2014-04-01T00:00:30.010")
@@ -153,7 +153,7 @@ def test_what_is_not_a_seismogram_is_counted(mseed: Make, tmp_path: Path) -> Non
         Recordings(tmp_path / "nowhere")
 
 
-def test_pieces_are_whole_and_apart(mseed: Make) -> None:
+def test_pieces_are_complete_and_disjoint(mseed: Make) -> None:
     (stretch,) = Recordings(mseed("p.mseed", {"Z": noise(130)})).stretches
     parts = list(pieces(stretch, 30))
     assert sum(p.samples for p in parts) == stretch.samples
@@ -170,7 +170,7 @@ def test_a_data_set_of_records_with_picks(mseed: Make, tmp_path: Path) -> None:
     table.write_text("\n".join([*lines, "XX.S0,2014-04-01T00:01:40,P", "ZZ.S0,2014-04-01T00:01:40,P"]))
     data = Miniseed(path=tmp_path / "set", picks=table, window=1024)
     assert "6 of 8 picked P arrivals lie in the records" in data.notes
-    assert data.spec.about["skipped"] == {"a P pick within 60 s of the one before it": 1}
+    assert data.spec.metadata["skipped"] == {"a P pick within 60 s of the one before it": 1}
     stations = []
     for split in ("train", "valid", "test"):
         rows = data.rows(split)
@@ -226,7 +226,7 @@ def test_picks_from_tables_with_other_separators(tmp_path: Path, separator: str)
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("picked", "expected"),
     [
         ([("P", 100), ("P", 103), ("S", 110)], [(100, 110)]),  # Pn and Pg
         ([("P", 100), ("P", 100.4), ("P", 103), ("S", 110), ("S", 111)], [(100, 110)]),
@@ -237,9 +237,9 @@ def test_picks_from_tables_with_other_separators(tmp_path: Path, separator: str)
     ],
 )
 def test_several_p_picks_of_one_earthquake_keep_its_s(
-    told: list[tuple[str, float]], expected: list[tuple[float, float | None]]
+    picked: list[tuple[str, float]], expected: list[tuple[float, float | None]]
 ) -> None:
-    found = arrivals([Pick("A", phase, time) for phase, time in told])
+    found = arrivals([Pick("A", phase, time) for phase, time in picked])
     assert [(p, None if math.isnan(s) else s) for p, s in found] == expected
 
 
@@ -259,11 +259,11 @@ def test_a_second_p_pick_or_the_same_line_twice_changes_no_trace(mseed: Make, tm
 
 def test_arrivals_of_a_station() -> None:
     picks = [Pick("A", phase, float(t)) for t, phase in enumerate("SPSSPPS")]
-    told = arrivals(picks)
-    assert [p for p, _ in told] == [1, 4, 5]
-    assert told[0][1] == 2
-    assert math.isnan(told[1][1])
-    assert told[2][1] == 6
+    result = arrivals(picks)
+    assert [p for p, _ in result] == [1, 4, 5]
+    assert result[0][1] == 2
+    assert math.isnan(result[1][1])
+    assert result[2][1] == 6
     mixed = [Pick("XX.A", "P", 0.0), Pick("A", "P", 1.0), Pick("YY.A", "P", 2.0), Pick("XX.B", "P", 3.0)]
     assert [p.time for p in of_station(mixed, "XX.A")] == [0, 1]
     assert [p.time for p in of_station(mixed, "A")] == [0, 1, 2]
@@ -279,7 +279,7 @@ def test_a_rate_far_away_is_skipped_and_named(mseed: Make, tmp_path: Path) -> No
     far = "its sampling rate of 20000 Hz is more than 100 times away from 100 Hz"
     slow = "slower than 10 Hz (`HHZ`)"
     assert source.skipped == {far: 1, slow: 1}
-    spec = DataSpec({"x": Field((3, 512), "signal")}, sample_rate=100.0, about={"frame": 32})
+    spec = DataSpec({"x": Field((3, 512), "signal")}, sample_rate=100.0, metadata={"frame": 32})
     notes = [note for piece in SeismogramFiles(spec).open(tmp_path / "f") for note in piece.notes]
     assert notes == [f"skipped 1: {slow}", f"skipped 1 record: {far} (`XX.CCC..HH`)"]
 

@@ -69,7 +69,7 @@ def test_whole_data_sets_and_vertical_only_traces(tmp_path: Path) -> None:
     assert not alone[1:].any()
 
 
-def test_what_is_no_number_is_bridged(tmp_path: Path) -> None:
+def test_what_is_not_a_number_is_bridged(tmp_path: Path) -> None:
     wave = WAVES[0] + 1e6
     wave[0, 700:703], wave[2] = (np.nan, np.inf, np.nan), np.nan
     write_chunk(tmp_path, {"one": wave}, [{"trace_name": "one", "trace_dt_s": 0.01}], dimension_order="CW")
@@ -93,7 +93,7 @@ def test_chunks_are_one_set(tmp_path: Path) -> None:
     np.testing.assert_array_equal(listed.whole(listed.traces[8]), WAVES[4])
 
 
-def test_another_rate_is_resampled_and_said(tmp_path: Path) -> None:
+def test_another_rate_is_resampled_and_reported(tmp_path: Path) -> None:
     t = np.arange(1200) / 20
     slow = np.stack([np.sin(2 * np.pi * f * t) for f in (0.5, 1.0, 2.0)]).astype(np.float32)[None]
     row = {"trace_name": "b$0", "trace_sampling_rate_hz": 20, "trace_p_arrival_sample": 200}
@@ -120,15 +120,15 @@ def test_what_is_skipped_is_counted_with_its_reason(tmp_path: Path) -> None:
     ]
     write_chunk(tmp_path, {"bucket0": WAVES, "flat": np.zeros((1, 100))}, good + bad)
     data = Seisbench(path=tmp_path, window=512, split="station")
-    told = data.spec.about["skipped"]
-    assert told == {
+    result = data.spec.metadata["skipped"]
+    assert result == {
         "no waveform of its trace_name": 2,
         "a trace_name that cannot be read": 1,
         "no sampling rate": 1,
         "an empty waveform, or one that is not components by samples": 1,
         "shorter than half a window": 1,
     }
-    assert sum(f"{n} traces skipped: {why}" in data.notes for why, n in told.items()) == len(told)
+    assert sum(f"{n} traces skipped: {why}" in data.notes for why, n in result.items()) == len(result)
     assert sum(len(data.rows(split)) for split in ("train", "valid", "test")) > 0
 
 

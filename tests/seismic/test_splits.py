@@ -1,4 +1,4 @@
-"""Splits: by column, station or trace; one waveform never stands in two; what was decided is told."""
+"""Splits: by column, station or trace; one waveform never stands in two; what was decided is reported."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def test_the_catalogue_s_splits_by_any_usual_name() -> None:
     assert notes == []
 
 
-def test_a_waveform_in_two_listed_splits_is_left_out_and_told() -> None:
+def test_a_waveform_in_two_listed_splits_is_left_out_and_reported() -> None:
     named = [replace(t, split="train" if i % 2 else "test") for i, t in enumerate(TRACES)]  # noise apart from its event
     parts, notes = cut([*named, *(replace(t, key=f"z{i}", split="train") for i, t in enumerate(TRACES[:20]))], "auto")
     assert not parts["test"]
     assert any("80 traces are left out" in note for note in notes)
 
 
-def test_shared_stations_and_missing_splits_are_told() -> None:
+def test_shared_stations_and_missing_splits_are_reported() -> None:
     named = [replace(t, split=("train", "test")[i // 2 % 2]) for i, t in enumerate(TRACES)]
     named[0] = replace(named[0], split="")
     parts, notes = cut(named, "column")
@@ -72,7 +72,7 @@ def test_shared_stations_and_missing_splits_are_told() -> None:
     assert any("figures are of seen stations" in note for note in notes)
 
 
-def test_few_stations_are_split_by_trace_and_it_is_said() -> None:
+def test_few_stations_are_split_by_trace_with_a_note() -> None:
     parts, notes = cut([replace(t, station="XX.A") for t in TRACES], "auto")
     assert all(parts.values())
     assert "too few" in notes[0]

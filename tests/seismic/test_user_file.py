@@ -20,12 +20,12 @@ from vqtool.errors import VqtoolError
 from vqtool_seismic import user_file
 from vqtool_seismic.user_file import SeismogramFiles
 
-SPEC = DataSpec({"x": Field((3, 512), "signal")}, sample_rate=100.0, about={"frame": 32, "level": 1024})
+SPEC = DataSpec({"x": Field((3, 512), "signal")}, sample_rate=100.0, metadata={"frame": 32, "level": 1024})
 MODEL = {"model": "abc", "codebook_sizes": [1000, 7]}
 
 
 def coded(path: Path, spec: DataSpec = SPEC) -> Iterator[CodedPiece]:
-    """Codes that tell the loudness of their 32 samples, a local function of the signal."""
+    """Codes that encode the loudness of their 32 samples, a local function of the signal."""
     for piece in SeismogramFiles(spec).open(path):
         loud = piece.batch["x"].unflatten(-1, (-1, 32)).square().mean((1, 3))
         codes = torch.stack([(100 * loud).long().clamp_max(999), torch.zeros_like(loud).long()], -1)
@@ -58,14 +58,14 @@ def test_windows_keep_every_sample_once(samples: int, length: int, frame: int, o
 
 def test_cuts_of_one_record_have_the_same_tokens_away_from_the_cut(mseed: Make, tmp_path: Path) -> None:
     x = motion(5, 12000, 6000, 6400)
-    told = []
+    results = []
     for begin, end in ((0, 12000), (1234, 12000), (0, 9876)):
         start = f"2014-04-01T00:00:{begin / 100:06.3f}"
         path = mseed("c.mseed", dict(zip("ZNE", x[:, begin:end], strict=True)), start=start)
         SeismogramFiles(SPEC).save_codes(tmp_path / "c.csv", coded(path), MODEL)
         with (tmp_path / "c.csv").open() as file:
-            told.append({row["time"]: row["code0"] for row in csv.DictReader(file)})
-    whole, late, early = told
+            results.append({row["time"]: row["code0"] for row in csv.DictReader(file)})
+    whole, late, early = results
     assert len(late) == (12000 - 1234) // 32
     assert whole.keys() >= late.keys()
     times = list(whole)
@@ -78,7 +78,7 @@ def test_cuts_of_one_record_have_the_same_tokens_away_from_the_cut(mseed: Make, 
 def test_every_token_once_and_at_its_time(mseed: Make, tmp_path: Path) -> None:
     x = motion(0, 9000, 4000, 4500)
     path = mseed("d.mseed", dict(zip("ZNE", x, strict=True)))
-    spec = replace(SPEC, about={"frame": 32, "level": 9000})  # loudness beside that of the whole record
+    spec = replace(SPEC, metadata={"frame": 32, "level": 9000})  # loudness beside that of the whole record
     SeismogramFiles(spec).save_codes(tmp_path / "t.csv", coded(path, spec), MODEL)
     with (tmp_path / "t.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -97,38 +97,38 @@ def test_tokens_do_not_depend_on_how_much_is_read_at_a_time(
 ) -> None:
     waves = dict(zip("ZNE", motion(1, samples, samples // 2, samples // 2 + 9), strict=True))
     path, head = mseed("d.mseed", waves, start=start), 0 if start.endswith("00:00") else -317 % 32
-    told = []
+    results = []
     for windows in (1, 3, 1000):
         monkeypatch.setattr(user_file, "WINDOWS", windows)
         SeismogramFiles(SPEC).save_codes(tmp_path / "t.npz", coded(path), MODEL)
-        told.append(dict(np.load(tmp_path / "t.npz")))
-    assert len(told[0]["codes"]) == (samples - head) // 32
-    for other in told[1:]:
-        np.testing.assert_array_equal(told[0]["codes"], other["codes"])
-        np.testing.assert_allclose(told[0]["time"], other["time"])
-    np.testing.assert_allclose(np.diff(told[0]["time"]), 0.32, atol=1e-6)
-    assert told[0]["seconds"] == pytest.approx(0.32)
-    assert told[0]["codebook_sizes"].tolist() == [1000, 7]
-    assert str(told[0]["model"]) == "abc"
+        results.append(dict(np.load(tmp_path / "t.npz")))
+    assert len(results[0]["codes"]) == (samples - head) // 32
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0]["codes"], other["codes"])
+        np.testing.assert_allclose(results[0]["time"], other["time"])
+    np.testing.assert_allclose(np.diff(results[0]["time"]), 0.32, atol=1e-6)
+    assert results[0]["seconds"] == pytest.approx(0.32)
+    assert results[0]["codebook_sizes"].tolist() == [1000, 7]
+    assert str(results[0]["model"]) == "abc"
 
 
 def test_a_seisbench_folder_is_tokenised_trace_by_trace(folder: Path, tmp_path: Path) -> None:
     SeismogramFiles(SPEC).save_codes(tmp_path / "t.npz", coded(folder), MODEL)
-    told = np.load(tmp_path / "t.npz")
-    assert len(told["records"]) == 40
-    assert told["time"].min() == 0  # no dates there: seconds from the begin
-    assert np.bincount(told["record"]).tolist() == [3000 // 32, 800 // 32] * 20
+    result = np.load(tmp_path / "t.npz")
+    assert len(result["records"]) == 40
+    assert result["time"].min() == 0  # no dates there: seconds from the begin
+    assert np.bincount(result["record"]).tolist() == [3000 // 32, 800 // 32] * 20
 
 
 def test_tokens_of_a_dated_trace_have_its_time(tmp_path: Path) -> None:
-    told = {
+    result = {
         "2014/04/01 00:00:10.08": "2014-04-01T00:00:10.080Z",
         "2014-04-01T00:00:10.080000Z": "2014-04-01T00:00:10.080Z",
         "2014-04-01 02:00:10.08+02:00": "2014-04-01T00:00:10.080Z",
         "": "0.00",
         "the first of April": "0.00",
     }
-    rows = [lines_of(1, 1)[0] | {"trace_name": f"bucket0${k}", "trace_start_time": t} for k, t in enumerate(told)]
+    rows = [lines_of(1, 1)[0] | {"trace_name": f"bucket0${k}", "trace_start_time": t} for k, t in enumerate(result)]
     write_chunk(tmp_path / "set", {"bucket0": np.stack([motion(k) for k in range(len(rows))])}, rows)
     pieces = list(coded(tmp_path / "set"))
     notes = next(SeismogramFiles(SPEC).open(tmp_path / "set")).notes
@@ -136,7 +136,7 @@ def test_tokens_of_a_dated_trace_have_its_time(tmp_path: Path) -> None:
     SeismogramFiles(SPEC).save_codes(tmp_path / "t.csv", iter(pieces), MODEL)
     with (tmp_path / "t.csv").open() as file:
         found = list(csv.DictReader(file))
-    assert [row["time"] for row in found][:: 3000 // 32] == list(told.values())
+    assert [row["time"] for row in found][:: 3000 // 32] == list(result.values())
     assert found[1]["time"] == "2014-04-01T00:00:10.400Z"
 
 
@@ -154,7 +154,7 @@ def test_a_sample_that_is_not_a_number_spoils_no_token_but_its_own(mseed: Make, 
     np.testing.assert_allclose(codes[1], codes[0], rtol=0.01, atol=1)
 
 
-def test_what_is_left_out_is_said_and_nothing_at_all_is_an_error(mseed: Make, tmp_path: Path) -> None:
+def test_what_is_left_out_is_reported_and_nothing_at_all_is_an_error(mseed: Make, tmp_path: Path) -> None:
     mseed("s/short.mseed", {"Z": motion(0, 200)[0]}, station="SHRT")
     with pytest.raises(VqtoolError, match="holds nothing to encode") as caught:
         list(coded(tmp_path / "s"))
@@ -165,7 +165,7 @@ def test_what_is_left_out_is_said_and_nothing_at_all_is_an_error(mseed: Make, tm
     assert any("XX.SHRT" in note for note in notes)
 
 
-def test_a_station_s_name_is_no_formula(mseed: Make, tmp_path: Path) -> None:
+def test_a_station_s_name_is_not_a_formula(mseed: Make, tmp_path: Path) -> None:
     pieces = list(coded(mseed("day.mseed", dict(zip("ZNE", motion(5, 1000, 300, 400), strict=True)))))
     pieces = [replace(piece, metadata=piece.metadata | {"station": "=1+1", "record": "@x 2014"}) for piece in pieces]
     SeismogramFiles(SPEC).save_codes(tmp_path / "t.csv", iter(pieces), MODEL)
@@ -200,12 +200,12 @@ def test_memory_does_not_grow_with_the_record(mseed: Make, monkeypatch: pytest.M
 @pytest.mark.parametrize("name", ["t.csv", "t.npz"])
 def test_memory_does_not_grow_with_the_tokens(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_file, "IN_MEMORY", 1000)
-    about = {"record": "r", "station": "s", "start": 1e9, "samples": 10**9, "rate": 100.0}
+    kept = {"record": "r", "station": "s", "start": 1e9, "samples": 10**9, "rate": 100.0}
 
     def pieces(count: int) -> Iterator[CodedPiece]:
         for number in range(count):
             plan = [(number * 512, number * 512, number * 512 + 512)]
-            yield CodedPiece(torch.full((1, 16, 2), number % 999), torch.zeros(1, 0), {}, about | {"windows": plan})
+            yield CodedPiece(torch.full((1, 16, 2), number % 999), torch.zeros(1, 0), {}, kept | {"windows": plan})
 
     SeismogramFiles(SPEC).save_codes(tmp_path / name, pieces(3), MODEL)
     peaks = []

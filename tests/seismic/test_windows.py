@@ -56,7 +56,7 @@ def test_windows_with_and_without_an_event(begin: int, end: int, label: int) -> 
     assert window_label(TRACE, begin, end, 100.0) == label
 
 
-def test_standardised_by_what_is_about_a_window() -> None:
+def test_standardised_by_what_surrounds_a_window() -> None:
     x = motion(1)
     own, scale = standardised(x, 500, 512, 512)
     np.testing.assert_allclose(own.mean(1), 0, atol=1e-4)
@@ -82,7 +82,7 @@ def test_dead_components_are_zero_whatever_their_offset() -> None:
     assert not standardised(x, 0, 512, 3000)[0][1].any()
 
 
-def test_every_labelled_frame_stands_in_one_window(folder: Path) -> None:
+def test_every_labelled_frame_is_in_one_window(folder: Path) -> None:
     data = Seisbench(path=folder, window=512, seed=3)
     for split in ("train", "test"):
         batch = everything(data, split)
@@ -104,7 +104,7 @@ def test_labels_lie_where_the_onset_is(folder: Path) -> None:
             assert 0 <= 32 * first[0] + 16 - p < 32
 
 
-def test_held_out_windows_never_change_and_tell_no_onset(folder: Path) -> None:
+def test_held_out_windows_never_change_and_reveal_no_onset(folder: Path) -> None:
     one, two = (everything(Seisbench(path=folder, window=512), "dev+test") for _ in range(2))
     for name, value in one.items():
         torch.testing.assert_close(value, two[name], equal_nan=True)
@@ -146,11 +146,11 @@ def test_vertical_only_traces_train_but_are_labelled_only_when_asked(tmp_path: P
     assert (silent["phase"] == -1).all()
     assert (silent["event"] == -1).all()
     assert silent["live"].tolist()[0] == [1, 0, 0]
-    told = everything(Seisbench(path=tmp_path, window=512, labelled="any"), "train")
-    assert set(told["phase"].unique().tolist()) == {-1, 0, 1, 2, 3}
+    result = everything(Seisbench(path=tmp_path, window=512, labelled="any"), "train")
+    assert set(result["phase"].unique().tolist()) == {-1, 0, 1, 2, 3}
 
 
-def test_a_short_trace_goes_on_as_its_mirror_image(folder: Path) -> None:
+def test_a_short_trace_continues_as_its_mirror_image(folder: Path) -> None:
     data = Seisbench(path=folder, window=1024)
     rows = data.rows("train")
     at = next(i for i, (number, _) in enumerate(rows.at) if rows.traces[number].noise)

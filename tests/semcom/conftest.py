@@ -1,4 +1,4 @@
-"""Small pictures that can be told apart: a bright bar at a place of its own for every class."""
+"""Small pictures that can be distinguished: a bright bar at a place of its own for every class."""
 
 from __future__ import annotations
 

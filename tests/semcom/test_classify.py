@@ -1,4 +1,4 @@
-"""The task from picture to class scores, its metrics and its rivals, on pictures that can be told apart."""
+"""The task from picture to class scores, its metrics and its baselines, on pictures that can be distinguished."""
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ def built(recipe: Path, *overrides: str, without: tuple[str, ...] = ()) -> tuple
 
 
 def test_a_short_run_learns_and_is_deployed(recipe: Path, tmp_path: Path) -> None:
-    said = document("train", recipe, "-o", tmp_path / "run")["splits"]["test"]
-    model, rival = said["model"], said["baselines"]["pixels"]
+    result = document("train", recipe, "-o", tmp_path / "run")["splits"]["test"]
+    model, pixels = result["model"], result["baselines"]["pixels"]
     assert model["accuracy.hard.12db"] > 0.8  # four classes
-    assert rival["accuracy.hard.12db"] > 0.8
+    assert pixels["accuracy.hard.12db"] > 0.8
     assert {"accuracy.hard", "accuracy.soft.3db", "accuracy.no-channel", "gap.12db", "consistency.3db", "tx_power.12db",
             "tx_power.soft.12db", "ber.12db", "ber.theory.12db", "llr.ratio.3db", "entropy.use", "entropy.token",
             "codes.used", "codes.perplexity"} <= set(model)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pictures from IDX files and archives: the same rows either way, and damaged files are told in one line."""
+"""Pictures from IDX files and archives: the same rows either way, and damaged files are one clear error."""
 
 from __future__ import annotations
 
@@ -121,6 +121,8 @@ def test_a_header_that_promises_more_than_the_file_can_hold(folder: Path) -> Non
     with pytest.raises(VqtoolError, match="does not hold the 2305843009213693952 bytes of its header"):
         LabelledImages(path=folder)
     plain.write_bytes(idx(columns()["train_images"]))
-    whole.write_bytes(gzip.compress(plain.read_bytes()) + gzip.compress(bytes(2**24)) * 8)  # more follows than is told
+    whole.write_bytes(
+        gzip.compress(plain.read_bytes()) + gzip.compress(bytes(2**24)) * 8
+    )  # more follows than the header says
     with pytest.raises(VqtoolError, match="does not hold the 10240 bytes"):
         LabelledImages(path=folder)

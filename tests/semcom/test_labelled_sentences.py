@@ -66,7 +66,7 @@ def _write(folder: Path, **files: list[str]) -> None:
         (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
 
 
-def test_lines_of_another_form_are_told(folder: Path) -> None:
+def test_lines_of_another_form_are_reported(folder: Path) -> None:
     tabbed = [f"the film is number {i}\t{i % 2}" for i in range(150)]
     _write(folder, train=tabbed, dev=tabbed, test=tabbed)
     with pytest.raises(VqtoolError, match="the one label `the`") as caught:

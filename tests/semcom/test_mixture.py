@@ -246,7 +246,7 @@ def test_the_router_learns_the_way_that_serves() -> None:
 # --- errors, metrics, the whole run ----------------------------------------------------------------------------------
 
 
-def test_a_channel_that_chooses_and_a_quantizer_that_does_not_are_told_apart() -> None:
+def test_a_channel_that_chooses_and_a_quantizer_that_does_not_are_distinguished() -> None:
     q, tables = sent(4)
     with pytest.raises(VqtoolError, match="1 modes, and the quantizer chooses among 3"):
         Awgn(SIZES, order=16).eval()(q, tables)
@@ -268,7 +268,7 @@ def test_flips_reach_the_chosen_codebook_alone() -> None:
     assert torch.equal(figures["symbols"], (TOKENS * widths + 2).float())  # 3 routes: 2 bits
 
 
-def test_codes_that_are_none_are_no_token_errors() -> None:
+def test_codes_that_are_none_are_not_token_errors() -> None:
     codes = torch.tensor([[[3, -1], [4, -1]], [[-1, 1], [-1, 2]]])
     got = torch.tensor([[[3, -1], [5, -1]], [[-1, 1], [-1, 2]]])
     assert wrong(got, codes).tolist() == [0.5, 0.0]
@@ -280,10 +280,10 @@ def test_shares_of_the_routes() -> None:
     whole = quantizer(z).route
     for part in z.split([20, 30]):
         metric.update(route=quantizer(part).route)
-    told = metric.compute()
-    assert told["route.expert1"] == pytest.approx(float((whole.expert == 1).float().mean()))
-    assert sum(told[f"route.mode{m}"] for m in range(3)) == pytest.approx(1)
-    assert told["route.certainty"] == pytest.approx(float(whole.expert_probs.max(1).values.mean().detach()))
+    measured = metric.compute()
+    assert measured["route.expert1"] == pytest.approx(float((whole.expert == 1).float().mean()))
+    assert sum(measured[f"route.mode{m}"] for m in range(3)) == pytest.approx(1)
+    assert measured["route.certainty"] == pytest.approx(float(whole.expert_probs.max(1).values.mean().detach()))
 
 
 @pytest.fixture
@@ -297,12 +297,12 @@ def recipe(pictures: Callable[..., Path]) -> Path:
 
 
 def test_a_short_run_learns_routes_and_is_deployed(recipe: Path, tmp_path: Path) -> None:
-    said = document("train", recipe, "-o", tmp_path / "run")["splits"]["test"]["model"]
-    assert said["accuracy.hard.12db"] > 0.8  # four classes
-    shares = [said["route.expert0"], said["route.expert1"]]
+    result = document("train", recipe, "-o", tmp_path / "run")["splits"]["test"]["model"]
+    assert result["accuracy.hard.12db"] > 0.8  # four classes
+    shares = [result["route.expert0"], result["route.expert1"]]
     assert sum(shares) == pytest.approx(1)
-    assert said["side_bits"] == 2
-    assert 2 + 4 * 2 / 4 <= said["symbols"] <= 2 + 4 * 5 / 2  # 4 tokens of 2 or 5 bits, 2 or 4 bits a symbol
+    assert result["side_bits"] == 2
+    assert 2 + 4 * 2 / 4 <= result["symbols"] <= 2 + 4 * 5 / 2  # 4 tokens of 2 or 5 bits, 2 or 4 bits a symbol
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all("expected-symbols" in row and row["balance"] >= 0.5 for row in rows if row["split"] == "train")
     swept = document("evaluate", tmp_path / "run", "--sweep", "channel.snr_db=-6:12:18", "-s", "channel.kind=rayleigh")

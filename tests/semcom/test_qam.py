@@ -74,7 +74,7 @@ def test_theory_is_cho_and_yoons() -> None:
 
 
 @pytest.mark.parametrize(("order", "snr_db", "exact", "largest"), [(16, 12, 11.18, 11.15), (64, 6, 1.99, 1.65)])
-def test_the_llrs_size_is_what_is_foretold(order: int, snr_db: float, exact: float, largest: float) -> None:
+def test_the_llrs_size_is_as_predicted(order: int, snr_db: float, exact: float, largest: float) -> None:
     snr = 10 ** (snr_db / 10)
     _, received = sent(order, 20_000, snr_db)
     for how, value in (("exact", exact), ("max-log", largest)):

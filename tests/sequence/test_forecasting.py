@@ -42,13 +42,13 @@ def test_paths_too_few_for_a_level_are_refused_and_enough_are_not(level: float, 
     assert fewest_paths([0.5, level]) == needed
     path_quantiles(torch.randn(2, needed, 3), [0.5, level])
     if needed > 1:
-        told = rf"^{needed - 1} sample paths give quantiles from .* not {level:g}$"
-        with pytest.raises(VqtoolError, match=told) as caught:
+        result = rf"^{needed - 1} sample paths give quantiles from .* not {level:g}$"
+        with pytest.raises(VqtoolError, match=result) as caught:
             path_quantiles(torch.randn(2, needed - 1, 3), [0.5, level])
         assert caught.value.hint == f"at least --samples {needed}, or other --quantiles"
 
 
 def test_shapes_and_order() -> None:
-    told = path_quantiles(torch.randn(3, 9, 2, 5), [0.1, 0.5, 0.9])
-    assert told.shape == (3, 3, 2, 5)
-    assert bool((told.diff(dim=0) >= 0).all())
+    result = path_quantiles(torch.randn(3, 9, 2, 5), [0.1, 0.5, 0.9])
+    assert result.shape == (3, 3, 2, 5)
+    assert bool((result.diff(dim=0) >= 0).all())

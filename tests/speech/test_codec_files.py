@@ -24,7 +24,7 @@ from vqtool_speech import user_file
 from vqtool_speech.audio import written
 from vqtool_speech.user_file import AudioFiles
 
-SPEC = DataSpec({"x": Field((1, 1280), "signal")}, sample_rate=8000.0, about={"mix": "mean", "normalise": "peak"})
+SPEC = DataSpec({"x": Field((1, 1280), "signal")}, sample_rate=8000.0, metadata={"mix": "mean", "normalise": "peak"})
 
 
 def encode(run: Path, source: Path, target: Path, levels: int | None = None) -> None:

@@ -80,7 +80,7 @@ def test_a_stream_is_the_whole_bit_for_bit(
     monkeypatch.setattr(spool, "IN_MEMORY", 2000)
     sound = np.stack([(0.9 - 0.3 * k) * voice(seconds, rate, seed=k) for k in range(channels)], 1)
     source = write(tmp_path / "a.wav", sound, rate)
-    mine = replace(model, spec=replace(model.spec, about={"mix": mix, "normalise": normalise}))
+    mine = replace(model, spec=replace(model.spec, metadata={"mix": mix, "normalise": normalise}))
     codes, back = streamed(mine, source, tmp_path)
     wanted_codes, wanted_back = whole.there_and_back(mine, source, tmp_path / "whole.wav")
     assert codes == wanted_codes

@@ -205,7 +205,9 @@ def test_what_is_shorter_than_its_header_says_is_reported(tmp_path: Path) -> Non
     """But for a length that says that it was not known."""
     path = write(tmp_path / "a.wav", voice(0.5, 8000), 8000)
     content = path.read_bytes()
-    spec = DataSpec({"x": Field((1, 1280), "signal")}, sample_rate=8000.0, about={"mix": "mean", "normalise": "peak"})
+    spec = DataSpec(
+        {"x": Field((1, 1280), "signal")}, sample_rate=8000.0, metadata={"mix": "mean", "normalise": "peak"}
+    )
     for size, notes in ((8000, 0), (12_000, 1), (2**32 - 1, 0), (2**31 - 1, 0)):
         path.write_bytes(content[:40] + size.to_bytes(4, "little") + content[44:])
         piece, *_ = AudioFiles(spec).open(path)

@@ -114,7 +114,7 @@ class Ended:
     """How a process ended."""
 
     code: int  # minus the signal's number where one killed it
-    said: str
+    output: str
 
 
 class Bench:
@@ -128,7 +128,7 @@ class Bench:
         began = time.monotonic()
         ended = self.call("train", folder / "whole", Trap(0, "count"))
         self.seconds = time.monotonic() - began
-        assert ended.code == 0, ended.said
+        assert ended.code == 0, ended.output
         self.operations = int((folder / "count").read_text())
 
     def start(self, command: str, run: Path, trap: Trap | None = None) -> int:
@@ -137,14 +137,14 @@ class Bench:
         if child:
             return child
         code = 70
-        with contextlib.suppress(BaseException), (self.folder / f"said.{os.getpid()}").open("w") as said:
-            sys.stderr = sys.stdout = said
+        with contextlib.suppress(BaseException), (self.folder / f"output.{os.getpid()}").open("w") as output:
+            sys.stderr = sys.stdout = output
             train = {"recipe": self.recipe, "overrides": OPTIONS, "out_dir": run, "seed": None, "stage": None}
             if trap is not None:
                 trap.set()
             code = guarded("train" if command == "train" else "train:resume", False, False, [],
                            {"device": "cpu", **(train if command == "train" else {"run": run})})  # fmt: skip
-            said.flush()
+            output.flush()
             if trap is not None and trap.action == "count":
                 count = trap.count
                 (self.folder / "count").write_text(str(count))
@@ -153,9 +153,9 @@ class Bench:
     def wait(self, child: int) -> Ended:
         """How a fork ended."""
         _, status = os.waitpid(child, 0)
-        said = self.folder / f"said.{child}"
-        text = said.read_text() if said.exists() else ""
-        said.unlink(missing_ok=True)
+        output = self.folder / f"output.{child}"
+        text = output.read_text() if output.exists() else ""
+        output.unlink(missing_ok=True)
         return Ended(os.waitstatus_to_exitcode(status), text)
 
     def call(self, command: str, run: Path, trap: Trap | None = None) -> Ended:
@@ -170,8 +170,10 @@ class Bench:
             return f"files {sorted(set(files[0]) ^ set(files[1]))}"
         for name in COMPARED:
             first, second = (checkpoint.load(folder / f"{name}.safetensors") for folder in (whole, run))
-            if first.about != second.about:
-                return f"metadata of {name}: {[k for k in first.about if first.about[k] != second.about.get(k)]}"
+            if first.metadata != second.metadata:
+                return (
+                    f"metadata of {name}: {[k for k in first.metadata if first.metadata[k] != second.metadata.get(k)]}"
+                )
             if first.tensors.keys() != second.tensors.keys():
                 return f"names in {name}"
             wrong = [n for n, t in first.tensors.items() if not torch.equal(t, second.tensors[n])]
@@ -194,20 +196,22 @@ class Bench:
                 return self.differs(run)
             if (run / "summary.json").is_file() and not (run / "resume.safetensors").is_file():
                 ended = self.call("resume", run)  # killed after all was done: only its lock is left
-                return self.differs(run) if "it is finished" in ended.said else f"is finished, and resume: {ended}"
-            if ended.code == 1 and not re.search(r"free some space, then (`vqtool resume|train again)", ended.said):
-                return f"another hint: {ended.said[-300:]}"
+                return self.differs(run) if "it is finished" in ended.output else f"is finished, and resume: {ended}"
+            if ended.code == 1 and not re.search(
+                r"free some space, then (run `vqtool resume|train again)", ended.output
+            ):
+                return f"another hint: {ended.output[-300:]}"
             saved = (run / "resume.safetensors").is_file()
             refused = None if saved else self.call("resume", run)
             if refused is not None and (
-                refused.code != 2 or not re.search("stopped before it saved|no run", refused.said)
+                refused.code != 2 or not re.search("stopped before it saved|no run", refused.output)
             ):
-                return f"nothing saved, and resume ends with {refused.code}: {refused.said[-300:]}"
-            if ended.code == 1 and saved != ("vqtool resume" in ended.said):
-                return f"a hint that leads nowhere: {ended.said[-300:]}"
+                return f"nothing saved, and resume ends with {refused.code}: {refused.output[-300:]}"
+            if ended.code == 1 and saved != ("vqtool resume" in ended.output):
+                return f"a hint that leads nowhere: {ended.output[-300:]}"
             ended, again = self.call("resume" if saved else "train", run, again), None
             if ended.code not in (0, 1, -signal.SIGKILL):
-                return f"ends with {ended.code}: {ended.said[-300:]}"
+                return f"ends with {ended.code}: {ended.output[-300:]}"
         return "does not end"
 
 
@@ -245,12 +249,12 @@ def raced(bench: Bench, run: Path, chance: random.Random) -> tuple[str, str]:
     ended = bench.wait(child)
     allowed = r"in use by|is finished" + ("" if (run / "resume.safetensors").is_file() else "|before it saved|no run")
     for other, pattern in zip(others, (allowed, "in use by|not empty"), strict=True):
-        if other.code == 0 or not re.search(pattern, other.said):
-            return "raced", f"another process ends with {other.code}: {other.said[-300:]}"
+        if other.code == 0 or not re.search(pattern, other.output):
+            return "raced", f"another process ends with {other.code}: {other.output[-300:]}"
     if (run / "resume.safetensors").is_file():
         both = [bench.wait(each) for each in [bench.start("resume", run), bench.start("resume", run)]]
-        if sorted(each.code for each in both)[0] != 0 or not re.search(allowed, both[0].said + both[1].said):
-            return "raced", f"of two that resume: {[(each.code, each.said[-200:]) for each in both]}"
+        if sorted(each.code for each in both)[0] != 0 or not re.search(allowed, both[0].output + both[1].output):
+            return "raced", f"of two that resume: {[(each.code, each.output[-200:]) for each in both]}"
         ended = Ended(0, "")
     return "raced", bench.go_on(run, ended)
 

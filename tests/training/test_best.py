@@ -47,16 +47,16 @@ def test_a_stage_that_only_makes_it_worse_ends_as_it_began(tmp_path: Path, capsy
     run = trained(tmp_path, lr=0.3)
     assert same(run / "again.safetensors", run / "tokenizer.safetensors")
     assert same(run / "best.safetensors", run / "tokenizer.safetensors")
-    about = checkpoint.load(run / "again.safetensors").about
-    assert (about["stage"], about["step"], about["metrics"]["best_step"]) == ("again", 0, 0)
+    metadata = checkpoint.load(run / "again.safetensors").metadata
+    assert (metadata["stage"], metadata["step"], metadata["metrics"]["best_step"]) == ("again", 0, 0)
     assert "stage `again` never got better than it started" in capsys.readouterr().err
     best = [row["mse"] for row in rows_of(run / "metrics.jsonl") if row["split"] == "valid"]
-    assert about["metrics"]["best"] == pytest.approx(min(best))
+    assert metadata["metrics"]["best"] == pytest.approx(min(best))
 
 
 def test_a_stage_that_improves_ends_better(tmp_path: Path) -> None:
     run = trained(tmp_path, lr=3e-3)
-    first, second = (checkpoint.load(run / stage_file(name)).about["metrics"] for name in ("tokenizer", "again"))
+    first, second = (checkpoint.load(run / stage_file(name)).metadata["metrics"] for name in ("tokenizer", "again"))
     assert second["best"] < first["best"]
     assert second["best_step"] > 0
 
@@ -64,7 +64,7 @@ def test_a_stage_that_improves_ends_better(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", ['stage.again.best="loss"', 'stage.again.best_mode="max"'])
 def test_stages_by_other_measures_start_anew(tmp_path: Path, change: str) -> None:
     run = trained(tmp_path, 0.3, [*SHORT, change])
-    assert checkpoint.load(run / "again.safetensors").about["step"] > 0
+    assert checkpoint.load(run / "again.safetensors").metadata["step"] > 0
     assert not [row for row in rows_of(run / "metrics.jsonl") if row["step"] == 0]
 
 
@@ -73,11 +73,11 @@ def test_a_stage_s_checkpoint_carries_the_step_of_its_weights(tmp_path: Path) ->
     recipe = write_recipe(tmp_path, more='schedule.lr = { kind = "geometric", from = 1e-3, to = 1.0 }\n')
     made = session(recipe, tmp_path / "run", ["stage.tokenizer.steps=8", "stage.tokenizer.valid_every=2"])
     assert made.train() == 0
-    about = checkpoint.load(tmp_path / "run" / "tokenizer.safetensors").about
-    assert about["step"] == about["metrics"]["best_step"] == about["validation"]["step"] < 8
+    metadata = checkpoint.load(tmp_path / "run" / "tokenizer.safetensors").metadata
+    assert metadata["step"] == metadata["metrics"]["best_step"] == metadata["validation"]["step"] < 8
     assert same(tmp_path / "run" / "tokenizer.safetensors", tmp_path / "run" / "best.safetensors")
     assert not same(tmp_path / "run" / "tokenizer.safetensors", tmp_path / "run" / "last.safetensors")
-    assert from_checkpoint(tmp_path / "run" / "last.safetensors", finite=False)[1].about["step"] == 8
+    assert from_checkpoint(tmp_path / "run" / "last.safetensors", finite=False)[1].metadata["step"] == 8
 
 
 def test_a_run_resumed_at_the_very_start_of_such_a_stage_logs_its_start_once(tmp_path: Path) -> None:
@@ -107,5 +107,5 @@ def test_every_key_that_a_run_writes_has_a_form(tmp_path: Path) -> None:
     files = sorted((tmp_path / "run").glob("*.safetensors"))
     assert {file.name for file in files} == {f"{n}.safetensors" for n in ("best", "last", "resume", "tokenizer")}
     for file in files:
-        assert checkpoint.load(file).about.keys() <= METADATA.keys()
+        assert checkpoint.load(file).metadata.keys() <= METADATA.keys()
     assert json.loads((tmp_path / "run" / "resolved.json").read_text())["stages"][0]["name"] == "tokenizer"

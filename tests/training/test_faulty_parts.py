@@ -1,4 +1,4 @@
-"""Parts that are written wrongly: what their author is told."""
+"""Parts that are written wrongly: the messages that their author gets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAULTS = {
     FORWARD + "return None": "loss `mine` gave NoneType, not a tensor of one number",
     FORWARD + "return x_hat.mean(-1)": "loss `mine` gave a tensor of shape (2, 1)",
     "def forward(self, x_hat):\n        return x_hat.mean()": "`Mine.forward` takes `x_hat` by place",
-    "def __init__(self):\n        super().__init__(None)": "loss `mine` cannot be made as it is called",
+    "def __init__(self):\n        super().__init__(None)": "loss `mine` cannot be made with its arguments",
 }
 
 
@@ -31,17 +31,17 @@ def faulty(folder: Path, body: str) -> list[str]:
 
 
 @pytest.mark.parametrize("body", FAULTS)
-def test_the_author_is_told(body: str, tmp_path: Path) -> None:
+def test_the_message_to_the_author(body: str, tmp_path: Path) -> None:
     done = vqtool(*faulty(tmp_path, body), "--json")
     assert done.returncode != 0
-    told = json.loads(done.stdout)["error"]
-    assert told["message"].startswith(FAULTS[body]), done.stderr
+    result = json.loads(done.stdout)["error"]
+    assert result["message"].startswith(FAULTS[body]), done.stderr
     if "the plugin" in FAULTS[body]:
-        assert told["where"] == f"{tmp_path / 'mine.py'}:7"
+        assert result["where"] == f"{tmp_path / 'mine.py'}:7"
     assert "Traceback" not in done.stderr
 
 
-def test_what_a_part_prints_is_no_result(tmp_path: Path) -> None:
+def test_what_a_part_prints_is_not_a_result(tmp_path: Path) -> None:
     done = vqtool(
         *faulty(tmp_path, "def forward(self, *, x_hat):\n        print('NOISE')\n        return x_hat.mean()"), "--json"
     )

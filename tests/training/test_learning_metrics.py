@@ -28,14 +28,14 @@ class Ledger(Metric):
         self.learned: list[int] = []
         self.seen: list[int] = []
 
-    def learn(self, *, x: torch.Tensor, told: int) -> None:
-        self.learned += [told] * len(x)
+    def learn(self, *, x: torch.Tensor, label: int) -> None:
+        self.learned += [label] * len(x)
 
-    def update(self, *, x: torch.Tensor, told: int) -> None:
-        self.seen += [told] * len(x)
+    def update(self, *, x: torch.Tensor, label: int) -> None:
+        self.seen += [label] * len(x)
 
     def compute(self) -> dict[str, float]:
-        return {"learned": len(self.learned), "seen": len(self.seen), "told": sum(self.learned)}
+        return {"learned": len(self.learned), "seen": len(self.seen), "label": sum(self.learned)}
 
 
 class Plain(Metric):
@@ -48,11 +48,11 @@ class Plain(Metric):
         return {"plain": self.n}
 
 
-class Rival(Baseline):
+class OwnBaseline(Baseline):
     """Tells its batches what it is."""
 
     def predict(self, batch: Batch) -> dict[str, Any]:
-        return {"told": 100}
+        return {"label": 100}
 
 
 class Task:
@@ -60,31 +60,31 @@ class Task:
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         self.passes += 1
-        return Estimates(named={"told": 1})
+        return Estimates(named={"label": 1})
 
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    known = {"ledger": Ledger, "plain": Plain, "rival": Rival}
+    known = {"ledger": Ledger, "plain": Plain, "own": OwnBaseline}
     catalog = SimpleNamespace(load=lambda _, kind: known[kind], make=lambda _, kind, __, spec: known[kind](spec))
     monkeypatch.setattr(module, "catalog", lambda: catalog)
-    wanted = SimpleNamespace(metrics=("ledger", "plain"), baselines=("rival",), batch=2, splits=("valid", "test"))
+    wanted = SimpleNamespace(metrics=("ledger", "plain"), baselines=("own",), batch=2, splits=("valid", "test"))
     return SimpleNamespace(
         recipe=SimpleNamespace(evaluate=wanted, seed=0), spec=SPEC, parts=Parts(), tasks={"s": Task()}
     )
 
 
-def test_training_rows_are_learned_once_and_kept_apart(model: SimpleNamespace) -> None:
+def test_training_rows_are_learned_once_and_kept_separate(model: SimpleNamespace) -> None:
     data = SimpleNamespace(rows=ROWS.__getitem__, splits=tuple(ROWS))
-    told = module.evaluate(model, "s", data, HERE)
-    assert told["valid"]["model"] == {"learned": 7, "seen": 2, "told": 7, "plain": 2}
-    assert told["test"]["model"] == {"learned": 7, "seen": 3, "told": 7, "plain": 3}
-    assert told["test"]["baselines"]["rival"] == {"learned": 7, "seen": 3, "told": 700, "plain": 3}
+    result = module.evaluate(model, "s", data, HERE)
+    assert result["valid"]["model"] == {"learned": 7, "seen": 2, "label": 7, "plain": 2}
+    assert result["test"]["model"] == {"learned": 7, "seen": 3, "label": 7, "plain": 3}
+    assert result["test"]["baselines"]["own"] == {"learned": 7, "seen": 3, "label": 700, "plain": 3}
     assert model.tasks["s"].passes == 4 + 1 + 2  # batches of two: the training rows once, then the splits
 
 
 def test_validation_while_training_learns_nothing(model: SimpleNamespace) -> None:
-    assert module.evaluate_rows(model, "s", ROWS["valid"], HERE) == {"learned": 0, "seen": 2, "told": 0, "plain": 2}
+    assert module.evaluate_rows(model, "s", ROWS["valid"], HERE) == {"learned": 0, "seen": 2, "label": 0, "plain": 2}
 
 
 def test_a_task_that_gives_them_nothing_is_not_run_over_all_training_rows(model: SimpleNamespace) -> None:

@@ -52,7 +52,9 @@ def test_two_in_one_process_are_refused_too(tmp_path: Path) -> None:
     Lock(tmp_path).release()
 
 
-def test_a_lock_removed_between_opening_and_locking_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_removed_between_opening_and_locking_is_not_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original, calls = lock.fcntl.flock, []
 
     def flock(file: int, how: int) -> None:

@@ -36,7 +36,7 @@ def test_the_loss_falls_and_the_best_is_kept(tmp_path: Path) -> None:
     valid = [row["loss"] for row in rows if row["split"] == "valid"]
     assert valid[-1] < 0.7 * valid[0]
     best = checkpoint.load(tmp_path / "run" / "best.safetensors")
-    assert best.about["metrics"]["best"] == pytest.approx(min(valid))
+    assert best.metadata["metrics"]["best"] == pytest.approx(min(valid))
 
 
 def test_codebooks_start_from_one_epoch_of_rows_that_never_vary(
@@ -67,7 +67,7 @@ def test_early_stopping(tmp_path: Path) -> None:
 def test_best_by_a_metric_of_the_task(tmp_path: Path) -> None:
     made = session(write_recipe(tmp_path), tmp_path / "run", ["stage.tokenizer.steps=4", 'train.best="error.mean"'])
     made.train()
-    assert checkpoint.load(tmp_path / "run" / "best.safetensors").about["metrics"]["named"] == "error.mean"
+    assert checkpoint.load(tmp_path / "run" / "best.safetensors").metadata["metrics"]["named"] == "error.mean"
 
 
 def test_an_unknown_best_is_one_error(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_precision_keeps_codebooks_in_float32(tmp_path: Path, precision: str) ->
     assert all(t.dtype == torch.float32 and torch.isfinite(t).all() for t in floats)
 
 
-def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_a_number_stops_before_it_reaches_the_weights(tmp_path: Path) -> None:
     made = session(write_recipe(tmp_path), tmp_path / "run", ["stage.tokenizer.steps=4"])
     with torch.no_grad():
         next(made.model.parts["decoder"].parameters()).fill_(float("nan"))

@@ -22,7 +22,7 @@ WORLD = 3
 
 
 def work(rank: int, port: int, base: Path) -> int:
-    """One of the ranks: the last kills itself, and the one before waits for ever, as with NCCL."""
+    """One of the ranks: the last kills itself, and the one before waits forever, as with NCCL."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(WORLD), "MASTER_ADDR": "127.0.0.1",
                    "MASTER_PORT": str(port)}  # fmt: skip
     from vqtool.command import guarded
@@ -69,11 +69,11 @@ def test_the_others_say_which_rank_is_gone(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300,
     )  # fmt: skip
     ended = json.loads(done.stdout)
-    said = [(tmp_path / f"said{rank}").read_text() for rank in range(WORLD)]
-    assert [code for code, _ in ended] == [1, 1, -signal.SIGKILL], said
+    results = [(tmp_path / f"said{rank}").read_text() for rank in range(WORLD)]
+    assert [code for code, _ in ended] == [1, 1, -signal.SIGKILL], results
     assert max(at for _, at in ended) - ended[-1][1] < 30
-    for text in said[:-1]:
-        assert f"rank 2 is gone; `vqtool resume {tmp_path / 'run'}` goes on" in text
+    for text in results[:-1]:
+        assert f"rank 2 is gone; continue with `vqtool resume {tmp_path / 'run'}`" in text
     with RunDir.open(tmp_path / "run") as run:
         again, state = resume(run, Runtime(torch.device("cpu")))
         assert again.train(state=state) == 0

@@ -60,7 +60,7 @@ def run_ranks(world: int, folder: Path, options: list[str], stop_at: int = -1) -
 
 
 @pytest.mark.parametrize("kind", ["residual-ema", "ema"])
-def test_two_halves_equal_one_whole(tmp_path: Path, kind: str) -> None:
+def test_two_halves_equal_one_batch(tmp_path: Path, kind: str) -> None:
     write_recipe(tmp_path)
     options = list(OPTIONS)
     if kind == "ema":

@@ -118,12 +118,12 @@ def test_resumed_equals_unbroken(
     assert rows(tmp_path / "broken") == rows(unbroken)
 
 
-def test_a_killed_run_goes_on_from_its_last_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_continues_from_its_last_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, options = write_recipe(tmp_path), ["train.average=0.9", "train.valid_every=4"]
     assert session(recipe, tmp_path / "whole", options).train() == 0
     killed_at(monkeypatch, session(recipe, tmp_path / "broken", options), 10)
     again, state = resume(RunDir.open(tmp_path / "broken"), HERE)
-    assert state.about["progress"]["step"] == 8
+    assert state.metadata["progress"]["step"] == 8
     assert again.train(state=state) == 0
     same(tmp_path / "whole", tmp_path / "broken", "last")
 
@@ -141,7 +141,7 @@ def test_a_run_is_saved_before_its_first_validation(
     recipe, options = write_recipe(tmp_path, prior=True), [f"train.save_seconds={seconds}"]
     killed_at(monkeypatch, session(recipe, tmp_path / "broken", options), step)
     again, state = resume(RunDir.open(tmp_path / "broken"), HERE)
-    assert state.about.get("progress", {}).get("step", 0) == (step if saved else 0)
+    assert state.metadata.get("progress", {}).get("step", 0) == (step if saved else 0)
     assert again.train(state=state) == 0
     same(whole([]), tmp_path / "broken", "tokenizer", "prior", "last", "best")
     assert rows(tmp_path / "broken") == rows(whole([]))
@@ -179,7 +179,7 @@ def test_a_run_that_ends_in_its_evaluation_is_finished_by_resume(
         patch.setattr("vqtool.training.session.evaluate", ends)
         done = within("train", recipe, "-o", run, "-s", "train.steps=4")
     assert done.returncode == code
-    assert number is None or f"`vqtool resume {run}` goes on" in done.stderr
+    assert number is None or f"continue with `vqtool resume {run}`" in done.stderr
     before = checkpoint.load(run / "tokenizer.safetensors")
     assert not (run / "summary.json").exists()
     assert within("resume", run).returncode == 0
@@ -187,7 +187,7 @@ def test_a_run_that_ends_in_its_evaluation_is_finished_by_resume(
     assert not (run / "resume.safetensors").exists()
     after = checkpoint.load(run / "tokenizer.safetensors")
     assert all(torch.equal(after.tensors[name], tensor) for name, tensor in before.tensors.items())
-    assert after.about == before.about
+    assert after.metadata == before.metadata
     assert within("resume", run).returncode == 2
 
 

@@ -35,7 +35,7 @@ class Full(io.FileIO):
         return super().write(bytes(data)[:room])
 
 
-def test_a_row_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_is_complete_or_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with made(tmp_path) as run:
         run.log({"stage": "tokenizer", "step": 1})
         before = run.path("metrics.jsonl").read_bytes()
@@ -50,7 +50,7 @@ def test_a_row_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
             patch.setattr(Path, "open", lambda self, mode, buffering: Full(self, mode))
             with pytest.raises(VqtoolError) as error:
                 run.log({"stage": "tokenizer", "step": 2})
-        assert error.value.hint == f"free some space, then `vqtool resume {run.folder}` goes on"
+        assert error.value.hint == f"free some space, then run `vqtool resume {run.folder}`"
 
 
 def test_a_torn_last_line_is_dropped_before_anything_is_appended(tmp_path: Path) -> None:

@@ -36,13 +36,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def changed(run: Path, target: Path, *, about: Change | None = None, tensors: Change | None = None,
+def changed(run: Path, target: Path, *, metadata: Change | None = None, tensors: Change | None = None,
             name: str = "tokenizer") -> Path:  # fmt: skip
     """A checkpoint of the run with other metadata or tensors, written as vqtool writes it."""
     read = checkpoint.load(run / f"{name}.safetensors")
-    values, kept = copy.deepcopy({n: v for n, v in read.about.items() if n != "format"}), dict(read.tensors)
-    if about is not None:
-        about(values)
+    values, kept = copy.deepcopy({n: v for n, v in read.metadata.items() if n != "format"}), dict(read.tensors)
+    if metadata is not None:
+        metadata(values)
     if tensors is not None:
         tensors(kept)
     checkpoint.save(target, kept, values)
@@ -50,23 +50,23 @@ def changed(run: Path, target: Path, *, about: Change | None = None, tensors: Ch
 
 
 def in_recipe(part: str, **options: Any) -> Change:
-    return lambda about: about["resolved"]["parts"][part]["options"].update(options)
+    return lambda metadata: metadata["resolved"]["parts"][part]["options"].update(options)
 
 
 def replaced(name: str, value: Any) -> Change:
-    return lambda about: about.update({name: value})
+    return lambda metadata: metadata.update({name: value})
 
 
 def stage_called(name: str) -> Change:
-    def change(about: dict[str, Any]) -> None:
-        about["resolved"]["stages"][0]["name"] = about["stage"] = name
+    def change(metadata: dict[str, Any]) -> None:
+        metadata["resolved"]["stages"][0]["name"] = metadata["stage"] = name
 
     return change
 
 
 def part_called(name: str) -> Change:
-    def change(about: dict[str, Any]) -> None:
-        about["resolved"]["parts"][name] = about["resolved"]["parts"].pop("encoder")
+    def change(metadata: dict[str, Any]) -> None:
+        metadata["resolved"]["parts"][name] = metadata["resolved"]["parts"].pop("encoder")
 
     return change
 
@@ -85,7 +85,7 @@ BAD: dict[str, tuple[Change, str]] = {
     "knob that is a method": (replaced("knobs", {"quantizer.forward": 1}), "not a knob of its parts"),
     "knob that is the class": (replaced("knobs", {"quantizer.__class__": "x"}), "not a knob of its parts"),
     "knob of no part": (replaced("knobs", {"nothing.x": 1}), "not a knob of its parts"),
-    "role of a field": (lambda a: a["data"]["fields"]["x"].update(role="code"), "the role `code`, which is none"),
+    "role of a field": (lambda a: a["data"]["fields"]["x"].update(role="code"), "the unknown role `code`"),
     "shape of a field": (lambda a: a["data"]["fields"]["x"].update(shape=[1, 2**40]), "the shape"),
     "no channels": (lambda a: a["data"]["fields"]["x"].update(shape=[]), "its parts cannot be built"),
     "no recipe": (lambda a: a.pop("resolved"), "it has no `resolved`"),
@@ -99,7 +99,7 @@ BAD: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_a_checkpoint_says_is_checked(run: Path, tmp_path: Path, name: str) -> None:
     change, message = BAD[name]
-    path = changed(run, tmp_path / "bad.safetensors", about=change)
+    path = changed(run, tmp_path / "bad.safetensors", metadata=change)
     with pytest.raises(VqtoolError) as caught:
         from_checkpoint(path)
     assert message in caught.value.message
@@ -111,16 +111,16 @@ def test_a_stage_that_is_called_like_a_number_stays_a_name(tmp_path: Path) -> No
     recipe.write_text(recipe.read_text().replace('name = "tokenizer"', 'name = "1e3"'))
     made = session(recipe, tmp_path / "run", ["stage.1e3.steps=2"])
     assert made.train() == 0
-    assert from_checkpoint(tmp_path / "run" / "1e3.safetensors")[1].about["stage"] == "1e3"
+    assert from_checkpoint(tmp_path / "run" / "1e3.safetensors")[1].metadata["stage"] == "1e3"
 
 
 def test_what_a_plugin_finds_missing_is_a_fault_of_the_file(run: Path) -> None:
     _, read = from_checkpoint(run / "tokenizer.safetensors")
-    spec = DataSpec.from_json(read.about["data"])
-    assert spec.about.get("season") is None
+    spec = DataSpec.from_json(read.metadata["data"])
+    assert spec.metadata.get("season") is None
     assert DataSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
     with pytest.raises(VqtoolError, match="have no `season`"):
-        spec.about["season"]
+        spec.metadata["season"]
 
 
 @pytest.mark.parametrize("options", [{"levels": 10**6}, {"levels": 10**9}, {"codebook_size": 10**9},
@@ -128,7 +128,7 @@ def test_what_a_plugin_finds_missing_is_a_fault_of_the_file(run: Path) -> None:
 def test_options_that_ask_for_more_than_the_file_holds_are_refused_at_once(
     run: Path, tmp_path: Path, options: dict[str, int]
 ) -> None:
-    path = changed(run, tmp_path / "bomb.safetensors", about=in_recipe("quantizer", **options))
+    path = changed(run, tmp_path / "bomb.safetensors", metadata=in_recipe("quantizer", **options))
     began = time.process_time()
     with pytest.raises(VqtoolError, match=r"more memory than the file holds|should be at most"):
         from_checkpoint(path)
@@ -203,7 +203,7 @@ def test_tensors_of_an_older_checkpoint_are_held_against_the_recipe(run: Path, t
     """Without the list of tensors in its metadata."""
     for change, message in ((lambda t: t.pop(CODES), "it has no quantizer.levels.0.codebook.codes"),
                          (lambda t: t.update({CODES: t[CODES].half()}), "(float16, not float32)")):  # fmt: skip
-        ill = changed(run, tmp_path / "ill.safetensors", about=lambda a: a.pop("layout"), tensors=change)
+        ill = changed(run, tmp_path / "ill.safetensors", metadata=lambda a: a.pop("layout"), tensors=change)
         with pytest.raises(VqtoolError) as caught:
             from_checkpoint(ill)
         assert message in caught.value.message
@@ -238,10 +238,10 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", STATES)
 def test_a_state_to_resume_is_checked(stopped: Path, tmp_path: Path, name: str) -> None:
-    about, tensors, message = STATES[name]
+    metadata, tensors, message = STATES[name]
     copied = stopped.parent / f"copy-{name}"
     shutil.copytree(stopped, copied)
-    changed(stopped, copied / "resume.safetensors", about=about, tensors=tensors, name="resume")
+    changed(stopped, copied / "resume.safetensors", metadata=metadata, tensors=tensors, name="resume")
     done = within("resume", copied)
     assert message in done.stderr
     assert done.returncode in (1, 2)
@@ -253,7 +253,7 @@ def test_a_resumed_run_writes_into_its_folder_alone(stopped: Path) -> None:
     resolved = json.loads((copied / "resolved.json").read_text())
     resolved["stages"][0]["name"] = "../../x"
     (copied / "resolved.json").write_text(json.dumps(resolved))
-    changed(stopped, copied / "resume.safetensors", about=replaced("stage", "../../x"), name="resume")
+    changed(stopped, copied / "resume.safetensors", metadata=replaced("stage", "../../x"), name="resume")
     before = sorted(p for p in stopped.parent.rglob("*") if copied not in p.parents)
     done = within("resume", copied)
     assert done.returncode != 0
@@ -288,7 +288,7 @@ def foreign(codes: torch.Tensor, value: int) -> torch.Tensor:
     return codes
 
 
-@pytest.mark.parametrize(("about", "tensors", "message"), [
+@pytest.mark.parametrize(("metadata", "tensors", "message"), [
     (None, lambda t: t.update(codes=foreign(t["codes"], 8)), "code 8 is not one of `level0`, whose codes are 0 to 7"),
     (None, lambda t: t.update(codes=foreign(t["codes"], -2)), "code -2 is not one of `level0`"),
     (None, lambda t: t.update(codes=t["codes"].float()), "codes should be whole numbers, not float32"),
@@ -300,11 +300,11 @@ def foreign(codes: torch.Tensor, value: int) -> torch.Tensor:
     (replaced("kind", "x"), None, "holds no codes"),
 ])  # fmt: skip
 def test_codes_of_a_file_are_checked(
-    run: Path, tmp_path: Path, about: Change | None, tensors: Change | None, message: str
+    run: Path, tmp_path: Path, metadata: Change | None, tensors: Change | None, message: str
 ) -> None:
     model = run / "tokenizer.safetensors"
     assert within("encode", model, run.parent / "signals.npz", "--out", tmp_path / "c.safetensors").returncode == 0
-    ill = changed(tmp_path, tmp_path / "ill.st", about=about, tensors=tensors, name="c")
+    ill = changed(tmp_path, tmp_path / "ill.st", metadata=metadata, tensors=tensors, name="c")
     done = within("decode", model, ill, "--out", tmp_path / "out.npz")
     assert message in done.stderr
     assert str(ill) in done.stderr

@@ -81,8 +81,8 @@ def test_batches_do_not_matter_and_names_are_those_of_the_codebooks(kind: str) -
     assert one.row == pytest.approx(many.row, rel=1e-4, abs=1e-6)
     for name, tensor in one.tensors.items():
         torch.testing.assert_close(tensor, many.tensors[name], rtol=1e-3, atol=1e-4)
-    about = quantizer_metadata(made)
-    assert about["names"][0] in ("codebook", f"{PART_NAMES[made.topology]}0")
+    metadata = quantizer_metadata(made)
+    assert metadata["names"][0] in ("codebook", f"{PART_NAMES[made.topology]}0")
     for q, vectors in enumerate(vector_tensors(made).values()):
         assert len(vectors) == made.codebook_sizes[q]
 
@@ -137,11 +137,13 @@ def test_the_output_against_its_target() -> None:
     output = Output()
     for a, b in zip(x.split(2), y.split(2), strict=True):
         output.add({"x_hat": b, "target": a}, {})
-    told = output.figures()
-    assert told["range_ratio"] == pytest.approx(0.5, rel=1e-5)
-    assert told["rescale"] == pytest.approx(2, rel=1e-5)
-    assert told["dc"] == pytest.approx(float((y - x).mean() / x.std(correction=0)), rel=1e-4)
-    assert told["output.snr_db"] == pytest.approx(float(10 * torch.log10(x.var() / (x - y).square().mean())), abs=0.02)
+    measured = output.figures()
+    assert measured["range_ratio"] == pytest.approx(0.5, rel=1e-5)
+    assert measured["rescale"] == pytest.approx(2, rel=1e-5)
+    assert measured["dc"] == pytest.approx(float((y - x).mean() / x.std(correction=0)), rel=1e-4)
+    assert measured["output.snr_db"] == pytest.approx(
+        float(10 * torch.log10(x.var() / (x - y).square().mean())), abs=0.02
+    )
     assert Output().figures() == {}
     assert gap(3.0, 2.0)["soft_hard.gap"] == 0.5
     assert "soft_hard.gap" not in gap(3.0, 0.0)
@@ -156,9 +158,9 @@ def test_a_checkpoint_carries_the_counts_of_the_validation_that_chose_it(tmp_pat
     for q in range(2):
         assert torch.equal(read.tensors[f"usage.{q}.counts"], again.tensors[f"usage.{q}.counts"])
         assert torch.equal(read.tensors[f"vectors.{q}"], read.tensors[f"parts.quantizer.levels.{q}.codebook.codes"])
-    assert read.about["validation"]["step"] == read.about["metrics"]["best_step"]
-    assert read.about["quantizer"]["names"] == ["level0", "level1"]
-    assert read.about["validation"]["codes.perplexity.level0"] > 1
+    assert read.metadata["validation"]["step"] == read.metadata["metrics"]["best_step"]
+    assert read.metadata["quantizer"]["names"] == ["level0", "level1"]
+    assert read.metadata["validation"]["codes.perplexity.level0"] > 1
     last = checkpoint.load(tmp_path / "run" / "prior.safetensors")  # the quantizer is frozen there
     assert torch.equal(last.tensors["usage.0.counts"], read.tensors["usage.0.counts"])
     assert HERE.is_main

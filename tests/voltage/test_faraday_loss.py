@@ -29,7 +29,7 @@ TRUE = [1e-4, 3e-4]
 
 
 def spec(**about: object) -> DataSpec:
-    return DataSpec(describe(CONDITIONS, 64, ("soft", "stiff"), position=False), periodic=True, about=about)
+    return DataSpec(describe(CONDITIONS, 64, ("soft", "stiff"), position=False), periodic=True, metadata=about)
 
 
 def pair(scheme: str = "spectral", seed: int = 0, law: float = 1.0) -> Batch:

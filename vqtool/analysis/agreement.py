@@ -1,4 +1,4 @@
-"""How much codes say about labels: mutual information, normalised, against chance and against labels moved in time."""
+"""How much codes reveal about labels: normalised mutual information, beside chance and labels moved in time."""
 
 from __future__ import annotations
 

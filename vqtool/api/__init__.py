@@ -21,6 +21,7 @@ from vqtool.api.parts import (
     Regressor,
 )
 from vqtool.api.quantizer import CodebookStats, Quantized, Quantizer, Route, sum_stats
+from vqtool.api.renamed import Renamed
 from vqtool.api.schedule import Schedule
 from vqtool.api.spec import Batch, DataSpec, Field
 from vqtool.api.task import (
@@ -78,6 +79,7 @@ __all__ = [
     "Quantizer",
     "Received",
     "Regressor",
+    "Renamed",
     "Route",
     "Rows",
     "Schedule",

@@ -50,7 +50,7 @@ class CodedPiece:
 class Files:
     """Base of what reads and writes a user's files. A data kind names its class as `Data.files`.
 
-    It is made from what a checkpoint holds, so it works where the training data are not at hand. Override `open` and
+    It is made from what a checkpoint holds, so it works without the training data. Override `open` and
     `save`; `inputs` and `outputs` where a path stands for several files; `open_codes`, `save_codes` and `code_figures`
     where codes have a file format of their own (`own_codes = True`), else they go to one safetensors file.
     """
@@ -121,7 +121,7 @@ class Files:
 
         Args:
             path: a file or folder of codes.
-            model: what `save_codes` would be given of the model at hand. The caller compares the digests before it
+            model: what `save_codes` would be given for the current model. The caller compares the digests before it
                 takes the first piece.
         """
         raise NotImplementedError

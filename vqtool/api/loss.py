@@ -16,7 +16,7 @@ class Loss(nn.Module):
 
     Built with the `DataSpec` as its one wiring argument; keyword-only parameters are the recipe's options. A loss may
     hold parameters of its own: they are trained with the stage. A name that neither the task nor the data provides
-    is an error of the recipe that says who lacks what. A parameter with a default is read where somebody provides it.
+    is an error of the recipe that names both. A parameter with a default is read where somebody provides it.
     """
 
     def __init__(self, spec: DataSpec) -> None:

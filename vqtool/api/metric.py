@@ -43,7 +43,7 @@ class Baseline:
     def __init__(self, spec: DataSpec) -> None:
         self.spec = spec
 
-    def meet(self, parts: Parts) -> None:
+    def prepare(self, parts: Parts) -> None:
         """Called first: take from the model what a fair baseline must share, such as the channel it sends over."""
 
     def fit(self, rows: Rows) -> None:

@@ -22,11 +22,11 @@ class Condition:
 
 
 class Norm(nn.Module):
-    """Puts a batch into the frame the other parts work in, and signals back into their own units.
+    """Normalises a batch for the other parts, and turns their signals back into the original units.
 
-    It may read the condition, never the future. What a decoder must know and the condition does not tell (a gain,
-    say) is *sent apart* as `sends` scalars per window.
-    The base class changes nothing and serves where a recipe names no norm.
+    It may read the condition, never the future. What a decoder needs and cannot know from the condition (a gain, for
+    example) is *side information*: `sends` scalars per window, stored beside the codes and counted in bits.
+    The base class changes nothing; it is used where a recipe has no `[norm]`.
     """
 
     sends: tuple[str, ...] = ()
@@ -40,21 +40,21 @@ class Norm(nn.Module):
         """Take constants (as buffers) from the training rows; called once, before anything is trained."""
 
     def condition(self, batch: Batch) -> Batch:
-        """The batch with its condition fields in the norm's frame; reads the condition only."""
+        """The batch with its condition fields normalised; reads the condition only."""
         return batch
 
     def forward(self, batch: Batch) -> tuple[Batch, Tensor]:
-        """(the batch with `x` and the condition in the norm's frame, the sent scalars [B, len(sends)])."""
+        """(the batch with `x` and the condition normalised, the side information [B, len(sends)])."""
         return batch, batch["x"].new_zeros(batch["x"].shape[0], 0)
 
     def invert(self, x: Tensor, batch: Batch, sent: Tensor) -> Tensor:
-        """`x` [B, C, L] from the norm's frame back to the units of the original `batch`; reads its condition only."""
+        """The normalised `x` [B, C, L] in the units of the original `batch`, of which only the condition is read."""
         return x
 
     def future_stats(self, batch: Batch, steps: int) -> tuple[Tensor, Tensor]:
         """What the history predicts of the next `steps` samples: their centre and scale [B, C, steps].
 
-        The frame of a future is (future - centre) / scale. `max_horizon` is the most steps that can be asked for.
+        A future is normalised to (future - centre) / scale. `max_horizon` is the most steps that can be asked for.
         """
         x = batch["x"]
         return x.new_zeros(*x.shape[:-1], steps), x.new_ones(*x.shape[:-1], steps)
@@ -103,9 +103,9 @@ class Received:
     """The output of a channel. B windows, T tokens, D features, Q codebooks."""
 
     z: Tensor  # [B, T, D]  the input of the next part; its gradient reaches the quantizer
-    hard: Tensor  # [B, T, D]  the vectors that come of the codes: the deployed path
+    hard: Tensor  # [B, T, D]  the vectors of the codes: the deployed path
     codes: Tensor  # [B, T, Q]  the likeliest codes behind the channel
-    soft: Tensor | None = None  # [B, T, D]  the vectors that come of the quantizer's distribution, not its codes
+    soft: Tensor | None = None  # [B, T, D]  the vectors expected under the quantizer's distribution
     stages: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # (soft, hard) at points in between
     figures: Mapping[str, Tensor] = field(default_factory=dict)  # [B] each, whatever the channel reports
 
@@ -146,7 +146,7 @@ class Channel(nn.Module):
 
 
 class Prior(nn.Module):
-    """A distribution over codes [B, T, Q], written one after the other in the order (t=0,q=0), (t=0,q=1), ...
+    """A distribution over codes [B, T, Q], generated one after the other in the order (t=0,q=0), (t=0,q=1), ...
 
     Wiring: `(codebook_sizes, length, condition_dim, vectors)`: Q sizes, T tokens, the width of the condition
     (0: none) and the quantizer's `vectors()` or None. Logits of a position read only codes before it; the condition is
@@ -170,14 +170,14 @@ class Prior(nn.Module):
         raise NotImplementedError
 
     def targets(self, codes: Tensor, fed: Tensor, latent: Tensor | None = None) -> Tensor:
-        """What is right to write [B, T, Q] after the past `fed`, where `codes` are true; `latent` is [B, T, D]."""
+        """The target codes [B, T, Q] after the past `fed`, where `codes` are the true ones; `latent` is [B, T, D]."""
         return codes
 
     def copy_vectors(self, vectors: Sequence[Tensor]) -> None:
         """Take the codes' vectors from the now trained quantizer; called once, before the prior is trained."""
 
     def latents(self, condition: Condition | None) -> Tensor | None:
-        """The latents [B, T, D] that the condition alone lets expect, before any code; None if there are none."""
+        """The latents [B, T, D] predicted from the condition alone, before any code; None without such a prediction."""
         return None
 
     def own(self, codes: Tensor, condition: Condition | None, share: float, *, draw: Tensor) -> Tensor:
@@ -200,11 +200,11 @@ class Prior(nn.Module):
         paths: int = 1,
         tokens: int | None = None,
     ) -> Tensor:
-        """Write codes [B * paths, T, Q], row after row and of each row path after path; temperature 0 is greedy.
+        """Generate codes [B * paths, T, Q], row after row and of each row path after path; temperature 0 is greedy.
 
         Every path draws from its own generator, seeded by its place in `seeds`, so that it does not depend on the rest
         of the batch. `prefix` [B, T', Q] fixes the first T' tokens; it is read once for all paths of a row. With
-        `tokens` writing stops after so many, and those are the first of what would have been written.
+        `tokens` generation stops after so many; they equal the first tokens of a longer generation.
         """
         raise NotImplementedError
 
@@ -214,7 +214,7 @@ class Prior(nn.Module):
 
 
 class Regressor(nn.Module):
-    """Predicts the scalars a norm sends apart. Wiring: `(condition_dim, latent_dim, outputs)`."""
+    """Predicts the norm's side information. Wiring: `(condition_dim, latent_dim, outputs)`."""
 
     def forward(self, condition: Condition, z: Tensor) -> Tensor:
         """[B, outputs] from the condition and the latents `z` [B, T, D] that the codes stand for."""
@@ -227,7 +227,7 @@ class Context(nn.Module):
     dim: int  # the width of the output
 
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`mask` [B, T] is true for real tokens; others are not looked at."""
+        """`mask` [B, T] is true for real tokens; others are ignored."""
         raise NotImplementedError
 
 

@@ -14,7 +14,7 @@ from vqtool.errors import VqtoolError
 
 SAMPLES = 256  # the most inputs that the statistics of one codebook carry along
 PART_NAMES = {"grouped": "group", "residual": "level", "routed": "expert"}  # of a topology, in names of codebooks
-ROUNDED = 12  # bits of the 23 of a fraction that tell no two samples apart, but for ties
+ROUNDED = 12  # low bits of a float32's fraction (23 bits) that only break ties between samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def order_keys(rows: Tensor) -> Tensor:
     """The same from rounded numbers first and from all bits last: rows that differ by rounding alone keep their places.
 
     What is left over by a level depends on its codes, and those on the order in which sums were taken: several ranks
-    would else revive other codes than one.
+    would else reinitialise other codes than one rank does.
     """
     bits = bits_of(rows)
     return (mixed((bits + (1 << ROUNDED - 1)) >> ROUNDED) >> 22 << 22) | (mixed(bits) & (2**22 - 1))

@@ -33,8 +33,8 @@ class Field:
     names: tuple[str, ...] = ()  # of a category, label or group: what each index stands for; of scalars: their names
 
 
-class About(dict[str, Any]):
-    """What a plugin keeps in the metadata; a value that is missing there is a fault of the file, not of the plugin."""
+class Metadata(dict[str, Any]):
+    """What a plugin keeps in a data spec; a missing value is an error of the file, not of the plugin."""
 
     def __missing__(self, key: str) -> Any:
         raise VqtoolError(
@@ -50,8 +50,8 @@ class DataSpec:
 
     fields: Mapping[str, Field]
     sample_rate: float | None = None  # Hz, where one rate holds for all
-    periodic: bool = False  # the window is one period of a periodic signal: its ends meet
-    about: Mapping[str, Any] = field(default_factory=dict)  # JSON values a plugin wants to find again
+    periodic: bool = False  # the window is one period of a periodic signal: its end continues at its start
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # JSON values a plugin wants to find again
 
     def named(self, role: FieldRole) -> dict[str, Field]:
         """The fields of one role, in order."""
@@ -77,9 +77,15 @@ class DataSpec:
         """The length of a window [C, L]; the (height, width) of an image [C, H, W]."""
         return self.length if len(self.signal.shape) <= 2 else self.signal.shape[1:]
 
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """The former name of `metadata`."""
+        return self.metadata
+
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` is the inverse."""
-        return asdict(self)
+        """Plain JSON values; `from_json` is the inverse. Files call the metadata `about`, as they always did."""
+        value = asdict(self)
+        return value | {"about": value.pop("metadata")}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> DataSpec:
@@ -90,7 +96,7 @@ class DataSpec:
         """
         for name, f in value["fields"].items():
             if f["role"] not in get_args(FieldRole):
-                raise ValueError(f"give the field `{name}` the role `{f['role']}`, which is none")
+                raise ValueError(f"give the field `{name}` the unknown role `{f['role']}`")
             if any(n < 0 for n in f["shape"]) or math.prod(f["shape"]) > LARGEST_WINDOW:
                 raise ValueError(f"give the field `{name}` the shape {f['shape']}")
         rate = value["sample_rate"]
@@ -100,4 +106,4 @@ class DataSpec:
             name: Field(tuple(f["shape"]), f["role"], f["unit"], tuple(f["names"]))
             for name, f in value["fields"].items()
         }
-        return cls(fields, value["sample_rate"], value["periodic"], About(value["about"]))
+        return cls(fields, value["sample_rate"], value["periodic"], Metadata(value["about"]))

@@ -55,7 +55,7 @@ class Task:
         raise NotImplementedError
 
     def begin(self, parts: Parts) -> None:
-        """Called once, before the first step of the stage: earlier stages are final, codebooks have their start."""
+        """Called once, before the first step of the stage: earlier stages are trained and codebooks initialised."""
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """One training step's outputs, named as in `provides`; the loop updates from a `Quantized` at "quantized".
@@ -98,7 +98,7 @@ class Generates(Protocol):
 
 @runtime_checkable
 class Forecasts(Protocol):
-    """What comes after a history."""
+    """Forecasts what follows a history."""
 
     def forecast(self, parts: Parts, batch: Batch, steps: int, **how: Any) -> Tensor:
         """Sample paths [B, S, C, steps] in the signal's own units, after the histories `x` [B, C, L] of `batch`.
@@ -112,7 +112,7 @@ class Forecasts(Protocol):
 
 @runtime_checkable
 class QuantileForecaster(Protocol):
-    """A forecaster that knows its quantiles; no sample paths are drawn for them."""
+    """A forecaster that computes quantiles itself; no sample paths are drawn for them."""
 
     def quantiles(self, parts: Parts, batch: Batch, steps: int, levels: Sequence[float]) -> Tensor:
         """[B, Q, C, steps] at `levels` [Q], in the signal's own units, after the histories `x` [B, C, L] of `batch`."""

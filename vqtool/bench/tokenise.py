@@ -37,7 +37,9 @@ PEERS = (  # as many samples a token and as wide as ours; and the shape of publi
 def rows(device: torch.device, seconds: float) -> Iterator[dict[str, Any]]:
     """One row: milliseconds a window, of `BATCH` at once, from the signal to its codes."""
     if installed("transformers", "Wav2Vec2Config", "Wav2Vec2ForPreTraining") is None:
-        raise VqtoolError("the peer `transformers` cannot be had", hint="pip install --force-reinstall transformers")
+        raise VqtoolError(
+            "the peer `transformers` cannot be imported", hint="pip install --force-reinstall transformers"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         x = torch.randn(BATCH, CHANNELS, SAMPLES, device=device)

@@ -71,7 +71,7 @@ def scan(package: str, role: str) -> list[Component]:
     """The components of a package's files, one a file, without importing any of them.
 
     The kind is the file's name with `_` as `-`, the summary its docstring's first line. A file may hold several: then
-    the line `# kind: NAME` stands above each class. Files whose name begins with `_` and packages are left out.
+    the line `# kind: NAME` precedes each class. Files whose name begins with `_` and packages are left out.
 
     Raises:
         ModuleNotFoundError: there is no such package.

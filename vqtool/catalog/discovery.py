@@ -162,7 +162,7 @@ class Catalog:
             self.add(taken, components)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # whatever a plugin raises, or a call of sys.exit, ends no command
+        except BaseException as error:  # no exception of a plugin, nor sys.exit, may end a command
             debug()
             self.hooks.drop(plugin.name)
             self.broken.append(broken_by(plugin, error))

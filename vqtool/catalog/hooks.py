@@ -1,4 +1,4 @@
-"""Guarded broadcast: a plugin whose hook fails is reported once and muted; the tool goes on."""
+"""Guarded broadcast: a plugin whose hook fails is reported once and muted; the command continues."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Hooks:
             return answer if answer is None or kind is None else items(answer, kind)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a plugin ends no command
+        except BaseException as error:  # a plugin must not end a command
             debug()
             name = impl.plugin_name
             self._muted.add(name)
@@ -131,7 +131,7 @@ def items(answer: Any, kind: type[Any]) -> list[Any]:
 
 @contextlib.contextmanager
 def prefixed_output(name: str) -> Iterator[None]:
-    """What a plugin prints goes to people under its name: stdout is for results, and a progress bar must stay whole."""
+    """Send what a plugin prints to stderr under its name: stdout is for results, and progress bars must stay intact."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         try:
             yield

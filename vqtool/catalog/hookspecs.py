@@ -39,7 +39,7 @@ def vqtool_limits() -> Iterable[Limit]:
 
 @hookspec
 def vqtool_run_started(run: Any) -> None:
-    """A run's folder stands and training begins."""
+    """A run's folder was created and training begins."""
 
 
 @hookspec
@@ -49,7 +49,7 @@ def vqtool_metrics(run: Any, row: Mapping[str, Any]) -> None:
 
 @hookspec
 def vqtool_checkpoint_saved(run: Any, path: Path) -> None:
-    """A checkpoint was written, whole, to `path`."""
+    """A complete checkpoint was written to `path`."""
 
 
 @hookspec

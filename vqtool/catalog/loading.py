@@ -126,7 +126,7 @@ def construct(cls: type[Any], component: Component, options: Mapping[str, Any], 
     except TypeError as error:
         base = BASES.get(component.role)
         raise VqtoolError(
-            f"{component.role} `{component.name}` cannot be made as it is called: {error}",
+            f"{component.role} `{component.name}` cannot be made with its arguments: {error}",
             hint=f"`vqtool.api.{base}` says what it is given" if base else None,
             exit_code=1,
         ) from error

@@ -1,4 +1,4 @@
-"""`vqtool codes`: which codes fire on which labels of a data set, and how much they tell about them."""
+"""`vqtool codes`: which codes fire on which labels of a data set, and how much they reveal about them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _fields(spec: DataSpec, wanted: str | None) -> tuple[str, str | None]:
         raise VqtoolError(f"the data have no label `{wanted}`", hint="they have " + (", ".join(labels) or "none"))
     if not labels:
         raise VqtoolError(
-            "the data have no labels to hold codes against", hint="vqtool diagnose CKPT reads codes alone"
+            "the data have no labels to compare the codes with", hint="vqtool diagnose CKPT reads codes alone"
         )
     name = wanted or max(labels, key=lambda n: len(labels[n].shape))
     return name, next(iter(spec.named("group")), None)
@@ -84,11 +84,11 @@ def _gather(model: Model, task: Any, rows: Rows, label: str, group: str | None, 
     sizes = model.parts.quantizer.codebook_sizes
     with out.progress(-(-len(rows) // model.recipe.evaluate.batch), "encoding") as bar:
         for batch in in_order(rows, model.recipe.evaluate.batch, here):
-            told = task.embed(model.parts, batch)
+            result = task.embed(model.parts, batch)
             windows = len(batch[label])
             groups = batch[group] if group else torch.arange(gathered.rows, gathered.rows + windows)
-            gathered.add(batch[label], groups, sizes, codes=told["codes"], features=told["features"],
-                         context=told.get("context"))  # fmt: skip
+            gathered.add(batch[label], groups, sizes, codes=result["codes"], features=result["features"],
+                         context=result.get("context"))  # fmt: skip
             bar.advance(1)
     return gathered
 
@@ -118,15 +118,15 @@ def _read(model: Model, spec: DataSpec, split: str, label: str, group: str | Non
 def _figures(train: Labelled, held: Labelled, classes: int) -> dict[str, float]:
     """Probes fitted on the training rows, and in folds over the groups of these; agreement with the labels."""
     labels, groups = held["labels"], held["groups"]
-    told = {"tokens": float(len(labels)), "groups": float(len(np.unique(groups)))}
+    result = {"tokens": float(len(labels)), "groups": float(len(np.unique(groups)))}
     for name, lead in (("codes", "probe"), ("features", "probe.features"), ("context", "probe.context")):
         if name not in held.names():
             continue
         x, known = (one_hots(g[name], g.sizes) if name == "codes" else g[name] for g in (held, train))
         if len(np.unique(train["labels"])) > 1:
             said = LinearProbe().fit(known, train["labels"]).predict(x)
-            told[f"{lead}.macro_f1"] = float(np.nanmean(f1_scores(labels, said, classes)))
+            result[f"{lead}.macro_f1"] = float(np.nanmean(f1_scores(labels, said, classes)))
         said = cross_predicted(x, labels, groups)
         if (said >= 0).all():
-            told[f"{lead}.folds.macro_f1"] = float(np.nanmean(f1_scores(labels, said, classes)))
-    return told | {f"codes.{name}": value for name, value in agreements(held["codes"], labels, groups).items()}
+            result[f"{lead}.folds.macro_f1"] = float(np.nanmean(f1_scores(labels, said, classes)))
+    return result | {f"codes.{name}": value for name, value in agreements(held["codes"], labels, groups).items()}

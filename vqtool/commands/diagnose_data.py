@@ -37,7 +37,7 @@ def encoded(
         model, read = from_checkpoint(report.source, finite=False)
         model.parts.to(here.device).eval()
         rows = held_out(open_data(model.recipe, path=data), split, None)[split]
-        stage = training_stage(model, read.about["stage"])
+        stage = training_stage(model, read.metadata["stage"])
         if count:
             where = f"split {split}" + (f" of {as_given(data)}" if data is not None else "")
             report = counted(report, model, stage, rows, here, where)

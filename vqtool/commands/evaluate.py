@@ -47,7 +47,7 @@ def run(
         outputs.check(plot, inputs=[path, data], force=force, recipe=apply_to_resolved(model.recipe, overrides))
         ill = not_finite(model.state())
         if ill:
-            out.warn(f"no figure of `{path}` means anything: {ill}")
+            out.warn(f"the figures of `{path}` are meaningless: {ill}")
         if sweep is not None:
             return _sweep(path, model, read, data, overrides, sweep, split, here, plot, axes)
         document = _scores(path, model, read, data, overrides, split, here)
@@ -61,19 +61,23 @@ def _scores(path: Path, model: Model, read: Checkpoint, data: Path | None, overr
     """One evaluation; overrides may change options that change no weight."""
     if overrides:
         recipe = apply_to_resolved(model.recipe, overrides)
-        model = build(recipe, model.spec, until=read.about["stage"])
+        model = build(recipe, model.spec, until=read.metadata["stage"])
         changed = {".".join(parse(text)[0]) for text in overrides}
         try:
             restore(model, read, str(path), exclude=changed)
         except VqtoolError as error:
             raise VqtoolError(
                 f"`-s {' '.join(overrides)}` changes the shape of what was trained: {error.message}",
-                hint="options that change no weight can be set here; others want training anew",
+                hint="only options that change no weight can be set here; others need new training",
             ) from error
     model.parts.to(here.device)
     rows = (opened or Opened()).of(model.recipe, data)
-    splits = evaluate(model, read.about["stage"], rows, here, split=split)
-    return {"checkpoint": str(path), "task": stage_named(model.recipe, read.about["stage"]).task.kind, "splits": splits}
+    splits = evaluate(model, read.metadata["stage"], rows, here, split=split)
+    return {
+        "checkpoint": str(path),
+        "task": stage_named(model.recipe, read.metadata["stage"]).task.kind,
+        "splits": splits,
+    }
 
 
 class Opened:

@@ -39,7 +39,7 @@ def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_fil
         before = metrics(model, stage, rows.rows("valid"), here)
         done = improve(model, read, stage, rows, here, merge=merge, steps=steps)
         after = metrics(model, stage, rows.rows("valid"), here)
-        kept = about(read, model, done, merge)
+        kept = metadata(read, model, done, merge)
         kept |= {"resolved": model.recipe.resolved(target.parent), "recipe": model.recipe.kept_text()}
         files.save(target, model.tensors() | done.loop.module.learned_by_losses(), kept)
     show(done, done.before.row | before, done.after.row | after)
@@ -72,11 +72,11 @@ def quantizers_own(given: Path) -> tuple[Path, Model, Checkpoint, StageSpec]:
     name = next((n for n, task in reversed(model.tasks.items()) if "quantizer" in task.trains), None)
     if name is None or "quantizer" not in model.parts:
         raise VqtoolError(f"`{path}` holds no quantizer that a stage trained: there is nothing to improve")
-    if name != read.about["stage"]:  # what was trained later reads the codes as they are
+    if name != read.metadata["stage"]:  # what was trained later reads the codes as they are
         own = path.with_name(stage_file(name))
         if path == given or not own.is_file():
             raise VqtoolError(
-                f"`{path}` comes from stage `{read.about['stage']}`, which knows the codes as they are",
+                f"`{path}` comes from stage `{read.metadata['stage']}`, which knows the codes as they are",
                 hint=f"vqtool improve {own}, the checkpoint of stage `{name}`, then train what follows it",
             )
         path = own
@@ -91,13 +91,13 @@ def metrics(model: Model, stage: StageSpec, rows: Any, here: Runtime) -> dict[st
     return {name: value for name, value in found.items() if not name.startswith("codes.")}
 
 
-def about(read: Checkpoint, model: Model, done: Improvement, merge: bool) -> dict[str, Any]:
+def metadata(read: Checkpoint, model: Model, done: Improvement, merge: bool) -> dict[str, Any]:
     """The metadata of the new checkpoint: those of the old one, and what was done to it."""
     progress, options = done.loop.progress, done.loop.options
     return {
-        **read.about,
+        **read.metadata,
         **model.metadata(),
-        "step": int(read.about.get("step", 0)) + done.steps,
+        "step": int(read.metadata.get("step", 0)) + done.steps,
         "metrics": {"best": progress.best, "best_step": progress.best_step, "named": options.best},
         "improved": {"steps": done.steps, "merge": merge, "revived": sum(r.dead for r in done.reinitialised),
                      "merged": sum(r.duplicates for r in done.reinitialised)},

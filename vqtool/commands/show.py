@@ -29,22 +29,22 @@ def run(*, path: Path) -> int:
 def show_checkpoint(path: Path) -> int:
     """Say what a checkpoint was made by and what it holds."""
     header = read_header(path)
-    about = header.about
+    metadata = header.metadata
     facts = [
         ["checkpoint", path],
-        ["format", about.get("format", "")],
-        ["vqtool", about.get("version", "")],
-        ["stage", f"{about.get('stage', '')}, step {about.get('step', '?')}"],
-        ["plugins", ", ".join(f"{k} {v}" for k, v in items(about.get("plugins")))],
+        ["format", metadata.get("format", "")],
+        ["vqtool", metadata.get("version", "")],
+        ["stage", f"{metadata.get('stage', '')}, step {metadata.get('step', '?')}"],
+        ["plugins", ", ".join(f"{k} {v}" for k, v in items(metadata.get("plugins")))],
         ["size", f"{path.stat().st_size:,} bytes, {header.numbers:,} numbers"],
     ]
     out.print(table_text("", ["", ""], facts, out.result_stream).strip())
-    show_resolved(about.get("resolved"))
+    show_resolved(metadata.get("resolved"))
     show_tensors(header.tensors)
-    show_figures("metrics", about.get("metrics"))
-    show_figures("knobs", about.get("knobs"))
+    show_figures("metrics", metadata.get("metrics"))
+    show_figures("knobs", metadata.get("knobs"))
     sizes = {name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in header.tensors.items()}
-    out.document({"checkpoint": str(path), **about, "tensors": sizes})
+    out.document({"checkpoint": str(path), **metadata, "tensors": sizes})
     return 0
 
 

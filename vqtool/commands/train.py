@@ -95,13 +95,13 @@ def _end(session: Session, stopped: int, began: float, stage: str | None, here: 
     """Report a stop or the held-out figures."""
     folder = session.run_dir.folder
     if stopped:
-        out.say(f"stopped and saved; `vqtool resume {folder}` goes on")
+        out.say(f"stopped and saved; continue with `vqtool resume {folder}`")
         return 128 + stopped
     with Signals(at_once=True) as signals:
         try:
             document = session.finish(seconds=time.perf_counter() - began, until=stage)
         except KeyboardInterrupt:
-            out.say(f"stopped while evaluating; `vqtool resume {folder}` goes on")
+            out.say(f"stopped while evaluating; continue with `vqtool resume {folder}`")
             return 128 + (signals.received or signal.SIGINT)
     if here.is_main:
         show_splits(document["splits"])

@@ -192,7 +192,7 @@ def beam_finds(subject: PriorSubject) -> Verdict:
     found = log_prob(prior, prior.beam(2, condition, width=len(every))[0], condition)
     best = torch.stack([log_prob(prior, every, row(condition, b, len(every))).max() for b in range(2)])
     short = max(short, float((best - found).max()))
-    return within(short, slack, "log-probability that a full beam lacks to the best one, or a narrow beam to greedy")
+    return within(short, slack, "log-probability by which a full beam misses the best one, or a narrow beam greedy")
 
 
 @LAWS

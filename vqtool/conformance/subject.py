@@ -16,7 +16,7 @@ from vqtool.api import Quantized, Quantizer
 SMALL = {
     "codebook_size": 48,
     "codebook_sizes": (8, 16, 24),
-}  # enough to tell laws apart, small enough to try many things
+}  # large enough to distinguish laws, small enough to try many things
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # meaning, harm, fix, source
     ),
     "commitment-spares-codebook": (
         "the commitment loss moves no code",
-        "the two betas of the objective cannot be told apart",
+        "the two betas of the objective cannot be distinguished",
         "detach the codes in the commitment loss",
         "van den Oord et al. 2017 (arXiv 1711.00937), eq. 3",
     ),
@@ -100,9 +100,9 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # meaning, harm, fix, source
         "van den Oord et al. 2017, appendix A.1, without the smoothing of Razavi et al. 2019 (arXiv 1906.00446)",
     ),
     "revival-holds": (
-        "a revived code stays where it was put, and comes into use",
-        "dead codes stay dead: revival is overwritten by the next average",
-        "revive after the moving average, and set count and sum of a revived code along with it",
+        "a reinitialised dead code stays where it was put, and comes into use",
+        "dead codes stay dead: the next average overwrites their new position",
+        "reinitialise dead codes after the moving average, and set their count and sum along with it",
         "encodec issue 61: the replaced codes are overwritten by the next average",
     ),
     "revival-relative": (
@@ -119,7 +119,7 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # meaning, harm, fix, source
     ),
     "nan-contained": (
         "a NaN or infinite token reaches no codebook row and no other token (or it is as if masked), and is reported",
-        "one bad sample destroys the codebook for ever",
+        "one bad sample permanently corrupts the codebook",
         "leave tokens that are not finite out of counts and sums (NaN * 0 is NaN in a one-hot product)",
         "a NaN times the zero of a one-hot product is a NaN",
     ),
@@ -209,7 +209,7 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # meaning, harm, fix, source
     ),
     "row-permutation": (
         "permuting the codebook's rows relabels the codes, nothing else",
-        "some code indices are treated apart",
+        "some code indices get special treatment",
         "address code vectors by index only",
         "the definition of a codebook: a set of vectors",
     ),

@@ -1,1 +1,1 @@
-"""How healthy codebooks are, measured and said in words."""
+"""How healthy codebooks are: measures, findings, and the reports that show them."""

@@ -16,7 +16,7 @@ TOO_FEW = 2  # per code: with fewer, a dead code looks like one whose turn did n
 
 def not_started(report: Report) -> Iterator[Finding]:
     """Codebooks that hold no codes."""
-    if report.about.get("quantizer", {}).get("initialised", True):
+    if report.metadata.get("quantizer", {}).get("initialised", True):
         return
     yield Finding(
         "not-started", "fail", 0.0, None, "a codebook must be started from encoder outputs",
@@ -55,7 +55,7 @@ def weights_not_finite(report: Report) -> Iterator[Finding]:
 
 
 def collapse(report: Report) -> Iterator[Finding]:
-    """All tokens in a few codes: in every codebook, or in one while the others are well."""
+    """All tokens in a few codes: in every codebook, or in one while the others are healthy."""
     starve = noun_of(report) == "expert"  # an expert that gets no window is as dead as can be
     some = any(book.measures.get("tokens", 0) > 0 for book in report.codebooks)
     counted = [b for b in report.codebooks if b.size > 1 and (b.measures.get("tokens", 0) > 0 or (starve and some))]
@@ -109,7 +109,7 @@ def _dead_level_cause(report: Report, book: Codebook, dead: Sequence[Codebook]) 
         "expert": "The router sends hardly any window there, and a code that no input reaches does not learn",
         "level": "It removes nothing of what the levels before it leave; its bits are wasted",
     }
-    return f"{cause}. {why.get(noun, 'One code stands for its whole slice of the features; its bits are wasted')}"
+    return f"{cause}. {why.get(noun, 'One code represents its whole slice of the features; its bits are wasted')}"
 
 
 def _dead_level_fixes(report: Report, dead: Sequence[Codebook]) -> tuple[str, ...]:
@@ -132,7 +132,7 @@ def dead_codes(report: Report) -> Iterator[Finding]:
     worst = max(counted, key=lambda b: b.measures["dead_share"])
     bad = [b for b in counted if limit.grade(b.measures["dead_share"])[0] != "ok"]
     others = [f"`{b.name}` {b.measures['dead']:.0f}" for b in bad if b is not worst]
-    why = f" (dead as well: {', '.join(others)})" if others else ""
+    why = f" (also dead: {', '.join(others)})" if others else ""
     off = report.option("quantizer", "revive_below") == 0
     why += ". Nothing reinitialises them: revive_below is 0" if off else ". No input is near them any more"
     fix = (*fixes.revival(report), *fixes.better_start(report), *fixes.diversity(report),
@@ -142,7 +142,7 @@ def dead_codes(report: Report) -> Iterator[Finding]:
 
 
 def duplicate_codes(report: Report) -> Iterator[Finding]:
-    """Codes that stand for the same."""
+    """Codes that are nearly identical."""
     known = [b for b in report.codebooks if "duplicate_share" in b.measures and b.measures.get("used", 0) >= 3]
     if not known:
         return
@@ -150,7 +150,7 @@ def duplicate_codes(report: Report) -> Iterator[Finding]:
     cause = f"{spoken(report, worst)}: {worst.measures['duplicates']:.0f} codes in use have a near-identical twin"
     why = ". They share the tokens of one: bits are spent on a choice that changes nothing"
     if report.option("quantizer", "start") == "random":
-        why += ". The start drew them from inputs that are nearly equal (silence, say)"
+        why += ". The initial codes were drawn from inputs that are nearly equal (silence, for example)"
     fix = (*fixes.better_start(report), *fixes.fewer_codes(report, worst), *fixes.improve(report))
     yield report.judge("duplicate-codes", worst.measures["duplicate_share"], cause, why=why, fix=fix, where=worst.name)
 
@@ -232,7 +232,7 @@ def hot_code(report: Report) -> Iterator[Finding]:
 
 def noun_of(report: Report) -> str:
     """What one of several codebooks is called here: level, group or expert."""
-    return str((report.about.get("quantizer") or {}).get("noun", "group"))
+    return str((report.metadata.get("quantizer") or {}).get("noun", "group"))
 
 
 def spoken(report: Report, book: Codebook) -> str:

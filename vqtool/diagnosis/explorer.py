@@ -28,7 +28,7 @@ aria-labelledby="bars-h" aria-valuemin="0"></svg></figure>
 <div id="panel" aria-live="polite"><h3 id="panel-h"></h3><p id="panel-note"></p>
 <div id="windows" class="grid"></div></div>
 </div>
-<noscript><p>The codes can be explored where scripts are allowed; all figures stand here without.</p></noscript>"""
+<noscript><p>Exploring the codes needs scripts; all figures are on this page.</p></noscript>"""
 
 
 def explorer_data(report: Report, samples: Samples | None, layout: Layout) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def verify(report: Report) -> tuple[str, ...]:
 
 def hardening(report: Report) -> tuple[str, ...]:
     """Train the path that is deployed: a falling temperature, the hard value, losses for both."""
-    stage, knobs = report.stage(), (report.about.get("quantizer") or {}).get("knobs", ())
+    stage, knobs = report.stage(), (report.metadata.get("quantizer") or {}).get("knobs", ())
     if not stage:
         return ()
     schedule = f"stage.{stage['name']}.schedule.quantizer"

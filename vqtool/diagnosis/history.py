@@ -123,7 +123,7 @@ def loss_stuck(report: Report) -> Iterator[Finding]:
         return
     first, last = thirds(rows)
     better = report.measures.get("output.snr_db")
-    if better is None:  # a loss alone does not tell what is stuck from what is as good as it can be
+    if better is None:  # a loss alone cannot distinguish a stuck model from a converged one
         return
     cause = f"in stage `{stage['name']}` the loss went from {rows[0]:.4g} to {last:.4g}; the output has {better:.2g} dB"
     if last <= 0.99 * max(first, rows[0]):
@@ -138,7 +138,7 @@ def loss_stuck(report: Report) -> Iterator[Finding]:
 
 
 def begun(finding: Finding, report: Report) -> Finding:
-    """The finding with the step at which it began and what changed there, where the history tells."""
+    """The finding with the step at which it began and what changed there, where the history shows it."""
     if finding.severity not in ("warn", "fail") or finding.step is not None:
         return finding
     name, bad = _trace(finding, report)

@@ -105,7 +105,7 @@ def joint_usage(codes: NDArray[np.int64]) -> dict[str, float]:
     """Use of whole tuples, for `codes` [N, Q]; rows with a -1 count nowhere.
 
     `joint.used` tuples occur; `joint.entropy_bits` is the entropy of their distribution; `joint.redundancy_bits` the
-    sum of the codebooks' entropies minus it: what they say twice (the total correlation; biased upwards where N is
+    sum of the codebooks' entropies minus it: what they encode twice (the total correlation; biased upwards where N is
     not much larger than the number of tuples).
     """
     codes = codes[(codes >= 0).all(1)]
@@ -199,7 +199,7 @@ def effective_rank(vectors: ArrayLike) -> float:
 
 
 def geometry(vectors: ArrayLike, counts: ArrayLike | None = None) -> dict[str, float]:
-    """Figures of the code vectors [K, d]; twins are looked for among codes in use, where `counts` [K] tell.
+    """Figures of the code vectors [K, d]; twins are looked for among codes in use, if `counts` [K] are given.
 
     `norm` is the mean length, `norm_spread` the lengths' standard deviation over it; `duplicates` is how many codes
     have a twin, `duplicate_share` that over the codes looked at; `neighbour` the median distance of neighbours.
@@ -236,7 +236,7 @@ def lag(counts: ArrayLike, errors: ArrayLike, offsets: ArrayLike) -> float:
     For each code k: n_k inputs (`counts`), the sum of their squared distances to it (`errors`), and its squared
     distance to their mean (`offsets`), all [K]. The mean of n inputs is itself uncertain by (their variance) / n,
     which is taken off: sum_k (n_k offset_k - v_k) / sum of errors, v_k = (errors_k - n_k offset_k) / (n_k - 1).
-    Codes with a single input tell nothing and are left out.
+    Codes with a single input carry no information and are left out.
     """
     n, error, offset = (np.asarray(v, dtype=np.float64) for v in (counts, errors, offsets))
     some = n > 1

@@ -74,7 +74,7 @@
   const at = (step) => 8 + (384 * step) / 1000;
 
   function showMapNote(index) {
-    const plain = `${data.layout}; darker is more used, rings are dead, codes far away stand on the edge`;
+    const plain = `${data.layout}; darker is more used, rings are dead, codes far away are drawn at the edge`;
     byId("map-note").textContent = index === null ? plain : `code ${number(index)}: ${share(index)}`;
   }
 
@@ -134,7 +134,7 @@
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("viewBox", "0 0 320 110");
     svg.setAttribute("role", "img");
-    svg.setAttribute("aria-label", `a piece of the signal; the code stands for token ${token + 1}`);
+    svg.setAttribute("aria-label", `a piece of the signal; the code is that of token ${token + 1}`);
     const wide = 320 / pieces.tokens;
     if (pieces.tokens > 1) draw(svg, "rect", { class: "token", x: token * wide, width: wide, y: 0, height: 110 });
     for (let channel = 0; channel < channels; channel++) {

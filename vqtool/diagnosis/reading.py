@@ -33,32 +33,32 @@ Arrays = dict[str, np.ndarray]
 
 
 def report_of(checkpoint: Path) -> Report:
-    """Everything that a checkpoint, and the run it lies in, tell of the quantizer.
+    """Everything that a checkpoint, and the run it is in, contain about the quantizer.
 
     Raises:
         VqtoolError: the file cannot be read, or holds no quantizer.
     """
-    about, arrays = read(checkpoint, lambda name: name.startswith((USAGE, VECTORS)) or is_old_codebook(name))
-    quantizer = about.get("quantizer")
+    metadata, arrays = read(checkpoint, lambda name: name.startswith((USAGE, VECTORS)) or is_old_codebook(name))
+    quantizer = metadata.get("quantizer")
     _check_codebooks(checkpoint, arrays, quantizer)
-    resolved: dict[str, Any] = about.get("resolved", {})
+    resolved: dict[str, Any] = metadata.get("resolved", {})
     if quantizer is None and "quantizer" not in resolved.get("parts", {}):
         raise VqtoolError(f"`{checkpoint}` holds no quantizer: there is nothing to diagnose",
                           hint=f"vqtool show {checkpoint}")  # fmt: skip
     folder = checkpoint.parent
     run = folder if is_run(folder) else None
-    counted, counts = _counts(arrays, about)
+    counted, counts = _counts(arrays, metadata)
     used = under(USAGE, arrays)
     known = {q: (used[f"{q}.errors"], used[f"{q}.offsets"]) for q in counts
              if {f"{q}.errors", f"{q}.offsets"} <= used.keys()}  # fmt: skip
-    validation = {k: float(v) for k, v in (about.get("validation") or {}).items()
+    validation = {k: float(v) for k, v in (metadata.get("validation") or {}).items()
                   if isinstance(v, int | float) and k != "step"}  # fmt: skip
     measures = validation | (held_out(run, checkpoint) if run is not None else {})
     names, sizes, vectors = _shape(arrays, quantizer or {}, counts)
     books = [codebook(name, sizes[q], counts.get(q), vectors.get(q), measures, known.get(q))
              for q, name in enumerate(names)]  # fmt: skip
     if run is not None:
-        books = _with_drift(books, earlier_vectors(checkpoint, run, about))
+        books = _with_drift(books, earlier_vectors(checkpoint, run, metadata))
     return Report(
         source=checkpoint,
         counted=counted,
@@ -67,7 +67,7 @@ def report_of(checkpoint: Path) -> Report:
         measures=measures,
         history=rows_of(run / METRICS_FILE) if run is not None else (),
         recipe=resolved,
-        about=about,
+        metadata=metadata,
         run=run,
         not_finite=not_finite(checkpoint),
     )
@@ -77,7 +77,7 @@ def read(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, Any], Arr
     """A checkpoint's metadata, and those of its tensors whose names are `wanted`."""
     header = read_header(path)
     names = {name: name for name in header.tensors} | header.aliases
-    return header.about, dict(_arrays(path, {name: source for name, source in names.items() if wanted(name)}))
+    return header.metadata, dict(_arrays(path, {name: source for name, source in names.items() if wanted(name)}))
 
 
 def is_old_codebook(name: str) -> bool:
@@ -109,7 +109,7 @@ def not_finite(path: Path) -> dict[str, int]:
     return {name: count for name, count in bad.items() if count}
 
 
-def _counts(arrays: Arrays, about: Mapping[str, Any]) -> tuple[str, dict[int, np.ndarray]]:
+def _counts(arrays: Arrays, metadata: Mapping[str, Any]) -> tuple[str, dict[int, np.ndarray]]:
     """What was counted, and the counts [K] of each codebook: of the last validation, else the moving averages."""
     used = under(USAGE, arrays)
     exact = {int(name.removesuffix(".counts")): value for name, value in used.items() if name.endswith(".counts")}
@@ -118,7 +118,7 @@ def _counts(arrays: Arrays, about: Mapping[str, Any]) -> tuple[str, dict[int, np
     weights = [value for name, value in sorted(arrays.items(), key=lambda i: _natural(i[0]))
                if name.endswith("weights") and value.ndim == 1]  # fmt: skip
     if weights and all(w.sum() > 0 for w in weights):
-        options = about.get("resolved", {}).get("parts", {}).get("quantizer", {}).get("options", {})
+        options = metadata.get("resolved", {}).get("parts", {}).get("quantizer", {}).get("options", {})
         decay = options.get("decay", 0.0)
         memory = 1 / (1 - decay) if is_finite(decay) and decay < 1 else 1.0  # steps that the average remembers
         alive = (np.where(w > FORGOTTEN * w.mean(), w, 0.0) for w in weights)
@@ -127,7 +127,7 @@ def _counts(arrays: Arrays, about: Mapping[str, Any]) -> tuple[str, dict[int, np
 
 
 def _check_codebooks(path: Path, arrays: Arrays, quantizer: Mapping[str, Any] | None) -> None:
-    """What a checkpoint says of its codebooks must agree: their sizes, the use of their codes and these themselves."""
+    """What a checkpoint holds of its codebooks must agree: sizes, use of codes and code vectors."""
     sizes = quantizer["sizes"] if quantizer is not None else []
     if quantizer is not None and (len(sizes) != len(quantizer["names"]) or min(sizes, default=0) < 1):
         raise damaged(path, "the `sizes` of its `quantizer` do not fit its `names`")
@@ -216,7 +216,7 @@ def _with_drift(books: list[Codebook], before: Arrays) -> list[Codebook]:
     return moved
 
 
-def earlier_vectors(checkpoint: Path, run: Path, about: Mapping[str, Any]) -> Arrays:
+def earlier_vectors(checkpoint: Path, run: Path, metadata: Mapping[str, Any]) -> Arrays:
     """The code vectors in the run's newest checkpoint of an earlier step or stage than this one; none without.
 
     A stage's result is its best, which may be of an earlier step than checkpoints that were written before it.
@@ -229,16 +229,16 @@ def earlier_vectors(checkpoint: Path, run: Path, about: Mapping[str, Any]) -> Ar
             continue
         try:
             other, arrays = read(path, lambda name: name.startswith(VECTORS))
-        except VqtoolError:  # being written, or damaged: another command tells of that
+        except VqtoolError:  # being written, or damaged: other commands report that
             continue
-        if other.get("stage") != about.get("stage") or weights_step(other) < weights_step(about):
+        if other.get("stage") != metadata.get("stage") or weights_step(other) < weights_step(metadata):
             return arrays
     return {}
 
 
-def weights_step(about: Mapping[str, Any]) -> float:
-    """The step whose weights a checkpoint holds: that of its validation, where it tells."""
-    step = (about.get("validation") or {}).get("step", about.get("step"))
+def weights_step(metadata: Mapping[str, Any]) -> float:
+    """The step whose weights a checkpoint holds: that of its validation, where it is known."""
+    step = (metadata.get("validation") or {}).get("step", metadata.get("step"))
     return float(step) if isinstance(step, int | float) else -1.0
 
 

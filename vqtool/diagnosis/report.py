@@ -21,7 +21,7 @@ SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warn", "fail")  # from the be
 class Finding:
     """One thing to report, with the figure that shows it and fixes that one can paste.
 
-    An "ok" says that a check passed; its figure and threshold show by how much.
+    An "ok" is a check that passed; its figure and threshold show by how much.
     """
 
     id: str  # "collapse", "dead-codes", "dead-level", ...
@@ -58,7 +58,9 @@ class Report:
     measures: Mapping[str, float]  # of the whole: joint use, soft-hard gap, range ratio, ...
     history: Sequence[Mapping[str, Any]] = ()  # rows of metrics.jsonl
     recipe: Mapping[str, Any] = field(default_factory=dict)  # resolved.json's content
-    about: Mapping[str, Any] = field(default_factory=dict)  # the checkpoint's metadata: versions, stage, step, metrics
+    metadata: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # the checkpoint's metadata: versions, stage, step, metrics
     run: Path | None = None
     not_finite: Mapping[str, int] = field(default_factory=dict)  # of each tensor with a NaN or an infinity, how many
     findings: tuple[Finding, ...] = ()
@@ -120,11 +122,11 @@ class Report:
 
     def gives(self, term: str) -> bool:
         """Whether the quantizer gives such a term, so that a stage can weight it."""
-        return term in (self.about.get("quantizer") or {}).get("terms", ())
+        return term in (self.metadata.get("quantizer") or {}).get("terms", ())
 
 
 def _path(options: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Where an option stands among those of a part; one that is nowhere would be in the innermost `of`."""
+    """The place of an option among those of a part; one that is not given would be in the innermost `of`."""
     inner = options.get("of")
     if name not in options and isinstance(inner, Mapping):
         return ("of", *_path(inner, name))

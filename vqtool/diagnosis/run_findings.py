@@ -1,4 +1,4 @@
-"""What can be wrong apart from the codebooks: the deployed path, the range, the negatives, the tokens."""
+"""What can be wrong beside the codebooks: the deployed path, the range, the negatives, the tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def worse(
     now = report.measures.get(name)
     if now is not None and SEVERITIES.index(grade(last[name])[0]) <= SEVERITIES.index(grade(now)[0]):
         return report.measures, ""
-    kept = (report.about.get("validation") or {}).get("step")
+    kept = (report.metadata.get("validation") or {}).get("step")
     aside = f" (the checkpoint is of step {kept}, before)" if kept is not None and kept != last["step"] else ""
     figures = {key: float(value) for key, value in last.items() if isinstance(value, int | float)}
     return figures, f"at step {last['step']}{aside} "
@@ -118,7 +118,7 @@ def codes_ignored(report: Report) -> Iterator[Finding]:
     if own is None or other is None or own <= 0:
         return
     cause = f"with the codes of another signal the error is {other / own:.3g} times that with its own"
-    why = ". What the decoder needs reaches it by another way: the condition, or scalars sent as side information"
+    why = ". What the decoder needs reaches it another way: by the condition, or as side information"
     yield report.judge("codes-ignored", other / own, cause, why=why, fix=fixes.learning_rate(report))
 
 

@@ -109,10 +109,10 @@ class View:
         self.report = report
         worst_first = sorted(report.findings, key=lambda finding: -SEVERITIES.index(finding.severity))
         self.cards = [card(n, f) for n, f in enumerate(worst_first, 1) if f.severity != "ok"]
-        self.title = str(report.recipe.get("title") or report.about.get("title") or report.source.name)
-        stage = report.about.get("stage")
+        self.title = str(report.recipe.get("title") or report.metadata.get("title") or report.source.name)
+        stage = report.metadata.get("stage")
         self.stage = str(stage) if stage else ""
-        where = [f"stage {stage}, step {report.about.get('step', '?')}"] if stage else []
+        where = [f"stage {stage}, step {report.metadata.get('step', '?')}"] if stage else []
         self.subject = [*where, f"{report.tokens:,} tokens of {report.counted}"]
         self.file = as_given(report.source)  # a page is sent to others: no folders of this machine
 
@@ -171,11 +171,11 @@ class View:
     @property
     def recipe(self) -> tuple[str, str]:
         """(versions in a line, the recipe as it was written)."""
-        about, plugins = self.report.about, self.report.about.get("plugins")
-        versions = f"vqtool {about['version']}" if about.get("version") else "of an unknown version"
+        metadata, plugins = self.report.metadata, self.report.metadata.get("plugins")
+        versions = f"vqtool {metadata['version']}" if metadata.get("version") else "of an unknown version"
         if isinstance(plugins, Mapping) and plugins:
             versions += "; plugins: " + ", ".join(f"{name} ({provider})" for name, provider in plugins.items())
-        text = about.get("recipe")
+        text = metadata.get("recipe")
         shown = text if isinstance(text, str) and text else json.dumps(self.report.recipe, indent=1, default=str)
         return versions, shown
 
@@ -212,7 +212,7 @@ def use_of(book: Codebook) -> Use:
 
 
 def dead_note(codebooks: Sequence[Codebook]) -> str:
-    """What "dead" means where few tokens were counted: codes whose turn did not come are not chosen either."""
+    """What "dead" means where few tokens were counted: rare codes may not have been chosen yet either."""
     counted = [book for book in codebooks if book.measures.get("dead", 0) and "dead_share" in book.measures]
     unseen = int(sum(book.measures["dead"] for book in counted))
     gone = round(sum(book.measures["dead_share"] * book.size for book in counted))
@@ -224,7 +224,7 @@ def dead_note(codebooks: Sequence[Codebook]) -> str:
 
 
 def charts(rows: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
-    """A chart of every measure in the rows of a stage, the most telling first."""
+    """A chart of every measure in the rows of a stage, the most informative first."""
     names = list(dict.fromkeys(name for row in rows for name, value in row.items()
                                if name not in NOT_CHARTED and isinstance(value, int | float)))  # fmt: skip
     names.sort(key=lambda name: FIRST_CHARTS.index(name) if name in FIRST_CHARTS else len(FIRST_CHARTS))

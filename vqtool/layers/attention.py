@@ -39,7 +39,7 @@ class KeyValues:
         return self._keys[:, :, :stop], self._values[:, :, :stop]
 
     def pick(self, rows: Tensor) -> None:
-        """Let row b go on from the past of row `rows[b]`: beam search, or several paths from one past."""
+        """Let row b continue from the past of row `rows[b]`: beam search, or several paths from one past."""
         if self._keys is not None and self._values is not None:
             self._keys = self._picked(self._keys, rows)
             self._values = self._picked(self._values, rows)

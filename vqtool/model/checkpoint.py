@@ -30,11 +30,11 @@ class Checkpoint:
     """The tensors by name and the JSON values that ride with them."""
 
     tensors: dict[str, Tensor]
-    about: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     header: Header = field(default_factory=lambda: Header({}, {}, {}))
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
     """Write a checkpoint; tied tensors are stored once and their other names remembered. Returns the sha256."""
     kept: dict[str, Tensor] = {}
     first: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {}
@@ -46,9 +46,9 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) ->
         else:
             first[key] = name
             kept[name] = tensor.detach().cpu().contiguous().clone()
-    metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
-    metadata |= {"format": f"{FAMILY}{FORMAT}", "aliases": json.dumps(aliases)}
-    return write_atomic(path, safetensors.torch.save(kept, metadata))
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
+    texts |= {"format": f"{FAMILY}{FORMAT}", "aliases": json.dumps(aliases)}
+    return write_atomic(path, safetensors.torch.save(kept, texts))
 
 
 def layout(tensors: Mapping[str, Tensor]) -> dict[str, str]:
@@ -69,15 +69,15 @@ def load(path: Path) -> Checkpoint:
     except OSError as error:
         raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}", exit_code=1) from error
     tensors |= {name: tensors[source] for name, source in header.aliases.items()}
-    return Checkpoint(tensors, header.about, header)
+    return Checkpoint(tensors, header.metadata, header)
 
 
 def needed(path: Path | str, read: Checkpoint, *names: str) -> list[Any]:
     """Values of the metadata by name; one that is missing is an error."""
     for name in names:
-        if name not in read.about:
+        if name not in read.metadata:
             raise damaged(path, f"it has no `{name}`")
-    return [read.about[name] for name in names]
+    return [read.metadata[name] for name in names]
 
 
 def sha256(path: Path) -> str:

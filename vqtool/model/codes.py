@@ -56,7 +56,7 @@ def save_codes(path: Path, pieces: Iterable[CodedPiece], model: Mapping[str, Any
 def load_codes(path: Path, model: Mapping[str, Any]) -> tuple[str, Iterator[CodedPiece]]:
     """What `save_codes` wrote: the digest of the model, and the codes as one piece."""
     read = checkpoint.load(path)
-    if read.about.get("kind") != "codes":
+    if read.metadata.get("kind") != "codes":
         raise VqtoolError(f"`{path}` holds no codes", hint="vqtool encode CKPT INPUT --out FILE writes them")
     metadata, digest = checkpoint.needed(path, read, "about", "model")
     missing = [name for name in ("codes", "sent") if name not in read.tensors]

@@ -107,7 +107,7 @@ class Forecaster:
         self.asked = options_asked(recipe, [*overrides, *set_by_name])
         files = user_files(recipe, spec, self.asked)
         if not isinstance(files, ForecastFiles):
-            raise VqtoolError(f"the model was trained on data `{recipe.data.kind}`, which have no time to go on in")
+            raise VqtoolError(f"the model was trained on data `{recipe.data.kind}`, which are not time series")
         self.files = files
 
     def histories(self, data: Path | None, **which: Any) -> Histories:

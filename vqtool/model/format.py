@@ -82,7 +82,7 @@ ENTRY = {"dtype": str, "shape": [int], "data_offsets": [int]}
 class Header:
     """What a checkpoint holds, without the values of its tensors."""
 
-    about: dict[str, Any]  # the metadata, each of the form that it should have
+    metadata: dict[str, Any]  # the metadata, each of the form that it should have
     tensors: dict[str, tuple[str, tuple[int, ...]]]  # dtype and shape by name, as they are stored
     aliases: dict[str, str]  # other names of stored tensors
 
@@ -120,12 +120,12 @@ def read_header(path: Path) -> Header:
     wrong = misfit(texts, {str: str}, ".__metadata__") or misfit(table, {str: ENTRY})
     if wrong:
         raise damaged(path, wrong)
-    about = parsed(path, texts)
-    aliases: dict[str, str] = about.pop("aliases", {})
+    metadata = parsed(path, texts)
+    aliases: dict[str, str] = metadata.pop("aliases", {})
     tensors = _tensors(path, table, size - 8 - length)
     _check_aliases(path, aliases, tensors)
-    header = Header(about, tensors, aliases)
-    _check_layout(path, about.get("layout", {}), header)
+    header = Header(metadata, tensors, aliases)
+    _check_layout(path, metadata.get("layout", {}), header)
     return header
 
 

@@ -76,7 +76,7 @@ def from_checkpoint(
     """
     read = checkpoint.load(path)
     resolved, text, data, stage = needed(path, read, "resolved", "recipe", "data", "stage")
-    check_plugins(path, read.about.get("plugins", {}), resolved)
+    check_plugins(path, read.metadata.get("plugins", {}), resolved)
     recipe = from_resolved(resolved, text=text, beside=path.parent, source=path)
     names = [one.name for one in recipe.stages]
     if stage not in names:
@@ -138,7 +138,7 @@ def restore(model: Model, read: Checkpoint, what: str, *, exclude: Collection[st
     not_built = model.recipe.parts.keys() - model.parts.keys()
     state = under(PARTS, read.tensors)
     fill(model.parts, {name: t for name, t in state.items() if name.split(".", 1)[0] not in not_built}, what)
-    model.seen = Seen.of(read.tensors, read.about)
+    model.seen = Seen.of(read.tensors, read.metadata)
     set_knobs(model, read, what, exclude=not_built.union(exclude))
 
 
@@ -158,7 +158,7 @@ def set_knobs(model: Model, read: Checkpoint, what: str, *, exclude: Collection[
     Raises:
         VqtoolError: a name is not one of the part's knobs, or a value cannot be one.
     """
-    for name, value in read.about.get("knobs", {}).items():
+    for name, value in read.metadata.get("knobs", {}).items():
         role, _, knob = name.partition(".")
         if name in exclude or role in exclude:
             continue

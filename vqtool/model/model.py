@@ -243,7 +243,7 @@ class Model:
         have = len(quantizer.codebook_sizes)
         if levels is not None and (quantizer.topology != "residual" or not 1 <= levels <= have):
             has = f"{have} levels" if quantizer.topology == "residual" else "no levels to leave out"
-            raise VqtoolError(f"--levels {levels} cannot be: the model's quantizer has {has}")
+            raise VqtoolError(f"--levels {levels} is not possible: the model's quantizer has {has}")
 
     @contextlib.contextmanager
     def _computing(self) -> Iterator[None]:
@@ -291,8 +291,8 @@ class Model:
 
     def metadata(self) -> dict[str, Any]:
         """What goes with these tensors: the knobs, what a diagnosis reads, and the tensors that must be there."""
-        about: dict[str, Any] = {"knobs": self.knobs(), "validation": self.seen.row, "layout": layout(self.state())}
-        return about | ({"quantizer": quantizer_metadata(self.quantizer)} if self.quantizer is not None else {})
+        metadata: dict[str, Any] = {"knobs": self.knobs(), "validation": self.seen.row, "layout": layout(self.state())}
+        return metadata | ({"quantizer": quantizer_metadata(self.quantizer)} if self.quantizer is not None else {})
 
 
 @contextlib.contextmanager

@@ -26,10 +26,10 @@ class Seen:
     row: dict[str, float] = field(default_factory=dict)  # everything that the validation measured
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Seen:
+    def of(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Seen:
         """What a checkpoint holds of it."""
         kept = {name: value for name, value in tensors.items() if name.startswith(USAGE)}
-        return cls(kept, dict(about.get("validation") or {}))
+        return cls(kept, dict(metadata.get("validation") or {}))
 
     def followed_by(self, later: Seen) -> Seen:
         """What is known after a later validation; one that used no codes leaves the older knowledge of them."""

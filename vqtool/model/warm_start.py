@@ -19,7 +19,7 @@ def warm_start(model: Model, read: Checkpoint, what: str) -> list[str]:
     """
     use_current_names(model, read.tensors)
     learned = _by_role(read)
-    kinds = {role: part["kind"] for role, part in read.about.get("resolved", {}).get("parts", {}).items()}
+    kinds = {role: part["kind"] for role, part in read.metadata.get("resolved", {}).get("parts", {}).items()}
     both = [role for role in model.parts if role in learned and model.parts[role].state_dict()]
     wrong = [difference for role in both for difference in _difference(model, role, kinds.get(role, ""), learned[role])]
     if wrong:
@@ -34,7 +34,7 @@ def warm_start(model: Model, read: Checkpoint, what: str) -> list[str]:
     require_finite({f"{PARTS}{role}.{name}": t for role in both for name, t in learned[role].items()}, what)
     for role in both:
         model.parts[role].load_state_dict(learned[role])
-    others = {name.partition(".")[0] for name in read.about.get("knobs", {})} - set(both)
+    others = {name.partition(".")[0] for name in read.metadata.get("knobs", {})} - set(both)
     set_knobs(model, read, what, exclude=others)
     return both
 

@@ -90,6 +90,7 @@ class Checker(PartChecker):
             evaluate=EvaluateOptions(**evaluate),
             diagnose=diagnose,
             folder=self.folder,
+            renamed=tuple(self.warnings),
         )
 
     def own_table(self, name: str, options: Options) -> dict[str, Any]:

@@ -57,12 +57,18 @@ class Options:
         self.model = model
         self.fields: dict[str, FieldInfo] = {f.alias or name: f for name, f in model.model_fields.items()}
         self._attributes = {f.alias or name: name for name, f in model.model_fields.items()}
+        self.former = {mark.old: name for name, field in self.fields.items()
+                       for mark in field.metadata if type(mark).__name__ == "Renamed"}  # fmt: skip
         self._counts = {name for name, field in self.fields.items() if counts and not limited(field)}
 
     @property
     def names(self) -> list[str]:
         """The options' names as a recipe has them."""
         return list(self.fields)
+
+    def current(self, table: Mapping[str, Any]) -> dict[str, Any]:
+        """The table with options under the names of today; a former name beside its successor stays as it is."""
+        return {key if self.former.get(key, key) in table else self.former[key]: value for key, value in table.items()}
 
     def documented(self) -> list[Option]:
         """Every option with its type, default and meaning."""

@@ -28,6 +28,7 @@ class PartChecker:
         self.folder = folder
         self.as_given = as_given
         self.errors: list[VqtoolError] = []
+        self.warnings: list[str] = []
         self.parts: dict[str, PartSpec] = {}
         self.classes: dict[str, type[Any]] = {}  # of parts, by table name
         self.unsure: set[str] = set()  # tables whose class is not known
@@ -81,7 +82,11 @@ class PartChecker:
         except VqtoolError as error:
             self.errors.append(error)
             return None
-        checked = self.options(options, key, table, f'{role} "{kind}"', page=f"vqtool plugins {role} {kind}")
+        what = f'{role} "{kind}"'
+        current = options.current(table)
+        self.warnings += [f"{what}: the option `{old}` is now called `{options.former[old]}`"
+                          for old in table if old not in current]  # fmt: skip
+        checked = self.options(options, key, current, what, page=f"vqtool plugins {role} {kind}")
         for name, mark in nested_options(cls).items() if len(self.errors) == before else ():
             checked[name] = self.nested(mark, (*key, name), checked[name])
         return PartSpec(role, kind, checked) if len(self.errors) == before else None

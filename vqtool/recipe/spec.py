@@ -149,10 +149,11 @@ class Recipe:
     evaluate: EvaluateOptions
     diagnose: Mapping[str, Any] = field(default_factory=dict)  # what it gives: better defaults reach old models too
     folder: Path | None = None  # what relative paths were resolved against
+    renamed: tuple[str, ...] = ()  # warnings of options that it calls by a former name
 
     def warnings(self) -> list[str]:
-        """What the recipe may ask for, and hardly means."""
-        return [
+        """Options under former names, and what a recipe can ask for but hardly means."""
+        return [*self.renamed] + [
             f"the weight of loss `{loss.name}` in stage `{stage.name}` is negative: training makes that loss larger"
             for stage in self.stages
             for loss in stage.losses

@@ -24,7 +24,7 @@ OWN = (
     ),
     Limit(
         "dead-level",
-        "(perplexity - 1) over (codes that uniform use would hit - 1), of one codebook while others are well",
+        "(perplexity - 1) over (codes that uniform use would hit - 1), of one codebook while others are healthy",
         0.10, 0.05, "as for `collapse`", "low",
     ),
     Limit(

@@ -28,12 +28,12 @@ def to_latents(parts: Parts, normed: Batch) -> Tensor:
 
 
 def decode(parts: Parts, codes: Tensor, sent: Tensor, batch: Batch) -> Tensor:
-    """Codes [B, T, Q] and sent scalars [B, S] to signals [B, C, L] in their own units; reads conditions only."""
+    """Codes [B, T, Q] and side information [B, S] to signals [B, C, L] in their own units; reads conditions only."""
     return from_latents(parts, parts.quantizer.decode(codes), sent, batch)
 
 
 def from_latents(parts: Parts, z: Tensor, sent: Tensor, batch: Batch, normed: Batch | None = None) -> Tensor:
-    """Latents [B, T, D] and sent scalars [B, S] to signals [B, C, L] in their own units.
+    """Latents [B, T, D] and side information [B, S] to signals [B, C, L] in their own units.
 
     `normed` is the batch as the norm gives it, where the caller has it already.
     """

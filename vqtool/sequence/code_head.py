@@ -160,7 +160,7 @@ class CodeHead(nn.Module):
     def outputs(self, hidden: Tensor, past: Tensor, guess: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Hidden states [B, N, W] and the codes fed [B, T, Q] -> logits [B, T, Q, K], z_hat [B, T, Q, D] or None.
 
-        `guess` [B, T, D], in units of the latents' spread, is added to what the network says of them.
+        `guess` [B, T, D], in units of the latents' spread, is added to the network's own prediction.
         """
         books = len(self.codebook_sizes)
         guess = None if guess is None else guess[:, : past.shape[1]]
@@ -199,7 +199,7 @@ class CodeHead(nn.Module):
 
     @torch.no_grad()
     def targets(self, codes: Tensor, fed: Tensor, latent: Tensor | None = None) -> Tensor:
-        """The right codes after `fed`, where `codes` [B, T, Q] are the true ones.
+        """The target codes after `fed`, where `codes` [B, T, Q] are the true ones.
 
         After a wrong code the true finer codes no longer fit: right is then the code nearest to what is still missing
         of the latent [B, T, D] (by default the sum of the true codes' vectors). Without geometry: `codes`.

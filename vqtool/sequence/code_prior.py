@@ -75,7 +75,7 @@ class CodePrior(Prior):
         return self.beside(known).repeat_interleave(len(self.codebook_sizes), dim=1)
 
     def guess(self, batch: int, condition: Condition | None) -> Tensor | None:
-        """What the condition alone says of the latents, [B, T, D] in units of their spread; None where nothing does.
+        """The latents predicted from the condition alone, [B, T, D] in units of their spread; None without a condition.
 
         A short way from the condition to the latents, as wide as they are: the network, often narrower, corrects it.
         """
@@ -85,7 +85,7 @@ class CodePrior(Prior):
         return self.guesser(condition.vector).unflatten(1, (self.length, -1))
 
     def latents(self, condition: Condition | None) -> Tensor | None:
-        """The latents [B, T, D] that the condition alone lets expect; None where the codes have no vectors."""
+        """The latents [B, T, D] predicted from the condition alone; None where the codes have no vectors."""
         guess = None if condition is None else self.guess(len(condition.vector), condition)
         return None if guess is None else self.head.whole(guess)
 
@@ -100,7 +100,7 @@ class CodePrior(Prior):
         return self.head.outputs(hidden, past, self.guess(len(past), condition))
 
     def targets(self, codes: Tensor, fed: Tensor, latent: Tensor | None = None) -> Tensor:
-        """The right codes after `fed` [B, T, Q]: `codes`, or the finer code that corrects a wrong coarser one."""
+        """The target codes after `fed` [B, T, Q]: `codes`, or the finer code that corrects a wrong coarser one."""
         return self.head.targets(codes, fed, latent)
 
     def copy_vectors(self, vectors: Sequence[Tensor]) -> None:
@@ -122,7 +122,7 @@ class CodePrior(Prior):
         paths: int = 1,
         tokens: int | None = None,
     ) -> Tensor:
-        """Write codes [B * paths, tokens, Q]; see `Prior.sample`. Without `seeds` the global generator gives them.
+        """Generate codes [B * paths, tokens, Q]; see `Prior.sample`. Without `seeds` the global generator gives them.
 
         Raises:
             VqtoolError: a temperature below 0, `top_k` below 1, `top_p` outside (0, 1], or a prefix that does not fit.

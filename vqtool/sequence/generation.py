@@ -209,7 +209,7 @@ def _extend(score: Tensor, gained: Tensor, width: int) -> tuple[Tensor, Tensor, 
     candidates = (score[:, :width, None] + gained[:, :width]).flatten(1)
     kept, order = candidates.sort(dim=-1, descending=True, stable=True)
     kept, order = kept[:, :width], order[:, :width]
-    sure, code = gained[:, -1].max(-1)  # the greedy path goes on by itself
+    sure, code = gained[:, -1].max(-1)  # the greedy path continues by itself
     source = torch.cat([order // size, torch.full_like(code, width)[:, None]], dim=1)
     chosen = torch.cat([order % size, code[:, None]], dim=1)
     return torch.cat([kept, (score[:, -1] + sure)[:, None]], dim=1), source, chosen

@@ -29,14 +29,14 @@ class State:
     taken: int = 0
 
     def pick(self, rows: Tensor) -> None:
-        """Let row b go on from the memory of row `rows[b]`, which has the same condition."""
+        """Let row b continue from the memory of row `rows[b]`, which has the same condition."""
         if isinstance(self.memory, tuple):
             self.memory = tuple(part[:, rows] for part in self.memory)
         elif self.memory is not None:
             self.memory = self.memory[:, rows]
 
     def spread(self, rows: Tensor) -> None:
-        """Let row b go on from row `rows[b]` of this state, from its memory and under its condition."""
+        """Let row b continue from row `rows[b]` of this state, from its memory and under its condition."""
         self.vector, self.aside = taken(self.vector, rows), taken(self.aside, rows)
         self.read = None if self.read is None else (self.read[0][rows], self.read[1][rows])
         self.pick(rows)
@@ -94,7 +94,7 @@ class RecurrentPrior(CodePrior):
     def own(self, codes: Tensor, condition: Condition | None, share: float, *, draw: Tensor) -> Tensor:
         """Scheduled sampling as Bengio et al. 2015 (arXiv 1506.03099) do it, with argmax: one step after the other.
 
-        A code of its own follows the past that is really fed, so a share of 1 is what greedy generation gives.
+        Every code of the model follows the past that is really fed, so a share of 1 is what greedy generation gives.
         """
         if share <= 0:
             return codes

@@ -139,7 +139,7 @@ def state_of(loop: StageLoop) -> dict[str, Tensor]:
 
 def trained_on(stage: StageSpec, steps: int, read: Checkpoint) -> StageSpec:
     """The stage with so many steps, its schedules at their ends: what annealed is not warmed up again."""
-    done = int(read.about.get("step", 0))
+    done = int(read.metadata.get("step", 0))
     ends: Mapping[str, object] = {
         s.target: catalog().make("schedule", s.kind, s.options)(1.0, done, done)
         for s in stage.schedules

@@ -121,7 +121,7 @@ def evaluate_baselines(model: Model, data: Data, splits: Mapping[str, Rows]) -> 
     here, train = Runtime(torch.device("cpu")), data.rows("train")
     for kind in model.recipe.evaluate.baselines:
         baseline: Baseline = catalog().make("baseline", kind, {}, model.spec)
-        baseline.meet(model.parts)
+        baseline.prepare(model.parts)
         baseline.fit(train)
 
         def estimate(batch: Batch, baseline: Baseline = baseline) -> Estimates:

@@ -1,4 +1,4 @@
-"""What tells whether a run's data are still those it began with: their sizes, and a hash of what is in them."""
+"""Whether a run's data are still those it began with: their sizes, and a hash of what is in them."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class StageLoop:
     def quantizer_inputs(self) -> tuple[Tensor, Tensor | None]:
         """What the quantizer is given of the first batches: `z` [B, T, D] and the mask [B, T], `start_tokens` a code.
 
-        Of data that vary their rows it is as many epochs as that takes; of others one, since more would tell no more.
+        Of data that vary their rows it is as many epochs as that takes; of others one: a second would add nothing.
         """
         assert self.quantizer is not None
         seen: list[tuple[Tensor, Tensor | None]] = []
@@ -299,7 +299,7 @@ class StageLoop:
             row = self.model.seen.row = {**self.model.seen.row, **self.moved, "step": self.progress.step}
             if self.options.best not in row:
                 raise VqtoolError(
-                    f'`best = "{self.options.best}"` is not among what validation measures',
+                    f'`best = "{self.options.best}"` is not among the validation metrics',
                     hint="one of " + ", ".join(sorted(row)),
                     where=f"stage `{self.stage.name}`",
                 )

@@ -110,7 +110,7 @@ class Peers:
 
     def error(self) -> VqtoolError:
         """What the ranks that are left say."""
-        on = f"; `vqtool resume {self.run}` goes on" if self.run is not None else ""
+        on = f"; continue with `vqtool resume {self.run}`" if self.run is not None else ""
         return VqtoolError(f"rank {self.gone} is gone{on}", exit_code=1)
 
     def leave(self, *, properly: bool) -> None:

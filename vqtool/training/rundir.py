@@ -94,7 +94,7 @@ class RunDir:
     def _claim(self) -> None:
         """Make the folder and take its lock, unless something is in it."""
         taken = VqtoolError(
-            f"`{self.folder}` exists and is not empty", hint="-o a new folder, or `vqtool resume` to go on"
+            f"`{self.folder}` exists and is not empty", hint="-o a new folder, or continue with `vqtool resume`"
         )
         if self.folder.exists() and (not self.folder.is_dir() or not unused(self.folder)):
             raise taken
@@ -151,11 +151,11 @@ class RunDir:
             with self.writing():
                 write_atomic(self.path(name), text.encode())
 
-    def save(self, name: str, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
+    def save(self, name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
         """Write a checkpoint, whole or not at all."""
         if self.writes:
             with self.writing():
-                checkpoint.save(self.path(name), tensors, about)
+                checkpoint.save(self.path(name), tensors, metadata)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -165,7 +165,7 @@ class RunDir:
         except VqtoolError as error:
             if isinstance(error.__cause__, OSError):
                 first = REMEDIES.get(error.__cause__.errno or 0, "solve that")
-                then = f"`vqtool resume {self.folder}` goes on" if self.path(RESUME).is_file() else "train again"
+                then = f"run `vqtool resume {self.folder}`" if self.path(RESUME).is_file() else "train again"
                 error.hint = f"{first}, then {then}"
             raise
 

@@ -72,7 +72,7 @@ class Session:
         if state is None:
             self._turn_to(0)
         catalog().hooks.vqtool_run_started(run=self.run_dir)
-        begin = self.order.index(state.about["stage"]) if state else 0
+        begin = self.order.index(state.metadata["stage"]) if state else 0
         status: Status = "failed"
         try:
             with Signals() as signals:
@@ -99,7 +99,7 @@ class Session:
                          stop_on=self.stop_on, start_counts=again)  # fmt: skip
         if state is not None:
             load_state(loop, state)
-            self.done = state.about["done"]
+            self.done = state.metadata["done"]
         began, before = time.perf_counter(), loop.progress.seconds
 
         def save(kind: str) -> None:
@@ -118,7 +118,7 @@ class Session:
             self._checkpoint(LAST, stage.name, loop)
         if self.runtime.is_main:
             best = checkpoint.load(self.run_dir.path(BEST))
-            self._save(stage_file(stage.name), best.tensors, best.about)
+            self._save(stage_file(stage.name), best.tensors, best.metadata)
             restore(self.model, best, BEST)
         self.runtime.broadcast_module(self.model.parts)
         if again and loop.progress.best_step == 0:
@@ -132,9 +132,9 @@ class Session:
     def _turn_to(self, number: int) -> None:
         """Leave a resumable state at the very start of a stage."""
         if self.runtime.is_main:
-            about = {"stage": self.order[number], "done": self.done, "fresh": True, "files": self.files}
-            about |= self.model.metadata()
-            self.run_dir.save(RESUME, self.model.tensors(), about)
+            metadata = {"stage": self.order[number], "done": self.done, "fresh": True, "files": self.files}
+            metadata |= self.model.metadata()
+            self.run_dir.save(RESUME, self.model.tensors(), metadata)
 
     def _checkpoint(self, name: str, stage: str, loop: StageLoop) -> None:
         if not self.runtime.is_main:
@@ -151,9 +151,9 @@ class Session:
             **self.model.metadata(),
         })  # fmt: skip
 
-    def _save(self, name: str, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
+    def _save(self, name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
         """Write a checkpoint and show it to the plugins."""
-        self.run_dir.save(name, tensors, about)
+        self.run_dir.save(name, tensors, metadata)
         catalog().hooks.vqtool_checkpoint_saved(run=self.run_dir, path=self.run_dir.path(name))
 
     def finish(self, *, seconds: float, until: str | None = None) -> dict[str, Any]:
@@ -212,17 +212,17 @@ def resume(
     same_data(session, state, force=force)
     restore(session.model, state, str(path))
     session.model.parts.to(runtime.device)
-    run.forget_after(session.order, state.about["stage"], state.about.get("progress", {}).get("step", -1))
-    out.say(f"resuming {run.folder} in stage `{state.about['stage']}`")
+    run.forget_after(session.order, state.metadata["stage"], state.metadata.get("progress", {}).get("step", -1))
+    out.say(f"resuming {run.folder} in stage `{state.metadata['stage']}`")
     return session, state
 
 
 def same_data(session: Session, state: checkpoint.Checkpoint, *, force: bool) -> None:
     """Refuse data that changed since the run began, or say so where `force` takes them as they are."""
-    changed = "; ".join(changes(state.about.get("files") or {}, session.files))
+    changed = "; ".join(changes(state.metadata.get("files") or {}, session.files))
     if changed and not force:
         raise VqtoolError(f"the data are not those that the run began with: {changed}",
-                          hint="put them back, or `--force` goes on with them as they are")  # fmt: skip
+                          hint="put them back, or continue with the changed files: `--force`")  # fmt: skip
     if changed:
         out.warn(f"other data than the run began with: {changed}")
 

@@ -88,7 +88,9 @@ def scalar(name: str, value: Any) -> Tensor:
     if isinstance(value, Tensor) and value.numel() == 1:
         return value.reshape(())
     given = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{type(value).__name__}"
-    raise VqtoolError(f"loss `{name}` gave {given}, not a tensor of one number", hint="its mean, say", exit_code=1)
+    raise VqtoolError(
+        f"loss `{name}` gave {given}, not a tensor of one number", hint="its mean, for example", exit_code=1
+    )
 
 
 def _term(quantized: Quantized | None, name: str) -> Tensor:

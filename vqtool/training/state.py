@@ -43,7 +43,7 @@ def save_state(run: RunDir, loop: StageLoop, stage: str, more: Mapping[str, Any]
 
 def load_state(loop: StageLoop, state: checkpoint.Checkpoint) -> None:
     """Put a loop where `save_state` found it; the parts themselves are restored already."""
-    if state.about.get("fresh"):
+    if state.metadata.get("fresh"):
         return
     what, tensors = RESUME, state.tensors
     groups, steps, scaler, progress = checkpoint.needed(
@@ -63,7 +63,7 @@ def load_state(loop: StageLoop, state: checkpoint.Checkpoint) -> None:
             raise damaged(what, "its `scaler` is not one of this run")
         loop.scaler.load_state_dict(scaler)
     loop.usage.before = _pending(loop, under(PENDING, tensors), what)
-    loop.moved = state.about.get("moved", {})
+    loop.moved = state.metadata.get("moved", {})
     loop.progress = Progress(**{name: progress[name] for name in PROGRESS})
 
 

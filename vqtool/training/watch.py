@@ -119,5 +119,5 @@ class UnhealthyError(VqtoolError):
     def __init__(self, finding: Finding | None, stage: str, step: int) -> None:
         cause = f"{finding.id}: {finding.cause}" if finding is not None else "what another rank found"
         fix = finding.fix if finding is not None else ()
-        super().__init__(f"stopped for {cause}", hint="\n".join((*fix, "`vqtool resume` goes on all the same")),
+        super().__init__(f"stopped for {cause}", hint="\n".join((*fix, "`vqtool resume` continues anyway")),
                          where=f"stage `{stage}`, step {step}", exit_code=3)  # fmt: skip

@@ -18,7 +18,7 @@ TABLE = dict(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_broken_laws_are_told(kind):
+def test_the_broken_laws_are_reported(kind):
     outcomes = judge_all(QUANTIZER_LAWS, Subject(catalog().load("quantizer", kind)))
     broken = {o.law.id for o in outcomes if o.verdict.status == "broken"}
     assert broken == set(re.findall(r"`([a-z-]+)`", TABLE[kind]))

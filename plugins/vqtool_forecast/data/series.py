@@ -140,7 +140,7 @@ def describe(about: dict[str, Any], *, gaps: bool = False) -> DataSpec:
     }
     if gaps:
         fields["measured"] = Field((channels, about["horizon"]))
-    return DataSpec(fields if joint else fields | {"series": Field(())}, about=about)
+    return DataSpec(fields if joint else fields | {"series": Field(())}, metadata=about)
 
 
 def error_scales(

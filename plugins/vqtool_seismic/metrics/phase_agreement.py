@@ -1,4 +1,4 @@
-"""How much the codes tell about the phases: NMI and AMI, beside the same for phases moved in time."""
+"""How much the codes reveal about the phases: NMI and AMI, beside the same for phases moved in time."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Pixels(Baseline):
         super().__init__(spec)
         self.pixel_bits, self.width, self.epochs = pixel_bits, width, epochs
 
-    def meet(self, parts: Parts) -> None:
+    def prepare(self, parts: Parts) -> None:
         """Take the model's channel, for pixels instead of codes, and its bits per picture."""
         channel = getattr(parts, "channel", None)
         if not isinstance(channel, BitChannel):

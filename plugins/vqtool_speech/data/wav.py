@@ -69,7 +69,7 @@ class Wav(Data):
         self.notes = _notes(self.clips, of)
         fields = {"x": Field((1, segment), "signal"), "clip": Field(()), "samples": Field(()), "gain": Field(())}
         about: dict[str, Any] = {"mix": mix, "normalise": normalise}
-        self.spec = DataSpec(fields, sample_rate=float(sample_rate), about=about)
+        self.spec = DataSpec(fields, sample_rate=float(sample_rate), metadata=about)
 
     def rows(self, split: str) -> Rows:
         """The rows of a split."""

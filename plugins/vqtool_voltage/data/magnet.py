@@ -89,7 +89,7 @@ class Magnet(Data):
             "current_harmonics": periods.highest_harmonic(current[train]),
             "inductance_h": self._inductances(self._rows["train"].columns, len(materials)),
         }
-        self.spec = DataSpec(fields, periodic=True, about=about)
+        self.spec = DataSpec(fields, periodic=True, metadata=about)
 
     def rows(self, split: str) -> Rows:
         """The rows of `train`, `valid` or the held-out mask; the last two in phases that never change."""

@@ -15,7 +15,8 @@ from vqtool.parts.encoders.filterbank import FilterbankEncoder, leaky_means, wav
 
 def encoder(**more: object) -> FilterbankEncoder:
     torch.manual_seed(0)
-    return FilterbankEncoder(2, 320, 0, **{"dim": 8, "width": 16, "bands": 8, "kernel": 32, "kept": 4, **more}).eval()
+    options = {"dim": 8, "width": 16, "bands": 8, "kernel": 32, "memory_dim": 4, **more}
+    return FilterbankEncoder(2, 320, 0, **options).eval()
 
 
 @pytest.mark.parametrize(("length", "tokens"), [(320, 10), (321, 11), (20, 1), (3001, 94)])
@@ -32,7 +33,7 @@ def test_each_wavelet_hears_its_own_band():
     assert torch.allclose(bank.abs().square().sum(1), torch.ones(bands))
 
 
-def test_energy_stands_where_the_signal_is_and_grows_by_its_decibels():
+def test_energy_is_where_the_signal_is_and_grows_by_its_decibels():
     part = encoder(floor=1e-12)
     x = torch.zeros(1, 2, 320)
     x[0, 1, 200:208] = torch.randn(8)
@@ -67,11 +68,11 @@ def means_by_hand(x: torch.Tensor, time: float, before: bool) -> torch.Tensor:
 def test_leaky_means_are_of_what_was_and_of_what_will_be():
     torch.manual_seed(0)
     x = torch.randn(2, 12, 3, dtype=torch.double)
-    told = leaky_means(x, (2.0, 6.0)).unflatten(2, (4, 3))
+    result = leaky_means(x, (2.0, 6.0)).unflatten(2, (4, 3))
     for row in range(2):
         for place, (time, before) in enumerate([(2.0, True), (6.0, True), (2.0, False), (6.0, False)]):
             expected = means_by_hand(x[row], time, before)
-            torch.testing.assert_close(told[row, :, place], expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(result[row, :, place], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_means_before_do_not_see_behind():
@@ -93,7 +94,7 @@ def test_gradient_reaches_every_weight_and_a_silent_signal_is_finite():
 
 def test_a_condition_changes_the_tokens():
     torch.manual_seed(0)
-    part = FilterbankEncoder(2, 320, 3, dim=8, width=16, bands=4, kernel=32, kept=4)
+    part = FilterbankEncoder(2, 320, 3, dim=8, width=16, bands=4, kernel=32, memory_dim=4)
     torch.nn.init.normal_(part.film.scale_shift.weight)
     x = torch.randn(1, 2, 320)
     assert not torch.allclose(part(x, Condition(torch.ones(1, 3))), part(x, Condition(-torch.ones(1, 3))))

@@ -22,8 +22,8 @@ def test_it_is_least_at_the_true_quantiles():
     true = target.flatten().quantile(levels)
 
     def loss(shift: torch.Tensor) -> float:
-        told = (true + shift)[None, :, None, None].expand(len(target), 3, 1, 1)
-        return float(Pinball(SPEC)(quantiles=told, levels=levels, target=target))
+        result = (true + shift)[None, :, None, None].expand(len(target), 3, 1, 1)
+        return float(Pinball(SPEC)(quantiles=result, levels=levels, target=target))
 
     best = loss(torch.zeros(3))
     for level in range(3):

@@ -31,7 +31,7 @@ def test_accuracy_and_gap_over_batches() -> None:
     assert Accuracy(SPEC).compute() == {}
 
 
-def test_diversity_and_softness_are_told_apart() -> None:
+def test_diversity_and_softness_are_distinguished() -> None:
     codes = torch.zeros(2, 4, 1, dtype=torch.long)
     unsure = torch.full((2, 4, 1, 4), 0.25)
     sure = torch.eye(4)[torch.arange(4)].expand(2, 4, 4)[:, :, None]

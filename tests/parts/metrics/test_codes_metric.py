@@ -32,7 +32,7 @@ def test_an_even_use_of_half_the_codes():
     assert not any("group" in name for name in found)
 
 
-def test_several_codebooks_are_told_apart():
+def test_several_codebooks_are_distinguished():
     codes = torch.stack([torch.arange(8) % 4, torch.zeros(8, dtype=torch.long)], -1)[None]
     found = measure(codes, (4, 12))
     assert found["codes.used.group0"] == 1

@@ -18,11 +18,11 @@ def test_figures_by_hand_and_over_uneven_batches():
     metric = Contrastive(SPEC)
     metric.update(similarities=near[:2], positive=right[:2])
     metric.update(similarities=near[2:], positive=right[2:])
-    told = metric.compute()
-    assert told["contrastive.accuracy"] == pytest.approx(2 / 3)
-    assert told["contrastive.effective_negatives"] == pytest.approx(4 / 3)
-    assert told["contrastive.chance"] == pytest.approx((1 / 3 + 1 / 3 + 1) / 3)
-    assert told["contrastive.lift"] == pytest.approx((2 / 3) / (5 / 9))
+    measured = metric.compute()
+    assert measured["contrastive.accuracy"] == pytest.approx(2 / 3)
+    assert measured["contrastive.effective_negatives"] == pytest.approx(4 / 3)
+    assert measured["contrastive.chance"] == pytest.approx((1 / 3 + 1 / 3 + 1) / 3)
+    assert measured["contrastive.lift"] == pytest.approx((2 / 3) / (5 / 9))
 
 
 def test_guesses_have_a_lift_of_one():

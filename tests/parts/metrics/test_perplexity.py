@@ -17,23 +17,23 @@ def test_uneven_batches_count_by_token():
     usage = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]])
     metric.update(codes=first, codebook_sizes=(4, 4), usage=usage)
     metric.update(codes=second, codebook_sizes=(4, 4), usage=usage.roll(1, 1))
-    told = metric.compute()
+    measured = metric.compute()
     two = torch.special.entr(torch.tensor([0.75, 0.25])).sum().exp()
-    assert told["perplexity.hard.group0"] == told["perplexity.hard.group1"] == pytest.approx(float(two))
-    assert told["perplexity.soft.group0"] == pytest.approx(float(two))
-    assert told["perplexity.soft.group1"] == pytest.approx(4)
-    assert told["perplexity.soft.sum"] == pytest.approx(4 + float(two))
-    assert told["perplexity.soft.mean"] == pytest.approx((4 + float(two)) / 2)
-    assert told["perplexity.tokens"] == 4
+    assert measured["perplexity.hard.group0"] == measured["perplexity.hard.group1"] == pytest.approx(float(two))
+    assert measured["perplexity.soft.group0"] == pytest.approx(float(two))
+    assert measured["perplexity.soft.group1"] == pytest.approx(4)
+    assert measured["perplexity.soft.sum"] == pytest.approx(4 + float(two))
+    assert measured["perplexity.soft.mean"] == pytest.approx((4 + float(two)) / 2)
+    assert measured["perplexity.tokens"] == 4
 
 
 def test_only_the_hard_one_sees_a_collapse():
     metric = Perplexity(SPEC)
     codes = torch.zeros(2, 50, 1, dtype=torch.long)
     metric.update(codes=codes, codebook_sizes=(320,), usage=torch.full((1, 320), 1 / 320), codebook_names=("codebook",))
-    told = metric.compute()
-    assert told["perplexity.hard.codebook"] == pytest.approx(1)
-    assert told["perplexity.soft.codebook"] == pytest.approx(320)
+    measured = metric.compute()
+    assert measured["perplexity.hard.codebook"] == pytest.approx(1)
+    assert measured["perplexity.soft.codebook"] == pytest.approx(320)
 
 
 def test_masked_codes_do_not_count():

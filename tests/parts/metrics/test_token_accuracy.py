@@ -21,10 +21,10 @@ def logits_for(codes: torch.Tensor, sure: float, size: int = 4) -> torch.Tensor:
 
 def test_accuracies_and_cross_entropy():
     codes = torch.tensor([[[0], [1], [2], [3]]])
-    said = torch.tensor([[[0], [1], [2], [0]]])
+    result = torch.tensor([[[0], [1], [2], [0]]])
     free = torch.tensor([[[0], [1], [0], [0]]])
     metric = TokenAccuracy(SPEC)
-    metric.update(codes=codes, logits=logits_for(said, 0.7), codes_free=free)
+    metric.update(codes=codes, logits=logits_for(result, 0.7), codes_free=free)
     found = metric.compute()
     assert found["token_accuracy.forced"] == 0.75
     assert found["token_accuracy.free"] == 0.5

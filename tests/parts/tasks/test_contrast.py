@@ -138,7 +138,7 @@ def test_with_the_signal_hidden_the_context_reads_nothing_of_hidden_samples(hide
     parts.eval()
     x = signals(1)["x"]
     z = parts.encoder(x)
-    told = []
+    results = []
     for scale in (1.0, 5.0):
         torch.manual_seed(5)
         hidden = hidden_spans(1, 24, share=task.hidden, span=task.span)
@@ -146,15 +146,15 @@ def test_with_the_signal_hidden_the_context_reads_nothing_of_hidden_samples(hide
         torch.manual_seed(5)
         out = task.compare(parts, {"x": louder}, parts.encoder(louder), parts.quantizer(z))
         assert torch.equal(out["hidden"], hidden)
-        told.append(out["similarities"].nan_to_num(neginf=0))
-    assert torch.equal(*told) == (hide == "signal")
+        results.append(out["similarities"].nan_to_num(neginf=0))
+    assert torch.equal(*results) == (hide == "signal")
 
 
 def test_no_negative_is_nearer_than_asked_for():
     hidden, codes = torch.ones(1, 20, dtype=torch.bool), torch.arange(40).view(1, 20, 2)
     away = (torch.arange(20)[:, None] - torch.arange(20)).abs()
     for apart in (1, 2, 6):
-        assert torch.equal(Contrast(apart=apart).candidates(hidden, codes)[0], (away == 0) | (away >= apart))
+        assert torch.equal(Contrast(min_distance=apart).candidates(hidden, codes)[0], (away == 0) | (away >= apart))
 
 
 def test_gradient_reaches_encoder_quantizer_and_context():
@@ -215,13 +215,13 @@ def test_evaluation_repeats_itself_and_changes_nothing():
     task, parts = built()
     parts.eval()
     before = {name: value.clone() for name, value in parts.state_dict().items()}
-    told = []
+    results = []
     for _ in range(2):
         torch.manual_seed(7)
         with torch.no_grad():
-            told.append(task.estimate(parts, signals()).named)
+            results.append(task.estimate(parts, signals()).named)
     for name in ("codes", "features", "context", "similarities", "positive", "usage"):
-        assert torch.equal(told[0][name], told[1][name]), name
+        assert torch.equal(results[0][name], results[1][name]), name
     assert all(torch.equal(before[name], value) for name, value in parts.state_dict().items())
 
 

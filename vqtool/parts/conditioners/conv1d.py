@@ -25,7 +25,7 @@ class Conv1dConditioner(Conditioner):
         dim: Annotated[int, Gt(0), Doc("width of vector and tokens")] = 64,
         strides: Annotated[tuple[int, ...], MinLen(1), Doc("downsampling of each stage")] = (4, 2),
         kernel: Annotated[int, Gt(0), Doc("kernel of the residual blocks")] = 5,
-        padding: Annotated[Padding, Doc("circular: a window is one period, its ends meet")] = "zeros",
+        padding: Annotated[Padding, Doc("circular: a window is one period of a periodic signal")] = "zeros",
     ) -> None:
         super().__init__()
         self.dim = dim

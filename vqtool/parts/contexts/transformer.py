@@ -18,7 +18,7 @@ from vqtool.layers.padding import zero_masked
 class TransformerContext(Context):
     """wav2vec 2.0's context network in its pre-norm form (Baevski et al. 2020, arXiv 2006.11477, section 2).
 
-    A grouped convolution over the tokens, added to them, tells where they are to each other, so windows may be of any
+    A grouped convolution over the tokens, added to them, encodes their relative positions, so windows may be of any
     length. What `mask` leaves out reaches no real token.
     """
 

@@ -33,7 +33,7 @@ class Conv1dDecoder(Decoder):
         ] = (),
         blocks: Annotated[int, Ge(0), Doc("residual blocks per stage")] = 1,
         kernel: Annotated[int, Gt(0), Doc("kernel of the residual blocks, in samples of their stage")] = 5,
-        padding: Annotated[Padding, Doc("circular: a window is one period, its ends meet")] = "zeros",
+        padding: Annotated[Padding, Doc("circular: a window is one period of a periodic signal")] = "zeros",
         causal: Annotated[bool, Doc("no sample depends on a later token than its own")] = False,
         activation: Annotated[Activation, Doc("the nonlinearity of the residual blocks")] = "gelu",
         weight_norm: Annotated[bool, Doc("train the gain and direction of each filter separately")] = False,

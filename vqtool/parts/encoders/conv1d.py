@@ -29,7 +29,7 @@ class Conv1dEncoder(Encoder):
         strides: Annotated[tuple[int, ...], MinLen(1), Doc("downsampling of each stage")] = (4, 4, 2),
         blocks: Annotated[int, Ge(0), Doc("residual blocks per stage")] = 1,
         kernel: Annotated[int, Gt(0), Doc("kernel of the residual blocks, in samples of their stage")] = 5,
-        padding: Annotated[Padding, Doc("circular: a window is one period, its ends meet")] = "zeros",
+        padding: Annotated[Padding, Doc("circular: a window is one period of a periodic signal")] = "zeros",
         causal: Annotated[bool, Doc("no token sees a later sample than its own last one")] = False,
         activation: Annotated[Activation, Doc("the nonlinearity of the residual blocks")] = "gelu",
         weight_norm: Annotated[bool, Doc("train the gain and direction of each filter separately")] = False,

@@ -18,7 +18,7 @@ from vqtool.layers.init import silent
 class Conv2dEncoder(Encoder):
     """[B, C, H, W] -> [B, T, D]: a stage of residual blocks for every entry of `widths`, each halving H and W.
 
-    A linear map of all that is left gives the tokens, so none stands for a part of the image. The condition is not
+    A linear map of all that is left gives the tokens, so every token describes the whole image. The condition is not
     read.
     """
 

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqtool.api import Condition, Encoder
+from vqtool.api import Condition, Encoder, Renamed
 from vqtool.errors import VqtoolError
 from vqtool.layers.conv import Film
 from vqtool.layers.init import silent
@@ -26,9 +26,9 @@ class FilterbankEncoder(Encoder):
     like everything else (the scattering transform's first order, Anden and Mallat 2014, arXiv 1304.6763, made trainable
     as in LEAF, Zeghidour et al. 2021, arXiv 2101.08596). The logarithm resolves what is weak in a window as well as
     what is strong. A few features of each token are then averaged over the tokens before it and behind it, with
-    weights that fall by e over each of the times in `memory`: so a token knows an onset from an ending, and loud from
-    louder than before, at little cost. They are few, and the times long, because a contrastive task rewards whatever
-    distinguishes a token from its neighbours: chance details as well as what is going on.
+    weights that fall by e over each of the times in `memory`: so a token distinguishes an onset from an ending, and
+    loud from louder than before, at little cost. They are few, and the times long, because a contrastive task rewards
+    whatever distinguishes a token from its neighbours, chance details too.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class FilterbankEncoder(Encoder):
             9.0,
             27.0,
         ),
-        kept: Annotated[int, Gt(0), Doc("features that are left of a token, and that the means are of")] = 32,
+        memory_dim: Annotated[int, Gt(0), Renamed("kept"), Doc("features of a token that the means are taken of")] = 32,
     ) -> None:
         super().__init__()
         if stride % hop:
@@ -63,8 +63,8 @@ class FilterbankEncoder(Encoder):
         self.down = nn.Conv1d(channels * bands, width, 2 * stride // hop, stride=stride // hop)
         self.film = Film(condition_dim, width) if condition_dim else None
         self.blocks = nn.ModuleList(PointBlock(width) for _ in range(blocks))
-        self.keep = nn.Linear(width, kept)
-        self.mix = nn.Linear((1 + 2 * len(memory)) * kept, width)
+        self.keep = nn.Linear(width, memory_dim)
+        self.mix = nn.Linear((1 + 2 * len(memory)) * memory_dim, width)
         self.end = nn.Linear(width, dim)
         self.norm = nn.LayerNorm(dim)
 

@@ -17,7 +17,7 @@ STEP = 1_000_003  # a prime: (a, b) and (b, a) fall into different buckets
 
 
 class NgramsEncoder(Encoder):
-    """[B, 1, L] long -> [B, T, D]; 0 is no id. Every token sees the whole window.
+    """[B, 1, L] long -> [B, T, D]; 0 marks padding. Every token sees the whole window.
 
     An n-gram's number is the hash of its ids modulo `buckets`; the embeddings of all n-grams up to `longest` are summed
     and divided by the root of their count (the features of Joulin et al. 2017, arXiv 1607.01759). In training ids are

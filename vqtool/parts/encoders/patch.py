@@ -31,7 +31,7 @@ class PatchEncoder(Encoder):
         width: Annotated[int, Gt(0), Doc("channels of the refinement")] = 32,
         blocks: Annotated[int, Ge(0), Doc("residual blocks of the refinement; 0: none")] = 0,
         kernel: Annotated[int, Gt(0), Doc("kernel of the refinement, in samples")] = 9,
-        padding: Annotated[Padding, Doc("circular: a window is one period, its ends meet")] = "zeros",
+        padding: Annotated[Padding, Doc("circular: a window is one period of a periodic signal")] = "zeros",
     ) -> None:
         super().__init__()
         if not isinstance(length, int):

@@ -16,14 +16,14 @@ class InfoNCE(Loss):
     """Mean of -log(exp(s+ / temperature) / sum over candidates exp(s / temperature)), in nats.
 
     van den Oord et al. 2018 (arXiv 1807.03748, equation 4); temperature as in wav2vec 2.0 (Baevski et al. 2020, arXiv
-    2006.11477, equation 3). Where the right candidate is the only one the loss is 0 and teaches nothing.
+    2006.11477, equation 3). Where the right candidate is the only one the loss and its gradient are 0.
     """
 
     def __init__(
         self,
         spec: DataSpec,
         *,
-        temperature: Annotated[float, Gt(0), Doc("that similarities, cosines say, are divided by")] = 0.1,
+        temperature: Annotated[float, Gt(0), Doc("similarities are divided by it")] = 0.1,
     ) -> None:
         super().__init__(spec)
         self.temperature = temperature

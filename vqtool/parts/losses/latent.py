@@ -14,8 +14,8 @@ from vqtool.api import DataSpec, Loss
 class Latent(Loss):
     """Mean over steps of sqrt(|latent_hat - latent|^2 / |latent|^2): robust, in the unit of a relative error.
 
-    The first code of a token has the most to guess, since no code before it tells anything; `first` adds its own
-    error once more, with that weight.
+    The first code of a token is the hardest to predict, since no earlier code of it is known; `first` adds its error
+    once more, with that weight.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Quantile loss: least where each quantile of a forecast is exceeded as often as it says."""
+"""Quantile loss: smallest where each quantile of a forecast is exceeded as often as its level says."""
 
 from __future__ import annotations
 

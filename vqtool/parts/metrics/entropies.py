@@ -14,7 +14,7 @@ class Entropies(Metric):
     """In nats, means over codebooks, over all tokens of a split.
 
     `entropy.use` is H(mean q), the diversity of the codes: high is good, log K at most. `entropy.token` is mean H(q), a
-    token's softness: 0 is a hard choice. One is not the other: a soft quantizer that says nothing has both at log K.
+    token's softness: 0 is a hard choice. Look at both: they are both log K for a quantizer that never decides.
     """
 
     def __init__(self, spec: DataSpec) -> None:

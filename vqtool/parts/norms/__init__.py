@@ -1,1 +1,1 @@
-"""Frames that the other parts work in."""
+"""Normalisation of signals and conditions."""

@@ -29,12 +29,12 @@ class State:
     single: list[CompiledBlock] = field(default_factory=list)  # the blocks, compiled for one step at a time
 
     def pick(self, rows: Tensor) -> None:
-        """Let row b go on from the past of row `rows[b]`, which has the same condition."""
+        """Let row b continue from the past of row `rows[b]`, which has the same condition."""
         for past in self.pasts:
             past.pick(rows)
 
     def spread(self, rows: Tensor) -> None:
-        """Let row b go on from row `rows[b]` of this state, from its past and under its condition."""
+        """Let row b continue from row `rows[b]` of this state, from its past and under its condition."""
         self.vector, self.aside = taken(self.vector, rows), taken(self.aside, rows)
         self.reads = [None if read is None else (read[0][rows], read[1][rows]) for read in self.reads]
         self.pick(rows)

@@ -97,8 +97,8 @@ class Classify(Task):
         return parts.classifier(parts.channel(quantized, code_tables(parts.quantizer), level=level).hard)
 
     def _coded(self, parts: Parts, batch: Batch) -> tuple[Tensor, Quantized | None]:
-        framed, _ = parts.norm(batch)
-        z = parts.encoder(framed["x"])
+        normed, _ = parts.norm(batch)
+        z = parts.encoder(normed["x"])
         return z, parts.quantizer(z) if "quantizer" in parts else None
 
     @staticmethod

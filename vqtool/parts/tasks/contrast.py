@@ -10,7 +10,7 @@ from annotated_types import Ge, Interval
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Quantized, Task
+from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Quantized, Renamed, Task
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.entropy import entropy
 from vqtool.sequence.chain import condition_of, encode, to_latents
@@ -25,15 +25,15 @@ class Contrast(Task):
     output is compared, by the cosine, with the code vectors of that token and of the other hidden ones of the window;
     those with the same codes as the right one are not negatives and are left out.
 
-    Two options go beyond that. Features of an encoder that sees far hold what their hidden neighbours are: with
-    `hide = "signal"` the samples of hidden tokens are zero in what the context network reads, and only there. And what
-    tells a token from its neighbours is mostly chance; with `apart` it is compared with what is farther away alone.
+    Two options go beyond that. The features of an encoder with a wide receptive field reveal their hidden neighbours:
+    with `hide = "signal"` the samples of hidden tokens are zero in what the context network reads, and only there. And
+    a token differs from its neighbours mostly by chance: with `min_distance` only tokens farther away are negatives.
 
     Provides `similarities` [M, T] (-inf for what is not a candidate) and `positive` [M], the place of the right one,
     `hidden` [B, T], `quantized`, `codes` [B, T, Q], and the figures `contrastive.accuracy`,
     `contrastive.effective_negatives`, the mean number of candidates that are wrong, and `contrastive.chance`, the mean
     of 1 / (1 + that number). Where all tokens share one code nothing is wrong: accuracy and chance are 1 and the
-    negatives 0, so none of the three means anything without the others. Of a quantizer that tells its choice's mean
+    negatives 0, so none of the three means anything without the others. Of a quantizer that reports its choice's mean
     probabilities, `perplexity.soft.group0`, ... are their perplexities over the batch.
     """
 
@@ -49,15 +49,19 @@ class Contrast(Task):
         ] = 0.65,
         span: Annotated[int, Ge(1), Doc("tokens that are hidden together")] = 10,
         negatives: Annotated[
-            Annotated[int, Ge(1)] | None, Doc("hidden tokens drawn to tell each one from; left out: all others")
+            Annotated[int, Ge(1)] | None,
+            Doc("negatives drawn for each hidden token; left out: all other hidden tokens"),
         ] = None,
         hide: Annotated[
             Literal["features", "signal"],
-            Doc("what is hidden: a token's features, or its samples, so that features of tokens about it tell nothing"),
+            Doc("what is hidden: a token's features, or its samples, so that its neighbours do not reveal it"),
         ] = "features",
-        apart: Annotated[int, Ge(1), Doc("tokens nearer than this are not negatives of each other")] = 1,
+        min_distance: Annotated[
+            int, Ge(1), Renamed("apart"), Doc("tokens nearer than this are not negatives of each other")
+        ] = 1,
     ) -> None:
-        self.hidden, self.span, self.negatives, self.hide, self.apart = hidden, span, negatives, hide, apart
+        self.hidden, self.span, self.negatives, self.hide = hidden, span, negatives, hide
+        self.min_distance = min_distance
 
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire norm, conditioner (optional), encoder, quantizer and context network."""
@@ -112,10 +116,10 @@ class Contrast(Task):
         return parts.encoder(x.masked_fill(gone, 0), condition_of(parts, normed))
 
     def candidates(self, hidden: Tensor, codes: Tensor) -> Tensor:
-        """[B, T, T]: for each token, itself and the hidden ones of its window `apart` or more away, of other codes."""
+        """[B, T, T]: for each token, itself and the hidden ones `min_distance` or more away that have other codes."""
         place = torch.arange(hidden.shape[1], device=hidden.device)
         away = (place[:, None] - place).abs()
-        self_, others = away == 0, hidden[:, None, :] & (away >= self.apart)
+        self_, others = away == 0, hidden[:, None, :] & (away >= self.min_distance)
         if self.negatives is not None and self.negatives < hidden.shape[1] - 1:
             draw = torch.rand(others.shape[0], *self_.shape, device=hidden.device).masked_fill(~others, -1)
             others = others & (draw >= draw.topk(self.negatives, dim=2).values[..., -1:])

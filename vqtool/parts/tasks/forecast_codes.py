@@ -20,9 +20,9 @@ from vqtool.sequence.prior_chain import adopt_codebooks
 class ForecastCodes(Task):
     """Trains a prior over the codes of a history followed by those of its future, of a frozen tokenizer.
 
-    The history is encoded alone, so none of its codes depends on the future. The future is encoded in the frame of the
-    history (`Norm.future_stats`), `steps` at a time; beyond that, each path is continued from itself. Provides `logits`
-    [B, T, Q, K] and `codes` [B, T, Q] of the future's tokens.
+    The history is encoded alone, so none of its codes depends on the future. The future is normalised by statistics
+    predicted from the history (`Norm.future_stats`), `steps` at a time; beyond that, each path continues from its own
+    values. Provides `logits` [B, T, Q, K] and `codes` [B, T, Q] of the future's tokens.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "decoder", "prior"})
@@ -119,8 +119,8 @@ class ForecastCodes(Task):
     def _truth(self, parts: Parts, batch: Batch) -> Tensor:
         """The codes of the true future; where it is not known, of the norm's prediction."""
         centre, scale = parts.norm.future_stats(batch, self.block)
-        framed = ((batch["future"][..., : self.block] - centre) / scale).nan_to_num(0.0)
-        codes: Tensor = parts.quantizer(parts.encoder(framed.clamp(-self.clip, self.clip))).codes
+        normed = ((batch["future"][..., : self.block] - centre) / scale).nan_to_num(0.0)
+        codes: Tensor = parts.quantizer(parts.encoder(normed.clamp(-self.clip, self.clip))).codes
         return codes
 
     def _signal(self, parts: Parts, codes: Tensor, batch: Batch) -> Tensor:

@@ -12,7 +12,7 @@ from annotated_types import Gt
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqtool.api import Batch, Condition, DataSpec, Estimates, Make, Parts, Task
+from vqtool.api import Batch, Condition, DataSpec, Estimates, Make, Parts, Renamed, Task
 from vqtool.sequence.chain import decode, encode
 from vqtool.sequence.forecasting import build_forecaster, rollout
 
@@ -24,8 +24,8 @@ class ForecastDirect(Task):
     """Trains a regressor from the codewords of a frozen tokenizer to all steps ahead at once.
 
     As in TOTEM (arXiv 2402.16412, appendix on forecasting) it predicts a shape, and how mean and scale differ from the
-    norm's prediction: forecast = centre + scale (shape (1 + d_scale) + d_mean). It reads the history in the norm's
-    frame too. For each step it also predicts a width: the forecast's quantiles are those of a Laplace distribution
+    norm's prediction: forecast = centre + scale (shape (1 + d_scale) + d_mean). It reads the normalised
+    history too. For each step it also predicts a width: the forecast's quantiles are those of a Laplace distribution
     around it, which starts as wide as the norm's scale. Provides `x_hat` and `target` [B, C, H], the forecast and the
     truth in the signal's own units, and `quantiles` [B, Q, C, H] at `levels` [Q], whose gradient does not move the
     forecast.
@@ -38,20 +38,21 @@ class ForecastDirect(Task):
     def __init__(
         self,
         *,
-        pace: Annotated[
+        correction_scale: Annotated[
             float,
             Gt(0),
-            Doc("how fast shape and change are learned, relative to the widths; small if the norm predicts"),
+            Renamed("pace"),
+            Doc("scale of the learned correction of the norm's forecast; small where that forecast is good"),
         ] = 1.0,
     ) -> None:
-        self.pace = pace
+        self.correction_scale = correction_scale
 
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire the tokenizer's parts, then the regressor."""
         norm, encoder, _ = build_forecaster(make, spec)
         self.channels = spec.channels
         self.horizon = min(spec.fields["future"].shape[-1], norm.max_horizon or math.inf)
-        self.levels = tuple(spec.about.get("quantiles", (0.1, 0.5, 0.9)))
+        self.levels = tuple(spec.metadata.get("quantiles", (0.1, 0.5, 0.9)))
         tokens = -(-spec.length // encoder.stride)
         outputs = spec.channels * (2 * self.horizon + 2)
         make("regressor", spec.channels * spec.length, tokens * encoder.dim, outputs)
@@ -120,12 +121,12 @@ class ForecastDirect(Task):
     def _predict(self, parts: Parts, batch: Batch) -> tuple[Tensor, Tensor]:
         """Forecast and width [B, C, H] in the signal's own units."""
         with torch.no_grad():
-            framed, _ = parts.norm(batch)
-            words = parts.quantizer(parts.encoder(framed["x"])).hard
+            normed, _ = parts.norm(batch)
+            words = parts.quantizer(parts.encoder(normed["x"])).hard
             centre, scale = parts.norm.future_stats(batch, self.horizon)
-        output = parts.regressor(Condition(framed["x"].flatten(1)), words).unflatten(1, (self.channels, -1))
+        output = parts.regressor(Condition(normed["x"].flatten(1)), words).unflatten(1, (self.channels, -1))
         shape, width, change = output.split((self.horizon, self.horizon, 2), dim=-1)
-        moved = self.pace * (shape * (1 + change[..., :1]) + change[..., 1:])
+        moved = self.correction_scale * (shape * (1 + change[..., :1]) + change[..., 1:])
         return centre + scale * moved, WIDTH * scale * F.softplus(width + SOFT_ONE)
 
 

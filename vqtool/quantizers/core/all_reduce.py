@@ -17,7 +17,7 @@ def reduce_stats(stats: Sequence[CodebookStats]) -> tuple[CodebookStats, ...]:
     """The statistics of all ranks' batches, the same on every rank; without several ranks they come back as they are.
 
     Two collectives of fixed shapes (one sum, one gather), whatever the ranks' batches hold: ranks with few, masked or
-    no tokens take part alike, so none waits for another for ever. Whether there are several ranks is asked anew at
+    no tokens take part alike, so none waits for another forever. Whether there are several ranks is asked anew at
     each call, so it does not matter when the module was built. Every rank must call it equally often.
     """
     stats = tuple(stats)

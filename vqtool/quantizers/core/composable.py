@@ -231,7 +231,7 @@ class Composable(Quantizer, metaclass=Checked):
         points = gather_rows(starting_points(batch, mask, wanted, generator), wanted)
         most = max(self.codebook_sizes)
         if len(points) < most and self.books():
-            warnings.warn(f"{type(self).__name__} starts {most} codes from {len(points)} tokens: many begin as copies. "
+            warnings.warn(f"{type(self).__name__} starts {most} codes from {len(points)} tokens: many start as copies. "
                           "Call initialise(z) with more latents first.", stacklevel=3)  # fmt: skip
         self.start_on_points(points, torch.Generator().manual_seed(0))
 

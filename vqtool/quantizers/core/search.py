@@ -1,4 +1,4 @@
-"""Nearest-code search that never holds N x K scores, exact where float32 can tell two codes apart."""
+"""Nearest-code search that never holds N x K scores, exact where float32 can distinguish two codes."""
 
 from __future__ import annotations
 
