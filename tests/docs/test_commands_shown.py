@@ -24,8 +24,9 @@ def shown(path: Path) -> Iterator[str]:
     for block in re.findall(r"```[a-z]*\n(.*?)```", text, re.S) + re.findall(r"(?m)^(?: {4}.*\n)+", text):
         for line in re.sub(r"\\\n\s*", " ", block).splitlines():
             for piece in re.split(r"&&|\|\||;", line.split("  #")[0]):
-                if piece.strip().startswith("vqtool "):
-                    yield piece.strip()
+                command = piece.strip().removeprefix("$ ")
+                if command.startswith("vqtool "):
+                    yield command
 
 
 def named(path: Path) -> Iterator[str]:
