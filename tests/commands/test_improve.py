@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.diagnosis import ill
+from tests.diagnosis import unhealthy
 from vqtool.catalog import catalog
 from vqtool.commands import improve
 from vqtool.console import out
@@ -24,10 +24,10 @@ from vqtool.training.dead_codes import duplicates, reinitialise_dead_codes
 
 Made = Callable[[str], Path]
 HALF_OF_256 = replace(
-    ill.CASES["half-dead"],
+    unhealthy.CASES["half-dead"],
     name="half-of-256",
     quantizer='kind = "ema"\ncodebook_size = 256\nrevive_below = 0.0\ndecay = 0.9\n',
-    data=lambda rng: ill.waves(rng, windows=3000),
+    data=lambda rng: unhealthy.waves(rng, windows=3000),
     steps=40,
 )
 
@@ -46,8 +46,8 @@ MOVABLE = sorted(set(catalog().names("quantizer")) - set(FIXED))
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Runs by the name of their case."""
-    cases = {**ill.CASES, HALF_OF_256.name: HALF_OF_256}
-    return lambda name: ill.once(cases[name], tmp_path_factory)
+    cases = {**unhealthy.CASES, HALF_OF_256.name: HALF_OF_256}
+    return lambda name: unhealthy.once(cases[name], tmp_path_factory)
 
 
 def improved(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def test_every_codebook_that_can_be_reinitialised_is(kind: str) -> None:
 def test_a_stage_that_reads_the_codes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.training.tiny import write_recipe
 
-    run = ill.train(write_recipe(tmp_path, prior=True), tmp_path / "run", ["stage.tokenizer.steps=4"])
+    run = unhealthy.train(write_recipe(tmp_path, prior=True), tmp_path / "run", ["stage.tokenizer.steps=4"])
     with pytest.raises(VqtoolError, match="knows the codes as they are") as caught:
         improved(run / "prior.safetensors", monkeypatch)
     assert "tokenizer.safetensors" in str(caught.value.hint)

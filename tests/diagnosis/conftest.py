@@ -1,4 +1,4 @@
-"""The ill and the healthy runs, each trained once a session, when it is first asked for."""
+"""The unhealthy and the healthy runs, each trained once a session, when it is first asked for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.diagnosis import ill
+from tests.diagnosis import unhealthy
 
 Trained = Callable[[str], Path]
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """`trained(name)` is the folder of the run of that case in `ill.CASES`."""
-    return lambda name: ill.once(ill.CASES[name], tmp_path_factory)
+    """`trained(name)` is the folder of the run of that case in `unhealthy.CASES`."""
+    return lambda name: unhealthy.once(unhealthy.CASES[name], tmp_path_factory)

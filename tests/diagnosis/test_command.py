@@ -68,10 +68,10 @@ def test_json_says_what_scripts_rely_on(trained: Trained, here: Diagnose) -> Non
     assert [b["name"] for b in result["codebooks"]] == ["level0", "level1", "level2", "level3"]
     book = result["codebooks"][2]
     assert (book["size"], book["used"], book["dead"], book["perplexity"], book["entropy_bits"]) == (16, 1, 15, 1.0, 0.0)
-    ill = [f for f in result["findings"] if f["severity"] in ("warn", "fail")]
-    assert [f["id"] for f in ill] == ["dead-level"]
-    assert {"id", "severity", "figure", "threshold", "cause", "fix", "where", "source"} <= ill[0].keys()
-    assert "-s quantizer.revive_below=0.1" in ill[0]["fix"]
+    bad = [f for f in result["findings"] if f["severity"] in ("warn", "fail")]
+    assert [f["id"] for f in bad] == ["dead-level"]
+    assert {"id", "severity", "figure", "threshold", "cause", "fix", "where", "source"} <= bad[0].keys()
+    assert "-s quantizer.revive_below=0.1" in bad[0]["fix"]
 
 
 def test_strict_exits_three_on_a_fail_alone(trained: Trained, here: Diagnose) -> None:

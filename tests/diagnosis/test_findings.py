@@ -20,7 +20,7 @@ EVEN = np.full(32, 100)
 ONE = np.array([3200] + [0] * 31)
 HALF = np.where(np.arange(32) < 16, 200, 0)
 RANDOM = text('kind = "ema"\nrevive_below = 0.0\nstart = "random"')
-ILL = {
+UNHEALTHY = {
     "collapse": report([ONE]),
     "dead-codes": report([HALF], recipe=RANDOM),
     "dead-level": report([EVEN, EVEN, ONE, EVEN], noun="level",
@@ -49,18 +49,18 @@ COMPOSED = {
 }
 
 
-@pytest.mark.parametrize("name", ILL)
+@pytest.mark.parametrize("name", UNHEALTHY)
 def test_a_disease_is_called_by_its_name_and_nothing_else(name: str) -> None:
-    found = findings(ILL[name])
+    found = findings(UNHEALTHY[name])
     assert set(found) == {name}
     one = found[name]
     assert one.cause[0].islower() or one.cause[0] in "`0123456789"
     assert not one.cause.endswith(".")
     assert one.source
-    assert not diagnosed(ILL[name]).healthy
+    assert not diagnosed(UNHEALTHY[name]).healthy
 
 
-@pytest.mark.parametrize("name", ILL)
+@pytest.mark.parametrize("name", UNHEALTHY)
 def test_healthy_checks_are_reported_as_ok(name: str) -> None:
     """The same figures, but well: only "ok" is reported."""
     well = {"codes.moved.codebook": 1.0, "codes.followed.codebook": 1.0, "soft_hard.gap": 0.02, "range_ratio": 0.97,
@@ -69,14 +69,14 @@ def test_healthy_checks_are_reported_as_ok(name: str) -> None:
     made = diagnosed(report([EVEN], [RNG.normal(size=(32, 4))], well))
     assert made.healthy
     assert {f.severity for f in made.findings} == {"ok"}
-    known = {"frozen-codebook" if name == "outputs-fed" else name for name in ILL}
+    known = {"frozen-codebook" if name == "outputs-fed" else name for name in UNHEALTHY}
     assert {f.id for f in made.findings} == known - {"dead-level", "not-started", "nan"}
 
 
-@pytest.mark.parametrize("name", [*ILL, *COMPOSED])
+@pytest.mark.parametrize("name", [*UNHEALTHY, *COMPOSED])
 def test_every_fix_can_be_pasted(name: str) -> None:
     """`vqtool train RECIPE -s KEY=VALUE` takes it and it changes the recipe; commands are what the parser takes."""
-    made = {**ILL, **COMPOSED}[name]
+    made = {**UNHEALTHY, **COMPOSED}[name]
     for finding in diagnosed(made).findings:
         pasted(made, finding)
     (one,) = findings(made).values()
@@ -91,9 +91,9 @@ def test_fixes_reach_into_what_a_quantizer_is_made_of(name: str) -> None:
 
 
 def test_a_fix_is_quoted_for_a_shell() -> None:
-    (ramp,) = [line for line in findings(ILL["soft-hard-gap"])["soft-hard-gap"].fix if ".temperature=" in line]
+    (ramp,) = [line for line in findings(UNHEALTHY["soft-hard-gap"])["soft-hard-gap"].fix if ".temperature=" in line]
     assert ramp.startswith('-s \'stage.tokenizer.schedule.quantizer.temperature={ kind = "geometric"')
-    here = replace(ILL["duplicate-codes"], source=Path("my run/a.safetensors"))
+    here = replace(UNHEALTHY["duplicate-codes"], source=Path("my run/a.safetensors"))
     assert "vqtool improve 'my run/a.safetensors'" in findings(here)["duplicate-codes"].fix
 
 
@@ -105,7 +105,7 @@ def test_every_codebook_collapsed_is_one_collapse() -> None:
 
 
 def test_a_dead_level_is_named_by_its_place_and_its_name() -> None:
-    one = findings(ILL["dead-level"])["dead-level"]
+    one = findings(UNHEALTHY["dead-level"])["dead-level"]
     assert one.where == "level2"
     assert "level 3 of 4" in one.cause
 

@@ -33,8 +33,8 @@ def test_falling_perplexity_and_when_it_began() -> None:
 
 def test_growing_commitment_is_a_finding_only_where_the_error_grows_with_it() -> None:
     grown = [0.1, 0.12, 0.3, 0.6, 0.9]
-    ill = with_history(report(), **{"commitment": grown, "codes.snr_db": [12.0, 12.0, 9.0, 6.0, 5.0]})
-    one = findings(ill)["commitment-growing"]
+    bad = with_history(report(), **{"commitment": grown, "codes.snr_db": [12.0, 12.0, 9.0, 6.0, 5.0]})
+    one = findings(bad)["commitment-growing"]
     assert one.figure == pytest.approx(9)
     assert one.step == 40
     scale = with_history(report(), **{"commitment": grown, "codes.snr_db": [12.0, 12.0, 12.5, 12.6, 13.0]})
@@ -45,8 +45,8 @@ def test_growing_commitment_is_a_finding_only_where_the_error_grows_with_it() ->
 
 def test_a_loss_that_never_fell_is_stuck_where_the_output_is_no_better_than_a_constant() -> None:
     flat = [1.0] * 12
-    ill = with_history(report(measures={"output.snr_db": -0.2}), split="train", loss=flat)
-    assert findings(ill)["loss-stuck"].severity == "fail"
+    bad = with_history(report(measures={"output.snr_db": -0.2}), split="train", loss=flat)
+    assert findings(bad)["loss-stuck"].severity == "fail"
     good = with_history(report(measures={"output.snr_db": 14.0}), split="train", loss=flat)
     assert findings(good) == {}, "as good as it can be from the start"
     falling = with_history(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.diagnosis.ill import CASES, EMA, Case
 from tests.diagnosis.reports import text
+from tests.diagnosis.unhealthy import CASES, EMA, Case
 from tests.training.test_resume import HERE
 from vqtool.catalog import catalog
 from vqtool.recipe import load
@@ -45,10 +45,10 @@ def test_it_warns_once_of_what_is_dying(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_it_stops_cleanly_and_resuming_continues(tmp_path: Path) -> None:
     case = CASES["total-collapse"]
-    ill = run(case, tmp_path, "fail")
+    bad = run(case, tmp_path, "fail")
     with case.plant(), pytest.raises(UnhealthyError, match="collapse") as stopped:
-        ill.train()
-    ill.run_dir.close()
+        bad.train()
+    bad.run_dir.close()
     assert stopped.value.exit_code == 3
     assert "vqtool resume" in (stopped.value.hint or "")
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").open()]

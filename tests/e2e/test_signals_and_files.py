@@ -80,8 +80,8 @@ def test_evaluate_sweeps_an_option(tmp_path: Path) -> None:
     assert "changes the shape of what was trained" in bad.stderr
     read = checkpoint.load(tmp_path / "run" / "tokenizer.safetensors")
     next(t for t in read.tensors.values() if t.is_floating_point()).view(-1)[0] = torch.nan
-    checkpoint.save(tmp_path / "ill.safetensors", read.tensors, read.metadata)
-    assert "are NaN or infinite" in vqtool("evaluate", tmp_path / "ill.safetensors").stderr
+    checkpoint.save(tmp_path / "bad.safetensors", read.tensors, read.metadata)
+    assert "are NaN or infinite" in vqtool("evaluate", tmp_path / "bad.safetensors").stderr
 
 
 def test_a_recipe_that_cannot_be_wired_names_what_is_missing(tmp_path: Path) -> None:

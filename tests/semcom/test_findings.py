@@ -15,12 +15,12 @@ from vqtool.errors import VqtoolError
 from vqtool.recipe.recipe import parse
 from vqtool.recipe.schema import recipe_schema
 
-ILL = {"transmit-power": {"tx_power": 0.33}, "llr-scale": {"llr.ratio": 0.5}}
+UNHEALTHY = {"transmit-power": {"tx_power": 0.33}, "llr-scale": {"llr.ratio": 0.5}}
 
 
-@pytest.mark.parametrize("name", ILL)
+@pytest.mark.parametrize("name", UNHEALTHY)
 def test_each_is_found_by_its_figure_alone(name: str) -> None:
-    made = report(measures=ILL[name])
+    made = report(measures=UNHEALTHY[name])
     assert set(findings(made)) == {name}
     one = findings(made)[name]
     assert one.severity == "fail"
@@ -31,7 +31,7 @@ def test_each_is_found_by_its_figure_alone(name: str) -> None:
 def test_a_sound_link_is_healthy() -> None:
     made = diagnosed(report(measures={"tx_power": 1.0, "llr.ratio": 1.02}))
     assert made.healthy
-    assert {f.id for f in made.findings if f.severity == "ok"} >= ILL.keys()
+    assert {f.id for f in made.findings if f.severity == "ok"} >= UNHEALTHY.keys()
 
 
 def test_no_power_at_all_is_a_failure() -> None:

@@ -157,18 +157,18 @@ def spoiled(value: float) -> Change:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused_by_whatever_computes(run: Path, tmp_path: Path, value: float) -> None:
-    ill = changed(run, tmp_path / "ill.safetensors", tensors=spoiled(value))
+    damaged = changed(run, tmp_path / "damaged.safetensors", tensors=spoiled(value))
     data, out = run.parent / "signals.npz", tmp_path / "out"
     assert within("encode", run / "tokenizer.safetensors", data, "--out", tmp_path / "c.st").returncode == 0
     message = f"2 of the 64 values of `{CODES}` are NaN or infinite"
-    for words in (("encode", ill, data, "--out", out), ("decode", ill, tmp_path / "c.st", "--out", out),
-                  ("codes", ill), ("export", ill, "--to", "pt2"), ("improve", ill),
-                  ("train", run.parent / "tiny.toml", "-o", out, "--from", ill)):  # fmt: skip
+    for words in (("encode", damaged, data, "--out", out), ("decode", damaged, tmp_path / "c.st", "--out", out),
+                  ("codes", damaged), ("export", damaged, "--to", "pt2"), ("improve", damaged),
+                  ("train", run.parent / "tiny.toml", "-o", out, "--from", damaged)):  # fmt: skip
         done = within(*words)
         assert (done.returncode, message in done.stderr) == (1, True), (words, done.stderr)
-    done = within("evaluate", ill, "--data", data)
+    done = within("evaluate", damaged, "--data", data)
     assert (done.returncode, message in done.stderr) == (0, True)
-    (finding,) = [f for f in json.loads(within("diagnose", ill, "--json").stdout)["findings"] if f["id"] == "nan"]
+    (finding,) = [f for f in json.loads(within("diagnose", damaged, "--json").stdout)["findings"] if f["id"] == "nan"]
     assert finding["severity"] == "fail"
 
 
@@ -176,9 +176,9 @@ def test_a_weight_of_another_part_fails_the_diagnosis_as_well(run: Path, tmp_pat
     def change(tensors: dict[str, torch.Tensor]) -> None:
         tensors["parts.encoder.end.bias"] = torch.full_like(tensors["parts.encoder.end.bias"], float("inf"))
 
-    ill = changed(run, tmp_path / "ill.safetensors", tensors=change)
-    assert report_of(ill).not_finite == {"parts.encoder.end.bias": 8}
-    assert within("diagnose", ill, "--strict").returncode == 3
+    damaged = changed(run, tmp_path / "damaged.safetensors", tensors=change)
+    assert report_of(damaged).not_finite == {"parts.encoder.end.bias": 8}
+    assert within("diagnose", damaged, "--strict").returncode == 3
     assert report_of(run / "tokenizer.safetensors").not_finite == {}
 
 
@@ -192,10 +192,10 @@ def test_a_weight_of_another_part_fails_the_diagnosis_as_well(run: Path, tmp_pat
 def test_every_command_says_the_same_of_tensors_that_do_not_fit(
     run: Path, tmp_path: Path, change: Change, message: str
 ) -> None:
-    ill = changed(run, tmp_path / "ill.safetensors", tensors=change)
+    damaged = changed(run, tmp_path / "damaged.safetensors", tensors=change)
     of_parts = CODES in message
     for command in ("diagnose", "evaluate", "show") if of_parts else ("diagnose",):
-        done = within(command, ill)
+        done = within(command, damaged)
         assert (done.returncode, message in done.stderr) == (1, True), done.stderr
 
 
@@ -203,9 +203,9 @@ def test_tensors_of_an_older_checkpoint_are_held_against_the_recipe(run: Path, t
     """Without the list of tensors in its metadata."""
     for change, message in ((lambda t: t.pop(CODES), "it has no quantizer.levels.0.codebook.codes"),
                          (lambda t: t.update({CODES: t[CODES].half()}), "(float16, not float32)")):  # fmt: skip
-        ill = changed(run, tmp_path / "ill.safetensors", metadata=lambda a: a.pop("layout"), tensors=change)
+        damaged = changed(run, tmp_path / "damaged.safetensors", metadata=lambda a: a.pop("layout"), tensors=change)
         with pytest.raises(VqtoolError) as caught:
-            from_checkpoint(ill)
+            from_checkpoint(damaged)
         assert message in caught.value.message
 
 
@@ -304,8 +304,8 @@ def test_codes_of_a_file_are_checked(
 ) -> None:
     model = run / "tokenizer.safetensors"
     assert within("encode", model, run.parent / "signals.npz", "--out", tmp_path / "c.safetensors").returncode == 0
-    ill = changed(tmp_path, tmp_path / "ill.st", metadata=metadata, tensors=tensors, name="c")
-    done = within("decode", model, ill, "--out", tmp_path / "out.npz")
+    damaged = changed(tmp_path, tmp_path / "damaged.st", metadata=metadata, tensors=tensors, name="c")
+    done = within("decode", model, damaged, "--out", tmp_path / "out.npz")
     assert message in done.stderr
-    assert str(ill) in done.stderr
+    assert str(damaged) in done.stderr
     assert not (tmp_path / "out.npz").exists()

@@ -45,9 +45,9 @@ def run(
     with runtime(device) as here:
         model, read = from_checkpoint(path, finite=False)
         outputs.check(plot, inputs=[path, data], force=force, recipe=apply_to_resolved(model.recipe, overrides))
-        ill = not_finite(model.state())
-        if ill:
-            out.warn(f"the figures of `{path}` are meaningless: {ill}")
+        bad = not_finite(model.state())
+        if bad:
+            out.warn(f"the figures of `{path}` are meaningless: {bad}")
         if sweep is not None:
             return _sweep(path, model, read, data, overrides, sweep, split, here, plot, axes)
         document = _scores(path, model, read, data, overrides, split, here)

@@ -1,4 +1,4 @@
-"""Really trained runs: every planted fault is named as its own disease and nothing else, and no healthy one is ill."""
+"""Really trained runs: every planted fault is named as its own disease and nothing else, and no healthy one is accused."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.diagnosis.conftest import Trained
-from tests.diagnosis.ill import CASES, ILL, healthy
 from tests.diagnosis.reports import pasted
+from tests.diagnosis.unhealthy import CASES, UNHEALTHY, healthy
 from vqtool.commands.diagnose_data import encoded
 from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.reading import report_of
@@ -30,7 +30,7 @@ def both(name: str, run: Path) -> list[Report]:
     return [diagnosed(alone), diagnosed(counted)]
 
 
-@pytest.mark.parametrize("name", [case.name for case in ILL])
+@pytest.mark.parametrize("name", [case.name for case in UNHEALTHY])
 def test_a_sick_run_gets_its_finding_and_no_other(name: str, trained: Trained) -> None:
     for report in both(name, trained(name)):
         assert found(report) == {CASES[name].disease}

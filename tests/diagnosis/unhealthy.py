@@ -214,7 +214,7 @@ CONTRASTIVE = Case(
     lr=1e-3,
 )
 
-ILL = (
+UNHEALTHY = (
     Case("total-collapse", EMA, "collapse", plant=lambda: codes_started_as(all_far_but_one)),
     Case("half-dead", EMA, "dead-codes", plant=lambda: codes_started_as(every_second_far)),
     Case("level-3-of-4-dead", RESIDUAL + "revive_below = 0.0\ndecay = 0.9\n", "dead-level",
@@ -270,7 +270,7 @@ def healthy() -> tuple[Case, ...]:
     return *(healthy_case(kind) for kind in kinds), CONTRASTIVE
 
 
-CASES = {case.name: case for case in (*ILL, *healthy())}
+CASES = {case.name: case for case in (*UNHEALTHY, *healthy())}
 _trained: dict[str, Path] = {}
 
 
