@@ -31,5 +31,5 @@ class Quadratic:
 
 def metadata(spec: DataSpec, batch: Batch) -> Tensor:
     """The scalar conditions [B, n], with no columns where the data name none."""
-    known = [batch[name].flatten(1) for name in spec.named("scalar")]
+    known = [batch[name].reshape(len(batch["dt"]), -1) for name in spec.named("scalar")]
     return torch.cat(known, 1) if known else batch["dt"].new_zeros(len(batch["dt"]), 0)

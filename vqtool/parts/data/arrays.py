@@ -113,7 +113,7 @@ def _key(name: str, field: Field) -> str:
 
 
 def _field(key: str, value: Tensor, names: tuple[str, ...]) -> Field:
-    role = next((role for prefix, role in ROLES.items() if key.startswith(prefix)), "signal")
+    role: FieldRole = next((role for prefix, role in ROLES.items() if key.startswith(prefix)), "signal")
     return Field(tuple(value.shape[1:]), role, names=names)
 
 
