@@ -239,7 +239,7 @@ def test_an_unusual_name_is_asked_for_and_the_hint_serves(reference, save):
 
 def test_names_as_objects_are_refused_with_the_cast_that_serves(reference, save):
     made = columns()
-    with pytest.raises(VqtoolError, match="`material` in `mine.npz` holds Python objects") as caught:
+    with pytest.raises(VqtoolError, match=r"`material` in `mine\.npz` holds Python objects") as caught:
         opened(save(**{**made, "material": made["material"].astype(object)}))
     assert ".astype(str)" in caught.value.hint
     same(opened(save(**{**made, "material": made["material"].astype(object).astype(str)})), reference)
