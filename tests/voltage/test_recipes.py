@@ -63,6 +63,22 @@ def test_the_shipped_recipe_trains_on_a_file_of_24_samples_without_masks(tmp_pat
     assert split["baselines"]["impedance"]["error.mean"] < 0.01
     assert "24 samples a period were resampled to 128" in done.stderr
     assert "16 of 80 waveforms at random are held out" in done.stderr
+    currents = {
+        "i_p": made["i_p"] * 1e3,
+        "freq_hz": made["freq_hz"],
+        "temp_c": made["temp_c"],
+        "material": made["material"],
+    }
+    np.savez(tmp_path / "mA.npz", **currents)
+    generate = ("generate", tmp_path / "run", "--condition", tmp_path / "mA.npz", "--out", tmp_path / "v.npz")
+    asked = within(*generate)
+    assert asked.returncode == 2
+    assert "is it in mA?" in asked.stderr
+    assert "-s data.current_unit=mA" in asked.stderr
+    assert within(*generate, "-s", "data.current_unit=mA").returncode == 0
+    with np.load(tmp_path / "v.npz") as written:
+        np.testing.assert_allclose(written["i_p"], made["i_p"], atol=1e-3)
+        assert written["v"].shape == (80, 24)
 
 
 @pytest.mark.parametrize("time", ["scalar_frequency", "extra_frequency", "extra_dt", "scalar_dt"])
