@@ -125,11 +125,13 @@ def improve(
 
 @command("generate")
 def generate(
+    *,
     checkpoint: opt.Checkpoint,
     condition: Annotated[
         Path, typer.Option("--condition", metavar="FILE", help="The conditions to generate signals for.")
     ],
     out_file: opt.OutFile,
+    overrides: opt.DataOverrides,
     beam: Annotated[int | None, typer.Option("--beam", min=1, metavar="N", help="Beam search of this width.")] = None,
     temperature: opt.Temperature = None,
     top_k: opt.TopK = None,

@@ -25,7 +25,7 @@ DOTTED = re.compile(r"[\w\"'-]++(?:[ \t]*+\.[ \t]*+[\w\"'-]++)*+")
 NUMPY, ZIP = b"\x93NUMPY", b"PK"
 READ = "fiubUS"  # kinds of NumPy's types that are read: numbers, true or false, text
 REFUSED = {
-    "O": ("Python objects, which only a pickle can hold", ".astype(float) or .astype(str) before saving"),
+    "O": ("Python objects, which only a pickle can hold", ".astype(str) for names, .astype(float) for numbers"),
     "c": ("complex numbers", "save the real and the imaginary part, or the magnitude"),
     "M": ("dates", "save them as numbers, or as text with .astype(str)"),
     "m": ("time differences", "save them as numbers of seconds"),

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from vqtool.api import Batch, Field
+from vqtool.api import Batch, DataSpec, Field
 from vqtool.api.data import FieldRole
 from vqtool.errors import VqtoolError
 
@@ -36,6 +37,65 @@ def check_conditions(conditions: Sequence[str]) -> None:
             close = difflib.get_close_matches(name, CONDITIONS, 1)
             hint = f"did you mean `{close[0]}`?" if close else "conditions are: " + ", ".join(CONDITIONS)
             raise VqtoolError(f"`{name}` is not a condition", hint=hint, where="[data] conditions")
+
+
+def check_fields(spec: DataSpec, owner: str) -> None:
+    """Refuse data without a current of the voltage's length, or without a time scale.
+
+    Raises:
+        VqtoolError: with the names that the arrays of a file should have.
+    """
+    there = spec.fields
+    current = there.get("current")
+    missing = [] if current is not None and len(current.shape) == 2 else ["current"]
+    if not {"frequency", "dt"} & set(there):
+        missing.append("frequency")
+    if missing:
+        raise VqtoolError(
+            f"{owner} needs {' and '.join(f'`{name}`' for name in missing)}; the data have "
+            + ", ".join(f"`{name}`" for name in there),
+            hint="in a file for `arrays`: `wave_current` [n, L] in A and `extra_frequency` [n] in Hz (or `extra_dt` in"
+            " s); `category_material` [n] where there are several",
+            where="[data]",
+        )
+    if current is not None and tuple(current.shape) != (1, spec.length):
+        raise VqtoolError(
+            f"{owner} needs one current of {spec.length} samples, as many as the voltage; it has the shape"
+            f" {tuple(current.shape)}",
+            where="[data]",
+        )
+    if spec.channels != 1:
+        raise VqtoolError(f"{owner} needs one voltage a row; there are {spec.channels} channels", where="[data]")
+
+
+def completed(batch: Batch) -> Batch:
+    """A batch with `frequency`, `dt` [B] and `material` [B], made from what it has where one is missing."""
+    length = batch["current"].shape[-1]
+    whole = dict(batch)
+    for name in ("frequency", "dt"):
+        if name in whole:
+            whole[name] = whole[name].reshape(-1)
+    if "frequency" not in whole:
+        whole["frequency"] = 1 / (whole["dt"] * length)
+    if "dt" not in whole:
+        whole["dt"] = 1 / (whole["frequency"] * length)
+    if "material" not in whole:
+        whole["material"] = torch.zeros(len(whole["dt"]), dtype=torch.long, device=whole["dt"].device)
+    return whole
+
+
+def times_and_materials(
+    current: Tensor, dt: Tensor | None, frequency: Tensor | None, material: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """`dt` and `material` [B] of losses and metrics, which take what the data have by name."""
+    given = {"current": current, "dt": dt, "frequency": frequency, "material": material}
+    whole = completed({name: value for name, value in given.items() if value is not None})
+    return whole["dt"], whole["material"]
+
+
+def materials(spec: DataSpec) -> int:
+    """How many materials the data have; 1 where they name none."""
+    return max(1, len(spec.fields["material"].names)) if "material" in spec.fields else 1
 
 
 def amplitude(current: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vqtool.api import Batch, Rows
+from vqtool.api import Batch, DataSpec, Rows
+from vqtool_voltage.fields import completed
 
 
 def everything(rows: Rows) -> Batch:
     """All rows of a split as one batch."""
-    return rows.__getitems__(list(range(len(rows))))
+    return completed(rows.__getitems__(list(range(len(rows)))))
 
 
 class Quadratic:
@@ -28,6 +29,7 @@ class Quadratic:
         return z[:, a] * z[:, b]
 
 
-def metadata(batch: Batch) -> Tensor:
-    """`meta` [B, n], with no columns where the data names no scalar conditions."""
-    return batch.get("meta", batch["dt"].new_zeros(len(batch["dt"]), 0))
+def metadata(spec: DataSpec, batch: Batch) -> Tensor:
+    """The scalar conditions [B, n], with no columns where the data name none."""
+    known = [batch[name].reshape(len(batch["dt"]), -1) for name in spec.named("scalar")]
+    return torch.cat(known, 1) if known else batch["dt"].new_zeros(len(batch["dt"]), 0)

@@ -15,21 +15,32 @@ from torch import Tensor
 from vqtool.api import DataSpec, Files, Piece
 from vqtool.errors import VqtoolError
 from vqtool.files import save_npz
-from vqtool_voltage import npz, periods
+from vqtool_voltage import checks, columns, periods, records
 from vqtool_voltage.fields import amplitude, condition_batch
+from vqtool_voltage.raw_files import Columns
 
 Array = NDArray[np.float64]
-TIMES = ("dt", "sample_rate", "periods")
-UNLIKE_NOTED, UNLIKE_REFUSED = 0.01, 0.25  # rms of what differs between the periods of a record / rms of the record
 CUT_NOTED = 0.01  # rms of what is above the trained harmonics / rms of the current
 BIAS_NOTED = 0.2  # mean of the current / its amplitude; the bundled measurements have 0.18 at most
 
 
 class WaveformFiles(Files):
-    """`.npz` files of currents and voltages."""
+    """Files of currents and voltages: .npz, .csv and .mat are read, .npz is written."""
+
+    def __init__(
+        self, spec: DataSpec, options: Mapping[str, Any] | None = None, asked: Mapping[str, Any] | None = None
+    ) -> None:
+        asked = asked or {}
+        for name in asked.keys() - set(columns.ASKED):
+            raise VqtoolError(f"only {columns.listed(columns.ASKED)} are options of these files", where=f"data.{name}")
+        super().__init__(spec)
+        self.options = options or {}
+        self.reading = columns.Reading.of(self.options, asked)
 
     def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:
         """Read `i_p` [n, S] or [S] (A), `freq_hz`, `temp_c`, `material` (names or codes), and `v` (V) to encode.
+
+        Usual other names are recognised (see `columns`).
 
         A row is one period of `freq_hz`, or as many whole periods as `dt` (s), `sample_rate` (Hz) or `periods` say;
         several are averaged. Any number of samples is resampled by its harmonics to the trained length, and the current
@@ -42,11 +53,13 @@ class WaveformFiles(Files):
         """
         spec = self.spec
         scalars = _scalars(spec)
-        needed = ["i_p", "freq_hz", *(() if condition else ("v",))]
-        if "temperature" in scalars:
-            needed.append("temp_c")
-        columns = npz.load(path, needed, ("material", "material_code", *TIMES))
-        recorded = {name: npz.waves(columns, name, path) for name in ("i_p", *(() if condition else ("v",)))}
+        notes: list[str] = []
+        keys = ("i_p", *(() if condition else ("v",)))
+        needed = [*keys, *(["temp_c"] if "temperature" in scalars else [])]
+        found = columns.load(path, needed, self.reading, notes, keep=("material_code",))
+        single = found["i_p"].ndim == 1
+        found = records.with_frequency(records.arranged(found, path, notes), path, notes)
+        recorded = {name: checks.waves(found, name, path) for name in keys}
         n, samples = recorded["i_p"].shape
         if not condition and recorded["v"].shape != (n, samples):
             raise VqtoolError(
@@ -54,22 +67,42 @@ class WaveformFiles(Files):
                 hint="sample both at the same instants",
                 where=str(path),
             )
-        frequency = npz.frequencies(columns, n, path)
-        temperature = npz.temperatures(columns, n, path) if "temp_c" in needed else None
-        notes: list[str] = []
-        count = _periods(columns, recorded["i_p"], frequency, path, notes)
-        one = {name: _one_period(x, count, spec.length, name, path, notes) for name, x in recorded.items()}
+        frequency = checks.frequencies(found, n, path, self.reading.unit("freq_hz"))
+        temperature = checks.temperatures(found, n, path) if "temperature" in scalars else None
+        count = records.counted(found, recorded["i_p"], frequency, path, notes)
+        one = {name: records.one_period(x, count, spec.length, name, path, notes) for name, x in recorded.items()}
         current = _limited(one["i_p"], spec, notes)
+        self._ask_for_the_unit(amplitude(current), path)
         batch = condition_batch(current, frequency, temperature, scalars)
         if not condition:
-            batch["x"] = torch.from_numpy(one["v"].astype(np.float32))[:, None]
-        material = _material_index(columns, spec, n, path)
+            batch["x"] = torch.from_numpy((one["v"] * self._polarity()).astype(np.float32))[:, None]
+        if "x_position" in spec.fields:
+            batch["x_position"] = _position(found, n, path)
+        material = _material_index(found, spec, n, path)
         if material is not None:
             batch["material"] = torch.from_numpy(material)
         _note_ranges(notes, spec, frequency, temperature, amplitude(current))
         _note_bias(notes, current)
-        metadata = {"samples": samples, "periods": count.tolist(), "single": columns["i_p"].ndim == 1}
-        yield Piece(batch, metadata, notes)
+        single = single and n == 1
+        yield Piece(batch, {"samples": samples, "periods": count.tolist(), "single": single}, notes)
+
+    def _polarity(self) -> int:
+        """-1 where the training data, and so the files of a user, follow v = +M dI/dt."""
+        return -1 if self.options.get("polarity") == "passive" else 1
+
+    def _ask_for_the_unit(self, size: Array, path: Path) -> None:
+        """Refuse currents far above the trained ones that would be within them in milliampere."""
+        if self.reading.given.get("i_p") or "current_amplitude_a" not in self.spec.about:
+            return
+        low, high = self.spec.about["current_amplitude_a"]
+        typical = float(np.median(size))
+        if typical > 20 * high and low / 2 <= typical / 1000 <= 2 * high:
+            raise VqtoolError(
+                f"the current's amplitude is {typical:.4g} A, and the model was trained on {low:.4g} to {high:.4g} A:"
+                " is it in mA?",
+                hint="-s data.current_unit=mA if it is; -s data.current_unit=A if it is in ampere",
+                where=str(path),
+            )
 
     def save(self, path: Path, pieces: Iterator[Piece]) -> list[Path]:
         """Write `v` [n, S] (V; [n, samples, S] for several a current) on the samples of the user's `i_p`.
@@ -78,17 +111,17 @@ class WaveformFiles(Files):
         """
         whole = Piece.joined(pieces)
         batch, metadata = whole.batch, whole.metadata
-        columns = {
-            "v": _unfolded(batch["x"], metadata),
+        written = {
+            "v": _unfolded(batch["x"], metadata) * self._polarity(),
             "i_p": _unfolded(batch["current"], metadata),
             "freq_hz": batch["frequency"].double().cpu().numpy(),
         }
         scalars = _scalars(self.spec)
         if "temperature" in scalars:
-            columns["temp_c"] = batch["meta"][:, scalars.index("temperature")].double().cpu().numpy()
+            written["temp_c"] = batch["meta"][:, scalars.index("temperature")].double().cpu().numpy()
         if "material" in batch:
-            columns["material"] = np.array(self.spec.fields["material"].names)[batch["material"].cpu().numpy()]
-        save_npz(path, {name: column[0] if metadata["single"] else column for name, column in columns.items()})
+            written["material"] = np.array(self.spec.fields["material"].names)[batch["material"].cpu().numpy()]
+        save_npz(path, {name: column[0] if metadata["single"] else column for name, column in written.items()})
         return [path]
 
 
@@ -102,85 +135,6 @@ def _unfolded(signal: Tensor, metadata: Mapping[str, Any]) -> Array:
     x = signal.detach().double().cpu().numpy().squeeze(-2)
     rows = [periods.unfold(row, k, metadata["samples"]) for row, k in zip(x, metadata["periods"], strict=True)]
     return np.stack(rows).astype(np.float32)
-
-
-def _periods(columns: npz.Columns, current: Array, frequency: Array, path: Path, notes: list[str]) -> NDArray[np.int64]:
-    """How many periods each row holds, [n]; an error where that is not a whole number, or where the keys disagree."""
-    n, samples = current.shape
-    given = [key for key in TIMES if key in columns]
-    if not given:
-        hidden = next(((k, at) for at, row in enumerate(current) if (k := periods.hidden_periods(row)) > 1), None)
-        if hidden is not None:
-            raise VqtoolError(
-                f"`i_p` seems to hold {hidden[0]} periods in row {hidden[1]}, where one is expected",
-                hint="add the key `dt` (seconds per sample) or `periods` (how many a row holds)",
-                where=str(path),
-            )
-        notes.append(f"the {samples} samples of a row are taken as one period: the file has no `dt`")
-        return np.ones(n, dtype=np.int64)
-    held: list[Array] = []
-    for key in given:
-        value = npz.per_row(columns, key, n, path)
-        if (value <= 0).any():
-            raise VqtoolError(f"`{key}` must be positive", hint="seconds, hertz, or a count", where=str(path))
-        held.append({"dt": samples * value * frequency, "sample_rate": samples / value * frequency}.get(key, value))
-    for key, value in zip(given[1:], held[1:], strict=True):
-        if not np.allclose(value, held[0], rtol=0.5 / samples):
-            raise VqtoolError(
-                f"`{given[0]}` and `{key}` give different lengths of the record",
-                hint="one of dt, sample_rate and periods is enough",
-                where=str(path),
-            )
-    count = np.rint(held[0])
-    off = np.abs(held[0] - count) * samples > 0.5 * held[0]  # more than half a sample away from whole periods
-    if bad := np.flatnonzero(off | (count < 1)).tolist():
-        raise _not_whole(float(held[0][bad[0]]), bad, samples, given[0], path)
-    return count.astype(np.int64)
-
-
-def _not_whole(held: float, bad: list[int], samples: int, key: str, path: Path) -> VqtoolError:
-    """The error for records that are not whole periods, with the cut that would fix the first of them."""
-    whole = int(held)
-    hint = f"check the units of `{key}` and `freq_hz`: seconds and hertz"
-    if whole >= 1:
-        hint = f"cut the record to {round(samples * whole / held)} samples, {whole} whole periods; or c{hint[1:]}"
-    return VqtoolError(
-        f"{samples} samples hold {held:.4g} periods of `freq_hz` in row {bad[0]} ({len(bad)} such rows);"
-        " a record must hold whole periods",
-        hint=hint,
-        where=str(path),
-    )
-
-
-def _one_period(x: Array, count: NDArray[np.int64], length: int, name: str, path: Path, notes: list[str]) -> Array:
-    """The mean period of each row, [n, length]; resampling is noted, periods that differ are an error."""
-    samples = x.shape[1]
-    short = samples / count < npz.SHORTEST
-    if short.any():
-        raise VqtoolError(
-            f"`{name}` has {samples / count.max():.3g} samples a period; at least {npz.SHORTEST} are needed",
-            hint="check that `dt` is in seconds and `freq_hz` in hertz, or sample faster",
-            where=str(path),
-        )
-    out, worst = np.empty((len(x), length)), 0.0
-    for k in np.unique(count).tolist():
-        rows = count == k
-        out[rows] = periods.fold(x[rows], k, length)
-        differ = periods.unlike(x[rows], k)
-        worst = max(worst, float(differ.max()))
-        if worst > UNLIKE_REFUSED:
-            row = int(np.flatnonzero(rows)[differ.argmax()])
-            raise VqtoolError(
-                f"the {k} periods of `{name}` in row {row} differ by {worst:.0%} of its rms: not steady at `freq_hz`",
-                hint="check `freq_hz` and `dt`, or cut out a steady part",
-                where=str(path),
-            )
-    if (count > 1).any():
-        text = f"`{name}`: {_span(count)} periods a row were averaged to one"
-        notes.append(text + (f" (they differ by up to {worst:.1%} of the rms)" if worst > UNLIKE_NOTED else ""))
-    if ((samples / count) != length).any():
-        notes.append(f"`{name}`: {_span(samples / count)} samples a period were resampled to {length}")
-    return out
 
 
 def _limited(current: Array, spec: DataSpec, notes: list[str]) -> Array:
@@ -199,19 +153,28 @@ def _limited(current: Array, spec: DataSpec, notes: list[str]) -> Array:
     return kept
 
 
-def _material_index(columns: npz.Columns, spec: DataSpec, n: int, path: Path) -> NDArray[np.int64] | None:
+def _position(found: Columns, n: int, path: Path) -> Tensor:
+    """The positions [n]; 1 where the file has none."""
+    if "x_position" not in found:
+        return torch.ones(n)
+    return torch.from_numpy(checks.per_row(found, "x_position", n, path).astype(np.float32))
+
+
+def _material_index(found: Columns, spec: DataSpec, n: int, path: Path) -> NDArray[np.int64] | None:
     """The index [n] of each row's material, by name or code; None where nobody needs it and the file has none."""
     field = spec.fields["material"]
     names = field.names
     codes = spec.about.get("material_codes", names)
     known = {str(code).lower(): k for k, code in enumerate(codes)} | {name.lower(): k for k, name in enumerate(names)}
     shown = ", ".join(f"{name} ({code})" if code != name else name for name, code in zip(names, codes, strict=True))
-    key = next((key for key in ("material", "material_code") if key in columns), None)
+    key = next((key for key in ("material", "material_code") if key in found), None)
     if key is None:
         if field.role != "category":
             return None
+        if len(names) == 1:
+            return np.zeros(n, dtype=np.int64)
         raise VqtoolError(f"`{path.name}` has no `material`", hint=f"add it; the model knows {shown}", where=str(path))
-    asked = np.asarray(columns[key]).astype(str).reshape(-1)
+    asked = np.asarray(found[key]).astype(str).reshape(-1)
     if asked.size not in (1, n):
         raise VqtoolError(
             f"`{key}` names {asked.size} materials for {n} waveforms",
@@ -261,8 +224,3 @@ def _note_bias(notes: list[str], current: Array) -> None:
             f" amplitude, the largest at index {worst} ({share[worst]:.0%}); nothing of a bias is learnt, and the norm"
             " `impedance` ignores it: expect larger errors"
         )
-
-
-def _span(value: NDArray[Any]) -> str:
-    low, high = value.min(), value.max()
-    return f"{low:.5g}" if low == high else f"{low:.5g} to {high:.5g}"

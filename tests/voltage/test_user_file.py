@@ -165,10 +165,10 @@ def test_a_bias_of_the_current_is_reported(sample: Magnet, save):
     np.testing.assert_allclose(piece.batch["current"][:, 0].numpy(), biased, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["mine.csv", "mine.mat", "mine.npz"])
-def test_a_file_of_another_kind_is_told_what_is_read(sample: Magnet, tmp_path, name):
+@pytest.mark.parametrize("name", ["mine.wav", "mine.npz"])
+def test_a_file_of_another_kind_gets_the_list_of_what_is_read(sample: Magnet, tmp_path, name):
     np.savetxt(tmp_path / name, currents(), delimiter=",")
-    with pytest.raises(VqtoolError, match=r"only \.npz is read") as caught:
+    with pytest.raises(VqtoolError, match=r"only \.npz, \.csv, \.tsv, \.txt and \.mat are read") as caught:
         opened(sample, tmp_path / name, condition=True)
     assert "numpy.savez(" in caught.value.hint
     assert "pickle" not in str(caught.value)

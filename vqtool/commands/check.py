@@ -15,7 +15,9 @@ def run(*, recipe: Path, overrides: list[str], dry_run: bool) -> int:
     warnings = checked.warnings()
     for warning in warnings:
         out.warn(warning)
-    if dry_run:
+    if not dry_run:
+        _try_parts(checked)
+    else:
         from vqtool.training.session import dry_run as step
 
         step(checked)
@@ -25,6 +27,20 @@ def run(*, recipe: Path, overrides: list[str], dry_run: bool) -> int:
     out.document({"recipe": str(recipe), "sound": True, "dry_run": dry_run, "warnings": warnings,
                   "resolved": checked.resolved()})  # fmt: skip
     return 0
+
+
+def _try_parts(recipe: Recipe) -> None:
+    """Open the data and make every part, as training begins: an error of theirs is one of the recipe.
+
+    Data that are not on this machine are a warning; the rest of the recipe has been checked.
+    """
+    missing = [path for path in recipe.data.options.values() if isinstance(path, Path) and not path.exists()]
+    if missing:
+        out.warn(f"the data were not checked: there is no `{missing[0]}`")
+        return
+    from vqtool.training.session import try_parts
+
+    try_parts(recipe)
 
 
 def parts(recipe: Recipe) -> list[list[str]]:

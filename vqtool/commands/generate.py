@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.model.load import capable
 from vqtool.model.seeds import seed_of
-from vqtool.model.user_files import report_notes
+from vqtool.model.user_files import options_asked, report_notes
 from vqtool.training.runtime import runtime
 
 
@@ -31,6 +31,7 @@ def run(
     samples: int,
     seed: int,
     device: str,
+    overrides: Sequence[str] = (),
     force: bool = False,
 ) -> int:
     """Write a signal per condition (or `samples` of them); greedy unless sampling or a beam is asked for."""
@@ -45,7 +46,7 @@ def run(
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Generates, "generate")
         outputs.check(out_file, inputs=[model.path, condition], force=force, recipe=model.recipe)
-        files = model.files()
+        files = model.files(options_asked(model.recipe, overrides))
         model.parts.to(here.device).eval()
 
         def generated() -> Iterator[Piece]:

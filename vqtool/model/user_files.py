@@ -32,7 +32,7 @@ def options_asked(recipe: Recipe, overrides: Sequence[str]) -> dict[str, Any]:
     keys = []
     for text in overrides:
         parts, _ = parse(text)
-        if len(parts) != 2 or parts[0] != "data":
+        if len(parts) < 2 or parts[0] != "data":
             raise VqtoolError("only options of [data] can be set here", hint="-s data.KEY=VALUE", where=f"-s {text}")
         keys.append(parts[1])
     changed = apply_to_resolved(recipe, overrides).data.options

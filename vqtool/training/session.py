@@ -238,3 +238,14 @@ def dry_run(recipe: Recipe) -> None:
         loop.start_codebooks()
         loop.batches = Batches(data, batch=2, accumulate=1, seed=recipe.seed, stage=stage.name, runtime=here)
         loop.step_once()
+
+
+def try_parts(recipe: Recipe) -> None:
+    """Open the data and make what training and evaluation will need; nothing is fitted, and nothing takes a step."""
+    here = Runtime(torch.device("cpu"))
+    data = open_data(recipe)
+    model = build(recipe, data.spec)
+    for stage in recipe.stages:
+        StageLoop(model, stage, data, here, seed=recipe.seed, log=lambda row: None)
+    for kind in recipe.evaluate.baselines:
+        catalog().make("baseline", kind, {}, data.spec)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vqtool.api import Baseline, Batch, DataSpec, Rows
 from vqtool_voltage import physics
+from vqtool_voltage.fields import check_fields, completed, materials
 from vqtool_voltage.regression import everything
 
 
@@ -26,18 +27,19 @@ class FaradayLaw(Baseline):
         ] = "spectral",
     ) -> None:
         super().__init__(spec)
+        check_fields(spec, "the baseline `faraday-law`")
         self.derivative = derivative
         self.inductance = torch.zeros(0)
 
     def fit(self, rows: Rows) -> None:
         """Fit M to all training rows; a material that is not among them gets that of all together."""
         batch = everything(rows)
-        count = max(1, len(self.spec.fields["material"].names))
         v, slope = batch["x"].double(), self._slope(batch)
-        self.inductance = physics.pooled_inductance(v, slope, batch["material"], count)
+        self.inductance = physics.pooled_inductance(v, slope, batch["material"], materials(self.spec))
 
     def predict(self, batch: Batch) -> Mapping[str, Tensor]:
         """`x_hat` [B, 1, L] in volt, from `current`, `dt` and `material`."""
+        batch = completed(batch)
         slope = self._slope(batch)
         m = self.inductance[batch["material"].cpu()].to(slope.device)
         return {"x_hat": (-physics.per_wave(m, slope) * slope).float()}

@@ -12,6 +12,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from vqtool.api import Baseline, Batch, DataSpec, Rows
+from vqtool_voltage.fields import check_fields, completed, materials
 from vqtool_voltage.regression import Quadratic, everything, metadata
 
 
@@ -25,18 +26,18 @@ class Impedance(Baseline):
         self, spec: DataSpec, *, harmonics: Annotated[int, Ge(1), Doc("highest harmonic of the voltage")] = 11
     ) -> None:
         super().__init__(spec)
+        check_fields(spec, "the baseline `impedance`")
         self.harmonics = min(harmonics, (spec.length - 1) // 2)
         self.coefficients = torch.zeros(0)  # [materials, harmonics, features], complex, in henry
 
     def fit(self, rows: Rows) -> None:
         """Fit every material and harmonic on its own; a material that is not in `rows` stays at zero volts."""
         batch = everything(rows)
-        self.quadratic = Quadratic(metadata(batch))
-        features, drive = self.quadratic(metadata(batch)), self._drive(batch)
+        self.quadratic = Quadratic(metadata(self.spec, batch))
+        features, drive = self.quadratic(metadata(self.spec, batch)), self._drive(batch)
         target = torch.fft.rfft(batch["x"][:, 0].double())[:, 1 : self.harmonics + 1]
         weight = 1 / batch["x"].double().square().mean((1, 2)).sqrt().clamp_min(1e-12)
-        materials = max(1, len(self.spec.fields["material"].names))
-        shape = (materials, self.harmonics, features.shape[1])
+        shape = (materials(self.spec), self.harmonics, features.shape[1])
         self.coefficients = torch.zeros(shape, dtype=torch.complex128)
         for material in batch["material"].unique().tolist():
             rows_of = batch["material"] == material
@@ -47,8 +48,8 @@ class Impedance(Baseline):
 
     def predict(self, batch: Batch) -> Mapping[str, Tensor]:
         """`x_hat` [B, 1, L] in volt, from `current`, `dt`, `material` and `meta`."""
-        batch = {name: value.cpu() for name, value in batch.items()}
-        features, drive = self.quadratic(metadata(batch)), self._drive(batch)
+        batch = completed({name: value.cpu() for name, value in batch.items()})
+        features, drive = self.quadratic(metadata(self.spec, batch)), self._drive(batch)
         impedance = torch.einsum("bhf,bf->bh", self.coefficients[batch["material"]], features.to(torch.complex128))
         spectrum = torch.zeros(len(drive), self.spec.length // 2 + 1, dtype=torch.complex128)
         spectrum[:, 1 : self.harmonics + 1] = impedance * drive

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vqtool.api import Baseline, Batch, DataSpec, Rows
 from vqtool.errors import missing_extra
+from vqtool_voltage.fields import check_fields, completed, materials
 from vqtool_voltage.frames import phase_of, rotate
 from vqtool_voltage.physics import derivative
 from vqtool_voltage.regression import Quadratic, everything, metadata
@@ -33,6 +34,7 @@ class Ridge(Baseline):
         penalty: Annotated[float, Gt(0), Doc("weight of the squared coefficients")] = 0.1,
     ) -> None:
         super().__init__(spec)
+        check_fields(spec, "the baseline `ridge`")
         self.harmonics, self.penalty = min(harmonics, spec.length // 2), penalty
 
     def fit(self, rows: Rows) -> None:
@@ -42,7 +44,7 @@ class Ridge(Baseline):
         except ImportError as fault:
             raise missing_extra("scikit-learn", "voltage", "baseline `ridge`") from fault
         batch = everything(rows)
-        self.quadratic = Quadratic(metadata(batch))
+        self.quadratic = Quadratic(metadata(self.spec, batch))
         features, scale, phase = self._features(batch)
         target = rotate(batch["x"].double(), phase)[:, 0] / scale[:, None]
         weight = 1 / target.square().mean(1).clamp_min(1e-300)
@@ -52,7 +54,7 @@ class Ridge(Baseline):
 
     def predict(self, batch: Batch) -> Mapping[str, Tensor]:
         """`x_hat` [B, 1, L] in volt, from `current`, `dt`, `material` and `meta`."""
-        features, scale, phase = self._features({name: value.cpu() for name, value in batch.items()})
+        features, scale, phase = self._features(completed({name: value.cpu() for name, value in batch.items()}))
         shape = (features @ self.coefficients.T) * scale[:, None]
         return {"x_hat": rotate(shape[:, None], -phase).float()}
 
@@ -63,7 +65,6 @@ class Ridge(Baseline):
         scale = slope.square().mean(1).sqrt()
         spectrum = torch.fft.rfft(slope / scale[:, None])[:, 1 : self.harmonics + 1] * (2 / self.spec.length)
         parts = torch.cat([torch.view_as_real(spectrum).flatten(1), torch.ones_like(scale)[:, None]], 1)
-        materials = max(1, len(self.spec.fields["material"].names))
-        material = F.one_hot(batch["material"], materials).to(parts.dtype)
-        features = torch.einsum("bs,bq,bm->bsqm", parts, self.quadratic(metadata(batch)), material)
+        material = F.one_hot(batch["material"], materials(self.spec)).to(parts.dtype)
+        features = torch.einsum("bs,bq,bm->bsqm", parts, self.quadratic(metadata(self.spec, batch)), material)
         return features.flatten(1), scale, phase

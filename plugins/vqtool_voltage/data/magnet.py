@@ -1,35 +1,45 @@
-"""Measured currents and voltages of ferrite cores, one period each, in the layout of the MagNet sample."""
+"""Measured currents and voltages of ferrite cores, one period each, from the MagNet sample or a file of one's own."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from annotated_doc import Doc
-from annotated_types import Interval
+from annotated_types import Ge, Interval
 from numpy.typing import NDArray
 from torch import Tensor
 
 from vqtool.api import Batch, Data, DataSpec, Rows, TensorRows
 from vqtool.errors import VqtoolError
-from vqtool_voltage import npz, periods
+from vqtool_voltage import checks, columns, periods
 from vqtool_voltage.fields import CONDITIONS, amplitude, check_conditions, condition_batch, describe
 from vqtool_voltage.physics import band, derivative, pooled_inductance
 from vqtool_voltage.user_file import WaveformFiles
+from vqtool_voltage.waveforms import Waveforms, chosen, read_waveforms
+
+LARGE_CURRENT, SMALL_INDUCTANCE = 5.0, 1e-6  # A and H: beyond both, currents are probably in milliampere
 
 Split = Literal[
-    "test_random", "test_freq_gt_250k", "test_temp_90c", "test_shape", "random", "freq_gt_250k", "temp_90c", "shape"
-]
+    "test_random", "test_freq_gt_250k", "test_temp_90c", "test_shape", "random", "freq_gt_250k", "temp_90c", "shape",
+    "frequency", "temperature",
+]  # fmt: skip
 
 
 class Magnet(Data):
-    """Pairs of current and voltage from an npz file with `v` [n, L] (V), `i_p` [n, L] (A), `freq_hz`, `temp_c` and
-    `material` [n], one boolean mask [n] for every official test split, and `phase_roll` [n] (samples).
+    """Pairs of voltage and current, a period or more each: an .npz, .csv or .mat file with `v` [n, L] (V) and `i_p`
+    [n, L] (A), `freq_hz` (or `dt`, `sample_rate`, `time`), and where known `temp_c`, `material` and `x_position` [n].
 
-    The rows of the mask that `split` names are held out under its name; training and validation see the rest only. In
-    the `random-phase` track a training batch is rolled at random and every other row by a fixed number of samples.
+    Other usual names and units in headers are recognised and reported; `names` and the units settle the rest. Text
+    tables hold a waveform a line (v_0, v_1, ..., i_0, i_1, ...) or a sample a line (with a column that numbers the
+    waveforms, or a time that begins again).
+
+    The rows of the mask that `split` names are held out under its name: of the file's own column where it has one, else
+    chosen by `test_share`, 250 kHz or 90 C. Training and validation see the rest only. In the `random-phase` track a
+    training batch is rolled at random and every other row by a fixed number of samples (`phase_roll`, where the file
+    has it).
     """
 
     files = WaveformFiles
@@ -37,8 +47,13 @@ class Magnet(Data):
     def __init__(
         self,
         *,
-        path: Annotated[Path, Doc("npz file with the waveforms")],
-        split: Annotated[Split, Doc("which official test mask of the file is held out")] = "test_random",
+        path: Annotated[Path, Doc("file with the waveforms: .npz, .csv, .tsv, .txt or .mat")],
+        split: Annotated[
+            Split, Doc("what is held out: the file's mask of this name, or random rows, high frequencies, hot rows")
+        ] = "test_random",
+        test_share: Annotated[
+            float, Interval(gt=0, lt=1), Doc("share of the rows held out where the file has no mask for it")
+        ] = 0.2,
         valid_share: Annotated[
             float, Interval(gt=0, lt=1), Doc("share of the rows outside the test mask kept for validation")
         ] = 0.1,
@@ -53,43 +68,56 @@ class Magnet(Data):
         flip: Annotated[
             float, Interval(ge=0, le=1), Doc("probability of negating a training pair: the winding turned round")
         ] = 0.0,
+        length: Annotated[
+            Annotated[int, Ge(8)] | None, Doc("samples that a period is resampled to; `none`: as many as the file has")
+        ] = None,
+        names: Annotated[
+            dict[str, str] | None, Doc("arrays or columns with unusual names: voltage, current, frequency, ...")
+        ] = None,
+        voltage_unit: Annotated[Literal["V", "mV", "kV"] | None, Doc("unit of the voltage; `none`: V")] = None,
+        current_unit: Annotated[Literal["A", "mA", "uA", "kA"] | None, Doc("unit of the current; `none`: A")] = None,
+        frequency_unit: Annotated[Literal["Hz", "kHz", "MHz"] | None, Doc("unit of the frequency; `none`: Hz")] = None,
+        temperature_unit: Annotated[Literal["C", "K"] | None, Doc("unit of the temperature; `none`: C")] = None,
+        polarity: Annotated[
+            Literal["generator", "passive"], Doc("v = -M dI/dt, or v = +M dI/dt: then it is negated inside the model")
+        ] = "generator",
     ) -> None:
         check_conditions(conditions)
-        self.path, self.track, self.flip = path, track, flip
+        self.path, self.track, self.flip, self.polarity = path, track, flip, polarity
         mask = split if split.startswith("test_") else f"test_{split}"
         self.splits = ("train", "valid", mask)
-        columns = self._load(mask)
-        voltage, current = npz.waves(columns, "v", path), npz.waves(columns, "i_p", path)
-        if voltage.shape != current.shape:
-            raise VqtoolError(
-                f"`v` has the shape {voltage.shape} and `i_p` {current.shape}; they must be sampled alike",
-                hint="sample both at the same instants",
-                where=str(path),
-            )
-        n, length = voltage.shape
-        frequency, temperature = npz.frequencies(columns, n, path), npz.temperatures(columns, n, path)
-        materials, codes, index = _materials(columns, n, path)
-        rows, rolls = self._divide(columns, mask, n, valid_share, valid_seed)
-        fields = describe(conditions, length, materials, position="x_position" in columns)
-        batch = condition_batch(current, frequency, temperature, fields["meta"].names if "meta" in fields else ())
-        batch["x"] = torch.from_numpy(voltage.astype(np.float32))[:, None]
-        batch["material"] = torch.from_numpy(index)
-        if "x_position" in columns:
-            batch["x_position"] = torch.from_numpy(npz.per_row(columns, "x_position", n, path).astype(np.float32))
+        units = {"voltage_unit": voltage_unit, "current_unit": current_unit, "frequency_unit": frequency_unit,
+                 "temperature_unit": temperature_unit}  # fmt: skip
+        reading = columns.Reading.of({"names": names, **units})
+        notes: list[str] = []
+        waves = read_waveforms(path, reading, length, notes)
+        shown = _known_conditions(conditions, waves, notes)
+        rows, rolls = self._divide(waves, mask, test_share, valid_share, valid_seed, notes)
+        fields = describe(shown, waves.length, waves.materials, position=waves.position is not None)
+        batch = condition_batch(
+            waves.current, waves.frequency, waves.temperature, fields["meta"].names if "meta" in fields else ()
+        )
+        sign = -1 if polarity == "passive" else 1
+        batch["x"] = torch.from_numpy((sign * waves.voltage).astype(np.float32))[:, None]
+        batch["material"] = torch.from_numpy(waves.material)
+        if waves.position is not None:
+            batch["x_position"] = torch.from_numpy(waves.position.astype(np.float32))
         self._rows = {name: _rolled({k: t[at] for k, t in batch.items()}, rolls[name]) for name, at in rows.items()}
         train = rows["train"].numpy()
-        about = {
-            "materials": list(materials),
-            "material_codes": list(codes),
+        about: dict[str, Any] = {
+            "materials": list(waves.materials),
+            "material_codes": list(waves.codes),
             "held_out": mask,
             "track": track,
-            "frequency_hz": _range(frequency[train]),
-            "temperature_c": _range(temperature[train]),
-            "current_amplitude_a": _range(amplitude(current[train])),
-            "current_harmonics": periods.highest_harmonic(current[train]),
-            "inductance_h": self._inductances(self._rows["train"].columns, len(materials)),
+            "frequency_hz": _range(waves.frequency[train]),
+            "current_amplitude_a": _range(amplitude(waves.current[train])),
+            "current_harmonics": periods.highest_harmonic(waves.current[train]),
+            "inductance_h": self._inductances(self._rows["train"].columns, len(waves.materials), current_unit is None),
         }
+        if waves.temperature is not None:
+            about["temperature_c"] = _range(waves.temperature[train])
         self.spec = DataSpec(fields, periodic=True, metadata=about)
+        self.notes = tuple(notes)
 
     def rows(self, split: str) -> Rows:
         """The rows of `train`, `valid` or the held-out mask; the last two in phases that never change."""
@@ -111,43 +139,38 @@ class Magnet(Data):
             batch = batch | {"x": batch["x"] * sign, "current": batch["current"] * sign}
         return batch
 
-    def _load(self, mask: str) -> npz.Columns:
-        needed = ["v", "i_p", "freq_hz", "temp_c", "material", mask]
-        if self.track == "random-phase":
-            needed.append("phase_roll")
-        return npz.load(self.path, needed, ("material_code", "x_position"))
-
     def _divide(
-        self, columns: npz.Columns, mask: str, n: int, share: float, seed: int
+        self, waves: Waveforms, mask: str, test_share: float, share: float, seed: int, notes: list[str]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Row numbers and fixed rolls of each split; the choice depends on `seed`, mask and number of rows only."""
-        test = columns[mask]
-        if test.shape != (n,) or test.dtype != np.bool_:
-            raise VqtoolError(
-                f"`{mask}` must be {n} booleans, one a waveform", hint="true where held out", where=str(self.path)
-            )
+        n = len(waves.current)
+        if mask in waves.masks:
+            test = checks.booleans(waves.masks, mask, n, self.path)
+        else:
+            test = chosen(waves, mask, test_share, self.path, notes)
         rng = np.random.default_rng(seed)
         rest = rng.permutation(np.flatnonzero(~test))
         held = max(1, round(share * len(rest)))
         if not test.any() or held >= len(rest):
             raise VqtoolError(
                 f"`{mask}` holds out {int(test.sum())} of {n} waveforms; training, validation and test each need some",
-                hint="choose another split or valid_share",
+                hint="choose another split, as -s data.split=random, or valid_share",
                 where=str(self.path),
             )
         parts = {"train": np.sort(rest[held:]), "valid": np.sort(rest[:held]), mask: np.flatnonzero(test)}
         rows = {name: torch.from_numpy(at) for name, at in parts.items()}
         rolls = {name: torch.zeros(len(at), dtype=torch.long) for name, at in parts.items()}
         if self.track == "random-phase":
-            length = columns["v"].shape[-1]
-            rolls["valid"] = torch.from_numpy(rng.integers(length, size=held))
-            rolls[mask] = torch.from_numpy(npz.per_row(columns, "phase_roll", n, self.path).astype(np.int64))[
-                rows[mask]
-            ]
+            rolls["valid"] = torch.from_numpy(rng.integers(waves.length, size=held))
+            roll = waves.roll if waves.roll is not None else rng.integers(waves.length, size=n)
+            rolls[mask] = torch.from_numpy(roll.astype(np.int64))[rows[mask]]
         return rows, rolls
 
-    def _inductances(self, train: Batch, materials: int) -> list[float]:
-        """M of each material in henry, of the fundamental, over the training rows; refuses the other polarity."""
+    def _inductances(self, train: Batch, materials: int, ask: bool) -> list[float]:
+        """M of each material in henry, of the fundamental, over the training rows.
+
+        Refuses the other polarity and, with `ask`, currents that seem to be in milliampere.
+        """
         v = band(train["x"].double(), 1)
         slope = band(derivative(train["current"].double(), train["dt"].double(), "spectral"), 1)
         if "x_position" in train:
@@ -156,24 +179,26 @@ class Magnet(Data):
         if bool((found <= 0).all()):
             raise VqtoolError(
                 "voltage and current have opposite polarity: v = -M dI/dt fits with a negative M only",
-                hint="negate `v` in the file",
+                hint="-s data.polarity=" + ("generator" if self.polarity == "passive" else "passive"),
+                where=str(self.path),
+            )
+        typical = float(train["current"].abs().amax(-1).median())
+        if ask and typical > LARGE_CURRENT and float(found.max()) < SMALL_INDUCTANCE:
+            raise VqtoolError(
+                f"the currents reach {typical:.4g} A, and the inductance that fits is {float(found.max()):.2g} H: are"
+                " they in mA?",
+                hint="-s data.current_unit=mA if they are; -s data.current_unit=A if they are in ampere",
                 where=str(self.path),
             )
         return [float(m) for m in found]
 
 
-def _materials(columns: npz.Columns, n: int, path: Path) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int64]]:
-    """Names of the materials, their codes (the names again where the file has none), and each row's index."""
-    for key in ("material", "material_code"):
-        if key in columns and columns[key].shape != (n,):
-            raise VqtoolError(
-                f"`{key}` has the shape {columns[key].shape}, but there are {n} waveforms",
-                hint="name the material of every waveform",
-                where=str(path),
-            )
-    names, first, index = np.unique(columns["material"].astype(str), return_index=True, return_inverse=True)
-    codes = columns["material_code"].astype(str)[first] if "material_code" in columns else names
-    return tuple(map(str, names)), tuple(map(str, codes)), index.astype(np.int64)
+def _known_conditions(conditions: tuple[str, ...], waves: Waveforms, notes: list[str]) -> tuple[str, ...]:
+    """The conditions that the file has; without its temperature a model reads the others."""
+    if "temp_c" in conditions and waves.temperature is None:
+        notes.append("the file has no temperature: the model does not read one")
+        return tuple(name for name in conditions if name != "temp_c")
+    return conditions
 
 
 def _rolled_batch(batch: Batch, shift: Tensor) -> Batch:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vqtool.api import DataSpec, Loss
 from vqtool.errors import VqtoolError
 from vqtool_voltage import physics
+from vqtool_voltage.fields import check_fields, materials, times_and_materials
 
 NOMINAL = 2e-4  # henry; where a learned M starts if the data tells nothing better
 FAINT = 0.1  # an estimate fainter than this share of ||v|| is divided by it: an untrained decoder starts near silence
@@ -50,6 +51,7 @@ class Faraday(Loss):
         ] = 1,
     ) -> None:
         super().__init__(spec)
+        check_fields(spec, "the loss `faraday`")
         self.mode, self.derivative, self.harmonics = mode, derivative, None if band == "all" else band
         if self.harmonics is not None and self.harmonics > spec.length // 2:
             raise VqtoolError(
@@ -58,7 +60,7 @@ class Faraday(Loss):
             )
         self.log_inductance: nn.Parameter | None = None
         if mode != "correlation" and inductance == "learned":
-            count = max(1, len(spec.fields["material"].names))
+            count = materials(spec)
             known = torch.tensor(spec.about.get("inductance_h", [NOMINAL] * count), dtype=torch.float32)
             self.log_inductance = nn.Parameter(known.where(known > 0, torch.tensor(NOMINAL)).log())
 
@@ -68,14 +70,17 @@ class Faraday(Loss):
         estimate: Tensor,
         x: Tensor,
         current: Tensor,
-        dt: Tensor,
-        material: Tensor,
+        dt: Tensor | None = None,
+        frequency: Tensor | None = None,
+        material: Tensor | None = None,
         x_position: Tensor | None = None,
     ) -> Tensor:
         """`estimate`, `x` [B, 1, L] in volt, `current` [B, 1, L] in ampere, `dt` [B] in seconds, `material` [B].
 
+        Without `dt` it follows from `frequency` [B]; without `material` there is one.
         `x_position`, the x of the law, is a factor [B] or one a sample, [B, 1, L]; 1 where the data has none.
         """
+        dt, material = times_and_materials(current, dt, frequency, material)
         slope = physics.derivative(current.float(), dt.float(), self.derivative)
         if x_position is not None:
             slope = slope * physics.per_wave(x_position.float(), slope)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vqtool.api import DataSpec, Metric
 from vqtool_voltage import physics
+from vqtool_voltage.fields import times_and_materials
 
 BANDS: dict[str, int | None] = {"": 1, ".all": None}
 
@@ -33,11 +34,15 @@ class FaradayResidual(Metric):
         x: Tensor,
         x_hat: Tensor,
         current: Tensor,
-        dt: Tensor,
-        material: Tensor,
+        dt: Tensor | None = None,
+        frequency: Tensor | None = None,
+        material: Tensor | None = None,
         x_position: Tensor | None = None,
     ) -> None:
         """`x`, `x_hat` [B, 1, L] in volt, `current` [B, 1, L] in ampere, `dt` [B] in seconds, `material` [B]."""
+        if dt is None and frequency is None:
+            return  # data of another field
+        dt, material = times_and_materials(current, dt, frequency, material)
         slope = physics.derivative(current.double().cpu(), dt.double().cpu(), "spectral")
         if x_position is not None:
             slope = slope * physics.per_wave(x_position.double().cpu(), slope)

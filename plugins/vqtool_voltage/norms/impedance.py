@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Norm, Rows
 from vqtool_voltage import admittance, reals
+from vqtool_voltage.fields import check_fields, completed, materials
 from vqtool_voltage.frames import phase_of, rotate
 
 MARGIN = 0.7  # log gain beyond the training rows' that the grid still covers: a factor of two either way
@@ -48,11 +49,11 @@ class ImpedanceNorm(Norm):
         phase_bits: Annotated[int, Interval(ge=1, le=20), Doc("bits of the phase's grid, over a full turn")] = 12,
     ) -> None:
         super().__init__(spec)
+        check_fields(spec, "the norm `impedance`")
         self.harmonics = min(harmonics, spec.length // 2 - 1)
         self.gain_steps, self.phase_steps = 2**gain_bits - 1, 2**phase_bits
-        materials = max(1, len(spec.fields["material"].names))
         size = len(admittance.KNOTS_HZ) * admittance.TERMS
-        self.register_buffer("beta", torch.zeros(materials, size, 2))  # real and imaginary part
+        self.register_buffer("beta", torch.zeros(materials(spec), size, 2))  # real and imaginary part
         self.register_buffer("known", torch.zeros(2, 4))  # of temperature and log amplitude: mean, deviation, range
         self.register_buffer("centre", torch.zeros(2))  # of log gain and phase over the training rows
         self.register_buffer("scale", torch.ones(2))
@@ -62,7 +63,7 @@ class ImpedanceNorm(Norm):
     @torch.no_grad()
     def fit(self, rows: Rows) -> None:
         """The admittances of all materials, then centre, scale and range of gain and phase, over the training rows."""
-        batch = rows.__getitems__(list(range(len(rows))))
+        batch = completed(rows.__getitems__(list(range(len(rows)))))
         names = self.spec.fields["meta"].names if "meta" in self.spec.fields else ()
         for at, name in enumerate(("temperature", "log_current_amplitude")):
             if name in names:
@@ -109,6 +110,7 @@ class ImpedanceNorm(Norm):
 
     def _predicted(self, batch: Batch) -> Tensor:
         """The voltage [B, 1, L] that current and fitted admittance predict, in volts; band-limited to `harmonics`."""
+        batch = completed(batch)
         if torch.compiler.is_compiling():
             current = batch["current"][:, 0]
             slope = reals.slope_lines(current, batch["frequency"], self.harmonics)

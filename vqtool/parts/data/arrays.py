@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -18,7 +18,11 @@ from vqtool.errors import VqtoolError
 from vqtool.files import save_npz
 from vqtool.untrusted import arrays
 
+Column = Any  # a tensor of numbers, or NumPy's array of names
 LARGEST = 1e16  # of the values: sums of their squares are float32
+
+
+ROLES: dict[str, FieldRole] = {"wave_": "wave", "scalar_": "scalar", "category_": "category", "extra_": "extra"}
 
 
 class ArrayFiles(Files):
@@ -27,20 +31,30 @@ class ArrayFiles(Files):
     def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:
         """The arrays of an `.npy` or `.npz` as one piece."""
         columns = _columns(path, needs_x=not condition)
-        wanted = [name for name, field in self.spec.fields.items() if not (condition and field.role == "signal")]
-        for name in wanted:
-            if name not in columns:
-                raise VqtoolError(f"`{path}` is missing the key `{name}`", hint="it has " + ", ".join(columns))
-            if tuple(columns[name].shape[1:]) != tuple(self.spec.fields[name].shape):
+        batch: Batch = {}
+        for name, field in self.spec.fields.items():
+            if condition and field.role == "signal":
+                continue
+            key = _key(name, field)
+            if key not in columns:
+                raise VqtoolError(f"`{path}` is missing the key `{key}`", hint="it has " + ", ".join(columns))
+            value = _indices(columns[key], field.names, key, path) if field.role == "category" else columns[key]
+            if tuple(value.shape[1:]) != tuple(field.shape):
                 raise VqtoolError(
-                    f"`{name}` in `{path}` has rows of shape {tuple(columns[name].shape[1:])}; the model knows "
-                    f"{tuple(self.spec.fields[name].shape)}"
+                    f"`{key}` in `{path}` has rows of shape {tuple(value.shape[1:])}; the model knows "
+                    f"{tuple(field.shape)}"
                 )
-        yield Piece({name: columns[name] for name in wanted})
+            batch[name] = torch.as_tensor(value)
+        yield Piece(batch)
 
     def save(self, path: Path, pieces: Iterator[Piece]) -> list[Path]:
-        """An `.npz` with `x` and the conditions it belongs to."""
-        save_npz(path, {name: value.numpy() for name, value in Piece.joined(pieces).batch.items()})
+        """An `.npz` with `x` and the conditions it belongs to, under the keys of the training file."""
+        arrays: dict[str, np.ndarray[Any, Any]] = {}
+        for name, value in Piece.joined(pieces).batch.items():
+            field = self.spec.fields[name]
+            category = field.role == "category"
+            arrays[_key(name, field)] = np.array(field.names)[value.numpy()] if category else value.numpy()
+        save_npz(path, arrays)
         return [path]
 
 
@@ -48,7 +62,8 @@ class Arrays(Data):
     """Rows of one file, split by a seeded permutation into train, valid and test.
 
     In an `.npz`, `x` is [n, L] or [n, C, L]; keys that begin with `wave_` are conditions [n, C, L] or [n, L],
-    those that begin with `scalar_` are conditions [n] or [n, k].
+    with `scalar_` conditions [n] or [n, k], with `category_` conditions [n] of names or whole numbers, with `extra_`
+    numbers [n] or [n, k] for norms and losses that ask for them. `wave_current` is the field `current`, and so on.
     """
 
     splits = ("train", "valid", "test")
@@ -63,49 +78,65 @@ class Arrays(Data):
         test_share: Annotated[float, Interval(gt=0, lt=1), Doc("share of the rows held out")] = 0.2,
         seed: Annotated[int, Doc("of the split")] = 0,
     ) -> None:
-        columns = _columns(path)
+        found = _columns(path)
+        columns = {_name(key): value for key, value in found.items()}
+        if len(columns) < len(found):
+            raise VqtoolError(f"two arrays of `{path}` are one field: " + ", ".join(found), hint="rename one")
+        categories = {_name(key): _names(value) for key, value in found.items() if key.startswith("category_")}
+        for name, names in categories.items():
+            columns[name] = _indices(columns[name], names, name, path)
         n = len(columns["x"])
         if n < 5:
             raise VqtoolError(f"`{path}` has {n} rows; training, validation and test need at least 5 together")
         order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
         test, valid = max(1, round(test_share * n)), max(1, round(valid_share * n))
         cut = {"test": order[:test], "valid": order[test : test + valid], "train": order[test + valid :]}
-        self._rows = {name: TensorRows({k: v[where] for k, v in columns.items()}) for name, where in cut.items()}
-        self.spec = DataSpec({name: _field(name, value) for name, value in columns.items()}, periodic=periodic)
+        batch = {name: torch.as_tensor(value) for name, value in columns.items()}
+        self._rows = {name: TensorRows({k: v[where] for k, v in batch.items()}) for name, where in cut.items()}
+        fields = {_name(key): _field(key, batch[_name(key)], categories.get(_name(key), ())) for key in found}
+        self.spec = DataSpec(fields, periodic=periodic)
 
     def rows(self, split: str) -> Rows:
         """The rows of a split."""
         return self._rows[split]
 
 
-def _field(name: str, value: Tensor) -> Field:
-    role: FieldRole = "signal" if name == "x" else "wave" if name.startswith("wave_") else "scalar"
-    return Field(tuple(value.shape[1:]), role)
+def _name(key: str) -> str:
+    """The field of an array: its key without the prefix that gives the role."""
+    return next((key.removeprefix(prefix) for prefix in ROLES if key.startswith(prefix)), key)
 
 
-def _columns(path: Path, *, needs_x: bool = True) -> Batch:
-    """The file's arrays as float32 tensors, checked."""
-    found, names = arrays(path, lambda name: name == "x" or name.startswith(("wave_", "scalar_")))
-    columns: Batch = {}
+def _key(name: str, field: Field) -> str:
+    """The array of a field; a field of an older checkpoint has its prefix in its name."""
+    prefix = next((prefix for prefix, role in ROLES.items() if role == field.role), "")
+    return name if name.startswith(prefix) else prefix + name
+
+
+def _field(key: str, value: Tensor, names: tuple[str, ...]) -> Field:
+    role: FieldRole = next((role for prefix, role in ROLES.items() if key.startswith(prefix)), "signal")
+    return Field(tuple(value.shape[1:]), role, names=names)
+
+
+def _names(value: Column) -> tuple[str, ...]:
+    return tuple(str(name) for name in np.unique(np.asarray(value)))
+
+
+def _indices(value: Column, names: tuple[str, ...], key: str, path: Path) -> Tensor:
+    """The index [n] of each row's name; refuses one that training did not see."""
+    index = {name: at for at, name in enumerate(names)}
+    texts = [str(name) for name in np.asarray(value).tolist()]
+    unknown = sorted(set(texts) - set(index))
+    if unknown:
+        raise VqtoolError(f"`{key}` in `{path}` holds `{unknown[0]}`", hint="the model knows " + ", ".join(names))
+    return torch.tensor([index[name] for name in texts])
+
+
+def _columns(path: Path, *, needs_x: bool = True) -> dict[str, Column]:
+    """The file's arrays as float32 tensors, checked; categories as they are."""
+    found, names = arrays(path, lambda name: name == "x" or name.startswith(tuple(ROLES)))
+    columns: dict[str, Column] = {}
     for name, array in {name or "x": array for name, array in found.items()}.items():
-        if array.dtype.kind in "US":
-            raise VqtoolError(f"`{name}` in `{path}` holds text, not numbers")
-        short = 1 if name.startswith("scalar_") else 2
-        if array.ndim < short:
-            raise VqtoolError(f"`{name}` in `{path}` has the shape {array.shape}: its first axis should be the rows")
-        with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and reported as such
-            value = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-        value = value.unsqueeze(1) if value.ndim == short else value
-        if not torch.isfinite(value).all():
-            row = int((~torch.isfinite(value)).flatten(1).any(1).nonzero()[0])
-            raise VqtoolError(f"`{name}` in `{path}` is NaN or infinite in row {row}", hint="drop or repair that row")
-        largest = float(value.abs().max()) if value.numel() else 0.0
-        if largest > LARGEST:
-            raise VqtoolError(
-                f"`{name}` in `{path}` reaches {largest:.3g}: its square is too large for float32",
-                hint="scale the values",
-            )
-        columns[name] = value
+        columns[name] = _category(name, array, path) if name.startswith("category_") else _numbers(name, array, path)
     if needs_x and ("x" not in columns or columns["x"].ndim != 3 or 0 in columns["x"].shape):
         raise VqtoolError(
             f"`{path}` needs a key `x` of shape [n, C, L] or [n, L]", hint="it has " + (", ".join(names) or "no arrays")
@@ -114,3 +145,31 @@ def _columns(path: Path, *, needs_x: bool = True) -> Batch:
     if len(set(lengths.values())) > 1:
         raise VqtoolError(f"the arrays of `{path}` differ in rows: {lengths}")
     return columns
+
+
+def _category(name: str, array: Column, path: Path) -> Column:
+    if array.ndim != 1 or array.dtype.kind not in "iubUS":
+        raise VqtoolError(f"`{name}` in `{path}` should be [n] names or whole numbers", hint="one a row")
+    return array.astype(str) if array.dtype.kind in "US" else array
+
+
+def _numbers(name: str, array: Column, path: Path) -> Tensor:
+    """An array as float32, its rows first; a row of `scalar_` or `extra_` may be one number."""
+    if array.dtype.kind in "US":
+        raise VqtoolError(f"`{name}` in `{path}` holds text, not numbers")
+    short = 1 if name.startswith(("scalar_", "extra_")) else 2
+    if array.ndim < short:
+        raise VqtoolError(f"`{name}` in `{path}` has the shape {array.shape}: its first axis should be the rows")
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and reported as such
+        value = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    value = value.unsqueeze(1) if value.ndim == short else value
+    if not torch.isfinite(value).all():
+        row = int((~torch.isfinite(value)).flatten(1).any(1).nonzero()[0])
+        raise VqtoolError(f"`{name}` in `{path}` is NaN or infinite in row {row}", hint="drop or repair that row")
+    largest = float(value.abs().max()) if value.numel() else 0.0
+    if largest > LARGEST:
+        raise VqtoolError(
+            f"`{name}` in `{path}` reaches {largest:.3g}: its square is too large for float32",
+            hint="scale the values",
+        )
+    return value

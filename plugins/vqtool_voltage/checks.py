@@ -1,8 +1,7 @@
-"""Opening, checking and writing npz files of currents and voltages; every fault is one clear error."""
+"""Checks of the arrays of currents and voltages; every fault is one clear error."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
-from vqtool.untrusted import arrays, is_pickle
+from vqtool_voltage.raw_files import Columns
 
-Columns = dict[str, NDArray[Any]]
 SHORTEST = 8  # samples of a period: with fewer, a triangle looks like a sine
 FREQUENCY_HZ = (1e3, 1e8)  # what a power converter's waveform can plausibly have
-SAVE = "save it with numpy.savez(file, i_p=..., freq_hz=..., temp_c=..., material=...)"
 TEMPERATURE_C = (-80.0, 250.0)
-
-
-def load(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> Columns:
-    """The arrays `needed` and those of `optional` that `path` holds; nothing pickled is ever read."""
-    where = str(path)
-    if not path.is_file():
-        raise VqtoolError(f"there is no file `{path.name}`", hint=f"ls {path.parent}", where=where)
-    if not _holds_arrays(path) and not is_pickle(path):
-        raise VqtoolError(f"`{path.name}` cannot be read as npz, and only .npz is read", hint=SAVE, where=where)
-    every = {*needed, *optional}
-    found, names = arrays(path, lambda name: name in every)
-    if names == [""]:
-        raise VqtoolError(f"`{path.name}` holds one bare array, not named arrays", hint=SAVE, where=where)
-    missing = [key for key in needed if key not in found]
-    if missing:
-        raise VqtoolError(
-            f"`{path.name}` has no {_quoted(missing)}; it has {_quoted(names) or 'no arrays at all'}",
-            hint=f"add the missing key{'s' * (len(missing) > 1)} with numpy.savez",
-            where=where,
-        )
-    return found
 
 
 def waves(columns: Columns, key: str, path: Path) -> NDArray[np.float64]:
@@ -69,11 +45,17 @@ def per_row(columns: Columns, key: str, n: int, path: Path) -> NDArray[np.float6
     return array
 
 
-def frequencies(columns: Columns, n: int, path: Path) -> NDArray[np.float64]:
-    """`freq_hz` [n], in a plausible range; kilohertz given as hertz would scale every derivative by 1000."""
+def frequencies(columns: Columns, n: int, path: Path, unit: str = "") -> NDArray[np.float64]:
+    """`freq_hz` [n]; without a stated `unit` in a plausible range: kilohertz as hertz would scale slopes by 1000."""
     value, (low, high) = per_row(columns, "freq_hz", n, path), FREQUENCY_HZ
     _refuse(value <= 0, path, "`freq_hz` is not positive", "give the frequency in hertz")
-    small = "is it in kHz? It must be in Hz: multiply by 1000"
+    if unit:
+        return value
+    mega = value.max() < 10
+    small = (
+        f"is it in {'MHz' if mega else 'kHz'}? -s data.frequency_unit={'MHz' if mega else 'kHz'};"
+        " if it is in hertz, -s data.frequency_unit=Hz"
+    )
     _refuse(value < low, path, f"`freq_hz` is below {low:g} Hz", small, value)
     _refuse(value > high, path, f"`freq_hz` is above {high:g} Hz", "give the frequency in hertz", value)
     return value
@@ -82,19 +64,22 @@ def frequencies(columns: Columns, n: int, path: Path) -> NDArray[np.float64]:
 def temperatures(columns: Columns, n: int, path: Path) -> NDArray[np.float64]:
     """`temp_c` [n], in a plausible range; kelvin is the usual mistake."""
     value, (low, high) = per_row(columns, "temp_c", n, path), TEMPERATURE_C
-    hint = "is it in kelvin? It must be in degrees Celsius: subtract 273.15"
+    hint = "is it in kelvin? -s data.temperature_unit=K"
     _refuse(value > high, path, f"`temp_c` is above {high:g} C", hint, value)
     _refuse(value < low, path, f"`temp_c` is below {low:g} C", "give the temperature in degrees Celsius", value)
     return value
 
 
-def _holds_arrays(path: Path) -> bool:
-    """Whether a file begins as a zip archive or a single array of NumPy does; another would be taken for a pickle."""
-    try:
-        with path.open("rb") as file:
-            return file.read(6).startswith((b"PK", b"\x93NUMPY"))
-    except OSError:
-        return True  # loading reports what is wrong
+def booleans(columns: Columns, key: str, n: int, path: Path) -> NDArray[np.bool_]:
+    """`columns[key]` as a mask [n]: booleans, or the numbers 0 and 1, as tables have them."""
+    array = columns[key]
+    if array.dtype.kind in "fiu" and np.isin(array, (0, 1)).all():
+        array = array.astype(bool)
+    elif array.dtype.kind in "US" and set(np.char.lower(array.astype(str)).tolist()) <= {"true", "false"}:
+        array = np.char.lower(array.astype(str)) == "true"
+    if array.shape != (n,) or array.dtype != np.bool_:
+        raise VqtoolError(f"`{key}` must be {n} booleans, one a waveform", hint="true where held out", where=str(path))
+    return array
 
 
 def _numbers(columns: Columns, key: str, path: Path) -> NDArray[np.float64]:
@@ -114,7 +99,3 @@ def _refuse(bad: NDArray[np.bool_], path: Path, what: str, hint: str, value: NDA
 
 def _wrong(path: Path, message: str) -> VqtoolError:
     return VqtoolError(message, hint="waveforms are rows, samples of one period are columns", where=str(path))
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
