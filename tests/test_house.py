@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -259,13 +260,18 @@ def test_no_committed_file_names_a_machine_s_folder() -> None:
 def test_every_silenced_type_error_has_its_reason_beside_it() -> None:
     def offenders() -> Iterator[str]:
         for path in ENGINE + USE_CASES:
-            if path.is_relative_to(ROOT / "vqtool" / "quantizers"):  # until that room's are explained
-                continue
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
                 if "type: ignore" in line and not re.search(r"# type: ignore\[[a-z, -]+\]  # \w", line):
                     yield f"{name_of(path)}:{number}"
 
     none(offenders())
+
+
+def test_types_are_checked_strictly_in_every_room() -> None:
+    mypy = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    assert mypy["strict"]
+    assert mypy["files"] == ["vqtool", "plugins"]
+    assert "overrides" not in mypy
 
 
 def test_every_component_says_what_it_is_and_what_its_options_mean() -> None:

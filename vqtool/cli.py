@@ -176,7 +176,7 @@ def forecast(
     """Forecast series, in their own units and with their time stamps."""
 
 
-@command("backtest", forecasting)
+@command("forecast:backtest", forecasting)
 def backtest(
     horizon: Annotated[
         int, typer.Option("--horizon", min=1, max=opt.MAX_STEPS, metavar="N", help="Time steps ahead of each cutoff.")

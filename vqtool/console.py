@@ -96,6 +96,12 @@ class Output:
         if self.mode != "json" and not self.muted:
             print(escaped(text), file=self.result_stream, flush=True)
 
+    def result_table(
+        self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, gap: bool = True
+    ) -> None:
+        """A table that is the result, on stdout; with a `gap`, after an empty line."""
+        self.print("\n" * gap + table_text(title, columns, rows, self.result_stream))
+
     def document(self, value: Mapping[str, Any]) -> None:
         """The result as one JSON document on stdout, where --json asks for it; what is not finite becomes null."""
         if self.mode == "json" and not self.muted:

@@ -72,15 +72,16 @@ def check_outputs(
             raise VqtoolError(f"`{path}` exists already", hint="another name, or --force to replace it")
 
 
-def require_parent_dir(path: Path) -> None:
-    """The folder of an output must exist, and must be one that can be written to."""
-    parent = Path(os.path.realpath(path)).parent
-    if not parent.is_dir():
-        raise VqtoolError(
-            f"there is no folder `{path.parent}` to write `{path.name}` to", hint=f"mkdir -p {path.parent}"
-        )
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise VqtoolError(f"cannot write to the folder `{path.parent}`", hint=CAUSES[errno.EACCES])
+def require_parent_dir(*paths: Path | None) -> None:
+    """The folder of every output must exist, and must be one that can be written to; None is no output."""
+    for path in filter(None, paths):
+        parent = Path(os.path.realpath(path)).parent
+        if not parent.is_dir():
+            raise VqtoolError(
+                f"there is no folder `{path.parent}` to write `{path.name}` to", hint=f"mkdir -p {path.parent}"
+            )
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise VqtoolError(f"cannot write to the folder `{path.parent}`", hint=CAUSES[errno.EACCES])
 
 
 def destination(path: Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vqtool.commands.sweep import check_plot, draw, draw_axes, lines_of, parse_sweep
+from vqtool.commands.sweep import draw, draw_axes, lines_of, parse_sweep
 from vqtool.errors import VqtoolError
 
 POINTS = [
@@ -38,11 +38,6 @@ def test_a_picture_is_written(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     draw(tmp_path / "sweep.png", "channel.snr_db", POINTS)
     assert (tmp_path / "sweep.png").read_bytes()[:4] == b"\x89PNG"
-
-
-def test_an_ending_that_cannot_be_drawn_is_reported_first() -> None:
-    with pytest.raises(VqtoolError, match="can be drawn"):
-        check_plot(Path("sweep.gif"))
 
 
 def test_one_metric_over_another(tmp_path: Path) -> None:

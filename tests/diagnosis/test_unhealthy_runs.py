@@ -1,4 +1,4 @@
-"""Really trained runs: every planted fault is named as its own disease and nothing else, and no healthy one is accused."""
+"""Really trained runs: every planted fault is named as its own disease and nothing else; no healthy run is accused."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from tests.forecast.tiny import frame, long
-from vqtool.commands import backtest as backtest_command
 from vqtool.commands import forecast as forecast_command
 
 DECILES = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
@@ -31,7 +30,7 @@ def forecast(run: Path, out: Path, steps: int, **asked: Any) -> pd.DataFrame:
 def backtest(run: Path, out: Path, horizon: int, n_windows: int, **asked: Any) -> pd.DataFrame:
     """What `vqtool backtest` writes."""
     given = ASKED | {"step_size": None} | asked
-    assert backtest_command.run(checkpoint=run, horizon=horizon, n_windows=n_windows, out_file=out, **given) == 0
+    assert forecast_command.backtest(checkpoint=run, horizon=horizon, n_windows=n_windows, out_file=out, **given) == 0
     return read(out)
 
 

@@ -17,7 +17,7 @@ SECONDS = 25.0  # per row of the table, about
 def run(*, case: str | None, kinds: list[str], device: str) -> int:
     """Measure one case, compare kinds of quantizer, or list the cases."""
     if case is None:
-        out.print(table_text("", ["case", "what it measures"], list(CASES.items()), out.result_stream))
+        out.result_table("", ["case", "what it measures"], list(CASES.items()), gap=False)
         out.document({"cases": CASES})
         return 0
     if case not in CASES:

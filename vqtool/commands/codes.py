@@ -32,8 +32,7 @@ from vqtool.training.runtime import Runtime, runtime
 def run(*, checkpoint: Path, data: Path | None, split: str | None, label: str | None, out_dir: Path | None, tsne: bool,
         device: str, force: bool = False) -> int:  # fmt: skip
     """Read the codes; with `out_dir`, also write a page and its pictures."""
-    if out_dir is not None:
-        require_parent_dir(out_dir)
+    require_parent_dir(out_dir)
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Embeds, "embed")
         if out_dir is not None:

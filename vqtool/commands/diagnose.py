@@ -30,9 +30,7 @@ def run(
     force: bool = False,
 ) -> int:
     """Diagnose, print and draw; returns 3 with `strict` if a finding fails."""
-    for file in (report, plot):
-        if file is not None:
-            require_parent_dir(file)
+    require_parent_dir(report, plot)
     path = checkpoint_path(checkpoint)
     found = report_of(path)
     if report is not None or plot is not None:

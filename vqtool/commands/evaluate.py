@@ -7,8 +7,9 @@ from typing import Any
 
 from vqtool.api.data import Data
 from vqtool.commands import outputs
-from vqtool.commands.sweep import check_plot, draw, draw_axes, parse_sweep, show
+from vqtool.commands.sweep import draw, draw_axes, parse_sweep, show
 from vqtool.console import out
+from vqtool.diagnosis import plotting
 from vqtool.errors import VqtoolError
 from vqtool.model.build import build, stage_named
 from vqtool.model.checkpoint import Checkpoint, not_finite
@@ -99,7 +100,7 @@ def _sweep(path: Path, model: Model, read: Checkpoint, data: Path | None, overri
     """The same evaluation at several values of one option."""
     key, values = parse_sweep(sweep)
     if plot is not None:
-        check_plot(plot)
+        plotting.check(plot)
     points, opened, name = [], Opened(), ""
     for value in values:
         scores = _scores(path, model, read, data, [*overrides, f"{key}={value:g}"], split, here, opened)

@@ -1,9 +1,10 @@
-"""`vqtool forecast`: what comes after the series of a file, in their own units and time stamps."""
+"""`vqtool forecast` and `vqtool backtest`: what comes after the series of a file, and scores from past cutoffs."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +12,56 @@ import torch
 
 from vqtool.api import Forecast, Forecasts
 from vqtool.commands import outputs
-from vqtool.console import out, table_text
+from vqtool.console import out
 from vqtool.files import require_parent_dir
-from vqtool.model.forecasting import SamplingOptions
+from vqtool.model.forecasting import Forecaster, SamplingOptions
 from vqtool.model.load import capable
+from vqtool.model.model import Model
 from vqtool.recipe.spec import paths_in
-from vqtool.training.runtime import runtime
+from vqtool.tables import number
+from vqtool.training.runtime import Runtime, runtime
 
 SHOWN = 20  # the most series in the table
+BY_SERIES = "mase"
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def run(
-    *,
+@contextmanager
+def opened(
+    *files: Path | None,
     checkpoint: Path | None,
-    steps: int,
     data: Path | None,
     overrides: list[str],
-    cutoff: str | None,
     freq: str | None,
     fill: str | None,
-    out_file: Path | None,
-    plot: Path | None,
     device: str,
-    force: bool = False,
+    force: bool,
     **sampling: Any,
-) -> int:
-    """Forecast every series of the file; `sampling` are `SamplingOptions`. Returns the exit code."""
+) -> Iterator[tuple[Model, Forecaster, Runtime]]:
+    """A checkpoint, what forecasts with it, and where; `files` may be written, `sampling` are `SamplingOptions`."""
     how = SamplingOptions.of(**sampling)
-    for file in (out_file, plot):
-        if file is not None:
-            require_parent_dir(file)
+    require_parent_dir(*files)
     with runtime(device) as here, torch.no_grad():
         model, _ = capable(checkpoint, Forecasts, "forecast")
         model.to(here.device).parts.eval()
         forecaster = model.forecaster(how, overrides, freq=freq, fill=fill)
         read = [model.path, data, *paths_in(forecaster.asked)]
-        outputs.check(out_file, plot, inputs=read, force=force, recipe=model.recipe)
+        outputs.check(*files, inputs=read, force=force, recipe=model.recipe)
+        yield model, forecaster, here
+
+
+def run(
+    *,
+    steps: int,
+    data: Path | None,
+    cutoff: str | None,
+    out_file: Path | None,
+    plot: Path | None,
+    force: bool = False,
+    **asked: Any,
+) -> int:
+    """Forecast every series of the file; `asked` is what `opened` takes. Returns the exit code."""
+    with opened(out_file, plot, data=data, force=force, **asked) as (model, forecaster, here):
         rows = forecaster.histories(data, steps=steps, cutoff=cutoff)
         forecasts = forecaster.forecasts(rows, steps, here.device)
     if out_file is not None:
@@ -95,7 +109,7 @@ def show(forecasts: Sequence[Forecast], out_file: Path | None) -> None:
         out.table(title, columns, rows)
         out.print(str(out_file))
     else:
-        out.print(table_text(title, columns, rows, out.result_stream))
+        out.result_table(title, columns, rows, gap=False)
 
 
 def sparkline(past: Sequence[float], ahead: Sequence[float], width: int = 16) -> str:
@@ -111,3 +125,55 @@ def sparkline(past: Sequence[float], ahead: Sequence[float], width: int = 16) ->
         return "".join(BARS[min(len(BARS) - 1, max(0, round((mean - low) / step)))] for mean in means)
 
     return f"{bars(shown)}|{bars(list(ahead))}"
+
+
+def backtest(
+    *,
+    horizon: int,
+    n_windows: int,
+    step_size: int | None,
+    data: Path | None,
+    cutoff: str | None,
+    out_file: Path | None,
+    force: bool = False,
+    **asked: Any,
+) -> int:
+    """Forecast from every cutoff and score; `asked` is what `opened` takes. Returns the exit code."""
+    with opened(out_file, data=data, force=force, **asked) as (model, forecaster, here):
+        rows = forecaster.histories(data, steps=horizon, cutoff=cutoff, windows=n_windows, step_size=step_size)
+        forecasts = forecaster.forecasts(rows, horizon, here.device)
+        reported = len(rows.notes)
+        scores = rows.scores(forecasts)
+    for note in rows.notes[reported:]:
+        out.warn(note)
+    cutoffs = sorted({one.cutoff for one in forecasts})
+    step = step_size or horizon
+    plural = "s" if n_windows > 1 else ""
+    out.say(f"{n_windows} window{plural} of {horizon} steps for each series, each {step} rows after the one before; "
+            f"cutoffs {cutoffs[0]} to {cutoffs[-1]}")  # fmt: skip
+    show_scores(scores)
+    if out_file is not None:
+        forecaster.files.save_forecasts(out_file, forecasts)
+        out.say(f"wrote {out_file}")
+        out.print(str(out_file))
+    document = {"checkpoint": str(model.path), "horizon": horizon, "n_windows": n_windows, "step_size": step}
+    out.document(document | {"cutoffs": cutoffs} | scores)
+    return 0
+
+
+def show_scores(scores: Mapping[str, Any]) -> None:
+    """The model beside the baselines: every metric over all series, then one metric series by series."""
+    overall, series = scores["overall"], scores["series"]
+    names = list(overall["baselines"])
+    rows = [
+        [metric, number(value), *(number(overall["baselines"][name].get(metric)) for name in names)]
+        for metric, value in overall["model"].items()
+    ]
+    out.table("all series", ["metric", "model", *names], rows)
+    if len(series) > 1:
+        rows = [
+            [one, *(number(each.get(BY_SERIES)) for each in (found["model"], *found["baselines"].values()))]
+            for one, found in list(series.items())[:SHOWN]
+        ]
+        more = f", the first {SHOWN} of {len(series)}" if len(series) > SHOWN else ""
+        out.table(f"{BY_SERIES} by series{more}", ["series", "model", *names], rows)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from vqtool.catalog import Catalog, Component, catalog
-from vqtool.console import out, table_text
+from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.suggest import did_you_mean, listed
 
@@ -22,12 +22,12 @@ def run(*, role: str | None, name: str | None, timings: bool) -> int:
         return one(found, found.find(role, name))
     shown = [c for c in found.components if role in (None, c.role)]
     rows = [[c.role, c.name, found.provider(c), c.summary] for c in shown]
-    out.print(table_text("", ["role", "kind", "provided by", "what it is"], rows, out.result_stream))
-    out.print("\n" + plugin_table(found, timings))
+    out.result_table("", ["role", "kind", "provided by", "what it is"], rows, gap=False)
+    show_plugins(found, timings)
     for title, several in (("skipped", found.broken), ("slow", found.slow)):
         if several:
             rows = [[b.name, b.distribution, f"{b.reason}; {b.fix}"] for b in several]
-            out.print("\n" + table_text(title, ["plugin", "from", "why"], rows, out.result_stream))
+            out.result_table(title, ["plugin", "from", "why"], rows)
     out.document(
         {
             "components": [described(found, c) for c in shown],
@@ -49,14 +49,14 @@ def run(*, role: str | None, name: str | None, timings: bool) -> int:
     return 0
 
 
-def plugin_table(found: Catalog, timings: bool) -> str:
+def show_plugins(found: Catalog, timings: bool) -> None:
     """The plugins, with the time of their imports if asked for."""
     head = ["plugin", "from", "components", "hooks", *(["import ms"] if timings else [])]
     rows = [
         [p.name, p.provider, len(p.components), ", ".join(p.hooks), *([f"{1000 * p.seconds:.1f}"] if timings else [])]
         for p in found.plugins
     ]
-    return table_text("", head, rows, out.result_stream)
+    out.result_table("", head, rows)
 
 
 def described(found: Catalog, component: Component) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def one(found: Catalog, component: Component) -> int:
     out.print(inspect.getdoc(cls) or component.summary)
     rows = [[o.name, o.type, "required" if o.required else toml_value(o.default), o.doc] for o in options]
     if rows:
-        out.print("\n" + table_text("", ["option", "type", "default", "meaning"], rows, out.result_stream))
+        out.result_table("", ["option", "type", "default", "meaning"], rows)
     for title in ("terms", "knobs", "uses", "provides"):
         names = getattr(cls, title, None)
         if isinstance(names, frozenset) and names:

@@ -67,12 +67,12 @@ def show_run(folder: Path) -> int:
     out.print(table_text("", ["", ""], facts, out.result_stream).strip())
     show_resolved(resolved)
     rows = [[p.name, f"{p.stat().st_size:,}"] for p in checkpoints]
-    out.print("\n" + table_text("checkpoints", ["file", "bytes"], rows, out.result_stream))
+    out.result_table("checkpoints", ["file", "bytes"], rows)
     last = last_rows(folder / METRICS_FILE)
     for row in last:
         show_figures(f"last {row.get('split', '')} row of stage {row.get('stage', '?')}".replace("  ", " "), row)
     for title, columns, figures in split_tables((summary or {}).get("splits", {})):
-        out.print("\n" + table_text(title, columns, figures, out.result_stream))
+        out.result_table(title, columns, figures)
     out.document(
         {
             "run": str(folder),
@@ -96,9 +96,7 @@ def show_resolved(resolved: Mapping[str, Any] | None) -> None:
         [name, part["kind"], ", ".join(f"{k}={short(v)}" for k, v in items(part["options"]))]
         for name, part in every.items()
     ]
-    out.print(
-        "\n" + table_text(resolved.get("title") or "parts", ["part", "kind", "options"], parts, out.result_stream)
-    )
+    out.result_table(resolved.get("title") or "parts", ["part", "kind", "options"], parts)
     stages = [
         [
             stage["name"],
@@ -108,7 +106,7 @@ def show_resolved(resolved: Mapping[str, Any] | None) -> None:
         ]
         for stage in resolved["stages"]
     ]
-    out.print("\n" + table_text("stages", ["stage", "task", "steps", "losses"], stages, out.result_stream))
+    out.result_table("stages", ["stage", "task", "steps", "losses"], stages)
 
 
 def show_tensors(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
@@ -119,14 +117,14 @@ def show_tensors(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
         many, numbers = sizes.setdefault(part, [0, 0])
         sizes[part] = [many + 1, numbers + math.prod(shape)]
     rows = [[part, many, f"{numbers:,}"] for part, (many, numbers) in sizes.items()]
-    out.print("\n" + table_text("tensors", ["part", "tensors", "numbers"], rows, out.result_stream))
+    out.result_table("tensors", ["part", "tensors", "numbers"], rows)
 
 
 def show_figures(title: str, figures: Any) -> None:
     """Names and values."""
     rows = [[name, short(value)] for name, value in items(figures)]
     if rows:
-        out.print("\n" + table_text(title, ["name", "value"], rows, out.result_stream))
+        out.result_table(title, ["name", "value"], rows)
 
 
 def last_rows(path: Path) -> list[dict[str, Any]]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vqtool.console import out
-from vqtool.errors import VqtoolError, missing_extra
-from vqtool.files import write_atomic
+from vqtool.diagnosis import plotting
+from vqtool.errors import VqtoolError
 from vqtool.tables import number
 
-FORMATS = (".png", ".svg", ".pdf")
 MOST_PANELS = 6
 MOST_POINTS = 1000  # each an evaluation of its own
 
@@ -30,20 +28,6 @@ def parse_sweep(text: str) -> tuple[str, list[float]]:
     if count >= MOST_POINTS:
         raise VqtoolError(f"the sweep `{text}` has {count + 1:,} points", hint=f"at most {MOST_POINTS:,} are evaluated")
     return key, [start + i * step for i in range(count + 1)]
-
-
-def check_plot(path: Path) -> None:
-    """Before anything is computed: the file can be drawn.
-
-    Raises:
-        VqtoolError: the ending is unknown, or matplotlib is not installed.
-    """
-    if path.suffix.lower() not in FORMATS:
-        raise VqtoolError(f"`{path}` is not a format that can be drawn", hint=f"end it in {', '.join(FORMATS)}")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise missing_extra("matplotlib", "plot", "`--plot`") from error
 
 
 def lines_of(points: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
@@ -75,8 +59,6 @@ def draw_axes(path: Path, axes: str, points: Sequence[dict[str, Any]]) -> None:
     Raises:
         VqtoolError: the model does not have one of them.
     """
-    from matplotlib.figure import Figure
-
     names = [part.strip() for part in axes.split(",")]
     known = points[0]["model"]
     if len(names) != 2 or not set(names) <= known.keys():
@@ -84,7 +66,7 @@ def draw_axes(path: Path, axes: str, points: Sequence[dict[str, Any]]) -> None:
             f"`--axes {axes}` does not name two figures of this model", hint="two of: " + ", ".join(known)
         )
     x, y = ([p["model"][name] for p in points] for name in names)
-    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    figure = plotting.figure("`--plot`", 5.5, 4)
     panel = figure.add_subplot()
     (line,) = panel.plot(x, y, marker="o", markersize=4, label="model")
     for point, across, up in zip(points, x, y, strict=True):
@@ -98,18 +80,16 @@ def draw_axes(path: Path, axes: str, points: Sequence[dict[str, Any]]) -> None:
                            textcoords="offset points", color=shade.get_color())  # fmt: skip
     panel.set(xlabel=names[0], ylabel=names[1])
     panel.grid(alpha=0.3)
-    save(figure, path)
+    plotting.write(figure, path)
 
 
 def draw(path: Path, key: str, points: Sequence[dict[str, Any]]) -> None:
     """A panel for every family of figures that moves (`accuracy.*`), baselines dashed, what stays the same dotted."""
-    from matplotlib.figure import Figure
-
     families: dict[str, dict[str, list[float | None]]] = {}
     for name, values in lines_of(points).items():
         families.setdefault(name.split(": ")[-1].split(".")[0], {})[name] = values
     moving = [f for f, lines in families.items() if any(len(set(v)) > 1 for v in lines.values())][:MOST_PANELS]
-    figure = Figure(figsize=(5.5 * min(3, len(moving) or 1), 4 * -(-max(1, len(moving)) // 3)), layout="constrained")
+    figure = plotting.figure("`--plot`", 5.5 * min(3, len(moving) or 1), 4 * -(-max(1, len(moving)) // 3))
     at = [p["value"] for p in points]
     for place, family in enumerate(moving):
         axes = figure.add_subplot(-(-len(moving) // 3), min(3, len(moving)), place + 1)
@@ -120,11 +100,4 @@ def draw(path: Path, key: str, points: Sequence[dict[str, Any]]) -> None:
             )
         axes.set(title=family, xlabel=key)
         axes.legend(fontsize=7, frameon=False)
-    save(figure, path)
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write a matplotlib figure whole or not at all."""
-    content = io.BytesIO()
-    figure.savefig(content, format=path.suffix[1:].lower(), dpi=120)
-    write_atomic(path, content.getvalue())
+    plotting.write(figure, path)

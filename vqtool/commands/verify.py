@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from vqtool.catalog import catalog
-from vqtool.console import out, table_text
+from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.recipe.overrides import parse
 from vqtool.suggest import did_you_mean, listed
@@ -221,7 +221,7 @@ def report(name: str, outcomes: list[Any]) -> dict[str, Any]:
 def show(document: dict[str, Any]) -> None:
     """The report for people: a line a law, and for each broken one what it does and how to fix it."""
     rows = [[row["id"], row["status"], figure(row["figure"]), row["note"]] for row in document["laws"]]
-    out.print(table_text(document["target"], ["law", "status", "figure", "what was measured"], rows, out.result_stream))
+    out.result_table(document["target"], ["law", "status", "figure", "what was measured"], rows, gap=False)
     for row in document["laws"]:
         if row["status"] == "broken":
             out.print(f"\nbroken: {row['id']}  {figure(row['figure'])} {row['note']}")

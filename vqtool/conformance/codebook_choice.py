@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqtool.conformance.codebook_motion import books_of
-from vqtool.conformance.foreign_module import TOKENS, Book, ForeignModule, state_of
+from vqtool.conformance.foreign_module import TOKENS, Book, ForeignModule
 from vqtool.conformance.law import Laws, Verdict, not_applicable, within
+from vqtool.conformance.subject import state_of
 
 LAWS: Laws[ForeignModule] = Laws()
 

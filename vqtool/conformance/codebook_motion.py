@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from vqtool.conformance.foreign_module import TOKENS, Book, ForeignModule, matching
 from vqtool.conformance.law import Laws, NotApplicable, Verdict, broken, kept, not_applicable, within
-from vqtool.conformance.subject import changed, snapshot
+from vqtool.conformance.subject import changed, inputs_by_level, snapshot
 
 LAWS: Laws[ForeignModule] = Laws()
 
@@ -34,15 +33,6 @@ def books_of(foreign: ForeignModule) -> list[Book]:
     if not found_books(foreign):
         raise NotApplicable("its codebook was not found among its tensors")
     return found_books(foreign)
-
-
-def given_by_level(x: Tensor, codes: Tensor, tables: Sequence[Tensor]) -> list[Tensor]:
-    """What each level was given [N, D] in float64: the input less the codes of the levels before."""
-    rest, given = x.double(), []
-    for level, table in enumerate(tables):
-        given.append(rest)
-        rest = rest - table.detach().double()[codes[:, level]]
-    return given
 
 
 def rows_now(foreign: ForeignModule, module: nn.Module) -> list[Tensor]:
@@ -70,7 +60,7 @@ def ema_follows_inputs(foreign: ForeignModule) -> Verdict:
         x = foreign.tokens(20 + salt, scale=1.5, offset=0.3)  # the encoder has moved on
         codes = foreign.see(module, x).codes
         after = rows_now(foreign, module)
-        for level, given in enumerate(given_by_level(x, codes, before)):
+        for level, given in enumerate(inputs_by_level(x, codes, before)):
             counts = torch.bincount(codes[:, level], minlength=before[level].shape[0])
             sums = torch.zeros(before[level].shape, dtype=torch.float64).index_add_(0, codes[:, level], given)
             often = counts >= counts.max().clamp_max(2)

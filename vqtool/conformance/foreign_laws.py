@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vqtool.conformance.codebook_motion import books_of, found_books
-from vqtool.conformance.foreign_module import WINDOWS, ForeignModule, state_of
+from vqtool.conformance.foreign_module import WINDOWS, ForeignModule
+from vqtool.conformance.gradient_laws import gains_bounded, gradient_of
 from vqtool.conformance.law import Laws, Verdict, broken, kept, not_applicable, within
-from vqtool.conformance.subject import changed, same, snapshot
+from vqtool.conformance.subject import changed, same, snapshot, state_of
 
 LAWS: Laws[ForeignModule] = Laws()
 
@@ -31,7 +32,7 @@ def codes_are_codes(foreign: ForeignModule) -> Verdict:
 def forward_exact(foreign: ForeignModule) -> Verdict:
     books = books_of(foreign)
     module = foreign.warmed_up()
-    before = {n: t.detach().clone() for n, t in state_of(module).items()}
+    before = snapshot(module)
     x = foreign.tokens().requires_grad_()
     seen = foreign.see(module, x)
     total = sum(book.rows(before)[seen.codes[:, i]] for i, book in enumerate(books))
@@ -47,10 +48,7 @@ def straight_through_gain(foreign: ForeignModule) -> Verdict:
     module = foreign.warmed_up()
     x = foreign.tokens().requires_grad_()
     upstream = foreign.tokens(3)
-    value = foreign.see(module, x).value
-    if not value.requires_grad:
-        return broken(0.0, "no gradient reaches the input")
-    (gradient,) = torch.autograd.grad(value, x, upstream, allow_unused=True)
+    gradient = gradient_of(foreign.see(module, x).value, x, upstream)
     if gradient is None or float(gradient.abs().max()) == 0:
         return broken(0.0, "no gradient reaches the input")
     gain = float((gradient * upstream).sum() / upstream.square().sum())
@@ -66,19 +64,8 @@ def gradient_bounded(foreign: ForeignModule) -> Verdict:
     with torch.no_grad():
         exact = foreign.see(module.eval(), foreign.tokens()).value.detach()
     upstream = foreign.tokens(3)
-    gains = []
-    for x in (foreign.tokens(), exact, torch.zeros_like(exact), foreign.tokens() * 1e-20):
-        x = x.clone().requires_grad_()
-        value = foreign.see(module.train(), x).value
-        if not value.requires_grad:
-            return not_applicable("no gradient reaches the input")
-        (gradient,) = torch.autograd.grad(value, x, upstream, allow_unused=True)
-        if gradient is None:
-            return not_applicable("no gradient reaches the input")
-        gain = float((gradient.norm(dim=1) / upstream.norm(dim=1)).max())
-        gains.append(gain if bool(gradient.isfinite().all()) else float("inf"))
-    figure = max(gains[1:]) / max(gains[0], 1e-12)
-    return within(figure, 100.0, "largest gain of a token at zero, tiny or exact inputs, to the usual largest")
+    odd = (exact, torch.zeros_like(exact), foreign.tokens() * 1e-20)
+    return gains_bounded(lambda x: foreign.see(module.train(), x).value, foreign.tokens(), odd, upstream)
 
 
 @LAWS

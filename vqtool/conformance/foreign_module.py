@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vqtool.conformance.law import NotApplicable, in_a_line, tried
+from vqtool.conformance.subject import snapshot, state_of
 from vqtool.errors import VqtoolError
 
 LAYOUTS = ("BTD", "BDT", "BDHW", "ND", "BHWD")
@@ -117,7 +118,7 @@ def score(found: ForeignModule) -> int:
         return 0
     if not tables(module, found.dim, int(seen.codes.max()) + 1):
         return 1
-    before = {n: t.detach().clone() for n, t in state_of(module.eval()).items()}
+    before = snapshot(module.eval())
     with torch.no_grad():
         again = tried(lambda: found.see(module, found.tokens()))
     exact = not isinstance(again, BaseException) and matching(module, before, again, found.dim)
@@ -212,11 +213,6 @@ def codes_by_token(codes: Tensor, count: int, layout: str) -> Tensor:
 def is_loss(t: Tensor) -> bool:
     """Whether an output looks like a loss: a float scalar, or one per level."""
     return t.is_floating_point() and (t.numel() == 1 or (t.ndim <= 2 and t.numel() <= 64 and t.shape[0] <= 32))
-
-
-def state_of(module: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers by name, by reference."""
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 @dataclass(frozen=True)

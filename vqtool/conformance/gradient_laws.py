@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -33,7 +35,7 @@ def gradient_reaches_encoder(subject: Subject) -> Verdict:
     quantizer = subject.started()
     z = subject.tokens().requires_grad_()
     upstream = subject.tokens(salt=3)
-    (gradient,) = torch.autograd.grad(quantizer(z).z, z, upstream, allow_unused=True)
+    gradient = gradient_of(quantizer(z).z, z, upstream)
     gain = 0.0 if gradient is None else float(gradient.norm() / upstream.norm())
     good = 0 < gain < float("inf")
     return kept(gain, "size of the gradient to that of z") if good else broken(gain, "size of the gradient")
@@ -47,19 +49,29 @@ def gradient_bounded(subject: Subject) -> Verdict:
         exact = quantizer.eval()(z).hard
     quantizer.train()
     upstream = subject.tokens(salt=3)
-    usual, worst = largest_gain(quantizer, z, upstream), 0.0
-    for odd in (exact, exact * (1 + 1e-7), torch.zeros_like(z), z * 1e-20):
-        worst = max(worst, largest_gain(quantizer, odd, upstream))
-    figure = worst / max(usual, 1e-12)
+    odd = (exact, exact * (1 + 1e-7), torch.zeros_like(z), z * 1e-20)
+    return gains_bounded(lambda x: quantizer(x).z, z, odd, upstream)
+
+
+def gains_bounded(value: Callable[[Tensor], Tensor], usual: Tensor, odd: Iterable[Tensor], upstream: Tensor) -> Verdict:
+    """Whether the largest |gradient by a token| / |gradient by its output| at `odd` inputs is like the usual one's."""
+    gains = []
+    for x in (usual, *odd):
+        x = x.clone().requires_grad_()
+        gradient = gradient_of(value(x), x, upstream)
+        if gradient is None:
+            return not_applicable("no gradient reaches the input")
+        gain = float((gradient.norm(dim=-1) / upstream.norm(dim=-1)).max())
+        gains.append(gain if bool(gradient.isfinite().all()) else float("inf"))
+    figure = max(gains[1:]) / max(gains[0], 1e-12)
     return within(figure, 100.0, "largest gain of a token at zero, tiny or exact inputs, to the usual largest")
 
 
-def largest_gain(quantizer: Quantizer, z: Tensor, upstream: Tensor) -> float:
-    """The largest |gradient by a token| / |gradient by its output|; infinite if it is not finite."""
-    z = z.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(quantizer(z).z, z, upstream)
-    gain = (gradient.norm(dim=-1) / upstream.norm(dim=-1)).max()
-    return float(gain) if bool(gradient.isfinite().all()) else float("inf")
+def gradient_of(value: Tensor, x: Tensor, upstream: Tensor | None = None) -> Tensor | None:
+    """The gradient of `value` by `x`; None where none reaches it."""
+    if not value.requires_grad:
+        return None
+    return torch.autograd.grad(value, x, upstream, allow_unused=True)[0]
 
 
 @LAWS
@@ -71,7 +83,7 @@ def commitment_reaches_encoder(subject: Subject) -> Verdict:
     q = quantizer(z)
     if not q.terms["commitment"].requires_grad:
         return broken(0.0, "the commitment carries no gradient at all")
-    (gradient,) = torch.autograd.grad(q.terms["commitment"], z, allow_unused=True)
+    gradient = gradient_of(q.terms["commitment"], z)
     if gradient is None or float(gradient.abs().max()) == 0:
         return broken(0.0, "size of the commitment's gradient by the encoder's output")
     vectors = flat_vectors(quantizer)

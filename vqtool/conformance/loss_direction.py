@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vqtool.conformance.codebook_motion import books_of, found_books, given_by_level, rows_now
-from vqtool.conformance.foreign_module import Book, ForeignModule, Seen, state_of
+from vqtool.conformance.codebook_motion import books_of, found_books, rows_now
+from vqtool.conformance.foreign_module import Book, ForeignModule, Seen
+from vqtool.conformance.gradient_laws import gradient_of
 from vqtool.conformance.law import Laws, Verdict, broken, kept, not_applicable
+from vqtool.conformance.subject import inputs_by_level, snapshot
 
 LAWS: Laws[ForeignModule] = Laws()
 
@@ -18,7 +20,7 @@ AWAY = -0.5  # of a cosine: further terms of a loss may turn its gradient, but n
 def commitment_reaches_encoder(foreign: ForeignModule) -> Verdict:
     module = foreign.warmed_up()
     x = foreign.tokens().requires_grad_()
-    before = {n: t.detach().clone() for n, t in state_of(module).items()}
+    before = snapshot(module)
     seen = foreign.see(module, x)
     if not seen.losses:
         return not_applicable("it returns no loss")
@@ -26,7 +28,7 @@ def commitment_reaches_encoder(foreign: ForeignModule) -> Verdict:
     if not trained:
         like = distance_like(foreign)
         return broken(0.0, "its loss carries no gradient at all") if like else not_applicable("it returns no loss")
-    (gradient,) = torch.autograd.grad(torch.stack(trained).sum(), x, allow_unused=True)
+    gradient = gradient_of(torch.stack(trained).sum(), x)
     if gradient is None or float(gradient.abs().max()) == 0:
         return broken(0.0, "size of the loss's gradient by the encoder's output")
     if len(found_books(foreign)) > 1:
@@ -55,7 +57,7 @@ def every_level(foreign: ForeignModule, before: dict[str, Tensor], x: Tensor, se
     """Whether each level's residual has its share in the gradient of the loss (least squares over levels)."""
     books = books_of(foreign)
     tables = [book.rows(before) for book in books]
-    given = given_by_level(x.detach(), seen.codes, tables)
+    given = inputs_by_level(x.detach(), seen.codes, tables)
     after = [g - t[seen.codes[:, i]].double() for i, (g, t) in enumerate(zip(given, tables, strict=True))]
     design = torch.stack([a.reshape(-1) for a in after], 1)
     shares = torch.linalg.lstsq(design, gradient.reshape(-1, 1).double()).solution.squeeze(1)
@@ -98,7 +100,7 @@ def codebook_learns(foreign: ForeignModule) -> Verdict:
             return broken(0.0, "size of the gradient of a codebook that nothing else moves")
         return kept(None, "trained by what is done with its outputs")
     ways = []
-    for level, given in enumerate(given_by_level(x, seen.codes, start)):
+    for level, given in enumerate(inputs_by_level(x, seen.codes, start)):
         gone = given - start[level].double()[seen.codes[:, level]]
         way = torch.zeros(start[level].shape, dtype=torch.float64).index_add_(0, seen.codes[:, level], gone)
         ways.append(cosine(-gradients[level], way))

@@ -65,10 +65,14 @@ class Subject:
         return torch.randn(shape, generator=generator) * scale + offset
 
 
+def state_of(module: torch.nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by name, by reference, also those that a state_dict leaves out."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
 def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:
-    """A copy of all parameters and buffers, also of those that a state_dict leaves out."""
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    """A copy of them."""
+    return {name: tensor.detach().clone() for name, tensor in state_of(module).items()}
 
 
 def changed(module: torch.nn.Module, before: Mapping[str, Tensor]) -> list[str]:
@@ -105,7 +109,7 @@ def inputs_by_level(z: Tensor, codes: Tensor, vectors: list[Tensor]) -> list[Ten
     given = []
     for level, table in enumerate(vectors):
         given.append(rest)
-        rest = rest - rows_for(table, codes.reshape(-1, codes.shape[-1])[:, level])
+        rest = rest - rows_for(table.detach().double(), codes.reshape(-1, codes.shape[-1])[:, level])
     return given
 
 

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vqtool.diagnosis.code_map import Layout, places
-from vqtool.diagnosis.plotting import encoded, figure
+from vqtool.diagnosis.plotting import check, figure, write
 from vqtool.diagnosis.report import Codebook, Report
 from vqtool.diagnosis.view import View
-from vqtool.errors import VqtoolError
-from vqtool.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FORMATS = (".png", ".svg", ".pdf")
 MAX_MAPS = 8
 ACROSS = 4  # maps in a row
 COLOURS = {"fail": "#b3261e", "warn": "#8a5a00", "note": "#4a5568"}
@@ -30,8 +27,7 @@ def plot(report: Report, path: Path, *, layout: Layout = "pca") -> None:
     Raises:
         VqtoolError: matplotlib is not installed, the ending is another, or the file cannot be written.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise VqtoolError(f"`{path}` is not a picture that can be drawn", hint=f"end it in {', '.join(FORMATS)}")
+    check(path)
     view = View(report)
     mapped = [b for b in report.codebooks if b.vectors is not None and len(b.vectors) == b.size]
     drawn = mapped[:MAX_MAPS]
@@ -48,7 +44,7 @@ def plot(report: Report, path: Path, *, layout: Layout = "pca") -> None:
             draw_map(axes, book, layout)
         for axes in part.axes[len(drawn) - number * ACROSS :]:
             axes.set_axis_off()
-    write_atomic(path, encoded(whole, path.suffix[1:].lower()))
+    write(whole, path)
 
 
 def draw_use(axes: Axes, view: View) -> None:

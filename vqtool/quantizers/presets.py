@@ -49,11 +49,11 @@ def preset(
             raise TypeError(f"{type(self).__name__} has no option `{min(unknown)}`")
         given = defaults | given
         parts = {name: partial(cls, **{n: given[n] for n in some}) for name, (cls, some) in nested.items()}
-        base.__init__(self, dim, layout, weights, **fixed | parts, **{n: given[n] for n in options})  # type: ignore[misc]
+        base.__init__(self, dim, layout, weights, **fixed | parts, **{n: given[n] for n in options})  # type: ignore[misc]  # not `self.__init__`
 
     *wiring, _ = inspect.signature(init).parameters.values()
     named = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name]) for name in defaults]
-    init.__signature__ = inspect.Signature([*wiring, *named])  # type: ignore[attr-defined]
+    init.__signature__ = inspect.Signature([*wiring, *named])  # type: ignore[attr-defined]  # read by inspect
     init.__annotations__ = hints
     return init
 

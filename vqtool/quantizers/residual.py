@@ -202,8 +202,8 @@ class ResidualPass:
         differs = differs or self.value is not self.total
         if at is not None:
             self.rest[at] = left
-            flows = self.value.index_add(0, at, value) if differs else None  # type: ignore[union-attr]
-            self.total[at] += vectors  # type: ignore[index]
+            flows = self.value.index_add(0, at, value) if differs else None  # type: ignore[union-attr]  # level 0 has no `at`
+            self.total[at] += vectors  # type: ignore[index]  # the same
         else:
             self.rest = left
             flows = (value if self.value is None else self.value + value) if differs else None
@@ -229,7 +229,7 @@ class ResidualPass:
         """All levels together."""
         return Coded(
             codes=torch.cat(self.codes, 1),
-            value=self.value,  # type: ignore[arg-type]
+            value=self.value,  # type: ignore[arg-type]  # there is a level
             stats=tuple(s for coded in self.each for s in coded.stats),
             terms=mean_terms((coded.terms for coded in self.each), self.counts),
             sse=self.sse,

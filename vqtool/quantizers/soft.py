@@ -61,7 +61,7 @@ class Soft(VQ):
         table, temperature = self.codebook.codes, self.temperature
         if not self.mixes:
             spread = (table - table.mean(0)).square().mean().clamp_min(torch.finfo(table.dtype).tiny)
-            temperature = temperature * spread  # type: ignore[assignment]
+            temperature = temperature * spread  # type: ignore[assignment]  # a tensor serves too
         probs = torch.softmax(self.codebook.scores(tokens, temperature), 1)
         probs = probs if valid is None else probs.masked_fill(~valid[:, None], 0)
         confidence, diversity = confidence_and_diversity(probs, valid)

@@ -83,7 +83,7 @@ class VQ(Composable):
             raise VqtoolError(f"this gradient trains the codes, and `codes` is {codes!r}", hint='codes="learned"')
         width = dim if self.inwards is None else code_dim
         how = {"codes": codes, "unit": self.unit, "decay": decay, "revive_below": revive_below}
-        self.codebook = Codebook(codebook_size, width, code_dim=plane, **how)  # type: ignore[arg-type]
+        self.codebook = Codebook(codebook_size, width, code_dim=plane, **how)  # type: ignore[arg-type]  # a dict of mixed types
         self.terms = self.terms | self._own_terms(codes)
         self.straight_through = self.estimator.identity and not self.unit and self.inwards is None
         self.nearest = not self.unit and self.inwards is None
@@ -101,7 +101,7 @@ class VQ(Composable):
 
     def start_from(self, points: Tensor, generator: torch.Generator) -> None:
         points = unit(points) if self.unit else points
-        self.codebook.start(points, self.start, generator)  # type: ignore[arg-type]
+        self.codebook.start(points, self.start, generator)
 
     def codebooks_with_inputs(self, tokens: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
         if self.codebook.kind in ("mapped", "frozen"):

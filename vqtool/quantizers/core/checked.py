@@ -17,7 +17,7 @@ class Checked(type):
     @property
     def __signature__(cls) -> inspect.Signature:
         """That of the constructor, which `__call__` would hide."""
-        whole = inspect.signature(cls.__init__)  # type: ignore[misc]
+        whole = inspect.signature(cls.__init__)  # type: ignore[misc]  # this very class
         return whole.replace(parameters=list(whole.parameters.values())[1:])
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
@@ -38,7 +38,7 @@ def adapters(cls: type) -> dict[str, Any]:
     """What validates each option of `cls`; options that are components are left to the constructor."""
     from pydantic import ConfigDict, TypeAdapter
 
-    hints = typing.get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
+    hints = typing.get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]  # this very class
     config = ConfigDict(strict=True, allow_inf_nan=False)
     return {
         name: TypeAdapter(hint, config=config)

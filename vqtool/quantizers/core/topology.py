@@ -43,7 +43,7 @@ class Topology(Composable):
 
     def adopt(self, parts: Iterable[nn.Module], *own_terms: str) -> None:
         """Take the parts' terms, knobs, promises and estimator."""
-        self.parts = list(parts)  # type: ignore[arg-type]
+        self.parts = list(parts)  # type: ignore[arg-type]  # promised by the callers
         self.terms = frozenset(own_terms).union(*(part.terms for part in self.parts))
         self.knobs = frozenset().union(*(part.knobs for part in self.parts))
         self.estimator = self.parts[0].estimator
