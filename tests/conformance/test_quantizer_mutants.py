@@ -9,9 +9,8 @@ import torch
 
 from vqtool.api import Route
 from vqtool.conformance import QUANTIZER_LAWS, Subject, judge, require
-from vqtool.quantizers.core.router import Router
 from vqtool.quantizers.presets import EMA, ResidualEMA
-from vqtool.quantizers.routed import Routed
+from vqtool.quantizers.routed import Routed, Router
 
 SKIPPED = {"compiles", "exports"}  # slow, and no mutant here concerns them
 

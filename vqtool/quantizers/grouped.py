@@ -13,10 +13,9 @@ from torch.nn import functional as F
 
 from vqtool.api import Nested
 from vqtool.errors import VqtoolError
-from vqtool.quantizers.core.composable import Coded, Composable, Make
-from vqtool.quantizers.core.straight_through import squared_distance
-from vqtool.quantizers.core.tokens import Layout, n_values
+from vqtool.quantizers.core.composable import Coded, Composable, Layout, Make, n_values
 from vqtool.quantizers.core.topology import Topology, joined, made, mean_terms
+from vqtool.quantizers.estimators.straight_through import squared_distance
 from vqtool.quantizers.vq import VQ, Weights
 
 Groups = Annotated[int, Ge(1), Doc("groups that the features are cut into")]

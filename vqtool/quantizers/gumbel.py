@@ -15,11 +15,10 @@ from torch.nn import functional as F
 
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.codebook import look_up
-from vqtool.quantizers.core.composable import Coded, Composable
+from vqtool.quantizers.core.composable import Coded, Composable, Layout
 from vqtool.quantizers.core.draw import column_keys, gumbel, noise_keys
 from vqtool.quantizers.core.entropy import entropy
-from vqtool.quantizers.core.straight_through import mean_of, slices
-from vqtool.quantizers.core.tokens import Layout
+from vqtool.quantizers.estimators.straight_through import mean_of, slices
 from vqtool.quantizers.grouped import Groups
 from vqtool.quantizers.vq import Size, Weights
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from annotated_doc import Doc
 from annotated_types import Ge, Gt
 
-from vqtool.quantizers.core.tokens import Layout
+from vqtool.quantizers.core.composable import Layout
 from vqtool.quantizers.estimators.rotation import Rotation
 from vqtool.quantizers.grouped import Grouped
 from vqtool.quantizers.gumbel import Gumbel

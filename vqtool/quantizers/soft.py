@@ -10,10 +10,9 @@ from annotated_doc import Doc
 from annotated_types import Gt, Interval
 from torch import Tensor
 
-from vqtool.quantizers.core.composable import Coded
+from vqtool.quantizers.core.composable import Coded, Layout
 from vqtool.quantizers.core.entropy import confidence_and_diversity
-from vqtool.quantizers.core.straight_through import AddGradient, mean_of
-from vqtool.quantizers.core.tokens import Layout
+from vqtool.quantizers.estimators.straight_through import AddGradient, mean_of
 from vqtool.quantizers.vq import VQ, Decay, First, Revive, Size, Weights
 
 
@@ -56,8 +55,8 @@ class Soft(VQ):
     def _own_terms(codes: object) -> frozenset[str]:
         return frozenset() if codes == "ema" else frozenset({"codebook", "consistency"})
 
-    def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
-        coded = super().coded(tokens, valid, shape)
+    def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int], codes: Tensor | None = None) -> Coded:
+        coded = super().coded(tokens, valid, shape, codes)
         table, temperature = self.codebook.codes, self.temperature
         if not self.mixes:
             spread = (table - table.mean(0)).square().mean().clamp_min(torch.finfo(table.dtype).tiny)

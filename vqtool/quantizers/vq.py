@@ -14,19 +14,18 @@ from torch.nn import functional as F
 from vqtool.api import Estimator, Nested
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.codebook import Codebook, Codes, Start
-from vqtool.quantizers.core.composable import Coded, Composable
+from vqtool.quantizers.core.composable import Coded, Composable, Layout, n_values
 from vqtool.quantizers.core.draw import column_keys, gumbel, noise_keys
-from vqtool.quantizers.core.straight_through import squared_distance, unit
-from vqtool.quantizers.core.tokens import Layout, n_values
+from vqtool.quantizers.core.kmeans import kmeans, random_rows
 from vqtool.quantizers.estimators.diveq import DiVeQ
 from vqtool.quantizers.estimators.rotation import Rotation
-from vqtool.quantizers.estimators.straight_through import StraightThrough
+from vqtool.quantizers.estimators.straight_through import StraightThrough, squared_distance, unit
 
 Weights = Mapping[str, float] | None
 Size = Annotated[int, Gt(1), Doc("codes in the codebook")]
 Decay = Annotated[float, Interval(ge=0, lt=1), Doc("share of the past in the moving average, per step")]
 Revive = Annotated[float, Ge(0), Doc("reinitialise codes used less than this share of uniform use")]
-First = Annotated[Start, Doc("first codes: k-means centres or random ones of the first inputs")]
+First = Annotated[Literal["kmeans", "random"], Doc("first codes: k-means centres or random ones of the first inputs")]
 Project = Annotated[Literal["principal", "learned", "random"], Doc("how latents get to `code_dim` dimensions and back")]
 Sampling = Annotated[float, Ge(0), Doc("temperature of a random choice among near codes in training; 0: the nearest")]
 Gradient = Annotated[
@@ -34,6 +33,7 @@ Gradient = Annotated[
     Nested("estimator"),
     Doc("how the gradient passes: straight-through, rotation or diveq"),
 ]
+STARTS: Mapping[str, Start] = {"kmeans": kmeans, "random": random_rows}
 ESTIMATORS: Mapping[str, Callable[[], Estimator]] = {
     "straight-through": StraightThrough, "rotation": Rotation, "diveq": DiVeQ,
 }  # fmt: skip
@@ -84,6 +84,7 @@ class VQ(Composable):
         width = dim if self.inwards is None else code_dim
         how = {"codes": codes, "unit": self.unit, "decay": decay, "revive_below": revive_below}
         self.codebook = Codebook(codebook_size, width, code_dim=plane, **how)  # type: ignore[arg-type]
+        self.books = (self.codebook,)
         self.terms = self.terms | self._own_terms(codes)
         self.straight_through = self.estimator.identity and not self.unit and self.inwards is None
         self.nearest = not self.unit and self.inwards is None
@@ -96,12 +97,9 @@ class VQ(Composable):
     def announced(cls, options: Mapping[str, object]) -> tuple[frozenset[str], frozenset[str]]:
         return cls.terms | cls._own_terms(options.get("codes")), cls.knobs
 
-    def books(self) -> tuple[Codebook, ...]:
-        return (self.codebook,)
-
     def start_from(self, points: Tensor, generator: torch.Generator) -> None:
         points = unit(points) if self.unit else points
-        self.codebook.start(points, self.start, generator)  # type: ignore[arg-type]
+        self.codebook.start(points, STARTS[self.start], generator)
 
     def codebooks_with_inputs(self, tokens: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
         if self.codebook.kind in ("mapped", "frozen"):
@@ -114,9 +112,17 @@ class VQ(Composable):
                 tokens = unit(tokens)
         yield self.codebook, tokens
 
-    def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
-        tokens = unit(tokens) if self.unit else tokens
-        coded = self.taken(tokens, self.chosen(tokens, valid), valid)
+    def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int], codes: Tensor | None = None) -> Coded:
+        """Quantize `tokens` [N, inside] by the `codes` [N] that were chosen for them; None: by the nearest."""
+        tokens, book = unit(tokens) if self.unit else tokens, self.codebook
+        codes = self.chosen(tokens, valid) if codes is None else codes
+        value = book.look_up(codes, valid, trained=self.estimator.trains_codes and torch.is_grad_enabled())
+        coded = Coded(codes[:, None], value)
+        if book.kind in ("learned", "mapped"):
+            coded.sse, coded.n_values = squared_distance(tokens, value, valid), n_values(tokens, valid)
+            coded.terms["codebook"] = book.loss(tokens, codes, valid, coded.sse, coded.n_values)
+        elif book.kind == "ema" and self.training:
+            coded.stats = (book.stats(tokens, codes, valid),)
         if self.unit:  # the gradient passes the normalisation
             self.finished(tokens, coded, valid)
         return coded
@@ -131,18 +137,6 @@ class VQ(Composable):
             state = book.weights[:, None] if book.kind == "ema" else book.codes.bfloat16().float()
             codes = (scores - gumbel(noise_keys(seen, state), column_keys(scores.shape[1], scores.device))).argmax(1)
         return codes if valid is None else codes.masked_fill(~valid, -1)
-
-    def taken(self, tokens: Tensor, codes: Tensor, valid: Tensor | None) -> Coded:
-        """The outcome for tokens [N, inside] that get `codes` [N]."""
-        book = self.codebook
-        value = book.look_up(codes, valid, trained=self.estimator.trains_codes and torch.is_grad_enabled())
-        coded = Coded(codes[:, None], value)
-        if book.kind in ("learned", "mapped"):
-            coded.sse, coded.n_values = squared_distance(tokens, value, valid), n_values(tokens, valid)
-            coded.terms["codebook"] = book.loss(tokens, codes, valid, coded.sse, coded.n_values)
-        elif book.kind == "ema" and self.training:
-            coded.stats = (book.stats(tokens, codes, valid),)
-        return coded
 
     def decoded(self, codes: Tensor) -> Tensor:
         return self.codebook.look_up(codes[:, 0], codes[:, 0] >= 0)

@@ -11,9 +11,8 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from vqtool.api import Nested
-from vqtool.quantizers.core.composable import Coded, Make
+from vqtool.quantizers.core.composable import Coded, Layout, Make
 from vqtool.quantizers.core.kmeans import points_wanted
-from vqtool.quantizers.core.tokens import Layout
 from vqtool.quantizers.residual import Beam, Dropout, Levels, Residual
 from vqtool.quantizers.vq import VQ, Weights
 
