@@ -54,13 +54,16 @@ def role_of(table: str) -> str | None:
 class Checker(PartChecker):
     """Checks one recipe; `errors` holds what was found.
 
-    With `as_given`, options hold what the table gives and no defaults, and what [evaluate] names is not loaded.
+    With `as_given`, options hold what the table gives and no defaults, and what [evaluate] names is not loaded. Where
+    nothing `trains`, losses are not looked into.
     """
 
     def __init__(
-        self, table: Mapping[str, Any], places: Places, folder: Path | None, *, as_given: bool = False
-    ) -> None:
+        self, table: Mapping[str, Any], places: Places, folder: Path | None, *, as_given: bool = False,
+        trains: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__(places, folder, as_given=as_given)
+        self.trains = trains
         self.table = table
 
     def recipe(self, text: str, path: Path | None) -> Recipe | None:
@@ -143,7 +146,7 @@ class Checker(PartChecker):
         if not given:
             self.error((), "the recipe has no `[[stage]]`", 'a stage names a task: [[stage]] with task = "..."')
             return []
-        checker = StageChecker(self, TRAIN, train, self.table.get("train"))
+        checker = StageChecker(self, TRAIN, train, self.table.get("train"), trains=self.trains)
         stages = [checker.stage(i, table) for i, table in enumerate(given)]
         self._unused(checker)
         return [stage for stage in stages if stage is not None]

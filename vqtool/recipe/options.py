@@ -172,6 +172,7 @@ def _model(cls: type) -> type[BaseModel]:
         broken = f"`{cls.__qualname__}` is broken: its options' types cannot be read: {error}"
         raise VqtoolError(broken, exit_code=1) from error
     fields: dict[str, Any] = {}
+    nested = nested_options(cls)
     for name, parameter in inspect.signature(constructor).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             raise VqtoolError(f"`{cls.__qualname__}` is broken: `**{name}` hides its options", exit_code=1)
@@ -181,7 +182,7 @@ def _model(cls: type) -> type[BaseModel]:
             raise VqtoolError(f"`{cls.__qualname__}` is broken: its option `{name}` has no type", exit_code=1)
         default = ... if parameter.default is parameter.empty else parameter.default
         docs = [d.documentation for d in typing.get_args(hints[name])[1:] if isinstance(d, Doc)]
-        hint, mark = hints[name], nested_options(cls).get(name)
+        hint, mark = hints[name], nested.get(name)
         if mark is not None:  # a table with a `kind`, whose options the component of that kind checks
             one = dict[str, Any] | str
             hint, default = Annotated[one | list[one] if mark.many else one, mark], as_table(default)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ def from_resolved(
     folder: Path | None = None,
     beside: Path | None = None,
     source: Path | str = "the checkpoint",
+    only: tuple[Collection[str], Collection[str]] | None = None,
 ) -> Recipe:
     """Rebuild the recipe that `Recipe.resolved` gave `value` for; later defaults do not change it.
 
     `folder` is where relative paths are looked for; by default where they are seen from the folder `beside`, in
-    which the values were read, or from the working folder. `source` is the file, for messages.
+    which the values were read, or from the working folder. `source` is the file, for messages. `only` names the stages
+    and the parts to take, for a model that is used and not trained: their losses are taken as they are.
 
     Raises:
         VqtoolError: the value is not of this form, or does not pass a check.
@@ -37,7 +39,12 @@ def from_resolved(
     if file is not None and Path(file).name != file:
         raise damaged(source, f"in its recipe, `file` should be a name alone, not `{file}`")
     home = folder if folder is not None else home_of(value, beside)
-    checker = Checker(_table(value, source), Places("", source), home, as_given=True)
+    table = _table(value, source)
+    if only is not None:
+        stages, parts = only
+        table = {name: one for name, one in table.items() if name not in value["parts"] or name in parts}
+        table["stage"] = [one for one in table["stage"] if one["name"] in stages]
+    checker = Checker(table, Places("", source), home, as_given=True, trains=only is None)
     recipe = checker.recipe(text, home / file if home is not None and file else None)
     if checker.errors or recipe is None:
         first, *rest = checker.errors

@@ -22,8 +22,11 @@ RESERVED = ("best", "last", "resume")  # files of a run that are called so
 class StageChecker:
     """Checks the stages of one recipe, in order; `uses` gathers the parts that their tasks use."""
 
-    def __init__(self, checks: PartChecker, train: Options, defaults: dict[str, Any], given: Any) -> None:
+    def __init__(
+        self, checks: PartChecker, train: Options, defaults: dict[str, Any], given: Any, *, trains: bool = True
+    ) -> None:
         self.checks = checks
+        self.trains = trains  # else losses are not looked into
         self.train = train
         self.defaults = defaults  # what [train] gives, checked
         self.train_table = given  # [train] as it was given
@@ -105,8 +108,10 @@ class StageChecker:
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
             self.checks.error(at, f"the weight of loss `{name}` should be a finite number", f"got {toml_value(weight)}")
             return None
-        terms = self._terms(task)
         kinds = catalog().names("loss")
+        if not self.trains:
+            return LossSpec(name, float(weight), name if name in kinds else None, options)
+        terms = self._terms(task)
         if name in kinds and name in (terms or ()):
             self.checks.error(
                 key, f"`{name}` is a loss and also a term of this quantizer; one of them needs another name"
