@@ -259,8 +259,6 @@ def test_no_committed_file_names_a_machine_s_folder() -> None:
 def test_every_silenced_type_error_has_its_reason_beside_it() -> None:
     def offenders() -> Iterator[str]:
         for path in ENGINE + USE_CASES:
-            if path.is_relative_to(ROOT / "vqtool" / "quantizers"):  # until that room's are explained
-                continue
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
                 if "type: ignore" in line and not re.search(r"# type: ignore\[[a-z, -]+\]  # \w", line):
                     yield f"{name_of(path)}:{number}"

@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from vqtool.quantizers.core.updates import reduce_stats
-from vqtool.quantizers.presets import ResidualEMA
+from vqtool.quantizers.residual import ResidualEMA
 
 STEPS = 12
 

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from vqtool.errors import VqtoolError
+from vqtool.quantizers.core.checked import preset
 from vqtool.quantizers.core.codebook import look_up
 from vqtool.quantizers.core.composable import Coded, Composable, Layout
 from vqtool.quantizers.core.draw import column_keys, gumbel, noise_keys
@@ -29,6 +30,7 @@ Spread = Annotated[
 CHUNK = 2**18  # logits handled at a time
 
 
+# kind: gumbel
 class Gumbel(Composable):
     """wav2vec 2.0's quantizer (Baevski et al. 2020, arXiv 2006.11477, section 2).
 
@@ -116,6 +118,18 @@ class Gumbel(Composable):
         return tuple(
             F.pad(book, (at, self.dim - at - self.width)) for book, at in zip(self.codes.detach(), left, strict=True)
         )
+
+
+# kind: product-gumbel
+class ProductGumbel(Gumbel):
+    """Groups of codes chosen by logits with Gumbel noise, as in wav2vec 2.0.
+
+    `gumbel` with two groups by default.
+    """
+
+    __init__ = preset(
+        Gumbel, {"codebook_size": 320, "groups": 2, "temperature": 2.0, "logits": "linear", "spread": 4.0}
+    )
 
 
 @torch.no_grad()

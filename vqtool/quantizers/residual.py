@@ -14,11 +14,12 @@ from torch.nn import functional as F
 
 from vqtool.api import Nested
 from vqtool.errors import VqtoolError
+from vqtool.quantizers.core.checked import preset
 from vqtool.quantizers.core.codebook import Started, nearest_few
 from vqtool.quantizers.core.composable import Coded, Composable, Layout, Make, both
 from vqtool.quantizers.core.draw import row_keys, uniform
 from vqtool.quantizers.core.topology import Topology, joined, made, mean_terms
-from vqtool.quantizers.vq import VQ, Weights, plain
+from vqtool.quantizers.vq import AVERAGE, VQ, Weights, plain
 
 Levels = Annotated[int, Ge(1), Doc("number of levels")]
 Dropout = Annotated[float, Interval(ge=0, le=1), Doc("share of windows trained with fewer levels")]
@@ -27,6 +28,7 @@ SCALES = (1.0, 1.5, 2.0, 2.5, 3.0)  # of a bounded level's range to the spread o
 CHUNK = 2**11  # tokens at a time, so that the paths of a chunk stay in the cache
 
 
+# kind: residual
 class Residual(Topology):
     """Residual vector quantization (SoundStream, Zeghidour et al. 2021, arXiv 2107.03312, section III.C).
 
@@ -123,6 +125,17 @@ class Residual(Topology):
         return torch.where(uniform(keys, 1) < self.level_dropout, fewer, most)
 
 
+# kind: residual-ema
+class ResidualEMA(Residual):
+    """Levels of codebooks, each of which quantizes what the ones before left over; codes by moving average.
+
+    `residual` of `vq`.
+    """
+
+    __init__ = preset(Residual, {"levels": 4, "level_dropout": 0.0},
+                      of=(VQ, {"codebook_size": 512, "code_dim": 0, **AVERAGE}))  # fmt: skip
+
+
 class Scales(Started):
     """The range [levels] of bounded levels, each fitted to what reaches it."""
 
@@ -203,8 +216,8 @@ class ResidualPass:
         differs = differs or self.value is not self.total
         if at is not None:
             self.rest[at] = left
-            flows = self.value.index_add(0, at, value) if differs else None  # type: ignore[union-attr]
-            self.total[at] += vectors  # type: ignore[index]
+            flows = self.value.index_add(0, at, value) if differs else None  # type: ignore[union-attr]  # zeros where it picks
+            self.total[at] += vectors  # type: ignore[index]  # zeros where it picks
         else:
             self.rest = left
             flows = (value if self.value is None else self.value + value) if differs else None
@@ -230,7 +243,7 @@ class ResidualPass:
         """All levels together."""
         return Coded(
             codes=torch.cat(self.codes, 1),
-            value=self.value,  # type: ignore[arg-type]
+            value=self.value,  # type: ignore[arg-type]  # there is one level at least
             stats=tuple(s for coded in self.each for s in coded.stats),
             terms=mean_terms([coded.terms for coded in self.each], self.counts),
             sse=self.sse,

@@ -10,12 +10,16 @@ from annotated_doc import Doc
 from annotated_types import Gt, Interval
 from torch import Tensor
 
+from vqtool.quantizers.core.checked import preset
 from vqtool.quantizers.core.composable import Coded, Layout
 from vqtool.quantizers.core.entropy import confidence_and_diversity
 from vqtool.quantizers.estimators.straight_through import AddGradient, mean_of
-from vqtool.quantizers.vq import VQ, Decay, First, Revive, Size, Weights
+from vqtool.quantizers.vq import AVERAGE, VQ, Decay, First, Revive, Size, Weights
+
+Relative = Annotated[float, Gt(0), Doc("of the distribution, relative to the codes' own spread")]
 
 
+# kind: soft
 class Soft(VQ):
     """Soft-to-hard quantization (Agustsson et al. 2017, arXiv 1704.00648): q = softmax(-mean((z - e)^2) / temperature).
 
@@ -57,10 +61,11 @@ class Soft(VQ):
 
     def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int], codes: Tensor | None = None) -> Coded:
         coded = super().coded(tokens, valid, shape, codes)
-        table, temperature = self.codebook.codes, self.temperature
+        table = self.codebook.codes
+        temperature: float | Tensor = self.temperature
         if not self.mixes:
             spread = (table - table.mean(0)).square().mean().clamp_min(torch.finfo(table.dtype).tiny)
-            temperature = temperature * spread  # type: ignore[assignment]
+            temperature = temperature * spread
         probs = torch.softmax(self.codebook.scores(tokens, temperature), 1)
         probs = probs if valid is None else probs.masked_fill(~valid[:, None], 0)
         confidence, diversity = confidence_and_diversity(probs, valid)
@@ -84,3 +89,17 @@ class Soft(VQ):
     def announced(cls, options: Mapping[str, object]) -> tuple[frozenset[str], frozenset[str]]:
         codes = options.get("codes", "ema")
         return cls.terms | cls._own_terms(codes), cls.knobs - (frozenset({"hard"}) if codes == "ema" else frozenset())
+
+
+# kind: soft-ema
+class SoftEMA(Soft):
+    """One codebook that follows the mean of its inputs, and the distribution over codes that each input stands for.
+
+    `soft` with codes by moving average.
+    """
+
+    terms = frozenset({"commitment", "confidence", "diversity"})
+    knobs = frozenset({"temperature"})
+    __init__ = preset(
+        Soft, {"codebook_size": 256, "temperature": 0.05, **AVERAGE}, {"temperature": Relative}, codes="ema"
+    )

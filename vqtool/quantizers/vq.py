@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vqtool.api import Estimator, Nested
 from vqtool.errors import VqtoolError
+from vqtool.quantizers.core.checked import preset
 from vqtool.quantizers.core.codebook import Codebook, Codes, Start
 from vqtool.quantizers.core.composable import Coded, Composable, Layout, n_values
 from vqtool.quantizers.core.draw import column_keys, gumbel, noise_keys
@@ -28,7 +29,7 @@ Revive = Annotated[float, Ge(0), Doc("reinitialise codes used less than this sha
 First = Annotated[Literal["kmeans", "random"], Doc("first codes: k-means centres or random ones of the first inputs")]
 Project = Annotated[Literal["principal", "learned", "random"], Doc("how latents get to `code_dim` dimensions and back")]
 Sampling = Annotated[float, Ge(0), Doc("temperature of a random choice among near codes in training; 0: the nearest")]
-Gradient = Annotated[
+Passing = Annotated[
     str | Callable[[], Estimator],
     Nested("estimator"),
     Doc("how the gradient passes: straight-through, rotation or diveq"),
@@ -37,8 +38,13 @@ STARTS: Mapping[str, Start] = {"kmeans": kmeans, "random": random_rows}
 ESTIMATORS: Mapping[str, Callable[[], Estimator]] = {
     "straight-through": StraightThrough, "rotation": Rotation, "diveq": DiVeQ,
 }  # fmt: skip
+START = {"start": "kmeans"}
+AVERAGE = {"decay": 0.99, "revive_below": 0.1, **START}
+Compared = Annotated[int, Gt(1), Doc("dimensions in which codes are compared")]
+Projected = Annotated[int, Gt(0), Doc("dimensions in which codes are compared")]
 
 
+# kind: vq
 class VQ(Composable):
     """Vector quantization (VQ-VAE, van den Oord et al. 2017, arXiv 1711.00937).
 
@@ -65,7 +71,7 @@ class VQ(Composable):
         codes: Annotated[Codes, Doc("what moves the codes: their inputs, a loss, a trained map, nothing")] = "ema",
         metric: Annotated[Literal["euclidean", "cosine"], Doc("how inputs and codes are compared")] = "euclidean",
         code_dim: Annotated[int, Ge(0), Doc("dimensions of a code; 0: those of the latents")] = 0,
-        project: Project = "principal", gradient: Gradient = "straight-through", sampling: Sampling = 0.0,
+        project: Project = "principal", gradient: Passing = "straight-through", sampling: Sampling = 0.0,
         decay: Decay = 0.99, revive_below: Revive = 0.1, start: First = "kmeans",
     ) -> None:  # fmt: skip
         plane = code_dim if project == "principal" else 0
@@ -82,8 +88,8 @@ class VQ(Composable):
         if self.estimator.trains_codes and codes not in ("learned", "mapped"):
             raise VqtoolError(f"this gradient trains the codes, and `codes` is {codes!r}", hint='codes="learned"')
         width = dim if self.inwards is None else code_dim
-        how = {"codes": codes, "unit": self.unit, "decay": decay, "revive_below": revive_below}
-        self.codebook = Codebook(codebook_size, width, code_dim=plane, **how)  # type: ignore[arg-type]
+        self.codebook = Codebook(codebook_size, width, codes=codes, unit=self.unit, code_dim=plane, decay=decay,
+                                 revive_below=revive_below)  # fmt: skip
         self.books = (self.codebook,)
         self.terms = self.terms | self._own_terms(codes)
         self.straight_through = self.estimator.identity and not self.unit and self.inwards is None
@@ -143,6 +149,73 @@ class VQ(Composable):
 
     def tables(self) -> tuple[Tensor, ...]:
         return (self.codebook.table,)
+
+
+# kind: ema
+class EMA(VQ):
+    """One codebook whose codes follow the mean of their inputs, as a moving average.
+
+    VQ-VAE's quantizer (van den Oord et al. 2017): `vq` as it is by default.
+    """
+
+    __init__ = preset(VQ, {"codebook_size": 512, **AVERAGE})
+
+
+# kind: rotation
+class RotationEMA(VQ):
+    """One codebook by moving average; the gradient is rotated and scaled as the input is onto its code.
+
+    The rotation trick (Fifty et al. 2024, arXiv 2410.06424): `vq` with `gradient = "rotation"`.
+    """
+
+    __init__ = preset(VQ, {"codebook_size": 512, **AVERAGE}, gradient=(Rotation, {"largest_gain": 2.0}))
+
+
+# kind: gradient
+class Gradient(VQ):
+    """One codebook trained by its own loss, like every other weight.
+
+    VQ-VAE with a trained codebook (van den Oord et al. 2017, eq. 3): `vq` with `codes = "learned"`. The weights of its
+    two terms are the two betas of the objective.
+    """
+
+    terms = frozenset({"commitment", "codebook"})
+    __init__ = preset(VQ, {"codebook_size": 512, **START}, codes="learned")
+
+
+# kind: simvq
+class SimVQ(VQ):
+    """One frozen random codebook, turned and stretched by one trained linear map: all codes move together.
+
+    SimVQ (Zhu et al. 2024, arXiv 2411.02038): `vq` with `codes = "mapped"`.
+    """
+
+    terms = frozenset({"commitment", "codebook"})
+    __init__ = preset(VQ, {"codebook_size": 1024}, codes="mapped")
+
+
+# kind: cosine
+class Cosine(VQ):
+    """Codes of length one in a few dimensions, chosen by cosine similarity; trained by their own loss.
+
+    ViT-VQGAN (Yu et al. 2021, arXiv 2110.04627, section 3.2): `vq` with learned codes, the cosine metric and
+    trained maps.
+    """
+
+    terms = frozenset({"commitment", "codebook"})
+    __init__ = preset(VQ, {"codebook_size": 1024, "code_dim": 8, **START}, {"code_dim": Compared}, codes="learned",
+                      metric="cosine", project="learned")  # fmt: skip
+
+
+# kind: random-projection
+class RandomProjection(VQ):
+    """A frozen random projection and a frozen random codebook: targets for masked prediction.
+
+    BEST-RQ (Chiu et al. 2022, arXiv 2202.01855): `vq` with frozen codes, the cosine metric and a random projection.
+    """
+
+    __init__ = preset(VQ, {"codebook_size": 8192, "code_dim": 16}, {"code_dim": Projected}, codes="frozen",
+                      metric="cosine", project="random")  # fmt: skip
 
 
 def plain(quantizer: nn.Module) -> TypeGuard[VQ]:

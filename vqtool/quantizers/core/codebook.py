@@ -43,7 +43,7 @@ class Started(nn.Module):
         self.is_ready = True
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]  # torch's own
         self.is_ready = not self.ready.is_meta and bool(self.ready)
 
 

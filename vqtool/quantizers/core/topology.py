@@ -43,7 +43,7 @@ class Topology(Composable):
 
     def adopt(self, parts: Iterable[nn.Module], *own_terms: str) -> None:
         """Take the parts' terms, knobs, promises and estimator."""
-        self.parts = list(parts)  # type: ignore[arg-type]
+        self.parts = list(parts)  # type: ignore[arg-type]  # a ModuleList of what `made` gave
         self.books = tuple(book for part in self.parts for book in part.books)
         self.nested_parts = [part for part in self.parts if type(part).initialised is not Composable.initialised]
         self.terms = frozenset(own_terms).union(*(part.terms for part in self.parts))
