@@ -24,7 +24,9 @@ Groups = Annotated[int, Ge(1), Doc("groups that the features are cut into")]
 
 # kind: grouped
 class Grouped(Topology):
-    """Product quantization (Jégou et al. 2011): the features are cut into groups, each quantized by itself.
+    """Groups of features, each with a quantizer of its own.
+
+    Product quantization (Jégou et al. 2011): the features are cut into groups, each quantized by itself.
 
         self.pq = Grouped(64, groups=4, of=partial(VQ, codebook_size=256))     # 256^4 codes, codes [B, T, 4]
 

@@ -32,7 +32,9 @@ CHUNK = 2**18  # logits handled at a time
 
 # kind: gumbel
 class Gumbel(Composable):
-    """wav2vec 2.0's quantizer (Baevski et al. 2020, arXiv 2006.11477, section 2).
+    """Codes chosen by logits with Gumbel noise, in groups, as in wav2vec 2.0.
+
+    wav2vec 2.0's quantizer (Baevski et al. 2020, arXiv 2006.11477, section 2).
 
         self.vq = Gumbel(256, groups=2, codebook_size=320)
         self.vq.temperature = 1.0                # anneal it while training

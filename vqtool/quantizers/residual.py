@@ -30,7 +30,9 @@ CHUNK = 2**11  # tokens at a time, so that the paths of a chunk stay in the cach
 
 # kind: residual
 class Residual(Topology):
-    """Residual vector quantization (SoundStream, Zeghidour et al. 2021, arXiv 2107.03312, section III.C).
+    """Levels of quantizers, each of which quantizes what the ones before left over.
+
+    Residual vector quantization (SoundStream, Zeghidour et al. 2021, arXiv 2107.03312, section III.C).
 
         self.rvq = Residual(128, levels=8, of=partial(VQ, codebook_size=1024), layout="BCL")
         z, codes, loss = self.rvq(latents)                       # codes [B, L, 8]

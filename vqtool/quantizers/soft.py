@@ -21,7 +21,9 @@ Relative = Annotated[float, Gt(0), Doc("of the distribution, relative to the cod
 
 # kind: soft
 class Soft(VQ):
-    """Soft-to-hard quantization (Agustsson et al. 2017, arXiv 1704.00648): q = softmax(-mean((z - e)^2) / temperature).
+    """A mixture of codes by distance: sharpened until it is the nearest code alone, or beside the nearest code.
+
+    Soft-to-hard quantization (Agustsson et al. 2017, arXiv 1704.00648): q = softmax(-mean((z - e)^2) / temperature).
 
         self.vq = Soft(64, codebook_size=256)
         self.vq.temperature = 0.5                # sharpen it while training; `self.vq.hard` hardens what flows on

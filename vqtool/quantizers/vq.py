@@ -46,7 +46,9 @@ Projected = Annotated[int, Gt(0), Doc("dimensions in which codes are compared")]
 
 # kind: vq
 class VQ(Composable):
-    """Vector quantization (VQ-VAE, van den Oord et al. 2017, arXiv 1711.00937).
+    """One codebook: the nearest code of each token; codes that follow their inputs, are trained, mapped or frozen.
+
+    Vector quantization (VQ-VAE, van den Oord et al. 2017, arXiv 1711.00937).
 
         self.vq = VQ(64, codebook_size=1024, layout="BCL")
         z, codes, loss = self.vq(latents)       # starts itself on the first training batch

@@ -27,7 +27,9 @@ StartTokens = Annotated[
 
 # kind: waterfill
 class Waterfill(Residual):
-    """Reverse water-filling (Cover and Thomas, theorem 10.3.3) with residual levels.
+    """Residual levels shared out by energy: loud tokens go through many of them, soft ones through few or none.
+
+    Reverse water-filling (Cover and Thomas, theorem 10.3.3) with residual levels.
 
         self.rvq = Waterfill(8, levels=6, of=partial(VQ, codebook_size=1024), step_db=6.5, floor_db=-26)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vqtool.catalog import catalog
+from vqtool.recipe.component_checks import PartChecker, StageChecker
 from vqtool.recipe.options import Options, toml_value
-from vqtool.recipe.part_checks import PartChecker
 from vqtool.recipe.places import Places
 from vqtool.recipe.spec import (
     EvaluateOptions,
@@ -20,7 +20,6 @@ from vqtool.recipe.spec import (
     TrainOptions,
     diagnose_options,
 )
-from vqtool.recipe.stages import StageChecker
 from vqtool.suggest import did_you_mean, listed
 
 NOT_PARTS = ("data", "task", "loss", "metric", "baseline", "schedule", "estimator")  # roles named in other places

@@ -39,7 +39,7 @@ def from_resolved(
     if file is not None and Path(file).name != file:
         raise damaged(source, f"in its recipe, `file` should be a name alone, not `{file}`")
     home = folder if folder is not None else home_of(value, beside)
-    table = _table(value, source)
+    table = table_of(value, source)
     if only is not None:
         stages, parts = only
         table = {name: one for name, one in table.items() if name not in value["parts"] or name in parts}
@@ -57,7 +57,7 @@ def from_resolved(
     return recipe
 
 
-def _table(value: Mapping[str, Any], source: Path | str) -> dict[str, Any]:
+def table_of(value: Mapping[str, Any], source: Path | str) -> dict[str, Any]:
     """The table that `tomllib` would give; keys of its own tables that this version does not know are left out."""
     table: dict[str, Any] = {
         "title": value["title"],
