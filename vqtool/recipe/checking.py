@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,9 @@ def part_roles() -> list[str]:
     return [role for role in catalog().roles if role not in NOT_PARTS]
 
 
-def role_of(table: str) -> str | None:
-    """The role of a part's table: its name, or what follows a `_`: `[prior_conditioner]` is a conditioner."""
-    fits = [role for role in part_roles() if table == role or table.endswith(f"_{role}")]
+def role_of(table: str, roles: Iterable[str]) -> str | None:
+    """The one of `roles` that a part's table has: its name, or what follows a `_`, as in `[prior_conditioner]`."""
+    fits = [role for role in roles if table == role or table.endswith(f"_{role}")]
     return max(fits, key=len, default=None)
 
 
@@ -63,6 +63,7 @@ class Checker(PartChecker):
     ) -> None:  # fmt: skip
         super().__init__(places, folder, as_given=as_given)
         self.trains = trains
+        self.roles = part_roles()
         self.table = table
 
     def recipe(self, text: str, path: Path | None) -> Recipe | None:
@@ -110,7 +111,7 @@ class Checker(PartChecker):
         return self.part("data", ("data",), self.table["data"])[0]
 
     def _part(self, name: str, table: Any) -> None:
-        role = role_of(name)
+        role = role_of(name, self.roles)
         if role is None:
             self._unknown_top(name, table)
             return
@@ -129,12 +130,12 @@ class Checker(PartChecker):
         if name in ELSEWHERE:
             self.error((name,), f"a recipe has no table `[{name}]`", ELSEWHERE[name])
         elif isinstance(table, Mapping | list):
-            near = did_you_mean(name, [*part_roles(), *TABLES], otherwise=f"parts: {listed(part_roles())}")
+            near = did_you_mean(name, [*self.roles, *TABLES], otherwise=f"parts: {listed(self.roles)}")
             self.error((name,), f"there is no part called `[{name}]`", near)
         elif name in TRAIN.names:
             self.error((name,), f"`{name}` belongs in `[train]` or a `[[stage]]`")
         else:
-            near = did_you_mean(name, [*TOP.names, *part_roles(), *TABLES])
+            near = did_you_mean(name, [*TOP.names, *self.roles, *TABLES])
             self.error((name,), f"a recipe has no key `{name}`", near)
 
     def _stages(self, train: dict[str, Any]) -> list[StageSpec]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqtool.catalog import catalog, nested_options
+from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
 from vqtool.forms import STAGE_NAME
 from vqtool.recipe.options import Chosen, Options, options_of, toml_value
@@ -87,7 +87,7 @@ class PartChecker:
             self.errors.append(error)
             return None
         checked = self.options(options, key, table, f'{role} "{kind}"', page=f"vqtool plugins {role} {kind}")
-        for name, mark in nested_options(cls).items() if len(self.errors) == before else ():
+        for name, mark in options.nested.items() if len(self.errors) == before else ():
             checked[name] = self.nested(mark, (*key, name), checked[name])
         return PartSpec(role, kind, checked) if len(self.errors) == before else None
 

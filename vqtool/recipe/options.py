@@ -57,6 +57,7 @@ class Options:
         self.model = model
         self.fields: dict[str, FieldInfo] = {f.alias or name: f for name, f in model.model_fields.items()}
         self._attributes = {f.alias or name: name for name, f in model.model_fields.items()}
+        self.nested = {name: mark for name, field in self.fields.items() if (mark := nested_mark(field)) is not None}
         self._counts = {name for name, field in self.fields.items() if counts and not limited(field)}
 
     @property
@@ -104,13 +105,11 @@ class Options:
         """Draft 7 properties of the options: `{"properties": {...}, "required": [...]}`."""
         whole = self.model.model_json_schema(by_alias=True)
         plain = _draft7(whole, whole.get("$defs", {}))
-        for name, field in self.fields.items():
-            if (mark := nested_mark(field)) is not None:
-                one = {"anyOf": [{"type": "string"}, {"$ref": f"#/definitions/{mark.role}"}]}
-                several = [{"type": "array", "items": one}] if mark.many else []
-                plain["properties"][name] = {
-                    "anyOf": [*one["anyOf"], *several], "description": field.description or "",
-                }  # fmt: skip
+        for name, mark in self.nested.items():
+            one = {"anyOf": [{"type": "string"}, {"$ref": f"#/definitions/{mark.role}"}]}
+            several = [{"type": "array", "items": one}] if mark.many else []
+            description = self.fields[name].description or ""
+            plain["properties"][name] = {"anyOf": [*one["anyOf"], *several], "description": description}
         return {"properties": plain.get("properties", {}), "required": plain.get("required", [])}
 
     def _too_large(self, name: str, value: Any, what: str) -> Problem:

@@ -8,7 +8,7 @@ from typing import Any
 
 from vqtool.errors import VqtoolError
 from vqtool.forms import RESOLVED, damaged, misfit
-from vqtool.recipe.checking import Checker, role_of
+from vqtool.recipe.checking import Checker, part_roles, role_of
 from vqtool.recipe.places import Places
 from vqtool.recipe.portable import PATH_MARK, home_of
 from vqtool.recipe.spec import EvaluateOptions, Recipe, TrainOptions, diagnose_options
@@ -68,8 +68,9 @@ def table_of(value: Mapping[str, Any], source: Path | str) -> dict[str, Any]:
         "diagnose": _known(diagnose_options(), value.get("diagnose") or {}),
         "stage": [_stage(stage, source) for stage in value["stages"]],
     }
+    roles = part_roles()
     for name, part in value["parts"].items():
-        if name in table or part["role"] != role_of(name):
+        if name in table or part["role"] != role_of(name, roles):
             raise damaged(source, f"in its recipe, `{name}` is not the name of a {part['role']}")
         table[name] = _part(part)
     return table

@@ -85,7 +85,7 @@ def preset(
         given = defaults | given
         parts = {name: partial(cls, **{n: given[n] for n in some}) for name, (cls, some) in nested.items()}
         whole = {**fixed, **parts, **{name: given[name] for name in options}}
-        base.__init__(self, dim, layout, weights, **whole)  # type: ignore[misc]  # `self` is of a subclass of `base`
+        base.__init__(self, dim, layout, weights, **whole)  # type: ignore[misc]  # of a class that is not known here
 
     *wiring, _ = inspect.signature(init).parameters.values()
     named = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name]) for name in defaults]
