@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from vqtool.api import Channel, Quantized, Received
 from vqtool.errors import VqtoolError
-from vqtool.quantizers.core.straight_through import AddGradient
-from vqtool.quantizers.core.tokens import own_precision
+from vqtool.quantizers.core.composable import own_precision
+from vqtool.quantizers.estimators.straight_through import AddGradient
 from vqtool_semcom.index_bits import IndexBits
 from vqtool_semcom.labels import Labelling
 from vqtool_semcom.mode_router import ModeRoute, with_mode

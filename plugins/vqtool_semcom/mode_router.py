@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vqtool.api import Route
-from vqtool.quantizers.core.router import Router, features_of
+from vqtool.quantizers.routed import Router, features_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vqtool.conformance import Subject
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.fsq import FSQ
-from vqtool.quantizers.presets import ResidualEMA
+from vqtool.quantizers.residual import ResidualEMA
 
 SUBJECT = Subject(ResidualEMA, options={"levels": 2, "codebook_size": 48})
 

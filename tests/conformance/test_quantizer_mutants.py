@@ -9,9 +9,9 @@ import torch
 
 from vqtool.api import Route
 from vqtool.conformance import QUANTIZER_LAWS, Subject, judge, require
-from vqtool.quantizers.core.router import Router
-from vqtool.quantizers.presets import EMA, ResidualEMA
-from vqtool.quantizers.routed import Routed
+from vqtool.quantizers.residual import ResidualEMA
+from vqtool.quantizers.routed import Routed, Router
+from vqtool.quantizers.vq import EMA
 
 SKIPPED = {"compiles", "exports"}  # slow, and no mutant here concerns them
 

@@ -12,9 +12,8 @@ from tests.training.tiny import PRIOR, write_recipe
 from vqtool.api import Encodes, Forecasts, Generates
 from vqtool.errors import VqtoolError
 from vqtool.model import format as names
-from vqtool.model.build import stages_for
 from vqtool.model.codes import codes_metadata
-from vqtool.model.load import capable, from_checkpoint
+from vqtool.model.load import capable, from_checkpoint, needed_for
 from vqtool.recipe import load
 
 ROOT = Path(__file__).parents[2]
@@ -38,11 +37,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_forecast_of_the_direct_stage_needs_no_prior() -> None:
     recipe = load(ROOT / "recipes" / "forecast.toml")
-    names = [stage.name for stage in recipe.stages]
-    assert [stage.name for stage in stages_for(recipe, "direct", None)] == names[: names.index("direct") + 1]
-    only = stages_for(recipe, "direct", "direct")
-    assert "forecast-codes" not in [stage.task.kind for stage in only]
-    assert [stage.name for stage in only][-1] == "direct"
+    stages, parts = needed_for("direct", {stage.name: stage.task.kind for stage in recipe.stages})
+    assert stages == {"tokenizer", "direct"}
+    assert "prior" not in parts
+    assert {"quantizer", "regressor"} <= parts
 
 
 def test_only_what_the_wanted_task_needs_is_built_and_restored(run: Path) -> None:

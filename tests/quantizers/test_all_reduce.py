@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from vqtool.quantizers.core.all_reduce import reduce_stats
-from vqtool.quantizers.presets import ResidualEMA
+from vqtool.quantizers.core.updates import reduce_stats
+from vqtool.quantizers.residual import ResidualEMA
 
 STEPS = 12
 

@@ -7,9 +7,9 @@ import itertools
 import pytest
 import torch
 
-from vqtool.quantizers.core import beam
-from vqtool.quantizers.core.beam import best_paths
-from vqtool.quantizers.core.search import nearest
+from vqtool.quantizers import residual as beam
+from vqtool.quantizers.core.codebook import nearest
+from vqtool.quantizers.residual import best_paths
 
 
 def case(levels: int = 3, size: int = 5, tokens: int = 60) -> tuple[list[torch.Tensor], torch.Tensor]:

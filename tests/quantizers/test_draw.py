@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from vqtool.quantizers.core.draw import row_keys, uniform
-from vqtool.quantizers.presets import ResidualEMA
+from vqtool.quantizers.residual import ResidualEMA
 
 
 def test_uniform_and_different_for_each_window():

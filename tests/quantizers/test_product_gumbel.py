@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from vqtool.quantizers.presets import ProductGumbel
+from vqtool.quantizers.gumbel import ProductGumbel
 
 
 def tokens(batch: int = 4, length: int = 250, dim: int = 128) -> torch.Tensor:

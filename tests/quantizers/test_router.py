@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqtool.quantizers.core.router import Router, balance
+from vqtool.quantizers.routed import Router, balance
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 

@@ -6,12 +6,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vqtool.quantizers.core import straight_through as module
 from vqtool.quantizers.core.codebook import Codebook
-from vqtool.quantizers.core.straight_through import mean_of, squared_distance, straight_through, unit
+from vqtool.quantizers.estimators import straight_through as module
 from vqtool.quantizers.estimators.diveq import DiVeQ
 from vqtool.quantizers.estimators.rotation import Rotation
-from vqtool.quantizers.estimators.straight_through import StraightThrough
+from vqtool.quantizers.estimators.straight_through import (
+    StraightThrough,
+    mean_of,
+    squared_distance,
+    straight_through,
+    unit,
+)
 
 
 @pytest.mark.parametrize("masked", [False, True])

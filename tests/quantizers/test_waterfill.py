@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from vqtool.conformance import QUANTIZER_LAWS, Law, Subject, judge
-from vqtool.quantizers.presets import ResidualEMA, ResidualWaterfill
+from vqtool.quantizers.residual import ResidualEMA
+from vqtool.quantizers.waterfill import ResidualWaterfill
 
 HOLD = {  # laws that ask no code of every token
     "forward-pure", "straight-through-gain", "commitment-reaches-encoder", "ema-follows-inputs", "ema-start",

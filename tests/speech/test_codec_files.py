@@ -19,7 +19,7 @@ from vqtool.api import DataSpec, Field
 from vqtool.commands import encode as commands
 from vqtool.errors import VqtoolError
 from vqtool.model.load import from_checkpoint
-from vqtool.quantizers.presets import ResidualWaterfill
+from vqtool.quantizers.waterfill import ResidualWaterfill
 from vqtool_speech import user_file
 from vqtool_speech.audio import written
 from vqtool_speech.user_file import AudioFiles

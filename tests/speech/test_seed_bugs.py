@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vqtool.api import CodebookStats, Quantized
 from vqtool.conformance import QUANTIZER_LAWS, Subject, judge
-from vqtool.quantizers.presets import ResidualEMA
+from vqtool.quantizers.residual import ResidualEMA
 
 SKIPPED = {"compiles", "exports"}  # slow, and no bug here concerns them
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vqtool.training.average import Average
+from vqtool.training.stage import Average
 
 
 def test_the_decay_warms_up_so_that_the_start_is_soon_forgotten() -> None:

@@ -11,7 +11,7 @@ from tests.training.test_resume import session
 from tests.training.tiny import write_recipe
 from vqtool.errors import VqtoolError
 from vqtool.model import checkpoint
-from vqtool.quantizers.presets import ResidualEMA
+from vqtool.quantizers.residual import ResidualEMA
 
 
 def parts_after(folder: Path, name: str, options: list[str]) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import vqtool
 from vqtool.catalog.component import BASES, PACKAGES, Component, scan
@@ -22,6 +22,9 @@ from vqtool.catalog.plugin_file import components_of_file, import_file
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.suggest import did_you_mean, listed
+
+if TYPE_CHECKING:
+    from vqtool.api import Nested
 
 GROUP = "vqtool"
 # What a plugin's module may only import where it is used; and how long its import may take without a warning.
@@ -112,19 +115,22 @@ class Catalog:
 
     def make(self, role: str, name: str, options: Mapping[str, Any], *wiring: Any) -> Any:
         """Load and construct a component, `options` as keyword arguments after the positional `wiring`."""
-        return construct(self.load(role, name), self.find(role, name), self._nested(role, name, options), wiring)
+        component, plugin = self.find(role, name), self._by_name[role, name][1]
+        cls = load_class(component, plugin.provider)
+        nested = nested_options(cls)
+        given = self._made_later(nested, options) if nested else options
+        return construct(cls, component, given, wiring)
 
-    def _nested(self, role: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _made_later(self, nested: Mapping[str, Nested], options: Mapping[str, Any]) -> dict[str, Any]:
         """`options` with a callable that makes the component in place of each table that names one."""
 
-        def maker(inner: str, value: Any) -> Any:
+        def maker(role: str, value: Any) -> Any:
             if isinstance(value, list | tuple):
-                return [maker(inner, one) for one in value]
+                return [maker(role, one) for one in value]
             rest = {key: one for key, one in value.items() if key != "kind"}
-            return partial(self.make, inner, value["kind"], rest)
+            return partial(self.make, role, value["kind"], rest)
 
-        inner = nested_options(self.load(role, name))
-        return {key: maker(inner[key].role, value) if key in inner else value for key, value in options.items()}
+        return {key: maker(nested[key].role, value) if key in nested else value for key, value in options.items()}
 
     def provider(self, component: Component) -> str:
         """The distribution and version that a component comes with."""

@@ -16,9 +16,9 @@ from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.forms import damaged
 from vqtool.model.codes import check_codes, codes_metadata, load_codes, save_codes
+from vqtool.model.data import options_asked, report_notes
 from vqtool.model.load import capable
 from vqtool.model.model import Model
-from vqtool.model.user_files import options_asked, report_notes
 from vqtool.progress import Progress
 from vqtool.recipe.spec import paths_in
 from vqtool.training.runtime import Runtime, runtime

@@ -13,9 +13,9 @@ from vqtool.commands import outputs
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
+from vqtool.model.data import options_asked, report_notes
 from vqtool.model.load import capable
 from vqtool.model.seeds import seed_of
-from vqtool.model.user_files import options_asked, report_notes
 from vqtool.training.runtime import runtime
 
 

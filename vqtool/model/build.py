@@ -46,39 +46,17 @@ class Builder:
         return part
 
 
-def build(recipe: Recipe, spec: DataSpec, *, until: str | None = None, only: str | None = None) -> Model:
-    """Build the parts and tasks of every stage, in order, up to and with the stage `until`.
-
-    With `only`, the parts of that stage's task and those that codes depend on are all that is built.
-    """
+def build(recipe: Recipe, spec: DataSpec, *, until: str | None = None) -> Model:
+    """Build the parts and tasks of every stage, in order, up to and with the stage `until`."""
+    names = [stage.name for stage in recipe.stages]
     builder = Builder(recipe, spec)
     tasks: dict[str, Task] = {}
-    for stage in stages_for(recipe, until, only):
+    for stage in recipe.stages[: names.index(until) + 1 if until is not None else None]:
         task = catalog().make("task", stage.task.kind, stage.task.options)
         builder.task = stage.task.kind
         task.build(builder, spec)
         tasks[stage.name] = task
     return Model(recipe, spec, builder.parts, tasks)
-
-
-def stages_for(recipe: Recipe, until: str | None, only: str | None) -> list[StageSpec]:
-    """The stages up to `until`; with `only`, that one and whatever stages build its parts."""
-    names = [stage.name for stage in recipe.stages]
-    reached = list(recipe.stages[: names.index(until) + 1 if until is not None else None])
-    if only is None:
-        return reached
-    uses = {stage.name: catalog().load("task", stage.task.kind).uses for stage in reached}
-    maker: dict[str, str] = {}  # the first stage that uses a part is the one that builds it
-    for name, roles in uses.items():
-        maker |= {role: name for role in roles if role not in maker}
-    chosen: set[str] = set()
-    waiting = [only, *(maker[role] for role in CODING if role in maker)]
-    while waiting:
-        name = waiting.pop()
-        if name not in chosen:
-            chosen.add(name)
-            waiting += [maker[role] for role in uses[name]]
-    return [stage for stage in reached if stage.name in chosen]
 
 
 def fit_parts(model: Model, data: Data) -> None:

@@ -14,9 +14,8 @@ import torch
 from vqtool.api import DataSpec, Forecast, ForecastFiles, Histories, Parts, QuantileForecaster, Task
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.model.data import check_found
+from vqtool.model.data import check_found, options_asked, report_notes, user_files
 from vqtool.model.seeds import seed_of
-from vqtool.model.user_files import options_asked, report_notes, user_files
 from vqtool.recipe import Recipe
 from vqtool.sequence.forecasting import check_paths
 

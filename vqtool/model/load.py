@@ -16,13 +16,13 @@ from vqtool.errors import VqtoolError
 from vqtool.forms import damaged, is_finite
 from vqtool.model import checkpoint
 from vqtool.model.bounds import rebuilding
-from vqtool.model.build import build
+from vqtool.model.build import CODING, build
 from vqtool.model.checkpoint import Checkpoint, fill, needed, require_finite
 from vqtool.model.format import PARTS, under
 from vqtool.model.model import Model, UnableError
 from vqtool.model.runs import checkpoint_path, newest_checkpoints
 from vqtool.model.seen import Seen
-from vqtool.recipe import Recipe, from_resolved
+from vqtool.recipe import from_resolved
 
 
 def load(path: str | Path | None = None) -> Model:
@@ -77,32 +77,48 @@ def from_checkpoint(
     read = checkpoint.load(path)
     resolved, text, data, stage = needed(path, read, "resolved", "recipe", "data", "stage")
     check_plugins(path, read.metadata.get("plugins", {}), resolved)
-    recipe = from_resolved(resolved, text=text, beside=path.parent, source=path)
-    names = [one.name for one in recipe.stages]
+    names = [one["name"] for one in resolved["stages"]]
     if stage not in names:
         raise damaged(path, f"its recipe has no stage `{stage}`")
+    trained = {one["name"]: one["task"]["kind"] for one in resolved["stages"][: names.index(stage) + 1]}
+    last = last_able(trained, able[0]) if able is not None else None
+    only = needed_for(last, trained) if last is not None else None
+    recipe = from_resolved(resolved, text=text, beside=path.parent, source=path, only=only)
     try:
         spec = DataSpec.from_json(data)
     except ValueError as error:
         raise damaged(path, f"its `data` {error}") from error
-    trained = names[: names.index(stage) + 1]
-    only = last_able(recipe, trained, able[0]) if able is not None else None
     with rebuilding(path, read.header):
-        model = build(recipe, spec, until=stage, only=only)
+        model = build(recipe, spec, until=None if only else stage)
     restore(model, read, str(path))
     model.path = path
     if finite:
         require_finite(model.state(), str(path))
-    if able is not None and only is None:  # of a damaged file, what is wrong with it is said first
+    if able is not None and last is None:  # of a damaged file, what is wrong with it is said first
         raise UnableError(able[1], recipe, trained, path)
     return model, read
 
 
-def last_able(recipe: Recipe, trained: Collection[str], protocol: type) -> str | None:
-    """The last of the trained stages whose task can do `protocol`."""
-    able = [stage.name for stage in recipe.stages
-            if stage.name in trained and issubclass(catalog().load("task", stage.task.kind), protocol)]  # fmt: skip
+def last_able(trained: Mapping[str, str], protocol: type) -> str | None:
+    """The last of the trained stages (task kinds by name) whose task can do `protocol`."""
+    able = [name for name, kind in trained.items() if issubclass(catalog().load("task", kind), protocol)]
     return able[-1] if able else None
+
+
+def needed_for(stage: str, trained: Mapping[str, str]) -> tuple[set[str], set[str]]:
+    """The stages that build the parts of `stage` and those that codes depend on, and all their parts."""
+    uses = {name: catalog().load("task", kind).uses for name, kind in trained.items()}
+    maker: dict[str, str] = {}  # the first stage that uses a part is the one that builds it
+    for name, roles in uses.items():
+        maker |= {role: name for role in roles if role not in maker}
+    stages: set[str] = set()
+    waiting = [stage, *(maker[role] for role in CODING if role in maker)]
+    while waiting:
+        name = waiting.pop()
+        if name not in stages:
+            stages.add(name)
+            waiting += [maker[role] for role in uses[name]]
+    return stages, set().union(*(uses[name] for name in stages))
 
 
 def check_plugins(path: Path, versions: Mapping[str, str], resolved: Mapping[str, Any]) -> None:
@@ -135,7 +151,8 @@ def restore(model: Model, read: Checkpoint, what: str, *, exclude: Collection[st
     `exclude` names knobs that keep what the recipe says, because somebody has just set them.
     """
     use_current_names(model, read.tensors)
-    not_built = model.recipe.parts.keys() - model.parts.keys()
+    held = read.metadata.get("resolved", {}).get("parts", {})
+    not_built = (model.recipe.parts.keys() | held.keys()) - model.parts.keys()
     state = under(PARTS, read.tensors)
     fill(model.parts, {name: t for name, t in state.items() if name.split(".", 1)[0] not in not_built}, what)
     model.seen = Seen.of(read.tensors, read.metadata)

@@ -28,10 +28,10 @@ from vqtool.api.task import (
 )
 from vqtool.errors import VqtoolError
 from vqtool.model.checkpoint import layout
+from vqtool.model.data import user_files
 from vqtool.model.forecasting import Forecaster, SamplingOptions, as_file, data_frame
 from vqtool.model.format import PARTS
 from vqtool.model.seen import Seen, quantizer_metadata, vector_tensors
-from vqtool.model.user_files import user_files
 from vqtool.recipe import Recipe
 
 

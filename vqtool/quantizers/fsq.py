@@ -11,9 +11,8 @@ from annotated_types import MinLen
 from torch import Tensor
 
 from vqtool.errors import VqtoolError
-from vqtool.quantizers.core.composable import Coded, Composable
-from vqtool.quantizers.core.straight_through import AddGradient
-from vqtool.quantizers.core.tokens import Layout
+from vqtool.quantizers.core.composable import Coded, Composable, Layout
+from vqtool.quantizers.estimators.straight_through import AddGradient
 from vqtool.quantizers.vq import Weights
 
 EDGE = 1e-3  # how far beyond the outermost step the bounded value may reach (paper's appendix A.1)

@@ -13,17 +13,20 @@ from torch.nn import functional as F
 
 from vqtool.api import Nested
 from vqtool.errors import VqtoolError
-from vqtool.quantizers.core.composable import Coded, Composable, Make
-from vqtool.quantizers.core.straight_through import squared_distance
-from vqtool.quantizers.core.tokens import Layout, n_values
+from vqtool.quantizers.core.checked import preset
+from vqtool.quantizers.core.composable import Coded, Composable, Layout, Make, n_values
 from vqtool.quantizers.core.topology import Topology, joined, made, mean_terms
-from vqtool.quantizers.vq import VQ, Weights
+from vqtool.quantizers.estimators.straight_through import squared_distance
+from vqtool.quantizers.vq import AVERAGE, VQ, Weights
 
 Groups = Annotated[int, Ge(1), Doc("groups that the features are cut into")]
 
 
+# kind: grouped
 class Grouped(Topology):
-    """Product quantization (Jégou et al. 2011): the features are cut into groups, each quantized by itself.
+    """Groups of features, each with a quantizer of its own.
+
+    Product quantization (Jégou et al. 2011): the features are cut into groups, each quantized by itself.
 
         self.pq = Grouped(64, groups=4, of=partial(VQ, codebook_size=256))     # 256^4 codes, codes [B, T, 4]
 
@@ -102,3 +105,14 @@ class Grouped(Topology):
         """Each group by its own features: a rotation in the whole space would mix them."""
         cuts = zip(self.parts, self.cut(tokens), self.cut(value), strict=True)
         return torch.cat([group.estimate(part, code.contiguous()) for group, part, code in cuts], 1)
+
+
+# kind: product-ema
+class ProductEMA(Grouped):
+    """Groups of features, each with a codebook of its own that follows by moving average.
+
+    Product quantization: `grouped` of `vq`.
+    """
+
+    terms = frozenset({"commitment"})
+    __init__ = preset(Grouped, {"groups": 2}, of=(VQ, {"codebook_size": 320, **AVERAGE}))

@@ -14,12 +14,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from vqtool.errors import VqtoolError
+from vqtool.quantizers.core.checked import preset
 from vqtool.quantizers.core.codebook import look_up
-from vqtool.quantizers.core.composable import Coded, Composable
+from vqtool.quantizers.core.composable import Coded, Composable, Layout
 from vqtool.quantizers.core.draw import column_keys, gumbel, noise_keys
 from vqtool.quantizers.core.entropy import entropy
-from vqtool.quantizers.core.straight_through import mean_of, slices
-from vqtool.quantizers.core.tokens import Layout
+from vqtool.quantizers.estimators.straight_through import mean_of, slices
 from vqtool.quantizers.grouped import Groups
 from vqtool.quantizers.vq import Size, Weights
 
@@ -30,8 +30,11 @@ Spread = Annotated[
 CHUNK = 2**18  # logits handled at a time
 
 
+# kind: gumbel
 class Gumbel(Composable):
-    """wav2vec 2.0's quantizer (Baevski et al. 2020, arXiv 2006.11477, section 2).
+    """Codes chosen by logits with Gumbel noise, in groups, as in wav2vec 2.0.
+
+    wav2vec 2.0's quantizer (Baevski et al. 2020, arXiv 2006.11477, section 2).
 
         self.vq = Gumbel(256, groups=2, codebook_size=320)
         self.vq.temperature = 1.0                # anneal it while training
@@ -117,6 +120,18 @@ class Gumbel(Composable):
         return tuple(
             F.pad(book, (at, self.dim - at - self.width)) for book, at in zip(self.codes.detach(), left, strict=True)
         )
+
+
+# kind: product-gumbel
+class ProductGumbel(Gumbel):
+    """Groups of codes chosen by logits with Gumbel noise, as in wav2vec 2.0.
+
+    `gumbel` with two groups by default.
+    """
+
+    __init__ = preset(
+        Gumbel, {"codebook_size": 320, "groups": 2, "temperature": 2.0, "logits": "linear", "spread": 4.0}
+    )
 
 
 @torch.no_grad()

@@ -9,10 +9,9 @@ from annotated_doc import Doc
 from annotated_types import Gt, Interval
 from torch import Tensor
 
-from vqtool.quantizers.core.composable import Coded, Composable
+from vqtool.quantizers.core.composable import Coded, Composable, Layout
 from vqtool.quantizers.core.entropy import confidence_and_diversity
-from vqtool.quantizers.core.straight_through import unit
-from vqtool.quantizers.core.tokens import Layout
+from vqtool.quantizers.estimators.straight_through import unit
 from vqtool.quantizers.vq import Weights
 
 JOINT = 8  # bits whose joint distribution is written out: 2^8 numbers per token

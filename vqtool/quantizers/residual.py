@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
@@ -9,25 +10,29 @@ import torch
 from annotated_doc import Doc
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vqtool.api import Nested
 from vqtool.errors import VqtoolError
-from vqtool.quantizers.core.beam import best_paths
-from vqtool.quantizers.core.codebook import Started
-from vqtool.quantizers.core.composable import Coded, Composable, Make
+from vqtool.quantizers.core.checked import preset
+from vqtool.quantizers.core.codebook import Started, nearest_few
+from vqtool.quantizers.core.composable import Coded, Composable, Layout, Make, both
 from vqtool.quantizers.core.draw import row_keys, uniform
-from vqtool.quantizers.core.tokens import Layout, both
 from vqtool.quantizers.core.topology import Topology, joined, made, mean_terms
-from vqtool.quantizers.vq import VQ, Weights, plain
+from vqtool.quantizers.vq import AVERAGE, VQ, Weights, plain
 
 Levels = Annotated[int, Ge(1), Doc("number of levels")]
 Dropout = Annotated[float, Interval(ge=0, le=1), Doc("share of windows trained with fewer levels")]
 Beam = Annotated[int, Ge(1), Doc("ways down the levels that a token keeps; 1: the nearest code of each")]
 SCALES = (1.0, 1.5, 2.0, 2.5, 3.0)  # of a bounded level's range to the spread of its inputs
+CHUNK = 2**11  # tokens at a time, so that the paths of a chunk stay in the cache
 
 
+# kind: residual
 class Residual(Topology):
-    """Residual vector quantization (SoundStream, Zeghidour et al. 2021, arXiv 2107.03312, section III.C).
+    """Levels of quantizers, each of which quantizes what the ones before left over.
+
+    Residual vector quantization (SoundStream, Zeghidour et al. 2021, arXiv 2107.03312, section III.C).
 
         self.rvq = Residual(128, levels=8, of=partial(VQ, codebook_size=1024), layout="BCL")
         z, codes, loss = self.rvq(latents)                       # codes [B, L, 8]
@@ -115,11 +120,22 @@ class Residual(Topology):
         """How many of `most` levels each window keeps [B]; None: all."""
         if not self.training or self.level_dropout == 0:
             return None
-        books = self.parts[0].books()
+        books = self.parts[0].books
         state = tokens.new_zeros(1) if not books else books[0].weights if books[0].kind == "ema" else books[0].codes
         keys = row_keys(tokens.view(*shape, tokens.shape[1]), valid, state)
         fewer = (uniform(keys, 0) * most).long() + 1
         return torch.where(uniform(keys, 1) < self.level_dropout, fewer, most)
+
+
+# kind: residual-ema
+class ResidualEMA(Residual):
+    """Levels of codebooks, each of which quantizes what the ones before left over; codes by moving average.
+
+    `residual` of `vq`.
+    """
+
+    __init__ = preset(Residual, {"levels": 4, "level_dropout": 0.0},
+                      of=(VQ, {"codebook_size": 512, "code_dim": 0, **AVERAGE}))  # fmt: skip
 
 
 class Scales(Started):
@@ -176,7 +192,7 @@ class ResidualPass:
             coded = level.code(inputs, seen, self.shape if at is None else (1, len(at)))
         else:
             assert isinstance(level, VQ)  # as the constructor demands
-            coded = level.taken(inputs, path if at is None else path[at], seen)
+            coded = level.coded(inputs, seen, self.shape, path if at is None else path[at])
         vectors, value = coded.vectors, coded.value
         if scale is not None:
             vectors, value = vectors * scale, value * scale
@@ -202,8 +218,8 @@ class ResidualPass:
         differs = differs or self.value is not self.total
         if at is not None:
             self.rest[at] = left
-            flows = self.value.index_add(0, at, value) if differs else None  # type: ignore[union-attr]  # level 0 has no `at`
-            self.total[at] += vectors  # type: ignore[index]  # the same
+            flows = self.value.index_add(0, at, value) if differs else None  # type: ignore[union-attr]  # zeros where it picks
+            self.total[at] += vectors  # type: ignore[index]  # zeros where it picks
         else:
             self.rest = left
             flows = (value if self.value is None else self.value + value) if differs else None
@@ -229,9 +245,9 @@ class ResidualPass:
         """All levels together."""
         return Coded(
             codes=torch.cat(self.codes, 1),
-            value=self.value,  # type: ignore[arg-type]  # there is a level
+            value=self.value,  # type: ignore[arg-type]  # there is one level at least
             stats=tuple(s for coded in self.each for s in coded.stats),
-            terms=mean_terms((coded.terms for coded in self.each), self.counts),
+            terms=mean_terms([coded.terms for coded in self.each], self.counts),
             sse=self.sse,
             n_values=self.n_values,
             commit_grad=self.commit_grad,
@@ -239,3 +255,68 @@ class ResidualPass:
             soft=self.soft,
             probs=None if self.picks else joined(self.each),
         )
+
+
+@torch.no_grad()
+def best_paths(codebooks: Sequence[Tensor], tokens: Tensor, use: Tensor, width: int) -> Tensor:
+    """The codes [N, levels] of each token's best path, -1 at levels that it does not take.
+
+    Args:
+        codebooks: the codes of each level, [K, D] each; K may differ.
+        tokens: [N, D].
+        use: [N, levels] bool, the levels that each token takes; tokens that are not finite take none.
+        width: how many paths are kept after every level. 1 is the greedy way: the nearest code of each level in turn.
+    """
+    codes = torch.full(use.shape, -1, dtype=torch.long, device=tokens.device)
+    if torch.compiler.is_compiling():  # a graph wants fixed shapes
+        return Paths(tokens, width, len(codebooks)).down(codebooks, use)
+    for some in use.any(1).nonzero().squeeze(1).split(CHUNK):
+        codes[some] = Paths(tokens[some], width, len(codebooks)).down(codebooks, use[some])
+    return codes
+
+
+class Paths:
+    """The `width` best ways down the levels of each of n tokens so far, the best first."""
+
+    def __init__(self, tokens: Tensor, width: int, levels: int) -> None:
+        n = tokens.shape[0]  # a length of its own in a graph, where `len` would be a constant
+        self.width = width
+        self.rest = tokens[:, None].expand(-1, width, -1).clone()  # [n, W, D] what the codes so far leave over
+        self.away = tokens.new_full((n, width), math.inf)  # [n, W] its square; infinite for a path that is none
+        self.away[:, 0] = 0
+        self.codes = torch.full((n, width, levels), -1, dtype=torch.long, device=tokens.device)
+
+    def down(self, codebooks: Sequence[Tensor], use: Tensor) -> Tensor:
+        """All levels in turn, those that each token takes by `use` [n, levels]; the codes of the best paths."""
+        for level, book in enumerate(codebooks):
+            self.step(book, level, use[:, level])
+        return self.codes[:, 0]
+
+    def step(self, book: Tensor, level: int, here: Tensor) -> None:
+        """Branch each path of the tokens that are `here` [n] to its nearest few codes, and keep the best of all."""
+        if torch.compiler.is_compiling():
+            rest, away, codes = self.branched(book, level, slice(None), self.width)
+            self.rest = torch.where(here[:, None, None], rest, self.rest)
+            self.codes = torch.where(here[:, None, None], codes, self.codes)
+            self.away = torch.where(here[:, None], away, self.away)
+            return
+        begun = self.codes[:, 0].amax(1) >= 0 if level else torch.zeros_like(here)
+        for some, paths in ((here & ~begun, 1), (here & begun, self.width)):  # those that begin have one path so far
+            at = some.nonzero().squeeze(1)
+            if len(at):
+                self.rest[at], self.away[at], self.codes[at] = self.branched(book, level, at, paths)
+
+    def branched(self, book: Tensor, level: int, at: Tensor | slice, paths: int) -> tuple[Tensor, Tensor, Tensor]:
+        """`rest`, `away` and `codes` of the tokens `at` after a level, from their first `paths` paths."""
+        rest, away, codes = self.rest[at, :paths], self.away[at, :paths], self.codes[at, :paths]
+        few = min(self.width, len(book))
+        found = nearest_few(rest.flatten(0, 1), book, few).view(-1, paths, few)
+        left = rest[:, :, None] - book[found]  # [m, paths, few, D]
+        cost = left.square().sum(3).masked_fill(away.isinf()[..., None], math.inf).flatten(1)
+        if cost.shape[1] < self.width:  # fewer codes than paths
+            cost = F.pad(cost, (0, self.width - cost.shape[1]), value=math.inf)
+        best = cost.topk(self.width, 1, largest=False)
+        place = best.indices.clamp_max(paths * few - 1)
+        codes = codes.gather(1, (place // few)[..., None].expand(-1, -1, codes.shape[2]))
+        codes[..., level] = found.flatten(1).gather(1, place)
+        return left.flatten(1, 2).gather(1, place[..., None].expand(-1, -1, left.shape[3])), best.values, codes

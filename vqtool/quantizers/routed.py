@@ -13,14 +13,29 @@ from torch import Tensor, nn
 
 from vqtool.api import Nested, Route
 from vqtool.errors import VqtoolError
-from vqtool.quantizers.core.composable import Coded, Composable, Make
-from vqtool.quantizers.core.router import Router, balance
-from vqtool.quantizers.core.straight_through import AddGradient
-from vqtool.quantizers.core.tokens import Layout
+from vqtool.quantizers.core.composable import Coded, Composable, Layout, Make
 from vqtool.quantizers.core.topology import Topology, made, mean_terms
+from vqtool.quantizers.estimators.straight_through import AddGradient
 from vqtool.quantizers.vq import VQ, Weights, plain
 
 EXPERTS = tuple(partial(VQ, codebook_size=size) for size in (16, 64, 256))
+
+
+class Router(nn.Module):
+    """A linear map of the mean and the spread of a window's tokens to logits of R experts.
+
+    It reads latents and pulls at none: its gradient ends here. What it reads is standardised over the features, so that
+    a growing latent does not make it sure of itself. Of equal logits the first one counts.
+    """
+
+    def __init__(self, dim: int, experts: int) -> None:
+        super().__init__()
+        self.logits = nn.Linear(2 * dim, experts)
+
+    def forward(self, tokens: Tensor, real: Tensor) -> Route:
+        """Route windows `tokens` [B, T, D]; those that do not count, by `real` [B, T], hold zeros."""
+        logits = self.logits(features_of(tokens.detach(), real))
+        return Route(logits.argmax(1), logits.softmax(1))
 
 
 class Routed(Topology):
@@ -95,7 +110,8 @@ class Routed(Topology):
         expert, x = self.parts[r], tokens.detach()
         if plain(expert):  # one search does for both
             codes = expert.chosen(x, valid)
-            return expert.taken(x, codes.masked_fill(~here, -1), here), expert.codebook.look_up(codes, valid)
+            taken = codes.masked_fill(~here, -1)
+            return expert.coded(x, here, shape, taken), expert.codebook.look_up(codes, valid)
         with torch.no_grad():
             every = expert.code(x, valid, shape).vectors
         return expert.code(x, here, shape), every
@@ -106,3 +122,29 @@ class Routed(Topology):
 
     def code_use(self) -> None:
         """Not known, as files of codes of this kind were written without it."""
+
+
+def features_of(tokens: Tensor, real: Tensor) -> Tensor:
+    """The mean and the standard deviation over the real tokens of each window, each standardised [B, 2 D]."""
+    count, some = real.sum(1).clamp_min(1)[:, None], real[..., None]
+    mean = tokens.sum(1) / count
+    away = (tokens - mean[:, None]) * some
+    return torch.cat([standardised(mean), standardised((away.square().sum(1) / count).sqrt())], 1)
+
+
+def standardised(x: Tensor) -> Tensor:
+    """`x` [B, D] with a mean of 0 and a variance of 1 over D; zeros where all are equal."""
+    x = x - x.mean(1, keepdim=True)
+    return x / x.square().mean(1, keepdim=True).sqrt().clamp_min(torch.finfo(x.dtype).tiny)
+
+
+def balance(probs: Tensor, chosen: Tensor, real: Tensor) -> Tensor:
+    """R sum_r f_r P_r of `probs` [B, R] over the windows that are `real` [B]; 1 at least where the load is even.
+
+    f_r is the share of windows that chose r (a constant), P_r the mean probability of r: the auxiliary loss of the
+    Switch Transformer (Fedus et al. 2021, arXiv 2101.03961, equations 4 to 6) without its weight.
+    """
+    count = real.sum().clamp_min(1)
+    share = (torch.nn.functional.one_hot(chosen, probs.shape[1]) * real[:, None]).sum(0) / count
+    mean = (probs * real[:, None]).sum(0) / count
+    return probs.shape[1] * (share * mean).sum()

@@ -10,15 +10,20 @@ from annotated_doc import Doc
 from annotated_types import Gt, Interval
 from torch import Tensor
 
-from vqtool.quantizers.core.composable import Coded
+from vqtool.quantizers.core.checked import preset
+from vqtool.quantizers.core.composable import Coded, Layout
 from vqtool.quantizers.core.entropy import confidence_and_diversity
-from vqtool.quantizers.core.straight_through import AddGradient, mean_of
-from vqtool.quantizers.core.tokens import Layout
-from vqtool.quantizers.vq import VQ, Decay, First, Revive, Size, Weights
+from vqtool.quantizers.estimators.straight_through import AddGradient, mean_of
+from vqtool.quantizers.vq import AVERAGE, VQ, Decay, First, Revive, Size, Weights
+
+Relative = Annotated[float, Gt(0), Doc("of the distribution, relative to the codes' own spread")]
 
 
+# kind: soft
 class Soft(VQ):
-    """Soft-to-hard quantization (Agustsson et al. 2017, arXiv 1704.00648): q = softmax(-mean((z - e)^2) / temperature).
+    """A mixture of codes by distance: sharpened until it is the nearest code alone, or beside the nearest code.
+
+    Soft-to-hard quantization (Agustsson et al. 2017, arXiv 1704.00648): q = softmax(-mean((z - e)^2) / temperature).
 
         self.vq = Soft(64, codebook_size=256)
         self.vq.temperature = 0.5                # sharpen it while training; `self.vq.hard` hardens what flows on
@@ -56,12 +61,13 @@ class Soft(VQ):
     def _own_terms(codes: object) -> frozenset[str]:
         return frozenset() if codes == "ema" else frozenset({"codebook", "consistency"})
 
-    def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
-        coded = super().coded(tokens, valid, shape)
-        table, temperature = self.codebook.codes, self.temperature
+    def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int], codes: Tensor | None = None) -> Coded:
+        coded = super().coded(tokens, valid, shape, codes)
+        table = self.codebook.codes
+        temperature: float | Tensor = self.temperature
         if not self.mixes:
             spread = (table - table.mean(0)).square().mean().clamp_min(torch.finfo(table.dtype).tiny)
-            temperature = temperature * spread  # type: ignore[assignment]  # a tensor serves too
+            temperature = temperature * spread
         probs = torch.softmax(self.codebook.scores(tokens, temperature), 1)
         probs = probs if valid is None else probs.masked_fill(~valid[:, None], 0)
         confidence, diversity = confidence_and_diversity(probs, valid)
@@ -85,3 +91,17 @@ class Soft(VQ):
     def announced(cls, options: Mapping[str, object]) -> tuple[frozenset[str], frozenset[str]]:
         codes = options.get("codes", "ema")
         return cls.terms | cls._own_terms(codes), cls.knobs - (frozenset({"hard"}) if codes == "ema" else frozenset())
+
+
+# kind: soft-ema
+class SoftEMA(Soft):
+    """One codebook that follows the mean of its inputs, and the distribution over codes that each input stands for.
+
+    `soft` with codes by moving average.
+    """
+
+    terms = frozenset({"commitment", "confidence", "diversity"})
+    knobs = frozenset({"temperature"})
+    __init__ = preset(
+        Soft, {"codebook_size": 256, "temperature": 0.05, **AVERAGE}, {"temperature": Relative}, codes="ema"
+    )

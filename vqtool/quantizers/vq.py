@@ -13,34 +13,42 @@ from torch.nn import functional as F
 
 from vqtool.api import Estimator, Nested
 from vqtool.errors import VqtoolError
+from vqtool.quantizers.core.checked import preset
 from vqtool.quantizers.core.codebook import Codebook, Codes, Start
-from vqtool.quantizers.core.composable import Coded, Composable
+from vqtool.quantizers.core.composable import Coded, Composable, Layout, n_values
 from vqtool.quantizers.core.draw import column_keys, gumbel, noise_keys
-from vqtool.quantizers.core.straight_through import squared_distance, unit
-from vqtool.quantizers.core.tokens import Layout, n_values
+from vqtool.quantizers.core.kmeans import kmeans, random_rows
 from vqtool.quantizers.estimators.diveq import DiVeQ
 from vqtool.quantizers.estimators.rotation import Rotation
-from vqtool.quantizers.estimators.straight_through import StraightThrough
+from vqtool.quantizers.estimators.straight_through import StraightThrough, squared_distance, unit
 
 Weights = Mapping[str, float] | None
 Size = Annotated[int, Gt(1), Doc("codes in the codebook")]
 Decay = Annotated[float, Interval(ge=0, lt=1), Doc("share of the past in the moving average, per step")]
 Revive = Annotated[float, Ge(0), Doc("reinitialise codes used less than this share of uniform use")]
-First = Annotated[Start, Doc("first codes: k-means centres or random ones of the first inputs")]
+First = Annotated[Literal["kmeans", "random"], Doc("first codes: k-means centres or random ones of the first inputs")]
 Project = Annotated[Literal["principal", "learned", "random"], Doc("how latents get to `code_dim` dimensions and back")]
 Sampling = Annotated[float, Ge(0), Doc("temperature of a random choice among near codes in training; 0: the nearest")]
-Gradient = Annotated[
+Passing = Annotated[
     str | Callable[[], Estimator],
     Nested("estimator"),
     Doc("how the gradient passes: straight-through, rotation or diveq"),
 ]
+STARTS: Mapping[str, Start] = {"kmeans": kmeans, "random": random_rows}
 ESTIMATORS: Mapping[str, Callable[[], Estimator]] = {
     "straight-through": StraightThrough, "rotation": Rotation, "diveq": DiVeQ,
 }  # fmt: skip
+START = {"start": "kmeans"}
+AVERAGE = {"decay": 0.99, "revive_below": 0.1, **START}
+Compared = Annotated[int, Gt(1), Doc("dimensions in which codes are compared")]
+Projected = Annotated[int, Gt(0), Doc("dimensions in which codes are compared")]
 
 
+# kind: vq
 class VQ(Composable):
-    """Vector quantization (VQ-VAE, van den Oord et al. 2017, arXiv 1711.00937).
+    """One codebook: the nearest code of each token; codes that follow their inputs, are trained, mapped or frozen.
+
+    Vector quantization (VQ-VAE, van den Oord et al. 2017, arXiv 1711.00937).
 
         self.vq = VQ(64, codebook_size=1024, layout="BCL")
         z, codes, loss = self.vq(latents)       # starts itself on the first training batch
@@ -65,7 +73,7 @@ class VQ(Composable):
         codes: Annotated[Codes, Doc("what moves the codes: their inputs, a loss, a trained map, nothing")] = "ema",
         metric: Annotated[Literal["euclidean", "cosine"], Doc("how inputs and codes are compared")] = "euclidean",
         code_dim: Annotated[int, Ge(0), Doc("dimensions of a code; 0: those of the latents")] = 0,
-        project: Project = "principal", gradient: Gradient = "straight-through", sampling: Sampling = 0.0,
+        project: Project = "principal", gradient: Passing = "straight-through", sampling: Sampling = 0.0,
         decay: Decay = 0.99, revive_below: Revive = 0.1, start: First = "kmeans",
     ) -> None:  # fmt: skip
         plane = code_dim if project == "principal" else 0
@@ -82,8 +90,9 @@ class VQ(Composable):
         if self.estimator.trains_codes and codes not in ("learned", "mapped"):
             raise VqtoolError(f"this gradient trains the codes, and `codes` is {codes!r}", hint='codes="learned"')
         width = dim if self.inwards is None else code_dim
-        how = {"codes": codes, "unit": self.unit, "decay": decay, "revive_below": revive_below}
-        self.codebook = Codebook(codebook_size, width, code_dim=plane, **how)  # type: ignore[arg-type]  # a dict of mixed types
+        self.codebook = Codebook(codebook_size, width, codes=codes, unit=self.unit, code_dim=plane, decay=decay,
+                                 revive_below=revive_below)  # fmt: skip
+        self.books = (self.codebook,)
         self.terms = self.terms | self._own_terms(codes)
         self.straight_through = self.estimator.identity and not self.unit and self.inwards is None
         self.nearest = not self.unit and self.inwards is None
@@ -96,12 +105,9 @@ class VQ(Composable):
     def announced(cls, options: Mapping[str, object]) -> tuple[frozenset[str], frozenset[str]]:
         return cls.terms | cls._own_terms(options.get("codes")), cls.knobs
 
-    def books(self) -> tuple[Codebook, ...]:
-        return (self.codebook,)
-
     def start_from(self, points: Tensor, generator: torch.Generator) -> None:
         points = unit(points) if self.unit else points
-        self.codebook.start(points, self.start, generator)
+        self.codebook.start(points, STARTS[self.start], generator)
 
     def codebooks_with_inputs(self, tokens: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
         if self.codebook.kind in ("mapped", "frozen"):
@@ -114,9 +120,17 @@ class VQ(Composable):
                 tokens = unit(tokens)
         yield self.codebook, tokens
 
-    def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
-        tokens = unit(tokens) if self.unit else tokens
-        coded = self.taken(tokens, self.chosen(tokens, valid), valid)
+    def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int], codes: Tensor | None = None) -> Coded:
+        """Quantize `tokens` [N, inside] by the `codes` [N] that were chosen for them; None: by the nearest."""
+        tokens, book = unit(tokens) if self.unit else tokens, self.codebook
+        codes = self.chosen(tokens, valid) if codes is None else codes
+        value = book.look_up(codes, valid, trained=self.estimator.trains_codes and torch.is_grad_enabled())
+        coded = Coded(codes[:, None], value)
+        if book.kind in ("learned", "mapped"):
+            coded.sse, coded.n_values = squared_distance(tokens, value, valid), n_values(tokens, valid)
+            coded.terms["codebook"] = book.loss(tokens, codes, valid, coded.sse, coded.n_values)
+        elif book.kind == "ema" and self.training:
+            coded.stats = (book.stats(tokens, codes, valid),)
         if self.unit:  # the gradient passes the normalisation
             self.finished(tokens, coded, valid)
         return coded
@@ -132,23 +146,78 @@ class VQ(Composable):
             codes = (scores - gumbel(noise_keys(seen, state), column_keys(scores.shape[1], scores.device))).argmax(1)
         return codes if valid is None else codes.masked_fill(~valid, -1)
 
-    def taken(self, tokens: Tensor, codes: Tensor, valid: Tensor | None) -> Coded:
-        """The outcome for tokens [N, inside] that get `codes` [N]."""
-        book = self.codebook
-        value = book.look_up(codes, valid, trained=self.estimator.trains_codes and torch.is_grad_enabled())
-        coded = Coded(codes[:, None], value)
-        if book.kind in ("learned", "mapped"):
-            coded.sse, coded.n_values = squared_distance(tokens, value, valid), n_values(tokens, valid)
-            coded.terms["codebook"] = book.loss(tokens, codes, valid, coded.sse, coded.n_values)
-        elif book.kind == "ema" and self.training:
-            coded.stats = (book.stats(tokens, codes, valid),)
-        return coded
-
     def decoded(self, codes: Tensor) -> Tensor:
         return self.codebook.look_up(codes[:, 0], codes[:, 0] >= 0)
 
     def tables(self) -> tuple[Tensor, ...]:
         return (self.codebook.table,)
+
+
+# kind: ema
+class EMA(VQ):
+    """One codebook whose codes follow the mean of their inputs, as a moving average.
+
+    VQ-VAE's quantizer (van den Oord et al. 2017): `vq` as it is by default.
+    """
+
+    __init__ = preset(VQ, {"codebook_size": 512, **AVERAGE})
+
+
+# kind: rotation
+class RotationEMA(VQ):
+    """One codebook by moving average; the gradient is rotated and scaled as the input is onto its code.
+
+    The rotation trick (Fifty et al. 2024, arXiv 2410.06424): `vq` with `gradient = "rotation"`.
+    """
+
+    __init__ = preset(VQ, {"codebook_size": 512, **AVERAGE}, gradient=(Rotation, {"largest_gain": 2.0}))
+
+
+# kind: gradient
+class Gradient(VQ):
+    """One codebook trained by its own loss, like every other weight.
+
+    VQ-VAE with a trained codebook (van den Oord et al. 2017, eq. 3): `vq` with `codes = "learned"`. The weights of its
+    two terms are the two betas of the objective.
+    """
+
+    terms = frozenset({"commitment", "codebook"})
+    __init__ = preset(VQ, {"codebook_size": 512, **START}, codes="learned")
+
+
+# kind: simvq
+class SimVQ(VQ):
+    """One frozen random codebook, turned and stretched by one trained linear map: all codes move together.
+
+    SimVQ (Zhu et al. 2024, arXiv 2411.02038): `vq` with `codes = "mapped"`.
+    """
+
+    terms = frozenset({"commitment", "codebook"})
+    __init__ = preset(VQ, {"codebook_size": 1024}, codes="mapped")
+
+
+# kind: cosine
+class Cosine(VQ):
+    """Codes of length one in a few dimensions, chosen by cosine similarity; trained by their own loss.
+
+    ViT-VQGAN (Yu et al. 2021, arXiv 2110.04627, section 3.2): `vq` with learned codes, the cosine metric and
+    trained maps.
+    """
+
+    terms = frozenset({"commitment", "codebook"})
+    __init__ = preset(VQ, {"codebook_size": 1024, "code_dim": 8, **START}, {"code_dim": Compared}, codes="learned",
+                      metric="cosine", project="learned")  # fmt: skip
+
+
+# kind: random-projection
+class RandomProjection(VQ):
+    """A frozen random projection and a frozen random codebook: targets for masked prediction.
+
+    BEST-RQ (Chiu et al. 2022, arXiv 2202.01855): `vq` with frozen codes, the cosine metric and a random projection.
+    """
+
+    __init__ = preset(VQ, {"codebook_size": 8192, "code_dim": 16}, {"code_dim": Projected}, codes="frozen",
+                      metric="cosine", project="random")  # fmt: skip
 
 
 def plain(quantizer: nn.Module) -> TypeGuard[VQ]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -11,11 +12,10 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from vqtool.api import Nested
-from vqtool.quantizers.core.composable import Coded, Make
+from vqtool.quantizers.core.composable import Coded, Layout, Make
 from vqtool.quantizers.core.kmeans import points_wanted
-from vqtool.quantizers.core.tokens import Layout
 from vqtool.quantizers.residual import Beam, Dropout, Levels, Residual
-from vqtool.quantizers.vq import VQ, Weights
+from vqtool.quantizers.vq import VQ, Decay, First, Revive, Size, Weights
 
 Depth = Annotated[int, Ge(0), Doc("levels in use, the coarse ones; 0: all. Fewer: a lower rate")]
 Step = Annotated[float, Gt(0), Doc("how much softer the tokens of each next level may be")]
@@ -25,8 +25,11 @@ StartTokens = Annotated[
 ]
 
 
+# kind: waterfill
 class Waterfill(Residual):
-    """Reverse water-filling (Cover and Thomas, theorem 10.3.3) with residual levels.
+    """Residual levels shared out by energy: loud tokens go through many of them, soft ones through few or none.
+
+    Reverse water-filling (Cover and Thomas, theorem 10.3.3) with residual levels.
 
         self.rvq = Waterfill(8, levels=6, of=partial(VQ, codebook_size=1024), step_db=6.5, floor_db=-26)
 
@@ -108,3 +111,24 @@ class Waterfill(Residual):
         """Bits per feature that the tokens would cost at the floor, if each were Gaussian."""
         bits = (tokens.square().mean(1) / self.floor).log1p().sum() / (2 * torch.log(torch.tensor(2.0)))
         return bits / max(1, len(tokens)) if valid is None else bits / valid.sum().clamp_min(1)
+
+
+# kind: residual-waterfill
+class ResidualWaterfill(Waterfill):
+    """Residual levels shared out by energy: loud tokens go through many of them, soft ones through few or none.
+
+    `waterfill` of `vq`.
+    """
+
+    def __init__(
+        self, dim: int, layout: Layout = "BTD", weights: Weights = None, *, codebook_size: Size = 512,
+        first_size: Annotated[int, Ge(0), Doc("codes of the first level, which few tokens take; 0: as the others")] = 0,
+        levels: Levels = 4, depth: Depth = 0, step_db: Step = 3.5, floor_db: Floor = -60.0, beam: Beam = 1,
+        start_tokens: StartTokens = 64, level_dropout: Dropout = 0.0, decay: Decay = 0.99, revive_below: Revive = 0.1,
+        start: First = "kmeans",
+    ) -> None:  # fmt: skip
+        how = partial(VQ, decay=decay, revive_below=revive_below, start=start)
+        sizes = (first_size or codebook_size, *((codebook_size,) * (levels - 1)))
+        super().__init__(dim, layout, weights, of=[partial(how, codebook_size=n) for n in sizes], depth=depth,
+                         step_db=step_db, floor_db=floor_db, beam=beam, start_tokens=start_tokens,
+                         level_dropout=level_dropout)  # fmt: skip

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from vqtool.catalog import catalog
+from vqtool.recipe.component_checks import PartChecker, StageChecker
 from vqtool.recipe.options import Options, toml_value
-from vqtool.recipe.part_checks import PartChecker
 from vqtool.recipe.places import Places
 from vqtool.recipe.spec import (
     EvaluateOptions,
@@ -20,7 +20,6 @@ from vqtool.recipe.spec import (
     TrainOptions,
     diagnose_options,
 )
-from vqtool.recipe.stages import StageChecker
 from vqtool.suggest import did_you_mean, listed
 
 NOT_PARTS = ("data", "task", "loss", "metric", "baseline", "schedule", "estimator")  # roles named in other places
@@ -45,22 +44,26 @@ def part_roles() -> list[str]:
     return [role for role in catalog().roles if role not in NOT_PARTS]
 
 
-def role_of(table: str) -> str | None:
-    """The role of a part's table: its name, or what follows a `_`: `[prior_conditioner]` is a conditioner."""
-    fits = [role for role in part_roles() if table == role or table.endswith(f"_{role}")]
+def role_of(table: str, roles: Iterable[str]) -> str | None:
+    """The one of `roles` that a part's table has: its name, or what follows a `_`, as in `[prior_conditioner]`."""
+    fits = [role for role in roles if table == role or table.endswith(f"_{role}")]
     return max(fits, key=len, default=None)
 
 
 class Checker(PartChecker):
     """Checks one recipe; `errors` holds what was found.
 
-    With `as_given`, options hold what the table gives and no defaults, and what [evaluate] names is not loaded.
+    With `as_given`, options hold what the table gives and no defaults, and what [evaluate] names is not loaded. Where
+    nothing `trains`, losses are not looked into.
     """
 
     def __init__(
-        self, table: Mapping[str, Any], places: Places, folder: Path | None, *, as_given: bool = False
-    ) -> None:
+        self, table: Mapping[str, Any], places: Places, folder: Path | None, *, as_given: bool = False,
+        trains: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__(places, folder, as_given=as_given)
+        self.trains = trains
+        self.roles = part_roles()
         self.table = table
 
     def recipe(self, text: str, path: Path | None) -> Recipe | None:
@@ -109,7 +112,7 @@ class Checker(PartChecker):
         return self.part("data", ("data",), self.table["data"])[0]
 
     def _part(self, name: str, table: Any) -> None:
-        role = role_of(name)
+        role = role_of(name, self.roles)
         if role is None:
             self._unknown_top(name, table)
             return
@@ -128,12 +131,12 @@ class Checker(PartChecker):
         if name in ELSEWHERE:
             self.error((name,), f"a recipe has no table `[{name}]`", ELSEWHERE[name])
         elif isinstance(table, Mapping | list):
-            near = did_you_mean(name, [*part_roles(), *TABLES], otherwise=f"parts: {listed(part_roles())}")
+            near = did_you_mean(name, [*self.roles, *TABLES], otherwise=f"parts: {listed(self.roles)}")
             self.error((name,), f"there is no part called `[{name}]`", near)
         elif name in TRAIN.names:
             self.error((name,), f"`{name}` belongs in `[train]` or a `[[stage]]`")
         else:
-            near = did_you_mean(name, [*TOP.names, *part_roles(), *TABLES])
+            near = did_you_mean(name, [*TOP.names, *self.roles, *TABLES])
             self.error((name,), f"a recipe has no key `{name}`", near)
 
     def _stages(self, train: dict[str, Any]) -> list[StageSpec]:
@@ -144,7 +147,7 @@ class Checker(PartChecker):
         if not given:
             self.error((), "the recipe has no `[[stage]]`", 'a stage names a task: [[stage]] with task = "..."')
             return []
-        checker = StageChecker(self, TRAIN, train, self.table.get("train"))
+        checker = StageChecker(self, TRAIN, train, self.table.get("train"), trains=self.trains)
         stages = [checker.stage(i, table) for i, table in enumerate(given)]
         self._unused(checker)
         return [stage for stage in stages if stage is not None]

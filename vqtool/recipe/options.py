@@ -59,6 +59,7 @@ class Options:
         self._attributes = {f.alias or name: name for name, f in model.model_fields.items()}
         self.former = {mark.old: name for name, field in self.fields.items()
                        for mark in field.metadata if type(mark).__name__ == "Renamed"}  # fmt: skip
+        self.nested = {name: mark for name, field in self.fields.items() if (mark := nested_mark(field)) is not None}
         self._counts = {name for name, field in self.fields.items() if counts and not limited(field)}
 
     @property
@@ -110,13 +111,11 @@ class Options:
         """Draft 7 properties of the options: `{"properties": {...}, "required": [...]}`."""
         whole = self.model.model_json_schema(by_alias=True)
         plain = _draft7(whole, whole.get("$defs", {}))
-        for name, field in self.fields.items():
-            if (mark := nested_mark(field)) is not None:
-                one = {"anyOf": [{"type": "string"}, {"$ref": f"#/definitions/{mark.role}"}]}
-                several = [{"type": "array", "items": one}] if mark.many else []
-                plain["properties"][name] = {
-                    "anyOf": [*one["anyOf"], *several], "description": field.description or "",
-                }  # fmt: skip
+        for name, mark in self.nested.items():
+            one = {"anyOf": [{"type": "string"}, {"$ref": f"#/definitions/{mark.role}"}]}
+            several = [{"type": "array", "items": one}] if mark.many else []
+            description = self.fields[name].description or ""
+            plain["properties"][name] = {"anyOf": [*one["anyOf"], *several], "description": description}
         return {"properties": plain.get("properties", {}), "required": plain.get("required", [])}
 
     def _too_large(self, name: str, value: Any, what: str) -> Problem:
@@ -178,6 +177,7 @@ def _model(cls: type) -> type[BaseModel]:
         broken = f"`{cls.__qualname__}` is broken: its options' types cannot be read: {error}"
         raise VqtoolError(broken, exit_code=1) from error
     fields: dict[str, Any] = {}
+    nested = nested_options(cls)
     for name, parameter in inspect.signature(constructor).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             raise VqtoolError(f"`{cls.__qualname__}` is broken: `**{name}` hides its options", exit_code=1)
@@ -187,7 +187,7 @@ def _model(cls: type) -> type[BaseModel]:
             raise VqtoolError(f"`{cls.__qualname__}` is broken: its option `{name}` has no type", exit_code=1)
         default = ... if parameter.default is parameter.empty else parameter.default
         docs = [d.documentation for d in typing.get_args(hints[name])[1:] if isinstance(d, Doc)]
-        hint, mark = hints[name], nested_options(cls).get(name)
+        hint, mark = hints[name], nested.get(name)
         if mark is not None:  # a table with a `kind`, whose options the component of that kind checks
             one = dict[str, Any] | str
             hint, default = Annotated[one | list[one] if mark.many else one, mark], as_table(default)

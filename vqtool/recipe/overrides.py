@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vqtool.errors import VqtoolError
-from vqtool.recipe.places import Key, Places
-from vqtool.recipe.toml_lines import key_parts
+from vqtool.recipe.places import Key, Places, key_parts
 from vqtool.suggest import did_you_mean, listed
 from vqtool.untrusted import toml_table
 

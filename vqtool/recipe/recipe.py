@@ -12,6 +12,7 @@ from vqtool.errors import VqtoolError, Where
 from vqtool.recipe import overrides as override
 from vqtool.recipe.checking import Checker
 from vqtool.recipe.places import Places, one_error
+from vqtool.recipe.resolved import table_of
 from vqtool.recipe.spec import Recipe
 from vqtool.untrusted import toml_table
 
@@ -53,39 +54,9 @@ def apply_to_resolved(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
     if not overrides:
         return recipe
     places = Places("", "the checkpoint's recipe")
-    table = as_table(recipe)
+    table = table_of(recipe.values(), "the checkpoint")
     errors = override.apply(table, overrides, places)
     return check_table(table, places, errors, text=recipe.text, path=recipe.path, folder=recipe.folder)
-
-
-def as_table(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as the table that `tomllib` would give for it, every default written out."""
-    stages = []
-    for stage in recipe.stages:
-        losses = {s.name: {"weight": s.weight, **_plain(s.options)} for s in stage.losses}
-        schedules = {s.target: {"kind": s.kind, **_plain(s.options)} for s in stage.schedules}
-        own = {"name": stage.name, "task": stage.task.kind, "options": _plain(stage.task.options), "losses": losses}
-        stages.append(own | {"set": _plain(stage.set), "schedule": schedules} | _plain(stage.train.model_dump()))
-    parts = {name: {"kind": part.kind, **_plain(part.options)} for name, part in recipe.parts.items()}
-    return {
-        "title": recipe.title,
-        "seed": recipe.seed,
-        "deterministic": recipe.deterministic,
-        "data": {"kind": recipe.data.kind, **_plain(recipe.data.options)},
-        "evaluate": _plain(recipe.evaluate.model_dump()),
-        "diagnose": _plain(dict(recipe.diagnose)),
-        "stage": stages,
-        **parts,
-    }
-
-
-def _plain(value: Any) -> Any:
-    """A value as TOML gives it; None, which TOML does not have, stays and passes where an option may be None."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def check_table(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from vqtool.errors import VqtoolError
 from vqtool.forms import RESOLVED, damaged, misfit
-from vqtool.recipe.checking import Checker, role_of
+from vqtool.recipe.checking import Checker, part_roles, role_of
 from vqtool.recipe.places import Places
 from vqtool.recipe.portable import PATH_MARK, home_of
 from vqtool.recipe.spec import EvaluateOptions, Recipe, TrainOptions, diagnose_options
@@ -21,11 +21,13 @@ def from_resolved(
     folder: Path | None = None,
     beside: Path | None = None,
     source: Path | str = "the checkpoint",
+    only: tuple[Collection[str], Collection[str]] | None = None,
 ) -> Recipe:
     """Rebuild the recipe that `Recipe.resolved` gave `value` for; later defaults do not change it.
 
     `folder` is where relative paths are looked for; by default where they are seen from the folder `beside`, in
-    which the values were read, or from the working folder. `source` is the file, for messages.
+    which the values were read, or from the working folder. `source` is the file, for messages. `only` names the stages
+    and the parts to take, for a model that is used and not trained: their losses are taken as they are.
 
     Raises:
         VqtoolError: the value is not of this form, or does not pass a check.
@@ -37,7 +39,12 @@ def from_resolved(
     if file is not None and Path(file).name != file:
         raise damaged(source, f"in its recipe, `file` should be a name alone, not `{file}`")
     home = folder if folder is not None else home_of(value, beside)
-    checker = Checker(_table(value, source), Places("", source), home, as_given=True)
+    table = table_of(value, source)
+    if only is not None:
+        stages, parts = only
+        table = {name: one for name, one in table.items() if name not in value["parts"] or name in parts}
+        table["stage"] = [one for one in table["stage"] if one["name"] in stages]
+    checker = Checker(table, Places("", source), home, as_given=True, trains=only is None)
     recipe = checker.recipe(text, home / file if home is not None and file else None)
     if checker.errors or recipe is None:
         first, *rest = checker.errors
@@ -50,7 +57,7 @@ def from_resolved(
     return recipe
 
 
-def _table(value: Mapping[str, Any], source: Path | str) -> dict[str, Any]:
+def table_of(value: Mapping[str, Any], source: Path | str) -> dict[str, Any]:
     """The table that `tomllib` would give; keys of its own tables that this version does not know are left out."""
     table: dict[str, Any] = {
         "title": value["title"],
@@ -61,8 +68,9 @@ def _table(value: Mapping[str, Any], source: Path | str) -> dict[str, Any]:
         "diagnose": _known(diagnose_options(), value.get("diagnose") or {}),
         "stage": [_stage(stage, source) for stage in value["stages"]],
     }
+    roles = part_roles()
     for name, part in value["parts"].items():
-        if name in table or part["role"] != role_of(name):
+        if name in table or part["role"] != role_of(name, roles):
             raise damaged(source, f"in its recipe, `{name}` is not the name of a {part['role']}")
         table[name] = _part(part)
     return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -175,32 +175,39 @@ class Recipe:
 
         `beside` is the folder that they will lie in.
         """
+        return places(self.folder, self.path, beside) | self.values(self._kept)
+
+    def values(self, of_path: Callable[[Path], Any] = str) -> dict[str, Any]:
+        """All that the recipe says as JSON values, each path as `of_path` gives it."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, Path):
+                return of_path(value)
+            if isinstance(value, list | tuple):
+                return [plain(item) for item in value]
+            if isinstance(value, BaseModel):
+                value = value.model_dump()
+            elif isinstance(value, PartSpec | LossSpec | ScheduleSpec | StageSpec):
+                value = {one.name: getattr(value, one.name) for one in fields(value)}
+            if isinstance(value, Mapping):
+                return {key: plain(item) for key, item in value.items()}
+            return value
+
         return {
             "title": self.title,
             "seed": self.seed,
             "deterministic": self.deterministic,
-            **places(self.folder, self.path, beside),
             "file": None if self.path is None else self.path.name,
-            "data": self._frozen(self.data),
-            "parts": self._frozen(self.parts),
-            "stages": self._frozen(self.stages),
-            "evaluate": self._frozen(self.evaluate),
+            "data": plain(self.data),
+            "parts": plain(self.parts),
+            "stages": plain(self.stages),
+            "evaluate": plain(self.evaluate),
             "diagnose": dict(self.diagnose),
         }
 
-    def _frozen(self, value: Any) -> Any:
-        """A value as JSON; paths as they are kept."""
-        if isinstance(value, Path):
-            return {PATH_MARK: frozen_path(value, self.folder)}
-        if isinstance(value, list | tuple):
-            return [self._frozen(item) for item in value]
-        if isinstance(value, BaseModel):
-            value = value.model_dump()
-        elif isinstance(value, PartSpec | LossSpec | ScheduleSpec | StageSpec):
-            value = {one.name: getattr(value, one.name) for one in fields(value)}
-        if isinstance(value, Mapping):
-            return {key: self._frozen(item) for key, item in value.items()}
-        return value
+    def _kept(self, path: Path) -> dict[str, str]:
+        """A path as files keep it."""
+        return {PATH_MARK: frozen_path(path, self.folder)}
 
 
 def paths_in(value: Any) -> list[Path]:

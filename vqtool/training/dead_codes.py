@@ -19,8 +19,7 @@ from vqtool.model.model import Model
 from vqtool.model.seeds import seed_of
 from vqtool.model.seen import Seen
 from vqtool.quantizers.core.codebook import Codebook
-from vqtool.quantizers.core.kmeans import kmeans, points_wanted
-from vqtool.quantizers.core.tokens import starting_points
+from vqtool.quantizers.core.kmeans import kmeans, points_wanted, starting_points
 from vqtool.recipe import StageSpec
 from vqtool.training.loop import StageLoop
 from vqtool.training.runtime import Runtime, Signals

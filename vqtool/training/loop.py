@@ -21,12 +21,11 @@ from vqtool.diagnosis.report import Finding
 from vqtool.errors import VqtoolError
 from vqtool.model.model import Model
 from vqtool.model.seeds import seed_of
-from vqtool.quantizers.core.all_reduce import reduce_stats
+from vqtool.quantizers.core.updates import reduce_stats
 from vqtool.recipe import StageSpec
-from vqtool.training.average import Average
 from vqtool.training.batches import Batches
 from vqtool.training.runtime import Runtime, Signals
-from vqtool.training.stage import Knobs, StageModule, not_finite
+from vqtool.training.stage import Average, Knobs, StageModule, not_finite
 from vqtool.training.usage import Usage, figures
 from vqtool.training.validate import validate
 from vqtool.training.watch import Motion, StopOn, UnhealthyError, Watch

@@ -1,8 +1,9 @@
-"""One stage as a module: task, parts and losses in one forward, so that wrapping it in DDP is the whole of scaling."""
+"""A stage: task, parts and losses as one module, which DDP wraps; its knobs; the moving average of its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -135,3 +136,43 @@ def not_finite(terms: Mapping[str, Tensor], stage: str, step: int) -> VqtoolErro
         hint='a lower `lr`, `clip = 1.0`, or `precision = "fp32"`; the last checkpoint is untouched',
         exit_code=1,
     )
+
+
+class Average:
+    """Exponential moving average of the trained parameters; a `decay` of 0 switches it off.
+
+    The decay warms up as min(decay, (1 + n) / (10 + n)) after n steps, so that the start is soon forgotten.
+    """
+
+    def __init__(self, parameters: dict[str, nn.Parameter], decay: float) -> None:
+        self.parameters = parameters
+        self.decay = decay
+        self.steps = 0
+        self.values = {name: p.detach().clone() for name, p in parameters.items()} if decay else {}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move towards the parameters as they are now."""
+        if not self.decay:
+            return
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        self.steps += 1
+        torch._foreach_lerp_(list(self.values.values()), [p.detach() for p in self.parameters.values()], 1 - decay)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside, the parameters hold their average."""
+        if not self.decay:
+            yield
+            return
+        live = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self._copy(self.values)
+        try:
+            yield
+        finally:
+            self._copy(live)
+
+    @torch.no_grad()
+    def _copy(self, values: dict[str, Tensor]) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.copy_(values[name])

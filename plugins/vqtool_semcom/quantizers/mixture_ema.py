@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_doc import Doc
 from annotated_types import Gt, MinLen
 
-from vqtool.quantizers.core.tokens import Layout
+from vqtool.quantizers.core.composable import Layout
 from vqtool.quantizers.vq import VQ, Decay, First, Revive, Weights
 from vqtool_semcom.quantizers.routed_modes import Modes, RoutedModes
 

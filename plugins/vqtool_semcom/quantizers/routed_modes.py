@@ -12,10 +12,8 @@ from annotated_types import Ge
 from torch import Tensor
 
 from vqtool.api import Nested, Route
-from vqtool.quantizers.core.composable import Make
-from vqtool.quantizers.core.router import balance
-from vqtool.quantizers.core.tokens import Layout
-from vqtool.quantizers.routed import EXPERTS, Routed
+from vqtool.quantizers.core.composable import Layout, Make
+from vqtool.quantizers.routed import EXPERTS, Routed, balance
 from vqtool.quantizers.vq import Weights
 from vqtool_semcom.mode_router import ModeRouter, with_mode
 

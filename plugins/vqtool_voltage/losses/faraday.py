@@ -84,7 +84,7 @@ class Faraday(Loss):
         slope = physics.derivative(current.float(), dt.float(), self.derivative)
         if x_position is not None:
             slope = slope * physics.per_wave(x_position.float(), slope)
-        guess, real, slope = (physics.band(s, self.harmonics) for s in (estimate.float(), x.float(), slope))
+        guess, real, slope = [physics.band(s, self.harmonics) for s in (estimate.float(), x.float(), slope)]
         if self.mode == "correlation":
             return (1 - physics.agreement(guess, slope, FAINT * physics.norm(real))).mean()
         if self.log_inductance is None:

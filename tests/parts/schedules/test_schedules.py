@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from vqtool.api import Schedule
 from vqtool.errors import VqtoolError
 from vqtool.parts.schedules.constant import Constant
-from vqtool.parts.schedules.cosine import Cosine
 from vqtool.parts.schedules.exponential import Exponential
 from vqtool.parts.schedules.geometric import Geometric
 from vqtool.parts.schedules.inverse_sigmoid import InverseSigmoid
-from vqtool.parts.schedules.linear import Linear
+from vqtool.parts.schedules.ramps import Cosine, Linear
 
 value = st.floats(-1e3, 1e3)
 positive = st.floats(1e-3, 1e3)

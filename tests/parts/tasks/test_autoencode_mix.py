@@ -11,7 +11,7 @@ from vqtool.parts.conditioners.spectrum import SpectrumConditioner
 from vqtool.parts.decoders.patch import PatchDecoder
 from vqtool.parts.encoders.patch import PatchEncoder
 from vqtool.parts.tasks.autoencode import Autoencode, mixed
-from vqtool.quantizers.presets import EMA
+from vqtool.quantizers.vq import EMA
 
 SPEC = DataSpec({"x": Field((1, 16), "signal"), "wave": Field((1, 16), "wave")})
 

@@ -14,7 +14,7 @@ from vqtool.parts.contexts.transformer import TransformerContext
 from vqtool.parts.encoders.conv1d import Conv1dEncoder
 from vqtool.parts.losses.info_nce import InfoNCE
 from vqtool.parts.tasks.contrast import Contrast, contrast_figures
-from vqtool.quantizers.presets import ProductGumbel
+from vqtool.quantizers.gumbel import ProductGumbel
 from vqtool.sequence.spans import hidden_spans
 
 SPEC = DataSpec({"x": Field((2, 96), "signal")})

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from vqtool.api import CodebookStats, Estimator, Quantized, Quantizer, Route
-from vqtool.quantizers.core.all_reduce import gather_rows
+from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.checked import Checked
 from vqtool.quantizers.core.codebook import Codebook, not_started
-from vqtool.quantizers.core.kmeans import points_wanted
-from vqtool.quantizers.core.straight_through import mean_of, squared_distance, straight_through
-from vqtool.quantizers.core.tokens import Layout, counted, n_values, own_precision, restored, starting_points, windows
-from vqtool.quantizers.core.updates import passed_without_update, updated
-from vqtool.quantizers.estimators.straight_through import StraightThrough
+from vqtool.quantizers.core.kmeans import points_wanted, starting_points
+from vqtool.quantizers.core.updates import gather_rows, passed_without_update, updated
+from vqtool.quantizers.estimators.straight_through import StraightThrough, mean_of, squared_distance, straight_through
 
+Layout = Literal["BTD", "BCL", "BCHW", "BHWC", "BCTHW", "ND"]  # B windows, C or D features, the others are tokens
+NAMES = {"B": "batch", "T": "tokens", "L": "length", "H": "height", "W": "width", "N": "tokens"}
 Make = Callable[..., Quantizer]  # builds a quantizer from its width
 WEIGHTS = {  # of the terms in `Quantized.loss`, where the constructor gives no others
     "commitment": 0.25, "codebook": 1.0, "confidence": 0.1, "diversity": 0.1, "log-perplexity": 0.1, "balance": 0.01,
@@ -71,6 +73,7 @@ class Composable(Quantizer, metaclass=Checked):
     estimator: Estimator = StraightThrough()
     inwards: nn.Module | None
     outwards: nn.Module | None
+    books: tuple[Codebook, ...] = ()  # in the order of the codes; one that several parts share as often
     nested = False  # part of another quantizer, which asks for the gradient of the commitment itself
     given: Mapping[str, Any]  # the options that the constructor got
 
@@ -230,33 +233,28 @@ class Composable(Quantizer, metaclass=Checked):
         wanted, generator = self.points_wanted(), torch.Generator().manual_seed(0)
         points = gather_rows(starting_points(batch, mask, wanted, generator), wanted)
         most = max(self.codebook_sizes)
-        if len(points) < most and self.books():
-            warnings.warn(f"{type(self).__name__} starts {most} codes from {len(points)} tokens: many start as copies. "
+        if len(points) < most and self.books:
+            warnings.warn(f"{type(self).__name__} starts {most} codes from {len(points)} tokens: many begin as copies. "
                           "Call initialise(z) with more latents first.", stacklevel=3)  # fmt: skip
         self.start_on_points(points, torch.Generator().manual_seed(0))
 
-    def books(self) -> tuple[Codebook, ...]:
-        """The codebooks in the order of the codes; one that several parts share as often."""
-        return ()
-
     @property
     def initialised(self) -> bool:
-        return all(book.is_ready for book in self.books())
+        return all(book.is_ready for book in self.books)
 
     def code_use(self) -> tuple[Tensor, ...] | None:
-        books = self.books()
-        known = len(books) == len(self.codebook_sizes) and all(book.kind == "ema" for book in books)
-        return tuple(book.weights for book in books) if known else None
+        known = len(self.books) == len(self.codebook_sizes) and all(book.kind == "ema" for book in self.books)
+        return tuple(book.weights for book in self.books) if known else None
 
     def no_stats(self) -> tuple[CodebookStats, ...]:
         """The statistics of a batch without a token."""
-        return tuple(book.no_stats() for book in self.books() if book.kind == "ema")
+        return tuple(book.no_stats() for book in self.books if book.kind == "ema")
 
     def update(self, stats: Sequence[CodebookStats]) -> None:
         """Move the codebooks by the statistics of an optimizer step, one for each that follows by moving average."""
         updated(self)
         sums: dict[Codebook, CodebookStats] = {}
-        for book, some in zip((book for book in self.books() if book.kind == "ema"), stats, strict=True):
+        for book, some in zip((book for book in self.books if book.kind == "ema"), stats, strict=True):
             sums[book] = sums[book] + some if book in sums else some
         for book, some in sums.items():
             book.update(some)
@@ -279,3 +277,80 @@ class Composable(Quantizer, metaclass=Checked):
         wider = fn(torch.empty(0, dtype=self.own_dtype)).dtype
         self.own_dtype = wider if wider.itemsize >= 4 else self.own_dtype
         return super()._apply(fn, recurse)
+
+
+def windows(z: Tensor, mask: Tensor | None, layout: Layout, dim: int, owner: str) -> tuple[Tensor, Tensor | None]:
+    """`z` as windows of tokens [B, T, D], rows of `ND` in one window, and `mask` [B * T] as booleans.
+
+    Raises:
+        VqtoolError: `z` has not the axes of `layout`, or other than `dim` features, or the mask is of other tokens.
+    """
+    features = features_axis(layout)
+    if z.dim() != len(layout) or z.shape[features] != dim:
+        wanted = ", ".join(f"{dim} features" if i == features else NAMES[axis] for i, axis in enumerate(layout))
+        fits = [one for one in get_args(Layout) if z.dim() == len(one) and z.shape[features_axis(one)] == dim]
+        hint = " or ".join(f'layout="{one}"' for one in fits) or f"the quantizer was made for {dim} features"
+        raise VqtoolError(f'{owner} with layout "{layout}" takes [{wanted}], not {list(z.shape)}', hint=hint)
+    axes = [size for axis, size in enumerate(z.shape) if axis != features]
+    if mask is not None and mask.numel() != math.prod(axes):
+        raise VqtoolError(
+            f"the mask of {owner} has the shape {list(mask.shape)}, not {axes}",
+            hint="one value for each token, true for real ones",
+        )
+    z = z[None] if layout == "ND" else z if layout == "BTD" else z.movedim(features, -1).flatten(1, -2)
+    return z, None if mask is None else mask.reshape(-1).bool()
+
+
+def features_axis(layout: Layout) -> int:
+    """Which axis of a layout holds the features."""
+    return layout.index("C" if "C" in layout else "D")
+
+
+def restored(x: Tensor, shape: torch.Size, layout: Layout, *, features_last: bool = False) -> Tensor:
+    """`x` [B, T, ...] with the axes of an input of `shape`; features where they were, or at the end."""
+    if layout == "BTD":
+        return x
+    at = features_axis(layout)
+    places = [size for axis, size in enumerate(shape) if axis != at]
+    x = x.reshape(*places, *x.shape[2:])
+    return x if features_last else x.movedim(-1, at)
+
+
+def own_precision(z: Tensor) -> contextlib.AbstractContextManager[None]:
+    """Turns autocast off for the device of `z`: distances, counts and sums need float32."""
+    device = z.device.type
+    if device != "meta" and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return contextlib.nullcontext()
+
+
+def counted(tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Which of `tokens` [N, D] count: (tokens with zeros for the others, valid [N] or None for all, not finite).
+
+    A token counts if `mask` [N] is true and it holds no NaN and no infinity. Everything behind this call sees finite
+    numbers only; `valid` is None where all count, which saves the passes that mask.
+    """
+    eager = not torch.compiler.is_compiling() and tokens.device.type == "cpu"
+    if mask is None and eager and math.isfinite(float(tokens.detach().sum())):
+        return tokens, None, torch.zeros((), dtype=torch.long)
+    finite = finite_rows(tokens.detach())
+    valid = finite if mask is None else mask & finite
+    not_finite = (~finite if mask is None else mask & ~finite).sum()
+    if eager and bool(valid.all()):
+        return tokens, None, not_finite
+    return torch.where(valid[:, None], tokens, 0), valid, not_finite
+
+
+def finite_rows(tokens: Tensor) -> Tensor:
+    """Which rows of `tokens` [N, d] hold neither NaN nor infinity [N]; several times as fast as isfinite().all(1)."""
+    return tokens.amax(1).isfinite() & tokens.amin(1).isfinite()
+
+
+def n_values(tokens: Tensor, valid: Tensor | None) -> Tensor | int:
+    """How many numbers the valid rows of `tokens` [N, d] hold."""
+    return tokens.numel() if valid is None else valid.sum() * tokens.shape[1]
+
+
+def both(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """Where both masks hold; None stands for everywhere."""
+    return second if first is None else first if second is None else first & second

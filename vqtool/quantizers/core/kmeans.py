@@ -1,11 +1,12 @@
-"""k-means for the start of a codebook: a spread-out choice, Lloyd's rounds, no empty and no double code."""
+"""How a codebook starts: the tokens it looks at, and k-means without an empty or a double code."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from vqtool.quantizers.core.search import nearest
+from vqtool.errors import VqtoolError
+from vqtool.quantizers.core.codebook import nearest
 
 ROUNDS = 10
 SEEDINGS = 16  # steps in which the first centres are chosen
@@ -16,6 +17,24 @@ MOST_POINTS = 2**17
 def points_wanted(size: int) -> int:
     """How many inputs a start of `size` codes looks at."""
     return max(2 * size, min(POINTS_PER_CODE * size, MOST_POINTS))
+
+
+def starting_points(z: Tensor, mask: Tensor | None, most: int, generator: torch.Generator) -> Tensor:
+    """At most `most` real and finite tokens of `z` [B, T, D], drawn at random, as float32 [N, D]."""
+    tokens = z.detach().reshape(-1, z.shape[-1]).float()
+    usable = tokens.isfinite().all(1)
+    if mask is not None:
+        usable = usable & mask.reshape(-1).bool()
+    tokens = tokens[usable]
+    if tokens.shape[0] == 0:
+        raise VqtoolError(
+            "there is no finite token to start the codebook from",
+            hint="look at the encoder's outputs: all of them are masked, NaN or infinite",
+            exit_code=1,
+        )
+    if tokens.shape[0] > most:
+        tokens = tokens[torch.randperm(tokens.shape[0], generator=generator)[:most].to(tokens.device)]
+    return tokens.contiguous()
 
 
 @torch.no_grad()

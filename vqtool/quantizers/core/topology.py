@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from vqtool.api.quantizer import PART_NAMES
 from vqtool.errors import VqtoolError
-from vqtool.quantizers.core.codebook import Codebook
 from vqtool.quantizers.core.composable import Coded, Composable, Make
-from vqtool.quantizers.core.straight_through import mean_of
+from vqtool.quantizers.estimators.straight_through import mean_of
 
 
 def knob(name: str) -> property:
@@ -40,10 +39,13 @@ class Topology(Composable):
     temperature = knob("temperature")
     hard = knob("hard")
     parts: list[Composable]  # in the order of their codes; a shared one several times
+    nested_parts: list[Composable]  # those that know by themselves whether they were started
 
     def adopt(self, parts: Iterable[nn.Module], *own_terms: str) -> None:
         """Take the parts' terms, knobs, promises and estimator."""
-        self.parts = list(parts)  # type: ignore[arg-type]  # promised by the callers
+        self.parts = list(parts)  # type: ignore[arg-type]  # a ModuleList of what `made` gave
+        self.books = tuple(book for part in self.parts for book in part.books)
+        self.nested_parts = [part for part in self.parts if type(part).initialised is not Composable.initialised]
         self.terms = frozenset(own_terms).union(*(part.terms for part in self.parts))
         self.knobs = frozenset().union(*(part.knobs for part in self.parts))
         self.estimator = self.parts[0].estimator
@@ -78,9 +80,6 @@ class Topology(Composable):
             return None
         return tuple(self.placed(number, table) for number, tables in enumerate(each) for table in tables or ())
 
-    def books(self) -> tuple[Codebook, ...]:
-        return tuple(book for part in self.parts for book in part.books())
-
     @property
     def codebook_names(self) -> tuple[str, ...]:
         return tuple(
@@ -91,7 +90,7 @@ class Topology(Composable):
 
     @property
     def initialised(self) -> bool:
-        return all(part.initialised for part in self.parts)
+        return all(part.initialised for part in self.nested_parts) and super().initialised
 
     def start_from(self, points: Tensor, generator: torch.Generator) -> None:
         for part, inputs in self.inputs_of_parts(points, starting=True):

@@ -1,17 +1,19 @@
-"""Updates without a recipe: `attach` moves codebooks after an optimizer's steps; who forgets them is warned once."""
+"""Updates: the statistics of all ranks together, and `attach`, which moves codebooks after an optimizer's steps."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from vqtool.api import CodebookStats, Quantized, Quantizer
+from vqtool.api.quantizer import SAMPLES, sample
 from vqtool.errors import VqtoolError
-from vqtool.quantizers.core.all_reduce import reduce_stats
 
 PATIENCE = 20  # optimizer steps of a model that trains without an update, before a warning
 _steps = 0  # of all optimizers, once somebody waits for them
@@ -91,3 +93,53 @@ def updated(quantizer: Any) -> None:
 def _count(*_: Any) -> None:
     global _steps
     _steps += 1
+
+
+@torch.no_grad()
+def reduce_stats(stats: Sequence[CodebookStats]) -> tuple[CodebookStats, ...]:
+    """The statistics of all ranks' batches, the same on every rank; without several ranks they come back as they are.
+
+    Two collectives of fixed shapes (one sum, one gather), whatever the ranks' batches hold: ranks with few, masked or
+    no tokens take part alike, so none waits for another for ever. Whether there are several ranks is asked anew at
+    each call, so it does not matter when the module was built. Every rank must call it equally often.
+    """
+    stats = tuple(stats)
+    if not stats or ranks() == 1:
+        return stats
+    flat = torch.cat([total.reshape(-1) for s in stats for total in (s.counts, s.sums)])
+    dist.all_reduce(flat)
+    totals = iter(flat.split([total.numel() for s in stats for total in (s.counts, s.sums)]))
+    mine = [filled(s.samples, min(len(s.counts), SAMPLES)) for s in stats]
+    rows = iter(gather(torch.cat([m.reshape(-1) for m in mine])).split([m.numel() for m in mine], 1))
+    reduced = []
+    for s in stats:
+        counts, sums, samples = next(totals), next(totals).view_as(s.sums), next(rows).reshape(-1, s.sums.shape[1])
+        reduced.append(CodebookStats(counts, sums, sample(samples, len(counts))))
+    return tuple(reduced)
+
+
+@torch.no_grad()
+def gather_rows(rows: Tensor, most: int) -> Tensor:
+    """`rows` [n, d] of all ranks, the same on every rank: at most `most`, an equal share of each."""
+    if ranks() == 1:
+        return rows
+    share = max(1, most // ranks())
+    gathered = gather(filled(rows[:share], share)).flatten(0, 1)
+    return gathered[gathered.isfinite().all(1)]
+
+
+def ranks() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def filled(rows: Tensor, count: int) -> Tensor:
+    """`rows` [n, d] and rows of NaN after them [count, d]."""
+    return torch.cat([rows, rows.new_full((count - len(rows), rows.shape[1]), torch.nan)])
+
+
+def gather(mine: Tensor) -> Tensor:
+    """That of all ranks [ranks, ...]; of the same shape on each."""
+    every = [torch.empty_like(mine) for _ in range(ranks())]
+    dist.all_gather(every, mine)
+    return torch.stack(every)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vqtool.api import Estimator
-from vqtool.quantizers.core.straight_through import AddGradient
+from vqtool.quantizers.estimators.straight_through import AddGradient
 
 
 class DiVeQ(Estimator):

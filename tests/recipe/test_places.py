@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqtool.recipe.toml_lines import key_parts, nearest_spot, positions
+from vqtool.recipe.places import key_parts, nearest_spot, positions
 
 NASTY = '''\
 # [not.a.table]
