@@ -28,9 +28,10 @@ SUFFIXES = (
     ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au",
     ".snd", ".caf", ".sph", ".voc",
 )  # fmt: skip
-FOREIGN = (
-    ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".amr", ".3gp", ".webm", ".mka", ".ape", ".wv", ".ac3", ".dsf", ".ra", ".tta",
-)  # fmt: skip  # of sound that libsndfile cannot read
+FOREIGN = (  # of sound that libsndfile cannot read
+    ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".amr", ".3gp", ".webm", ".mka", ".ape", ".wv", ".ac3", ".dsf", ".ra",
+    ".tta",
+)  # fmt: skip
 CONVERT = "ffmpeg -i {} {}"
 
 
@@ -46,7 +47,7 @@ class Info:
     uncounted: int = 0  # bytes after the samples that the header does not know of
 
 
-class Unreadable(VqtoolError):
+class UnreadableError(VqtoolError):
     """A file that cannot be used. `kind` says why in a few words: in a folder such files are skipped and counted."""
 
     def __init__(self, message: str, *, kind: str, hint: str) -> None:
@@ -118,13 +119,13 @@ def info(path: Path) -> Info:
     with opened(path) as (file, unfinished):
         rate, frames, channels, report = file.samplerate, file.frames, file.channels, file.extra_info
     if frames <= 0:
-        raise Unreadable(
+        raise UnreadableError(
             f"`{path}` holds no sound that can be read",
             kind="no sound in it",
             hint="it may be cut short: copy or record it again, or leave it out",
         )
     if not RATES[0] <= rate <= RATES[1]:
-        raise Unreadable(
+        raise UnreadableError(
             f"`{path}` has a sample rate of {rate} Hz; {RATES[0]} to {RATES[1]} can be read",
             kind=f"a sample rate not of {RATES[0]} to {RATES[1]} Hz",
             hint="its header may be damaged: make the file again, or leave it out",
@@ -240,7 +241,7 @@ def finite(sound: Sound, path: Path) -> Sound:
     """`sound`, if it holds numbers only."""
     if not np.isfinite(sound).all():
         message = f"`{path}` holds NaN or infinite samples"
-        raise Unreadable(message, kind="NaN or infinite samples in it", hint="repair it or leave it out")
+        raise UnreadableError(message, kind="NaN or infinite samples in it", hint="repair it or leave it out")
     return sound
 
 
@@ -249,12 +250,12 @@ def not_audio(path: Path, error: Exception) -> VqtoolError:
     if not path.is_file():
         return VqtoolError(f"there is no file `{path}`")
     if path.suffix.lower() in FOREIGN:
-        return Unreadable(
+        return UnreadableError(
             f"`{path}`: {path.suffix} files cannot be read",
             kind=foreign(path),
             hint=CONVERT.format(path.name, path.with_suffix(".wav").name),
         )
-    return Unreadable(
+    return UnreadableError(
         f"`{path}` is not an audio file that can be read: {error}",
         kind="not audio that can be read, or damaged",
         hint="wav, flac, ogg and mp3 can be",

@@ -162,7 +162,7 @@ def measured(path: Path, manner: Manner, advance: Callable[[int], None] = lambda
             for meter, channel in zip(meters, sound.T, strict=True):
                 meter.add(np.ascontiguousarray(channel)[:, None])
     if not frames:
-        raise audio.Unreadable(f"`{path}` holds no sound", kind="no sound in it", hint="leave it out")
+        raise audio.UnreadableError(f"`{path}` holds no sound", kind="no sound in it", hint="leave it out")
     loudness = [meter.integrated() for meter in meters] or [math.nan] * len(peaks)
     gains = tuple(_gain(*pair, manner.normalise) for pair in zip(peaks, loudness, strict=True))
     return Measured(frames, gains, energy / expected if expected else 1.0)

@@ -210,16 +210,16 @@ def _kept_gains(file: Path, measured_gains: Sequence[float]) -> list[float]:
     """The gains as a .vqc file keeps them, in float32 and with infinity for silence.
 
     Raises:
-        Unreadable: a sound so loud that no gain brings it to full scale and back, or of more channels than a .vqc file holds.
+        UnreadableError: no gain brings the sound to full scale and back, or a .vqc file holds fewer channels.
     """
     gains = [math.inf if gain > GAINS[1] else float(np.float32(gain)) for gain in measured_gains]
     if any(gain < GAINS[0] for gain in gains):
         limit = f"{1 / GAINS[0]:g} times full scale"
         message = f"`{file}` has samples beyond {limit}"
-        raise audio.Unreadable(message, kind=f"samples beyond {limit}", hint="scale it down")
+        raise audio.UnreadableError(message, kind=f"samples beyond {limit}", hint="scale it down")
     if len(gains) > CHANNELS:
         message = f"`{file}` has {len(gains)} channels, and a .vqc file holds {CHANNELS}"
-        raise audio.Unreadable(message, kind=f"more than {CHANNELS} channels", hint="-s data.mix=mean mixes them")
+        raise audio.UnreadableError(message, kind=f"more than {CHANNELS} channels", hint="-s data.mix=mean mixes them")
     return gains
 
 
