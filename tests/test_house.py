@@ -82,7 +82,7 @@ FIELD_WORDS = re.compile(  # words of a field of use, which the engine must not 
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-FIELD_LIBRARIES = {
+FIELD_LIBRARIES = {"PIL", 
     "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "pyarrow",
     "matplotlib",
     "obspy", "wandb",

@@ -236,10 +236,10 @@ def _numbers(
 def _flat(part: str, array: Array, path: Path, report: Report) -> Array:
     if array.ndim == 2 and 1 in array.shape:
         return array.reshape(-1)
-    if array.ndim == 2 and array.dtype.kind in "fiub" and ((array == 0) | (array == 1)).all():
-        if (array.sum(1) == 1).all():
-            report.add(f"labels of {array.shape[1]} columns are taken as one-hot")
-            return array.argmax(1)
+    zeros_and_ones = array.ndim == 2 and array.dtype.kind in "fiub" and ((array == 0) | (array == 1)).all()
+    if zeros_and_ones and (array.sum(1) == 1).all():
+        report.add(f"labels of {array.shape[1]} columns are taken as one-hot")
+        return array.argmax(1)
     if array.ndim != 1:
         raise VqtoolError(
             f"`{part}` has labels of the shape {array.shape}; one for each picture is read", where=str(path)

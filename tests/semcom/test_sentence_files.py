@@ -103,7 +103,7 @@ def test_a_column_that_is_not_there_and_one_that_is_no_label(tmp_path: Path) -> 
     with pytest.raises(VqtoolError, match="has no column `titel`") as caught:
         words(path, text="titel")
     assert words(path, **followed(caught.value.hint)) == ROWS
-    with pytest.raises(VqtoolError, match="the column `id` of `a.csv` has 40 different values") as caught:
+    with pytest.raises(VqtoolError, match=r"the column `id` of `a\.csv` has 40 different values") as caught:
         words(path, label="id")
     assert "`label`" in (caught.value.hint or "")
     with pytest.raises(VqtoolError, match="3 columns"):
