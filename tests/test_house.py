@@ -82,9 +82,9 @@ FIELD_WORDS = re.compile(  # words of a field of use, which the engine must not 
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-FIELD_LIBRARIES = {"PIL", 
+FIELD_LIBRARIES = {
     "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "pyarrow",
-    "matplotlib",
+    "matplotlib", "PIL",
     "obspy", "wandb",
 }  # fmt: skip
 
