@@ -1,10 +1,11 @@
-"""Pictures and labels from files: the IDX format of MNIST, gzipped or not, or one NumPy archive."""
+"""The IDX format of MNIST and its kin: a folder with images and labels of training and test, gzipped or not."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import math
+import re
 import zlib
 from pathlib import Path
 
@@ -12,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
-from vqtool.untrusted import arrays
 
-Columns = dict[str, NDArray[np.generic]]
 PACKED = 1032  # gzip unpacks a file to at most so many times its size
 NAMES = {
     "train_images": "train-images-idx3-ubyte",
@@ -22,54 +21,37 @@ NAMES = {
     "test_images": "t10k-images-idx3-ubyte",
     "test_labels": "t10k-labels-idx1-ubyte",
 }
+PATTERN = re.compile(r"(?:^|.*[-_])(train|t10k|test)[-_.](images|labels)[-_.]idx\d(?:[-_.]ubyte)?(?:\.gz)?")
 
 
-def pictures(path: Path) -> Columns:
-    """`train_images`, `test_images` uint8 [n, C, H, W], `train_labels`, `test_labels` int64 [n], and `classes` (names).
+def idx_files(folder: Path) -> dict[str, Path]:
+    """The four files by what they hold; empty where there are none, an error where some are missing.
 
-    `path` is a folder with four IDX files named like those of MNIST, or an .npz file with these keys (images [n, H, W]
-    or [n, C, H, W]; `classes` is optional).
-
-    Raises:
-        VqtoolError: a file is missing, damaged, or the arrays do not fit together.
+    Names as of MNIST, also with a dot (`train-images.idx3-ubyte`) or with something before them, as those of EMNIST.
     """
-    found = _folder(path) if path.is_dir() else _archive(path)
-    columns: Columns = {}
-    for part in ("train", "test"):
-        images, labels = found[f"{part}_images"], found[f"{part}_labels"]
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or 0 in images.shape:
-            raise VqtoolError(
-                f"`{part}_images` has the shape {images.shape} of {images.dtype}; pictures are uint8 [n, H, W] or "
-                "[n, C, H, W]",
-                where=str(path),
-            )
-        if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-            raise VqtoolError(
-                f"{len(images)} pictures of `{part}`, but labels of the shape {labels.shape}", where=str(path)
-            )
-        columns[f"{part}_images"] = images if images.ndim == 4 else images[:, None]
-        columns[f"{part}_labels"] = labels.astype(np.int64)
-    seen = [columns["train_labels"], columns["test_labels"]]
-    count = 1 + max(int(labels.max()) for labels in seen)
-    if min(int(labels.min()) for labels in seen) < 0:
-        raise VqtoolError("a label is negative", where=str(path))
-    names = found.get("classes", np.array([str(i) for i in range(count)]))
-    if len(names) < count:
-        raise VqtoolError(f"there are {len(names)} names in `classes`, but a label {count - 1}", where=str(path))
-    if columns["train_images"].shape[1:] != columns["test_images"].shape[1:]:
-        raise VqtoolError("training and test pictures differ in size", where=str(path))
-    return columns | {"classes": names.astype(str)}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir(), reverse=True):  # of a file and its .gz the packed one
+        matched = PATTERN.fullmatch(path.name)
+        if matched and path.is_file():
+            key = f"{'train' if matched[1] == 'train' else 'test'}_{matched[2]}"
+            other = found.setdefault(key, path)
+            if _stem(other) != _stem(path):
+                raise VqtoolError(
+                    f"`{folder}` holds both `{path.name}` and `{other.name}`",
+                    hint="put the four files of one data set in a folder of their own",
+                )
+    missing = [name for key, name in NAMES.items() if key not in found]
+    if found and missing:
+        raise VqtoolError(f"`{folder}` has no `{missing[0]}.gz`", hint="a folder needs: " + ", ".join(NAMES.values()))
+    return found
 
 
-def _folder(path: Path) -> Columns:
-    return {key: _idx(path, name) for key, name in NAMES.items()}
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz")
 
 
-def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
+def idx_array(path: Path) -> NDArray[np.uint8]:
     """An IDX file of bytes: two zeros, the type 8, the number of axes, their lengths (big-endian), the bytes."""
-    path = next((p for p in (folder / f"{name}.gz", folder / name) if p.is_file()), None)
-    if path is None:
-        raise VqtoolError(f"`{folder}` has no `{name}.gz`", hint="a folder needs: " + ", ".join(NAMES.values()))
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return _bytes(file, path)
@@ -91,16 +73,3 @@ def _bytes(file: io.BufferedIOBase, path: Path) -> NDArray[np.uint8]:
             f"`{path}` is damaged: it does not hold the {size} bytes of its header", hint="copy or fetch it again"
         )
     return np.frombuffer(content, np.uint8).reshape(shape)
-
-
-def _archive(path: Path) -> Columns:
-    if not path.is_file():
-        raise VqtoolError(f"there is no file or folder `{path}`")
-    found, names = arrays(path, lambda name: name in NAMES or name == "classes")
-    missing = sorted(NAMES.keys() - found.keys())
-    if missing:
-        raise VqtoolError(
-            f"`{path}` does not have {', '.join(f'`{key}`' for key in missing)}",
-            hint="it has " + (", ".join(names) or "no arrays"),
-        )
-    return found

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vqtool_semcom.idx import pictures
+from vqtool_semcom.pictures import pictures
 
 TRAIN, TEST = 1050, 250  # pictures of each class
 CLASSES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
@@ -24,17 +24,18 @@ def first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
 def main(folder: Path, out: Path) -> None:
     """Write the sample; pictures that occur in both parts are left out of the test part."""
     whole = pictures(folder)
-    train = first_of_each(whole["train_labels"], TRAIN)
-    known = {image.tobytes() for image in whole["train_images"]}
-    fresh = np.array([image.tobytes() not in known for image in whole["test_images"]])
-    test = first_of_each(np.where(fresh, whole["test_labels"], -1), TEST)
+    images, labels = whole.images, whole.labels
+    train = first_of_each(labels["train"], TRAIN)
+    known = {image.tobytes() for image in images["train"]}
+    fresh = np.array([image.tobytes() not in known for image in images["test"]])
+    test = first_of_each(np.where(fresh, labels["test"], -1), TEST)
     test = test[fresh[test]]
     np.savez_compressed(
         out,
-        train_images=whole["train_images"][train, 0],
-        train_labels=whole["train_labels"][train].astype(np.uint8),
-        test_images=whole["test_images"][test, 0],
-        test_labels=whole["test_labels"][test].astype(np.uint8),
+        train_images=images["train"][train, 0],
+        train_labels=labels["train"][train].astype(np.uint8),
+        test_images=images["test"][test, 0],
+        test_labels=labels["test"][test].astype(np.uint8),
         classes=np.array(CLASSES),
     )
 

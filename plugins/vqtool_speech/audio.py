@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +22,17 @@ BLOCK = 2**16  # frames read at a time; fewer of very many channels
 MANY = 8  # channels
 RATES = (100, 1_000_000)  # Hz, of a file
 UNKNOWN = 2**31 - 2**16  # bytes: who writes so many promises all that a header can, not knowing the length
+STRAY = 4096  # bytes after the end of a .wav that may be anything
 WAV_BYTES = 2**32 - 2**16  # of samples: the sizes in the header of a .wav have 32 bits
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus", ".w64")
+SUFFIXES = (
+    ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au",
+    ".snd", ".caf", ".sph", ".voc",
+)  # fmt: skip
+FOREIGN = (  # of sound that libsndfile cannot read
+    ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".amr", ".3gp", ".webm", ".mka", ".ape", ".wv", ".ac3", ".dsf", ".ra",
+    ".tta",
+)  # fmt: skip
+CONVERT = "ffmpeg -i {} {}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,34 @@ class Info:
     frames: int
     channels: int
     missing: int = 0  # bytes that the header promises and the file does not have
+    unfinished: bool = False  # the header says that there is nothing, as that of a recorder which was killed
+    uncounted: int = 0  # bytes after the samples that the header does not know of
+
+
+class UnreadableError(VqtoolError):
+    """A file that cannot be used. `kind` says why in a few words: in a folder such files are skipped and counted."""
+
+    def __init__(self, message: str, *, kind: str, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
+
+
+class Unfinished(io.FileIO):
+    """A .wav of which the sizes were never written, read as if they promised all that a header can."""
+
+    def __init__(self, path: Path, at: int) -> None:
+        super().__init__(path)
+        self.fields = [(4, b"\xff" * 4), (at, b"\xff" * 4)]
+
+    def readinto(self, buffer: Any) -> int:
+        """Read, with the sizes replaced."""
+        start, view = self.tell(), memoryview(buffer).cast("B")
+        count = super().readinto(view) or 0
+        for at, value in self.fields:
+            for k, byte in enumerate(value):
+                if start <= at + k < start + count:
+                    view[at + k - start] = byte
+        return count
 
 
 def library(name: str) -> Any:
@@ -43,59 +81,88 @@ def library(name: str) -> Any:
         raise missing_extra(name, "audio", "reading audio files") from fault
 
 
-def info(path: Path) -> Info:
-    """Rate, length and channels of a file."""
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Any, bool]]:
+    """The open file, and whether it is `Unfinished`."""
     soundfile = library("soundfile")
+    if path.suffix.lower() == ".raw":
+        raise not_audio(path, ValueError("a .raw file does not say its rate and format"))
     try:
-        found = soundfile.info(str(path), verbose=True)
+        with ExitStack() as held:
+            file = held.enter_context(soundfile.SoundFile(str(path)))
+            at, uncounted = (0, 0) if file.frames else _samples_of(path)
+            if uncounted:
+                file = held.enter_context(soundfile.SoundFile(held.enter_context(Unfinished(path, at))))
+            yield file, uncounted > 0
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise not_audio(path, error) from error
-    if found.frames <= 0:
-        raise VqtoolError(f"`{path}` holds no sound", hint="leave it out")
-    if not RATES[0] <= found.samplerate <= RATES[1]:
-        raise VqtoolError(
-            f"`{path}` has a sample rate of {found.samplerate} Hz; {RATES[0]} to {RATES[1]} can be read",
+
+
+def _samples_of(path: Path) -> tuple[int, int]:
+    """Where the size of a .wav's samples stands, and how many bytes after them belong to no part of the file."""
+    with path.open("rb") as file:
+        head, end = file.read(12), path.stat().st_size
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return 0, 0
+        while len(chunk := file.read(8)) == 8:
+            begin, size = file.tell(), int.from_bytes(chunk[4:], "little")
+            file.seek(begin + size + size % 2)
+            if chunk[:4] == b"data":
+                after = file.read(8)
+                known = after[:4].strip().isalnum() and file.tell() + int.from_bytes(after[4:], "little") <= end
+                return begin - 4, 0 if known else max(0, end - begin - size)
+    return 0, 0
+
+
+def info(path: Path) -> Info:
+    """Rate, length and channels of a file."""
+    with opened(path) as (file, unfinished):
+        rate, frames, channels, report = file.samplerate, file.frames, file.channels, file.extra_info
+    if frames <= 0:
+        raise UnreadableError(
+            f"`{path}` holds no sound that can be read",
+            kind="no sound in it",
+            hint="it may be cut short: copy or record it again, or leave it out",
+        )
+    if not RATES[0] <= rate <= RATES[1]:
+        raise UnreadableError(
+            f"`{path}` has a sample rate of {rate} Hz; {RATES[0]} to {RATES[1]} can be read",
+            kind=f"a sample rate not of {RATES[0]} to {RATES[1]} Hz",
             hint="its header may be damaged: make the file again, or leave it out",
         )
-    return Info(found.samplerate, found.frames, found.channels, _missing(found.extra_info))
+    uncounted = 0 if unfinished else _samples_of(path)[1]
+    return Info(rate, frames, channels, _missing(report), unfinished, uncounted if uncounted > STRAY else 0)
 
 
 def _missing(report: str) -> int:
-    """How many bytes of those that the header of a .wav promises are not there, as libsndfile reports.
+    """How many bytes of those that a header promises are not there, as libsndfile reports.
 
     A program that writes to a pipe does not know the length and promises as much as the header can.
     """
-    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)$", report, re.MULTILINE)
+    pattern = r"^ *(?:data|Data Size|SSND|riff|Riff size) *: (\d+) \(should be (\d+)\)$"
+    sizes = re.search(pattern, report, re.MULTILINE)
     promised, there = map(int, sizes.groups()) if sizes else (0, 0)
     return max(0, promised - there) if promised < UNKNOWN else 0
 
 
 def read(path: Path, start: int, frames: int) -> Sound:
     """`frames` frames from `start`, [frames, channels]; zeros before the beginning and after the end."""
-    soundfile = library("soundfile")
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            first, last = max(0, start), min(file.frames, start + frames)
-            out = np.zeros((frames, file.channels), np.float32)
-            if first < last:
-                file.seek(first)
-                got = file.read(last - first, dtype="float32", always_2d=True)
-                out[first - start : first - start + len(got)] = got
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise not_audio(path, error) from error
+    with opened(path) as (file, _):
+        first, last = max(0, start), min(file.frames, start + frames)
+        out = np.zeros((frames, file.channels), np.float32)
+        if first < last:
+            file.seek(first)
+            got = file.read(last - first, dtype="float32", always_2d=True)
+            out[first - start : first - start + len(got)] = got
     return finite(out, path)
 
 
 def blocks(path: Path, size: int = BLOCK) -> Iterator[Sound]:
     """The whole file, [up to `size`, channels] at a time."""
-    soundfile = library("soundfile")
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            size = -(-size * MANY // max(MANY, file.channels))
-            while len(block := file.read(size, dtype="float32", always_2d=True)):
-                yield finite(block, path)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise not_audio(path, error) from error
+    with opened(path) as (file, _):
+        size = -(-size * MANY // max(MANY, file.channels))
+        while len(block := file.read(size, dtype="float32", always_2d=True)):
+            yield finite(block, path)
 
 
 def resampled(source: Iterator[Sound], channels: int, rate: int, to: int) -> Iterator[Sound]:
@@ -173,7 +240,8 @@ def written(path: Path, rate: int, channels: int, *, frames: int, loud: bool = F
 def finite(sound: Sound, path: Path) -> Sound:
     """`sound`, if it holds numbers only."""
     if not np.isfinite(sound).all():
-        raise VqtoolError(f"`{path}` holds NaN or infinite samples", hint="repair it or leave it out")
+        message = f"`{path}` holds NaN or infinite samples"
+        raise UnreadableError(message, kind="NaN or infinite samples in it", hint="repair it or leave it out")
     return sound
 
 
@@ -181,4 +249,20 @@ def not_audio(path: Path, error: Exception) -> VqtoolError:
     """The error for a file that cannot be read."""
     if not path.is_file():
         return VqtoolError(f"there is no file `{path}`")
-    return VqtoolError(f"`{path}` is not an audio file that can be read: {error}", hint="wav, flac, ogg and mp3 can be")
+    if path.suffix.lower() in FOREIGN:
+        return UnreadableError(
+            f"`{path}`: {path.suffix} files cannot be read",
+            kind=foreign(path),
+            hint=CONVERT.format(path.name, path.with_suffix(".wav").name),
+        )
+    return UnreadableError(
+        f"`{path}` is not an audio file that can be read: {error}",
+        kind="not audio that can be read, or damaged",
+        hint="wav, flac, ogg and mp3 can be",
+    )
+
+
+def foreign(path: Path) -> str:
+    """Why a file of one of the `FOREIGN` formats is skipped."""
+    suffix = path.suffix.lower()
+    return f"{suffix} cannot be read: {CONVERT.format(f'NAME{suffix}', 'NAME.wav')} converts it"

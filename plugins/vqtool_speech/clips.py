@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -14,13 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
+from vqtool.progress import progress_of
 from vqtool_speech import audio
 from vqtool_speech.loudness import Loudness
+from vqtool_speech.tally import Tally
 
 Wave = NDArray[np.float32]  # [frames]
 Normalise = Literal["peak", "ebu", "none"]
 PEAK = 0.95  # of full scale, for `peak`
 LOUDNESS = -23.0  # LUFS, for `ebu`: the target of EBU R 128
+CANCELS = 0.1  # of the energy that a mix of unrelated channels would have: with less, they cancel
+READ_FIRST = 2**28  # samples of a data set that are read through before training; files beyond are when they are needed
 MARGIN = 1024  # samples of the codec's rate read on either side of a stretch that is resampled
 
 
@@ -49,14 +54,18 @@ class Manner:
 class Clips:
     """The clips of a folder or file, in the order of their names; what was read last stays in memory up to a bound."""
 
-    def __init__(self, files: Iterable[Path], manner: Manner, *, cache_mb: float = 256) -> None:
+    def __init__(
+        self, files: Iterable[Path], manner: Manner, *, cache_mb: float = 256, checked: Checked | None = None
+    ) -> None:
+        """List the clips; with `checked`, files are read through, and those that cannot be read are skipped."""
         self.manner = manner
         self.clips: list[Clip] = []
-        for path in files:
-            found = audio.info(path)
+        self.gains: dict[int, float] = {}
+        for path, found, whole in checked.read(files, manner) if checked else ((p, audio.info(p), None) for p in files):
+            gains = whole.gains if whole and manner.normalise != "none" else ()
+            self.gains |= {len(self.clips) + k: 1.0 if math.isinf(gain) else gain for k, gain in enumerate(gains)}
             self.clips += [Clip(path, found, k) for k in range(found.channels if manner.mix == "each" else 1)]
         self.bound = int(cache_mb * 2**20)
-        self.gains: dict[int, float] = {}
         self.cache: OrderedDict[int, Wave] = OrderedDict()
         self.cached = 0
 
@@ -126,6 +135,7 @@ class Measured:
 
     frames: int
     gains: tuple[float, ...]  # what brings each channel (or the mix) to its loudness; infinity for silence
+    kept: float = 1.0  # energy of the mix over that of a mix of as loud but unrelated channels
 
 
 def measured(path: Path, manner: Manner, advance: Callable[[int], None] = lambda frames: None) -> Measured:
@@ -137,8 +147,12 @@ def measured(path: Path, manner: Manner, advance: Callable[[int], None] = lambda
     rate, frames = audio.info(path).rate, 0
     peaks: list[float] = []
     meters: list[Loudness] = []
+    energy, expected = 0.0, 0.0
     for block in audio.blocks(path):
         sound = audio.mixed(block, manner.mix)
+        if manner.mix == "mean" and block.shape[1] > 1:
+            energy += float(np.square(sound, dtype=np.float64).sum())
+            expected += float(np.square(block, dtype=np.float64).sum()) / block.shape[1] ** 2
         frames += len(sound)
         advance(len(sound))
         now = np.abs(sound).max(0).tolist()
@@ -148,9 +162,87 @@ def measured(path: Path, manner: Manner, advance: Callable[[int], None] = lambda
             for meter, channel in zip(meters, sound.T, strict=True):
                 meter.add(np.ascontiguousarray(channel)[:, None])
     if not frames:
-        raise VqtoolError(f"`{path}` holds no sound", hint="leave it out")
+        raise audio.UnreadableError(f"`{path}` holds no sound", kind="no sound in it", hint="leave it out")
     loudness = [meter.integrated() for meter in meters] or [math.nan] * len(peaks)
-    return Measured(frames, tuple(_gain(*pair, manner.normalise) for pair in zip(peaks, loudness, strict=True)))
+    gains = tuple(_gain(*pair, manner.normalise) for pair in zip(peaks, loudness, strict=True))
+    return Measured(frames, gains, energy / expected if expected else 1.0)
+
+
+class Checked:
+    """Reads the files of a folder through, skips those that cannot be read, and counts what is found in them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.skipped, self.found = Tally(), Tally()
+
+    def skip(self, file: Path, why: str) -> None:
+        """Count a file that is not used."""
+        self.skipped.add(f"skipped ({why})", name_below(self.path, file))
+
+    @contextmanager
+    def attempt(self, file: Path, why: str | None = None) -> Iterator[None]:
+        """While a file is read: what is wrong with a file of a folder skips it; of a single file it is the error.
+
+        Any error counts where `why` says what it means, else those that say so themselves.
+        """
+        try:
+            yield
+        except VqtoolError as error:
+            why = why or getattr(error, "kind", None)
+            if not self.path.is_dir() or not why:
+                raise
+            self.skip(file, why)
+
+    def infos(self, files: Iterable[Path]) -> dict[Path, audio.Info]:
+        """What the headers say, and what is odd about them; files of other formats of sound count as skipped."""
+        found = {}
+        for file in _files_of(self.path) if self.path.is_dir() else ():
+            if file.suffix.lower() in audio.FOREIGN:
+                self.skip(file, audio.foreign(file))
+        for file in files:
+            with self.attempt(file):
+                found[file] = audio.info(file)
+                self._note_header(file, found[file])
+        return found
+
+    def _note_header(self, file: Path, info: audio.Info) -> None:
+        name = name_below(self.path, file)
+        if info.missing:
+            self.cut_short(file, f"{info.missing} bytes are missing after {info.frames} samples")
+        if info.unfinished:
+            self.found.add("read to the end, though the header says that there is nothing", name)
+        if info.uncounted:
+            self.found.add(
+                "read as far as the header says, with more bytes after that", name, f"{info.uncounted} bytes"
+            )
+
+    def cut_short(self, file: Path, detail: str) -> None:
+        """Count a file whose header promises more than there is."""
+        self.found.add("cut short (the header promises more)", name_below(self.path, file), detail)
+
+    def note(self, file: Path, info: audio.Info, whole: Measured) -> None:
+        """Count what was found when a file was read through."""
+        name = name_below(self.path, file)
+        if whole.frames < info.frames and not info.missing:
+            self.cut_short(file, f"{info.frames - whole.frames} samples are missing after {whole.frames}")
+        if whole.kept < CANCELS:
+            below = f"the mix is {-10 * math.log10(max(whole.kept, 1e-12)):.0f} dB too soft"
+            self.found.add("mixed from channels that cancel (-s data.mix=first takes the first one)", name, below)
+        elif all(map(math.isinf, whole.gains)):
+            self.found.add("silent", name)
+
+    def read(self, files: Iterable[Path], manner: Manner) -> Iterator[tuple[Path, audio.Info, Measured | None]]:
+        """Each file that can be read, with its true length; all is read but what is beyond `READ_FIRST` samples."""
+        infos, done = self.infos(files), 0
+        for file, info in infos.items():
+            done += info.frames * info.channels
+            if done > READ_FIRST:
+                yield file, info, None
+                continue
+            with self.attempt(file), progress_of(info.frames, f"measure {file.name}") as bar:
+                whole = measured(file, manner, bar.advance)
+                self.note(file, info, whole)
+                yield file, replace(info, frames=min(info.frames, whole.frames)), whole
 
 
 def _gain(peak: float, loudness: float, normalise: Normalise) -> float:
@@ -194,8 +286,21 @@ def audio_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise VqtoolError(f"there is no folder or file `{path}`")
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in audio.SUFFIXES and p.is_file())
+    files = _files_of(path)
+    found = [p for p in files if p.suffix.lower() in audio.SUFFIXES]
     if not found:
-        kinds = ", ".join(audio.SUFFIXES)
-        raise VqtoolError(f"there are no audio files in `{path}`", hint=f"files that end in {kinds} are taken")
+        kinds = f"files that end in {', '.join(audio.SUFFIXES)} are taken"
+        others = [p for p in files if p.suffix.lower() in audio.FOREIGN]
+        hint = f"{len(others)} of {audio.foreign(others[0])}" if others else kinds
+        raise VqtoolError(f"there are no audio files in `{path}` that can be read", hint=hint)
     return found
+
+
+def _files_of(path: Path) -> list[Path]:
+    """All files below a folder by name, but those that systems hide beside sounds (`._a.wav`)."""
+    return sorted(p for p in path.rglob("*") if not p.name.startswith("._") and p.is_file())
+
+
+def name_below(path: Path, file: Path) -> str:
+    """The name of a file of a folder, with the folders in between."""
+    return file.relative_to(path).as_posix() if path.is_dir() else file.name

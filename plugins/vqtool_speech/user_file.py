@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,14 @@ from vqtool.errors import VqtoolError
 from vqtool.files import make_dir, replacing
 from vqtool.progress import progress_of
 from vqtool_speech import audio
-from vqtool_speech.clips import PEAK, Manner, at_codec_rate, audio_files, measured
+from vqtool_speech.clips import PEAK, Checked, Manner, at_codec_rate, audio_files, measured, name_below
 from vqtool_speech.spool import CodeSpool
+from vqtool_speech.tally import Tally
 from vqtool_speech.vqc import GAINS, Header, damaged, header_of, packed, samples_at, symbols, unpack, widths
 
 CORE = 8
+CHANNELS = 255  # of a .vqc file
+DAMAGED = "damaged or cut short"
 SUFFIX = ".vqc"
 Metadata = Mapping[str, Any]
 
@@ -41,28 +45,57 @@ class AudioFiles(Files):
 
     own_codes = True
 
+    def __init__(self, spec: DataSpec, options: Metadata | None = None, asked: Mapping[str, Any] | None = None) -> None:
+        """Files become clips as those of the training data did, but for `asked["mix"]`."""
+        asked = dict(asked or {})
+        mix = asked.pop("mix", None)
+        super().__init__(spec, options, asked)
+        if mix is not None:
+            self.spec = replace(spec, about={**spec.about, "mix": mix})
+        self._checked: Checked | None = None
+
     def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:
-        """Pieces [channels, 1, (n + 2) segments], n <= CORE, of every audio file of `path`, file by file in order."""
+        """Pieces [channels, 1, (n + 2) segments], n <= CORE, of every audio file of `path`, file by file in order.
+
+        A file of a folder that cannot be read is skipped, and counted in `skipped`.
+        """
         if condition:
             raise VqtoolError("sound is not generated from a condition", exit_code=1)
         manner, segment = manner_of(self.spec), self.spec.length
         found = audio_files(path)
         _check_names(found, path)
-        infos = [audio.info(file) for file in found]
-        total = sum(_pieces_of(samples_at(info.frames, info.rate, manner.rate), segment) for info in infos)
-        for file, info in zip(found, infos, strict=True):
-            with progress_of(info.frames, f"measure {file.name}") as bar:
+        self._checked = checked = Checked(path)
+        infos = checked.infos(found)
+        notes = [*_changes(path, infos, manner), *checked.found.sentences()]
+        checked.found = Tally()
+        total = sum(_pieces_of(samples_at(info.frames, info.rate, manner.rate), segment) for info in infos.values())
+        any_read = False
+        for file, info in infos.items():
+            gains: list[float] = []
+            with checked.attempt(file), progress_of(info.frames, f"measure {file.name}") as bar:
                 whole = measured(file, manner, bar.advance)
-            gains = [math.inf if gain > GAINS[1] else float(np.float32(gain)) for gain in whole.gains]
-            _check_gains(file, gains)
-            metadata = {"file": _name(file, path), "folder": path.is_dir(), "source_rate": info.rate,
+                gains = _kept_gains(file, whole.gains)
+            if not gains:
+                continue
+            any_read = True
+            checked.note(file, info, whole)
+            metadata = {"file": name_below(path, file), "folder": path.is_dir(), "source_rate": info.rate,
                         "length": whole.frames, "gains": gains}  # fmt: skip
-            notes = _notes(file, info, manner, whole.frames)
             loud = np.array([1.0 if math.isinf(gain) else gain for gain in gains], np.float32)[:, None]
             take = _taker(block.T * loud for block in at_codec_rate(file, manner, whole.frames))
             for x in _with_context(take, samples_at(whole.frames, info.rate, manner.rate), segment, segment, 0.0):
                 yield Piece({"x": torch.from_numpy(x)[:, None]}, metadata, notes, total)
                 notes = []
+        if not any_read:
+            raise VqtoolError(f"no file of `{path}` can be read", hint="; ".join(checked.skipped.sentences()))
+
+    def skipped(self) -> list[str]:
+        """Which files of a folder could not be read, counted by the reason."""
+        return self._checked.skipped.sentences() if self._checked else []
+
+    def remarks(self) -> list[str]:
+        """What was found in the files as they were read: silence, channels that cancel, less than was promised."""
+        return self._checked.found.sentences() if self._checked else []
 
     def save(self, path: Path, pieces: Iterator[Piece]) -> list[Path]:
         """Decoded pieces [channels, 1, L] to audio files at their own rates and lengths, each as loud as it came."""
@@ -92,7 +125,7 @@ class AudioFiles(Files):
         found = cls.inputs(path, decode=decode)
         if not decode:
             _check_names(found, path)
-        return [_place(out, _name(file, path), path.is_dir(), ".wav" if decode else SUFFIX) for file in found]
+        return [_place(out, name_below(path, file), path.is_dir(), ".wav" if decode else SUFFIX) for file in found]
 
     def save_codes(self, path: Path, pieces: Iterator[CodedPiece], model: Mapping[str, Any]) -> list[Path]:
         """A .vqc file for every sound: `path`, or of a folder the same tree below `path`."""
@@ -108,15 +141,20 @@ class AudioFiles(Files):
 
     def open_codes(self, path: Path, model: Mapping[str, Any]) -> tuple[str, Iterator[CodedPiece]]:
         """The digest of the model that all .vqc files of `path` are of, and their pieces."""
-        files = code_files(path)
-        headers = [_header(file) for file in files]
-        models = {header.model: file for header, file in zip(headers, files, strict=True)}
+        self._checked = checked = Checked(path)
+        headers: dict[Path, Header] = {}
+        for file in code_files(path):
+            with checked.attempt(file, DAMAGED):
+                headers[file] = _header(file)
+        models = {header.model: file for file, header in headers.items()}
         if len(models) > 1:
             some = ", ".join(f"`{file}`" for file in models.values())
             raise VqtoolError(
                 f"the files in `{path}` are of {len(models)} models: {some}", hint="decode each with its own"
             )
-        return next(iter(models)), _pieces(self.spec, path, list(zip(files, headers, strict=True)), model)
+        if not models:
+            raise VqtoolError(f"no file of `{path}` can be decoded", hint="; ".join(checked.skipped.sentences()))
+        return next(iter(models)), _pieces(self.spec, checked, headers, model)
 
     def code_figures(self, written: Sequence[Path]) -> dict[str, float]:
         """`bitrate.kbps`: the files' bytes * 8 / 1000 / the seconds of sound in them, and these `seconds`."""
@@ -168,10 +206,21 @@ def _with_context(
         held = piece[:, count * unit :]
 
 
-def _check_gains(file: Path, gains: list[float]) -> None:
-    """Refuse a sound so loud that no gain brings it to full scale and back."""
+def _kept_gains(file: Path, measured_gains: Sequence[float]) -> list[float]:
+    """The gains as a .vqc file keeps them, in float32 and with infinity for silence.
+
+    Raises:
+        UnreadableError: no gain brings the sound to full scale and back, or a .vqc file holds fewer channels.
+    """
+    gains = [math.inf if gain > GAINS[1] else float(np.float32(gain)) for gain in measured_gains]
     if any(gain < GAINS[0] for gain in gains):
-        raise VqtoolError(f"`{file}` has samples beyond {1 / GAINS[0]:g} times full scale", hint="scale it down")
+        limit = f"{1 / GAINS[0]:g} times full scale"
+        message = f"`{file}` has samples beyond {limit}"
+        raise audio.UnreadableError(message, kind=f"samples beyond {limit}", hint="scale it down")
+    if len(gains) > CHANNELS:
+        message = f"`{file}` has {len(gains)} channels, and a .vqc file holds {CHANNELS}"
+        raise audio.UnreadableError(message, kind=f"more than {CHANNELS} channels", hint="-s data.mix=mean mixes them")
+    return gains
 
 
 def _check_names(files: list[Path], path: Path) -> None:
@@ -196,22 +245,17 @@ def _pieces_of(length: int, segment: int) -> int:
     return -(-length // (CORE * segment))
 
 
-def _name(file: Path, path: Path) -> str:
-    return file.relative_to(path).as_posix() if path.is_dir() else file.name
-
-
-def _notes(file: Path, info: audio.Info, manner: Manner, frames: int) -> list[str]:
-    """What happens to a file on the way, in sentences."""
-    notes = []
-    if info.rate != manner.rate:
-        notes.append(f"`{file.name}` is resampled from {info.rate} Hz to {manner.rate} Hz, and back in the end")
-    if info.channels > 1 and manner.mix != "each":
-        how = "mixed to one" if manner.mix == "mean" else "reduced to the first"
-        notes.append(f"the {info.channels} channels of `{file.name}` are {how}")
-    if info.missing or frames < info.frames:
-        more = f"{info.frames - frames} samples" if frames < info.frames else f"{info.missing} bytes"
-        notes.append(f"`{file.name}` is cut short: its header promises {more} more than the {frames} samples it has")
-    return notes
+def _changes(path: Path, infos: Mapping[Path, audio.Info], manner: Manner) -> list[str]:
+    """What happens to the files on the way, in sentences."""
+    made = Tally()
+    for file, info in infos.items():
+        if info.rate != manner.rate:
+            what = f"resampled to {manner.rate} Hz, and back in the end"
+            made.add(what, name_below(path, file), f"from {info.rate} Hz")
+        if info.channels > 1 and manner.mix != "each":
+            how = "mixed to one channel" if manner.mix == "mean" else "read by the first channel alone"
+            made.add(how, name_below(path, file), f"of {info.channels}")
+    return made.sentences()
 
 
 def _by_file(
@@ -257,20 +301,27 @@ def code_files(path: Path) -> list[Path]:
 
 
 def _pieces(
-    spec: DataSpec, path: Path, files: list[tuple[Path, Header]], model: Mapping[str, Any]
+    spec: DataSpec, checked: Checked, headers: Mapping[Path, Header], model: Mapping[str, Any]
 ) -> Iterator[CodedPiece]:
     """The same pieces that were coded, with the codes of what lies around them."""
-    sizes, bands = model["codebook_sizes"], model["bands"]
-    for file, header in files:
+    sizes, bands, path = model["codebook_sizes"], model["bands"], checked.path
+    for file, header in headers.items():
         if spec.length % header.stride or header.rate != spec.sample_rate or header.bands != bands:
             raise VqtoolError(f"`{file}` was not written for this model's data", exit_code=1)
         if header.levels > len(sizes) or header.bits != widths(sizes, np.zeros(header.levels)):
             raise damaged(str(file), f"its codes of {', '.join(map(str, header.bits))} bits are not the model's")
-    total = sum(_pieces_of(header.samples, spec.length) for _, header in files)
-    for file, _ in files:
-        with file.open("rb") as content, progress_of(file.stat().st_size, f"read {file.name}") as bar:
+    total = sum(_pieces_of(header.samples, spec.length) for header in headers.values())
+    for file in headers:
+        codes = None
+        with (
+            checked.attempt(file, DAMAGED),
+            file.open("rb") as content,
+            progress_of(file.stat().st_size, f"read {file.name}") as bar,
+        ):
             header, codes = unpack(content, str(file), model.get("code_use"), bar.advance)
-        metadata = {"file": _name(file, path), "folder": path.is_dir(), "source_rate": header.source_rate,
+        if codes is None:
+            continue
+        metadata = {"file": name_below(path, file), "folder": path.is_dir(), "source_rate": header.source_rate,
                     "length": header.length, "gains": list(header.gains)}  # fmt: skip
         for piece in _with_context(codes.reader(), header.samples, spec.length, spec.length // header.stride, -1):
             yield CodedPiece(torch.from_numpy(piece), torch.zeros(len(piece), 0), {}, metadata, total)

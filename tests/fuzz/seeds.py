@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from PIL import Image
 
 from tests.cli.run import within
 from tests.forecast import tiny as series
@@ -115,6 +116,10 @@ KINDS = (
     Kind("npz of pictures", "arrays", "p.npz", "npz", (check("images"),)),
     Kind("idx", "idx", "train-images-idx3-ubyte.gz", "gzip", (check("images", what="{dir}"),)),
     Kind("idx of labels", "idx", "t10k-labels-idx1-ubyte", "bytes", (check("images", what="{dir}"),)),
+    Kind("png", "shapes", "bar/00.png", "bytes", (check("images", what="{dir}"),)),
+    Kind("jpeg", "shapes", "dot/01.jpg", "bytes", (check("images", what="{dir}"),)),
+    Kind("csv of sentences", "sentences_csv", "reviews.csv", "table", (check("sentences"),)),
+    Kind("tsv of sentences", "sentences_csv", "train.tsv", "table", (check("sentences", what="{dir}"),)),
     Kind("sentences", "sentences", "train.txt", "table", (check("sentences", what="{dir}"),)),
     Kind("csv", "tables", "wide.csv", "table", (check("series"), FORECAST, ENCODE("series", "{file}", ".st"))),
     Kind("csv, long", "tables", "long.csv", "table", (check("series"), FORECAST)),
@@ -154,7 +159,7 @@ def models(root: Path) -> None:
     (root / "clips" / "1.wav").unlink()
     np.savez(root / "voltage.npz", **winding())
     np.savez(root / "pictures.npz", **pictures(40, 12))
-    for write in (arrays, tables, seismograms, idx, sentences):
+    for write in (arrays, tables, seismograms, idx, shapes, sentences, sentence_tables):
         write(root)
     for name, (data, parts) in MODELS.items():
         (root / f"{name}.toml").write_text(f"[data]\n{data}\n" + (parts.format(steps=1) if parts is PARTS else parts))
@@ -242,6 +247,24 @@ def idx(root: Path) -> None:
             zipped = name == "train"
             path = folder / f"{name}-{kind}-ubyte{'.gz' * zipped}"
             path.write_bytes(gzip.compress(content) if zipped else content)
+
+
+def shapes(root: Path) -> None:
+    """`shapes/`: two folders of small pictures."""
+    for k, picture in enumerate(pictures(40, 12)["train_images"]):
+        name, suffix = (("bar", "png"), ("dot", "jpg"))[k % 2]
+        (root / "shapes" / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(root / "shapes" / name / f"{k:02}.{suffix}")
+
+
+def sentence_tables(root: Path) -> None:
+    """`sentences_csv/`: tables of texts and labels."""
+    folder = root / "sentences_csv"
+    folder.mkdir()
+    rows = [["review", "label"], *[[f"{'good' if i % 2 else 'bad'} film, number {i}", i % 2] for i in range(40)]]
+    for name, dialect in (("reviews.csv", "excel"), ("train.tsv", "excel-tab")):
+        with (folder / name).open("w", newline="") as file:
+            csv.writer(file, dialect).writerows(rows)
 
 
 def sentences(root: Path) -> None:

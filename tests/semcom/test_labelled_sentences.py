@@ -41,9 +41,9 @@ def test_a_hash_is_a_words_own_for_ever() -> None:
 
 @pytest.mark.parametrize(("text", "said"), [("1\n", "line 1"), ("", "no sentences"), (None, "cannot read")])
 def test_what_cannot_be_read_is_one_error(folder: Path, text: str | None, said: str) -> None:
-    (folder / "dev.txt").unlink()
+    (folder / "train.txt").unlink()
     if text is not None:
-        (folder / "dev.txt").write_text(text)
+        (folder / "train.txt").write_text(text)
     with pytest.raises(VqtoolError, match=said):
         LabelledSentences(path=folder)
 

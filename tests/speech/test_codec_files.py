@@ -124,8 +124,11 @@ def test_a_folder_of_all_sorts(run: Path, tmp_path: Path, capsys: pytest.Capture
     write(tmp_path / "in" / "b.flac", np.stack([voice(0.4, 11_025, 2), voice(0.4, 11_025, 3)], 1), 11_025)
     encode(run, tmp_path / "in", tmp_path / "codes")
     said = capsys.readouterr().err
-    assert "`a.wav` is resampled from 16000 Hz to 8000 Hz" in said
-    assert "the 2 channels of `b.flac` are mixed to one" in said
+    changed = (
+        "2 files are resampled to 8000 Hz, and back in the end: `b.flac` (from 11025 Hz), `deep/a.wav` (from 16000"
+    )
+    assert changed in said
+    assert "1 file is mixed to one channel: `b.flac` (of 2)" in said
     assert "encode 2/2" in said
     decode(run, tmp_path / "codes", tmp_path / "out")
     for name, rate, frames in (("deep/a.wav", 16_000, 11_200), ("b.wav", 11_025, 4410)):

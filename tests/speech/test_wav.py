@@ -177,8 +177,11 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     with pytest.raises(VqtoolError, match="holds 2 clips"):
         wav(tmp_path)
     (tmp_path / "bad.wav").write_bytes(b"RIFF no sound")
-    with pytest.raises(VqtoolError, match=r"bad\.wav` is not an audio file"):
+    with pytest.raises(VqtoolError, match="holds 2 clips") as caught:
         wav(tmp_path)
+    assert "1 file is skipped (not audio that can be read, or damaged): `bad.wav`" in (caught.value.hint or "")
+    with pytest.raises(VqtoolError, match=r"bad\.wav` is not an audio file"):
+        wav(tmp_path / "bad.wav")
     soundfile.write(tmp_path / "bad.wav", np.array([0.0, np.nan]), 8000, subtype="FLOAT")
     with pytest.raises(VqtoolError, match="NaN"):
         list(audio.blocks(tmp_path / "bad.wav"))

@@ -88,6 +88,17 @@ class Files:
         what = "conditions to generate from" if condition else "files of a user"
         raise VqtoolError(f"`{type(self).__name__}` does not read {what}", exit_code=1)
 
+    def skipped(self) -> Sequence[str]:
+        """When all pieces have been taken: what of a folder was left out since it could not be read, in sentences.
+
+        The command shows them after everything else was written, and exits with 1.
+        """
+        return ()
+
+    def remarks(self) -> Sequence[str]:
+        """When all pieces have been taken: what was found in the files on the way, in sentences with counts."""
+        return ()
+
     def save(self, path: Path, pieces: Iterator[Piece]) -> list[Path]:
         """Write decoded or generated signals in the units, rates and lengths of the file they came from.
 

@@ -53,8 +53,10 @@ def run(
             written = save(out_file, iter(coded), codes_metadata(model))
     shape = (coded.rows, *coded.shape)
     figures = files.code_figures(written)
-    report_files(f"codes {shape} (windows, tokens, codebooks)", out_file, written, figures, codes=shape)
-    return 0
+    report_notes(files.remarks())
+    what, left_out = f"codes {shape} (windows, tokens, codebooks)", list(files.skipped())
+    report_files(what, out_file, written, figures, codes=shape, skipped=left_out)
+    return report_skipped(left_out)
 
 
 def decode(
@@ -86,8 +88,9 @@ def decode(
         with from_codes(codes_file), out.progress(None, "decode") as bar:
             coded = Watched(pieces, bar)
             written = files.save(out_file, signals(coded))
-    report_files(f"{coded.rows} signals", out_file, written, {}, signals=coded.rows)
-    return 0
+    left_out = list(files.skipped())
+    report_files(f"{coded.rows} signals", out_file, written, {}, signals=coded.rows, skipped=left_out)
+    return report_skipped(left_out)
 
 
 def encoded(
@@ -128,6 +131,13 @@ def report_files(
         out.say(f"{name} {value:.3f}")
     out.print("\n".join(map(str, files)))
     out.document({"out": out_file, "files": files, **document, **figures})
+
+
+def report_skipped(skipped: Sequence[str]) -> int:
+    """Warn of what was left out, once the rest is written; the exit code says whether anything was."""
+    for sentence in skipped:
+        out.warn(sentence)
+    return 1 if skipped else 0
 
 
 @contextlib.contextmanager

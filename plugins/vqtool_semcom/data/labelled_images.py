@@ -1,4 +1,4 @@
-"""Pictures with labels: the four IDX files of MNIST's kin in a folder, or one npz."""
+"""Pictures with labels: a folder of pictures by class, the four IDX files of MNIST's kin, or one npz."""
 
 from __future__ import annotations
 
@@ -14,44 +14,49 @@ from torch import Tensor
 
 from vqtool.api import Batch, Data, DataSpec, Field, Rows
 from vqtool.errors import VqtoolError
-from vqtool_semcom.idx import pictures
+from vqtool_semcom.pictures import pictures
 
 
 class LabelledImages(Data):
-    """`x` [C, H, W] with values in [0, 1], and `label`; the splits train, valid (of the training files) and test."""
+    """`x` [C, H, W] with values in [0, 1], and `label`; the splits train, valid and test.
+
+    `path` is an npz with arrays of usual names (`train_images`, `x_train`, `images` and `labels`, ...), a folder with
+    the four IDX files, or one with a folder of pictures for each class, below `train` and `test` or not. Where there is
+    no test part a fifth of each class is held out; where there is no validation part, `valid_share` of the training
+    pictures. What was assumed on the way is a note.
+    """
 
     splits = ("train", "valid", "test")
 
     def __init__(
         self,
         *,
-        path: Annotated[Path, Doc("a folder with train-images-idx3-ubyte.gz and its kin, or an npz")],
+        path: Annotated[Path, Doc("an npz, a folder with IDX files, or a folder of pictures by class")],
+        size: Annotated[int, Ge(0), Doc("pixels each way that pictures of a folder are scaled to; 0: as they are")] = 0,
         valid_share: Annotated[float, Interval(gt=0, lt=1), Doc("share of the training pictures for validation")] = 0.1,
         valid_seed: Annotated[int, Doc("of the choice of the validation pictures")] = 0,
         train_limit: Annotated[int, Ge(0), Doc("train on this many pictures only; 0: all")] = 0,
         flip: Annotated[float, Interval(ge=0, le=1), Doc("probability of mirroring a training picture")] = 0.0,
         shift: Annotated[int, Ge(0), Doc("pixels that a training picture is moved by at most, each way")] = 0,
     ) -> None:
-        columns = pictures(path)
-        n = len(columns["train_labels"])
-        held = max(1, round(valid_share * n))
+        read = pictures(path, size)
+        self.notes = tuple(read.notes)
+        n = len(read.labels["train"])
+        held = 0 if "valid" in read.labels else max(1, round(valid_share * n))
         if held >= n:
             raise VqtoolError(f"`{path}` has {n} training pictures: too few to keep some for validation")
         order = torch.randperm(n, generator=torch.Generator().manual_seed(valid_seed)).numpy()
         train = order[held:][:train_limit] if train_limit else order[held:]
-        cut = {"train": ("train", train), "valid": ("train", order[:held])}
+        cut = {"train": train, "valid": order[:held]} if held else {"train": train}
         self._rows: dict[str, Rows] = {
-            name: Pictures(columns[f"{part}_images"][at], columns[f"{part}_labels"][at])
-            for name, (part, at) in cut.items()
+            part: Pictures(images, read.labels[part]) for part, images in read.images.items() if part not in cut
         }
-        self._rows["test"] = Pictures(columns["test_images"], columns["test_labels"])
+        for name, at in cut.items():
+            self._rows[name] = Pictures(read.images["train"][at], read.labels["train"][at])
         self.flip, self.shift = flip, shift
-        classes = tuple(str(name) for name in columns["classes"])
+        shape = tuple(int(n) for n in read.images["train"].shape[1:])
         self.spec = DataSpec(
-            {
-                "x": Field(tuple(int(n) for n in columns["train_images"].shape[1:]), "signal", "share of white"),
-                "label": Field((), "label", names=classes),
-            }
+            {"x": Field(shape, "signal", "share of white"), "label": Field((), "label", names=read.classes)}
         )
 
     def rows(self, split: str) -> Rows:

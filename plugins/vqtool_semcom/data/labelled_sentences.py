@@ -1,4 +1,4 @@
-"""Sentences with labels, one `label words ...` a line, as hashes of their words."""
+"""Sentences with labels, of tables or of lines with the label first, as hashes of their words."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from annotated_types import Ge, Gt, Interval
 
 from vqtool.api import Data, DataSpec, Field, Rows, TensorRows
 from vqtool.errors import VqtoolError
+from vqtool_semcom.sentence_files import FORM, Columns, Line, sentence_files, sentences
+from vqtool_semcom.splits import Report, made_split
 
 HASHES = 2**31 - 1
 MANY, RARE = 100, 2  # of so many lines, a label on no more than two may be a slip
-Line = tuple[int, str, list[str]]  # its number, the label, the words
-FORM = "each line is `label word word ...`: the label first, then blanks and the words"
 
 
 class LabelledSentences(Data):
     """`x` [1, L] long: a hash in [1, 2^31) for each word, then for pieces of the longer ones, then 0; `label`.
 
-    `path` is a folder with train.txt, dev.txt and test.txt (UTF-8; what is not is replaced), `label word word ...` a
-    line. Hashes need no vocabulary: a checkpoint reads words it has never seen, by their pieces. What is beyond the
+    `path` is a table (CSV or TSV) with a column of texts and one of labels, or a folder with files called train, dev
+    and test: tables, or text with `label word word ...` a line. Of one file a fifth of each class is held out as the
+    test. Hashes need no vocabulary: a checkpoint reads words it has never seen, by their pieces. What is beyond the
     L-th is left out. One label alone is an error, since the lines are of another form; one that training hardly has
     gets a note.
     """
@@ -35,21 +36,38 @@ class LabelledSentences(Data):
     def __init__(
         self,
         *,
-        path: Annotated[Path, Doc("a folder with train.txt, dev.txt and test.txt")],
+        path: Annotated[Path, Doc("a .csv or .tsv, or a folder with train.txt, dev.txt and test.txt, or as tables")],
+        text: Annotated[
+            str, Doc("the column of texts, by name or number; else by usual names: text, sentence, ...")
+        ] = "",
+        label: Annotated[
+            str, Doc("the column of labels, by name or number; else by usual names: label, class, ...")
+        ] = "",
+        encoding: Annotated[str, Doc("of the files; else UTF-8, UTF-16 or Windows-1252 by their bytes")] = "",
         length: Annotated[int, Gt(0), Doc("words and pieces of a sentence that are read, L")] = 224,
         piece: Annotated[int, Ge(0), Doc("letters of a piece, of the words that have as many; 0: none")] = 4,
         valid_share: Annotated[float, Interval(gt=0, lt=1), Doc("share of train.txt kept for validation")] = 0.1,
         valid_seed: Annotated[int, Doc("of the choice of the validation sentences")] = 0,
     ) -> None:
-        read = {name: sentences(path / f"{name}.txt") for name in ("train", "dev", "test")}
-        self.notes = _odd_labels(path, read)
+        report = Report()
+        files = sentence_files(path)
+        read = {name: sentences(file, Columns(text, label, encoding), report) for name, file in files.items()}
+        odd = _odd_labels(files, read)
         classes = sorted({label for rows in read.values() for _, label, _ in rows})
         train = read.pop("train")
+        if "test" not in read:
+            keep, away = made_split([label for _, label, _ in train], report, "sentences")
+            train, read["test"] = [train[k] for k in keep], [train[k] for k in away]
+        if not odd:  # else it is said already
+            seen = {"train": train, **read}
+            report.unseen_classes({name: sorted({label for _, label, _ in rows}) for name, rows in seen.items()})
+        self.notes = (*report.notes, *odd)
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(valid_seed)).tolist()
         held = max(1, round(valid_share * len(train)))
         if held >= len(train):
-            raise VqtoolError(f"`{path}/train.txt` has {len(train)} sentences: too few to keep some for validation")
+            raise VqtoolError(f"`{path}` has {len(train)} sentences to train on: too few to keep some for validation")
         cut = {"train": [train[i] for i in order[held:]], "valid": [train[i] for i in order[:held]]} | read
+        self.splits = tuple(name for name in type(self).splits if name in cut)
         self._rows = {
             name: TensorRows(
                 {
@@ -68,28 +86,7 @@ class LabelledSentences(Data):
         return self._rows[split]
 
 
-def sentences(path: Path) -> list[Line]:
-    """(number, label, words) of every line; a line ends with a line feed, and with no other sign that Unicode has."""
-    try:
-        lines = path.read_bytes().decode("utf-8-sig", errors="replace").split("\n")
-    except OSError as error:
-        raise VqtoolError(
-            f"cannot read `{path}`: {error.strerror or error}",
-            hint="-s data.path=FOLDER with train.txt, dev.txt and test.txt, a label and a sentence in each line",
-        ) from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        label, *words = line.split() or [""]
-        if label and not words:
-            raise VqtoolError(f"line {number} of `{path}` has no words after its label", hint=FORM)
-        if label:
-            rows.append((number, label, words))
-    if not rows:
-        raise VqtoolError(f"`{path}` has no sentences", hint=FORM)
-    return rows
-
-
-def _odd_labels(path: Path, read: dict[str, list[Line]]) -> tuple[str, ...]:
+def _odd_labels(files: dict[str, Path], read: dict[str, list[Line]]) -> tuple[str, ...]:
     """A note on the first label that training hardly has.
 
     Raises:
@@ -97,14 +94,14 @@ def _odd_labels(path: Path, read: dict[str, list[Line]]) -> tuple[str, ...]:
     """
     train = Counter(label for _, label, _ in read["train"])
     if len({label for rows in read.values() for _, label, _ in rows}) == 1:
-        raise VqtoolError(f"all lines in `{path}` have the one label `{next(iter(train))}`", hint=FORM)
+        raise VqtoolError(f"all lines of `{files['train']}` have the one label `{next(iter(train))}`", hint=FORM)
     if len(read["train"]) >= MANY:
         for name, rows in read.items():
             for number, label, _ in rows:
                 if train[label] <= RARE:
                     return (
-                        f"line {number} of `{path / name}.txt` has the label `{label}`, which {train[label]} of the "
-                        f"{len(read['train'])} lines of train.txt have: is it one? ({FORM})",
+                        f"line {number} of `{files[name]}` has the label `{label}`, which {train[label]} of the "
+                        f"{len(read['train'])} lines of {files['train'].name} have: is it one? ({FORM})",
                     )
     return ()
 

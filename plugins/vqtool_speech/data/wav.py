@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Interval
 from vqtool.api import Batch, Data, DataSpec, Field, Rows
 from vqtool.errors import VqtoolError
 from vqtool_speech.audio import Mix
-from vqtool_speech.clips import Clips, Manner, Normalise, audio_files
+from vqtool_speech.clips import Checked, Clips, Manner, Normalise, audio_files
 from vqtool_speech.user_file import AudioFiles
 
 FEW = 3  # clips of a split under which a note is made
@@ -27,7 +27,7 @@ class Wav(Data):
     A training row is a stretch of `segment` samples at a random place; a row of the other splits is a whole clip (or a
     piece of one longer than `longest` seconds), `samples` long, with zeros after it up to the longest of its batch.
     `clip` is the number of a row's clip, `gain` what its file was multiplied by. Files are read as they are needed;
-    what was read last stays in memory, up to `cache_mb`.
+    what was read last stays in memory, up to `cache_mb`. A file of a folder that cannot be read is skipped with a note.
     """
 
     splits = ("train", "valid", "test")
@@ -52,11 +52,13 @@ class Wav(Data):
     ) -> None:
         self.segment, self.flip, self.vary_db = segment, flip, vary_db
         manner = Manner(sample_rate, mix, normalise)
-        self.clips = Clips(audio_files(path), manner, cache_mb=cache_mb)
+        checked = Checked(path)
+        self.clips = Clips(audio_files(path), manner, cache_mb=cache_mb, checked=checked)
+        left_out = checked.skipped.sentences()
         if len(self.clips) < len(self.splits):
             raise VqtoolError(
                 f"`{path}` holds {len(self.clips)} clips; at least 3 are needed, to train, validate and test",
-                hint="add files, or cut a long one into several",
+                hint="; ".join([*left_out, "add files, or cut a long one into several"]),
             )
         rest, test = split_every(list(range(len(self.clips))), held_out)
         train, validation = split_every(rest, valid)
@@ -66,7 +68,7 @@ class Wav(Data):
             name: Stretches(self.clips, of[name], piece, pad_to=segment) for name in ("valid", "test")
         }
         self._rows["train"] = Stretches(self.clips, of["train"], segment, more=segment)
-        self.notes = _notes(self.clips, of)
+        self.notes = (*left_out, *checked.found.sentences(), *_notes(self.clips, of))
         fields = {"x": Field((1, segment), "signal"), "clip": Field(()), "samples": Field(()), "gain": Field(())}
         about: dict[str, Any] = {"mix": mix, "normalise": normalise}
         self.spec = DataSpec(fields, sample_rate=float(sample_rate), metadata=about)
