@@ -98,6 +98,7 @@ def test_a_name_is_no_formula_and_no_mathematics(run: Path, tmp_path: Path) -> N
 
 def test_what_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = long(frame()).replace({"unique_id": {"b": "new"}})
+    table.loc[table.unique_id == "new", "y"] *= -1
     table.to_csv(tmp_path / "own.csv", index=False)
     forecast(run, tmp_path / "f.csv", 13, data=tmp_path / "own.csv", plot=tmp_path / "f.png")
     told = capsys.readouterr()

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from vqtool.api import Data, DataSpec, Field
 from vqtool.errors import VqtoolError
 from vqtool_forecast.frequency import season_of
-from vqtool_forecast.read_series import SENTINELS, ReadOptions, TimeSeries, read_series
+from vqtool_forecast.columns import SENTINELS, ReadOptions
+from vqtool_forecast.read_series import read_series
 from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import in_sample, without_season
-from vqtool_forecast.user_file import SeriesFiles, check_aligned
+from vqtool_forecast.time_series import TimeSeries
+from vqtool_forecast.user_file import SeriesFiles, begin_of, check_aligned
 from vqtool_forecast.windows import SPLITS, SeriesRows, nonzero_std, split_rows, table_of
 
 LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
@@ -58,6 +60,10 @@ class Series(Data):
             Literal["none", "ffill", "interp"], Doc("what to do with gaps, NaN and sentinels; none makes them errors")
         ] = "none",
         sentinels: Annotated[tuple[float, ...], Doc("values that stand for a missing one")] = SENTINELS,
+        encoding: Annotated[str, Doc("how text is written, as latin-1; by default seen from the bytes")] = "",
+        decimal: Annotated[
+            Literal["auto", ".", ","], Doc("the decimal mark; the other one marks thousands")
+        ] = "auto",
         protocol: Annotated[
             Literal["shares", "ltsf"],
             Doc("splits by `shares`, or 12/4/4 months of 30 days as in long-term forecasting"),
@@ -78,7 +84,8 @@ class Series(Data):
         valid_stride: Annotated[int, Gt(0), Doc("take every k-th validation window")] = 1,
         test_stride: Annotated[int, Gt(0), Doc("take every k-th held-out window; 1 is the protocol")] = 1,
     ) -> None:
-        how = ReadOptions(layout, id, time, target, series, freq, time_format, timezone, fill, sentinels)
+        how = ReadOptions(layout, id, time, target, series, freq, time_format, timezone, fill, sentinels,
+                          encoding, decimal)  # fmt: skip
         found, freq, notes = read_series(path, how)
         lengths = [len(one.values) for one in found]
         with about_file(path):
@@ -110,6 +117,7 @@ class Series(Data):
             "quantiles": list(LEVELS),
             "mase_scale": mase,
             "rmsse_scale": rmsse,
+            "begins": [begin_of(one.values, lookback) for one in found],
         }, gaps=self.table.last_known is not None)  # fmt: skip
 
     def rows(self, split: str) -> SeriesRows:
