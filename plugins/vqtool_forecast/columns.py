@@ -200,7 +200,8 @@ def _time_column(table: pd.DataFrame) -> str:
     named = [c for c in table.columns if str(c).strip().lower() in TIME_NAMES]
     dated = [c for c in table.columns if _is_dates(table[c])]
     words = {c for c in texts if is_mostly_words(table[c])}
-    for found in (texts if not dated and not named else [], [c for c in texts if c in dated], named, dated,
+    alone = texts if not dated and not named and texts and table[texts[0]].astype(str).str.contains(r"\d").any() else []
+    for found in (alone, [c for c in texts if c in dated], named, dated,
                   [c for c in named if c in texts], [c for c in named if c in dated]):  # fmt: skip
         if len(found) == 1 and not (words - {found[0]} and table[found[0]].duplicated().any()):
             return str(found[0])
@@ -208,9 +209,9 @@ def _time_column(table: pd.DataFrame) -> str:
     if first.startswith("Unnamed") and first in numbers and from_numbers(table[first])[0] is not None:
         return first
     years = [c for c in named if c in numbers and from_numbers(table[c])[0] is not None]
-    if len(years) == 1:
+    if len(years) == 1 and not (words and table[years[0]].duplicated().any()):
         return str(years[0])
-    if not texts and not named:
+    if not dated and not named:
         raise VqtoolError(
             f"none of the columns {listed(table.columns)} holds times",
             hint="-s data.time=\"...\" names it; to count the rows instead: -s 'data.time=#'",

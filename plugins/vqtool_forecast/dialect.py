@@ -127,11 +127,15 @@ def dialect_of(
             f"the first line begins with `#`: `{header[:40]}`", hint="the header comes first: delete lines of comment"
         )
     found = separator or _separator([lines[i] for i in full])
+    if begin := _preamble([lines[i] for i in full], found):
+        notes.append(f"{begin} lines before the table skipped, the first `{header[:40]}`")
+        skip += full[:begin]
+        full = full[begin:]
     if separator is None and found != ",":
         notes.append(f"columns separated by {SEPARATORS.get(found, 'blanks')}")
     rows = [_fields(lines[i], found) for i in full]
-    names, trailing = _names(rows, path, notes)
     _check_header(rows, found)
+    names, trailing = _names(rows, path, notes)
     skip.append(full[0])
     if _is_units(rows):
         skip.append(full[1])
@@ -147,9 +151,23 @@ def _first_lines(source: io.BytesIO | Path, encoding: str) -> list[str]:
     ]  # fmt: skip
 
 
+def _unquoted(lines: list[str]) -> list[str]:
+    """Lines with a letter in place of each cell in quotes."""
+    return [re.sub(r'"[^"]*"', "q", line) for line in lines]
+
+
+def _preamble(lines: list[str], separator: str) -> int:
+    """How many lines stand before a table whose own lines have two or more cells beyond theirs."""
+    counts = [len(line.split()) if separator == BLANKS else line.count(separator) + 1 for line in _unquoted(lines)]
+    usual, many = Counter(counts[len(counts) // 2 :]).most_common(1)[0]
+    begin = counts.index(usual)
+    short = all(count + 1 < usual or count == 1 for count in counts[:begin])
+    return begin if begin and usual > 1 and short and many > 0.6 * len(counts[len(counts) // 2 :]) else 0
+
+
 def _separator(lines: list[str]) -> str:
     """The one that most lines have as often as the header; the header's commonest where none is so regular."""
-    plain = [re.sub(r'"[^"]*"', "", line) for line in lines]
+    plain = _unquoted(lines)
     many = {mark: plain[0].count(mark) for mark in SEPARATORS}
 
     def regular(mark: str) -> bool:
@@ -157,8 +175,12 @@ def _separator(lines: list[str]) -> str:
         return many[mark] > 0 and same >= 0.9 * len(plain)
 
     good = [mark for mark in SEPARATORS if regular(mark)]
-    if not any(many.values()) and len(plain[0].split()) > 1:
-        return BLANKS
+    if not any(many.values()):
+        later = {mark: sum(mark in line for line in plain[len(plain) // 2 :]) for mark in SEPARATORS}
+        if max(later.values()) > 0.3 * len(plain):  # lines of text before the table
+            return max(later, key=lambda mark: later[mark])
+        if len(plain[0].split()) > 1:
+            return BLANKS
     return max(good or SEPARATORS, key=lambda mark: many[mark])
 
 
@@ -193,12 +215,13 @@ def _check_header(rows: list[list[str]], separator: str) -> None:
     dated = any(DATE.fullmatch(a) and DATE.fullmatch(b) for a, b in zip(head, first, strict=False))
     if (all(numbers) and len(head) > 1 and not counted) or dated:
         mark = " " if separator == BLANKS else separator
-        time = next((i for i, cell in enumerate(head) if DATE.fullmatch(cell)), 0)
+        time = next((i for i, cell in enumerate(head) if DATE.fullmatch(cell)), -1)
         values = [i for i in range(len(head)) if i != time]
         called = {time: "ds"} | {i: f"v{n}" if len(values) > 1 else "y" for n, i in enumerate(values, 1)}
+        line = mark.join(called[i] for i in range(len(head)))
         raise VqtoolError(
             f"the first line is data, not the columns' names: `{mark.join(head)[:60]}`",
-            hint=f"put a line of names before it: {mark.join(called[i] for i in range(len(head)))[:200]}",
+            hint=f"put a line of names before it: {line if len(line) < 200 else 'v1, v2, ... for all columns'}",
         )
 
 

@@ -25,7 +25,7 @@ def infer(stamps: pd.Index, what: str) -> str:
     if len(stamps) < FEWEST:
         raise VqtoolError(
             f"{what} has {len(stamps)} time stamps: too few to infer a frequency from",
-            hint=f"--freq, as in {EXAMPLES}",
+            hint=f"a longer file, or --freq, as in {EXAMPLES}",
         )
     share = {freq: len(stamps) / len(grid) for freq in candidates(stamps) if (grid := fits(stamps, freq)) is not None}
     if max(share.values(), default=0) < COVERED and (hours := sessions.like(stamps)):
@@ -39,7 +39,10 @@ def infer(stamps: pd.Index, what: str) -> str:
             f"the stamps of {what} keep several frequencies: {', '.join(f'`{freq}`' for freq in best)}",
             hint=f"choose with --freq, as in --freq {best[0]}",
         )
-    raise VqtoolError(f"the stamps of {what} keep no regular step", hint=f"--freq, as in {EXAMPLES}")
+    raise VqtoolError(
+        f"the stamps of {what} keep no regular step",
+        hint=f"--freq, as in {EXAMPLES}; to count the rows instead: -s 'data.time=#'",
+    )
 
 
 def candidates(stamps: pd.Index) -> list[str]:

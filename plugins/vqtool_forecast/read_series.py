@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WARNING = "warning: "  # how a note begins that is one
+MOST_LEFT_OUT = 0.75  # of the series of a file
 TRIES = 10  # series whose stamps are asked for the frequency
 FILLING = "--fill ffill or --fill interp (in a recipe: fill under [data]) fills them"
 
@@ -98,7 +99,7 @@ def _that_work(
     options: ReadOptions,
     left_out: list[tuple[str, VqtoolError]],
 ) -> list[TimeSeries]:
-    """What comes of those series that raise no error; the first error, if none works or all were asked for."""
+    """What comes of those series that raise no error; the first error, if few work or all were asked for."""
     good, bad = [], []
     for one in series:
         try:
@@ -107,7 +108,7 @@ def _that_work(
             if options.series:
                 raise
             bad.append((one.id, error))
-    if not good:
+    if len(bad) > MOST_LEFT_OUT * len(series):  # rather a kind of file than a few broken series
         raise bad[0][1]
     left_out += bad
     return good

@@ -84,6 +84,7 @@ def read_table(path: Path, notes: list[str], *, text: Collection[str] = (), enco
     except (ValueError, OSError, EOFError, csv.Error) as error:  # pandas' and pyarrow's own errors are among these
         lines = str(error).strip().splitlines() or [type(error).__name__]
         hint = "its encoding, as -s data.encoding=latin-1" if isinstance(error, UnicodeError) else None
+        hint = "a header first, then lines of as many cells" if "tokenizing" in lines[0] else hint
         raise VqtoolError(f"`{path.name}` cannot be read: {lines[0]}", hint=hint) from error
     frame = table.frame
     frame.columns = [str(name) for name in frame.columns]

@@ -18,6 +18,7 @@ CALLED = {4: "years", 6: "months (yyyymm)", 8: "dates (yyyymmdd)", 10: "dates an
           12: "dates and times", 14: "dates and times"}  # fmt: skip
 QUARTER = re.compile(r"(?P<y>\d{4})[\s:-]*[Qq](?P<n>[1-4])|[Qq](?P<m>[1-4])[\s/:-]*(?P<z>\d{4})")
 MONTH = re.compile(r"(?P<y>\d{4})[\s:-]*[Mm](?P<n>\d{1,2})")
+WORDS = re.compile(r"\d{4}[\s-]+[A-Za-z]{3,9}|[A-Za-z]{3,9}[\s-]+\d{4}")
 WEEK = re.compile(r"(?P<y>\d{4})-?[Ww](?P<n>\d{2})(?:-?(?P<d>[1-7]))?")
 
 
@@ -85,6 +86,12 @@ def from_text(column: pd.Series) -> tuple[pd.Index | None, str]:
             return pd.DatetimeIndex(pd.to_datetime(joined, format="%G-%V-%u")), name
         month = (3 * number.astype(int) - 2 if name == "quarters" else number.astype(int)).astype(str)
         return pd.DatetimeIndex(pd.to_datetime(year + "-" + month, format="%Y-%m")), name
+    if WORDS.fullmatch(str(text.iloc[0])):
+        plain = text.str.replace(r"[\s-]+", " ", regex=True)
+        for form in ("%Y %b", "%Y %B", "%b %Y", "%B %Y"):
+            found = pd.to_datetime(plain, format=form, errors="coerce")
+            if not found.isna().any():
+                return pd.DatetimeIndex(found), "months"
     return None, ""
 
 
@@ -104,4 +111,16 @@ def two_digit_years(column: pd.Series) -> list[str]:
     mark = next((c for c in first if c in "-/."), "-")
     order = (("%m", "%d", "%y"), ("%d", "%m", "%y"), ("%y", "%m", "%d"), ("%d", "%b", "%y"))
     forms = [mark.join(parts) + clock for parts in order] + [f"%b{mark}%y", f"%m{mark}%y"]
-    return [form for form in forms if not pd.to_datetime(column, format=form, errors="coerce").isna().any()]
+    return readings(column, forms)
+
+
+def readings(column: pd.Series, forms: list[str]) -> list[str]:
+    """Those formats in which all cells can be read; of several, those that give a regular calendar, if any does."""
+    import pandas as pd
+
+    from vqtool_forecast.frequency import known
+
+    found = {form: pd.to_datetime(column, format=form, errors="coerce") for form in forms}
+    found = {form: stamps for form, stamps in found.items() if not stamps.isna().any()}
+    regular = [form for form, stamps in found.items() if known(pd.DatetimeIndex(stamps))]
+    return regular or list(found)

@@ -104,9 +104,11 @@ def _form(column: pd.Series) -> dict[str, Any]:
         return {"format": "ISO8601"} if re.match(r"\d{4}(?![\s-]*[A-Za-z]{3})", first) else {}
     one, two = (int(numbers[i].astype(int).max()) for i in (0, 1))
     if (one > 12) == (two > 12):
+        both = [_like(first, "%d", "%m"), _like(first, "%m", "%d")]
+        fitting = time_forms.readings(column, both) or both
         raise VqtoolError(
             f"dates like `{first}` may have the day or the month first",
-            hint=f'-s data.time_format="{_like(first, "%d", "%m")}" or "{_like(first, "%m", "%d")}"',
+            hint="-s data.time_format=" + " or ".join(f'"{form}"' for form in fitting),
         )
     return {"dayfirst": one > 12}
 
