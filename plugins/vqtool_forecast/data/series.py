@@ -91,7 +91,7 @@ class Series(Data):
         with about_file(path):
             if channels == "joint":
                 check_aligned(found)
-            borders = split_rows(lengths, freq, protocol, shares)
+            borders = self._borders(lengths, freq, protocol, shares, season)
         end = borders[1].tolist()
         mean, std = scaler([one.values[:n][one.measured[:n]] for one, n in zip(found, end, strict=True)], scale)
         season = season or season_of(freq)
@@ -100,7 +100,7 @@ class Series(Data):
         rows = partial(SeriesRows, self.table, lookback=lookback, horizons=horizons, joint=channels == "joint")
         self._rows = {split: rows(split, stride=strides[split], whole=split != "test") for split in self.splits}
         with about_file(path):
-            self._check(max(lengths))
+            self._check(max(lengths), fitting(max(lengths), freq, shares, season))
         ids = [one.id for one in found]
         mase, rmsse = error_scales(found, end, mean, std, season)
         self.notes = (*notes, *without_season(ids, mase, "in the training rows"))
@@ -124,7 +124,19 @@ class Series(Data):
         """The windows of `train`, `valid` or `test`."""
         return self._rows[split]
 
-    def _check(self, longest: int) -> None:
+    @staticmethod
+    def _borders(
+        lengths: list[int], freq: str, protocol: str, shares: tuple[float, float, float], season: int | None
+    ) -> Tensor:
+        """The rows at which the splits begin; where the protocol does not serve, the error says what does."""
+        try:
+            return split_rows(lengths, freq, protocol, shares)
+        except VqtoolError as error:
+            if protocol == "ltsf":
+                error.hint = f"-s data.protocol=shares {fitting(max(lengths), freq, shares, season)}"
+            raise
+
+    def _check(self, longest: int, fits: str) -> None:
         """Every split needs a window."""
         for split, rows in self._rows.items():
             if len(rows) == 0:
@@ -132,8 +144,21 @@ class Series(Data):
                 raise VqtoolError(
                     f"no window of {rows.lookback} + {room} rows fits into the {split} part of series of at most "
                     f"{longest} rows",
-                    hint="a shorter `lookback`, shorter `horizons` or other `shares`",
+                    hint=f"what fits: {fits}" if fits else "a longer file",
                 )
+
+
+def fitting(longest: int, freq: str, shares: tuple[float, float, float], season: int | None) -> str:
+    """The options that fit series of `longest` rows; "" where nothing does."""
+    if min(shares) <= 0:
+        return ""
+    train, test = int(longest * shares[0]), int(longest * shares[2])
+    room = min(longest - train - test, test, 96)
+    season = season or season_of(freq)
+    horizon = season if 4 <= season <= room and season % 4 == 0 else room - room % 4 if room >= 4 else room
+    lookback = min(96, (train - horizon) // 2)
+    lookback = lookback - lookback % 8
+    return f"-s data.lookback={lookback} -s 'data.horizons=[{horizon}]'" if horizon > 0 and lookback >= 8 else ""
 
 
 def describe(about: dict[str, Any], *, gaps: bool = False) -> DataSpec:
