@@ -93,7 +93,9 @@ def _legacy(content: bytes) -> str:
         raise missing_extra("charset-normalizer", "forecast", "reading a file that is not UTF-8") from error
     telling = b"\n".join(line for line in content.splitlines() if not line.isascii())[:HEAD]
     western = telling.decode("cp1252", "replace")
-    if "\ufffd" not in western and all(c.isascii() or c.isalpha() or c in "°µ²³€£·–" for c in western):
+    letters = [c for c in western if c.isalpha()]
+    few = sum(not c.isascii() for c in letters) < 0.4 * len(letters)  # in Cyrillic or Greek most are not ASCII
+    if few and "\ufffd" not in western and all(c.isascii() or c.isalpha() or c in "°µ²³€£·–" for c in western):
         found = from_bytes(telling, cp_isolation=LEGACY).best()
         likely = found.encoding if found else "cp1252"
         return "cp1252" if re.search("[äöüßéèàçñåøæÄÖÜÅØ°²³µ€]", western) else likely

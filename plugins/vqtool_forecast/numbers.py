@@ -111,6 +111,8 @@ def _may_be_thousands(column: pd.Series) -> bool:
 def _note_signs(column: pd.Series, name: str, notes: list[str]) -> None:
     """Signs that were taken off numbers are noted."""
     text = column.dropna().astype(str)
+    if many := int(text.str.fullmatch(r"\s*\(.*\)\s*").sum()):
+        notes.append(f"`{name}`: {many} numbers in brackets read as negative")
     for sign in SIGNS:
         if many := int(text.str.contains(sign, regex=False).sum()):
             notes.append(f"`{name}`: the sign {sign} taken off {many} numbers")
@@ -136,7 +138,7 @@ def _decimal_mark(texts: dict[str, pd.Series], found: Numbers, table: Table, not
         for mark in GROUPED:
             if grouped[mark].any():
                 doubtful.append((name, int(grouped[mark].argmax()), mark))
-    decided = _one_mark(proof, doubtful, texts)
+    decided = _one_mark(proof, doubtful, texts, table)
     if decided == "," and table.text is not None:  # 1.234 beside 1,5 may be more than a thousand
         for name, row, mark in doubtful:
             if mark == "." and name not in proven:
@@ -161,7 +163,10 @@ def _two_ways(name: str, cell: str, row: int) -> VqtoolError:
 
 
 def _one_mark(
-    proof: dict[str, tuple[str, int]], doubtful: list[tuple[str, int, str]], texts: dict[str, pd.Series]
+    proof: dict[str, tuple[str, int]],
+    doubtful: list[tuple[str, int, str]],
+    texts: dict[str, pd.Series],
+    table: Table,
 ) -> Decimal:
     if len(proof) == 2:
         name, row = proof["."]
@@ -171,7 +176,7 @@ def _one_mark(
         cell = str(texts[name].iloc[row])
         whole, part = cell.replace(mark, ""), cell.replace(mark, ".")
         plain = [v for v in texts[name] if v.lstrip("+-").isdigit()]
-        if mark == "." and not plain:
+        if mark == "." and not plain and not table.semicolons:
             return "."  # all have three decimals
         beside = f" (beside `{plain[0]}`)" if plain else ""
         other = "." if mark == "," else ","

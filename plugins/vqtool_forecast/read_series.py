@@ -151,7 +151,7 @@ def series_of(read: Table, options: ReadOptions, cutoff: str | None, notes: list
         if unused:
             notes.append(f"columns not used: {', '.join(unused[:5])}{', ...' if len(unused) > 5 else ''}")
         places = [(name, columns.target, at) for name, at in _rows_by_id(table[columns.id], options).items()]
-    numbers = read_numbers(Table(table, read.text), list(dict.fromkeys(c for _, c, _ in places)), options.decimal, notes)
+    numbers = read_numbers(replace(read, frame=table), list(dict.fromkeys(c for _, c, _ in places)), options.decimal, notes)
     found, broken, before, own = [], [], 0, None
     order = np.cumsum(~empty) - 1  # the place of a row among those that are not empty
     for name, column, at in places:

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ class Table:
 
     frame: pd.DataFrame
     text: Callable[[str], pd.Series] | None = None
+    semicolons: bool = False  # as they separate columns where the decimal mark is a comma
 
 
 def pandas(needed_by: str = "reading series") -> Any:
@@ -96,7 +97,7 @@ def read_table(path: Path, notes: list[str], *, text: Collection[str] = (), enco
         raise VqtoolError(
             f"`{path.name}` has {len(frame)} rows and {frame.shape[1]} columns", hint="a time column and values"
         )
-    return Table(frame, table.text)
+    return replace(table, frame=frame)
 
 
 def unpacked(path: Path) -> io.BytesIO | Path:
@@ -133,7 +134,10 @@ def _read_text(
         return pandas().read_csv(source, **how)
 
     kept = [name for name in dialect.names if name in text]
-    return Table(read(kept), lambda name: read([name], usecols=[dialect.names.index(name)])[name])
+    def written(name: str) -> pd.Series:
+        return read([name], usecols=[dialect.names.index(name)])[name]
+
+    return Table(read(kept), written, semicolons=dialect.separator == ";")
 
 
 def _as_text(columns: Collection[str], names: list[str]) -> dict[str, Any]:
@@ -161,10 +165,17 @@ def _read_json(path: Path) -> pd.DataFrame:
     pd = pandas()
     lines = path.read_bytes()[:4096].lstrip()[:1] != b"["
     table = pd.read_json(path, lines=lines, dtype=False, convert_dates=False)
-    lists = [name for name in ("target",) if name in table and table[name].map(lambda v: isinstance(v, list)).all()]
-    if not lists or "start" not in table:
-        return table  # type: ignore[no-any-return]
-    raise VqtoolError("lists of values in JSON lines are not read", hint="a line for each value: item_id, timestamp, target")
+    if not {"start", "target"} <= set(table) or not table["target"].map(lambda v: isinstance(v, list)).all():
+        return table  # type: ignore[no-any-return]  # pandas is typed as Any
+    name = next((c for c in ("item_id", "unique_id", "id") if c in table), "")
+    steps = table["freq"].replace({"H": "h", "T": "min", "M": "MS"}) if "freq" in table else [None] * len(table)
+    if "freq" not in table:
+        raise VqtoolError("lines with `start` and `target` have no `freq`", hint='add "freq": "h" to every line')
+    each = zip(table[name] if name else range(len(table)), table["start"], table["target"], steps, strict=True)
+    return pd.concat([  # type: ignore[no-any-return]
+        pd.DataFrame({"item_id": str(one), "timestamp": pd.date_range(start, periods=len(values), freq=freq), "target": values})
+        for one, start, values, freq in each
+    ], ignore_index=True)  # fmt: skip
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
