@@ -51,7 +51,11 @@ class ReadOptions:
         return () if self.layout == "wide" else (self.id, *self._aliases())
 
     def _aliases(self) -> tuple[str, ...]:
-        return tuple(n for name in ID_NAMES[:8] for n in (name, name.title(), name.upper())) if self.id == "unique_id" else ()
+        return (
+            tuple(n for name in ID_NAMES[:8] for n in (name, name.title(), name.upper()))
+            if self.id == "unique_id"
+            else ()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,11 @@ def _joined_times(table: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFrame, 
         return _with_times(table, [year, *parts], stamps, notes)
     dates = [c for c in table.columns if _is_dates(table[c]) and str(c).lower() not in HOURS[2:]]
     clocks = [c for c in table.columns if str(c).strip().lower() in HOURS and c not in dates and _is_clock(table[c])]
-    if len(dates) != 1 or len(clocks) != 1 or (is_text(table[dates[0]]) and bool(table[dates[0]].astype(str).str.contains(":").any())):
+    if (
+        len(dates) != 1
+        or len(clocks) != 1
+        or (is_text(table[dates[0]]) and bool(table[dates[0]].astype(str).str.contains(":").any()))
+    ):
         return table, ""
     clock = table[clocks[0]]
     if is_text(clock):
@@ -161,9 +169,7 @@ def _joined_times(table: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFrame, 
     return _with_times(table, [dates[0], clocks[0]], begin + pd.to_timedelta(clock.to_numpy(), unit="h"), notes)
 
 
-def _with_times(
-    table: pd.DataFrame, parts: list[str], stamps: object, notes: list[str]
-) -> tuple[pd.DataFrame, str]:
+def _with_times(table: pd.DataFrame, parts: list[str], stamps: object, notes: list[str]) -> tuple[pd.DataFrame, str]:
     """The table with one column of times in place of its parts."""
     notes.append(f"times from the columns {listed(parts)}")
     name = " ".join(parts)
@@ -176,7 +182,9 @@ def _is_clock(column: pd.Series) -> bool:
     """Whether a column holds times of day: 13:00, or hours from 0 to 24."""
     if is_text(column):
         return bool(column.astype(str).str.strip().str.fullmatch(CLOCK.pattern).all())
-    return column.dtype.kind in "iuf" and bool((column % 1 == 0).all() and column.between(0, 2400).all() and column.nunique() > 2)
+    return column.dtype.kind in "iuf" and bool(
+        (column % 1 == 0).all() and column.between(0, 2400).all() and column.nunique() > 2
+    )
 
 
 def _is_dates(column: pd.Series) -> bool:
@@ -189,7 +197,10 @@ def _is_dates(column: pd.Series) -> bool:
         return False
     text = column.dropna().head(50).astype(str).str.strip()
     words = r"(\d{1,2}[ -])?[A-Za-z]{3,9}\.?[ -](\d{1,2},?[ -])?\d{4}|\d{4}[ -][A-Za-z]{3,9}"
-    form = "|".join(f"(?:{re.sub(r'[?]P<[a-z]>', '', p)})" for p in (DATE.pattern, QUARTER.pattern, MONTH.pattern, WEEK.pattern, words))
+    form = "|".join(
+        f"(?:{re.sub(r'[?]P<[a-z]>', '', p)})"
+        for p in (DATE.pattern, QUARTER.pattern, MONTH.pattern, WEEK.pattern, words)
+    )
     return len(text) > 0 and bool(text.str.fullmatch(form).all())
 
 
@@ -221,7 +232,9 @@ def _time_column(table: pd.DataFrame) -> str:
 
 def _which(table: pd.DataFrame, texts: list[str]) -> str:
     """How to name the columns, with the likeliest names filled in."""
-    times = [c for c in table.columns if _is_dates(table[c])] or [c for c in table.columns if str(c).lower() in TIME_NAMES]
+    times = [c for c in table.columns if _is_dates(table[c])] or [
+        c for c in table.columns if str(c).lower() in TIME_NAMES
+    ]
     ids = [c for c in texts if c not in times]
     time = times[0] if times else "..."
     ids = [c for c in ids if not table.duplicated([c, time]).any()] if times else ids

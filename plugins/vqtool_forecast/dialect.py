@@ -105,9 +105,7 @@ def _legacy(content: bytes) -> str:
     return str(found.encoding)
 
 
-def dialect_of(
-    source: io.BytesIO | Path, separator: str | None, asked: str, path: Path, notes: list[str]
-) -> Dialect:
+def dialect_of(source: io.BytesIO | Path, separator: str | None, asked: str, path: Path, notes: list[str]) -> Dialect:
     """What a file's first lines say of the rest; what was assumed is noted.
 
     Raises:

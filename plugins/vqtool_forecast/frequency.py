@@ -51,7 +51,9 @@ def candidates(stamps: pd.Index) -> list[str]:
         steps, counts = np.unique(np.diff(stamps.to_numpy()), return_counts=True)
         return [str(int(steps[counts.argmax()]))]
     steps, counts = np.unique(np.diff(stamps.asi8), return_counts=True)
-    return list(dict.fromkeys([_fixed(stamps, int(steps[counts.argmax()])), "B", *(family(stamps, f) for f in "MQY"), "BME"]))
+    return list(
+        dict.fromkeys([_fixed(stamps, int(steps[counts.argmax()])), "B", *(family(stamps, f) for f in "MQY"), "BME"])
+    )
 
 
 def _fixed(stamps: pd.Index, step: int) -> str:

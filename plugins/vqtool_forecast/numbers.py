@@ -23,7 +23,7 @@ LARGEST = 1e150  # beyond it a square overflows
 CHOOSE = 'choose the columns that are series: -s data.series=["..."]'
 BETWEEN_DIGITS = r"(?<=\d)[ \u00a0\u202f'’](?=\d{3}(?!\d))"
 GROUPED = {",": r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?", ".": r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d*)?"}  # thousands
-PLAIN = {"." : r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", ",": r"[-+]?(?:\d+,?\d*|,\d+)(?:[eE][-+]?\d+)?"}
+PLAIN = {".": r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", ",": r"[-+]?(?:\d+,?\d*|,\d+)(?:[eE][-+]?\d+)?"}
 WAYS = {".": "a decimal point", ",": "a decimal comma"}
 
 
@@ -157,7 +157,7 @@ def _decimal_mark(texts: dict[str, pd.Series], found: Numbers, table: Table, not
 def _two_ways(name: str, cell: str, row: int) -> VqtoolError:
     return VqtoolError(
         f"`{cell}` in row {row + 1} of `{name}` has a decimal point; others have a comma",
-        hint='write all numbers in one way, or name the decimal mark of all, the other marks thousands: '
+        hint="write all numbers in one way, or name the decimal mark of all, the other marks thousands: "
         '-s data.decimal="," or -s data.decimal="."',
     )
 

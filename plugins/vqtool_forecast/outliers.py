@@ -1,4 +1,4 @@
-"""Values so far from all others that they are likely errors: named, and kept out of the histories that a model reads."""
+"""Values so far from all others that they are likely errors: named, and kept out of what a model reads."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def warnings(series: Sequence[TimeSeries]) -> list[str]:
     many = sum(int(far.sum()) for _, far in found)
     more = f", and {many - 1} more like it" if many > 1 else ""
     return [
-        f"warning: series `{one.id}`: {one.values[at]:g} at {one.stamps[at]} is over {FAR:g} times as far from the median "
-        f"as 95 % of the values{more}: likely an error; forecasts do not read it"
+        f"warning: series `{one.id}`: {one.values[at]:g} at {one.stamps[at]} is over {FAR:g} times as far from the "
+        f"median as 95 % of the values{more}: likely an error; forecasts do not read it"
     ]
 
 
@@ -40,7 +40,7 @@ def _places(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def without(histories: Tensor) -> Tensor:
-    """Histories [..., L] in which the value before stands for one so far off; each is judged by its own values alone."""
+    """Histories [..., L] in which the value before stands for one so far off, judged by each history alone."""
     median = histories.median(-1, keepdim=True).values
     size = (histories - median).abs()
     usual = size.quantile(USUAL, dim=-1, keepdim=True)

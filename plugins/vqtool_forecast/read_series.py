@@ -85,9 +85,11 @@ def on_one_calendar(series: list[TimeSeries], options: ReadOptions, notes: list[
 
     series = _that_work(series, placed, options, left_out)
     if left_out:
-        name, error = left_out[0]
+        error = left_out[0][1]
         hint = f" ({error.hint})" if error.hint else ""
-        notes.append(f"{WARNING}{len(left_out)} of {len(left_out) + len(series)} series left out: {error.message}{hint}")
+        notes.append(
+            f"{WARNING}{len(left_out)} of {len(left_out) + len(series)} series left out: {error.message}{hint}"
+        )
         if len(left_out) > 1:
             notes.append(f"also left out: {listed(name for name, _ in left_out[1:])}")
     return series, freq
@@ -136,7 +138,9 @@ def _dated_by_months(series: list[TimeSeries], options: ReadOptions, notes: list
 def series_of(read: Table, options: ReadOptions, cutoff: str | None, notes: list[str]) -> list[TimeSeries]:
     """Every series of a table as it stands there, up to and with `cutoff`."""
     table, columns = find_columns(read.frame, options, notes)
-    empty = table.isna().all(axis=1).to_numpy() if table[columns.time].isna().any() else np.zeros(len(table), dtype=bool)
+    empty = (
+        table.isna().all(axis=1).to_numpy() if table[columns.time].isna().any() else np.zeros(len(table), dtype=bool)
+    )
     if empty.any():
         notes.append(f"{int(empty.sum())} empty rows left out")
     kept = np.flatnonzero(~empty)
@@ -151,7 +155,9 @@ def series_of(read: Table, options: ReadOptions, cutoff: str | None, notes: list
         if unused:
             notes.append(f"columns not used: {', '.join(unused[:5])}{', ...' if len(unused) > 5 else ''}")
         places = [(name, columns.target, at) for name, at in _rows_by_id(table[columns.id], options).items()]
-    numbers = read_numbers(replace(read, frame=table), list(dict.fromkeys(c for _, c, _ in places)), options.decimal, notes)
+    numbers = read_numbers(
+        replace(read, frame=table), list(dict.fromkeys(c for _, c, _ in places)), options.decimal, notes
+    )
     found, broken, before, own = [], [], 0, None
     order = np.cumsum(~empty) - 1  # the place of a row among those that are not empty
     for name, column, at in places:

@@ -134,6 +134,7 @@ def _read_text(
         return pandas().read_csv(source, **how)
 
     kept = [name for name in dialect.names if name in text]
+
     def written(name: str) -> pd.Series:
         return read([name], usecols=[dialect.names.index(name)])[name]
 
@@ -168,14 +169,16 @@ def _read_json(path: Path) -> pd.DataFrame:
     if not {"start", "target"} <= set(table) or not table["target"].map(lambda v: isinstance(v, list)).all():
         return table  # type: ignore[no-any-return]  # pandas is typed as Any
     name = next((c for c in ("item_id", "unique_id", "id") if c in table), "")
-    steps = table["freq"].replace({"H": "h", "T": "min", "M": "MS"}) if "freq" in table else [None] * len(table)
     if "freq" not in table:
         raise VqtoolError("lines with `start` and `target` have no `freq`", hint='add "freq": "h" to every line')
+    steps = table["freq"].replace({"H": "h", "T": "min", "M": "MS"})
     each = zip(table[name] if name else range(len(table)), table["start"], table["target"], steps, strict=True)
-    return pd.concat([  # type: ignore[no-any-return]
-        pd.DataFrame({"item_id": str(one), "timestamp": pd.date_range(start, periods=len(values), freq=freq), "target": values})
-        for one, start, values, freq in each
-    ], ignore_index=True)  # fmt: skip
+
+    def rows(one: object, start: str, values: list[float], freq: str) -> pd.DataFrame:
+        times = pd.date_range(start, periods=len(values), freq=freq)
+        return pd.DataFrame({"item_id": str(one), "timestamp": times, "target": values})
+
+    return pd.concat([rows(*line) for line in each], ignore_index=True)  # type: ignore[no-any-return]
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -204,8 +207,8 @@ def _indexed(table: pd.DataFrame) -> pd.DataFrame:
     index = table.index
     if index.nlevels == 1 and index.name is None and index.dtype.kind not in "MOSU":
         return table
-    called = [
-        name if name is not None else "ds" if level.dtype.kind == "M" else f"Unnamed: {i}" if index.nlevels == 1 else "unique_id"
-        for i, (name, level) in enumerate(zip(index.names, index.levels if index.nlevels > 1 else [index], strict=True))
-    ]  # fmt: skip
+    levels = index.levels if index.nlevels > 1 else [index]
+    other = "unique_id" if index.nlevels > 1 else "Unnamed: 0"
+    usual = ["ds" if level.dtype.kind == "M" else other for level in levels]
+    called = [default if name is None else name for name, default in zip(index.names, usual, strict=True)]
     return table.reset_index(names=called)

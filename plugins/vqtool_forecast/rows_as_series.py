@@ -36,7 +36,12 @@ def from_table(table: pd.DataFrame, options: ReadOptions, notes: list[str]) -> l
         return months
     names = [str(c) for c in table.columns]
     first = next((i for i in range(1, len(names)) if (times := _times(names[i:])) is not None), None)
-    if first is None or first > 8 or len(names) - first < FEWEST or not all(table[c].dtype.kind in "iufb" for c in names[first:]):
+    if (
+        first is None
+        or first > 8
+        or len(names) - first < FEWEST
+        or not all(table[c].dtype.kind in "iufb" for c in names[first:])
+    ):
         return None
     ids = [c for c in names[:first] if is_text(table[c]) or c.lower() in ("id", "unique_id", "item_id")]
     one_each = [c for c in ids if table[c].is_unique and bool(table[c].notna().all())]
@@ -86,15 +91,23 @@ def _months(table: pd.DataFrame, notes: list[str]) -> list[TimeSeries] | None:
     import pandas as pd
 
     names = [str(c) for c in table.columns]
-    if len(names) != 13 or tuple(name.lower()[:3] for name in names[1:]) != MONTHS or table[names[0]].dtype.kind not in "iu":
+    if (
+        len(names) != 13
+        or tuple(name.lower()[:3] for name in names[1:]) != MONTHS
+        or table[names[0]].dtype.kind not in "iu"
+    ):
         return None
     years, values = table[names[0]].to_numpy(), table[names[1:]].to_numpy(dtype=np.float64)
-    stamps = pd.DatetimeIndex(pd.to_datetime([f"{year}-{month:02d}" for year in years for month in range(1, 13)], format="%Y-%m"))
+    stamps = pd.DatetimeIndex(
+        pd.to_datetime([f"{year}-{month:02d}" for year in years for month in range(1, 13)], format="%Y-%m")
+    )
     flat = values.flatten()
     known = np.flatnonzero(np.isfinite(flat))
     inside = slice(known[0], known[-1] + 1)
     rows = np.repeat(np.arange(1, len(table) + 1), 12)
-    notes.append(f"read as a row for each year, a column for each month: one series of {inside.stop - inside.start} months")
+    notes.append(
+        f"read as a row for each year, a column for each month: one series of {inside.stop - inside.start} months"
+    )
     return [TimeSeries("value", stamps[inside], flat[inside], rows[inside])]
 
 

@@ -23,7 +23,7 @@ WEEK = re.compile(r"(?P<y>\d{4})-?[Ww](?P<n>\d{2})(?:-?(?P<d>[1-7]))?")
 
 
 def from_numbers(column: pd.Series) -> tuple[pd.Index | None, str]:
-    """Whole numbers, or years with fractions, as time stamps, and what they are called; None where they are no dates."""
+    """Whole numbers, or years with fractions, as times, and what they are called; None where they are no dates."""
     import pandas as pd
 
     values = column.to_numpy(dtype=np.float64)
@@ -37,7 +37,12 @@ def from_numbers(column: pd.Series) -> tuple[pd.Index | None, str]:
     if low > 0 and digits == len(str(high)) and digits in DIGITS and YEARS[0] <= int(str(low)[:4]) <= YEARS[1]:
         stamps = pd.to_datetime(pd.Series(whole).astype(str), format=DIGITS[digits], errors="coerce")
         many = len(np.unique(whole)) > 1
-        if not stamps.isna().any() and many and int(str(high)[:4]) <= YEARS[1] and (digits != 4 or _counts_years(whole)):
+        if (
+            not stamps.isna().any()
+            and many
+            and int(str(high)[:4]) <= YEARS[1]
+            and (digits != 4 or _counts_years(whole))
+        ):
             return pd.DatetimeIndex(stamps), CALLED[digits]
     for unit, size in EPOCHS.items():
         if EARLIEST * size <= low and high <= LATEST * size:
@@ -103,7 +108,6 @@ def midnight_as_24(column: pd.Series) -> tuple[pd.Series, Any]:
 
 def two_digit_years(column: pd.Series) -> list[str]:
     """The formats, with a year of two digits, in which all cells can be read."""
-    import pandas as pd
 
     first = str(column.iloc[0])
     rest = re.sub(r"^[^T ]+", "", first, count=1)

@@ -26,7 +26,14 @@ from vqtool_forecast.windows import nonzero_std, split_rows, table_of
 
 FAR, SIZES = 10.0, 0.01  # a history so far off, in training deviations, or so small beside one, has another scale
 READ_OPTIONS = tuple(field.name for field in dataclasses.fields(ReadOptions))
-OF_THE_FILE = ("series", "freq", "time_format", "timezone", "encoding", "decimal")  # options that hold for the training file alone
+OF_THE_FILE = (
+    "series",
+    "freq",
+    "time_format",
+    "timezone",
+    "encoding",
+    "decimal",
+)  # options that hold for the training file alone
 
 
 class SeriesFiles(ForecastFiles):

@@ -103,11 +103,15 @@ def test_shapes_of_text(tmp_path: Path, text: str, noted: str) -> None:
 
 def test_a_header_that_is_data_is_refused(tmp_path: Path) -> None:
     text = table("").lstrip()
-    with pytest.raises(VqtoolError, match=f"first line is data, not the columns' names: `{HOURS[0]},{VALUES[0]}`") as caught:
+    with pytest.raises(
+        VqtoolError, match=f"first line is data, not the columns' names: `{HOURS[0]},{VALUES[0]}`"
+    ) as caught:
         read(tmp_path, text)
     names = str(caught.value.hint).removeprefix("put a line of names before it: ")
     is_right(read(tmp_path, f"{names}\n{text}"))
-    assert len(read(tmp_path, table("date,1,2", values=[f"{v},1" for v in VALUES])).series) == 2  # names that are numbers
+    assert (
+        len(read(tmp_path, table("date,1,2", values=[f"{v},1" for v in VALUES])).series) == 2
+    )  # names that are numbers
 
 
 QUARTERS = pd.date_range("1900-01-01", periods=N, freq="QS")
@@ -302,21 +306,40 @@ def test_json_lines(tmp_path: Path) -> None:
 def test_excel(tmp_path: Path) -> None:
     cells = "".join(f'<row r="{i}"><c r="A{i}" t="str"><v>{t}</v></c><c r="B{i}"><v>{v}</v></c></row>'
                     for i, (t, v) in enumerate(zip(HOURS, VALUES, strict=True), 2))  # fmt: skip
-    main, rel = "http://schemas.openxmlformats.org/spreadsheetml/2006/main", "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    main, rel = (
+        "http://schemas.openxmlformats.org/spreadsheetml/2006/main",
+        "http://schemas.openxmlformats.org/officeDocument/2006/relationships",
+    )
     head = '<row r="1"><c r="A1" t="str"><v>date</v></c><c r="B1" t="str"><v>v</v></c></row>'
     kind = "http://schemas.openxmlformats.org/package/2006"
     with zipfile.ZipFile(tmp_path / "it.xlsx", "w") as book:
-        book.writestr("[Content_Types].xml", f'<Types xmlns="{kind}/content-types"><Default Extension="xml" ContentType="application/xml"/></Types>')
-        book.writestr("_rels/.rels", f'<Relationships xmlns="{kind}/relationships"><Relationship Id="r1" Type="{rel}/officeDocument" Target="xl/workbook.xml"/></Relationships>')
-        book.writestr("xl/workbook.xml", f'<workbook xmlns="{main}" xmlns:r="{rel}"><sheets><sheet name="one" sheetId="1" r:id="r1"/></sheets></workbook>')
-        book.writestr("xl/_rels/workbook.xml.rels", f'<Relationships xmlns="{kind}/relationships"><Relationship Id="r1" Type="{rel}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>')
-        book.writestr("xl/worksheets/sheet1.xml", f'<worksheet xmlns="{main}"><sheetData>{head}{cells}</sheetData></worksheet>')
+        book.writestr(
+            "[Content_Types].xml",
+            f'<Types xmlns="{kind}/content-types"><Default Extension="xml" ContentType="application/xml"/></Types>',
+        )
+        book.writestr(
+            "_rels/.rels",
+            f'<Relationships xmlns="{kind}/relationships"><Relationship Id="r1" Type="{rel}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        )
+        book.writestr(
+            "xl/workbook.xml",
+            f'<workbook xmlns="{main}" xmlns:r="{rel}"><sheets><sheet name="one" sheetId="1" r:id="r1"/></sheets></workbook>',
+        )
+        book.writestr(
+            "xl/_rels/workbook.xml.rels",
+            f'<Relationships xmlns="{kind}/relationships"><Relationship Id="r1" Type="{rel}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
+        )
+        book.writestr(
+            "xl/worksheets/sheet1.xml", f'<worksheet xmlns="{main}"><sheetData>{head}{cells}</sheetData></worksheet>'
+        )
     is_right(read_series(tmp_path / "it.xlsx", ReadOptions()))
 
 
 def test_rows_as_series(tmp_path: Path) -> None:
     def rows(names: str, times: Any, n: int = 60) -> str:
-        lines = [f"s{k}{',x' * names.count(',')}," + ",".join(map(str, VALUES[k : k + n - k])) + "," * k for k in range(3)]
+        lines = [
+            f"s{k}{',x' * names.count(',')}," + ",".join(map(str, VALUES[k : k + n - k])) + "," * k for k in range(3)
+        ]
         return f"{names}," + ",".join(map(str, times)) + "\n" + "\n".join(lines)
 
     for names, times, first in (("V1", [f"V{i}" for i in range(2, 62)], 2), ("id,item", [f"d_{i}" for i in range(1, 61)], 1),

@@ -12,11 +12,12 @@ import torch
 from annotated_doc import Doc
 from annotated_types import Gt, MinLen
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vqtool.api import Data, DataSpec, Field
 from vqtool.errors import VqtoolError
-from vqtool_forecast.frequency import season_of
 from vqtool_forecast.columns import SENTINELS, ReadOptions
+from vqtool_forecast.frequency import season_of
 from vqtool_forecast.read_series import read_series
 from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import in_sample, without_season
@@ -61,9 +62,7 @@ class Series(Data):
         ] = "none",
         sentinels: Annotated[tuple[float, ...], Doc("values that stand for a missing one")] = SENTINELS,
         encoding: Annotated[str, Doc("how text is written, as latin-1; by default seen from the bytes")] = "",
-        decimal: Annotated[
-            Literal["auto", ".", ","], Doc("the decimal mark; the other one marks thousands")
-        ] = "auto",
+        decimal: Annotated[Literal["auto", ".", ","], Doc("the decimal mark; the other one marks thousands")] = "auto",
         protocol: Annotated[
             Literal["shares", "ltsf"],
             Doc("splits by `shares`, or 12/4/4 months of 30 days as in long-term forecasting"),
