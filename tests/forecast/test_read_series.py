@@ -13,7 +13,8 @@ import pytest
 from tests.forecast.tiny import frame, long
 from vqtool.errors import VqtoolError
 from vqtool_forecast import read_table
-from vqtool_forecast.read_series import ReadOptions, read_series
+from vqtool_forecast.columns import ReadOptions
+from vqtool_forecast.read_series import read_series
 from vqtool_forecast.windows import neighbours
 
 
@@ -173,7 +174,8 @@ def test_a_stamp_off_the_calendar_given(tmp_path: Path) -> None:
 
 
 def test_nothing_but_a_file_that_can_be_read(tmp_path: Path) -> None:
-    for name, content, told in (("a.dat", b"@data", "unknown kind"), ("a.tsf", b"@data", "no rows after `@data`"), ("a.csv", b"", "cannot be read"),
+    for name, content, told in (("a.dat", b"@data", "unknown kind"),
+                                ("a.tsf", b"@data", "no rows after `@data`"), ("a.csv", b"", "cannot be read"),
                                 ("a.csv.gz", b"no gzip", "cannot be read"), ("a.parquet", b"PAR1", "cannot be read"),
                                 ("a.csv", b"\xff\xfe\x00a,b\n", "cannot be read")):  # fmt: skip
         path = tmp_path / name

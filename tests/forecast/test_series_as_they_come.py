@@ -304,34 +304,33 @@ def test_json_lines(tmp_path: Path) -> None:
 
 
 def test_excel(tmp_path: Path) -> None:
+    """The five parts that a workbook needs."""
     cells = "".join(f'<row r="{i}"><c r="A{i}" t="str"><v>{t}</v></c><c r="B{i}"><v>{v}</v></c></row>'
                     for i, (t, v) in enumerate(zip(HOURS, VALUES, strict=True), 2))  # fmt: skip
-    main, rel = (
-        "http://schemas.openxmlformats.org/spreadsheetml/2006/main",
-        "http://schemas.openxmlformats.org/officeDocument/2006/relationships",
-    )
     head = '<row r="1"><c r="A1" t="str"><v>date</v></c><c r="B1" t="str"><v>v</v></c></row>'
-    kind = "http://schemas.openxmlformats.org/package/2006"
+    base = "http://schemas.openxmlformats.org"
+    main, rel, kind = (
+        f"{base}/spreadsheetml/2006/main",
+        f"{base}/officeDocument/2006/relationships",
+        f"{base}/package/2006",
+    )
+
+    def relation(what: str, target: str) -> str:
+        one = f'<Relationship Id="r1" Type="{rel}/{what}" Target="{target}"/>'
+        return f'<Relationships xmlns="{kind}/relationships">{one}</Relationships>'
+
+    types = '<Default Extension="xml" ContentType="application/xml"/>'
+    sheet = '<sheet name="one" sheetId="1" r:id="r1"/>'
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{kind}/content-types">{types}</Types>',
+        "_rels/.rels": relation("officeDocument", "xl/workbook.xml"),
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{rel}"><sheets>{sheet}</sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": relation("worksheet", "worksheets/sheet1.xml"),
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{head}{cells}</sheetData></worksheet>',
+    }
     with zipfile.ZipFile(tmp_path / "it.xlsx", "w") as book:
-        book.writestr(
-            "[Content_Types].xml",
-            f'<Types xmlns="{kind}/content-types"><Default Extension="xml" ContentType="application/xml"/></Types>',
-        )
-        book.writestr(
-            "_rels/.rels",
-            f'<Relationships xmlns="{kind}/relationships"><Relationship Id="r1" Type="{rel}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-        )
-        book.writestr(
-            "xl/workbook.xml",
-            f'<workbook xmlns="{main}" xmlns:r="{rel}"><sheets><sheet name="one" sheetId="1" r:id="r1"/></sheets></workbook>',
-        )
-        book.writestr(
-            "xl/_rels/workbook.xml.rels",
-            f'<Relationships xmlns="{kind}/relationships"><Relationship Id="r1" Type="{rel}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
-        )
-        book.writestr(
-            "xl/worksheets/sheet1.xml", f'<worksheet xmlns="{main}"><sheetData>{head}{cells}</sheetData></worksheet>'
-        )
+        for name, content in parts.items():
+            book.writestr(name, content)
     is_right(read_series(tmp_path / "it.xlsx", ReadOptions()))
 
 
