@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqtool.errors import VqtoolError
+from vqtool_forecast import sessions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,9 +25,11 @@ def infer(stamps: pd.Index, what: str) -> str:
     if len(stamps) < FEWEST:
         raise VqtoolError(
             f"{what} has {len(stamps)} time stamps: too few to infer a frequency from",
-            hint=f"--freq, as in {EXAMPLES}",
+            hint=f"a longer file, or --freq, as in {EXAMPLES}",
         )
     share = {freq: len(stamps) / len(grid) for freq in candidates(stamps) if (grid := fits(stamps, freq)) is not None}
+    if max(share.values(), default=0) < COVERED and (hours := sessions.like(stamps)):
+        return hours
     good = [freq for freq, covered in share.items() if covered >= COVERED]
     best = [freq for freq in good if share[freq] == max(share.values())]
     if len(best) == 1:
@@ -36,7 +39,10 @@ def infer(stamps: pd.Index, what: str) -> str:
             f"the stamps of {what} keep several frequencies: {', '.join(f'`{freq}`' for freq in best)}",
             hint=f"choose with --freq, as in --freq {best[0]}",
         )
-    raise VqtoolError(f"the stamps of {what} keep no regular step", hint=f"--freq, as in {EXAMPLES}")
+    raise VqtoolError(
+        f"the stamps of {what} keep no regular step",
+        hint=f"--freq, as in {EXAMPLES}; to count the rows instead: -s 'data.time=#'",
+    )
 
 
 def candidates(stamps: pd.Index) -> list[str]:
@@ -45,7 +51,9 @@ def candidates(stamps: pd.Index) -> list[str]:
         steps, counts = np.unique(np.diff(stamps.to_numpy()), return_counts=True)
         return [str(int(steps[counts.argmax()]))]
     steps, counts = np.unique(np.diff(stamps.asi8), return_counts=True)
-    return list(dict.fromkeys([_fixed(stamps, int(steps[counts.argmax()])), "B", *(family(stamps, f) for f in "MQY")]))
+    return list(
+        dict.fromkeys([_fixed(stamps, int(steps[counts.argmax()])), "B", *(family(stamps, f) for f in "MQY"), "BME"])
+    )
 
 
 def _fixed(stamps: pd.Index, step: int) -> str:
@@ -68,9 +76,38 @@ def family(stamps: pd.Index, name: str) -> str:
     return f"M{edge}" if name == "M" else f"{name}{edge}-{first.month_name()[:3].upper()}"
 
 
+def known(stamps: pd.Index) -> bool:
+    """Whether the stamps keep a frequency."""
+    try:
+        infer(stamps, "")
+    except VqtoolError:
+        return False
+    return True
+
+
+def is_monthly(stamps: pd.Index, *, fewest: int = FEWEST) -> bool:
+    """Whether there is at most one stamp in each month or quarter, most months or quarters have one, on any day."""
+    if stamps.dtype.kind != "M" or len(stamps) < fewest:
+        return False
+    if fewest > 1 and max((stamps.day == 1).mean(), stamps.is_month_end.mean()) > 0.5:
+        return False  # a stray stamp among others that are on a calendar
+    steps = np.diff(stamps.year * 12 + stamps.month)
+    return bool(len(steps) == 0 or ((steps > 0).all() and np.median(steps) in (1, 3, 12) and
+                                    (steps % np.median(steps) == 0).all()))  # fmt: skip
+
+
+def month_begins(stamps: pd.Index) -> pd.Index:
+    """Each stamp's month, as its first day."""
+    import pandas as pd
+
+    return pd.DatetimeIndex(stamps.normalize() - pd.to_timedelta(stamps.day - 1, unit="D"))
+
+
 def given(freq: str, stamps: pd.Index) -> str:
     """A user's frequency as pandas calls it; old names are understood, a family's member is read off the stamps."""
     freq = freq.strip()
+    if sessions.is_one(freq):
+        return freq
     if stamps.dtype.kind != "M":
         if freq.isdigit() and int(freq) > 0:
             return str(int(freq))
@@ -98,6 +135,9 @@ def between(first: Any, last: Any, freq: str) -> pd.Index:
     """All stamps of a calendar from `first` to `last`."""
     import pandas as pd
 
+    if sessions.is_one(freq):
+        return sessions.between(first, last, freq)
+
     if freq.isdigit():
         return pd.Index(np.arange(int(first), int(last) + 1, int(freq)))
     return pd.date_range(first, last, freq=freq)
@@ -107,6 +147,9 @@ def following(last: Any, freq: str, steps: int) -> pd.Index:
     """The `steps` stamps after `last`: calendar-true months, and days of local time where the stamps have a zone."""
     import pandas as pd
 
+    if sessions.is_one(freq):
+        return sessions.following(last, freq, steps)
+
     if freq.isdigit():
         return pd.Index(int(last) + int(freq) * np.arange(1, steps + 1))
     return pd.date_range(last, periods=steps + 1, freq=freq)[1:]
@@ -114,6 +157,8 @@ def following(last: Any, freq: str, steps: int) -> pd.Index:
 
 def kind(freq: str) -> str:
     """A frequency without its anchor: `W-TUE` and `W-SUN` are weeks, `MS` and `ME` months."""
+    if sessions.is_one(freq):
+        return freq
     plain = freq.split("-")[0]
     return {"MS": "M", "ME": "M", "QS": "Q", "QE": "Q", "YS": "Y", "YE": "Y"}.get(plain, plain)
 
@@ -130,6 +175,8 @@ def season_of(freq: str) -> int:
 
     if freq.isdigit():
         return 1
+    if sessions.is_one(freq):
+        return sessions.a_day(freq)
     many, unit = _count_and_kind(freq)
     whole = {"D": 7, "B": 5, "W": 52, "M": 12, "BME": 12, "BMS": 12, "Q": 4}
     if unit in whole:
@@ -152,6 +199,8 @@ def number(stamp: Any, freq: str) -> int:
 
     if freq.isdigit():
         return int(stamp) // int(freq)
+    if sessions.is_one(freq):
+        return sessions.number(pd.Timestamp(stamp), freq)
     many, unit = _count_and_kind(freq)
     stamp = pd.Timestamp(stamp)
     months = {"M": 1, "BME": 1, "BMS": 1, "Q": 3, "Y": 12}

@@ -2,176 +2,190 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
 from vqtool.files import cell_text
-from vqtool_forecast import frequency, times
-from vqtool_forecast.read_table import about_file, read_table
+from vqtool_forecast import frequency, outliers, rows_as_series, times
+from vqtool_forecast.columns import ROWS, ReadOptions, find_columns, listed, series_columns
+from vqtool_forecast.numbers import read_numbers, series_values
+from vqtool_forecast.read_table import Table, about_file, kind_of, read_table
+from vqtool_forecast.time_series import TimeSeries
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SENTINELS = (-999.0, -9999.0, -99999.0)
-TIME_NAMES = ("ds", "date", "datetime", "time", "timestamp")
+WARNING = "warning: "  # how a note begins that is one
+MOST_LEFT_OUT = 0.75  # of the series of a file
+TRIES = 10  # series whose stamps are asked for the frequency
 FILLING = "--fill ffill or --fill interp (in a recipe: fill under [data]) fills them"
-CHOOSE = 'choose the columns that are series: -s data.series=["..."]'
 
 
-@dataclass(frozen=True, slots=True)
-class ReadOptions:
-    """How to read a file: some of the options of the data kind `series`."""
+class Reading(NamedTuple):
+    """What was read: the series, the step of their calendar, and what was assumed or left out."""
 
-    layout: Literal["auto", "long", "wide"] = "auto"
-    id: str = "unique_id"
-    time: str = ""  # of a long file `ds`, of a wide one its one column of dates
-    target: str = "y"
-    series: tuple[str, ...] = ()
-    freq: str = ""
-    time_format: str = ""
-    timezone: str = ""
-    fill: Literal["none", "ffill", "interp"] = "none"
-    sentinels: tuple[float, ...] = SENTINELS
+    series: list[TimeSeries]
+    freq: str
+    notes: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class TimeSeries:
-    """One series of a file."""
+def read_series(path: Path, options: ReadOptions, cutoff: str | None = None) -> Reading:
+    """Every series of a file, up to and with `cutoff`, on one calendar; its frequency; what was assumed or left out.
 
-    id: str
-    stamps: pd.Index  # [n]
-    values: NDArray[np.float64]  # [n]
-    rows: NDArray[np.int64]  # [n] the file's row of each value, from 1 on; 0: it was filled in
-
-    @property
-    def measured(self) -> NDArray[np.bool_]:
-        """[n] false where a value was filled in."""
-        return self.rows > 0
-
-    @property
-    def measured_values(self) -> NDArray[np.float64]:
-        """[n] the values, NaN where one was filled in."""
-        return np.where(self.measured, self.values, np.nan)
-
-
-def read_series(path: Path, options: ReadOptions, cutoff: str | None = None) -> tuple[list[TimeSeries], str, list[str]]:
-    """Every series of a file, up to and with `cutoff`, on one calendar; its frequency; what was assumed or left out."""
+    A series that is broken is left out with a note, unless it was asked for or is the only one.
+    """
     if not path.is_file():
         raise VqtoolError(f"there is no file `{path}`")
     notes: list[str] = []
     with about_file(path):
-        table = read_table(path, notes, text="" if options.layout == "wide" else options.id)
-        series = series_of(table, options, cutoff, notes)
-        for one in series:
-            check_order(one)
-        freq = common_frequency(series, options, notes)
-        ends = [(one.stamps[0], one.stamps[-1]) for one in series]
-        grids = {end: frequency.between(*end, freq) for end in dict.fromkeys(ends)}  # which most series share
-        series = [on_calendar(one, grids[end], freq, options) for one, end in zip(series, ends, strict=True)]
+        if kind_of(path) == ".tsf":
+            series = rows_as_series.from_monash(path, options, notes)
+        else:
+            table = read_table(path, notes, text=options.text, encoding=options.encoding)
+            series = rows_as_series.from_table(table.frame, options, notes)
+            series = series_of(table, options, cutoff, notes) if series is None else series
+        series = up_to(cutoff, series)
+        series, freq = on_one_calendar(series, options, notes)
     filled = sum(int((~one.measured).sum()) for one in series)
     if filled:
         notes.append(f"{filled} missing values filled ({options.fill})")
-    return series, freq, notes
+    notes += outliers.warnings(series)
+    return Reading(series, freq, notes)
 
 
-def series_of(table: pd.DataFrame, options: ReadOptions, cutoff: str | None, notes: list[str]) -> list[TimeSeries]:
+def up_to(cutoff: str | None, series: list[TimeSeries]) -> list[TimeSeries]:
+    """What was known at the cutoff."""
+    if cutoff is None:
+        return series
+    found = [one.only(times.until(cutoff, one.stamps)) for one in series]
+    if not any(len(one.rows) for one in found):
+        raise VqtoolError(f"no row is as early as the cutoff {cutoff}: the first is of {series[0].stamps.min()}")
+    return [one for one in found if len(one.rows)]
+
+
+def on_one_calendar(series: list[TimeSeries], options: ReadOptions, notes: list[str]) -> tuple[list[TimeSeries], str]:
+    """The series, sorted, on the calendar that they share; those that do not fit are left out."""
+    left_out: list[tuple[str, VqtoolError]] = []
+    series = _that_work(_in_order(series, notes), check_order, options, left_out)
+    series = _dated_by_months(series, options, notes)
+    freq = common_frequency(series, options, notes)
+    grids: dict[tuple[Any, Any], pd.Index] = {}  # which most series share
+
+    def placed(one: TimeSeries) -> TimeSeries:
+        end = (one.stamps[0], one.stamps[-1])
+        if end not in grids:
+            grids[end] = frequency.between(*end, freq)
+        return on_calendar(one, grids[end], freq, options)
+
+    series = _that_work(series, placed, options, left_out)
+    if left_out:
+        error = left_out[0][1]
+        hint = f" ({error.hint})" if error.hint else ""
+        notes.append(
+            f"{WARNING}{len(left_out)} of {len(left_out) + len(series)} series left out: {error.message}{hint}"
+        )
+        if len(left_out) > 1:
+            notes.append(f"also left out: {listed(name for name, _ in left_out[1:])}")
+    return series, freq
+
+
+def _that_work(
+    series: list[TimeSeries],
+    do: Callable[[TimeSeries], TimeSeries],
+    options: ReadOptions,
+    left_out: list[tuple[str, VqtoolError]],
+) -> list[TimeSeries]:
+    """What comes of those series that raise no error; the first error, if few work or all were asked for."""
+    good, bad = [], []
+    for one in series:
+        try:
+            good.append(do(one))
+        except VqtoolError as error:
+            if options.series:
+                raise
+            bad.append((one.id, error))
+    if len(bad) > MOST_LEFT_OUT * len(series):  # rather a kind of file than a few broken series
+        raise bad[0][1]
+    left_out += bad
+    return good
+
+
+def _in_order(series: list[TimeSeries], notes: list[str]) -> list[TimeSeries]:
+    """Series whose stamps descend, turned round."""
+    down = [len(one.stamps) > 1 and one.stamps.is_monotonic_decreasing and one.stamps.is_unique for one in series]
+    if any(down):
+        notes.append(f"the rows of {sum(down)} series descend in time and are read from the last to the first")
+    return [one.backwards() if turn else one for one, turn in zip(series, down, strict=True)]
+
+
+def _dated_by_months(series: list[TimeSeries], options: ReadOptions, notes: list[str]) -> list[TimeSeries]:
+    """One value a month or quarter on any day: stamped on the month's first day. Others stay as they are."""
+    longest = max(series, key=lambda one: len(one.stamps))
+    if options.freq or frequency.known(longest.stamps) or not frequency.is_monthly(longest.stamps):
+        return series
+    if not all(frequency.is_monthly(one.stamps, fewest=1) for one in series):
+        return series
+    notes.append(f"one value a month, stamped on days like {longest.stamps[0].date()}: dated on the month's first day")
+    return [replace(one, stamps=frequency.month_begins(one.stamps)) for one in series]
+
+
+def series_of(read: Table, options: ReadOptions, cutoff: str | None, notes: list[str]) -> list[TimeSeries]:
     """Every series of a table as it stands there, up to and with `cutoff`."""
-    layout, time = columns(table, options)
-    stamps = times.parse(table[time], options.time_format, in_zone=bool(options.timezone))
-    everything = np.arange(len(table))
-    if layout == "wide":
-        names = _chosen(_series_columns(table, time, options, notes), options)
-        places = [(name, name, everything) for name in names]
+    table, columns = find_columns(read.frame, options, notes)
+    empty = (
+        table.isna().all(axis=1).to_numpy() if table[columns.time].isna().any() else np.zeros(len(table), dtype=bool)
+    )
+    if empty.any():
+        notes.append(f"{int(empty.sum())} empty rows left out")
+    kept = np.flatnonzero(~empty)
+    times_read = table[columns.time].iloc[kept] if empty.any() else table[columns.time]
+    stamps = times.parse(times_read, options.time_format, notes, in_zone=bool(options.timezone),
+                         counted=options.freq.isdigit() or columns.time == ROWS)  # fmt: skip
+    if not columns.long:
+        names = _chosen(series_columns(table, columns.time, options, notes), options)
+        places = [(name, name, kept) for name in names]
     else:
-        unused = [f"`{c}`" for c in table.columns if c not in (options.id, time, options.target)]
+        unused = [f"`{c}`" for c in table.columns if c not in (columns.id, columns.time, columns.target)]
         if unused:
             notes.append(f"columns not used: {', '.join(unused[:5])}{', ...' if len(unused) > 5 else ''}")
-        places = [(name, options.target, at) for name, at in _rows_by_id(table[options.id], options).items()]
-    found, before, own = [], 0, None
+        places = [(name, columns.target, at) for name, at in _rows_by_id(table[columns.id], options).items()]
+    numbers = read_numbers(
+        replace(read, frame=table), list(dict.fromkeys(c for _, c, _ in places)), options.decimal, notes
+    )
+    found, broken, before, own = [], [], 0, None
+    order = np.cumsum(~empty) - 1  # the place of a row among those that are not empty
     for name, column, at in places:
-        if own is None or layout == "long":  # all columns of a wide file have the same stamps
-            own = times.localised(stamps[at], options.timezone)
+        if own is None or columns.long:  # all columns of a wide file have the same stamps
+            own = times.localised(stamps[order[at]], options.timezone)
             known = times.until(cutoff, own)
         before += len(at)
-        if known.any():
-            rows = at[known]
-            found.append(TimeSeries(name, own[known], _numbers(table[column].iloc[rows], rows + 1, name), rows + 1))
-        else:
+        if not known.any():
             notes.append(f"series `{name}` begins after the cutoff and is left out")
+            continue
+        rows = at[known]
+        try:
+            found.append(TimeSeries(name, own[known], series_values(numbers, column, rows, name), rows + 1))
+        except VqtoolError as error:
+            if options.series or len(places) == 1:
+                raise
+            broken.append(error)
+            before -= len(at)
+    if broken and not found:
+        raise broken[0]
     if not found:
         raise VqtoolError(f"no row is as early as the cutoff {cutoff}: the first is of {stamps.min()}")
+    if broken:
+        notes.append(f"{WARNING}{len(broken)} of {len(broken) + len(found)} series left out: {broken[0].message}")
     if cutoff is not None and before == sum(len(one.rows) for one in found):
         last = max(one.stamps[-1] for one in found)
         notes.append(f"no row is later than the cutoff {cutoff}: the last is of {last}")
     return found
-
-
-def columns(table: pd.DataFrame, options: ReadOptions) -> tuple[str, str]:
-    """The layout (`long` or `wide`) and the name of the time column."""
-    there = list(table.columns)
-    wanted = (options.id, options.time or "ds", options.target)
-    missing = [name for name in wanted if name not in there]
-    if options.layout == "long" or (options.layout == "auto" and not missing):
-        if missing:
-            raise VqtoolError(
-                f"a long file needs the column{'s' if len(missing) > 1 else ''} "
-                f"{', '.join(f'`{name}`' for name in missing)}; it has {', '.join(f'`{c}`' for c in there)}",
-                hint='name yours: -s data.id="..." -s data.time="..." -s data.target="..."',
-            )
-        return "long", wanted[1]
-    if options.time and options.time not in there:
-        raise VqtoolError(f"there is no column `{options.time}`; there are {', '.join(f'`{c}`' for c in there)}")
-    return "wide", options.time or _time_column(table)
-
-
-def _time_column(table: pd.DataFrame) -> str:
-    """The one column of a wide file that does not hold numbers, or one that is named like a time."""
-    numbers = set(table.select_dtypes("number"))
-    texts = [c for c in table.columns if c not in numbers and not _is_flag(table[c])]
-    named = [c for c in table.columns if c.lower() in TIME_NAMES]
-    for found in (texts, named, [c for c in named if c in texts]):
-        if len(found) == 1:
-            return str(found[0])
-    raise VqtoolError(
-        f"which of the columns {', '.join(f'`{c}`' for c in texts or table.columns)} is the time?",
-        hint='-s data.time="..."; of a long file also -s data.layout="long" -s data.id="..." -s data.target="..."',
-    )
-
-
-def _series_columns(table: pd.DataFrame, time: str, options: ReadOptions, notes: list[str]) -> list[str]:
-    """The columns of a wide file that may be series: unless some are asked for, no id, no index and no flags."""
-    there = [str(c) for c in table.columns if c != time]
-    if options.series:
-        return there
-    if options.layout == "auto" and options.id in there:
-        others = ", ".join(f"`{c}`" for c in table.columns if c != options.id)
-        raise VqtoolError(
-            f"`{options.id}` names the series of a long file, but which of {others} are its times and values?",
-            hint=f'-s data.layout="long" -s data.time="{time}" -s data.target="..."; if it is a series: '
-            '-s data.layout="wide"',
-        )
-    left_out = {c: "true or false" for c in there if _is_flag(table[c])}
-    if "Unnamed: 0" in there:
-        left_out["Unnamed: 0"] = "a column without a name, as of an index"
-    notes += [f"`{name}` is not a series ({why}) and is left out" for name, why in left_out.items()]
-    if len(left_out) == len(there):
-        raise VqtoolError(
-            f"no column is a series: {', '.join(f'`{c}`' for c in there)}",
-            hint='choose those that are: -s data.series=["..."]',
-        )
-    return [name for name in there if name not in left_out]
-
-
-def _is_flag(column: pd.Series) -> bool:
-    """Whether a column holds true and false, and perhaps gaps."""
-    from pandas.api.types import infer_dtype
-
-    return bool(infer_dtype(column, skipna=True) == "boolean")
 
 
 def _chosen(found: list[str], options: ReadOptions) -> list[str]:
@@ -192,42 +206,39 @@ def _rows_by_id(ids: pd.Series, options: ReadOptions) -> dict[str, NDArray[np.in
     return {name: places[name] for name in _chosen(list(places), options)}
 
 
-def _numbers(column: pd.Series, rows: NDArray[np.int64], name: str) -> NDArray[np.float64]:
-    """A column as float64; text that is not a number is an error that names its row. Infinities are missing values."""
-    if column.dtype.kind in "mMc":
-        what = {"m": "time differences", "M": "dates", "c": "complex numbers"}[column.dtype.kind]
-        raise VqtoolError(f"series `{name}` holds {what}, not numbers", hint=CHOOSE)
-    try:
-        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    except (ValueError, TypeError):
-        for place, value in enumerate(column.to_numpy()):
-            try:
-                float(value)
-            except (ValueError, TypeError):
-                raise VqtoolError(
-                    f"series `{name}`: `{value}` in row {rows[place]} is not a number", hint=CHOOSE
-                ) from None
-        raise
-    return np.where(np.isfinite(values), values, np.nan)
-
-
 def common_frequency(series: list[TimeSeries], options: ReadOptions, notes: list[str]) -> str:
     """The frequency given, or the one that the longest series keeps; that it was inferred is noted."""
-    longest = max(series, key=lambda one: len(one.stamps))
+    ranked = sorted(series, key=lambda one: -len(one.stamps))
     if options.freq:
-        return frequency.given(options.freq, longest.stamps)
-    freq = frequency.infer(longest.stamps, f"series `{longest.id}`")
-    notes.append(f"frequency `{freq}`, inferred from {len(longest.stamps)} time stamps")
-    return freq
+        return frequency.given(options.freq, ranked[0].stamps)
+    first: VqtoolError | None = None
+    for one in ranked[:TRIES]:  # a longest series that is broken does not stop the rest
+        try:
+            freq = frequency.infer(one.stamps, f"series `{one.id}`")
+        except VqtoolError as error:
+            first = first or error
+            continue
+        notes.append(f"frequency `{freq}`, inferred from {len(one.stamps)} time stamps")
+        return freq
+    assert first is not None
+    if zone := times.zone_like(ranked[0].stamps):
+        first.hint = _in_zone(zone)
+    raise first
 
 
-def check_order(one: TimeSeries) -> None:
-    """Stamps must rise strictly."""
+def check_order(one: TimeSeries) -> TimeSeries:
+    """The series, if its stamps rise strictly."""
     stamps, rows = one.stamps, one.rows
     if stamps.is_monotonic_increasing and stamps.is_unique:
-        return
+        return one
     step = np.diff(stamps.asi8 if hasattr(stamps, "asi8") else stamps.to_numpy())
     back = np.flatnonzero(step < 0)
+    if len(back) and (zone := times.zone_like(stamps)):
+        at = int(back[0])
+        raise VqtoolError(
+            f"series `{one.id}`: the clock goes back: row {rows[at + 1]} ({stamps[at + 1]}) stands after {stamps[at]}",
+            hint=_in_zone(zone),
+        )
     if len(back):
         falls = "the stamps descend" if (step <= 0).all() else "the stamps are not sorted"
         at = int(back[0])
@@ -236,10 +247,18 @@ def check_order(one: TimeSeries) -> None:
             hint="sort the file by time, the earliest row first",
         )
     at = int(np.flatnonzero(step == 0)[0])
+    zone = times.zone_like(stamps)
     raise VqtoolError(
         f"series `{one.id}`: rows {rows[at]} and {rows[at + 1]} have the same time stamp {stamps[at]}",
-        hint="drop one of them, or sum them; of a long file with several series, name the column of ids",
+        hint=_in_zone(zone)
+        if zone
+        else "drop one of them, or sum them; of a long file with several series, name the column of ids",
     )
+
+
+def _in_zone(zone: str) -> str:
+    """The hint for stamps on a local clock."""
+    return f"a local clock over summer time: its time zone, as in -s data.timezone={zone}"
 
 
 def on_calendar(one: TimeSeries, grid: pd.Index, freq: str, options: ReadOptions) -> TimeSeries:
@@ -274,7 +293,7 @@ def _gap(one: TimeSeries, grid: pd.Index, place: NDArray[np.intp]) -> VqtoolErro
     return VqtoolError(
         f"series `{one.id}`: {many} row{' is' if many == 1 else 's are'} missing; the first after row {one.rows[at]}: "
         f"{grid[place[at] + 1]} should follow {one.stamps[at]}",
-        hint=FILLING,
+        hint=_in_zone(zone) if (zone := times.zone_like(one.stamps)) else FILLING,
     )
 
 

@@ -1,17 +1,18 @@
-"""From a file's bytes to a table: CSV or TSV in any of the usual dialects, packed or not, and Parquet."""
+"""From a file's bytes to a table: text in any of the usual dialects, packed or not, and the formats of libraries."""
 
 from __future__ import annotations
 
 import csv
 import io
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqtool.errors import VqtoolError, missing_extra
 from vqtool.untrusted import RATIO, UNPACKED, no_twins
+from vqtool_forecast.dialect import MISSING, dialect_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,11 +20,20 @@ if TYPE_CHECKING:
 PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst")
 TEXT_KINDS = (".csv", ".tsv", ".txt")
 PARQUET_KINDS = (".parquet", ".pq")
-MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "<NA>", "#N/A", "#NA",
-           "#N/A N/A", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"]  # fmt: skip  # as pandas has it
+FEATHER_KINDS = (".feather", ".arrow")
+EXCEL_KINDS = (".xlsx", ".xls", ".xlsb", ".ods")
+LINES_KINDS = (".jsonl", ".ndjson", ".json")
 CELL = 8  # bytes of a value in memory
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-DECIMAL_COMMA, DECIMAL_POINT = (rf"\s*[+-]?\d*{mark}\d+\s*" for mark in (",", r"\."))
+KINDS = "CSV (.csv, .csv.gz), TSV, Parquet, Feather, Excel (.xlsx), JSON lines (.jsonl) or Monash (.tsf)"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file's table, and its columns as they are written where that is text."""
+
+    frame: pd.DataFrame
+    text: Callable[[str], pd.Series] | None = None
+    semicolons: bool = False  # as they separate columns where the decimal mark is a comma
 
 
 def pandas(needed_by: str = "reading series") -> Any:
@@ -46,36 +56,52 @@ def about_file(path: Path) -> Iterator[None]:
         raise
 
 
-def read_table(path: Path, notes: list[str], *, text: str = "") -> pd.DataFrame:
-    """The table in a file; what was assumed about the file goes to `notes`. The column `text` is not made numbers.
+def kind_of(path: Path) -> str:
+    """The suffix that says what a file is, without that of its packing."""
+    kinds = [suffix.lower() for suffix in path.suffixes]
+    return kinds[-2] if len(kinds) > 1 and kinds[-1] in PACKED else kinds[-1] if kinds else ""
+
+
+def read_table(path: Path, notes: list[str], *, text: Collection[str] = (), encoding: str = "") -> Table:
+    """The table in a file; what was assumed about it goes to `notes`. Columns named in `text` are not made numbers.
 
     Raises:
         VqtoolError: it is not such a file, is damaged, unpacks to too much, or has fewer than two columns or no row.
     """
-    kinds = [suffix.lower() for suffix in path.suffixes]
-    kind = kinds[-2] if len(kinds) > 1 and kinds[-1] in PACKED else kinds[-1] if kinds else ""
+    kind = kind_of(path)
     try:
         if kind in PARQUET_KINDS:
-            table = _read_parquet(path)
+            table = Table(_read_parquet(path))
+        elif kind in FEATHER_KINDS:
+            table = Table(_indexed(pandas().read_feather(path)))
+        elif kind in EXCEL_KINDS:
+            table = Table(_read_excel(path, notes))
+        elif kind in LINES_KINDS:
+            table = Table(_read_json(path))
         elif kind in TEXT_KINDS:
-            table = _read_text(_unpacked(path), "\t" if kind == ".tsv" else None, text, path, notes)
+            table = _read_text(unpacked(path), "\t" if kind == ".tsv" else None, text, encoding, path, notes)
         else:
-            raise VqtoolError(
-                f"`{path.name}` is of an unknown kind", hint="CSV (.csv, .csv.gz), TSV or Parquet (.parquet)"
-            )
+            raise VqtoolError(f"`{path.name}` is of an unknown kind", hint=KINDS)
     except (ValueError, OSError, EOFError, csv.Error) as error:  # pandas' and pyarrow's own errors are among these
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise VqtoolError(f"`{path.name}` cannot be read: {lines[0]}") from error
-    table.columns = [str(name) for name in table.columns]
-    if len(table) == 0 or table.shape[1] < 2:
+        hint = "its encoding, as -s data.encoding=latin-1" if isinstance(error, UnicodeError) else None
+        hint = "a header first, then lines of as many cells" if "tokenizing" in lines[0] else hint
+        raise VqtoolError(f"`{path.name}` cannot be read: {lines[0]}", hint=hint) from error
+    frame = table.frame
+    frame.columns = [str(name) for name in frame.columns]
+    empty = [name for name in frame if name.startswith("Unnamed: ") and bool(frame[name].isna().all())]
+    if empty and len(frame):
+        notes.append(f"{len(empty)} empty column{'s' if len(empty) > 1 else ''} without a name left out")
+        frame = frame.drop(columns=empty)
+    if len(frame) == 0 or frame.shape[1] < 2:
         raise VqtoolError(
-            f"`{path.name}` has {len(table)} rows and {table.shape[1]} columns", hint="a time column and values"
+            f"`{path.name}` has {len(frame)} rows and {frame.shape[1]} columns", hint="a time column and values"
         )
-    return table
+    return replace(table, frame=frame)
 
 
-def _unpacked(path: Path) -> io.BytesIO | Path:
-    """What pandas is to read a text table from: the file, or its content where it is packed."""
+def unpacked(path: Path) -> io.BytesIO | Path:
+    """What is to be read: the file, or its content where it is packed."""
     if path.suffix.lower() not in PACKED:
         return path
     from pandas.io.common import get_handle
@@ -96,53 +122,63 @@ def _unpacked(path: Path) -> io.BytesIO | Path:
 
 
 def _read_text(
-    source: io.BytesIO | Path, separator: str | None, text: str, path: Path, notes: list[str]
-) -> pd.DataFrame:
-    """CSV, separated by the commonest of comma, semicolon and tab in its header; a decimal comma is recognised."""
+    source: io.BytesIO | Path, separator: str | None, text: Collection[str], encoding: str, path: Path, notes: list[str]
+) -> Table:
+    """CSV in the dialect that its first lines are in."""
+    dialect = dialect_of(source, separator, encoding, path, notes)
 
-    def read(**how: Any) -> pd.DataFrame:
+    def read(names: Collection[str], **more: Any) -> pd.DataFrame:
         if not isinstance(source, Path):
             source.seek(0)
+        how = dialect.arguments() | (_as_text(names, dialect.names) if names else {}) | more
         return pandas().read_csv(source, **how)
 
-    header = str(read(sep="\x1f", nrows=0, quoting=csv.QUOTE_NONE).columns[0])  # the first line
-    if re.match(r"#[^,;\t]", header):
-        raise VqtoolError(
-            f"the first line begins with `#`: `{header[:40]}`", hint="the header comes first: delete lines of comment"
-        )
-    plain = re.sub(r'"[^"]*"', "", header)
-    found = separator or max(SEPARATORS, key=plain.count)
-    names = next(csv.reader([header], delimiter=found), [])
-    no_twins((column.strip() for column in names), path)
-    if separator is None and found != ",":
-        notes.append(f"columns separated by {SEPARATORS[found]}")
-    how = {"sep": found} | (_as_text(text, names) if text in names else {})
-    table = read(**how)
-    if found == "," or _first_like(DECIMAL_COMMA, table, text) is None:
-        return table
-    notes.append("numbers with a decimal comma")
-    table = read(**how, decimal=",")
-    if at := _first_like(DECIMAL_POINT, table, text):  # 1.234 beside 1,5 may be more than a thousand
-        raise VqtoolError(
-            f"`{table[at[0]].iloc[at[1]]}` in row {at[1] + 1} of `{at[0]}` has a decimal point; others have a comma",
-            hint="write all numbers in one way, without thousands separators",
-        )
-    return table
+    kept = [name for name in dialect.names if name in text]
+
+    def written(name: str) -> pd.Series:
+        return read([name], usecols=[dialect.names.index(name)])[name]
+
+    return Table(read(kept), written, semicolons=dialect.separator == ";")
 
 
-def _as_text(column: str, names: list[str]) -> dict[str, Any]:
-    """How pandas keeps a column as it is written: `01`, `1E5` and `NA` are names there, and only a gap is missing."""
-    missing = {name: [""] if name == column else MISSING for name in names}
-    return {"dtype": {column: str}, "keep_default_na": False, "na_values": missing}
+def _as_text(columns: Collection[str], names: list[str]) -> dict[str, Any]:
+    """How pandas keeps columns as they are written: `01`, `1E5` and `NA` are names there, only a gap is missing."""
+    missing = {name: [""] if name in columns else MISSING for name in names}
+    return {"dtype": dict.fromkeys(columns, str), "keep_default_na": False, "na_values": missing}
 
 
-def _first_like(pattern: str, table: pd.DataFrame, text: str) -> tuple[str, int] | None:
-    """The column and the place of the first text that is written so; the column `text` does not count."""
-    for name, column in table.select_dtypes(exclude="number").items():
-        like = column.astype(str).str.fullmatch(pattern).to_numpy(dtype=bool)
-        if name != text and like.any():
-            return str(name), int(like.argmax())
-    return None
+def _read_excel(path: Path, notes: list[str]) -> pd.DataFrame:
+    """The first sheet of a workbook that has a table."""
+    try:
+        sheets = pandas().read_excel(path, sheet_name=None, engine="calamine")
+    except ImportError as error:
+        raise missing_extra("python-calamine", "forecast", "reading Excel files") from error
+    except Exception as error:  # calamine's own errors share no parent with others
+        raise ValueError(str(error)) from error
+    full = [name for name, sheet in sheets.items() if len(sheet) and sheet.shape[1] > 1] or list(sheets)
+    if len(sheets) > 1:
+        notes.append(f"sheet `{full[0]}` of {len(sheets)}")
+    return sheets[full[0]]  # type: ignore[no-any-return]  # pandas is typed as Any
+
+
+def _read_json(path: Path) -> pd.DataFrame:
+    """JSON lines, or a JSON list of records; a line with `start` and a list `target` (GluonTS) becomes its rows."""
+    pd = pandas()
+    lines = path.read_bytes()[:4096].lstrip()[:1] != b"["
+    table = pd.read_json(path, lines=lines, dtype=False, convert_dates=False)
+    if not {"start", "target"} <= set(table) or not table["target"].map(lambda v: isinstance(v, list)).all():
+        return table  # type: ignore[no-any-return]  # pandas is typed as Any
+    name = next((c for c in ("item_id", "unique_id", "id") if c in table), "")
+    if "freq" not in table:
+        raise VqtoolError("lines with `start` and `target` have no `freq`", hint='add "freq": "h" to every line')
+    steps = table["freq"].replace({"H": "h", "T": "min", "M": "MS"})
+    each = zip(table[name] if name else range(len(table)), table["start"], table["target"], steps, strict=True)
+
+    def rows(one: object, start: str, values: list[float], freq: str) -> pd.DataFrame:
+        times = pd.date_range(start, periods=len(values), freq=freq)
+        return pd.DataFrame({"item_id": str(one), "timestamp": times, "target": values})
+
+    return pd.concat([rows(*line) for line in each], ignore_index=True)  # type: ignore[no-any-return]
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -163,5 +199,16 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         )
     texts = [column.name for column in schema if types.is_string(column.type) or types.is_large_string(column.type)]
     read_table(path, columns=texts).validate(full=True)  # text that is not UTF-8 would fail later, where it is used
-    table = pandas().read_parquet(path)
-    return table.reset_index() if table.index.name else table
+    return _indexed(pandas().read_parquet(path))
+
+
+def _indexed(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with what its index says as columns; numbers that only count the rows say nothing."""
+    index = table.index
+    if index.nlevels == 1 and index.name is None and index.dtype.kind not in "MOSU":
+        return table
+    levels = index.levels if index.nlevels > 1 else [index]
+    other = "unique_id" if index.nlevels > 1 else "Unnamed: 0"
+    usual = ["ds" if level.dtype.kind == "M" else other for level in levels]
+    called = [default if name is None else name for name, default in zip(index.names, usual, strict=True)]
+    return table.reset_index(names=called)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -9,24 +10,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
+from vqtool_forecast import time_forms
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def parse(column: pd.Series, time_format: str, *, in_zone: bool) -> pd.Index:
-    """Integers as they are, everything else as time stamps; in UTC if they have offsets and will be put `in_zone`."""
+def parse(column: pd.Series, time_format: str, notes: list[str], *, in_zone: bool, counted: bool = False) -> pd.Index:
+    """A column as time stamps: in UTC if they have offsets and will be put `in_zone`; integers where time is `counted`.
+
+    What was assumed is noted.
+    """
     import pandas as pd
 
     if bool(column.isna().any()):
         raise VqtoolError(f"row {int(np.flatnonzero(column.isna())[0]) + 1} has no time stamp")
-    if pd.api.types.is_integer_dtype(column) and not time_format:
-        return pd.Index(column.to_numpy(dtype=np.int64))
-    if pd.api.types.is_float_dtype(column):
-        raise VqtoolError(f"the times in `{column.name}` are numbers with fractions", hint="dates, or whole numbers")
+    if pd.api.types.is_numeric_dtype(column) and not time_format:
+        found, called = (None, "") if counted else time_forms.from_numbers(column)
+        if found is not None:
+            notes.append(f"`{column.name}` read as {called}")
+            return found
+        values = column.to_numpy(dtype=np.float64)
+        if (values != np.round(values)).any():
+            raise VqtoolError(
+                f"the times in `{column.name}` are numbers with fractions",
+                hint="dates, or whole numbers; to count the rows instead: -s 'data.time=#'",
+            )
+        return pd.Index(values.astype(np.int64))
     if pd.api.types.is_datetime64_any_dtype(column):
         return pd.DatetimeIndex(column)
-    return pd.DatetimeIndex(_parsed(as_text(column), time_format, in_zone=in_zone))
+    if pd.api.types.is_float_dtype(column):
+        column = column.astype(np.int64)
+    text = as_text(column)
+    found, called = (None, "") if time_format else time_forms.from_text(text)
+    if found is not None:
+        notes.append(f"`{column.name}` read as {called}")
+        return found
+    text, late = (text, None) if time_format else time_forms.midnight_as_24(text)
+    index = pd.DatetimeIndex(_parsed(text, time_format, in_zone=in_zone))
+    if late is not None and late.any():
+        notes.append(f"{int(late.sum())} times of 24:00 read as 0:00 of the next day")
+        index = index + pd.to_timedelta(late.astype(int), unit="D")
+    return index
 
 
 def as_text(column: pd.Series) -> pd.Series:
@@ -70,19 +95,56 @@ def _form(column: pd.Series) -> dict[str, Any]:
     numbers = column.str.extract(r"^\s*(\d{1,2})[/.-](\d{1,2})[/.-](\d{2,4})")
     numeric = bool(numbers[0].notna().all())
     if (numbers[2].str.len() == 2).any() if numeric else not column.str.contains(r"\d{4}").any():
+        fitting = " or ".join(f'"{form}"' for form in time_forms.two_digit_years(column)[:3])
         raise VqtoolError(  # 24-01-31 may be a day of 2024, of 2031 or of 2001
             f"dates like `{first}` have no year of four digits",
-            hint='dates like 2024-01-31, or their format: -s data.time_format="%y-%m-%d"',
+            hint=f"dates like 2024-01-31, or their format: -s data.time_format={fitting or '...'}",
         )
     if not numeric:
-        return {"format": "ISO8601"} if first[:4].isdigit() else {}
+        return {"format": "ISO8601"} if re.match(r"\d{4}(?![\s-]*[A-Za-z]{3})", first) else {}
     one, two = (int(numbers[i].astype(int).max()) for i in (0, 1))
     if (one > 12) == (two > 12):
+        both = [_like(first, "%d", "%m"), _like(first, "%m", "%d")]
+        fitting = time_forms.readings(column, both) or both
         raise VqtoolError(
             f"dates like `{first}` may have the day or the month first",
-            hint='-s data.time_format="%d/%m/%Y" or "%m/%d/%Y"',
+            hint="-s data.time_format=" + " or ".join(f'"{form}"' for form in fitting),
         )
     return {"dayfirst": one > 12}
+
+
+def _like(cell: str, one: str, two: str) -> str:
+    """The format of a cell like 3/4/2020 10:00, day and month in that order."""
+    marks = re.findall(r"[/.-]", cell)
+    clock = re.search(r"([ T])\d{1,2}:\d{2}(:\d{2})?(\.\d+)?( ?[AaPp][Mm])?$", cell)
+    form = f"{one}{marks[0]}{two}{marks[1]}%Y"
+    if clock is None:
+        return form
+    hour = "%I:%M" if clock[4] else "%H:%M"
+    return f"{form}{clock[1]}{hour}{':%S' if clock[2] else ''}{'.%f' if clock[3] else ''}{' %p' if clock[4] else ''}"
+
+
+ZONES = ("Europe/Berlin", "Europe/London", "Europe/Helsinki", "America/New_York", "America/Chicago", "America/Denver",
+         "America/Los_Angeles", "Australia/Sydney")  # fmt: skip  # one for each way of moving the clock
+
+
+def zone_like(index: pd.Index) -> str | None:
+    """A zone whose summer time explains every hour that comes twice or is missing; None where there is none such."""
+    if index.dtype.kind != "M" or index.tz is not None or len(index) < 3:
+        return None
+    steps = np.diff(index.asi8)
+    step = np.median(steps)
+    odd = np.flatnonzero((steps <= 0) | (steps > step))
+    if not 0 < step <= 3600 * 10 ** {"s": 0, "ms": 3, "us": 6, "ns": 9}[index.unit] or not len(odd):
+        return None
+    for zone in ZONES:
+        try:
+            true = index.tz_localize(zone, ambiguous="raise" if index.is_unique else "infer")
+        except Exception:  # see `localised`
+            continue
+        if (np.diff(true.asi8)[odd] == step).all():
+            return zone
+    return None
 
 
 def localised(index: pd.Index, timezone: str) -> pd.Index:

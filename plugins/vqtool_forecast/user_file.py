@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Forecast, ForecastFiles, Histories, Piece
 from vqtool.errors import VqtoolError
 from vqtool.sequence.forecasting import path_quantiles
-from vqtool_forecast import frequency, output, times
-from vqtool_forecast.read_series import ReadOptions, TimeSeries, read_series
+from vqtool_forecast import frequency, outliers, output, times
+from vqtool_forecast.columns import ReadOptions
+from vqtool_forecast.read_series import WARNING, Reading, read_series
 from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import backtest_scores
+from vqtool_forecast.time_series import TimeSeries
 from vqtool_forecast.windows import nonzero_std, split_rows, table_of
 
 FAR, SIZES = 10.0, 0.01  # a history so far off, in training deviations, or so small beside one, has another scale
 READ_OPTIONS = tuple(field.name for field in dataclasses.fields(ReadOptions))
-OF_THE_FILE = ("series", "freq", "time_format", "timezone")  # options that hold for the training file alone
+OF_THE_FILE = (
+    "series",
+    "freq",
+    "time_format",
+    "timezone",
+    "encoding",
+    "decimal",
+)  # options that hold for the training file alone
 
 
 class SeriesFiles(ForecastFiles):
@@ -40,7 +51,7 @@ class SeriesFiles(ForecastFiles):
         series, freq, notes = self._read(path, another=not self._is_training_file(path))
         lookback = int(self.spec.about["lookback"])
         with about_file(path):
-            check_lengths(series, lookback, 0)
+            series = long_enough(series, lookback, 0, notes, strict=joint(self.spec))
         cuts = [torch.arange(lookback + len(one.values) % lookback, len(one.values) + 1, lookback) for one in series]
         windows = SeriesHistories(self.spec, series, cuts, freq, notes)
         for one in series:
@@ -86,7 +97,8 @@ class SeriesFiles(ForecastFiles):
         step = step_size or steps
         after = 0 if windows is None else steps + (windows - 1) * step
         with about_file(file):
-            check_lengths(series, int(self.spec.about["lookback"]), after)
+            lookback = int(self.spec.about["lookback"])
+            series = long_enough(series, lookback, after, notes, strict=joint(self.spec))
         back = torch.tensor([0]) if windows is None else steps + step * torch.arange(windows - 1, -1, -1)
         cuts = [len(one.values) - back for one in series]
         return SeriesHistories(
@@ -126,7 +138,7 @@ class SeriesFiles(ForecastFiles):
             return None
         return {one.id: one.stamps[n - 1] for one, n in zip(found, ends, strict=True)}
 
-    def _read(self, path: Path, *, another: bool, cutoff: str | None = None) -> tuple[list[TimeSeries], str, list[str]]:
+    def _read(self, path: Path, *, another: bool, cutoff: str | None = None) -> Reading:
         """A file's series, checked to be of the kind that the model knows; its frequency; notes."""
         options, about = self._read_options(another=another), self.spec.about
         series, freq, notes = read_series(path, options, cutoff)
@@ -141,7 +153,7 @@ class SeriesFiles(ForecastFiles):
             notes.append(f"the model was trained on steps of `{trained}`; these are of `{freq}`")
         if joint(self.spec):
             series = self._joined(series, path)
-        return series, freq, notes
+        return Reading(series, freq, notes)
 
     def _joined(self, series: Sequence[TimeSeries], path: Path) -> list[TimeSeries]:
         """The series that the model reads together, in its order."""
@@ -180,18 +192,19 @@ class SeriesHistories(Histories):
 
         `trained_to` has the last stamp of each series that was trained on, where this is the training data's file.
         """
-        self.spec, self.series, self.freq, self.notes, self.warnings = spec, series, freq, notes, list[str]()
+        self.spec, self.series, self.freq, self.notes = spec, series, freq, notes
+        self.warnings = [note.removeprefix(WARNING) for note in notes if note.startswith(WARNING)]
+        notes[:] = [note for note in notes if not note.startswith(WARNING)]
         self.steps, self.backtest, self.lookback = steps, backtest, int(spec.about["lookback"])
         if joint(spec):
             self.of, self.at = torch.arange(len(series)).expand(len(cuts[0]), -1), torch.stack([*cuts], 1)
         else:
             self.of = torch.cat([torch.full_like(cut, s) for s, cut in enumerate(cuts)])[:, None]
             self.at = torch.cat([*cuts])[:, None]
-        places = {name: i for i, name in enumerate(spec.about["ids"])}
-        self.place = torch.tensor([places.get(one.id, -1) for one in series])  # among the trained series; -1: none
+        self.place = torch.tensor(trained_places(spec, series))  # among the trained series; -1: none
         season, n = int(spec.about["season"]), len(series)
         self.table = table_of(series, [0.0] * n, [1.0] * n, freq=freq, season=season, dtype=np.float64)
-        raw = self.table.history(self.of, self.at, self.lookback)
+        raw = outliers.without(self.table.history(self.of, self.at, self.lookback))
         self.mean, self.std = self._scales(raw)  # [B, C]
         x = ((raw - self.mean[..., None]) / self.std[..., None]).float()
         phase = self.table.phase(self.of[:, 0], self.at[:, 0])
@@ -310,16 +323,49 @@ def joint(spec: DataSpec) -> bool:
     return bool(spec.about["channels"] == "joint")
 
 
-def check_lengths(series: Sequence[TimeSeries], lookback: int, after: int) -> None:
-    """Every series needs a history before its first forecast."""
+def trained_places(spec: DataSpec, series: Sequence[TimeSeries]) -> list[int]:
+    """Which of the trained series each is, -1 for none: one that begins with the same values, whatever its name.
+
+    Checkpoints from before this was kept tell series by their names.
+    """
+    ids, begins = list(spec.about["ids"]), spec.about.get("begins")
+    by_name = {name: i for i, name in enumerate(ids)}
+    if begins is None:
+        return [by_name.get(one.id, -1) for one in series]
+    by_values = {key: i for i, key in reversed(list(enumerate(begins)))}
+    lookback, found = int(spec.about["lookback"]), []
     for one in series:
-        n = len(one.values)
-        if n < lookback + after:
-            more = f", and the windows another {after}" if after else ""
-            raise VqtoolError(
-                f"series `{one.id}` has {n} rows, up to {one.stamps[-1]}; the model reads {lookback}{more}",
-                hint="fewer --n-windows or a shorter --horizon" if after else "a later --cutoff, or a longer file",
-            )
+        key = begin_of(one.values, lookback)
+        same_name = by_name.get(one.id)
+        found.append(same_name if same_name is not None and begins[same_name] == key else by_values.get(key, -1))
+    return found
+
+
+def begin_of(values: NDArray[np.float64], lookback: int) -> str:
+    """What tells a series from others: a digest of its first `lookback` values, to nine digits."""
+    first = ",".join(f"{value:.9g}" for value in values[:lookback])
+    return hashlib.blake2b(first.encode(), digest_size=8).hexdigest()
+
+
+def long_enough(
+    series: Sequence[TimeSeries], lookback: int, after: int, notes: list[str], *, strict: bool = False
+) -> list[TimeSeries]:
+    """Those series that have a history before their first forecast; the others are named in a warning.
+
+    Raises:
+        VqtoolError: none has, or one has not where all are needed (`strict`).
+    """
+    short = [one for one in series if len(one.values) < lookback + after]
+    if not short:
+        return list(series)
+    one, more = short[0], f", and the windows another {after}" if after else ""
+    what = f"series `{one.id}` has {len(one.values)} rows, up to {one.stamps[-1]}; the model reads {lookback}{more}"
+    if strict or len(short) == len(series):
+        raise VqtoolError(
+            what, hint="fewer --n-windows or a shorter --horizon" if after else "a later --cutoff, or a longer file"
+        )
+    notes.append(f"{WARNING}{len(short)} of {len(series)} series are too short and left out: {what}")
+    return [one for one in series if len(one.values) >= lookback + after]
 
 
 def check_aligned(series: Sequence[TimeSeries]) -> None:

@@ -51,7 +51,7 @@ class AudioFiles(Files):
         mix = asked.pop("mix", None)
         super().__init__(spec, options, asked)
         if mix is not None:
-            self.spec = replace(spec, about={**spec.about, "mix": mix})
+            self.spec = replace(spec, metadata={**spec.metadata, "mix": mix})
         self._checked: Checked | None = None
 
     def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:

@@ -98,6 +98,7 @@ def test_a_name_is_no_formula_and_no_mathematics(run: Path, tmp_path: Path) -> N
 
 def test_what_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = long(frame()).replace({"unique_id": {"b": "new"}})
+    table.loc[table.unique_id == "new", "y"] *= -1
     table.to_csv(tmp_path / "own.csv", index=False)
     forecast(run, tmp_path / "f.csv", 13, data=tmp_path / "own.csv", plot=tmp_path / "f.png")
     told = capsys.readouterr()
@@ -338,3 +339,43 @@ def test_python_users_get_what_the_command_writes(run: Path, tmp_path: Path) -> 
 def written(folder: Path) -> Path:
     frame().to_csv(folder / "in.csv", index=False)
     return folder / "in.csv"
+
+
+def test_names_do_not_matter_and_short_or_odd_series_do_not_stop_the_rest(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Series of a known name or another are forecast alike; a short one is left out; an outlier does no harm."""
+    values = 50 + 20 * frame(seed=5).a.to_numpy()
+    stamps = frame().date
+    told = [forecast(run, tmp_path / "f.csv", 4, data=save(tmp_path, pd.DataFrame({"date": stamps, name: values})))
+            for name in ("a", "mine")]  # fmt: skip
+    np.testing.assert_allclose(told[0]["median"], told[1]["median"], rtol=0.02)  # other random paths
+    long_one = pd.DataFrame({"unique_id": "whole", "ds": stamps, "y": values})
+    short = long_one.tail(20).assign(unique_id="short")
+    capsys.readouterr()
+    table = forecast(run, tmp_path / "f.csv", 4, data=save(tmp_path, pd.concat([long_one, short])))
+    assert list(table.unique_id.unique()) == ["whole"]
+    assert "warning: 1 of 2 series are too short and left out: series `short` has 20 rows" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    values[590] = 1e9
+    table = forecast(run, tmp_path / "f.csv", 4, data=save(tmp_path, pd.DataFrame({"date": stamps, "v": values})))
+    assert "likely an error; forecasts do not read it" in " ".join(capsys.readouterr().err.split())
+    assert table["median"].between(0, 1000).all()
+
+
+def save(folder: Path, table: pd.DataFrame) -> Path:
+    """The table as a CSV file."""
+    table.to_csv(folder / "own.csv", index=False)
+    return folder / "own.csv"
+
+
+def test_the_hints_of_a_decimal_mark_and_of_counted_rows_are_understood_by_the_command(
+    run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own.csv").write_text("a;b\n" + "".join(f"1.{500 + i % 24};{i % 24}\n" for i in range(100)))
+    for mark, low in ((",", 1500), (".", 1.5)):
+        options = ["data.time=#", f"data.decimal={mark}"]
+        table = forecast(run, tmp_path / "f.csv", 2, data=tmp_path / "own.csv", overrides=options, freq="1")
+        assert list(table.ds[:2]) == [101, 102]
+        assert abs(table["median"][0] / low - 1) < 0.1

@@ -12,14 +12,17 @@ import torch
 from annotated_doc import Doc
 from annotated_types import Gt, MinLen
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vqtool.api import Data, DataSpec, Field
 from vqtool.errors import VqtoolError
+from vqtool_forecast.columns import SENTINELS, ReadOptions
 from vqtool_forecast.frequency import season_of
-from vqtool_forecast.read_series import SENTINELS, ReadOptions, TimeSeries, read_series
+from vqtool_forecast.read_series import read_series
 from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import in_sample, without_season
-from vqtool_forecast.user_file import SeriesFiles, check_aligned
+from vqtool_forecast.time_series import TimeSeries
+from vqtool_forecast.user_file import SeriesFiles, begin_of, check_aligned
 from vqtool_forecast.windows import SPLITS, SeriesRows, nonzero_std, split_rows, table_of
 
 LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
@@ -58,6 +61,8 @@ class Series(Data):
             Literal["none", "ffill", "interp"], Doc("what to do with gaps, NaN and sentinels; none makes them errors")
         ] = "none",
         sentinels: Annotated[tuple[float, ...], Doc("values that stand for a missing one")] = SENTINELS,
+        encoding: Annotated[str, Doc("how text is written, as latin-1; by default seen from the bytes")] = "",
+        decimal: Annotated[Literal["auto", ".", ","], Doc("the decimal mark; the other one marks thousands")] = "auto",
         protocol: Annotated[
             Literal["shares", "ltsf"],
             Doc("splits by `shares`, or 12/4/4 months of 30 days as in long-term forecasting"),
@@ -78,13 +83,14 @@ class Series(Data):
         valid_stride: Annotated[int, Gt(0), Doc("take every k-th validation window")] = 1,
         test_stride: Annotated[int, Gt(0), Doc("take every k-th held-out window; 1 is the protocol")] = 1,
     ) -> None:
-        how = ReadOptions(layout, id, time, target, series, freq, time_format, timezone, fill, sentinels)
+        how = ReadOptions(layout, id, time, target, series, freq, time_format, timezone, fill, sentinels,
+                          encoding, decimal)  # fmt: skip
         found, freq, notes = read_series(path, how)
         lengths = [len(one.values) for one in found]
         with about_file(path):
             if channels == "joint":
                 check_aligned(found)
-            borders = split_rows(lengths, freq, protocol, shares)
+            borders = self._borders(lengths, freq, protocol, shares, season)
         end = borders[1].tolist()
         mean, std = scaler([one.values[:n][one.measured[:n]] for one, n in zip(found, end, strict=True)], scale)
         season = season or season_of(freq)
@@ -93,7 +99,7 @@ class Series(Data):
         rows = partial(SeriesRows, self.table, lookback=lookback, horizons=horizons, joint=channels == "joint")
         self._rows = {split: rows(split, stride=strides[split], whole=split != "test") for split in self.splits}
         with about_file(path):
-            self._check(max(lengths))
+            self._check(max(lengths), fitting(max(lengths), freq, shares, season))
         ids = [one.id for one in found]
         mase, rmsse = error_scales(found, end, mean, std, season)
         self.notes = (*notes, *without_season(ids, mase, "in the training rows"))
@@ -110,13 +116,26 @@ class Series(Data):
             "quantiles": list(LEVELS),
             "mase_scale": mase,
             "rmsse_scale": rmsse,
+            "begins": [begin_of(one.values, lookback) for one in found],
         }, gaps=self.table.last_known is not None)  # fmt: skip
 
     def rows(self, split: str) -> SeriesRows:
         """The windows of `train`, `valid` or `test`."""
         return self._rows[split]
 
-    def _check(self, longest: int) -> None:
+    @staticmethod
+    def _borders(
+        lengths: list[int], freq: str, protocol: str, shares: tuple[float, float, float], season: int | None
+    ) -> Tensor:
+        """The rows at which the splits begin; where the protocol does not serve, the error says what does."""
+        try:
+            return split_rows(lengths, freq, protocol, shares)
+        except VqtoolError as error:
+            if protocol == "ltsf":
+                error.hint = f"-s data.protocol=shares {fitting(max(lengths), freq, shares, season)}"
+            raise
+
+    def _check(self, longest: int, fits: str) -> None:
         """Every split needs a window."""
         for split, rows in self._rows.items():
             if len(rows) == 0:
@@ -124,8 +143,21 @@ class Series(Data):
                 raise VqtoolError(
                     f"no window of {rows.lookback} + {room} rows fits into the {split} part of series of at most "
                     f"{longest} rows",
-                    hint="a shorter `lookback`, shorter `horizons` or other `shares`",
+                    hint=f"what fits: {fits}" if fits else "a longer file",
                 )
+
+
+def fitting(longest: int, freq: str, shares: tuple[float, float, float], season: int | None) -> str:
+    """The options that fit series of `longest` rows; "" where nothing does."""
+    if min(shares) <= 0:
+        return ""
+    train, test = int(longest * shares[0]), int(longest * shares[2])
+    room = min(longest - train - test, test, 96)
+    season = season or season_of(freq)
+    horizon = season if 4 <= season <= room and season % 4 == 0 else room - room % 4 if room >= 4 else room
+    lookback = min(96, (train - horizon) // 2)
+    lookback = lookback - lookback % 8
+    return f"-s data.lookback={lookback} -s 'data.horizons=[{horizon}]'" if horizon > 0 and lookback >= 8 else ""
 
 
 def describe(about: dict[str, Any], *, gaps: bool = False) -> DataSpec:
