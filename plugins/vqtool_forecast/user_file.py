@@ -49,7 +49,7 @@ class SeriesFiles(ForecastFiles):
         if condition:
             raise VqtoolError("series are forecast, not generated from a condition", hint="vqtool forecast --steps N")
         series, freq, notes = self._read(path, another=not self._is_training_file(path))
-        lookback = int(self.spec.about["lookback"])
+        lookback = int(self.spec.metadata["lookback"])
         with about_file(path):
             series = long_enough(series, lookback, 0, notes, strict=joint(self.spec))
         cuts = [torch.arange(lookback + len(one.values) % lookback, len(one.values) + 1, lookback) for one in series]
@@ -97,7 +97,7 @@ class SeriesFiles(ForecastFiles):
         step = step_size or steps
         after = 0 if windows is None else steps + (windows - 1) * step
         with about_file(file):
-            lookback = int(self.spec.about["lookback"])
+            lookback = int(self.spec.metadata["lookback"])
             series = long_enough(series, lookback, after, notes, strict=joint(self.spec))
         back = torch.tensor([0]) if windows is None else steps + step * torch.arange(windows - 1, -1, -1)
         cuts = [len(one.values) - back for one in series]
@@ -140,7 +140,7 @@ class SeriesFiles(ForecastFiles):
 
     def _read(self, path: Path, *, another: bool, cutoff: str | None = None) -> Reading:
         """A file's series, checked to be of the kind that the model knows; its frequency; notes."""
-        options, about = self._read_options(another=another), self.spec.about
+        options, about = self._read_options(another=another), self.spec.metadata
         series, freq, notes = read_series(path, options, cutoff)
         trained = str(about["freq"])
         if frequency.kind(freq) != frequency.kind(trained):
@@ -157,7 +157,7 @@ class SeriesFiles(ForecastFiles):
 
     def _joined(self, series: Sequence[TimeSeries], path: Path) -> list[TimeSeries]:
         """The series that the model reads together, in its order."""
-        there, ids = {one.id: one for one in series}, self.spec.about["ids"]
+        there, ids = {one.id: one for one in series}, self.spec.metadata["ids"]
         with about_file(path):
             if missing := [f"`{name}`" for name in ids if name not in there]:
                 raise VqtoolError(
@@ -195,14 +195,14 @@ class SeriesHistories(Histories):
         self.spec, self.series, self.freq, self.notes = spec, series, freq, notes
         self.warnings = [note.removeprefix(WARNING) for note in notes if note.startswith(WARNING)]
         notes[:] = [note for note in notes if not note.startswith(WARNING)]
-        self.steps, self.backtest, self.lookback = steps, backtest, int(spec.about["lookback"])
+        self.steps, self.backtest, self.lookback = steps, backtest, int(spec.metadata["lookback"])
         if joint(spec):
             self.of, self.at = torch.arange(len(series)).expand(len(cuts[0]), -1), torch.stack([*cuts], 1)
         else:
             self.of = torch.cat([torch.full_like(cut, s) for s, cut in enumerate(cuts)])[:, None]
             self.at = torch.cat([*cuts])[:, None]
         self.place = torch.tensor(trained_places(spec, series))  # among the trained series; -1: none
-        season, n = int(spec.about["season"]), len(series)
+        season, n = int(spec.metadata["season"]), len(series)
         self.table = table_of(series, [0.0] * n, [1.0] * n, freq=freq, season=season, dtype=np.float64)
         raw = outliers.without(self.table.history(self.of, self.at, self.lookback))
         self.mean, self.std = self._scales(raw)  # [B, C]
@@ -213,7 +213,7 @@ class SeriesHistories(Histories):
             self.batch["series"] = self.place[self.of[:, 0]]
         self.written: dict[Any, list[str]] = {}  # the stamps around each cutoff, which most series share
         self.clock = any(times.has_clock(one.stamps) for one in series)
-        self.season = season if freq == spec.about["freq"] else frequency.season_of(freq)
+        self.season = season if freq == spec.metadata["freq"] else frequency.season_of(freq)
         self.baselines = self._baselines() if backtest else {}
         self.seen = None if trained_to is None else self._trained_windows(trained_to)
         self.keys = self._keys() if steps else []
@@ -294,7 +294,7 @@ class SeriesHistories(Histories):
 
     def _warn(self) -> None:
         """Why the forecasts deserve less trust."""
-        horizon = self.spec.about["horizon"]
+        horizon = self.spec.metadata["horizon"]
         if self.steps > horizon:
             self.warnings.append(f"{self.steps} steps are more than the {horizon} that the model was trained for")
         if self.seen:
@@ -304,7 +304,7 @@ class SeriesHistories(Histories):
 
     def _scales(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation [B, C] of each row; a constant history keeps its own size."""
-        about, place = self.spec.about, self.place[self.of]
+        about, place = self.spec.metadata, self.place[self.of]
         mean, std = (torch.tensor(about[name], dtype=torch.float64)[place.clamp_min(0)] for name in ("mean", "std"))
         own_mean, own_std = raw.mean(-1), raw.std(-1, correction=0)
         far = ((own_mean - mean).abs() > FAR * std) | (own_std > std / SIZES) | (own_std < std * SIZES)
@@ -320,7 +320,7 @@ class SeriesHistories(Histories):
 
 def joint(spec: DataSpec) -> bool:
     """Whether all series are channels of one row."""
-    return bool(spec.about["channels"] == "joint")
+    return bool(spec.metadata["channels"] == "joint")
 
 
 def trained_places(spec: DataSpec, series: Sequence[TimeSeries]) -> list[int]:
@@ -328,12 +328,12 @@ def trained_places(spec: DataSpec, series: Sequence[TimeSeries]) -> list[int]:
 
     Checkpoints from before this was kept tell series by their names.
     """
-    ids, begins = list(spec.about["ids"]), spec.about.get("begins")
+    ids, begins = list(spec.metadata["ids"]), spec.metadata.get("begins")
     by_name = {name: i for i, name in enumerate(ids)}
     if begins is None:
         return [by_name.get(one.id, -1) for one in series]
     by_values = {key: i for i, key in reversed(list(enumerate(begins)))}
-    lookback, found = int(spec.about["lookback"]), []
+    lookback, found = int(spec.metadata["lookback"]), []
     for one in series:
         key = begin_of(one.values, lookback)
         same_name = by_name.get(one.id)

@@ -37,7 +37,7 @@ Metadata = Mapping[str, Any]
 
 def manner_of(spec: DataSpec) -> Manner:
     """How the model's data were read."""
-    return Manner(int(spec.sample_rate or 0), spec.about["mix"], spec.about["normalise"])
+    return Manner(int(spec.sample_rate or 0), spec.metadata["mix"], spec.metadata["normalise"])
 
 
 class AudioFiles(Files):
@@ -103,7 +103,7 @@ class AudioFiles(Files):
         for metadata, signals in _by_file((piece.metadata, piece.batch["x"]) for piece in pieces):
             target, left = _target(path, metadata, ".wav"), metadata["length"]
             # The source's peak was above 1; gains are kept in float32, where .95 is a little less.
-            loud = self.spec.about["normalise"] == "peak" and min(metadata["gains"]) < np.float32(PEAK)
+            loud = self.spec.metadata["normalise"] == "peak" and min(metadata["gains"]) < np.float32(PEAK)
             scale = np.float32(1) / np.array(metadata["gains"], np.float32)
             kept = (_core(self.spec, signal) * scale for signal in signals)
             rate = metadata["source_rate"]

@@ -92,9 +92,9 @@ class WaveformFiles(Files):
 
     def _ask_for_the_unit(self, size: Array, path: Path) -> None:
         """Refuse currents far above the trained ones that would be within them in milliampere."""
-        if self.reading.given.get("i_p") or "current_amplitude_a" not in self.spec.about:
+        if self.reading.given.get("i_p") or "current_amplitude_a" not in self.spec.metadata:
             return
-        low, high = self.spec.about["current_amplitude_a"]
+        low, high = self.spec.metadata["current_amplitude_a"]
         typical = float(np.median(size))
         if typical > 20 * high and low / 2 <= typical / 1000 <= 2 * high:
             raise VqtoolError(
@@ -139,7 +139,7 @@ def _unfolded(signal: Tensor, metadata: Mapping[str, Any]) -> Array:
 
 def _limited(current: Array, spec: DataSpec, notes: list[str]) -> Array:
     """The current without harmonics that no training current has: the model has never seen any."""
-    harmonics = spec.about.get("current_harmonics")
+    harmonics = spec.metadata.get("current_harmonics")
     if harmonics is None or harmonics >= spec.length // 2:
         return current
     kept = periods.limit(current, harmonics)
@@ -164,7 +164,7 @@ def _material_index(found: Columns, spec: DataSpec, n: int, path: Path) -> NDArr
     """The index [n] of each row's material, by name or code; None where nobody needs it and the file has none."""
     field = spec.fields["material"]
     names = field.names
-    codes = spec.about.get("material_codes", names)
+    codes = spec.metadata.get("material_codes", names)
     known = {str(code).lower(): k for k, code in enumerate(codes)} | {name.lower(): k for k, name in enumerate(names)}
     shown = ", ".join(f"{name} ({code})" if code != name else name for name, code in zip(names, codes, strict=True))
     key = next((key for key in ("material", "material_code") if key in found), None)
@@ -201,9 +201,9 @@ def _note_ranges(notes: list[str], spec: DataSpec, frequency: Array, temperature
         ("current_amplitude_a", "amplitude of the current", "A", current),
     )
     for key, name, unit, value in asked:
-        if value is None or key not in spec.about:
+        if value is None or key not in spec.metadata:
             continue
-        low, high = spec.about[key]
+        low, high = spec.metadata[key]
         outside = (value < low * 0.999) | (value > high * 1.001)
         if outside.any():
             first = int(outside.argmax())

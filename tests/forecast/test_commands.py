@@ -87,8 +87,8 @@ def test_a_name_is_no_formula_and_no_mathematics(run: Path, tmp_path: Path) -> N
     names = {"a": '=HYPERLINK("http://x")', "b": r"@sum $\no{math$"}
     table = long(frame()).replace({"unique_id": names})
     table.to_csv(tmp_path / "own.csv", index=False)
-    told = forecast(run, tmp_path / "f.csv", 2, data=tmp_path / "own.csv", plot=tmp_path / "f.png")
-    assert list(told.unique_id.unique()) == ["'" + name for name in names.values()]
+    result = forecast(run, tmp_path / "f.csv", 2, data=tmp_path / "own.csv", plot=tmp_path / "f.png")
+    assert list(result.unique_id.unique()) == ["'" + name for name in names.values()]
     packed = forecast(run, tmp_path / "f.parquet", 2, data=tmp_path / "own.csv")
     assert list(packed.unique_id.unique()) == list(names.values())
     table.assign(unique_id="'" + table.unique_id).to_csv(tmp_path / "own.csv", index=False)  # as vqtool writes them
@@ -101,24 +101,24 @@ def test_what_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     table.loc[table.unique_id == "new", "y"] *= -1
     table.to_csv(tmp_path / "own.csv", index=False)
     forecast(run, tmp_path / "f.csv", 13, data=tmp_path / "own.csv", plot=tmp_path / "f.png")
-    told = capsys.readouterr()
-    assert told.out == f"{tmp_path / 'f.csv'}\n"
+    captured = capsys.readouterr()
+    assert captured.out == f"{tmp_path / 'f.csv'}\n"
     for sentence in (
         "frequency `h`, inferred from 600 time stamps",
         "not among the trained series, so scaled by their own history: `new`",
         "warning: 13 steps are more than the 12 that the model was trained for",
         "13 steps after 2020-03-25 23:00:00",
     ):
-        assert sentence in told.err
-    assert "▁" in told.err
+        assert sentence in captured.err
+    assert "▁" in captured.err
     assert (tmp_path / "f.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_document_of_a_forecast(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out.mode = "json"
     table = forecast(run, tmp_path / "f.csv", 2, quantiles="0.9,.1")
-    told: dict[str, Any] = json.loads(capsys.readouterr().out)
-    first = told["series"][0]
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    first = result["series"][0]
     assert (first["id"], first["cutoff"]) == ("a", "2020-03-25 23:00:00")
     assert first["ds"] == ["2020-03-26 00:00:00", "2020-03-26 01:00:00"]
     assert first["median"] == list(table["median"][:2])
@@ -128,18 +128,18 @@ def test_the_document_of_a_forecast(run: Path, tmp_path: Path, capsys: pytest.Ca
 def test_the_document_of_a_backtest(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out.mode = "json"
     table = backtest(run, tmp_path / "b.parquet", 5, 4, step_size=3, cutoff="2020-03-25 20:00")
-    told: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert told["cutoffs"] == [f"2020-03-25 {hour:02d}:00:00" for hour in (6, 9, 12, 15)]
-    assert (told["horizon"], told["n_windows"], told["step_size"]) == (5, 4, 3)
-    assert set(told["overall"]["baselines"]) == {"naive", "seasonal-naive", "seasonal-mean", "ridge-forecast"}
-    assert set(told["series"]) == {"a", "b"}
-    for scores in (told["overall"], *told["series"].values()):
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert result["cutoffs"] == [f"2020-03-25 {hour:02d}:00:00" for hour in (6, 9, 12, 15)]
+    assert (result["horizon"], result["n_windows"], result["step_size"]) == (5, 4, 3)
+    assert set(result["overall"]["baselines"]) == {"naive", "seasonal-naive", "seasonal-mean", "ridge-forecast"}
+    assert set(result["series"]) == {"a", "b"}
+    for scores in (result["overall"], *result["series"].values()):
         assert {"mse", "mae", "rmse", "smape", "mase", "rmsse", "pinball", "wql", "coverage.80", "width.80"} <= set(
             scores["model"]
         )
-    for name, column in (("model", "median"), *((n, n) for n in told["overall"]["baselines"])):
+    for name, column in (("model", "median"), *((n, n) for n in result["overall"]["baselines"])):
         error = (table[column] - table.y)[table.unique_id == "a"]
-        scores = told["series"]["a"]
+        scores = result["series"]["a"]
         found = (scores["model"] if name == "model" else scores["baselines"][name])["mae"]
         assert found == pytest.approx(error.abs().mean())
     season = table.merge(long(frame()).assign(ds=lambda t: pd.to_datetime(t.ds) + pd.Timedelta(days=1)), "left",
@@ -162,11 +162,11 @@ def test_a_backtest_of_trained_rows_is_no_held_out_one(
         ("2020-03-18 10:00", tmp_path / "copy.csv", None),  # of another file nothing is known
     ):
         backtest(run, tmp_path / "b.csv", 3, 4, cutoff=cutoff, data=data)
-        told = capsys.readouterr()
-        assert json.loads(told.out)["windows_trained_on"] == seen
-        said = f"warning: {seen} of 8 windows lie in rows that the model was trained on: no held-out scores"
-        assert (said in " ".join(told.err.split())) == bool(seen)
-        assert ("trained on:" in told.err) == bool(seen)
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["windows_trained_on"] == seen
+        result = f"warning: {seen} of 8 windows lie in rows that the model was trained on: no held-out scores"
+        assert (result in " ".join(captured.err.split())) == bool(seen)
+        assert ("trained on:" in captured.err) == bool(seen)
 
 
 def test_the_baselines_know_nothing_of_later_than_the_first_cutoff(run: Path, tmp_path: Path) -> None:
@@ -240,16 +240,16 @@ def test_a_backtest_scores_what_was_measured(run: Path, tmp_path: Path, capsys: 
     table = frame()
     table.loc[[590, 591], "a"] = [np.nan, -999]
     table.drop(index=595).to_csv(tmp_path / "gap.csv", index=False)
-    told = []
+    results = []
     for fill in ("ffill", "interp"):
         windows = backtest(run, tmp_path / "b.csv", 6, 2, data=tmp_path / "gap.csv", fill=fill)
         assert list(windows.ds[windows.y.isna() & (windows.unique_id == "a")].str[11:13]) == ["14", "15", "19"]
         assert list(windows.ds[windows.y.isna() & (windows.unique_id == "b")].str[11:13]) == ["19"]
         printed = capsys.readouterr()
         assert "4 of 24 values to forecast were filled in, not measured, and are not scored" in printed.err
-        told.append(json.loads(printed.out)["series"]["a"])
+        results.append(json.loads(printed.out)["series"]["a"])
         off = (windows["median"] - windows.y)[windows.unique_id == "a"]
-        assert told[-1]["model"]["mae"] == pytest.approx(off.abs().mean())
+        assert results[-1]["model"]["mae"] == pytest.approx(off.abs().mean())
     assert (tmp_path / "b.csv").read_text().count(",,") == 4
 
 
@@ -267,9 +267,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "told"), REFUSED, ids=[told[:25] for _, told in REFUSED])
-def test_what_is_refused(run: Path, tmp_path: Path, asked: dict[str, Any], told: str) -> None:
-    with pytest.raises(VqtoolError, match=told):
+@pytest.mark.parametrize(("asked", "message"), REFUSED, ids=[message[:25] for _, message in REFUSED])
+def test_what_is_refused(run: Path, tmp_path: Path, asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(VqtoolError, match=message):
         forecast(run, tmp_path / "f.csv", 3, **asked)
     assert not (tmp_path / "f.csv").exists()
 
@@ -347,9 +347,9 @@ def test_names_do_not_matter_and_short_or_odd_series_do_not_stop_the_rest(
     """Series of a known name or another are forecast alike; a short one is left out; an outlier does no harm."""
     values = 50 + 20 * frame(seed=5).a.to_numpy()
     stamps = frame().date
-    told = [forecast(run, tmp_path / "f.csv", 4, data=save(tmp_path, pd.DataFrame({"date": stamps, name: values})))
+    results = [forecast(run, tmp_path / "f.csv", 4, data=save(tmp_path, pd.DataFrame({"date": stamps, name: values})))
             for name in ("a", "mine")]  # fmt: skip
-    np.testing.assert_allclose(told[0]["median"], told[1]["median"], rtol=0.02)  # other random paths
+    np.testing.assert_allclose(results[0]["median"], results[1]["median"], rtol=0.02)  # other random paths
     long_one = pd.DataFrame({"unique_id": "whole", "ds": stamps, "y": values})
     short = long_one.tail(20).assign(unique_id="short")
     capsys.readouterr()

@@ -46,7 +46,7 @@ def test_gaps_do_not_hide_a_calendar(freq: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stamps", "told"),
+    ("stamps", "message"),
     [
         (pd.date_range("2024-01-01", periods=5, freq="D"), "several frequencies: `D`, `B`"),  # Monday to Friday
         (pd.date_range("2021-07-01", periods=3, freq="MS"), "too few"),
@@ -54,8 +54,8 @@ def test_gaps_do_not_hide_a_calendar(freq: str, seed: int) -> None:
         (pd.Index([1, 2, 40, 70]), "no regular step"),
     ],
 )
-def test_what_is_not_plain_is_not_guessed(stamps: pd.Index, told: str) -> None:
-    with pytest.raises(VqtoolError, match=told) as caught:
+def test_what_is_not_plain_is_not_guessed(stamps: pd.Index, message: str) -> None:
+    with pytest.raises(VqtoolError, match=message) as caught:
         frequency.infer(stamps, "series `a`")
     assert "--freq" in str(caught.value.hint)
 
@@ -99,7 +99,7 @@ def test_names_that_a_user_may_give() -> None:
 
 
 def test_seasons() -> None:
-    told = {freq: frequency.season_of(freq) for freq in ("h", "15min", "4h", "10min", "D", "B", "W-TUE", "MS", "QS-JAN",
+    result = {freq: frequency.season_of(freq) for freq in ("h", "15min", "4h", "10min", "D", "B", "W-TUE", "MS", "QS-JAN",
                                                          "YS-JAN", "1", "10s", "7h")}  # fmt: skip
-    assert told == {"h": 24, "15min": 96, "4h": 6, "10min": 144, "D": 7, "B": 5, "W-TUE": 52, "MS": 12, "QS-JAN": 4,
+    assert result == {"h": 24, "15min": 96, "4h": 6, "10min": 144, "D": 7, "B": 5, "W-TUE": 52, "MS": 12, "QS-JAN": 4,
                     "YS-JAN": 1, "1": 1, "10s": 1, "7h": 1}  # fmt: skip

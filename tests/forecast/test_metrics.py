@@ -30,26 +30,26 @@ def made(seed: int, series: int = 3, windows: int = 5, steps: int = 6) -> tuple[
     """Random forecasts in a backtest, and each series' training part."""
     rng = np.random.default_rng(seed)
     size = 10.0 ** rng.uniform(-2, 3, series)
-    told = []
+    results = []
     for s in range(series):
         for window in range(windows):
             truth, guess = size[s] * rng.normal(1, 1, (2, steps))
             spread = np.sort(size[s] * rng.normal(1, 1, (len(LEVELS), steps)), 0)
             named = {f"{q:g}": row for q, row in zip(LEVELS, spread, strict=True)}
             ds = [f"{10 * window + k}" for k in range(steps)]
-            told.append(
+            results.append(
                 Forecast(f"s{s}", f"{10 * window - 1}", ds, guess, named, ["0"], [0.0], truth, {"zero": 0 * guess})
             )
-    return told, {f"s{s}": size[s] * rng.normal(1, 1, 30) for s in range(series)}
+    return results, {f"s{s}": size[s] * rng.normal(1, 1, 30) for s in range(series)}
 
 
-def theirs(told: list[Forecast], before: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+def theirs(forecasts: list[Forecast], before: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """What utilsforecast says of them: metric -> series -> value."""
     table = pd.DataFrame([
         {"unique_id": f.id, "ds": int(d), "y": f.actual[k], "model": f.median[k]}
         | {f"q{q}": v[k] for q, v in f.quantiles.items()}
         | {"model-lo-80": f.quantiles["0.1"][k], "model-hi-80": f.quantiles["0.9"][k]}
-        for f in told for k, d in enumerate(f.ds)
+        for f in forecasts for k, d in enumerate(f.ds)
     ]).dropna()  # fmt: skip
     train = pd.DataFrame([{"unique_id": i, "ds": k - 100, "y": y} for i, v in before.items() for k, y in enumerate(v)])
     levels = {"models": {"model": [f"q{q:g}" for q in LEVELS]}, "quantiles": np.array(LEVELS)}
@@ -67,29 +67,31 @@ def theirs(told: list[Forecast], before: dict[str, np.ndarray]) -> dict[str, dic
 @settings(max_examples=5)  # theirs take their time
 @given(st.integers(0, 2**32 - 1))
 def test_backtest_scores_are_those_of_utilsforecast(seed: int) -> None:
-    told, before = made(seed)
-    ours = backtest_scores(told, before, SEASON, [])
-    for metric, expected in theirs(told, before).items():
+    result, before = made(seed)
+    ours = backtest_scores(result, before, SEASON, [])
+    for metric, expected in theirs(result, before).items():
         for series, value in expected.items():
             assert ours["series"][series]["model"][metric] == pytest.approx(value, rel=1e-6), metric
         if metric in ("mase", "rmsse", "mse", "mae", "smape"):  # over all: the mean, with as many values in each series
             mean = np.mean(list(expected.values()))
             assert ours["overall"]["model"][metric] == pytest.approx(mean, rel=1e-6), metric
-    truth = np.concatenate([f.actual for f in told])
+    truth = np.concatenate([f.actual for f in result])
     assert ours["overall"]["baselines"]["zero"]["mae"] == pytest.approx(np.abs(truth).mean())
 
 
 def test_a_value_that_was_filled_in_is_no_truth() -> None:
     """Scores with some true values unknown are utilsforecast's of the other rows; the denominators know them alone."""
-    told, before = made(1)
-    told = [replace(one, actual=np.where(np.arange(6) == k % 4, np.nan, one.actual)) for k, one in enumerate(told)]
+    results, before = made(1)
+    results = [
+        replace(one, actual=np.where(np.arange(6) == k % 4, np.nan, one.actual)) for k, one in enumerate(results)
+    ]
     notes: list[str] = []
-    ours = backtest_scores(told, before, SEASON, notes)
+    ours = backtest_scores(results, before, SEASON, notes)
     assert notes == ["15 of 90 values to forecast were filled in, not measured, and are not scored"]
-    for metric, expected in theirs(told, before).items():
+    for metric, expected in theirs(results, before).items():
         for series, value in expected.items():
             assert ours["series"][series]["model"][metric] == pytest.approx(value, rel=1e-6), metric
-    truth = np.concatenate([f.actual for f in told])
+    truth = np.concatenate([f.actual for f in results])
     assert ours["overall"]["baselines"]["zero"]["mae"] == pytest.approx(np.nanmean(np.abs(truth)))
     assert in_sample(torch.tensor([1.0, 2.0, torch.nan, 6.0, 6.0]), 1) == (0.5, 0.5)
 
@@ -114,10 +116,10 @@ def test_held_out_figures_do_not_count_what_was_filled_in() -> None:
 
 
 def test_a_series_that_never_changed_has_no_mase_and_is_named() -> None:
-    told, before = made(0)
+    result, before = made(0)
     notes: list[str] = []
     before["s1"] = np.full(30, 5.0)
-    ours = backtest_scores(told, before, SEASON, notes)
+    ours = backtest_scores(result, before, SEASON, notes)
     assert notes == ["no MASE without any seasonal change before the first cutoff: `s1`"]
     assert np.isnan(ours["series"]["s1"]["model"]["mase"])
     others = [ours["series"][name]["model"]["mase"] for name in ("s0", "s2")]

@@ -158,10 +158,10 @@ ILL = [
 ]
 
 
-@pytest.mark.parametrize(("change", "told"), ILL, ids=[told[:30] for _, told in ILL])
-def test_what_is_wrong_with_a_file_is_told_by_series_and_row(tmp_path: Path, change: object, told: str) -> None:
+@pytest.mark.parametrize(("change", "message"), ILL, ids=[message[:30] for _, message in ILL])
+def test_what_is_wrong_with_a_file_is_told_by_series_and_row(tmp_path: Path, change: object, message: str) -> None:
     path = written(tmp_path, change(monthly()))  # type: ignore[operator]
-    with pytest.raises(VqtoolError, match=told) as caught:
+    with pytest.raises(VqtoolError, match=message) as caught:
         read_series(path, ReadOptions())
     assert caught.value.where == str(path)
 
@@ -174,13 +174,13 @@ def test_a_stamp_off_the_calendar_given(tmp_path: Path) -> None:
 
 
 def test_nothing_but_a_file_that_can_be_read(tmp_path: Path) -> None:
-    for name, content, told in (("a.dat", b"@data", "unknown kind"),
+    for name, content, message in (("a.dat", b"@data", "unknown kind"),
                                 ("a.tsf", b"@data", "no rows after `@data`"), ("a.csv", b"", "cannot be read"),
                                 ("a.csv.gz", b"no gzip", "cannot be read"), ("a.parquet", b"PAR1", "cannot be read"),
                                 ("a.csv", b"\xff\xfe\x00a,b\n", "cannot be read")):  # fmt: skip
         path = tmp_path / name
         path.write_bytes(content)
-        with pytest.raises(VqtoolError, match=told):
+        with pytest.raises(VqtoolError, match=message):
             read_series(path, ReadOptions())
     with pytest.raises(VqtoolError, match="there is no file"):
         read_series(tmp_path / "none.csv", ReadOptions())
@@ -237,20 +237,20 @@ def test_a_real_minus_999_can_be_declared(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stamps", "told"),
+    ("stamps", "message"),
     [
         (["1/12/2020", "2/12/2020", "3/12/2020", "4/12/2020", "5/12/2020"], "the day or the month first"),
         (["13/1/2020", "14/1/2020", "15/1/2020", "16/1/2020", "17/1/2020", "18/1/2020"], None),
         (["1/13/2020", "1/14/2020", "1/15/2020", "1/16/2020", "1/17/2020", "1/18/2020"], None),
     ],
 )
-def test_dates_with_slashes(tmp_path: Path, stamps: list[str], told: str | None) -> None:
+def test_dates_with_slashes(tmp_path: Path, stamps: list[str], message: str | None) -> None:
     path = written(tmp_path, pd.DataFrame({"ds": stamps, "v": np.arange(float(len(stamps)))}))
-    if told is None:
+    if message is None:
         series, freq, _ = read_series(path, ReadOptions())
         assert (freq, str(series[0].stamps[0])) == ("D", "2020-01-13 00:00:00")
         return
-    with pytest.raises(VqtoolError, match=told):
+    with pytest.raises(VqtoolError, match=message):
         read_series(path, ReadOptions())
     series, freq, _ = read_series(path, ReadOptions(time_format="%d/%m/%Y", freq="D"))
     assert str(series[0].stamps[0]) == "2020-12-01 00:00:00"

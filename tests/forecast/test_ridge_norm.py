@@ -105,10 +105,10 @@ def test_the_seasonal_mean_reads_the_same_hours(lookback: int, season: int) -> N
     weight = seasonal_mean(lookback, 30, season)
     torch.testing.assert_close(weight.sum(0), torch.ones(30, dtype=torch.float64))
     x = torch.arange(lookback, dtype=torch.float64) % season  # a sawtooth of the season's length
-    told = x @ weight
+    result = x @ weight
     want = torch.arange(lookback, lookback + 30) % season
     seen = torch.isin(want, torch.arange(lookback) % season)
-    torch.testing.assert_close(told[seen], want[seen].double())
+    torch.testing.assert_close(result[seen], want[seen].double())
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_the_benchmark_s_windows_are_counted_as_it_counts_them(lookback: int) ->
 
 def test_a_history_ends_where_its_future_begins() -> None:
     data, table = etth1(), pd.read_csv(ETT)
-    about = data.spec.about
+    about = data.spec.metadata
     for split, index in (("train", 0), ("train", -1), ("valid", 5000), ("test", 2784), ("test", -1)):
         rows = data.rows(split)
         row = rows[index % len(rows)]
@@ -65,12 +65,12 @@ def test_the_scaler_sees_training_rows_only(tmp_path: Path) -> None:
     table = frame()
     data = opened(tmp_path, table)
     train = table.iloc[: int(600 * 0.7)]
-    assert data.spec.about["mean"] == pytest.approx([train.a.mean(), train.b.mean()])
-    assert data.spec.about["std"] == pytest.approx([train.a.std(ddof=0), train.b.std(ddof=0)])
+    assert data.spec.metadata["mean"] == pytest.approx([train.a.mean(), train.b.mean()])
+    assert data.spec.metadata["std"] == pytest.approx([train.a.std(ddof=0), train.b.std(ddof=0)])
     table.loc[420:, ["a", "b"]] *= 100
     changed = opened(tmp_path, table).spec
     assert changed.to_json() == data.spec.to_json()
-    assert opened(tmp_path, table, scale="none").spec.about["std"] == [1, 1]
+    assert opened(tmp_path, table, scale="none").spec.metadata["std"] == [1, 1]
 
 
 def test_splits_by_shares_leave_no_row_out(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_what_of_a_future_was_measured(tmp_path: Path) -> None:
     assert torch.equal(batch["measured"][inside], ~gap[inside])
     kept = table["a"].iloc[:420]
     step = ((kept - kept.mean()) / kept.std(ddof=0)).diff(24).dropna()  # pandas' differences from and to gaps are none
-    assert data.spec.about["mase_scale"][0] == pytest.approx(step.abs().mean())
+    assert data.spec.metadata["mase_scale"][0] == pytest.approx(step.abs().mean())
     assert "measured" not in opened(tmp_path, frame()).rows("test")[0]
 
 
@@ -144,8 +144,8 @@ def test_windows_that_do_not_fit_and_strides(tmp_path: Path) -> None:
 
 def test_a_constant_series(tmp_path: Path) -> None:
     data = opened(tmp_path, frame().assign(a=7.0, b=0.0))
-    assert data.spec.about["std"] == [7, 1]
-    assert data.spec.about["mase_scale"] == [None, None]
+    assert data.spec.metadata["std"] == [7, 1]
+    assert data.spec.metadata["mase_scale"] == [None, None]
     assert "no MASE without any seasonal change in the training rows: `a`, `b`" in data.notes
     assert (data.rows("train")[0]["x"] == 0).all()
 

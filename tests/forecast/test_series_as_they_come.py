@@ -260,8 +260,8 @@ def test_names_that_people_use(tmp_path: Path, names: tuple[str, str, str]) -> N
     found = read(tmp_path, table(",".join(names), rows, [*VALUES] * 3))
     assert [one.id for one in found.series] == ["01", "1", "NA"]
     is_right(found)
-    told = "read as a long file: ids in `{}`, times in `{}`, values in `{}`".format(*names)
-    assert told in found.notes
+    result = "read as a long file: ids in `{}`, times in `{}`, values in `{}`".format(*names)
+    assert result in found.notes
 
 
 def test_other_names_are_hinted_at_whole(tmp_path: Path) -> None:
@@ -363,9 +363,9 @@ def test_monash(tmp_path: Path) -> None:
     assert ([one.id for one in found.series], found.freq) == (["T0", "T1", "T2"], "MS")
     np.testing.assert_array_equal(found.series[2].values, VALUES[:92])
     assert str(found.series[0].stamps[0].date()) == "1979-01-01"
-    for broken, told in (("T1:5", "row 1 has 1 attributes"), ("T1:soon:5,6", "`soon` is not a time"),
+    for broken, message in (("T1:5", "row 1 has 1 attributes"), ("T1:soon:5,6", "`soon` is not a time"),
                          ("T1:1979-01-01 00-00-00:5,x", "could not convert")):  # fmt: skip
-        with pytest.raises(VqtoolError, match=told):
+        with pytest.raises(VqtoolError, match=message):
             read(tmp_path, head + broken, "it.tsf")
 
 

@@ -84,8 +84,8 @@ def test_cold_or_narrow_sampling_is_greedy(runs: dict[str, Path]) -> None:
     greedy = task.forecast(model.parts, batch, 12, samples=7, greedy=True)
     assert greedy.shape == (4, 1, 1, 12)
     for how in ({"temperature": 0.0}, {"top_k": 1}, {"temperature": 1e-9}):
-        told = task.forecast(model.parts, batch, 12, samples=2, seeds=[5, 6, 7, 8], **how)
-        torch.testing.assert_close(told[:, :1], greedy)
+        result = task.forecast(model.parts, batch, 12, samples=2, seeds=[5, 6, 7, 8], **how)
+        torch.testing.assert_close(result[:, :1], greedy)
     open_ = task.forecast(model.parts, batch, 12, samples=2, seeds=[5, 6, 7, 8])
     wide = task.forecast(model.parts, batch, 12, samples=2, seeds=[5, 6, 7, 8], top_p=1.0, top_k=16)
     assert torch.equal(open_, wide)
@@ -97,11 +97,11 @@ def test_a_silent_head_starts_at_what_the_norm_predicts(runs: dict[str, Path]) -
     for name, parameter in model.parts.regressor.named_parameters():
         if name.startswith("end."):
             parameter.zero_()
-    told = task.forecast(model.parts, batch, 12)
-    torch.testing.assert_close(told[:, 0], model.parts.norm.future_stats(batch, 12)[0])
+    result = task.forecast(model.parts, batch, 12)
+    torch.testing.assert_close(result[:, 0], model.parts.norm.future_stats(batch, 12)[0])
     fan = task.forecast(model.parts, batch, 12, samples=9)
     assert bool((fan.diff(dim=1) > 0).all())
-    torch.testing.assert_close(fan[:, 4], told[:, 0])
+    torch.testing.assert_close(fan[:, 4], result[:, 0])
 
 
 def quantile(table: pd.DataFrame, level: str) -> Any:
@@ -119,16 +119,16 @@ def test_the_direct_head_says_that_it_draws_nothing(
 def test_the_direct_head_knows_its_quantiles(runs: dict[str, Path], tmp_path: Path) -> None:
     """Its widths are Laplace, so the outer quantiles lie as far out as the logarithm of their levels says."""
     levels = "0.001,0.005,0.05,0.1,0.5,0.9,0.999"
-    told = [forecast(runs["direct"], tmp_path / "q.csv", 3, quantiles=levels, samples=n) for n in (100, 5, 1)]
-    for other in told[1:]:
-        pd.testing.assert_frame_equal(told[0], other, check_exact=True)
-    median = told[0]["median"].to_numpy()
-    width = (median - quantile(told[0], "0.1")) / np.log(5)
+    results = [forecast(runs["direct"], tmp_path / "q.csv", 3, quantiles=levels, samples=n) for n in (100, 5, 1)]
+    for other in results[1:]:
+        pd.testing.assert_frame_equal(results[0], other, check_exact=True)
+    median = results[0]["median"].to_numpy()
+    width = (median - quantile(results[0], "0.1")) / np.log(5)
     assert (width > 0).all()
     for level in ("0.001", "0.005", "0.05"):
-        np.testing.assert_allclose(median - quantile(told[0], level), -width * np.log(2 * float(level)), rtol=1e-3)
-    np.testing.assert_allclose(quantile(told[0], "0.999") - median, width * np.log(500), rtol=1e-3)
-    np.testing.assert_array_equal(quantile(told[0], "0.5"), median)
+        np.testing.assert_allclose(median - quantile(results[0], level), -width * np.log(2 * float(level)), rtol=1e-3)
+    np.testing.assert_allclose(quantile(results[0], "0.999") - median, width * np.log(500), rtol=1e-3)
+    np.testing.assert_array_equal(quantile(results[0], "0.5"), median)
     scored = [backtest(runs["direct"], tmp_path / "b.csv", 3, 1, quantiles=levels, samples=n) for n in (100, 5)]
     pd.testing.assert_frame_equal(*scored, check_exact=True)
     assert (quantile(scored[0], "0.001") < quantile(scored[0], "0.005")).all()
@@ -152,22 +152,22 @@ def test_the_same_history_gives_the_same_forecast_wherever_its_file_begins(
     """Here before and after a change of summer time, and on another calendar than the model was trained on."""
     stamps = pd.date_range("2024-03-29", periods=160, freq=freq, tz=zone)
     table = pd.DataFrame({"unique_id": "a", "ds": stamps, "y": 10 + np.sin(np.arange(160) * np.pi / 12)})
-    told = []
+    results = []
     for begin in (0, 7, 103):
         table[begin:].to_parquet(tmp_path / "it.parquet")
-        told.append(forecast(runs["direct"], tmp_path / "f.csv", 12, data=tmp_path / "it.parquet", freq=freq))
-    pd.testing.assert_frame_equal(told[0], told[1], check_exact=True)
-    pd.testing.assert_frame_equal(told[0], told[2], check_exact=True)
+        results.append(forecast(runs["direct"], tmp_path / "f.csv", 12, data=tmp_path / "it.parquet", freq=freq))
+    pd.testing.assert_frame_equal(results[0], results[1], check_exact=True)
+    pd.testing.assert_frame_equal(results[0], results[2], check_exact=True)
 
 
 @torch.no_grad()
 def test_the_oracle_alone_reads_the_future(runs: dict[str, Path]) -> None:
     model, task, batch = opened(runs["prior"])
-    told = []
+    results = []
     for future in (torch.zeros(4, 1, 12), 100 + torch.randn(4, 1, 12)):
         torch.manual_seed(0)
-        told.append(task.estimate(model.parts, {**batch, "future": future}).named)
-    assert torch.equal(told[0]["forecast"], told[1]["forecast"])
-    assert torch.equal(told[0]["paths"], told[1]["paths"])
-    assert not torch.equal(told[0]["forecasts"]["oracle"], told[1]["forecasts"]["oracle"])
-    np.testing.assert_array_equal(told[0]["codes"], told[1]["codes"])
+        results.append(task.estimate(model.parts, {**batch, "future": future}).named)
+    assert torch.equal(results[0]["forecast"], results[1]["forecast"])
+    assert torch.equal(results[0]["paths"], results[1]["paths"])
+    assert not torch.equal(results[0]["forecasts"]["oracle"], results[1]["forecasts"]["oracle"])
+    np.testing.assert_array_equal(results[0]["codes"], results[1]["codes"])

@@ -41,7 +41,7 @@ class Walk(Autoencode):
         mean, std = x.mean(-1), x.std(-1)
         samples = 1 if how.get("greedy") else how["samples"]
         noise = 0.0 if how.get("greedy") else self.noise * how.get("temperature", 1.0)
-        told = []
+        results = []
         for row, seed in enumerate(how["seeds"]):
             paths = []
             for path in range(samples):
@@ -54,5 +54,5 @@ class Walk(Autoencode):
                     state = self.damping * state + noise * draw[step]
                     walk.append(state * std[row] + mean[row])
                 paths.append(torch.stack(walk, -1))
-            told.append(torch.stack(paths))
-        return torch.stack(told)
+            results.append(torch.stack(paths))
+        return torch.stack(results)

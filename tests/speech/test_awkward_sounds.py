@@ -51,8 +51,8 @@ def test_what_a_killed_recorder_left_is_read_to_its_end(tmp_path: Path, riff: in
     sound = voice(0.5, 8000)
     whole, _, _ = opened(write(tmp_path / "whole.wav", sound, 8000))
     path = sized(write(tmp_path / "a.wav", sound, 8000), riff, data)
-    pieces, said, _ = opened(path)
-    assert said == ["1 file is read to the end, though the header says that there is nothing: `a.wav`"]
+    pieces, result, _ = opened(path)
+    assert result == ["1 file is read to the end, though the header says that there is nothing: `a.wav`"]
     assert pieces[0].metadata["length"] == 4000
     assert torch.equal(pieces[0].batch["x"], whole[0].batch["x"])
     np.testing.assert_array_equal(audio.read(path, 100, 50), audio.read(tmp_path / "whole.wav", 100, 50))
@@ -69,8 +69,8 @@ def test_a_recording_with_nothing_in_it_holds_no_sound(tmp_path: Path) -> None:
 
 def test_a_header_that_was_not_kept_up_to_date_is_reported(tmp_path: Path) -> None:
     path = sized(write(tmp_path / "a.wav", voice(1.0, 8000), 8000), 8036, 8000)
-    pieces, said, _ = opened(path)
-    assert said == ["1 file is read as far as the header says, with more bytes after that: `a.wav` (8000 bytes)"]
+    pieces, result, _ = opened(path)
+    assert result == ["1 file is read as far as the header says, with more bytes after that: `a.wav` (8000 bytes)"]
     assert pieces[0].metadata["length"] == 4000
     tagged = write(tmp_path / "b.wav", voice(1.0, 8000), 8000)
     tagged.write_bytes(tagged.read_bytes() + b"id3 " + struct.pack("<I", 9000) + bytes(9000))
@@ -83,9 +83,9 @@ def test_half_of_the_promised_samples_is_reported_in_every_format(tmp_path: Path
     soundfile.write(path, voice(1.0, 8000), 8000, format=form, subtype="PCM_16")
     assert opened(path)[1] == []
     path.write_bytes(path.read_bytes()[:8000])
-    pieces, (said,), _ = opened(path)
-    assert said.startswith("1 file is cut short (the header promises more): `a.wav` (")
-    assert f"after {pieces[0].metadata['length']} samples" in said
+    pieces, (result,), _ = opened(path)
+    assert result.startswith("1 file is cut short (the header promises more): `a.wav` (")
+    assert f"after {pieces[0].metadata['length']} samples" in result
     assert 3900 < pieces[0].metadata["length"] < 4000
 
 
@@ -106,8 +106,8 @@ def test_channels_that_cancel_are_reported_and_the_hint_leads_to_sound(run: Path
 @pytest.mark.parametrize(("right", "cancels"), [(-0.9, True), (-0.3, False), (0.0, False), (1.0, False)])
 def test_what_only_partly_cancels_is_left_alone(tmp_path: Path, right: float, cancels: bool) -> None:
     sound = voice(0.5, 8000)
-    _, said, _ = opened(write(tmp_path / "a.wav", np.stack([sound, right * sound], 1), 8000))
-    assert any("cancel" in one for one in said) == cancels
+    _, result, _ = opened(write(tmp_path / "a.wav", np.stack([sound, right * sound], 1), 8000))
+    assert any("cancel" in one for one in result) == cancels
     assert not opened(tmp_path / "a.wav", mix="each")[1]
 
 
@@ -137,13 +137,13 @@ def test_a_folder_goes_on_past_what_cannot_be_read_and_the_exit_code_says_so(run
     assert sorted(p.relative_to(tmp_path / "codes").as_posix() for p in (tmp_path / "codes").rglob("*.vqc")) == [
         "a.vqc", "z/b.vqc",
     ]  # fmt: skip
-    for said in (
+    for message in (
         f"warning: 2 files are skipped ({FFMPEG}): `c.m4a`, `z/d.M4A`",
         "warning: 1 file is skipped (.wma cannot be read: ffmpeg -i NAME.wma NAME.wav converts it): `e.wma`",
         "warning: 3 files are skipped (not audio that can be read, or damaged): `bad.mp3`, `broken.wav`, `cut.flac`",
         "warning: 1 file is skipped (NaN or infinite samples in it): `nan.wav`",
     ):
-        assert said in done.stderr
+        assert message in done.stderr
     assert done.stderr.count("warning") == 4
     (tmp_path / "codes" / "a.vqc").write_bytes((tmp_path / "codes" / "a.vqc").read_bytes()[:-9])
     (tmp_path / "codes" / "c.vqc").write_bytes(b"")
@@ -179,15 +179,15 @@ def test_training_goes_on_past_what_cannot_be_read(tmp_path: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:8044])
     data = Wav(path=tmp_path, sample_rate=8000, segment=800)
     assert [clip.path.name for clip in data.clips.clips] == ["a.wav", "loud.wav", "short.wav", "still.wav", "b.flac"]
-    told = "\n".join(data.notes)
-    for said in (
+    result = "\n".join(data.notes)
+    for message in (
         f"2 files are skipped ({FFMPEG}): `c.m4a`, `z/d.M4A`",
         "3 files are skipped (not audio that can be read, or damaged): `bad.mp3`, `broken.wav`, `cut.flac`",
         "1 file is cut short (the header promises more): `short.wav` (8000 bytes are missing after 4000 samples)",
         "1 file is mixed from channels that cancel (-s data.mix=first takes the first one): `loud.wav`",
         "1 file is silent: `still.wav`",
     ):
-        assert told.count(said) == 1
+        assert result.count(message) == 1
     for split in data.splits:
         data.rows(split).__getitems__(list(range(len(data.rows(split)))))
     again = Wav(path=tmp_path, sample_rate=8000, segment=800, mix="first")
@@ -209,9 +209,9 @@ def test_only_so_much_is_read_before_training(tmp_path: Path, monkeypatch: pytes
 def test_samples_of_every_width_are_the_same_sound(tmp_path: Path, subtype: str) -> None:
     sound = voice(0.5, 8000)
     soundfile.write(tmp_path / "a.wav", sound, 8000, subtype=subtype)
-    pieces, said, _ = opened(tmp_path / "a.wav")
+    pieces, result, _ = opened(tmp_path / "a.wav")
     length = pieces[0].metadata["length"]
-    assert said == []
+    assert result == []
     assert 4000 <= length < 5000  # ADPCM comes in blocks
     x = pieces[0].batch["x"][0, 0, 1280:5280].numpy() / pieces[0].metadata["gains"][0]
     assert ((x - sound) ** 2).sum() < 0.02 * (sound**2).sum()
@@ -228,14 +228,14 @@ def test_many_channels_and_one_sample(tmp_path: Path) -> None:
     many = np.repeat(voice(0.2, 8000)[:, None], 300, 1)
     write(tmp_path / "a.wav", many, 8000)
     write(tmp_path / "b.wav", voice(0.2, 8000)[500:501] + 0.1, 8000)
-    pieces, said, files = opened(tmp_path, mix="each")
+    pieces, result, files = opened(tmp_path, mix="each")
     assert files.skipped() == ["1 file is skipped (more than 255 channels): `a.wav`"]
     assert [piece.metadata["length"] for piece in pieces] == [1]
     with pytest.raises(VqtoolError, match="300 channels") as caught:
         opened(tmp_path / "a.wav", mix="each")
     assert caught.value.hint == "-s data.mix=mean mixes them"
     assert opened(tmp_path / "a.wav", mix="mean")[0][0].metadata["length"] == 1600
-    assert said == []
+    assert result == []
 
 
 def test_integers_kept_as_floats_come_back_as_loud(run: Path, tmp_path: Path) -> None:

@@ -62,10 +62,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_command_prints_the_rate_that_the_file_has(run: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "a.wav", 0.5 * voice(1.83, 8000, seed=50), 8000)
-    told = document("encode", run, source, "--out", tmp_path / "a.vqc", "--levels", 2)
-    assert told["files"] == [str(tmp_path / "a.vqc")]
-    assert told["seconds"] == pytest.approx(1.83)
-    assert told["bitrate.kbps"] == pytest.approx((tmp_path / "a.vqc").stat().st_size * 8 / 1.83 / 1000, rel=1e-3)
+    result = document("encode", run, source, "--out", tmp_path / "a.vqc", "--levels", 2)
+    assert result["files"] == [str(tmp_path / "a.vqc")]
+    assert result["seconds"] == pytest.approx(1.83)
+    assert result["bitrate.kbps"] == pytest.approx((tmp_path / "a.vqc").stat().st_size * 8 / 1.83 / 1000, rel=1e-3)
 
 
 def test_there_and_back_has_the_length_the_place_and_the_level(run: Path, tmp_path: Path) -> None:
@@ -123,13 +123,13 @@ def test_a_folder_of_all_sorts(run: Path, tmp_path: Path, capsys: pytest.Capture
     write(tmp_path / "in" / "deep" / "a.wav", voice(0.7, 16_000, 1), 16_000)
     write(tmp_path / "in" / "b.flac", np.stack([voice(0.4, 11_025, 2), voice(0.4, 11_025, 3)], 1), 11_025)
     encode(run, tmp_path / "in", tmp_path / "codes")
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     changed = (
         "2 files are resampled to 8000 Hz, and back in the end: `b.flac` (from 11025 Hz), `deep/a.wav` (from 16000"
     )
-    assert changed in said
-    assert "1 file is mixed to one channel: `b.flac` (of 2)" in said
-    assert "encode 2/2" in said
+    assert changed in output
+    assert "1 file is mixed to one channel: `b.flac` (of 2)" in output
+    assert "encode 2/2" in output
     decode(run, tmp_path / "codes", tmp_path / "out")
     for name, rate, frames in (("deep/a.wav", 16_000, 11_200), ("b.wav", 11_025, 4410)):
         y, back_rate = soundfile.read(tmp_path / "out" / name)

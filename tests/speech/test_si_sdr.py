@@ -28,10 +28,10 @@ def test_known_noise_gives_its_ratio() -> None:
     x, n = noise(), noise(seed=1)
     n = n - (n * x).sum(-1, keepdim=True) / x.square().sum(-1, keepdim=True) * x  # orthogonal
     n = n * (x.norm(dim=-1, keepdim=True) / n.norm(dim=-1, keepdim=True)) * 10 ** (-15 / 20)
-    told = figures(x, x + n)
-    assert told["snr.db"] == pytest.approx(15, abs=1e-3)
-    assert told["si_sdr.db"] == pytest.approx(15, abs=1e-3)  # larger is better: not the negative of a loss
-    assert told["range_ratio"] == pytest.approx(math.sqrt(1 + 10**-1.5), abs=1e-2)
+    measured = figures(x, x + n)
+    assert measured["snr.db"] == pytest.approx(15, abs=1e-3)
+    assert measured["si_sdr.db"] == pytest.approx(15, abs=1e-3)  # larger is better: not the negative of a loss
+    assert measured["range_ratio"] == pytest.approx(math.sqrt(1 + 10**-1.5), abs=1e-2)
 
 
 def test_gain_and_sign_are_noise_to_snr_only_and_the_sign_is_told() -> None:
@@ -50,10 +50,10 @@ def test_gain_and_sign_are_noise_to_snr_only_and_the_sign_is_told() -> None:
 def test_a_delay_does_not_read_as_noise_but_is_told(shift: int) -> None:
     x = torch.nn.functional.pad(noise(length=3900), (50, 50))
     y = (x + 0.01 * noise(seed=1)).roll(shift, -1)
-    told = figures(x, y)
-    assert told["si_sdr.db"] == pytest.approx(40, abs=0.5)
-    assert told["si_sdr.shift"] == abs(shift)
-    assert told["snr.db"] < 0
+    measured = figures(x, y)
+    assert measured["si_sdr.db"] == pytest.approx(40, abs=0.5)
+    assert measured["si_sdr.shift"] == abs(shift)
+    assert measured["snr.db"] < 0
     assert figures(x, x)["si_sdr.shift"] == 0
 
 
@@ -71,21 +71,21 @@ def test_rows_of_a_clip_are_taken_together_and_only_their_real_samples() -> None
 def test_dc_and_silence() -> None:
     x = noise()
     assert figures(x, x + 0.5)["dc"] == pytest.approx(0.5, abs=0.02)
-    told = figures(torch.cat([x, torch.zeros(1, 1, 4000)]), torch.cat([x, noise(1)]))
-    assert told["snr.silent"] == 1
-    assert told["snr.db"] == pytest.approx(120, abs=1)
+    measured = figures(torch.cat([x, torch.zeros(1, 1, 4000)]), torch.cat([x, noise(1)]))
+    assert measured["snr.silent"] == 1
+    assert measured["snr.db"] == pytest.approx(120, abs=1)
     assert figures(x, torch.zeros_like(x))["si_sdr.db"] < -50
 
 
 def test_spectral_distances_vanish_for_the_same_and_see_a_lost_band() -> None:
     x = noise(2)
     low = torch.fft.irfft(torch.fft.rfft(x) * (torch.arange(2001) < 1000), n=4000)
-    told = {}
+    results = {}
     for name, y in (("same", x), ("turned", -x), ("low", low)):
         metric = SpectralDistance(SPEC)
         metric.update(x=x, x_hat=y, samples=torch.tensor([4000, 3500]))
-        told[name] = metric.compute()
-    assert told["same"] == {"stft.distance": 0, "mel.distance": 0}
-    assert told["turned"]["mel.distance"] == pytest.approx(0, abs=1e-6)  # phase is not heard
-    assert told["low"]["mel.distance"] > 0.3
-    assert told["low"]["stft.distance"] > 1
+        results[name] = metric.compute()
+    assert results["same"] == {"stft.distance": 0, "mel.distance": 0}
+    assert results["turned"]["mel.distance"] == pytest.approx(0, abs=1e-6)  # phase is not heard
+    assert results["low"]["mel.distance"] > 0.3
+    assert results["low"]["stft.distance"] > 1

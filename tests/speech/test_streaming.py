@@ -140,9 +140,9 @@ def test_an_interrupted_decode_leaves_nothing(run: Path, long: Path, tmp_path: P
         time.sleep(0.02)
     assert not (tmp_path / "a.wav").exists()
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, result = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Traceback" not in said
+    assert "Traceback" not in result
     assert not list(tmp_path.iterdir())
 
 

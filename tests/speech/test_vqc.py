@@ -54,8 +54,8 @@ def test_what_goes_in_comes_out(
     codes = codes_of(h, seed, every=every)
     use = use_of(h, seed) if known else None
     content = pack(h, codes, use)
-    told, back = unpack(content, "a.vqc", use)
-    assert told == h == header_of(content, "a.vqc")
+    result, back = unpack(content, "a.vqc", use)
+    assert result == h == header_of(content, "a.vqc")
     assert (back == codes).all()
 
 
@@ -81,14 +81,14 @@ def test_pieces_of_any_size_are_the_file_of_the_whole(
     assert content == whole.pack(h, codes, use) == pack(h, codes, use)
     assert sum(heard) == vqc.symbols(held) == (codes >= 0).sum() + (0 if every else codes[..., 0].size)
     read: list[int] = []
-    told, back = vqc.unpack(io.BytesIO(content), "a.vqc", use, read.append)
+    result, back = vqc.unpack(io.BytesIO(content), "a.vqc", use, read.append)
     assert len(read) > 10
     take, parts = back.reader(), []
     for size in rng.integers(0, 200, 20).tolist():
         parts.append(take(size))
     parts.append(take(h.tokens))
     joined = np.concatenate(parts, 1)
-    assert told == h
+    assert result == h
     assert (joined[:, : h.tokens] == codes).all()
     assert (joined[:, h.tokens :] == -1).all()
 

@@ -73,8 +73,8 @@ def there_and_back(model: Model, path: Path, target: Path) -> tuple[bytes, bytes
     spec, parts = model.spec, model.parts
     rate, segment = int(spec.sample_rate), spec.length
     sound, source_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    sound = sound.mean(1, keepdims=True) if spec.about["mix"] == "mean" else sound
-    gains = gains_of(sound, source_rate, spec.about["normalise"])
+    sound = sound.mean(1, keepdims=True) if spec.metadata["mix"] == "mean" else sound
+    gains = gains_of(sound, source_rate, spec.metadata["normalise"])
     x = at_rate(sound, source_rate, rate) * gains
     around = np.pad(x, ((segment, (CORE + 2) * segment), (0, 0)))
     codes = []

@@ -40,7 +40,7 @@ def test_the_bundled_file_has_the_documented_fields_and_splits(sample):
         "frequency": "extra",
     }
     assert sample.spec.fields["material"].names == ("3C92", "3C95", "79", "ML95S")
-    assert sample.spec.about["current_harmonics"] == 11
+    assert sample.spec.metadata["current_harmonics"] == 11
     assert DataSpec.from_json(sample.spec.to_json()) == sample.spec
 
 
@@ -116,7 +116,7 @@ def test_the_stored_track_without_flips_leaves_batches_alone(made):
 
 
 def test_inductances_are_those_of_the_training_rows(made):
-    assert Magnet(path=made()).spec.about["inductance_h"] == pytest.approx(list(MADE.values()), rel=1e-4)
+    assert Magnet(path=made()).spec.metadata["inductance_h"] == pytest.approx(list(MADE.values()), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["b_pk_t", "v_rms", "loss_w_m3"])
@@ -143,7 +143,7 @@ def test_fewer_conditions_make_a_narrower_spec(made):
 def test_a_position_column_becomes_a_field_and_enters_the_inductance(made):
     factor = np.random.default_rng(0).uniform(0.5, 2, 40)
     data = Magnet(path=made(x_position=factor, v=winding()["v"] * factor[:, None]))
-    assert data.spec.about["inductance_h"] == pytest.approx(list(MADE.values()), rel=1e-4)
+    assert data.spec.metadata["inductance_h"] == pytest.approx(list(MADE.values()), rel=1e-4)
     assert data.rows("train")[0]["x_position"].shape == ()
 
 

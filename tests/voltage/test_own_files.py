@@ -214,7 +214,7 @@ def test_a_unit_that_is_right_can_be_confirmed(save):
     path = save(**made)
     with pytest.raises(VqtoolError, match="mA") as caught:
         opened(path)
-    assert follow(caught.value.hint, path, 1).spec.about["current_amplitude_a"][1] > 100
+    assert follow(caught.value.hint, path, 1).spec.metadata["current_amplitude_a"][1] > 100
 
 
 @pytest.mark.parametrize("name", ["current_ma", "Current [mA]", "I (mA)"])
@@ -298,7 +298,7 @@ def test_the_polarity_of_the_file_is_that_of_what_is_written(save, tmp_path):
     data = opened(save(**made), polarity="passive")
     files = data.files(data.spec, {"polarity": "passive"})
     pieces = list(files.open(save(**made)))
-    assert data.spec.about["inductance_h"] == pytest.approx([MADE["soft"], MADE["stiff"]], rel=1e-3)
+    assert data.spec.metadata["inductance_h"] == pytest.approx([MADE["soft"], MADE["stiff"]], rel=1e-3)
     files.save(tmp_path / "out.npz", iter(pieces))
     with np.load(tmp_path / "out.npz") as out:
         np.testing.assert_allclose(out["v"], made["v"], rtol=1e-3, atol=1e-3 * float(np.abs(made["v"]).max()))

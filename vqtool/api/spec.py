@@ -77,11 +77,6 @@ class DataSpec:
         """The length of a window [C, L]; the (height, width) of an image [C, H, W]."""
         return self.length if len(self.signal.shape) <= 2 else self.signal.shape[1:]
 
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """The former name of `metadata`."""
-        return self.metadata
-
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is the inverse. Files call the metadata `about`, as they always did."""
         value = asdict(self)

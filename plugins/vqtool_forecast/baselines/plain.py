@@ -23,7 +23,7 @@ class Naive(Baseline):
 
     def predict(self, batch: Batch) -> Mapping[str, Tensor]:
         """`forecast` [B, C, H]."""
-        return {"forecast": naive(batch["x"], self.spec.about["horizon"])}
+        return {"forecast": naive(batch["x"], self.spec.metadata["horizon"])}
 
 
 # kind: seasonal-naive
@@ -36,12 +36,12 @@ class SeasonalNaive(Baseline):
 
     def predict(self, batch: Batch) -> Mapping[str, Tensor]:
         """`forecast` [B, C, H]."""
-        x, season = self.season_before(batch), self.spec.about["season"]
-        return {"forecast": seasonal_naive(x, season, self.spec.about["horizon"])}
+        x, season = self.season_before(batch), self.spec.metadata["season"]
+        return {"forecast": seasonal_naive(x, season, self.spec.metadata["horizon"])}
 
     def season_before(self, batch: Batch) -> Tensor:
         """A batch's histories [B, C, L], or the longer ones of a season where they are shorter than that."""
-        x, season = batch["x"], self.spec.about["season"]
+        x, season = batch["x"], self.spec.metadata["season"]
         if x.shape[-1] >= season:
             return x
         rows = self.rows
@@ -62,8 +62,8 @@ class SeasonalMean(SeasonalNaive):
 
     def predict(self, batch: Batch) -> Mapping[str, Tensor]:
         """`forecast` [B, C, H]."""
-        x, season = self.season_before(batch), self.spec.about["season"]
-        return {"forecast": seasonal_mean(x, season, self.spec.about["horizon"])}
+        x, season = self.season_before(batch), self.spec.metadata["season"]
+        return {"forecast": seasonal_mean(x, season, self.spec.metadata["horizon"])}
 
 
 # kind: ridge-forecast
@@ -77,12 +77,12 @@ class RidgeForecast(Baseline):
     def fit(self, rows: Rows) -> None:
         """Solve for every horizon."""
         assert isinstance(rows, SeriesRows)
-        self.fitted = fit_ridges(rows, self.spec.about["horizons"])
+        self.fitted = fit_ridges(rows, self.spec.metadata["horizons"])
 
     def predict(self, batch: Batch) -> Mapping[str, Any]:
         """`forecast` [B, C, H] of the longest horizon, and `by_horizon` those of each horizon's own fit."""
         each = {horizon: one.predict(batch["x"]) for horizon, one in self.fitted.items()}
-        return {"forecast": each[self.spec.about["horizon"]], "by_horizon": each}
+        return {"forecast": each[self.spec.metadata["horizon"]], "by_horizon": each}
 
 
 def naive(x: Tensor, steps: int) -> Tensor:

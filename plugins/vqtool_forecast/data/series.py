@@ -33,7 +33,7 @@ class Series(Data):
 
     A batch holds `x` [C, lookback], `future` [C, max(horizons)], `at`, the row of the first future value in its
     series, and `phase`, the place of that row in the season. With independent channels C is 1, a row is a window of one
-    series and `series` is that series' place in `spec.about["ids"]`; with joint channels C is the number of series.
+    series and `series` is that series' place in `spec.metadata["ids"]`; with joint channels C is the number of series.
     Splits follow each other in time: histories reach back over a border, futures never do. A held-out window counts as
     soon as the shortest of the horizons fits into the split; its `future` is NaN beyond the end. Values are in units
     of the training rows' standard deviation. Where gaps were filled, `measured` [C, max(horizons)] is false for

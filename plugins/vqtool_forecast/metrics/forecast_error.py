@@ -22,8 +22,8 @@ class ForecastError(Metric):
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
         self.errors: dict[tuple[str, int], PointErrors] = {}
-        if "mean" in spec.about:
-            self.mean, self.std = (denominators(spec.about, name) for name in ("mean", "std"))
+        if "mean" in spec.metadata:
+            self.mean, self.std = (denominators(spec.metadata, name) for name in ("mean", "std"))
 
     def update(
         self,
@@ -41,7 +41,7 @@ class ForecastError(Metric):
         horizons, `forecasts` others to report under their names.
         """
         for prefix, guess in {"": forecast, **(forecasts or {})}.items():
-            for horizon in self.spec.about["horizons"]:
+            for horizon in self.spec.metadata["horizons"]:
                 own = (by_horizon or {}).get(horizon, guess) if not prefix else guess
                 if own.shape[-1] < horizon:
                     continue
@@ -52,7 +52,7 @@ class ForecastError(Metric):
     def compute(self) -> Mapping[str, float]:
         """The figures named above."""
         figures: dict[str, float] = {}
-        mase, rmsse = (denominators(self.spec.about, name) for name in ("mase_scale", "rmsse_scale"))
+        mase, rmsse = (denominators(self.spec.metadata, name) for name in ("mase_scale", "rmsse_scale"))
         for (prefix, horizon), errors in self.errors.items():
             found = errors.figures(mase, rmsse)
             lead = f"{prefix}." if prefix else ""

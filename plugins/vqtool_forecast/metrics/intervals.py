@@ -38,7 +38,7 @@ class Intervals(Metric):
         `measured` [B, C, H] is false where the future was filled in: that is not counted. With neither, or with too few
         paths for the outermost quantile, nothing is measured.
         """
-        about = self.spec.about
+        about = self.spec.metadata
         levels = about["quantiles"]
         if quantiles is None and (paths is None or paths.shape[1] < fewest_paths(levels)):
             return

@@ -39,18 +39,18 @@ class RidgeNorm(RevIn):
         profile: Annotated[bool, Doc("learn what every series does at every place in its season")] = True,
     ) -> None:
         super().__init__(spec)
-        horizon, self.season, self.profile = int(spec.about["horizon"]), int(spec.about["season"]), profile
+        horizon, self.season, self.profile = int(spec.metadata["horizon"]), int(spec.metadata["season"]), profile
         self.max_horizon = horizon
         self.register_buffer("plain", torch.zeros(spec.length, horizon))
         self.register_buffer("weight", torch.zeros(spec.length, horizon))
-        self.register_buffer("shape", torch.zeros(len(spec.about["ids"]), self.season, horizon))
+        self.register_buffer("shape", torch.zeros(len(spec.metadata["ids"]), self.season, horizon))
         self.register_buffer("spread", torch.ones(horizon))
 
     @torch.no_grad()
     def fit(self, rows: Rows) -> None:
         """The linear forecast of the training windows; the validation windows choose its penalties."""
         assert isinstance(rows, SeriesRows)
-        fitted = fit_prior(rows, self.spec.about["horizons"], profile=self.profile)
+        fitted = fit_prior(rows, self.spec.metadata["horizons"], profile=self.profile)
         for buffer, value in zip((self.plain, self.weight, self.shape), fitted, strict=True):
             buffer.copy_(value)
         self.spread.fill_(1)

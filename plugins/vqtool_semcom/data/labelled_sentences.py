@@ -31,7 +31,7 @@ class LabelledSentences(Data):
     gets a note.
     """
 
-    splits = ("train", "valid", "dev", "test")
+    splits: tuple[str, ...] = ("train", "valid", "dev", "test")
 
     def __init__(
         self,

@@ -61,7 +61,7 @@ class Faraday(Loss):
         self.log_inductance: nn.Parameter | None = None
         if mode != "correlation" and inductance == "learned":
             count = materials(spec)
-            known = torch.tensor(spec.about.get("inductance_h", [NOMINAL] * count), dtype=torch.float32)
+            known = torch.tensor(spec.metadata.get("inductance_h", [NOMINAL] * count), dtype=torch.float32)
             self.log_inductance = nn.Parameter(known.where(known > 0, torch.tensor(NOMINAL)).log())
 
     def forward(
