@@ -48,8 +48,8 @@ def read_series(path: Path, options: ReadOptions, cutoff: str | None = None) -> 
             series = rows_as_series.from_monash(path, options, notes)
         else:
             table = read_table(path, notes, text=options.text, encoding=options.encoding)
-            series = rows_as_series.from_table(table.frame, options, notes)
-            series = series_of(table, options, cutoff, notes) if series is None else series
+            found = rows_as_series.from_table(table.frame, options, notes)
+            series = series_of(table, options, cutoff, notes) if found is None else found
         series = up_to(cutoff, series)
         series, freq = on_one_calendar(series, options, notes)
     filled = sum(int((~one.measured).sum()) for one in series)

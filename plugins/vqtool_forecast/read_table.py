@@ -158,7 +158,7 @@ def _read_excel(path: Path, notes: list[str]) -> pd.DataFrame:
     full = [name for name, sheet in sheets.items() if len(sheet) and sheet.shape[1] > 1] or list(sheets)
     if len(sheets) > 1:
         notes.append(f"sheet `{full[0]}` of {len(sheets)}")
-    return sheets[full[0]]  # type: ignore[no-any-return]  # pandas is typed as Any
+    return sheets[full[0]]
 
 
 def _read_json(path: Path) -> pd.DataFrame:
@@ -167,18 +167,18 @@ def _read_json(path: Path) -> pd.DataFrame:
     lines = path.read_bytes()[:4096].lstrip()[:1] != b"["
     table = pd.read_json(path, lines=lines, dtype=False, convert_dates=False)
     if not {"start", "target"} <= set(table) or not table["target"].map(lambda v: isinstance(v, list)).all():
-        return table  # type: ignore[no-any-return]  # pandas is typed as Any
+        return table
     name = next((c for c in ("item_id", "unique_id", "id") if c in table), "")
     if "freq" not in table:
         raise VqtoolError("lines with `start` and `target` have no `freq`", hint='add "freq": "h" to every line')
     steps = table["freq"].replace({"H": "h", "T": "min", "M": "MS"})
     each = zip(table[name] if name else range(len(table)), table["start"], table["target"], steps, strict=True)
 
-    def rows(one: object, start: str, values: list[float], freq: str) -> pd.DataFrame:
+    def rows(one: object, start: str, values: list[float], freq: str) -> Any:
         times = pd.date_range(start, periods=len(values), freq=freq)
         return pd.DataFrame({"item_id": str(one), "timestamp": times, "target": values})
 
-    return pd.concat([rows(*line) for line in each], ignore_index=True)  # type: ignore[no-any-return]
+    return pd.concat([rows(*line) for line in each], ignore_index=True)
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

@@ -105,10 +105,10 @@ def _form(column: pd.Series) -> dict[str, Any]:
     one, two = (int(numbers[i].astype(int).max()) for i in (0, 1))
     if (one > 12) == (two > 12):
         both = [_like(first, "%d", "%m"), _like(first, "%m", "%d")]
-        fitting = time_forms.readings(column, both) or both
+        possible = time_forms.readings(column, both) or both
         raise VqtoolError(
             f"dates like `{first}` may have the day or the month first",
-            hint="-s data.time_format=" + " or ".join(f'"{form}"' for form in fitting),
+            hint="-s data.time_format=" + " or ".join(f'"{form}"' for form in possible),
         )
     return {"dayfirst": one > 12}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vqtool.api import Batch
 from vqtool.errors import VqtoolError
 from vqtool_forecast.frequency import number, season_of
-from vqtool_forecast.read_series import TimeSeries
+from vqtool_forecast.time_series import TimeSeries
 
 SPLITS = ("train", "valid", "test")
 CHUNK = 2048  # windows that `SeriesRows.windows` gives at once

@@ -99,7 +99,7 @@ def test_names_that_a_user_may_give() -> None:
 
 
 def test_seasons() -> None:
-    result = {freq: frequency.season_of(freq) for freq in ("h", "15min", "4h", "10min", "D", "B", "W-TUE", "MS", "QS-JAN",
-                                                         "YS-JAN", "1", "10s", "7h")}  # fmt: skip
+    frequencies = ("h", "15min", "4h", "10min", "D", "B", "W-TUE", "MS", "QS-JAN", "YS-JAN", "1", "10s", "7h")
+    result = {freq: frequency.season_of(freq) for freq in frequencies}
     assert result == {"h": 24, "15min": 96, "4h": 6, "10min": 144, "D": 7, "B": 5, "W-TUE": 52, "MS": 12, "QS-JAN": 4,
                     "YS-JAN": 1, "1": 1, "10s": 1, "7h": 1}  # fmt: skip
