@@ -67,6 +67,17 @@ def test_parts_in_training_mode_are_used_in_evaluation_mode_and_left_as_they_wer
     assert torch.equal(model.encode(signals(2))["codes"], before)
 
 
+def test_a_signal_may_be_longer_than_those_of_training(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A codec takes a whole clip, whatever the length of a training window."""
+    x = torch.randn(2, 1, 64)
+    coded = model.encode(x)
+    assert coded["codes"].shape[1] == 2 * model.encode(signals(1))["codes"].shape[1]
+    assert model.decode(coded).shape == x.shape
+    monkeypatch.setattr(model.parts.encoder, "forward", lambda x, *_: x @ torch.eye(32))  # of one length only
+    with pytest.raises(VqtoolError, match="this model cannot take 64 samples of `x`"):
+        model.encode(x)
+
+
 def test_signals_are_generated(model: Model) -> None:
     assert model.generate(3).shape == (3, 1, 32)
     drawn = model.generate(2, temperature=1.0, seeds=[1, 2])

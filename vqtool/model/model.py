@@ -97,8 +97,8 @@ class Model:
         self.check_levels(levels)
         before = self.parts.quantizer.use_levels(levels) if levels is not None else None
         try:
-            with self._computing():
-                coded: dict[str, Tensor] = task.encode(self.parts, self._batch(x))
+            with self._computing(x) as batch:
+                coded: dict[str, Tensor] = task.encode(self.parts, batch)
         finally:
             if before is not None:
                 self.parts.quantizer.use_levels(before)
@@ -119,8 +119,8 @@ class Model:
         if sent.shape != (len(values), sides):
             raise VqtoolError(f"this model decodes codes with side information `sent` [B, {sides}]",
                               hint="give `decode` all that `encode` returned")  # fmt: skip
-        with self._computing():
-            return task.decode(self.parts, {"codes": values, "sent": sent}, self._batch(conditions or {}))
+        with self._computing(conditions or {}) as batch:
+            return task.decode(self.parts, {"codes": values, "sent": sent}, batch)
 
     def generate(
         self,
@@ -149,10 +149,10 @@ class Model:
             if beam is not None:
                 raise VqtoolError("beam search and sampling exclude each other", hint="leave `beam` or the others out")
             how = sampled | {"temperature": 1.0 if temperature is None else temperature}
-        with self._computing():
-            if isinstance(conditions, int):
-                conditions = {"x": torch.zeros(conditions, *self.spec.signal.shape)}  # only its length is read
-            return task.generate(self.parts, self._batch(conditions), **how)
+        if isinstance(conditions, int):
+            conditions = {"x": torch.zeros(conditions, *self.spec.signal.shape)}  # only its length is read
+        with self._computing(conditions) as batch:
+            return task.generate(self.parts, batch, **how)
 
     def forecast(
         self,
@@ -189,7 +189,7 @@ class Model:
         """
         how = SamplingOptions(samples, temperature, top_k, top_p, greedy, seed, sorted(quantiles))
         forecaster = self.forecaster(how, freq=freq, fill=fill)
-        with self._computing(), as_file(series) as path:
+        with self._computing({}), as_file(series) as path:
             rows = forecaster.histories(path, steps=steps, cutoff=cutoff)
             return data_frame(forecaster.forecasts(rows, steps, self.device))
 
@@ -207,14 +207,14 @@ class Model:
             how: `samples` (S), `seeds` (one for each row), `temperature`, `top_k`, `top_p`, or `greedy=True` (S is 1).
         """
         task: Forecasts = self.capable(Forecasts, "forecast")
-        with self._computing():
-            return task.forecast(self.parts, self._batch(x), steps, **how)
+        with self._computing(x) as batch:
+            return task.forecast(self.parts, batch, steps, **how)
 
     def classify(self, x: Tensor | Batch) -> Tensor:
         """Class scores (logits) [B, classes] of signals or images, as deployed."""
         task: Classifies = self.capable(Classifies, "classify")
-        with self._computing():
-            return task.classify(self.parts, self._batch(x))
+        with self._computing(x) as batch:
+            return task.classify(self.parts, batch)
 
     def transmit(self, x: Tensor | Batch, snr_db: float) -> Tensor:
         """Logits [B, classes] of `x` after the channel of the model at a signal-to-noise ratio in dB.
@@ -224,14 +224,14 @@ class Model:
         task: Transmits = self.capable(Transmits, "transmit")
         if "channel" not in self.parts:
             raise VqtoolError("this model cannot transmit: its recipe has no [channel]")
-        with self._computing():
-            return task.transmit(self.parts, self._batch(x), snr_db)
+        with self._computing(x) as batch:
+            return task.transmit(self.parts, batch, snr_db)
 
     def embed(self, x: Tensor | Batch) -> dict[str, Tensor]:
         """`features` [B, T, D] before the quantizer and `codes` [B, T, Q]; `context` [B, T, D'] where there is one."""
         task: Embeds = self.capable(Embeds, "embed")
-        with self._computing():
-            return task.embed(self.parts, self._batch(x))
+        with self._computing(x) as batch:
+            return task.embed(self.parts, batch)
 
     def files(self, asked: Mapping[str, Any] | None = None) -> Files:
         """What reads and writes users' files for this model, with the data options `asked` for in this call."""
@@ -246,30 +246,41 @@ class Model:
             raise VqtoolError(f"--levels {levels} is not possible: the model's quantizer has {has}")
 
     @contextlib.contextmanager
-    def _computing(self) -> Iterator[None]:
-        """Evaluation mode without gradients; a field that a part misses is one error."""
+    def _computing(self, x: Tensor | Batch) -> Iterator[Batch]:
+        """Evaluation mode without gradients, and the fields as a batch; a field that a part misses is one error."""
+        batch = self._batch(x)
+        fields = self.spec.fields
+        other = [name for name, value in batch.items() if value.shape[1:] != fields[name].shape]
         with torch.no_grad(), eval_mode(self.parts):
             try:
-                yield
+                yield batch
             except KeyError as error:
                 name = error.args[0]
-                if name not in self.spec.fields:
+                if name not in fields:
                     raise
-                shape = ", ".join(["B", *map(str, self.spec.fields[name].shape)])
+                shape = ", ".join(["B", *map(str, fields[name].shape)])
                 raise VqtoolError(f"the model also reads the field `{name}` [{shape}]",
                                   hint=f'give a dict: {{"{name}": ...}}') from error  # fmt: skip
+            except (RuntimeError, IndexError) as error:
+                if not other:
+                    raise
+                name, wanted = other[0], fields[other[0]].shape[-1]
+                raise VqtoolError(f"this model cannot take {batch[name].shape[-1]} samples of `{name}`",
+                                  hint=f"it was trained on {wanted}") from error  # fmt: skip
 
     def _batch(self, x: Tensor | Batch) -> Batch:
-        """A batch on the model's device; its fields must fit the data's spec."""
+        """A batch on the model's device; its fields must fit the data's spec, signals and waves in any length."""
         batch = {"x": x} if isinstance(x, Tensor) else dict(x)
         for name, value in batch.items():
             fits = self.spec.fields.get(name)
             if fits is None:
                 known = ", ".join(f"`{one}`" for one in self.spec.fields)
                 raise VqtoolError(f"the model's data have no field `{name}`", hint=f"they have {known}")
-            if tuple(value.shape[1:]) != tuple(fits.shape):
-                wanted = ", ".join(["B", *map(str, fits.shape)])
-                raise VqtoolError(f"`{name}` should have the shape [{wanted}], not {list(value.shape)}")
+            cut = 1 if fits.role in ("signal", "wave") else 0
+            shape, wanted = tuple(value.shape), tuple(fits.shape)
+            if len(shape) != len(wanted) + 1 or shape[1 : len(shape) - cut] != wanted[: len(wanted) - cut]:
+                text = ", ".join(["B", *map(str, wanted)])
+                raise VqtoolError(f"`{name}` should have the shape [{text}], not {list(shape)}")
         return {name: value.to(self.device) for name, value in batch.items()}
 
     def knobs(self) -> dict[str, Any]:
