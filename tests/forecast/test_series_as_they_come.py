@@ -341,7 +341,8 @@ def test_rows_as_series(tmp_path: Path) -> None:
         ]
         return f"{names}," + ",".join(map(str, times)) + "\n" + "\n".join(lines)
 
-    for names, times, first in (("V1", [f"V{i}" for i in range(2, 62)], 2), ("id,item", [f"d_{i}" for i in range(1, 61)], 1),
+    for names, times, first in (("V1", [f"V{i}" for i in range(2, 62)], 2),
+                                ("id,item", [f"d_{i}" for i in range(1, 61)], 1),
                                 ("Country", range(1960, 2020), pd.Timestamp("1960-01-01")),
                                 ("city", DAYS[:60].strftime("%Y-%m-%d"), DAYS[0])):  # fmt: skip
         found = read(tmp_path, rows(names, times))
@@ -357,7 +358,8 @@ def test_rows_as_series(tmp_path: Path) -> None:
 
 
 def test_monash(tmp_path: Path) -> None:
-    head = "# of M\n@relation m\n@attribute series_name string\n@attribute start_timestamp date\n@frequency monthly\n@data\n"
+    attributes = "@attribute series_name string\n@attribute start_timestamp date\n"
+    head = f"# of M\n@relation m\n{attributes}@frequency monthly\n@data\n"
     rows = [f"T{k}:1979-01-15 00-00-00:" + ",".join(map(str, VALUES[: 90 + k])) for k in range(3)]
     found = read(tmp_path, head + "\n".join(rows), "it.tsf")
     assert ([one.id for one in found.series], found.freq) == (["T0", "T1", "T2"], "MS")
