@@ -178,7 +178,7 @@ def _read_json(path: Path) -> pd.DataFrame:
         times = pd.date_range(start, periods=len(values), freq=freq)
         return pd.DataFrame({"item_id": str(one), "timestamp": times, "target": values})
 
-    return pd.concat([rows(*line) for line in each], ignore_index=True)  # type: ignore[no-any-return]
+    return pd.concat([rows(*line) for line in each], ignore_index=True)  # type: ignore[no-any-return]  # pandas is typed as Any
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
