@@ -83,7 +83,8 @@ FIELD_WORDS = re.compile(  # words of a field of use, which the engine must not 
     re.IGNORECASE | re.VERBOSE,
 )
 FIELD_LIBRARIES = {
-    "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "pyarrow", "charset_normalizer",
+    "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "pyarrow",
+    "charset_normalizer",
     "matplotlib",
     "obspy", "wandb",
 }  # fmt: skip
