@@ -85,7 +85,7 @@ FIELD_WORDS = re.compile(  # words of a field of use, which the engine must not 
 )
 FIELD_LIBRARIES = {
     "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "pyarrow",
-    "matplotlib", "PIL",
+    "charset_normalizer", "matplotlib", "PIL",
     "obspy", "wandb",
 }  # fmt: skip
 

@@ -74,7 +74,7 @@ class Columns:
 
 def listed(names: object) -> str:
     """Names as text, the first twelve of them."""
-    all_names = [f"`{name}`" for name in names]  # type: ignore[attr-defined]
+    all_names = [f"`{name}`" for name in names]  # type: ignore[attr-defined]  # any iterable of names
     return ", ".join(all_names[:12]) + (", ..." if len(all_names) > 12 else "")
 
 

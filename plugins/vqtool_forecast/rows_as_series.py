@@ -81,9 +81,9 @@ def _times(names: list[str]) -> pd.Index | None:
     numbers = np.array([int(part[2]) for part in parts if part])
     if not (np.diff(numbers) == 1).all():
         return None
-    if not parts[0][1] and YEARS[0] <= numbers[0] and numbers[-1] <= YEARS[1]:  # type: ignore[index]
+    if not parts[0][1] and YEARS[0] <= numbers[0] and numbers[-1] <= YEARS[1]:  # type: ignore[index]  # all parts matched, see above
         return pd.DatetimeIndex(pd.to_datetime(pd.Series(numbers).astype(str), format="%Y"))
-    return pd.Index(numbers) if parts[0][1] else None  # type: ignore[index]
+    return pd.Index(numbers) if parts[0][1] else None  # type: ignore[index]  # all parts matched, see above
 
 
 def _months(table: pd.DataFrame, notes: list[str]) -> list[TimeSeries] | None:
