@@ -73,14 +73,14 @@ def completed(batch: Batch) -> Batch:
     length = batch["current"].shape[-1]
     whole = dict(batch)
     for name in ("frequency", "dt"):
-        if name in whole:
-            whole[name] = whole[name].reshape(-1)
+        if name in whole and whole[name].dim() > 1:
+            whole[name] = whole[name].squeeze(-1)
     if "frequency" not in whole:
         whole["frequency"] = 1 / (whole["dt"] * length)
     if "dt" not in whole:
         whole["dt"] = 1 / (whole["frequency"] * length)
     if "material" not in whole:
-        whole["material"] = torch.zeros(len(whole["dt"]), dtype=torch.long, device=whole["dt"].device)
+        whole["material"] = torch.zeros_like(whole["dt"], dtype=torch.long)
     return whole
 
 

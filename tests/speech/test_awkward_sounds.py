@@ -19,7 +19,7 @@ from vqtool_speech import audio, clips
 from vqtool_speech.data.wav import Wav
 from vqtool_speech.user_file import AudioFiles
 
-SPEC = DataSpec({"x": Field((1, 1280), "signal")}, sample_rate=8000.0, about={"mix": "mean", "normalise": "peak"})
+SPEC = DataSpec({"x": Field((1, 1280), "signal")}, sample_rate=8000.0, metadata={"mix": "mean", "normalise": "peak"})
 FFMPEG = ".m4a cannot be read: ffmpeg -i NAME.m4a NAME.wav converts it"
 
 

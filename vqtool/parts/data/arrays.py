@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,10 +79,9 @@ class Arrays(Data):
         seed: Annotated[int, Doc("of the split")] = 0,
     ) -> None:
         found = _columns(path)
-        columns = {_name(key): value for key, value in found.items()}
-        if len(columns) < len(found):
-            raise VqtoolError(f"two arrays of `{path}` are one field: " + ", ".join(found), hint="rename one")
-        categories = {_name(key): _names(value) for key, value in found.items() if key.startswith("category_")}
+        named = _field_names(found)
+        columns = {named[key]: value for key, value in found.items()}
+        categories = {named[key]: _names(value) for key, value in found.items() if key.startswith("category_")}
         for name, names in categories.items():
             columns[name] = _indices(columns[name], names, name, path)
         n = len(columns["x"])
@@ -93,7 +92,7 @@ class Arrays(Data):
         cut = {"test": order[:test], "valid": order[test : test + valid], "train": order[test + valid :]}
         batch = {name: torch.as_tensor(value) for name, value in columns.items()}
         self._rows = {name: TensorRows({k: v[where] for k, v in batch.items()}) for name, where in cut.items()}
-        fields = {_name(key): _field(key, batch[_name(key)], categories.get(_name(key), ())) for key in found}
+        fields = {name: _field(key, batch[name], categories.get(name, ())) for key, name in named.items()}
         self.spec = DataSpec(fields, periodic=periodic)
 
     def rows(self, split: str) -> Rows:
@@ -101,9 +100,10 @@ class Arrays(Data):
         return self._rows[split]
 
 
-def _name(key: str) -> str:
-    """The field of an array: its key without the prefix that gives the role."""
-    return next((key.removeprefix(prefix) for prefix in ROLES if key.startswith(prefix)), key)
+def _field_names(keys: Iterable[str]) -> dict[str, str]:
+    """The field of each array: its key without the prefix that gives the role, unless two would have one name."""
+    bare = {key: next((key.removeprefix(prefix) for prefix in ROLES if key.startswith(prefix)), key) for key in keys}
+    return {key: name if list(bare.values()).count(name) == 1 else key for key, name in bare.items()}
 
 
 def _key(name: str, field: Field) -> str:
