@@ -137,7 +137,7 @@ def test_an_interrupted_decode_leaves_nothing(run: Path, long: Path, tmp_path: P
     process = start("decode", run, long / "long.vqc", "--out", tmp_path / "a.wav")
     deadline = time.monotonic() + 60
     while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.002)
     assert not (tmp_path / "a.wav").exists()
     process.send_signal(signal.SIGINT)
     _, result = process.communicate(timeout=60)
