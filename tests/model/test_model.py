@@ -68,14 +68,26 @@ def test_parts_in_training_mode_are_used_in_evaluation_mode_and_left_as_they_wer
 
 
 def test_a_signal_may_be_longer_than_those_of_training(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A codec takes a whole clip, whatever the length of a training window."""
+    """A codec takes a whole clip, whatever the length of a training window; but nothing is cut off."""
     x = torch.randn(2, 1, 64)
     coded = model.encode(x)
     assert coded["codes"].shape[1] == 2 * model.encode(signals(1))["codes"].shape[1]
     assert model.decode(coded).shape == x.shape
+    with pytest.raises(VqtoolError, match="does not take 33 samples of `x`") as caught:
+        model.encode(torch.randn(1, 1, 33))
+    fitting = int(str(caught.value.hint).split()[-2])
+    assert model.decode(model.encode(torch.randn(1, 1, fitting))).shape == (1, 1, fitting)
     monkeypatch.setattr(model.parts.encoder, "forward", lambda x, *_: x @ torch.eye(32))  # of one length only
     with pytest.raises(VqtoolError, match="this model cannot take 64 samples of `x`"):
         model.encode(x)
+
+
+def test_arrays_serve_as_tensors_do(model: Model) -> None:
+    x = signals(2)
+    coded = model.encode(x)
+    again = model.encode(x.double().numpy())
+    assert torch.equal(again["codes"], coded["codes"])
+    assert torch.equal(model.decode(coded["codes"].numpy()), model.decode(coded))
 
 
 def test_signals_are_generated(model: Model) -> None:
@@ -95,6 +107,8 @@ def test_signals_are_generated(model: Model) -> None:
     (lambda m: m.embed(signals(1)), "cannot embed; it was trained with"),
     (lambda m: m.encode(torch.zeros(2, 32)), r"`x` should have the shape \[B, 1, 32\], not \[2, 32\]"),
     (lambda m: m.encode({"y": signals(1)}), "have no field `y`"),
+    (lambda m: m.encode("sound.wav"), "`x` should be a tensor or an array of numbers, not str"),
+    (lambda m: m.decode({"sent": torch.zeros(1, 0)}), "there are no `codes` to decode"),
     (lambda m: m.encode({}), r"also reads the field `x` \[B, 1, 32\]"),
     (lambda m: m.decode(torch.full((1, 4, 2), 99)), "99"),
     (lambda m: m.decode({"codes": m.encode(signals(1))["codes"], "sent": torch.zeros(1, 3)}), "side information"),

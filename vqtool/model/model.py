@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,8 +42,9 @@ class Model:
 
     The methods that use a trained model (`encode`, `decode`, `generate`, `forecast`, `classify`, `transmit`, `embed`)
     compute in evaluation mode, without gradients, on the device the parts are on, and give tensors on that device.
-    They take signals `x` [B, C, L] (images [B, C, H, W]), or a dict of the fields of `spec` where the model also reads
-    conditions. B may be any number of rows, each computed independently of the others.
+    They take signals `x` [B, C, L] (images [B, C, H, W]) as tensors or NumPy arrays, or a dict of the fields of `spec`
+    where the model also reads conditions. B may be any number of rows, each computed independently of the others. L may
+    be longer or shorter than in training by whole tokens.
 
     Raises:
         VqtoolError: (each of them) the model was not trained for this, or the tensors do not fit its `spec`.
@@ -102,7 +104,7 @@ class Model:
         finally:
             if before is not None:
                 self.parts.quantizer.use_levels(before)
-        return coded | {"codes": coded["codes"][..., :levels]}
+        return {"codes": coded["codes"][..., :levels], "sent": coded["sent"]}
 
     def decode(self, codes: Tensor | Mapping[str, Tensor], conditions: Batch | None = None) -> Tensor:
         """Codes [B, T, Q], or all that `encode` returned, back to signals [B, C, L] in their own units.
@@ -112,7 +114,9 @@ class Model:
             conditions: the fields of `spec` that the model reads beside the signal.
         """
         task: Decodes = self.capable(Decodes, "decode")
-        coded = {"codes": codes} if isinstance(codes, Tensor) else dict(codes)
+        coded = fields_of(codes, "codes")
+        if "codes" not in coded:
+            raise VqtoolError("there are no `codes` to decode", hint="give `decode` all that `encode` returned")
         values, sides = coded["codes"].to(self.device), len(self.parts.norm.sends)
         self.parts.quantizer.check_codes(values)
         sent = coded.get("sent", values.new_zeros(len(values), 0, dtype=torch.float32)).to(self.device)
@@ -224,6 +228,8 @@ class Model:
         task: Transmits = self.capable(Transmits, "transmit")
         if "channel" not in self.parts:
             raise VqtoolError("this model cannot transmit: its recipe has no [channel]")
+        if not (isinstance(snr_db, int | float) and math.isfinite(snr_db)):
+            raise VqtoolError(f"`snr_db` should be a number of decibels, not {snr_db!r}")
         with self._computing(x) as batch:
             return task.transmit(self.parts, batch, snr_db)
 
@@ -243,7 +249,7 @@ class Model:
         have = len(quantizer.codebook_sizes)
         if levels is not None and (quantizer.topology != "residual" or not 1 <= levels <= have):
             has = f"{have} levels" if quantizer.topology == "residual" else "no levels to leave out"
-            raise VqtoolError(f"--levels {levels} is not possible: the model's quantizer has {has}")
+            raise VqtoolError(f"`levels` {levels} is not possible: the model's quantizer has {has}")
 
     @contextlib.contextmanager
     def _computing(self, x: Tensor | Batch) -> Iterator[Batch]:
@@ -269,19 +275,33 @@ class Model:
                                   hint=f"it was trained on {wanted}") from error  # fmt: skip
 
     def _batch(self, x: Tensor | Batch) -> Batch:
-        """A batch on the model's device; its fields must fit the data's spec, signals and waves in any length."""
-        batch = {"x": x} if isinstance(x, Tensor) else dict(x)
+        """A batch on the model's device; its fields must fit the data's spec."""
+        batch = fields_of(x, "x")
         for name, value in batch.items():
             fits = self.spec.fields.get(name)
             if fits is None:
                 known = ", ".join(f"`{one}`" for one in self.spec.fields)
                 raise VqtoolError(f"the model's data have no field `{name}`", hint=f"they have {known}")
-            cut = 1 if fits.role in ("signal", "wave") else 0
-            shape, wanted = tuple(value.shape), tuple(fits.shape)
-            if len(shape) != len(wanted) + 1 or shape[1 : len(shape) - cut] != wanted[: len(wanted) - cut]:
+            shape, wanted = tuple(value.shape[1:]), tuple(fits.shape)
+            waveform = fits.role in ("signal", "wave") and len(wanted) == 2  # which may have another length
+            end = 1 if waveform else None
+            if value.dim() != len(wanted) + 1 or shape[:end] != wanted[:end]:
                 text = ", ".join(["B", *map(str, wanted)])
-                raise VqtoolError(f"`{name}` should have the shape [{text}], not {list(shape)}")
+                raise VqtoolError(f"`{name}` should have the shape [{text}], not {list(value.shape)}")
+            if fits.role == "signal" and waveform:
+                self._check_length(name, shape[1], wanted[1])
         return {name: value.to(self.device) for name, value in batch.items()}
+
+    def _check_length(self, name: str, length: int, trained: int) -> None:
+        """A signal longer or shorter than those of training must differ by whole tokens: nothing is cut off."""
+        encoder = self.parts.encoder if "encoder" in self.parts else None
+        step = encoder.stride * encoder.bands if encoder is not None else trained
+        if (rest := (length - trained) % step) or not length:
+            near = f"{length - rest} or {length - rest + step}" if length > rest else f"{length - rest + step}"
+            raise VqtoolError(
+                f"this model does not take {length} samples of `{name}`: they must be whole tokens of {step}",
+                hint=f"cut or pad it to {near} samples",
+            )
 
     def knobs(self) -> dict[str, Any]:
         """The values of every knob of every part: they are not tensors, and evaluation needs them as trained."""
@@ -304,6 +324,25 @@ class Model:
         """What goes with these tensors: the knobs, what a diagnosis reads, and the tensors that must be there."""
         metadata: dict[str, Any] = {"knobs": self.knobs(), "validation": self.seen.row, "layout": layout(self.state())}
         return metadata | ({"quantizer": quantizer_metadata(self.quantizer)} if self.quantizer is not None else {})
+
+
+def fields_of(value: Any, name: str) -> Batch:
+    """Tensors or arrays by name, or one of them under `name`, as tensors; floating-point numbers as float32.
+
+    Raises:
+        VqtoolError: a value is neither a tensor nor an array of numbers.
+    """
+    given = value if isinstance(value, Mapping) else {name: value}
+    fields: Batch = {}
+    for each, one in given.items():
+        try:
+            tensor = torch.as_tensor(one)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise VqtoolError(
+                f"`{each}` should be a tensor or an array of numbers, not {type(one).__name__}"
+            ) from error
+        fields[each] = tensor.float() if tensor.is_floating_point() else tensor
+    return fields
 
 
 @contextlib.contextmanager
