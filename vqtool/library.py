@@ -34,7 +34,12 @@ def verify(make: Callable[..., nn.Module], dim: int = 8, *, seed: int = 0, **opt
 
     Args:
         make: a class of `vqtool.quantizers`, one's own subclass of `vqtool.api.Quantizer`, or any module's class.
-        dim: the width of the latents it is tried at.
+        dim: the width D of the latents [B, T, D] it is tried at.
+        seed: of its weights and of the latents.
+        options: what `make` is called with.
+
+    Returns:
+        An outcome for each law: its `law` (`.id`, `.meaning`, `.fix`) and `verdict` (`.status`, `.figure`).
 
     Raises:
         VqtoolError: `make` builds something that takes no latents.

@@ -29,7 +29,7 @@ CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?")
 
 @dataclass(frozen=True)
 class Dialect:
-    """What pandas must be told to read a file."""
+    """The arguments with which pandas reads a file."""
 
     encoding: str
     separator: str

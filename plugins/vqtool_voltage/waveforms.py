@@ -102,9 +102,9 @@ def chosen(waves: Waveforms, mask: str, share: float, path: Path, notes: list[st
         test = _highest(waves.temperature, share) if by_share else waves.temperature >= 89.5
         how = "of the highest temperatures" if by_share else "of 90 C and above"
     else:
-        lacks = "`temp_c`" if mask in ("test_temp_90c", "test_temperature") else f"`{mask}`"
+        missing = "`temp_c`" if mask in ("test_temp_90c", "test_temperature") else f"`{mask}`"
         raise VqtoolError(
-            f"`{path.name}` has no {lacks}, so it cannot be split by it",
+            f"`{path.name}` has no {missing}, so it cannot be split by it",
             hint="-s data.split=random, or frequency",
             where=str(path),
         )

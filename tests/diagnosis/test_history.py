@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -72,6 +73,9 @@ def test_what_changed_when_it_began() -> None:
     assert one.step == 30
     assert one.changed == "`quantizer.temperature` went from 1 to 0.2"
     assert changed_at(made, "tokenizer", 10) == "stage `tokenizer` had just begun"
+    later = with_history(report(), split="valid", loss=[1.0] * 4)
+    later = replace(later, history=[*later.history, {"stage": "tokenizer", "split": "train", "step": 25, "loss": 1.0}])
+    assert changed_at(later, "tokenizer", 40) == "", "three validations were fine before"
     assert changed_at(made, "elsewhere", 10) == ""
 
 

@@ -191,7 +191,7 @@ def test_nothing_but_a_file_that_can_be_read(tmp_path: Path) -> None:
 )
 def test_filling_is_asked_for(tmp_path: Path, fill: str, expected: list[float]) -> None:
     table = monthly().drop(index=[5]).assign(milk=lambda t: t.milk.where(t.index != 8, -9999).where(t.index != 6))
-    series, _, notes = read_series(written(tmp_path, table), ReadOptions(fill=fill))  # type: ignore[arg-type]
+    series, _, notes = read_series(written(tmp_path, table), ReadOptions(fill=fill))
     assert list(series[0].values[4:9]) == expected
     assert list(np.flatnonzero(~series[0].measured)) == [5, 6, 8]
     assert notes[-1] == f"3 missing values filled ({fill})"

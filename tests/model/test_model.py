@@ -115,7 +115,7 @@ def test_signals_are_generated(model: Model) -> None:
 ])  # fmt: skip
 def test_what_it_cannot_do_is_one_error(model: Model, call: object, message: str) -> None:
     with pytest.raises(VqtoolError, match=message):
-        call(model)  # type: ignore[operator]
+        call(model)
 
 
 def test_a_model_that_was_not_loaded_from_a_file_says_this_model(model: Model) -> None:

@@ -183,7 +183,9 @@ def changed_at(report: Report, stage: str, step: int | None) -> str:
         return ""
     now, before = rows[here[-1]], rows[here[-1] - 1] if here[-1] else None
     if before is None or before.get("stage") != stage:
-        return f"stage `{stage}` had just begun"
+        earlier = any(row.get("split") == "valid" and row.get("stage") == stage and row.get("step", 0) < step
+                      for row in report.history)  # fmt: skip
+        return "" if earlier else f"stage `{stage}` had just begun"
     changes = []
     for knob in _knobs(report, stage):
         old, new = before.get(knob), now.get(knob)

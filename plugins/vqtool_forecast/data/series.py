@@ -27,6 +27,14 @@ from vqtool_forecast.windows import SPLITS, SeriesRows, nonzero_std, split_rows,
 
 LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
+FileLayout = Annotated[Literal["auto", "long", "wide"], Doc("a row per value with an id, or a column per series")]
+Fill = Annotated[
+    Literal["none", "ffill", "interp"], Doc("what to do with gaps, NaN and sentinels; none makes them errors")
+]
+Protocol = Annotated[
+    Literal["shares", "ltsf"], Doc("splits by `shares`, or 12/4/4 months of 30 days as in long-term forecasting")
+]
+
 
 class Series(Data):
     """Every window of `lookback` values and the `horizons` after it, scaled by the mean and deviation of training rows.
@@ -47,9 +55,7 @@ class Series(Data):
         self,
         *,
         path: Annotated[Path, Doc("CSV, TSV (packed or not) or Parquet")],
-        layout: Annotated[
-            Literal["auto", "long", "wide"], Doc("a row per value with an id, or a column per series")
-        ] = "auto",
+        layout: FileLayout = "auto",
         id: Annotated[str, Doc("column of a long file that names the series")] = "unique_id",
         time: Annotated[str, Doc("column of time stamps; by default `ds`, or the one column without numbers")] = "",
         target: Annotated[str, Doc("column of a long file that holds the values")] = "y",
@@ -57,16 +63,11 @@ class Series(Data):
         freq: Annotated[str, Doc("step of the calendar: h, 15min, D, B, W, M, Q, Y; inferred by default")] = "",
         time_format: Annotated[str, Doc("how stamps are written, as %d/%m/%Y; ISO needs none")] = "",
         timezone: Annotated[str, Doc("the stamps' zone, as Europe/Berlin, where days of summer time count")] = "",
-        fill: Annotated[
-            Literal["none", "ffill", "interp"], Doc("what to do with gaps, NaN and sentinels; none makes them errors")
-        ] = "none",
+        fill: Fill = "none",
         sentinels: Annotated[tuple[float, ...], Doc("values that stand for a missing one")] = SENTINELS,
         encoding: Annotated[str, Doc("how text is written, as latin-1; by default seen from the bytes")] = "",
         decimal: Annotated[Literal["auto", ".", ","], Doc("the decimal mark; the other one marks thousands")] = "auto",
-        protocol: Annotated[
-            Literal["shares", "ltsf"],
-            Doc("splits by `shares`, or 12/4/4 months of 30 days as in long-term forecasting"),
-        ] = "shares",
+        protocol: Protocol = "shares",
         shares: Annotated[tuple[float, float, float], Doc("of rows to train, validate, test")] = (0.7, 0.1, 0.2),
         scale: Annotated[
             Literal["train", "none"], Doc("standardise each series by its training rows, or leave it")

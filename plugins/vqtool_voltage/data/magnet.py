@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,14 +95,7 @@ class Magnet(Data):
         shown = _known_conditions(conditions, waves, notes)
         rows, rolls = self._divide(waves, mask, test_share, valid_share, valid_seed, notes)
         fields = describe(shown, waves.length, waves.materials, position=waves.position is not None)
-        batch = condition_batch(
-            waves.current, waves.frequency, waves.temperature, fields["meta"].names if "meta" in fields else ()
-        )
-        sign = -1 if polarity == "passive" else 1
-        batch["x"] = torch.from_numpy((sign * waves.voltage).astype(np.float32))[:, None]
-        batch["material"] = torch.from_numpy(waves.material)
-        if waves.position is not None:
-            batch["x_position"] = torch.from_numpy(waves.position.astype(np.float32))
+        batch = _batch(waves, fields["meta"].names if "meta" in fields else (), -1 if polarity == "passive" else 1)
         self._rows = {name: _rolled({k: t[at] for k, t in batch.items()}, rolls[name]) for name, at in rows.items()}
         train = rows["train"].numpy()
         about: dict[str, Any] = {
@@ -206,6 +200,16 @@ def _rolled_batch(batch: Batch, shift: Tensor) -> Batch:
     length = batch["x"].shape[-1]
     at = (torch.arange(length, device=shift.device) - shift[:, None]).remainder(length)[:, None]
     return batch | {name: batch[name].gather(-1, at.expand_as(batch[name])) for name in ("x", "current")}
+
+
+def _batch(waves: Waveforms, meta: Sequence[str], sign: int) -> Batch:
+    """All rows as one batch: conditions, materials, and the voltage `x` [n, 1, L] times `sign`."""
+    batch = condition_batch(waves.current, waves.frequency, waves.temperature, meta)
+    batch["x"] = torch.from_numpy((sign * waves.voltage).astype(np.float32))[:, None]
+    batch["material"] = torch.from_numpy(waves.material)
+    if waves.position is not None:
+        batch["x_position"] = torch.from_numpy(waves.position.astype(np.float32))
+    return batch
 
 
 def _rolled(batch: Batch, shift: Tensor) -> TensorRows:
