@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -52,6 +53,7 @@ def work(rank: int, world: int, port: int, folder: str, options: list[str], stop
         state = {k: v.clone().contiguous() for k, v in session.model.parts.state_dict().items()}
         safetensors.torch.save_file(state, base / f"state{world}.{rank}.safetensors")
         (base / f"code{world}.{rank}").write_text(f"{code} {session.done}")
+        (base / f"knobs{world}.{rank}").write_text(json.dumps(session.model.knobs()))
 
 
 def run_ranks(world: int, folder: Path, options: list[str], stop_at: int = -1) -> list[dict[str, torch.Tensor]]:
@@ -72,6 +74,17 @@ def test_two_halves_equal_one_batch(tmp_path: Path, kind: str) -> None:
         assert torch.equal(first[name], second[name]), name
         if whole[name].is_floating_point():
             torch.testing.assert_close(first[name], whole[name], rtol=5e-3, atol=5e-4, msg=name)
+
+
+def test_both_end_a_stage_with_the_knobs_of_its_best_step(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    text = (tmp_path / "tiny.toml").read_text().replace("levels = 2\n", "").replace("residual-ema", "soft-ema")
+    text += 'schedule."quantizer.temperature" = { kind = "linear", from = 1.0, to = 0.1 }\n'
+    (tmp_path / "tiny.toml").write_text(text)
+    run_ranks(2, tmp_path, [*OPTIONS, "train.valid_every=2", "train.lr=0.5", "train.warmup=0.0"])
+    first, second = (json.loads((tmp_path / f"knobs2.{rank}").read_text()) for rank in range(2))
+    assert first == second
+    assert first["quantizer.temperature"] > 0.15, "the best step was not the last"
 
 
 def test_a_signal_to_one_rank_stops_both(tmp_path: Path) -> None:

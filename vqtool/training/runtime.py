@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -64,11 +65,15 @@ class Runtime:
 
     def broadcast_path(self, path: Path | None) -> Path | None:
         """Rank 0's `path` on every rank."""
-        if self.world == 1:
-            return path
-        texts = [None if path is None else str(path)]
-        dist.broadcast_object_list(texts, 0)
-        return None if texts[0] is None else Path(texts[0])
+        text: str | None = self.broadcast_object(None if path is None else str(path))
+        return None if text is None else Path(text)
+
+    def broadcast_object(self, value: Any) -> Any:
+        """Rank 0's value on every rank: plain values, as JSON has them."""
+        values = [value]
+        if self.world > 1:
+            dist.broadcast_object_list(values, 0)
+        return values[0]
 
     def serve(self, run: Path) -> None:
         """Remember which run this is for: where a rank dies, the others name it."""

@@ -121,6 +121,9 @@ class Session:
             self._save(stage_file(stage.name), best.tensors, best.metadata)
             restore(self.model, best, BEST)
         self.runtime.broadcast_module(self.model.parts)
+        for name, value in self.runtime.broadcast_object(self.model.knobs()).items():
+            role, _, knob = name.partition(".")
+            setattr(self.model.parts[role], knob, value)
         if again and loop.progress.best_step == 0:
             out.say(f"stage `{stage.name}` never got better than it started: its checkpoint holds what it started with")
         seconds = before + time.perf_counter() - began
