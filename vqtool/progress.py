@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO
 
-EVERY = 10.0  # seconds between two plain lines
+EVERY, FIRST = 10.0, 3.0  # seconds between two plain lines, and before the first
 _shown: list[Progress] = []  # the innermost last
 
 
@@ -21,7 +21,7 @@ class Progress:
         self.stream = stream
         self.done = 0
 
-    def advance(self, n: int = 1, **figures: float) -> None:
+    def advance(self, n: int = 1, **figures: float | str) -> None:
         """`n` more are done; `figures` are shown beside, the last value of each."""
         self.done += n
 
@@ -53,13 +53,13 @@ class Lines(Progress):
         self._clock = clock
         self._began = self._reported = clock()
         self._reported_at = 0
-        self._figures: dict[str, float] = {}
+        self._figures: dict[str, float | str] = {}
 
-    def advance(self, n: int = 1, **figures: float) -> None:
+    def advance(self, n: int = 1, **figures: float | str) -> None:
         """Count, and print a line if enough time has passed."""
         super().advance(n)
         self._figures |= figures
-        if self._clock() - self._reported >= EVERY:
+        if self._clock() - self._reported >= (EVERY if self._reported_at else FIRST):
             self.report()
 
     @contextmanager
@@ -85,7 +85,7 @@ class Bar(Progress):
         super().__init__(total, label)
         self._drawn = drawn
         self._task = drawn.add_task(label, total=total, figures="")
-        self._figures: dict[str, float] = {}
+        self._figures: dict[str, float | str] = {}
 
     def expect(self, total: int | None) -> None:
         """Now it is known how many there are."""
@@ -101,7 +101,7 @@ class Bar(Progress):
         finally:
             self._drawn.remove_task(bar._task)
 
-    def advance(self, n: int = 1, **figures: float) -> None:
+    def advance(self, n: int = 1, **figures: float | str) -> None:
         """Move the bar."""
         super().advance(n)
         self._figures |= figures
@@ -114,9 +114,9 @@ class Bar(Progress):
         self._drawn.console.print(Text.from_ansi(text), soft_wrap=True)
 
 
-def figures_text(figures: dict[str, float]) -> str:
+def figures_text(figures: dict[str, float | str]) -> str:
     """`loss 0.1234  mse 0.02`."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    return "  ".join(f"{name} {value if isinstance(value, str) else f'{value:.4g}'}" for name, value in figures.items())
 
 
 @contextmanager
@@ -147,10 +147,15 @@ def _live(stream: TextIO) -> Any:
     from rich import progress
     from rich.console import Console
 
+    class Rate(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> str:
+            return f"{task.speed:.3g}/s" if task.speed else ""
+
     columns = (
         progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(bar_width=None),
         progress.MofNCompleteColumn(),
+        Rate(),
         progress.TimeElapsedColumn(),
         progress.TimeRemainingColumn(),
         progress.TextColumn("{task.fields[figures]}", markup=False),

@@ -148,7 +148,9 @@ class BitChannel(Channel):
         hard = self.transmit(bits, level, noise, soft=False)
         posterior = self.posteriors(hard.llr, quantized)
         arrived = mean_vectors(posterior, tables)
+        size = {"bits": bits.shape[1], "symbols": self.symbols_of(bits.shape[1])}  # of a window
         figures = {**hard.figures, "ber": bit_error_share(hard.llr, bits)}
+        figures |= {name: torch.full_like(level, value) for name, value in size.items()}
         codes = torch.stack([p.argmax(-1) for p in posterior], -1)
         if quantized.probs is None:
             return Received(straight_through(arrived, quantized), arrived.detach(), codes, None, {}, figures)

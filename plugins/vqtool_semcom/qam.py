@@ -59,6 +59,12 @@ class Qam(nn.Module):
         llr = gather(metric[..., self.ones], -1) - gather(metric[..., self.zeros], -1)  # [..., S, 2, n]
         return llr.transpose(-1, -2).flatten(-3)
 
+    def points_used(self, symbols: Tensor) -> Tensor:
+        """The share of `symbols` [..., 2] that are nearest to each of the M points [M]."""
+        axis = (symbols[..., None] - self.levels).abs().argmin(-1)
+        point = axis[..., 0] * len(self.levels) + axis[..., 1]
+        return torch.bincount(point.flatten(), minlength=self.order).double() / max(1, point.numel())
+
     def _by_axis(self, bits: Tensor) -> Tensor:
         """[..., S * m] -> [..., S, 2, n]."""
         return bits.unflatten(-1, (-1, self.axis_bits, 2)).transpose(-1, -2)

@@ -120,8 +120,13 @@ class SymbolChannel(BitChannel):
 
     @torch.no_grad()
     def _figures(self, llr: Tensor, symbols: Tensor, level: Tensor, mode: int) -> dict[str, Tensor]:
-        """Per window; theory only in evaluation, where all rows of a batch have the same level."""
-        figures = {"tx_power": symbols.square().sum(-1).mean(-1)}
+        """Per window; theory only in evaluation, where all rows of a batch have the same level.
+
+        `llr` is the mean |LLR|, `symbols.entropy` that of the points sent by the whole batch, in bits.
+        """
+        used = self.qam(mode).points_used(symbols)
+        figures = {"tx_power": symbols.square().sum(-1).mean(-1), "llr": llr.abs().mean(-1),
+                   "symbols.entropy": (torch.special.entr(used).sum() / math.log(2)).expand_as(level)}  # fmt: skip
         if not self.training and len(level):
             ber, size = self._expected(float(level[0]), mode)
             figures["ber.theory"] = torch.full_like(level, ber)

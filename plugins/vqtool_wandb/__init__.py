@@ -10,6 +10,10 @@ from typing import Any, Literal
 from vqtool.catalog import hookimpl
 from vqtool.untrusted import read_json
 
+SHOWN = 4  # reconstructions of a validation
+HEARD = 4000, 192_000  # Hz; signals of such rates are sound
+MOST_BUCKETS = 512  # of a histogram of W&B
+
 _runs: dict[str, Any] = {}  # by the run's folder
 
 
@@ -25,6 +29,28 @@ def vqtool_metrics(run: Any, row: Mapping[str, Any]) -> None:
     figures = {f"{where}/{name}": value for name, value in row.items()
             if isinstance(value, int | float) and name not in ("step", "seconds")}  # fmt: skip
     logged.log({step: row["step"], **figures})
+
+
+@hookimpl
+def vqtool_validated(run: Any, validation: Any) -> None:
+    """How often each code is used, and reconstructions of pictures and sound."""
+    logged = run_of(run)
+    if logged is None:
+        return
+    import wandb
+
+    where, rate = f"valid/{validation.stage}", validation.spec.sample_rate
+    shown: dict[str, Any] = {
+        f"{where}/codes/{name}": wandb.Histogram(np_histogram=(counts.tolist(), list(range(len(counts) + 1))))
+        for name, counts in validation.counts.items()
+        if len(counts) <= MOST_BUCKETS
+    }
+    for name, signals in zip(("original", "reconstruction"), validation.pairs(SHOWN) or (), strict=False):
+        if signals.ndim == 4 and signals.shape[1] in (1, 3):  # pictures
+            shown[f"{where}/{name}"] = [wandb.Image(one) for one in signals]
+        elif signals.ndim == 3 and rate is not None and HEARD[0] <= rate <= HEARD[1]:
+            shown[f"{where}/{name}"] = [wandb.Audio(one[0].numpy(), sample_rate=int(rate)) for one in signals]
+    logged.log({f"{validation.stage}/step": validation.step, **shown})
 
 
 @hookimpl

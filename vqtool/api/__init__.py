@@ -25,6 +25,7 @@ from vqtool.api.renamed import Renamed
 from vqtool.api.schedule import Schedule
 from vqtool.api.spec import Batch, DataSpec, Field
 from vqtool.api.task import (
+    Better,
     Classifies,
     Decodes,
     Embeds,
@@ -42,6 +43,7 @@ from vqtool.api.task import (
 __all__ = [
     "Baseline",
     "Batch",
+    "Better",
     "Channel",
     "Classifier",
     "Classifies",

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from vqtool.api.data import Batch, DataSpec
+
+Better = Literal["min", "max"] | None  # of a figure: whether less or more is better, or neither
+
+USE: Mapping[str, Better] = MappingProxyType({"codes.perplexity": None, "codes.used": None})
 
 
 class Parts(nn.ModuleDict):
@@ -49,6 +54,7 @@ class Task:
     uses: ClassVar[frozenset[str]] = frozenset()  # every role that `build` may make
     trains: ClassVar[tuple[str, ...]] = ()  # those of them whose parameters this task changes
     knobs: ClassVar[frozenset[str]] = frozenset()
+    headline: ClassVar[Mapping[str, Better]] = USE  # the figures of validation rows that people watch, in order
 
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire the parts, in plain Python."""

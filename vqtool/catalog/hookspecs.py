@@ -48,6 +48,11 @@ def vqtool_metrics(run: Any, row: Mapping[str, Any]) -> None:
 
 
 @hookspec
+def vqtool_validated(run: Any, validation: Any) -> None:
+    """A validation was measured: a `vqtool.training.validate.Validation`, after its row of `metrics.jsonl`."""
+
+
+@hookspec
 def vqtool_checkpoint_saved(run: Any, path: Path) -> None:
     """A complete checkpoint was written to `path`."""
 

@@ -62,6 +62,8 @@ METADATA = {  # the forms of all values that may ride with the tensors
     "weights": {str: float},
     "fresh": bool,
     "moved": {str: float},
+    "met": bool,
+    "headline": {str: [float]},
     "files": {str: {"files": int, "bytes": int, "sha256": str}},
     # of files of codes
     "kind": str,

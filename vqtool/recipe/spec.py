@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval, MinLen
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, StringConstraints, create_model
 
 from vqtool.recipe import thresholds
 from vqtool.recipe.options import STRICT
 from vqtool.recipe.portable import PATH_MARK, frozen_path, places, without_places
+
+CONDITION = r"^\s*(<|<=|>|>=)\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"  # of `stop_when`
 
 
 class TrainOptions(BaseModel):
@@ -53,6 +55,12 @@ class TrainOptions(BaseModel):
     patience: Annotated[int | None, Ge(1)] = Field(None, description="stop after so many validations without gain")
     patience_after: Annotated[float, Interval(ge=0, le=1)] = Field(
         0.0, description="share of the stage before which validations without gain do not count"
+    )
+    stop_when: dict[str, Annotated[str, StringConstraints(pattern=CONDITION)]] = Field(
+        {}, description='end the stage where all hold in one validation: `{ consistency = "< 0.01" }`'
+    )
+    show: dict[str, Literal["min", "max"]] = Field(
+        {}, description='further figures of the line of each validation: `{ "si_sdr.db" = "max" }`, the better way'
     )
     best: str = Field("loss", description="the validation metric whose best checkpoint is kept")
     best_mode: Literal["min", "max"] = Field("min", description="whether less or more of `best` is better")

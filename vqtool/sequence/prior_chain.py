@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from vqtool.api.data import Batch, DataSpec
@@ -55,3 +56,13 @@ def decode_signal(
     nothing = condition is None or "regressor" not in parts
     sent = z.new_zeros(len(z), 0) if nothing else parts.regressor(condition, z)
     return from_latents(parts, z, sent, batch, normed), sent
+
+
+@torch.no_grad()
+def token_figures(logits: Tensor, codes: Tensor) -> dict[str, Tensor]:
+    """`tokens.accuracy`: the share of the codes [B, T, Q] that are the likeliest under `logits` [B, T, Q, K].
+
+    Codes of -1 (masked) do not count.
+    """
+    counted = codes >= 0
+    return {"tokens.accuracy": ((logits.argmax(-1) == codes) & counted).sum() / counted.sum().clamp_min(1)}

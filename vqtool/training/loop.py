@@ -16,22 +16,27 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vqtool.api.data import Data
 from vqtool.api.quantizer import CodebookStats, Quantized, sum_stats
+from vqtool.api.task import Better
 from vqtool.console import out
 from vqtool.diagnosis.report import Finding
 from vqtool.errors import VqtoolError
+from vqtool.model.format import USAGE
 from vqtool.model.model import Model
 from vqtool.model.seeds import seed_of
+from vqtool.model.seen import Seen
 from vqtool.quantizers.core.updates import reduce_stats
 from vqtool.recipe import StageSpec
 from vqtool.training.batches import Batches
+from vqtool.training.headline import Headline, holds, number, set_knobs
 from vqtool.training.runtime import Runtime, Signals
 from vqtool.training.stage import Average, Knobs, StageModule, not_finite
 from vqtool.training.usage import Usage, figures
-from vqtool.training.validate import validate
+from vqtool.training.validate import Validation, reconstructed, validate
 from vqtool.training.watch import Motion, StopOn, UnhealthyError, Watch
 
 NAN_FLAG = 1 << 16
 SHARE = 0.05  # the most of the time that goes into saving, but for saves at validations
+SHOW_SECONDS = 1.0  # between two updates of the bar's figures: each waits for the device
 MOST_STARTING_BATCHES = 512  # where rows vary from epoch to epoch
 
 
@@ -78,8 +83,10 @@ class StageLoop:
     """Trains one stage; `run` is the loop itself, and the rest serves it."""
 
     def __init__(self, model: Model, stage: StageSpec, data: Data, runtime: Runtime, *, seed: int, log: Any,
-                 stop_on: StopOn | None = None, start_counts: bool = False) -> None:  # fmt: skip
+                 stop_on: StopOn | None = None, start_counts: bool = False,
+                 validated: Callable[[Validation], None] | None = None) -> None:  # fmt: skip
         self.model, self.stage, self.data, self.runtime, self.seed, self.log = model, stage, data, runtime, seed, log
+        self.validated = validated  # is shown every validation
         self.start_counts = start_counts  # whether the weights that the stage starts with may be its best
         options = stage.train
         self.options = options
@@ -106,6 +113,16 @@ class StageLoop:
         if self.follows and self.quantizer is not None:
             self.watch = Watch(model.recipe.resolved(), stage.name, self.steps, self.quantizer, stop_on)
         self.ill: Finding | None = None  # what to stop at
+        self.set = set_knobs(stage.set)
+        self.headline = Headline(stage.name, self.steps, self._watched(), self.quantizer)
+        self.met = False  # whether all that `stop_when` asks for held in a validation
+        self.shown = 0.0  # when the bar was last given figures
+
+    def _watched(self) -> dict[str, Better]:
+        """The figures of the line of a validation: those the stage is judged by, the loss, those of the task."""
+        judged: dict[str, Better] = {self.options.best: self.options.best_mode}
+        judged |= {name: "min" if "<" in asked else "max" for name, asked in self.options.stop_when.items()}
+        return {**judged, "loss": "min", **self.module.task.headline, **self.options.show, **judged}
 
     def _groups(self) -> list[dict[str, Any]]:
         """Weight decay for matrices only: biases, gains and embeddings of one row are left alone; `rates` by role."""
@@ -170,9 +187,9 @@ class StageLoop:
                 self._validate(save)
         wrapped = self._wrap()
         every = self.options.valid_every or max(1, self.steps // 5)
-        with out.progress(self.steps, self.stage.name) as bar:
+        with out.progress(self.steps, self._label()) as bar:
             bar.advance(self.progress.step)
-            while self.progress.step < self.steps and not self._out_of_patience():
+            while self.progress.step < self.steps and not self._ends_early():
                 began = time.perf_counter()
                 shown = self._step(wrapped)
                 self.progress.step += 1
@@ -194,7 +211,7 @@ class StageLoop:
         """One step outside of `run`, for a dry run."""
         self._step(self.module)
 
-    def _step(self, wrapped: nn.Module) -> dict[str, float]:
+    def _step(self, wrapped: nn.Module) -> dict[str, float | str]:
         """One optimizer step; returns what the progress bar shows."""
         step, options = self.progress.step, self.options
         watched = self.quantizer if self.follows and self._logs(step + 1) else None
@@ -209,11 +226,11 @@ class StageLoop:
         sizes = [len(next(iter(batch.values()))) for batch in micro]
         terms: list[dict[str, Tensor]] = []
         stats: list[tuple[CodebookStats, ...]] = []
-        for number, batch in enumerate(micro):
-            with self._no_sync(wrapped) if number + 1 < len(micro) else contextlib.nullcontext():
+        for at, batch in enumerate(micro):
+            with self._no_sync(wrapped) if at + 1 < len(micro) else contextlib.nullcontext():
                 with self.runtime.autocast(options.precision):
                     total, figures, outputs = wrapped(batch)
-                self.scaler.scale(total * (sizes[number] / sum(sizes))).backward()
+                self.scaler.scale(total * (sizes[at] / sum(sizes))).backward()
             terms.append({"loss": total.detach(), **figures})
             quantized = outputs.get("quantized")
             if isinstance(quantized, Quantized):
@@ -261,21 +278,36 @@ class StageLoop:
         end = self.options.lr_end
         return self.options.lr * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * along)))
 
-    def _log(self, sums: dict[str, Tensor], knobs: dict[str, float]) -> dict[str, float]:
-        """Write a row of metrics.jsonl every `log_every` steps; the bar shows the loss of that row."""
+    def _log(self, sums: dict[str, Tensor], knobs: dict[str, float]) -> dict[str, float | str]:
+        """Write a row of metrics.jsonl every `log_every` steps; returns what the bar shows, once a second."""
         step = self.progress.step + 1
+        knobs = self.set | knobs
         if not self._logs(step):
-            return {}
+            if time.monotonic() - self.shown < SHOW_SECONDS:
+                return {}
+            return self._on_bar(float(sums["loss"]), knobs)
         losses = {name: float(value) for name, value in sums.items()}
         counts = self.usage.take(self.quantizer)
-        row = {"stage": self.stage.name, "step": step, "split": "train", **losses, **figures(counts), **self.moved,
-               **knobs, "seconds": round(self.progress.seconds, 2)}  # fmt: skip
+        row = {"stage": self.stage.name, "step": step, "epoch": self._epoch(step)[0], "split": "train", **losses,
+               **figures(counts), **self.moved, **knobs, "seconds": round(self.progress.seconds, 2)}  # fmt: skip
         self.log(row)
         if self.watch is not None:
             self.watch.note(row)
             if self.watch.due(step):
                 self.ill = self.watch.look(step, counts, row) or self.ill
-        return {"loss": losses["loss"]}
+        return self._on_bar(losses["loss"], knobs)
+
+    def _on_bar(self, loss: float, knobs: dict[str, float]) -> dict[str, float | str]:
+        """What the bar shows beside the steps."""
+        self.shown = time.monotonic()
+        now, last = self._epoch(self.progress.step + 1)
+        shown: dict[str, float | str] = {"loss": loss, "epoch": f"{now}/{last}"}
+        return shown | {name: value for name, value in knobs.items() if name != "lr"}
+
+    def _label(self) -> str:
+        """The stage, and which of how many it is."""
+        names = [stage.name for stage in self.model.recipe.stages]
+        return self.stage.name + (f" ({names.index(self.stage.name) + 1}/{len(names)})" if len(names) > 1 else "")
 
     def _logs(self, step: int) -> bool:
         """Whether the step, counted from 1, has a row in metrics.jsonl."""
@@ -296,12 +328,13 @@ class StageLoop:
             seen = validate(self.module, self.model, self.stage, self.data, self.runtime, seed=self.seed)
             self.model.seen = self.model.seen.followed_by(seen)
             row = self.model.seen.row = {**self.model.seen.row, **self.moved, "step": self.progress.step}
-            if self.options.best not in row:
-                raise VqtoolError(
-                    f'`best = "{self.options.best}"` is not among the validation metrics',
-                    hint="one of " + ", ".join(sorted(row)),
-                    where=f"stage `{self.stage.name}`",
-                )
+            for option, name in [("best", self.options.best), *(("stop_when", n) for n in self.options.stop_when)]:
+                if name not in row:
+                    raise VqtoolError(
+                        f"`{option}` names `{name}`, which is not among the validation metrics",
+                        hint="one of " + ", ".join(sorted(row)),
+                        where=f"stage `{self.stage.name}`",
+                    )
             value = self.runtime.broadcast_scalar(row[self.options.best])
             sign = 1 if self.options.best_mode == "min" else -1
             if math.isnan(self.progress.best) or sign * value < sign * self.progress.best:
@@ -309,14 +342,46 @@ class StageLoop:
                 save("best")
             elif self.progress.step > self.options.patience_after * self.steps:
                 self.progress.stale += 1
-        logged = {"stage": self.stage.name, "step": self.progress.step, "split": "valid", **row}
+        knobs = self.set | self.knobs.now
+        step = self.progress.step
+        epoch, epochs = self._epoch(step)
+        logged = {"stage": self.stage.name, "step": step, "epoch": epoch, "split": "valid", **row, **knobs}
         self.log(logged)
+        self.headline.show(step, row, knobs, f"epoch {epoch}/{epochs}")
+        if self.validated is not None:
+            self.validated(self._validation(seen, step))
+        self.met = bool(self.options.stop_when) and bool(self.runtime.broadcast_scalar(
+            all(holds(row[name], asked) for name, asked in self.options.stop_when.items())))  # fmt: skip
         if self.watch is not None:
             self.watch.note(logged)
 
-    def _out_of_patience(self) -> bool:
-        patience = self.options.patience
-        return patience is not None and self.progress.stale >= patience
+    def _validation(self, seen: Seen, step: int) -> Validation:
+        """What plugins may show of a validation."""
+        names = self.quantizer.codebook_names if self.quantizer is not None else ()
+        counts = {name: seen.tensors[f"{USAGE}{q}.counts"] for q, name in enumerate(names)
+                  if f"{USAGE}{q}.counts" in seen.tensors}  # fmt: skip
+        name, rows = self.stage.name, self.data.rows("valid")
+        return Validation(name, step, counts, self.model.spec,
+                          lambda most: reconstructed(self.model, name, rows, self.runtime, most))  # fmt: skip
+
+    def _ends_early(self) -> bool:
+        """Whether the stage is done before its last step; says why."""
+        options, progress = self.options, self.progress
+        where = f"stage `{self.stage.name}` ends at step {progress.step} of {self.steps}"
+        if self.met:
+            held = " and ".join(f"{name} {asked}" for name, asked in options.stop_when.items())
+            out.say(f"{where}: {held}")
+        elif options.patience is not None and progress.stale >= options.patience:
+            out.say(f"{where}: no gain in {progress.stale} validations (best {options.best} "
+                    f"{number(progress.best)} at {progress.best_step})")  # fmt: skip
+        else:
+            return False
+        return True
+
+    def _epoch(self, step: int) -> tuple[int, int]:
+        """Which pass over the training rows a step, counted from 1, belongs to, and how many there are."""
+        per = self.batches.per_epoch
+        return max(0, step - 1) // per + 1, -(-self.steps // per)
 
     def _wrap(self) -> nn.Module:
         """The stage over all ranks; buffers are left alone, since every rank updates them alike."""

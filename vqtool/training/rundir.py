@@ -176,6 +176,11 @@ class RunDir:
                 append_line(self.path(METRICS_FILE), json.dumps(row, allow_nan=True))
             catalog().hooks.vqtool_metrics(run=self, row=row)
 
+    def validated(self, validation: Any) -> None:
+        """Show a validation to the plugins."""
+        if self.writes:
+            catalog().hooks.vqtool_validated(run=self, validation=validation)
+
     def forget_after(self, stage_order: list[str], stage: str, step: int) -> None:
         """Drop rows logged after a position, so that a resumed run's history has each step once.
 

@@ -96,7 +96,7 @@ class Session:
         stage = self.recipe.stages[number]
         again = any(shares_best(before, stage) for before in self.recipe.stages[:number])
         loop = StageLoop(self.model, stage, self.data, self.runtime, seed=self.recipe.seed, log=self.run_dir.log,
-                         stop_on=self.stop_on, start_counts=again)  # fmt: skip
+                         stop_on=self.stop_on, start_counts=again, validated=self.run_dir.validated)  # fmt: skip
         if state is not None:
             load_state(loop, state)
             self.done = state.metadata["done"]

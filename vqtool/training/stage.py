@@ -108,6 +108,7 @@ class Knobs:
         self.schedules: dict[str, Schedule] = {
             s.target: catalog().make("schedule", s.kind, s.options) for s in stage.schedules
         }
+        self.now: dict[str, float] = {}  # what `move` set last
         for target, value in stage.set.items():
             self._set(target, value)
 
@@ -116,6 +117,7 @@ class Knobs:
         values = {name: schedule(progress, epoch, step) for name, schedule in self.schedules.items()}
         for name, value in values.items():
             self._set(name, value)
+        self.now = values
         return values
 
     def _set(self, target: str, value: Any) -> None:

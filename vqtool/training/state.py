@@ -37,6 +37,8 @@ def save_state(run: RunDir, loop: StageLoop, stage: str, more: Mapping[str, Any]
         "scaler": loop.scaler.state_dict(),
         "weights": loop.module.weights,
         "moved": loop.moved,
+        "met": loop.met,
+        "headline": loop.headline.best,
         **loop.model.metadata(),
     })  # fmt: skip
 
@@ -64,6 +66,9 @@ def load_state(loop: StageLoop, state: checkpoint.Checkpoint) -> None:
         loop.scaler.load_state_dict(scaler)
     loop.usage.before = _pending(loop, under(PENDING, tensors), what)
     loop.moved = state.metadata.get("moved", {})
+    loop.met = state.metadata.get("met", False)
+    bests = state.metadata.get("headline", {})
+    loop.headline.best = {name: (pair[0], int(pair[1])) for name, pair in bests.items() if len(pair) == 2}
     loop.progress = Progress(**{name: progress[name] for name in PROGRESS})
 
 

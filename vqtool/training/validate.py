@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vqtool.api.data import Batch, Data, Rows
+from vqtool.api.data import Batch, Data, DataSpec, Rows
 from vqtool.api.quantizer import Quantized, Quantizer
+from vqtool.api.task import Decodes, Encodes
 from vqtool.diagnosis.measures import decibels
 from vqtool.model.model import Model, eval_mode
 from vqtool.model.seeds import seed_of
@@ -25,12 +26,34 @@ from vqtool.training.stage import StageModule
 from vqtool.training.usage import Tally
 
 
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What plugins may show of a validation beside its row of figures."""
+
+    stage: str
+    step: int
+    counts: Mapping[str, Tensor]  # [K], how often each code was used, by codebook
+    spec: DataSpec
+    pairs: Callable[[int], tuple[Tensor, Tensor] | None]  # see `reconstructed`
+
+
+@torch.no_grad()
+def reconstructed(model: Model, stage: str, rows: Rows, runtime: Runtime, most: int) -> tuple[Tensor, Tensor] | None:
+    """The first rows and what the stage's codes give back, [N, C, ...] each; None of a task that gives no signals."""
+    task = model.tasks[stage]
+    if not isinstance(task, Encodes) or not isinstance(task, Decodes):
+        return None
+    batch = runtime.to_device(rows.__getitems__(list(range(min(most, len(rows))))))
+    with eval_mode(model.parts):
+        return batch["x"].cpu(), task.decode(model.parts, task.encode(model.parts, batch), batch).float().cpu()
+
+
 @torch.no_grad()
 def validate(module: StageModule, model: Model, stage: StageSpec, data: Data, runtime: Runtime, *, seed: int) -> Seen:
-    """What `measure` finds on the validation rows, and the metrics where `best` names one of them."""
+    """What `measure` finds on the validation rows, and the metrics where the stage names one of them."""
     rows = data.rows("valid")
     seen = measure(module, model, stage, rows, runtime, seed=seed)
-    if stage.train.best not in seen.row:
+    if not {stage.train.best, *stage.train.stop_when, *stage.train.show} <= seen.row.keys():
         seen.row |= evaluate_rows(model, stage.name, rows, runtime)
     return seen
 
@@ -104,6 +127,7 @@ class Output:
 
     `range_ratio` is the spread of the output over the target's, `rescale` the factor that would fit it best (1 for the
     best estimate of something uncertain, however small its range), `dc` the mean error over the target's spread.
+    `output.si_sdr_db` is the SNR at the gain that fits best (Le Roux et al. 2019, arXiv 1811.02508), about the means.
     """
 
     def __init__(self) -> None:
@@ -129,5 +153,6 @@ class Output:
             return {}
         error = xx - 2 * xy + yy
         row = {"range_ratio": math.sqrt(max(var_y, 0.0) / var_x), "dc": (mean_y - mean_x) / math.sqrt(var_x),
-               "output.snr_db": decibels(var_x, error)}  # fmt: skip
+               "output.snr_db": decibels(var_x, error),
+               "output.si_sdr_db": decibels(both**2, var_x * var_y - both**2)}  # fmt: skip
         return row | ({"rescale": both / var_y} if var_y > 1e-12 * var_x else {})

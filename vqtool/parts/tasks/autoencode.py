@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -9,7 +10,7 @@ from annotated_doc import Doc
 from annotated_types import Interval
 from torch import Tensor
 
-from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
+from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Task
 from vqtool.errors import VqtoolError
 from vqtool.sequence.chain import condition_of, decode, decode_normed, encode
 
@@ -27,6 +28,7 @@ class Autoencode(Task):
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "conditioner", "encoder", "quantizer", "decoder"})
     trains: ClassVar[tuple[str, ...]] = ("conditioner", "encoder", "quantizer", "decoder")
     provides: ClassVar[frozenset[str]] = frozenset({"x_hat", "target", "estimate", "sent", "quantized", "codes"})
+    headline: ClassVar[Mapping[str, Better]] = {"output.snr_db": "max", **Task.headline}
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from math import prod
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Quantized, Quantizer, Received, Task
+from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Quantized, Quantizer, Received, Task
 from vqtool.errors import VqtoolError
 
 
@@ -25,13 +25,16 @@ class Classify(Task):
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "channel", "classifier"})
     trains: ClassVar[tuple[str, ...]] = ("encoder", "quantizer", "channel", "classifier")
     provides: ClassVar[frozenset[str]] = frozenset({"logits", "quantized", "codes", "received"})
+    headline: ClassVar[Mapping[str, Better]] = {
+        "accuracy": "max", "consistency": "min", "symbols.entropy": None, "llr": None, **Task.headline,
+    }  # fmt: skip
 
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire norm, encoder, quantizer and channel (each optional but the encoder) and classifier."""
         labels = spec.named("label")
         if len(labels) != 1:
             raise VqtoolError(f"the task `classify` needs data with one label, these have {len(labels)}")
-        (label,) = labels.values()
+        ((self.label, label),) = labels.items()
         make("norm", spec, optional=True)
         encoder = make("encoder", spec.channels, spec.extent, 0)
         quantizer = make("quantizer", encoder.dim, optional=True)
@@ -47,17 +50,24 @@ class Classify(Task):
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """One pass through the whole chain."""
         z, quantized = self._coded(parts, batch)
-        if quantized is None:
-            return {"logits": parts.classifier(z)}
-        if "channel" not in parts:
-            return {"logits": parts.classifier(quantized.z), "quantized": quantized, "codes": quantized.codes}
-        received = parts.channel(quantized, code_tables(parts.quantizer))
-        return {
-            "logits": parts.classifier(received.z),
-            "quantized": quantized,
-            "codes": quantized.codes,
-            "received": received,
-        }
+        outputs: dict[str, Any] = {}
+        if quantized is not None:
+            outputs = {"quantized": quantized, "codes": quantized.codes}
+            z = quantized.z
+            if "channel" in parts:
+                outputs["received"] = parts.channel(quantized, code_tables(parts.quantizer))
+                z = outputs["received"].z
+        logits = parts.classifier(z)
+        return outputs | {"logits": logits, "figures": self._figures(logits, batch, outputs.get("received"))}
+
+    @torch.no_grad()
+    def _figures(self, logits: Tensor, batch: Batch, received: Received | None) -> dict[str, Tensor]:
+        """`accuracy` of a batch, as training sees it, and the means of what the channel reports."""
+        label = batch[self.label]
+        known = label >= 0
+        right = ((logits.argmax(-1) == label) & known).sum() / known.sum().clamp_min(1)
+        figures = {} if received is None else {name: each.float().mean() for name, each in received.figures.items()}
+        return {"accuracy": right, **figures}
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """`scores`, logits by path and level, as "hard.LEVEL"; `received`, outputs of the channel by level."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -10,7 +11,7 @@ from annotated_types import Ge, Interval
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Quantized, Renamed, Task
+from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Quantized, Renamed, Task
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.entropy import entropy
 from vqtool.sequence.chain import condition_of, encode, to_latents
@@ -40,6 +41,7 @@ class Contrast(Task):
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "conditioner", "encoder", "quantizer", "context"})
     trains: ClassVar[tuple[str, ...]] = ("conditioner", "encoder", "quantizer", "context")
     provides: ClassVar[frozenset[str]] = frozenset({"similarities", "positive", "hidden", "quantized", "codes"})
+    headline: ClassVar[Mapping[str, Better]] = {"contrastive.accuracy": "max", **Task.headline}
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -10,11 +10,11 @@ from annotated_doc import Doc
 from annotated_types import Gt
 from torch import Tensor
 
-from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
+from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Task
 from vqtool.errors import VqtoolError
 from vqtool.sequence.chain import decode, encode
 from vqtool.sequence.forecasting import build_forecaster, path_seeds, repeat_rows, rollout
-from vqtool.sequence.prior_chain import adopt_codebooks
+from vqtool.sequence.prior_chain import adopt_codebooks, token_figures
 
 
 class ForecastCodes(Task):
@@ -28,6 +28,7 @@ class ForecastCodes(Task):
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "decoder", "prior"})
     trains: ClassVar[tuple[str, ...]] = ("prior",)
     provides: ClassVar[frozenset[str]] = frozenset({"logits", "codes"})
+    headline: ClassVar[Mapping[str, Better]] = {"tokens.accuracy": "max"}
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class ForecastCodes(Task):
         with torch.no_grad():
             past, codes = encode(parts, batch)["codes"], self._truth(parts, batch)
         logits = parts.prior(torch.cat([past, codes], dim=1))[:, past.shape[1] :]
-        return {"logits": logits, "codes": codes}
+        return {"logits": logits, "codes": codes, "figures": token_figures(logits, codes)}
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """Sample paths of `steps` steps and their median; beside them the history reconstructed, and an oracle.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -12,7 +12,7 @@ from annotated_types import Gt
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqtool.api import Batch, Condition, DataSpec, Estimates, Make, Parts, Renamed, Task
+from vqtool.api import Batch, Better, Condition, DataSpec, Estimates, Make, Parts, Renamed, Task
 from vqtool.sequence.chain import decode, encode
 from vqtool.sequence.forecasting import build_forecaster, rollout
 
@@ -34,6 +34,7 @@ class ForecastDirect(Task):
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "decoder", "regressor"})
     trains: ClassVar[tuple[str, ...]] = ("regressor",)
     provides: ClassVar[frozenset[str]] = frozenset({"x_hat", "target", "quantiles", "levels"})
+    headline: ClassVar[Mapping[str, Better]] = {"output.snr_db": "max"}
 
     def __init__(
         self,

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
+from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Task
 from vqtool.sequence.chain import decode, encode, to_latents
-from vqtool.sequence.prior_chain import PRIOR_PARTS, adopt_codebooks, build_prior, decode_signal, prior_condition
+from vqtool.sequence.prior_chain import (
+    PRIOR_PARTS,
+    adopt_codebooks,
+    build_prior,
+    decode_signal,
+    prior_condition,
+    token_figures,
+)
 
 
 class PredictCodes(Task):
@@ -27,6 +35,7 @@ class PredictCodes(Task):
         {"logits", "codes", "latent_hat", "latent", "sent_hat", "sent", "estimate"}
     )
     knobs: ClassVar[frozenset[str]] = frozenset({"own_tokens"})
+    headline: ClassVar[Mapping[str, Better]] = {"tokens.accuracy": "max"}
 
     def __init__(self) -> None:
         self.own_tokens = 0.0  # the share of the past that is the model's own token (scheduled sampling)
@@ -50,9 +59,11 @@ class PredictCodes(Task):
         fed = parts.prior.own(codes, condition, self.own_tokens, draw=draw)
         logits, latent_hat = parts.prior.outputs(codes, condition, fed=fed)
         estimate, sent_hat = decode_signal(parts, condition, parts.quantizer.decode(fed).detach(), batch, normed)
+        targets = parts.prior.targets(codes, fed, latent)
         return {
             "logits": logits,
-            "codes": parts.prior.targets(codes, fed, latent),
+            "codes": targets,
+            "figures": token_figures(logits, targets),
             "latent_hat": latent_hat,
             "latent": latent,
             "sent_hat": sent_hat,

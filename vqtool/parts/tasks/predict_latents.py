@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 
-from vqtool.api import Batch, DataSpec, Estimates, Make, Parts, Task
+from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Task
 from vqtool.errors import VqtoolError
 from vqtool.sequence.chain import to_latents
 from vqtool.sequence.prior_chain import PRIOR_PARTS, adopt_codebooks, build_prior, decode_signal, prior_condition
@@ -23,6 +24,7 @@ class PredictLatents(Task):
     uses: ClassVar[frozenset[str]] = PRIOR_PARTS
     trains: ClassVar[tuple[str, ...]] = ("prior_conditioner", "regressor", "prior")
     provides: ClassVar[frozenset[str]] = frozenset({"latent_hat", "latent", "sent_hat", "sent", "estimate"})
+    headline: ClassVar[Mapping[str, Better]] = {}
 
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire the tokenizer's parts and the prior."""
