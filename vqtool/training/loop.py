@@ -328,7 +328,8 @@ class StageLoop:
             seen = validate(self.module, self.model, self.stage, self.data, self.runtime, seed=self.seed)
             self.model.seen = self.model.seen.followed_by(seen)
             row = self.model.seen.row = {**self.model.seen.row, **self.moved, "step": self.progress.step}
-            for option, name in [("best", self.options.best), *(("stop_when", n) for n in self.options.stop_when)]:
+            asked = {self.options.best: "best"} | dict.fromkeys(self.options.stop_when, "stop_when")
+            for name, option in (dict.fromkeys(self.options.show, "show") | asked).items():
                 if name not in row:
                     raise VqtoolError(
                         f"`{option}` names `{name}`, which is not among the validation metrics",
