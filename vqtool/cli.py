@@ -43,6 +43,9 @@ def train(
     seed: opt.Seed = None,
     device: opt.Device = "auto",
     stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Stop after this stage.")] = None,
+    only: Annotated[
+        bool, typer.Option("--only", help="Train the stage of --stage alone, on the parts of --from.")
+    ] = False,
     start: Annotated[
         Path | None,
         typer.Option("--from", metavar="CKPT", help="Start from the weights of this checkpoint or run."),

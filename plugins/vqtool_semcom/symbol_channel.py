@@ -124,9 +124,9 @@ class SymbolChannel(BitChannel):
 
         `llr` is the mean |LLR|, `symbols.entropy` that of the points sent by the whole batch, in bits.
         """
-        used = self.qam(mode).points_used(symbols)
+        used = torch.special.entr(self.qam(mode).points_used(symbols)).sum() / math.log(2)
         figures = {"tx_power": symbols.square().sum(-1).mean(-1), "llr": llr.abs().mean(-1),
-                   "symbols.entropy": (torch.special.entr(used).sum() / math.log(2)).expand_as(level)}  # fmt: skip
+                   "symbols.entropy": used.to(level).expand_as(level)}  # fmt: skip
         if not self.training and len(level):
             ber, size = self._expected(float(level[0]), mode)
             figures["ber.theory"] = torch.full_like(level, ber)

@@ -11,12 +11,14 @@ from tests.training.tiny import write_recipe
 from vqtool.commands import train
 from vqtool.errors import VqtoolError
 from vqtool.model import checkpoint
+from vqtool.model.runs import rows_of
 
 
-def trained(recipe: Path, out: Path, *overrides: str, start: Path | None = None, stage: str | None = None) -> Path:
+def trained(recipe: Path, out: Path, *overrides: str, start: Path | None = None, stage: str | None = None,
+            only: bool = False) -> Path:  # fmt: skip
     """A run of a recipe, perhaps from another."""
     code = train.run(recipe=recipe, overrides=list(overrides), out_dir=out, seed=None, device="cpu", stage=stage,
-                     start=start)  # fmt: skip
+                     only=only, start=start)  # fmt: skip
     assert code == 0
     return out
 
@@ -48,6 +50,23 @@ def test_parts_of_the_same_role_and_shape_continue(tokenizer: Path, tmp_path: Pa
         torch.testing.assert_close(went_on[name], learned[name], rtol=1e-4, atol=1e-6)
         assert not torch.allclose(fresh[name], learned[name], atol=1e-3)
     assert set(learned) < set(went_on)
+
+
+def test_one_stage_alone_is_trained_on_the_parts_of_another_run(tokenizer: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, prior=True)
+    run = trained(recipe, tmp_path / "second", start=tokenizer, stage="prior", only=True)
+    assert not (run / "tokenizer.safetensors").exists()
+    learned, now = parts(tokenizer / "tokenizer.safetensors"), parts(run / "prior.safetensors")
+    assert all(torch.equal(now[name], value) for name, value in learned.items())
+    assert {row["stage"] for row in rows_of(run / "metrics.jsonl")} == {"prior"}
+    with pytest.raises(VqtoolError, match="`--stage` and `--from` name them"):
+        trained(recipe, tmp_path / "third", stage="prior", only=True)
+
+
+def test_a_run_that_could_not_begin_leaves_no_folder(tokenizer: Path, tmp_path: Path) -> None:
+    with pytest.raises(VqtoolError):
+        trained(write_recipe(tmp_path), tmp_path / "refused", "encoder.dim=4", start=tokenizer)
+    assert not (tmp_path / "refused").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.recipe.text import GOOD
+from tests.training.tiny import write_recipe
 from vqtool.errors import VqtoolError
-from vqtool.recipe import Recipe, from_resolved
+from vqtool.recipe import Recipe, from_resolved, load
 from vqtool.recipe import parse as parse_recipe
 from vqtool.recipe.overrides import parse
 from vqtool.recipe.recipe import apply_to_resolved
@@ -122,3 +123,18 @@ def test_a_checkpoint_s_recipe_can_be_changed(tmp_path: Path) -> None:
     assert other.stages[1].train.epochs == 9
     with pytest.raises(VqtoolError, match="has no option `tmp`"):
         apply_to_resolved(recipe, ["quantizer.tmp=0.5"])
+
+
+def test_a_path_of_the_command_line_is_relative_to_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one of the recipe to the recipe, wherever the command runs."""
+    (tmp_path / "recipes").mkdir()
+    recipe = write_recipe(tmp_path / "recipes")
+    monkeypatch.chdir(tmp_path)
+    assert load(recipe).data.options["path"] == tmp_path / "recipes" / "signals.npz"
+    typed = load(recipe, ["data.path=signals.npz"])
+    assert typed.data.options["path"] == tmp_path / "signals.npz"
+    again = apply_to_resolved(load(recipe), ["data.path=other.npz"])
+    assert again.data.options["path"] == tmp_path / "other.npz"
+    assert apply_to_resolved(load(recipe), ["seed=1"]).data.options["path"] == tmp_path / "recipes" / "signals.npz"

@@ -29,10 +29,17 @@ def run(
     seed: int | None,
     device: str,
     stage: str | None,
+    only: bool = False,
     start: Path | None = None,
     stop_on: StopOn | None = None,
 ) -> int:
-    """Train every stage (or those up to and with `stage`), from the checkpoint `start`; returns the exit code."""
+    """Train every stage (or those up to and with `stage`), from the checkpoint `start`; returns the exit code.
+
+    With `only`, `stage` alone is trained.
+    """
+    if only and (stage is None or start is None):
+        raise VqtoolError("`--only` trains one stage of a trained model: `--stage` and `--from` name them",
+                          hint="vqtool train RECIPE --stage NAME --only --from CKPT")  # fmt: skip
     if seed is not None:
         overrides = [*overrides, f"seed={seed}"]
     loaded = load(recipe, overrides)
@@ -42,9 +49,13 @@ def run(
         for warning in loaded.warnings():
             out.warn(warning)
         out.say(f"run {folder.folder} on {here.device}" + (f", {here.world} ranks" if here.world > 1 else ""))
-        session = Session(loaded, folder, here, stop_on=stop_on)
-        session.start(learned)
-        stopped = session.train(until=stage)
+        try:
+            session = Session(loaded, folder, here, stop_on=stop_on)
+            session.start(learned)
+        except BaseException:
+            folder.discard()
+            raise
+        stopped = session.train(until=stage, only=only)
         return _end(session, stopped, began, stage, here)
 
 

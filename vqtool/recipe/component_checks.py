@@ -45,8 +45,12 @@ class PartChecker:
     def options(
         self, options: Options, key: Key, table: Mapping[str, Any], what: str, *, page: str = ""
     ) -> dict[str, Any]:
-        """A table's checked options; problems are noted below `key`."""
-        checked, problems = options.check(table, what, folder=self.folder, page=page)
+        """A table's checked options; problems are noted below `key`.
+
+        Paths of the recipe are relative to its folder, those of the command line to the working folder.
+        """
+        typed = {name for name in table if self.places.overridden((*key, name))}
+        checked, problems = options.check(table, what, folder=self.folder, typed=typed, page=page)
         for problem in problems:
             self.error((*key, *problem.path), problem.message, problem.hint)
         return {name: value for name, value in checked.items() if name in table} if self.as_given else checked

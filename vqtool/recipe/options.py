@@ -8,7 +8,7 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,11 +85,18 @@ class Options:
         ]
 
     def check(
-        self, table: Mapping[str, Any], what: str, *, folder: Path | None = None, page: str = ""
+        self,
+        table: Mapping[str, Any],
+        what: str,
+        *,
+        folder: Path | None = None,
+        typed: Collection[str] = (),
+        page: str = "",
     ) -> tuple[dict[str, Any], list[Problem]]:
         """The checked options with defaults filled in, and every problem; `what` names the owner in messages.
 
-        Paths are resolved against `folder`; lists arrive as tuples. `page` is the command that lists the options.
+        Paths are resolved against `folder`, of the options `typed` against the working folder; lists arrive as tuples.
+        `page` is the command that lists the options.
         """
         dated = [Problem(path, f"{what}: `{shown(path)}` is a date", "write it as a string, in quotes")
                  for path in dates_in(table)]  # fmt: skip
@@ -105,7 +112,7 @@ class Options:
                             if name in self._counts and largest(value) > LARGEST_COUNT]  # fmt: skip
         if problems:
             return {}, problems
-        return {name: settled(value, folder) for name, value in values.items()}, []
+        return {name: settled(value, Path.cwd() if name in typed else folder) for name, value in values.items()}, []
 
     def json_schema(self) -> dict[str, Any]:
         """Draft 7 properties of the options: `{"properties": {...}, "required": [...]}`."""

@@ -34,6 +34,10 @@ class Places:
         """A key was given by `-s text`."""
         self._overrides[key] = text
 
+    def overridden(self, key: Key) -> bool:
+        """Whether the command line gave the value at a key."""
+        return any(key[: len(given)] == given for given in self._overrides)
+
     def where(self, key: Sequence[str | int]) -> Where | str:
         """The place of a key: the override that gave it, its line, or that of the table around it."""
         key = tuple(key)

@@ -39,7 +39,8 @@ def from_latents(parts: Parts, z: Tensor, sent: Tensor, batch: Batch, normed: Ba
     """
     condition = None
     if "conditioner" in parts:
-        condition = parts.conditioner(parts.norm.condition(batch) if normed is None else normed)
+        given = parts.conditioner(parts.norm.condition(batch) if normed is None else normed)
+        condition = Condition(given.vector.float(), None if given.tokens is None else given.tokens.float())
     with torch.autocast(z.device.type, enabled=False):
         return parts.norm.invert(decode_normed(parts, z.float(), condition), batch, sent)
 

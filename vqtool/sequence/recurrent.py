@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from vqtool.api import Condition
 from vqtool.layers.attention import CrossAttention, FeedForward, FilmNorm
+from vqtool.quantizers.core.composable import own_precision
 from vqtool.sequence import generation
 from vqtool.sequence.code_prior import CodePrior, at_rest, taken
 
@@ -82,7 +84,8 @@ class RecurrentPrior(CodePrior):
         """[B, n, W] -> [B, n, W], the hidden states of the next n steps."""
         stop = state.taken + inputs.shape[1]
         x = inputs if state.aside is None else inputs + state.aside[:, state.taken : stop]
-        x, state.memory = self.network(self.drop(x), state.memory)
+        with own_precision(x) if no_kernel(x) else contextlib.nullcontext():
+            x, state.memory = self.network(self.drop(x).to(self.network.weight_ih_l0.dtype), state.memory)
         x = self.drop(x)
         state.taken = stop
         if self.cross is not None and self.norm_cross is not None and state.read is not None:
@@ -105,3 +108,9 @@ class RecurrentPrior(CodePrior):
 
         with at_rest(self):
             return generation.generate(self, len(codes), condition, choose)
+
+
+def no_kernel(x: Tensor) -> bool:
+    """Whether autocast would compute in float16 on a CPU, where torch has no recurrent networks of that type."""
+    return (x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+            and torch.get_autocast_dtype("cpu") == torch.float16)  # fmt: skip

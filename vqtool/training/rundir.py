@@ -83,13 +83,18 @@ class RunDir:
             run.write(RECIPE_FILE, recipe.kept_text())
             run.write(ENVIRONMENT_FILE, json.dumps(environment(argv, device), indent=1))
         except VqtoolError:
-            for name in BEGUN:
-                run.path(name).unlink(missing_ok=True)
-            run.close()
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+            run.discard()
             raise
         return run
+
+    def discard(self) -> None:
+        """Remove a run that could not begin, unless it has saved something."""
+        if self.writes and {file.name for file in self.folder.iterdir()} <= {*BEGUN, LOCK}:
+            for name in BEGUN:
+                self.path(name).unlink(missing_ok=True)
+            self.close()
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
 
     def _claim(self) -> None:
         """Make the folder and take its lock, unless something is in it."""

@@ -65,14 +65,18 @@ class Session:
                     + (f"; new: {', '.join(fresh)}" if fresh else ""))  # fmt: skip
         self.model.parts.to(self.runtime.device)
 
-    def train(self, *, until: str | None = None, state: checkpoint.Checkpoint | None = None) -> int:
-        """Train stage after stage up to and with `until`; returns a signal's number where one stopped it, else 0."""
+    def train(self, *, until: str | None = None, only: bool = False, state: checkpoint.Checkpoint | None = None) -> int:
+        """Train stage after stage up to and with `until`, or it alone with `only`.
+
+        Returns a signal's number where one stopped it, else 0.
+        """
         if until is not None:
             stage_named(self.recipe, until)
+        first: str | None = state.metadata["stage"] if state is not None else until if only else None
+        begin = 0 if first is None else self.order.index(first)
         if state is None:
-            self._turn_to(0)
+            self._turn_to(begin)
         catalog().hooks.vqtool_run_started(run=self.run_dir)
-        begin = self.order.index(state.metadata["stage"]) if state else 0
         status: Status = "failed"
         try:
             with Signals() as signals:
