@@ -11,6 +11,7 @@ import pytest
 from tests.diagnosis.reports import findings, pasted, report, text, with_history
 from vqtool.catalog import Limit, catalog
 from vqtool.diagnosis.findings import EXPLAINS, diagnosed
+from vqtool.diagnosis.reading import codebook
 from vqtool.diagnosis.report import Finding, Report
 from vqtool.recipe.recipe import parse
 from vqtool.recipe.thresholds import OWN, key, keys, limit_of, limits
@@ -70,7 +71,7 @@ def test_healthy_checks_are_reported_as_ok(name: str) -> None:
     assert made.healthy
     assert {f.severity for f in made.findings} == {"ok"}
     known = {"frozen-codebook" if name == "outputs-fed" else name for name in UNHEALTHY}
-    assert {f.id for f in made.findings} == known - {"dead-level", "not-started", "nan"}
+    assert {f.id for f in made.findings} == (known | {"dimension-collapse"}) - {"dead-level", "not-started", "nan"}
 
 
 @pytest.mark.parametrize("name", [*UNHEALTHY, *COMPOSED])
@@ -80,7 +81,14 @@ def test_every_fix_can_be_pasted(name: str) -> None:
     for finding in diagnosed(made).findings:
         pasted(made, finding)
     (one,) = findings(made).values()
-    assert one.fix or name in ("not-started", "no-negatives", "range-drift", "dc-offset", "repeated-tokens")
+    assert one.fix or name in (
+        "not-started",
+        "no-negatives",
+        "range-drift",
+        "dc-offset",
+        "codes-ignored",
+        "repeated-tokens",
+    )
 
 
 @pytest.mark.parametrize("name", COMPOSED)
@@ -94,7 +102,25 @@ def test_a_fix_is_quoted_for_a_shell() -> None:
     (ramp,) = [line for line in findings(UNHEALTHY["soft-hard-gap"])["soft-hard-gap"].fix if ".temperature=" in line]
     assert ramp.startswith('-s \'stage.tokenizer.schedule.quantizer.temperature={ kind = "geometric"')
     here = replace(UNHEALTHY["duplicate-codes"], source=Path("my run/a.safetensors"))
-    assert "vqtool improve 'my run/a.safetensors'" in findings(here)["duplicate-codes"].fix
+    assert "vqtool improve 'my run/a.safetensors' --merge" in findings(here)["duplicate-codes"].fix
+
+
+@pytest.mark.parametrize("name", UNHEALTHY)
+def test_a_model_without_a_recipe_gets_words_and_no_options(name: str) -> None:
+    """A checkpoint of another library, or a loop of one's own: there is no recipe to set an option in."""
+    made = replace(UNHEALTHY[name], recipe={}, source=Path("model.safetensors"))
+    for finding in diagnosed(made).findings:
+        for line in finding.fix:
+            assert not line.startswith(("-s", "vqtool"))
+
+
+def test_twins_are_found_without_counts() -> None:
+    same = np.repeat(RNG.normal(size=(32, 4)), 2, 0)
+    made = report([EVEN])
+    book = codebook("codebook", 64, None, same, {})
+    one = findings(replace(made, codebooks=(book,)))["duplicate-codes"]
+    assert (one.figure, one.severity) == (1.0, "fail")
+    assert "64 codes have a near-identical twin" in one.cause
 
 
 def test_every_codebook_collapsed_is_one_collapse() -> None:
@@ -199,7 +225,7 @@ def test_symptoms_are_left_out_and_their_disease_is_known() -> None:
     moved = {"codes.moved.codebook": 0.0, "codes.followed.codebook": 0.0}
     assert set(findings(report([HALF], measures=moved))) == {"frozen-codebook"}
     assert set(findings(report([ONE], measures={"range_ratio": 0.01}))) == {"collapse"}
-    result = {"nan", "not-started", "codebook-lags", "hot-code"} | {limit.id for limit in OWN}
+    result = {"nan", "not-started", "zero-codebook", "codebook-lags", "hot-code"} | {limit.id for limit in OWN}
     assert EXPLAINS.keys() | frozenset[str]().union(*EXPLAINS.values()) <= result
 
 
