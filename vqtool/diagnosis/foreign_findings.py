@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,25 +116,25 @@ def left_open(report: Report) -> Iterator[Finding]:
     found = report.metadata.get("foreign") or {}
     every = [book.name for book in report.codebooks]
     if idle := found.get("not_started"):
-        yield _note("not-started", idle, f"{_listed(idle, every)} never started: no code was set and no token was "
-                    "counted. So are freshly configured models, and codebooks that training did not reach")  # fmt: skip
+        cause = (f"{_listed(idle, every)} never started: no code was set and no token was counted. So are freshly "
+                 "configured models, and codebooks that training did not reach")  # fmt: skip
+        yield Finding("not-started", "note", float(len(idle)), None, "", cause)
     if missing := found.get("no_counts"):
-        yield _note("no-counts", missing, f"the file holds no counts of {_listed(missing, every)}: how codes are used, "
-                    "and which are dead, cannot be known from it", COUNTS)  # fmt: skip
-    if others := found.get("not_counted"):
-        yield _note("no-counts", others, f"the codes have no level for {_listed(others, [])}")
+        cause = (f"the use of {_listed(missing, every)} is not known: no counts are stored, or none that were ever "
+                 "updated, and without them no dead code can be seen")  # fmt: skip
+        yield Finding("no-counts", "note", float(len(missing)), None, "", cause, (COUNTS,))
+    elif others := found.get("not_counted"):
+        cause = f"the codes have no level for {_listed(others, [])}"
+        yield Finding("no-counts", "note", float(len(others)), None, "", cause)
     if unknown := found.get("sizes_unknown"):
-        yield _note("sizes-unknown", unknown, "how many codes there are is not known: the largest one seen is taken "
-                    "for the last, and dead codes beyond it are not seen", "give their number: --sizes K")  # fmt: skip
+        cause = ("how many codes there are is not known: the largest one seen is taken for the last, and dead codes "
+                 "beyond it are not seen")  # fmt: skip
+        yield Finding("sizes-unknown", "note", float(len(unknown)), None, "", cause, ("give their number: --sizes K",))
     if found and not report.codebooks:
         grids = found["grids"]
         named = ", ".join(f"{family} in `{module}`" if module else family for module, family in grids.items())
-        yield _note("no-codebook", grids, f"{named}: the codes are a fixed grid, and the file holds nothing of their "
-                    "use", f"{COUNTS} --sizes K")  # fmt: skip
-
-
-def _note(name: str, of: Collection[str], cause: str, *fix: str) -> Finding:
-    return Finding(name, "note", float(len(of)), None, "", cause, fix)
+        cause = f"{named}: the codes are a fixed grid, and the file holds nothing of their use"
+        yield Finding("no-codebook", "note", float(len(grids)), None, "", cause, (f"{COUNTS} --sizes K",))
 
 
 def _listed(names: Sequence[str], every: Sequence[str]) -> str:

@@ -20,12 +20,12 @@ LAYOUT_HINT = "--layout has a letter for each axis: n sequences, q levels or gro
 
 
 def codes_among(tensors: Tensors, source: Path) -> Stored:
-    """The one tensor of whole numbers in a file of codes, or the one of a usual name.
+    """The one tensor of a file of codes; of several the one of whole numbers, or the one of a usual name.
 
     Raises:
         VqtoolError: there is none, or several.
     """
-    whole = {name: stored for name, stored in tensors.items() if may_be_codes(stored)}
+    whole = {name: stored for name, stored in tensors.items() if may_be_codes(stored) or len(tensors) == 1}
     named = [name for name in USUAL if name in whole] or list(whole)
     if not whole or (len(named) > 1 and named[0] not in USUAL):
         some = ", ".join(f"`{name}` {s.dtype}{list(s.shape)}" for name, s in [*tensors.items()][:5])
@@ -77,17 +77,16 @@ def _axes(shape: Sequence[int], layout: str | None, levels: int | None) -> str:
     plain = {1: "t", 2: "nt", 3: "nhw"}.get(len(shape))
     if plain is None:
         raise VqtoolError(f"codes of the shape {list(shape)} may be several things", hint=LAYOUT_HINT)
-    if len(shape) == 1 or (levels == 1 and 1 not in shape[1:]):
+    if len(shape) == 1 or (levels == 1 and (len(shape) == 2 or 1 not in shape[1:])):
         return plain
     if levels is not None:
         fitting = [axis for axis, length in enumerate(shape) if length == levels]
         fitting = [axis for axis in fitting if axis > 0] or fitting
-        if len(fitting) == 1 and (len(shape) == 3 or levels > 1):
+        if len(fitting) == 1:
             return _with_levels(len(shape), fitting[0])
-        if levels > 1 or len(shape) == 3:
+        if fitting or len(shape) == 2:
             raise VqtoolError(f"codes of the shape {list(shape)} and {levels} levels: which axis they are is not clear",
                               hint=LAYOUT_HINT)  # fmt: skip
-        return plain
     if len(shape) == 2:
         return plain
     short = 1 if shape[1] < shape[2] else 2

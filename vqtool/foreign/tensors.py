@@ -69,6 +69,11 @@ def tensors_of(path: Path) -> dict[str, Stored]:
         return _folder(path)
     if not path.exists():
         raise VqtoolError(f"there is no file or folder `{path}`", hint=f"ls {path.parent}")
+    return _file(path)
+
+
+def _file(path: Path) -> dict[str, Stored]:
+    """The tensors of one file, by what it begins with."""
     try:
         with path.open("rb") as file:
             begin = file.read(16)
@@ -220,12 +225,12 @@ def _folder(folder: Path) -> dict[str, Stored]:
             )  # fmt: skip
         path = files[0]
     if path.suffix != ".json":
-        return tensors_of(path)
+        return _file(path)
     index = read_json(path)
     places = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(places, dict) or not all(isinstance(p, str) and Path(p).name == p for p in places.values()):
+    if not isinstance(places, dict) or not all(isinstance(p, str) and p and Path(p).name == p for p in places.values()):
         raise damaged(path, "its `weight_map` should name files of the same folder")
     found: dict[str, Stored] = {}
     for name in dict.fromkeys(places.values()):
-        found |= tensors_of(folder / name)
+        found |= _file(folder / name)
     return found
