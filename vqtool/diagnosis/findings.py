@@ -28,7 +28,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
                            "range-drift", "dc-offset", "no-negatives"}),
     "dead-level": frozenset({"perplexity-falling"}),
     "dead-codes": frozenset({"perplexity-falling"}),
-    "never-moved": frozenset({"duplicate-codes", "exploding-norms"}),
+    "exploding-norms": frozenset({"duplicate-codes"}),
     "soft-hard-gap": frozenset({"range-drift", "dc-offset", "codebook-lags", "commitment-growing"}),
     "no-negatives": frozenset({"loss-stuck"}),
 }  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vqtool.diagnosis.measures import joint_usage, sequences
+from vqtool.diagnosis.measures import geometry, joint_usage, sequences, unmoved
 from vqtool.diagnosis.reading import FORGOTTEN, NOTHING, codebook, recounted, report_of
 from vqtool.diagnosis.report import Codebook, Report
 from vqtool.errors import VqtoolError
@@ -190,7 +190,8 @@ def _of_vectors(source: Path, found: Sequence[ForeignCodebook], grids: Mapping[s
             missing.append(name)
         else:
             counted.add(kind)
-        books.append(codebook(name, len(book.vectors), counts, book.vectors, {}))
+        made = codebook(name, len(book.vectors), counts, book.vectors, {})
+        books.append(made if counts is not None or book.frozen else _by_motion(made))
     tokens = [int(b.counts.sum()) for b in books if b.counts is not None] if counted == {"counts"} else []
     what = " and ".join(f"the {kind} of use in the file" for kind in sorted(counted))
     return Report(
@@ -201,6 +202,14 @@ def _of_vectors(source: Path, found: Sequence[ForeignCodebook], grids: Mapping[s
         measures={},
         metadata=_metadata(found, grids, no_counts=missing, not_started=idle),
     )
+
+
+def _by_motion(book: Codebook) -> Codebook:
+    """A codebook without counts, with how many codes never moved; its geometry is that of the others."""
+    assert book.vectors is not None
+    still = unmoved(book.vectors)
+    moved = geometry(book.vectors[~still]) if 0 < still.sum() < book.size - 1 else {}
+    return replace(book, measures={**book.measures, **moved, "unmoved": float(still.sum())})
 
 
 def _of_codes(
@@ -278,4 +287,6 @@ def short_names(found: Sequence[ForeignCodebook]) -> list[str]:
     shared = 0
     while len(split) > 1 and all(len(p) > shared + 2 and p[shared] == split[0][shared] for p in split):
         shared += 1
+    while shared and any(parts[shared].isdecimal() for parts in split):
+        shared -= 1
     return [".".join(parts[shared:]) for parts in split]

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 TWIN = 0.05  # of the upper quartile of neighbour distances: nearer than that, two codes are one
 GROUP = 8  # times the distance of neighbours: the radius in which codes are taken for one group; 1 / TWIN is far off
+ENOUGH = 64  # numbers by which a uniform distribution is recognised
 BLOCK = 256  # rows that are compared one by one with those before them
 CHUNK = 1 << 20  # distances held at a time
 WIDE = 64  # dimensions from which neighbours are searched in 32 bits: they are far apart there, and it is twice as fast
@@ -255,6 +256,20 @@ def geometry(vectors: ArrayLike, counts: ArrayLike | None = None) -> dict[str, f
         "duplicate_share": float(same.mean()) if len(same) else 0.0,
         "neighbour": quantile(distances, 0.5) if len(distances) > 1 else 0.0,
     }
+
+
+def unmoved(vectors: ArrayLike) -> NDArray[np.bool_]:
+    """Which of the codes [K, d] look drawn from uniform(-1/K, 1/K), where VQ-VAEs and VQGANs start them [K].
+
+    Codes within that range, if together they are spread as uniform numbers are: |x| K of mean 1/2 and mean square 1/3.
+    """
+    rows = np.abs(np.asarray(vectors, dtype=np.float64)) * len(np.asarray(vectors))
+    inside = (rows <= 1.001).all(1)
+    values = rows[inside]
+    uniform = (
+        values.size >= ENOUGH and abs(values.mean() - 1 / 2) < 0.05 and abs(np.square(values).mean() - 1 / 3) < 0.03
+    )
+    return inside if uniform else np.zeros(len(rows), dtype=bool)
 
 
 def drift(before: ArrayLike, after: ArrayLike) -> float:

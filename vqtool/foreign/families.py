@@ -233,8 +233,9 @@ def _read(rule: Rule, name: str, tensors: Tensors) -> Iterator[ForeignCodebook]:
 
 def _module(name: str) -> str:
     """The module whose codebook a tensor is: without what every codebook calls it."""
-    module = re.sub(r"(^|\.)_?(weight|embed|embedding|embed_sum|embedding_sum|codes|codevectors)$", "", name)
-    module = re.sub(r"(?<=.)\._?(codebook|embedding|embed)$", "", module)
+    module = name
+    for _ in range(2):  # `codebook.embed`, `embedding.weight`
+        module = re.sub(rf"(^|\.)_?(weight|embed_sum|embedding_sum|{NAMES.pattern})$", "", module)
     return module or "codebook"
 
 
