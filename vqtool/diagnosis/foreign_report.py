@@ -208,7 +208,8 @@ def _by_motion(book: Codebook) -> Codebook:
     """A codebook without counts, with how many codes never moved; its geometry is that of the others."""
     assert book.vectors is not None
     still = unmoved(book.vectors)
-    moved = geometry(book.vectors[~still]) if 0 < still.sum() < book.size - 1 else {}
+    some = 0 < still.sum() < book.size - 1 and np.isfinite(book.vectors).all()
+    moved = geometry(book.vectors[~still]) if some else {}
     return replace(book, measures={**book.measures, **moved, "unmoved": float(still.sum())})
 
 

@@ -266,10 +266,9 @@ def unmoved(vectors: ArrayLike) -> NDArray[np.bool_]:
     rows = np.abs(np.asarray(vectors, dtype=np.float64)) * len(np.asarray(vectors))
     inside = (rows <= 1.001).all(1)
     values = rows[inside]
-    uniform = (
-        values.size >= ENOUGH and abs(values.mean() - 1 / 2) < 0.05 and abs(np.square(values).mean() - 1 / 3) < 0.03
-    )
-    return inside if uniform else np.zeros(len(rows), dtype=bool)
+    if values.size < ENOUGH or abs(values.mean() - 1 / 2) > 0.05 or abs(np.square(values).mean() - 1 / 3) > 0.03:
+        return np.zeros(len(rows), dtype=bool)
+    return np.asarray(inside)
 
 
 def drift(before: ArrayLike, after: ArrayLike) -> float:
