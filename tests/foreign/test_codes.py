@@ -80,6 +80,11 @@ def test_padding_counts_nowhere() -> None:
     assert [len(n) for n in counts_of(np.array([[[0, 1], [2, 1]]]), None)] == [3, 2]
 
 
+def test_padding_alone_is_refused() -> None:
+    with pytest.raises(VqtoolError, match="nothing to count"):
+        counts_of(np.full((2, 3, 1), -1), [4])
+
+
 def test_codes_beyond_the_codebook_are_refused() -> None:
     with pytest.raises(VqtoolError, match="level 1 go up to 4, and its codebook has 4 codes"):
         counts_of(np.array([[[0, 4]]]), [4, 4])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import vqtool
+from tests.foreign import made
 from tests.test_no_code_from_files import Payload
 from tests.test_startup import loaded_after
 from vqtool.errors import VqtoolError
@@ -66,6 +70,32 @@ def test_modules_and_state_dicts() -> None:
     module.register_buffer("counts", torch.ones(4), persistent=False)
     assert set(tensors_in(module)) == {"0.weight", "0.bias", "counts"}
     assert set(tensors_in({"a": {"b": np.ones(2)}, "c": 3})) == {"a.b"}
+
+
+def test_values_of_every_kind_of_torch_tensor() -> None:
+    values = torch.eye(4)
+    for tensor in (values.to(torch.float8_e4m3fn), values.bfloat16(), values.to_sparse(), values.requires_grad_()):
+        np.testing.assert_array_equal(tensors_in({"a": tensor})["a"].read(), np.eye(4))
+    with pytest.raises(VqtoolError, match="the values of `a`"):
+        tensors_in({"a": torch.empty(2, 2, device="meta")})["a"].read()
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "npz", "pt"])
+def test_damaged_files_are_one_error_or_are_read(ending: str, tmp_path: Path) -> None:
+    state, path, draw = made.encodec(1), tmp_path / f"m.{ending}", Random(0)
+    tensors = {name: torch.tensor(value) for name, value in state.items()}
+    if ending == "npz":
+        np.savez_compressed(path, **state)  # type: ignore[arg-type]  # arrays by name
+    else:
+        (save_file if ending == "safetensors" else torch.save)(tensors, path)
+    whole = path.read_bytes()
+    for _ in range(150):
+        content = bytearray(whole)
+        for _ in range(draw.choice([1, 5, 40])):
+            content[draw.randrange(len(content))] = draw.randrange(256)
+        path.write_bytes(content[: draw.choice([len(content), draw.randrange(len(content))])])
+        with contextlib.suppress(VqtoolError):
+            str(vqtool.diagnose(path))
 
 
 class Folder:

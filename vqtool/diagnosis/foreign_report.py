@@ -65,6 +65,7 @@ def report_of_any(given: Any, reading: Reading) -> Report:
     return recounted(report, counted, counts, {}, _together(codes))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # values that are no numbers are findings, not warnings
 def foreign_report(source: Path, tensors: Tensors, reading: Reading) -> Report:
     """What a model's tensors, and codes that it made, show of its codebooks.
 

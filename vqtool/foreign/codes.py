@@ -105,18 +105,21 @@ def counts_of(codes: Codes, sizes: Sequence[int] | None) -> list[np.ndarray[Any,
     """How often each code of each level was chosen: counts [K] for codes [N, T, Q]; negative codes count nowhere.
 
     Args:
-        sizes: the number of codes K of each level; without them the largest code seen is taken for the last.
+        sizes: the number of codes K of each level; without them the largest code seen is taken for the last of two
+            or more.
 
     Raises:
-        VqtoolError: a code is not below its level's size.
+        VqtoolError: a code is not below its level's size, or all are padding.
     """
+    if (codes < 0).all():
+        raise VqtoolError("all codes are negative, which is padding: there is nothing to count")
     counts = []
     for level, column in enumerate(codes.reshape(-1, codes.shape[-1]).T):
         real = column[column >= 0]
         largest = int(real.max(initial=0))
         if largest > MOST:
             raise VqtoolError(f"a code of {largest} is more than any codebook has", hint="are these really codes?")
-        size = sizes[level] if sizes is not None else largest + 1
+        size = sizes[level] if sizes is not None else max(2, largest + 1)
         if largest >= size:
             raise VqtoolError(f"the codes of level {level} go up to {largest}, and its codebook has {size} codes",
                               hint="--sizes says how many codes there are; --layout which axis is what")  # fmt: skip

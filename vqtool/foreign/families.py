@@ -259,7 +259,7 @@ def _parts(rule: Rule, name: str, vectors: Array, tensors: Tensors) -> list[Arra
 
 
 def _is_unit(vectors: Array) -> bool:
-    lengths = np.linalg.norm(vectors, axis=1)
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
     return len(lengths) > 1 and bool(np.all(np.abs(lengths - 1) < 1e-3))
 
 
@@ -295,7 +295,8 @@ def _beside(words: Sequence[str], name: str, tensors: Tensors) -> str | None:
 
 
 def _floats(stored: Stored) -> Array:
-    return np.asarray(stored.read(), dtype=np.float32)
+    with np.errstate(over="ignore"):  # of float64: what is too large becomes infinite, and is found
+        return np.asarray(stored.read(), dtype=np.float32)
 
 
 # --- by names that the user gives ------------------------------------------------------------------------------------
