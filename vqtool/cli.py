@@ -35,7 +35,9 @@ def root(
 @command("train")
 def train(
     *,
-    recipe: opt.Recipe,
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="The TOML file of a recipe, or a run whose recipe to train again.")
+    ],
     overrides: opt.Overrides,
     out_dir: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run's folder; by default under runs/.")

@@ -86,7 +86,8 @@ def test_strict_exits_three_on_a_fail_alone(trained: Trained, here: Diagnose) ->
 def test_people_see_a_histogram_the_cause_and_the_fix(trained: Trained, here: Diagnose) -> None:
     result = here.words(trained("half-dead"))
     assert "16 of 32 codes are never chosen" in result
-    assert "fix: -s quantizer.revive_below=0.1" in result
+    assert "fix: vqtool train " in result
+    assert "-s quantizer.revive_below=0.1" in result
     assert "················" in result
     assert "\x1b" not in result, "no colours in a pipe"
     well = here.words(trained("healthy-ema"))

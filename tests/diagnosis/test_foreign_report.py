@@ -45,6 +45,7 @@ def ill(state: made.State, name: str, change: Callable[[np.ndarray], Any]) -> Di
     return vqtool.diagnose(made.changed(state, name, change))
 
 
+LINE = np.linspace(-2, 2, 64)[:, None] @ RNG.normal(size=(1, 16))  # all codes on one line
 HALF = made.with_rows(slice(32, None), 1e-8)
 BOOK, USE = "quantizer.layers.1.codebook.embed", "quantizer.layers.1.codebook.cluster_size"
 VECTORS = {  # of each family, a tensor of vectors, and the codebook that is ill with it
@@ -68,6 +69,9 @@ def test_illnesses_of_the_vectors(family: str) -> None:
     if family != "Mimi":  # whose vectors are sums over use
         same = ill(state, name, made.with_rows(np.s_[..., 32:, :], state[name].reshape(64, -1)[:1]))
         assert named(same) == {"duplicate-codes": where}
+        flat = ill(state, name, lambda v: v * 1e-3 + LINE[:, : v.shape[-1]])
+        assert named(flat) == {"dimension-collapse": where}
+        assert named(ill(state, name, lambda v: 0 * v)) == {"zero-codebook": where}
     if family != "DAC":  # whose lengths mean nothing
         assert named(ill(state, name, lambda v: v * 1e5)) == {"exploding-norms": where}
         assert named(ill(state, name, made.with_rows(np.s_[..., :2, :], 3e4))) == {"exploding-norms": where}
@@ -92,6 +96,13 @@ def test_several_illnesses_are_all_named() -> None:
         "dead-codes": "layers.1",
         "duplicate-codes": "layers.3",
     }
+
+
+def test_twins_beside_a_codebook_of_zeros_are_found() -> None:
+    """What explains the twins of one codebook hides none of another."""
+    state = made.changed(made.dac(), "quantizer.quantizers.0.codebook.weight", lambda v: 0 * v)
+    same = ill(state, "quantizer.quantizers.1.codebook.weight", made.with_rows(slice(30, None), 1.0))
+    assert named(same) == {"zero-codebook": "quantizers.0", "duplicate-codes": "quantizers.1"}
 
 
 def test_the_scale_of_a_moving_average_does_not_matter() -> None:

@@ -240,18 +240,25 @@ def effective_rank(vectors: ArrayLike) -> float:
 def geometry(vectors: ArrayLike, counts: ArrayLike | None = None) -> dict[str, float]:
     """Figures of the code vectors [K, d]; twins are looked for among codes in use, if `counts` [K] are given.
 
-    `norm` is the mean length, `norm_spread` the lengths' standard deviation over it; `duplicates` is how many codes
-    have a twin, `duplicate_share` that over the codes looked at; `neighbour` the median distance of neighbours.
+    `dimensions` is how many of them the codes looked at can fill, min(d, K - 1), `rank_share` the effective rank of
+    these codes over it; `norm` is the mean length, `norm_spread` the lengths' standard deviation over it; `duplicates`
+    is how many codes have a twin, `duplicate_share` that over the codes looked at; `neighbour` the median distance of
+    neighbours.
     """
     rows = np.asarray(vectors, dtype=np.float64)
     lengths = np.linalg.norm(rows, axis=1)
-    looked = rows if counts is None or np.sum(counts) <= 0 else rows[np.asarray(counts) > 0]
+    everywhere = counts is None or np.sum(counts) <= 0 or np.all(np.asarray(counts) > 0)
+    looked = rows if everywhere else rows[np.asarray(counts) > 0]
+    rank = effective_rank(rows)
     distances = neighbour_distances(looked)
+    dimensions = max(1, min(rows.shape[1], len(looked) - 1))
     same = distances <= twin_radius(looked, distances)
     return {
         "norm": float(lengths.mean()),
         "norm_spread": float(lengths.std() / max(lengths.mean(), 1e-300)),
-        "effective_rank": effective_rank(rows),
+        "effective_rank": rank,
+        "dimensions": float(dimensions),
+        "rank_share": (rank if looked is rows else effective_rank(looked)) / dimensions if len(looked) > 1 else 1.0,
         "duplicates": float(same.sum()),
         "duplicate_share": float(same.mean()) if len(same) else 0.0,
         "neighbour": quantile(distances, 0.5) if len(distances) > 1 else 0.0,
