@@ -142,7 +142,7 @@ def test_files_that_are_not_checkpoints_are_errors(tmp_path: Path, trained: Trai
     (tmp_path / "half.safetensors").write_bytes(whole[: len(whole) // 2])
     save_file({"w": np.zeros(3)}, tmp_path / "foreign.safetensors")
     save_file({"w": np.zeros(3)}, tmp_path / "other.safetensors", {"format": "vqtool/1"})
-    wrong = {"half": "is truncated", "foreign": "not a checkpoint of vqtool", "other": "no quantizer"}
+    wrong = {"half": "is truncated", "foreign": "no codebook was found", "other": "no quantizer"}
     for name, message in wrong.items():
         with pytest.raises(VqtoolError, match=message):
             here.words(tmp_path / f"{name}.safetensors")

@@ -128,6 +128,7 @@ def _dead_level_cause(report: Report, book: Codebook, dead: Sequence[Codebook]) 
     why = {
         "expert": "The router sends hardly any window there, and a code that no input reaches does not learn",
         "level": "It removes nothing of what the levels before it leave; its bits are wasted",
+        "codebook": "One code has nearly all of its tokens; its bits are wasted",
     }
     return f"{cause}. {why.get(noun, 'One code represents its whole slice of the features; its bits are wasted')}"
 
@@ -162,13 +163,18 @@ def dead_codes(report: Report) -> Iterator[Finding]:
 
 def duplicate_codes(report: Report) -> Iterator[Finding]:
     """Codes that are nearly identical."""
-    known = [b for b in report.codebooks if "duplicate_share" in b.measures and b.measures.get("used", 3) >= 3]
+    known = [b for b in report.codebooks
+             if "duplicate_share" in b.measures and b.measures.get("used", 3) >= 3 and not _zero(b)]  # fmt: skip
     if not known:
         return
     worst = max(known, key=lambda b: b.measures["duplicate_share"])
     of = " in use" if "used" in worst.measures else ""
     cause = f"{spoken(report, worst)}: {worst.measures['duplicates']:.0f} codes{of} have a near-identical twin"
-    why = ". They share the tokens of one: bits are spent on a choice that changes nothing"
+    limit = report.limit("duplicate-codes")
+    others = [f"`{b.name}` {b.measures['duplicates']:.0f}" for b in known
+              if b is not worst and limit.grade(b.measures["duplicate_share"])[0] != "ok"]  # fmt: skip
+    why = f" (also: {', '.join(others)})" if others else ""
+    why += ". They share the tokens of one: bits are spent on a choice that changes nothing"
     if report.option("quantizer", "start") == "random":
         why += ". The initial codes were drawn from inputs that are nearly equal (silence, for example)"
     fix = (*fixes.better_start(report), *fixes.improve(report, merge=True))
@@ -266,13 +272,14 @@ def dimension_collapse(report: Report) -> Iterator[Finding]:
     most = report.number("quantizer", "code_dim") or math.inf
     dimensions = {b.name: min(b.measures["dimensions"], most) for b in known}
     ranks = {b.name: b.measures["rank_share"] * b.measures["dimensions"] for b in known}
-    worst = min(known, key=lambda b: ranks[b.name] / dimensions[b.name])
+    shares = {name: (ranks[name] - 1) / (dims - 1) if dims > 1 else 1.0 for name, dims in dimensions.items()}
+    worst = min(known, key=lambda b: shares[b.name])
     rank, dims = ranks[worst.name], dimensions[worst.name]
     cause = f"the codes of {spoken(report, worst)} lie in about {rank:.2g} of the {dims:.0f} dimensions they could fill"
     why = (". The other dimensions carry nothing through the quantizer: the latents are wider than what they hold, or "
            "the encoder settled in a few directions before the codes could follow")  # fmt: skip
     fix = fixes.narrower(report, rank)
-    yield report.judge("dimension-collapse", rank / dims, cause, why=why, fix=fix, where=worst.name)
+    yield report.judge("dimension-collapse", shares[worst.name], cause, why=why, fix=fix, where=worst.name)
 
 
 def few_tokens(report: Report) -> Iterator[Finding]:

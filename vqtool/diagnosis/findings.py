@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from vqtool.catalog import catalog
-from vqtool.diagnosis import codebook_findings, history, run_findings
+from vqtool.diagnosis import codebook_findings, foreign_findings, history, run_findings
 from vqtool.diagnosis.report import SEVERITIES, Finding, Report
 
 Check = Callable[[Report], Iterable[Finding]]
 
-CHECKS: tuple[Check, ...] = (*codebook_findings.CHECKS, *run_findings.CHECKS, *history.CHECKS)
+CHECKS: tuple[Check, ...] = (*codebook_findings.CHECKS, *foreign_findings.CHECKS, *run_findings.CHECKS, *history.CHECKS)
 
 # What one problem brings along: where the first is found, the others are its symptoms and are left out.
 EXPLAINS: dict[str, frozenset[str]] = {
@@ -31,6 +31,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "commitment-growing": frozenset({"perplexity-falling"}),
     "dead-level": frozenset({"perplexity-falling"}),
     "dead-codes": frozenset({"perplexity-falling"}),
+    "exploding-norms": frozenset({"duplicate-codes", "dimension-collapse"}),
     "soft-hard-gap": frozenset({"range-drift", "dc-offset", "codebook-lags", "commitment-growing"}),
     "no-negatives": frozenset({"loss-stuck"}),
 }  # fmt: skip

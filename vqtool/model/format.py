@@ -100,6 +100,34 @@ def read_header(path: Path) -> Header:
     Raises:
         VqtoolError: the file is truncated, damaged, not a safetensors file, or not one of this vqtool's.
     """
+    texts, table, begin = read_table(path)
+    metadata = parsed(path, texts)
+    aliases: dict[str, str] = metadata.pop("aliases", {})
+    tensors = _tensors(path, table, path.stat().st_size - begin)
+    _check_aliases(path, aliases, tensors)
+    header = Header(metadata, tensors, aliases)
+    _check_layout(path, metadata.get("layout", {}), header)
+    return header
+
+
+def is_of_vqtool(path: Path) -> bool:
+    """Whether a file is a safetensors file whose metadata say that vqtool wrote it, or a damaged one called so."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(9)
+    except OSError:
+        return False
+    if begin[8:] != b"{":
+        return path.suffix == ".safetensors"
+    return read_table(path)[0].get("format", "").startswith(FAMILY)
+
+
+def read_table(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Any]], int]:
+    """The metadata and the table of tensors of any safetensors file, and where the values begin (bytes).
+
+    Raises:
+        VqtoolError: the file is truncated, damaged or not a safetensors file.
+    """
     foreign = VqtoolError(f"`{path}` is not a safetensors file", hint="it may be truncated or of another kind")
     try:
         size = path.stat().st_size
@@ -122,13 +150,7 @@ def read_header(path: Path) -> Header:
     wrong = misfit(texts, {str: str}, ".__metadata__") or misfit(table, {str: ENTRY})
     if wrong:
         raise damaged(path, wrong)
-    metadata = parsed(path, texts)
-    aliases: dict[str, str] = metadata.pop("aliases", {})
-    tensors = _tensors(path, table, size - 8 - length)
-    _check_aliases(path, aliases, tensors)
-    header = Header(metadata, tensors, aliases)
-    _check_layout(path, metadata.get("layout", {}), header)
-    return header
+    return texts, table, 8 + length
 
 
 def _tensors(path: Path, table: Mapping[str, Any], held: int) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -34,6 +34,16 @@ OWN = (
         0.10, 0.50, "k-means leaves none on data that hold more points than codes",
     ),
     Limit(
+        "never-moved",
+        "share of codes that are still where uniform values within ±1/K put them, of codebooks whose use is not known",
+        0.33, 0.40, "as for `dead-codes`: a code that no token chose is not trained",
+    ),
+    Limit(
+        "exploding-norms",
+        "length of the longest code over the median, or of a level over those before it, or the values' rms over 100",
+        30.0, 300.0, "trained codebooks stay below 10; a later level has less left to encode",
+    ),
+    Limit(
         "frozen-codebook",
         "share of the codes chosen in a step that moved by its update",
         0.50, 0.10, "a moving average or an optimizer moves every code that was chosen", "low",
@@ -69,7 +79,7 @@ OWN = (
     ),
     Limit(
         "dimension-collapse",
-        "effective rank of the code vectors over the dimensions that they could fill, min(d, codes in use - 1)",
+        "(effective rank of the code vectors - 1) over (the dimensions that they could fill - 1)",
         0.05, None, "trained codebooks fill 14 % and more (our own runs)", "low",
     ),
     Limit(
