@@ -39,7 +39,7 @@ MAY = {
     "catalog": {"api"} | GROUND,
     "recipe": {"api", "catalog"} | GROUND,
     "model": {"api", "quantizers", "layers", "sequence", "catalog", "recipe"} | GROUND,
-    "foreign": {"model"} | GROUND,
+    "foreign": {"api", "model"} | GROUND,
     "diagnosis": {"api", "catalog", "recipe", "model", "foreign"} | GROUND,
     "analysis": {"errors", "files", "api", "diagnosis"},
     "training": {"api", "quantizers", "layers", "sequence", "catalog", "recipe", "model", "diagnosis"} | GROUND,
