@@ -110,6 +110,7 @@ def _dead_level_cause(report: Report, book: Codebook, dead: Sequence[Codebook]) 
     why = {
         "expert": "The router sends hardly any window there, and a code that no input reaches does not learn",
         "level": "It removes nothing of what the levels before it leave; its bits are wasted",
+        "codebook": "One code has nearly all of its tokens; its bits are wasted",
     }
     return f"{cause}. {why.get(noun, 'One code represents its whole slice of the features; its bits are wasted')}"
 

@@ -12,7 +12,8 @@ Array = NDArray[np.float64]
 TWIN = 0.05  # of the upper quartile of neighbour distances: nearer than that, two codes are one
 GROUP = 8  # times the distance of neighbours: the radius in which codes are taken for one group; 1 / TWIN is far off
 BLOCK = 256  # rows that are compared one by one with those before them
-CHUNK = 1 << 22  # distances held at a time
+CHUNK = 1 << 20  # distances held at a time
+WIDE = 64  # dimensions from which neighbours are searched in 32 bits: they are far apart there, and it is twice as fast
 
 
 # --- how codes are used ----------------------------------------------------------------------------------------------
@@ -174,8 +175,9 @@ def neighbour_distances(vectors: ArrayLike) -> Array:
     rows = rows - rows.mean(0)  # a common offset would cancel digits
     nearest = np.full(len(rows), np.inf)
     step = max(1, CHUNK // max(len(rows), 1))
+    searched = rows.astype(np.float32) if rows.shape[1] >= WIDE and np.abs(rows).max(initial=0) < 1e15 else rows
     for at in range(0, len(rows), step):
-        part = squared_distances(rows[at : at + step], rows)
+        part = squared_distances(searched[at : at + step], searched)
         part[np.arange(len(part)), np.arange(at, at + len(part))] = np.inf
         who = part.argmin(1)
         if len(rows) > 1:  # exact for the neighbour found: the expansion above loses small distances
@@ -227,8 +229,10 @@ def distinct(rows: Array, radius: float) -> Array:
 
 def squared_distances(rows: Array, others: Array) -> Array:
     """|a - b|^2 [N, M] of `rows` [N, d] and `others` [M, d]; of small ones digits are lost."""
-    squares = np.einsum("nd,nd->n", rows, rows)[:, None] + np.einsum("md,md->m", others, others)
-    return np.asarray(squares - 2 * rows @ others.T)
+    found = (-2 * rows) @ others.T
+    found += np.einsum("nd,nd->n", rows, rows)[:, None]
+    found += np.einsum("md,md->m", others, others)
+    return np.asarray(found)
 
 
 def effective_rank(vectors: ArrayLike) -> float:

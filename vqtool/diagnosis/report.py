@@ -56,6 +56,11 @@ class Codebook:
     vectors: np.ndarray | None  # [K, d]; None for quantizers without code vectors
     measures: Mapping[str, float] = field(default_factory=dict)  # by dotted name, e.g. "used", "perplexity"
 
+    @property
+    def perplexity(self) -> float | None:
+        """How many codes, used alike, would have the entropy of use; None where no use is known."""
+        return self.measures.get("perplexity")
+
 
 @dataclass(frozen=True, slots=True)
 class Report:

@@ -113,7 +113,10 @@ class View:
         stage = report.metadata.get("stage")
         self.stage = str(stage) if stage else ""
         where = [f"stage {stage}, step {report.metadata.get('step', '?')}"] if stage else []
-        self.subject = [*where, f"{report.tokens:,} tokens of {report.counted}"]
+        family = (report.metadata.get("foreign") or {}).get("family")
+        where += [f"{family} codebooks"] if family else []
+        counted = f"{report.tokens:,} tokens of {report.counted}" if report.tokens else f"counted: {report.counted}"
+        self.subject = [*where, counted]
         self.file = as_given(report.source)  # a page is sent to others: no folders of this machine
 
     @property

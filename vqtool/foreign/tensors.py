@@ -83,9 +83,16 @@ def tensors_of(path: Path) -> dict[str, Stored]:
     raise VqtoolError(f"`{path}` is not a file of tensors", hint=f"files of these kinds are read: {', '.join(KINDS)}")
 
 
-def tensors_of_state(state: Mapping[str, Any]) -> dict[str, Stored]:
-    """The tensors of a state dict, of torch tensors or arrays; nested tables are joined by dots."""
-    return dict(_flat(state, "", DEEPEST))
+def tensors_in(thing: Any) -> dict[str, Stored]:
+    """The tensors of a module (all of its buffers, too), of a state dict, or an array or a tensor under the name "".
+
+    Names within nested tables are joined by dots. torch is not imported for arrays.
+    """
+    if hasattr(thing, "state_dict"):
+        thing = {**thing.state_dict(), **dict(thing.named_buffers())}
+    if isinstance(thing, list | tuple):
+        thing = np.asarray(thing)
+    return dict(_flat(thing, "", DEEPEST))
 
 
 # --- safetensors -----------------------------------------------------------------------------------------------------

@@ -29,8 +29,18 @@ OWN = (
     ),
     Limit(
         "duplicate-codes",
-        "share of the codes (in use, where that is known) with a twin: within 5 % of the usual distance of different codes",
+        "share of the codes (of those in use, if known) with a twin: within 5 % of the usual distance of other codes",
         0.10, 0.50, "k-means leaves none on data that hold more points than codes",
+    ),
+    Limit(
+        "never-moved",
+        "share of codes that are still where uniform values within ±1/K put them, of codebooks whose use is not known",
+        0.33, 0.40, "as for `dead-codes`: a code that no token chose is not trained",
+    ),
+    Limit(
+        "exploding-norms",
+        "length of the longest code over the median, or of a level over those before it, or the values' rms over 100",
+        30.0, 300.0, "trained codebooks stay below 10; a later level has less left to encode",
     ),
     Limit(
         "frozen-codebook",
