@@ -61,6 +61,8 @@ MAY = {
         "foreign",
     }
     | GROUND,
+    "lightning": {"diagnosis"} | GROUND,
+    "transformers": {"diagnosis"} | GROUND,
     "library": {"api", "catalog", "diagnosis", "conformance", "model", "foreign"} | GROUND,
     "command": {"commands", "catalog", "shared_options"} | GROUND,
     "completion": {"catalog", "recipe", "bench"},

@@ -25,7 +25,9 @@ _HOMES = {  # public names and the modules they are loaded from when first asked
     "diagnose": "vqtool.library",
     "load": "vqtool.model.load",
     "verify": "vqtool.library",
+    "lightning": "vqtool",
     "quantizers": "vqtool",
+    "transformers": "vqtool",
 }
 
 

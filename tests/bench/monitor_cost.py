@@ -2,8 +2,9 @@
 
 One thread of a CPU, B*T 4096 tokens, D 64, K 1024: a small autoencoder with one codebook, and with 8 residual levels.
 A step with the monitor counting and one with it idle follow each other, in turns first; the median of their differences
-over the median step is what counting costs, and a look is timed by itself. Over `every` steps that is
-(window * counting + look) / (every * step). The idle monitor (hooks that return at once) is compared with none likewise.
+is what counting costs, and a look is timed by itself: (window * counting + look) / (every * step) of all steps. A
+monitor that is idle (its hooks return at once) is compared with none in the same way. Times are of the process, so that
+others on the machine do not count.
 """
 
 from __future__ import annotations
@@ -111,8 +112,8 @@ def main(pairs: int = 40) -> None:
     torch.set_num_threads(1)
     for name, make in quantizers().items():
         m = measured(make, pairs)
-        print(f"{name:15} step {1e3 * m['step']:7.2f} ms  counting {1e3 * m['counting']:+.3f} ms in {m['window']:.0f} of "
-              f"{EVERY} steps  idle {1e3 * m['idle']:+.3f} ms  look {1e3 * m['look']:.2f} ms  "
+        print(f"{name:15} step {1e3 * m['step']:7.2f} ms  counting {1e3 * m['counting']:+.3f} ms in {m['window']:.0f} "
+              f"of {EVERY} steps  idle {1e3 * m['idle']:+.3f} ms  look {1e3 * m['look']:.2f} ms  "
               f"cost {m['share']:.2%} of a step", flush=True)  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from vqtool.diagnosis.diagnosis import Diagnosis, diagnosis_of
 from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.measures import decibels, perplexity, usage_row
 from vqtool.diagnosis.news import News, StopOn, UnhealthyError
@@ -148,13 +149,13 @@ class CodebookMonitor:
         """What the last look measured, for W&B or TensorBoard: `codes.used`, `codes.perplexity.level3`, ..."""
         return {k: v for k, v in self.rows[-1].items() if k not in ("step", "split")} if self.rows else {}
 
-    def report(self) -> Report:
-        """The whole diagnosis of the last look, with the code vectors as they are now; `print` it, or `to_html(path)`.
+    def report(self) -> Diagnosis:
+        """The whole diagnosis of the last look, with the code vectors as they are now: `print` it, or `.to_html(path)`.
 
         Measuring the vectors takes a second for codebooks of 8192; `look` does not do it.
         """
         counts = self.counts or self._counted()
-        return diagnosed(self._report(counts, [book.vectors() for book in self.books]))
+        return diagnosis_of(self._report(counts, [book.vectors() for book in self.books]))
 
     def close(self) -> None:
         """Take the hooks away."""
@@ -179,7 +180,7 @@ class CodebookMonitor:
                 tap = next((t for t in self.taps if q in t.outlet.books and t.counter.counts), None)
                 if tap is not None:
                     self.sources[q] = tap.counter, tap.outlet.books.index(q)
-        if not self.sources and any(tap.called and tap.outlet.near for tap in self.taps):
+        if self.model is not None and not self.sources and any(tap.called and tap.outlet.near for tap in self.taps):
             where = ", ".join(dict.fromkeys(f"`{t.outlet.path}`" for t in self.taps if t.called and t.outlet.near))
             raise VqtoolError(f"no codes came out of {where}", hint=candidates(self.model))
         used = {id(counter) for counter, _ in self.sources.values()}
@@ -294,7 +295,7 @@ class CodebookMonitor:
         if self.silent:
             return
         self.silent = True
-        why = "no training pass went through the quantizers. Compile a model after its monitor is made"
+        why = "no training pass went through the quantizers. A compiled model needs its monitor before its first pass"
         if any(tap.evaluated for tap in self.taps):
             why = "every pass through the quantizers was in evaluation mode"
         warnings.warn(f"CodebookMonitor: no codes were counted in {self.every} steps: {why}", stacklevel=4)

@@ -16,7 +16,7 @@ from vqtool.api.quantizer import PART_NAMES, Quantizer
 from vqtool.errors import VqtoolError
 from vqtool.foreign.families import QUANTIZER, ForeignCodebook, codebooks_in
 from vqtool.foreign.outlets import Outlet
-from vqtool.foreign.tensors import tensors_of_state
+from vqtool.foreign.tensors import tensors_in
 from vqtool.model.seen import own_features
 
 GRID = re.compile(r"quant|vq|fsq|lfq|bsq|codebook", re.IGNORECASE)  # classes that may quantize without a codebook
@@ -84,8 +84,9 @@ def quantizers_of(
         found.add_grids()
     for name, path in (codebooks or {}).items():
         found.add_named(name, path)
+    sizes = modules if isinstance(modules, Mapping) else {}
     for module in modules or ():
-        found.add_module(module, modules[module] if isinstance(modules, Mapping) else None)
+        found.add_module(module, sizes.get(module) if isinstance(module, str) else None)
     if not found.books:
         raise VqtoolError(f"no quantizer was found in {type(found.model).__name__}", hint=candidates(model))
     found.name_books()
@@ -366,7 +367,7 @@ def _rows(holder: nn.Module, name: str, size: int, part: int) -> Tensor | None:
 def _read(module: nn.Module, prefix: str, vectors: str | None = None) -> list[ForeignCodebook]:
     """The codebooks among a module's tensors, as their families store them: sums divided by use, maps applied."""
     state = {f"{prefix}{name}": value for name, value in module.state_dict().items()}
-    return codebooks_in(tensors_of_state(state), vectors=vectors)
+    return codebooks_in(tensors_in(state), vectors=vectors)
 
 
 def _of(read: Callable[[], list[ForeignCodebook]], tensor: str) -> np.ndarray:

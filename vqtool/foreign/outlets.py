@@ -36,7 +36,7 @@ class Outlet:
             return [arguments[0]] if arguments and is_whole(arguments[0]) else None
         if self.method == "scores":
             return list(result.unflatten(-1, (len(self.books), -1)).argmax(-1).unbind(-1))
-        found = list(tensors_in(result))
+        found = list(values_in(result))
         whole = sorted((item for item in found if is_whole(item[1])), key=lambda item: not CODES.search(item[0]))
         if not whole:
             found += [(n, t) for n, t in vars(self.module).items() if isinstance(t, Tensor) and CODES.search(n)]
@@ -76,7 +76,7 @@ def is_whole(value: Any) -> bool:
     return fits and not (value.is_floating_point() or value.is_complex())
 
 
-def tensors_in(result: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+def values_in(result: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     """The tensors of a result with their names: in tuples, tables, dataclasses and other objects with attributes."""
     if isinstance(result, Tensor):
         yield name, result
@@ -91,4 +91,4 @@ def tensors_in(result: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     elif hasattr(result, "__dict__") and not isinstance(result, nn.Module | type):
         items = vars(result).items()
     for key, value in items:
-        yield from tensors_in(value, str(key))
+        yield from values_in(value, str(key))

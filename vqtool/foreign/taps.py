@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqtool.foreign.outlets import Outlet, tensors_in
+from vqtool.foreign.outlets import Outlet, values_in
 
 
 @dataclass
@@ -98,7 +98,7 @@ class Tap:
         inputs = next((a for a in arguments if isinstance(a, Tensor) and a.is_floating_point()), None)
         if inputs is not None:
             self.counter.trained = self.counter.trained or inputs.requires_grad
-            output = next((t for _, t in tensors_in(result) if t.shape == inputs.shape and t.is_floating_point()), None)
+            output = next((t for _, t in values_in(result) if t.shape == inputs.shape and t.is_floating_point()), None)
             if output is not None and output is not inputs:
                 self.counter.compare(inputs, output)
 
