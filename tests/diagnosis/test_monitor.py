@@ -400,3 +400,23 @@ def test_wrong_options_are_refused() -> None:
     for options in ({"every": 0}, {"stop_on": "note"}):
         with pytest.raises(VqtoolError, match="1 or more"):
             CodebookMonitor(nn.Linear(2, 2), **options)  # type: ignore[arg-type]
+
+
+def test_use_that_grows_from_a_poor_start_is_no_news() -> None:
+    for grows in (True, False):
+        monitor = CodebookMonitor(every=1)
+        found = []
+        for step in range(1, 11):
+            used = min(K, 2 + 3 * step) if grows else 8 + step % 2  # codes of 32
+            monitor.add("vq", torch.arange(20 * K) % used, size=K)
+            found += [(step, f.id) for f in monitor.look(step)]
+        assert found == ([] if grows else [(6, "dead-codes")])
+
+
+def test_a_collapse_from_the_start_is_found_at_the_second_look() -> None:
+    monitor = CodebookMonitor(every=1)
+    found = []
+    for step in range(1, 4):
+        monitor.add("vq", torch.arange(20 * K) // (20 * K - 1), size=K)
+        found += [(step, f.id) for f in monitor.look(step)]
+    assert found == [(2, "collapse")]

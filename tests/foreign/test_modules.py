@@ -282,7 +282,7 @@ def test_an_embedding_is_found_by_the_name_that_is_given() -> None:
             model(torch.randn(2, T, D))
             monitor.look(1)
         assert {name: int(n.sum()) for name, n in monitor.counts.items()} == {"mine": 2 * T}
-    with pytest.raises(VqtoolError, match="vq.tables"):
+    with pytest.raises(VqtoolError, match=r"vq\.tables"):
         quantizers_of(model, codebooks={"mine": "vq.tables"})
 
 

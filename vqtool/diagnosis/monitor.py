@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vqtool.diagnosis.diagnosis import Diagnosis, diagnosis_of
 from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.measures import decibels, perplexity, usage_row
-from vqtool.diagnosis.news import News, StopOn, UnhealthyError
+from vqtool.diagnosis.news import News, StopOn, UnhealthyError, keys
 from vqtool.diagnosis.reading import codebook
 from vqtool.diagnosis.report import Finding, Report
 from vqtool.errors import VqtoolError
@@ -29,6 +29,7 @@ TOKENS = 10  # per code that a look wants to have counted
 STEPS = 10  # the fewest steps before a look whose codes are counted
 REMEMBERED = 400  # looks that trends are read from
 RISING = 1.1  # times the perplexity of the look before: the codebook is recovering, or still finding its places
+WARM = 5  # looks in which codes that were never chosen may still find their places
 OF_USE = ("collapse", "dead-level", "dead-codes")  # findings that wait for as long as that goes on
 
 
@@ -89,6 +90,7 @@ class CodebookMonitor:
         self.rows: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
         self.counts: dict[str, np.ndarray] = {}  # [K] of the last look
         self.before: dict[int, Tensor] = {}  # what training moves of each codebook, at the last look
+        self.well: set[str] = set()  # codebooks that had no dead codes at some look
         self.silent = False  # whether it was said that nothing is counted
 
     def look(self, step: int) -> Findings:
@@ -214,14 +216,17 @@ class CodebookMonitor:
         report = diagnosed(
             self._report(counts, [b.vectors() if q in broken else None for q, b in enumerate(self.books)])
         )
-        found = self.news.of(f for f in report.findings if f.id not in OF_USE or self._stays(f, before, risen))
+        found = self.news.of(f for f in report.findings if f.id not in OF_USE or self._stays(f, risen))
+        dead = {where for f in report.findings if f.id == "dead-codes" and f.severity != "ok" for _, where in keys(f)}
+        self.well |= counts.keys() - dead
         since = "from the first look on" if before is None else f"not yet at step {before:,}"
         return [f if f.step is not None else replace(f, step=step, changed=since) for f in found]
 
-    def _stays(self, finding: Finding, before: int | None, risen: set[str]) -> bool:
+    def _stays(self, finding: Finding, risen: set[str]) -> bool:
         """Whether use is bad, and not only on its way up: at the first look nobody knows."""
-        where = {finding.where, *finding.also} if finding.where else {book.name for book in self.books}
-        return before is not None and not where <= risen
+        where = {where for _, where in keys(finding)} if finding.where else {book.name for book in self.books}
+        starting = finding.id == "dead-codes" and len(self.rows) <= WARM and not where & self.well
+        return len(self.rows) > 1 and not where <= risen and not starting
 
     def _counted(self) -> dict[str, np.ndarray]:
         """The counts [K] of every codebook over all ranks, in one copy from the device."""

@@ -37,24 +37,25 @@ class Outlet:
         if self.method == "scores":
             return list(result.unflatten(-1, (len(self.books), -1)).argmax(-1).unbind(-1))
         found = list(values_in(result))
+        if not any(is_whole(value) for _, value in found):
+            found += [(n, v) for n, v in vars(self.module).items() if isinstance(v, Tensor) and CODES.search(n)]
         whole = sorted((item for item in found if is_whole(item[1])), key=lambda item: not CODES.search(item[0]))
-        if not whole:
-            found += [(n, t) for n, t in vars(self.module).items() if isinstance(t, Tensor) and CODES.search(n)]
-            whole = [(n, t) for n, t in found if is_whole(t)]
-        return self._columns([t for _, t in whole]) or self._of_one_hot([t for _, t in found])
+        return self._columns(whole) or self._of_one_hot([value for _, value in found])
 
-    def _columns(self, tensors: list[Tensor]) -> list[Tensor] | None:
-        """One tensor for each codebook, of the first of `tensors` that can be meant."""
+    def _columns(self, found: list[tuple[str, Tensor]]) -> list[Tensor] | None:
+        """One tensor for each codebook: the first of what was found that can be meant."""
         count = len(self.books)
         if count == 1:
-            plain = [t for t in tensors if not self._is_one_hot(t)]
-            return plain[:1] or None
-        for tensor in tensors:
+            return [value for _, value in found if not self._is_one_hot(value)][:1] or None
+        for name, value in found:
+            together = [other for other_name, other in found if other_name == name]
+            if len(together) == count:
+                return together
             axes = (0, -1, 1) if self.first_axis else (-1, 1, 0)
-            axis = next((a for a in axes if tensor.ndim >= 2 and tensor.shape[a] == count), None)
+            axis = next((a for a in axes if value.ndim >= 2 and value.shape[a] == count), None)
             if axis is not None:
-                return list(tensor.unbind(axis))
-        return tensors[:count] if len(tensors) >= count else None
+                return list(value.unbind(axis))
+        return None
 
     def _of_one_hot(self, tensors: list[Tensor]) -> list[Tensor] | None:
         found = [t.argmax(-1) for t in tensors if self._is_one_hot(t)]
