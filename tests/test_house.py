@@ -39,7 +39,7 @@ MAY = {
     "catalog": {"api"} | GROUND,
     "recipe": {"api", "catalog"} | GROUND,
     "model": {"api", "quantizers", "layers", "sequence", "catalog", "recipe"} | GROUND,
-    "foreign": {"model"} | GROUND,
+    "foreign": {"api", "model"} | GROUND,
     "diagnosis": {"api", "catalog", "recipe", "model", "foreign"} | GROUND,
     "analysis": {"errors", "files", "api", "diagnosis"},
     "training": {"api", "quantizers", "layers", "sequence", "catalog", "recipe", "model", "diagnosis"} | GROUND,
@@ -61,6 +61,8 @@ MAY = {
         "foreign",
     }
     | GROUND,
+    "lightning": {"diagnosis"} | GROUND,
+    "transformers": {"diagnosis"} | GROUND,
     "library": {"api", "catalog", "diagnosis", "conformance", "model", "foreign"} | GROUND,
     "command": {"commands", "catalog", "shared_options"} | GROUND,
     "completion": {"catalog", "recipe", "bench"},

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Component", "Recipe", "VqtoolError", "attach", "diagnose", "hookimpl", "load", "quantizers", "scan", "verify",
+    "CodebookMonitor", "Component", "Recipe", "VqtoolError", "attach", "diagnose", "hookimpl", "load", "quantizers",
+    "scan", "verify",
 ]  # fmt: skip
 
 _HOMES = {  # public names and the modules they are loaded from when first asked for
@@ -19,11 +20,14 @@ _HOMES = {  # public names and the modules they are loaded from when first asked
     "scan": "vqtool.catalog",
     "hookimpl": "vqtool.catalog",
     "Recipe": "vqtool.recipe",
+    "CodebookMonitor": "vqtool.diagnosis.monitor",
     "attach": "vqtool.quantizers.core.updates",
     "diagnose": "vqtool.library",
     "load": "vqtool.model.load",
     "verify": "vqtool.library",
+    "lightning": "vqtool",
     "quantizers": "vqtool",
+    "transformers": "vqtool",
 }
 
 

@@ -13,11 +13,12 @@ from tests.diagnosis.reports import text
 from tests.diagnosis.unhealthy import CASES, EMA, Case
 from tests.training.test_resume import HERE
 from vqtool.catalog import catalog
+from vqtool.diagnosis.news import UnhealthyError
 from vqtool.recipe import load
 from vqtool.recipe.recipe import parse
 from vqtool.training.rundir import RunDir
 from vqtool.training.session import Session, resume
-from vqtool.training.watch import Motion, UnhealthyError, Watch
+from vqtool.training.watch import Motion, Watch
 
 WATCHED = "\n[diagnose]\nevery = 5\n"
 

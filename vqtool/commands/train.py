@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from vqtool.console import out
+from vqtool.diagnosis.news import StopOn
 from vqtool.errors import VqtoolError
 from vqtool.model.format import RESUME
 from vqtool.model.runs import checkpoint_path, is_run, runs_newest_first
@@ -19,7 +20,6 @@ from vqtool.training.rundir import RunDir, new_folder
 from vqtool.training.runtime import Runtime, Signals, runtime
 from vqtool.training.session import Session
 from vqtool.training.session import resume as resume_session
-from vqtool.training.watch import StopOn
 
 
 def run(

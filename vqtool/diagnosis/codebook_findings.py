@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -69,8 +70,9 @@ def collapse(report: Report) -> Iterator[Finding]:
     dead = [book for book in counted if _grade(report, "dead-level", book) != "ok"]
     if dead:
         worst = min(dead, key=_spread)
-        yield report.judge("dead-level", _spread(worst), _dead_level_cause(report, worst, dead),
-                           fix=_dead_level_fixes(report, dead), where=worst.name)  # fmt: skip
+        found = report.judge("dead-level", _spread(worst), _dead_level_cause(report, worst, dead),
+                             fix=_dead_level_fixes(report, dead), where=worst.name)  # fmt: skip
+        yield replace(found, also=tuple(book.name for book in dead if book is not worst))
 
 
 def _spread(book: Codebook) -> float:
@@ -158,7 +160,8 @@ def dead_codes(report: Report) -> Iterator[Finding]:
     fix = fix or fixes.fewer_codes(report, *bad)
     why = also + why
     cause = f"{spoken(report, worst)}: {worst.measures['dead']:.0f} of {worst.size} codes are never chosen"
-    yield report.judge("dead-codes", worst.measures["dead_share"], cause, why=why, fix=fix, where=worst.name)
+    found = report.judge("dead-codes", worst.measures["dead_share"], cause, why=why, fix=fix, where=worst.name)
+    yield replace(found, also=tuple(book.name for book in bad if book is not worst))
 
 
 def duplicate_codes(report: Report) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -103,6 +103,18 @@ def usage(counts: ArrayLike) -> dict[str, float]:
         "hottest_10": hottest(counts, 10),
         "gini": gini(counts),
     }
+
+
+def usage_row(counts: Mapping[str, NDArray[np.int64]]) -> dict[str, float]:
+    """For a row of metrics.jsonl: share of codes used and perplexity, means over the codebooks and each codebook's."""
+    each = {name: usage(n) for name, n in counts.items()}
+    if not each:
+        return {}
+    row = {"codes.used": float(np.mean([m["used_share"] for m in each.values()])),
+           "codes.perplexity": float(np.mean([m["perplexity"] for m in each.values()]))}  # fmt: skip
+    if len(each) > 1:
+        row |= {f"codes.perplexity.{name}": m["perplexity"] for name, m in each.items()}
+    return row
 
 
 def joint_usage(codes: NDArray[np.int64]) -> dict[str, float]:

@@ -34,6 +34,16 @@ class Finding:
     where: str = ""  # a codebook's name, or a stage
     step: int | None = None  # when it began, where the history shows it
     changed: str = ""  # what changed at that step: a stage, a knob
+    also: tuple[str, ...] = ()  # other codebooks that have it
+
+    def __str__(self) -> str:
+        """In a line or two: `fail dead-level in level3 since step 12,400: ...`, and its first fix."""
+        where = f" in {self.where}" if self.where else ""
+        since = f" since step {self.step:,}" if self.step is not None else ""
+        changed = f" ({self.changed})" if self.changed else ""
+        return f"{self.severity} {self.id}{where}{since}{changed}: {self.cause}" + "".join(
+            f"\n    fix: {line}" for line in self.fix[:1]
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from vqtool.api.data import Data
 from vqtool.api.quantizer import CodebookStats, Quantized, sum_stats
 from vqtool.api.task import Better
 from vqtool.console import out
+from vqtool.diagnosis.measures import usage_row
+from vqtool.diagnosis.news import StopOn, UnhealthyError
 from vqtool.diagnosis.report import Finding
 from vqtool.errors import VqtoolError
 from vqtool.model.format import USAGE
@@ -30,9 +32,9 @@ from vqtool.training.batches import Batches
 from vqtool.training.headline import Headline, holds, number, set_knobs
 from vqtool.training.runtime import Runtime, Signals
 from vqtool.training.stage import Average, Knobs, StageModule, not_finite
-from vqtool.training.usage import Usage, figures
+from vqtool.training.usage import Usage
 from vqtool.training.validate import Validation, reconstructed, validate
-from vqtool.training.watch import Motion, StopOn, UnhealthyError, Watch
+from vqtool.training.watch import Motion, Watch
 
 NAN_FLAG = 1 << 16
 SHARE = 0.05  # the most of the time that goes into saving, but for saves at validations
@@ -289,7 +291,7 @@ class StageLoop:
         losses = {name: float(value) for name, value in sums.items()}
         counts = self.usage.take(self.quantizer)
         row = {"stage": self.stage.name, "step": step, "epoch": self._epoch(step)[0], "split": "train", **losses,
-               **figures(counts), **self.moved, **knobs, "seconds": round(self.progress.seconds, 2)}  # fmt: skip
+               **usage_row(counts), **self.moved, **knobs, "seconds": round(self.progress.seconds, 2)}  # fmt: skip
         self.log(row)
         if self.watch is not None:
             self.watch.note(row)
@@ -316,11 +318,12 @@ class StageLoop:
     def _stop_if_ill(self, save: Saving) -> None:
         """With `--stop-on`, stop as a signal does: saved, and to be resumed. A stage at its end is finished."""
         watch = self.watch
-        if watch is None or watch.stop_on is None or self.progress.step >= self.steps:
+        if watch is None or watch.news.stop_on is None or self.progress.step >= self.steps:
             return
         if self.runtime.any_rank(int(self.ill is not None)):
             save("resume")
-            raise UnhealthyError(self.ill, self.stage.name, self.progress.step)
+            where = f"stage `{self.stage.name}`, step {self.progress.step}"
+            raise UnhealthyError(self.ill, where, "`vqtool resume` continues anyway")
 
     def _validate(self, save: Callable[[str], None]) -> None:
         """Measure on the validation rows; remember and save the best."""

@@ -15,6 +15,7 @@ import vqtool
 from vqtool.api.data import Data
 from vqtool.catalog import catalog
 from vqtool.console import out
+from vqtool.diagnosis.news import StopOn, UnhealthyError
 from vqtool.errors import VqtoolError
 from vqtool.model import checkpoint
 from vqtool.model.bounds import rebuilding
@@ -32,7 +33,6 @@ from vqtool.training.loop import StageLoop
 from vqtool.training.rundir import RunDir, plugin_versions
 from vqtool.training.runtime import Runtime, Signals, deterministic
 from vqtool.training.state import load_state, save_state
-from vqtool.training.watch import StopOn, UnhealthyError
 
 Status = Literal["done", "interrupted", "failed"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vqtool.api.quantizer import Quantized, Quantizer
-from vqtool.diagnosis.measures import decibels, joint_usage, lag, sequences, usage
+from vqtool.diagnosis.measures import decibels, joint_usage, lag, sequences, usage_row
 from vqtool.model.format import USAGE
 from vqtool.model.seen import Seen, own_columns
 
@@ -42,18 +41,6 @@ class Usage:
             for name, size, column in zip(quantizer.codebook_names, quantizer.codebook_sizes, codes.unbind(1),
                                           strict=True)
         }  # fmt: skip
-
-
-def figures(counts: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """For a row of metrics.jsonl: share of codes used and perplexity, means over the codebooks and each codebook's."""
-    each = {name: usage(n) for name, n in counts.items()}
-    if not each:
-        return {}
-    row = {"codes.used": float(np.mean([m["used_share"] for m in each.values()])),
-           "codes.perplexity": float(np.mean([m["perplexity"] for m in each.values()]))}  # fmt: skip
-    if len(each) > 1:
-        row |= {f"codes.perplexity.{name}": m["perplexity"] for name, m in each.items()}
-    return row
 
 
 class Tally:
@@ -152,7 +139,7 @@ class Tally:
                 row |= self._errors_of(q, name, n, tensors)
         if self.sums:
             row["codes.snr_db"] = decibels(self._centred(), self.left)
-        row = figures(counts) | row | joint_usage(codes.numpy()) if len(counts) > 1 else figures(counts) | row
+        row = usage_row(counts) | row | joint_usage(codes.numpy()) if len(counts) > 1 else usage_row(counts) | row
         return Seen(tensors, row | self._sequence() | self._soft())
 
     def _errors_of(self, q: int, name: str, counts: Tensor, tensors: dict[str, Tensor]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +15,14 @@ from vqtool.api.quantizer import Quantizer
 from vqtool.console import out
 from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.measures import usage
-from vqtool.diagnosis.report import SEVERITIES, Codebook, Finding, Report
-from vqtool.errors import VqtoolError
+from vqtool.diagnosis.news import News, StopOn
+from vqtool.diagnosis.report import Codebook, Finding, Report
 from vqtool.model.seen import quantizer_metadata
 from vqtool.quantizers.core.codebook import Codebook as Book
 from vqtool.recipe.thresholds import every
 
-StopOn = Literal["warn", "fail"]
 REMEMBERED = 400  # rows of metrics.jsonl that a look reads trends from
 WARM = 0.1  # the share of a stage in which codebooks may still be finding their places
-LATER = ("few-tokens", "hot-code")  # notes of a diagnosis; nobody wants them while training
 
 
 class Motion:
@@ -65,15 +63,14 @@ class Motion:
 
 
 class Watch:
-    """Looks some twenty times a stage, says each finding once, and stops the stage where that is asked for."""
+    """Looks some twenty times a stage, warns of what is new, and stops the stage where that is asked for."""
 
     def __init__(self, recipe: Mapping[str, Any], stage: str, steps: int, quantizer: Quantizer,
                  stop_on: StopOn | None = None) -> None:  # fmt: skip
-        self.recipe, self.stage, self.steps, self.quantizer, self.stop_on = recipe, stage, steps, quantizer, stop_on
+        self.recipe, self.stage, self.steps, self.quantizer = recipe, stage, steps, quantizer
+        self.news = News(stop_on)
         self.every = every(recipe, steps)
         self.rows: deque[Mapping[str, Any]] = deque(maxlen=REMEMBERED)
-        self.said: set[tuple[str, str]] = set()
-        self.before: set[tuple[str, str]] = set()  # found at the last look
         self.looked = 0  # the step of the last look
 
     def note(self, row: Mapping[str, Any]) -> None:
@@ -87,19 +84,10 @@ class Watch:
     def look(self, step: int, counts: Mapping[str, np.ndarray], row: Mapping[str, Any]) -> Finding | None:
         """Look, and warn of what is new; the finding to stop at, where one was there at the last look already."""
         self.looked = step
-        report = self.report(step, counts, row)
-        found = [f for f in diagnosed(report).findings if f.severity in ("warn", "fail") and f.id not in LATER]
-        for finding in found:
-            if (finding.id, finding.where) not in self.said:
-                self.said.add((finding.id, finding.where))
-                fix = f"; fix: {finding.fix[0]}" if finding.fix else ""
-                out.warn(f"step {step}: {finding.id}: {finding.cause}{fix}")
-        names = {(f.id, f.where) for f in found}
-        again, self.before = names & self.before, names
-        if self.stop_on is None:
-            return None
-        least = SEVERITIES.index(self.stop_on)
-        return next((f for f in found if (f.id, f.where) in again and SEVERITIES.index(f.severity) >= least), None)
+        for finding in self.news.of(diagnosed(self.report(step, counts, row)).findings):
+            fix = f"; fix: {finding.fix[0]}" if finding.fix else ""
+            out.warn(f"step {step}: {finding.id}: {finding.cause}{fix}")
+        return self.news.ill
 
     def report(self, step: int, counts: Mapping[str, np.ndarray], row: Mapping[str, Any]) -> Report:
         """What the checks read: use of the codes since the last row, without their vectors."""
@@ -111,13 +99,3 @@ class Watch:
         tokens = max((int(n.sum()) for n in counts.values()), default=0)
         return Report(Path(), f"stage {self.stage}, up to step {step}", tokens, books, figures, self.rows, self.recipe,
                       {"quantizer": quantizer_metadata(self.quantizer), "stage": self.stage, "step": step})  # fmt: skip
-
-
-class UnhealthyError(VqtoolError):
-    """`--stop-on` found what it was to stop at; everything is saved."""
-
-    def __init__(self, finding: Finding | None, stage: str, step: int) -> None:
-        cause = f"{finding.id}: {finding.cause}" if finding is not None else "what another rank found"
-        fix = finding.fix if finding is not None else ()
-        super().__init__(f"stopped for {cause}", hint="\n".join((*fix, "`vqtool resume` continues anyway")),
-                         where=f"stage `{stage}`, step {step}", exit_code=3)  # fmt: skip

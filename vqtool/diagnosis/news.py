@@ -1,0 +1,54 @@
+"""What is new at a look at codebooks that are training: each finding once, until it gets worse or comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from vqtool.diagnosis.report import SEVERITIES, Finding
+from vqtool.errors import VqtoolError
+
+StopOn = Literal["warn", "fail"]
+LATER = ("few-tokens", "hot-code")  # notes of a diagnosis; nobody wants them while training
+GONE = 2  # looks without a finding, after which it is news again
+
+Key = tuple[str, str]  # a finding's id and one of the codebooks that have it
+
+
+class News:
+    """Remembers what was found at earlier looks; `ill` is what to stop at: found at the last two looks."""
+
+    def __init__(self, stop_on: StopOn | None = None) -> None:
+        self.stop_on = stop_on
+        self.reported: dict[Key, int] = {}  # the worst severity of each, as its place in SEVERITIES
+        self.missed: dict[Key, int] = {}  # for how many looks it was not there
+        self.ill: Finding | None = None
+
+    def of(self, findings: Iterable[Finding]) -> list[Finding]:
+        """What is new among the findings of a look."""
+        found = [f for f in findings if f.severity in ("warn", "fail") and f.id not in LATER]
+        now = {key: SEVERITIES.index(f.severity) for f in found for key in keys(f)}
+        new = [f for f in found if any(now[key] > self.reported.get(key, 0) for key in keys(f))]
+        least = SEVERITIES.index(self.stop_on) if self.stop_on is not None else len(SEVERITIES)
+        stays = {key for key in now if self.missed.get(key) == 0}
+        self.ill = next((f for f in found if SEVERITIES.index(f.severity) >= least and stays & set(keys(f))), None)
+        self.missed = {key: 0 if key in now else self.missed.get(key, 0) + 1 for key in {*now, *self.missed}}
+        self.missed = {key: looks for key, looks in self.missed.items() if looks < GONE}
+        worst = {key: max(now.get(key, 0), self.reported.get(key, 0)) for key in self.missed}
+        self.reported = worst
+        return new
+
+
+def keys(finding: Finding) -> list[Key]:
+    """What a finding is remembered by."""
+    return [(finding.id, where) for where in (finding.where, *finding.also)]
+
+
+class UnhealthyError(VqtoolError):
+    """A finding that training was to stop at, found at two looks in a row."""
+
+    def __init__(self, finding: Finding | None, where: str, *hints: str) -> None:
+        self.finding = finding
+        cause = f"{finding.id}: {finding.cause}" if finding is not None else "what another rank found"
+        fix = finding.fix if finding is not None else ()
+        super().__init__(f"stopped for {cause}", hint="\n".join((*fix, *hints)), where=where, exit_code=3)
