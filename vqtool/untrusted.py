@@ -147,6 +147,29 @@ def arrays(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, NDArray
     )
 
 
+def array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shape and type of every array of an .npz, or of an .npy under the name ""; no values are read.
+
+    Raises:
+        VqtoolError: the file is damaged.
+    """
+    with path.open("rb") as file:
+        if file.read(6) == NUMPY:
+            file.seek(0)
+            return {"": _header(file, path, "the array")}
+        try:
+            with zipfile.ZipFile(file) as archive:
+                found = {}
+                for name in archive.namelist():
+                    with archive.open(name) as member:
+                        found[name.removesuffix(".npy")] = _header(member, path, f"`{name}`")
+                return found
+        except VqtoolError:
+            raise
+        except Exception as error:  # zipfile and zlib raise many things on a damaged file
+            raise _damaged(path, f"cannot be read as npz: {_first_line(error)}") from error
+
+
 def _members(
     file: IO[bytes], path: Path, wanted: Callable[[str], bool]
 ) -> tuple[dict[str, NDArray[np.generic]], list[str]]:
@@ -184,14 +207,8 @@ def _array(file: IO[bytes], size: int, path: Path, what: str) -> NDArray[np.gene
     """One array from its .npy form of `size` bytes, header and numbers."""
     import numpy as np
 
-    try:
-        version = np.lib.format.read_magic(file)
-        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, _, kind = header(file)
-        shape = tuple(int(n) for n in shape)
-        begin = file.tell()
-    except Exception as error:  # NumPy parses headers as Python, which raises many things
-        raise _damaged(path, f"the header of {what} cannot be read") from error
+    shape, kind = _header(file, path, what)
+    begin = file.tell()
     if kind.kind not in READ:
         holds, hint = REFUSED.get(kind.kind, (f"`{kind}`", "save it as numbers"))
         message = f"{what} in `{path.name}` holds {holds}; vqtool reads numbers and text"
@@ -202,6 +219,19 @@ def _array(file: IO[bytes], size: int, path: Path, what: str) -> NDArray[np.gene
     file.seek(0)
     read: NDArray[np.generic] = np.lib.format.read_array(file, allow_pickle=False)
     return read
+
+
+def _header(file: IO[bytes], path: Path, what: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """The shape and the type of an array in its .npy form; the file is then where its values begin."""
+    import numpy as np
+
+    try:
+        version = np.lib.format.read_magic(file)
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, _, kind = header(file)
+        return tuple(int(n) for n in shape), kind
+    except Exception as error:  # NumPy parses headers as Python, which raises many things
+        raise _damaged(path, f"the header of {what} cannot be read") from error
 
 
 def _damaged(path: Path, why: str) -> VqtoolError:

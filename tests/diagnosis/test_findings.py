@@ -11,6 +11,7 @@ import pytest
 from tests.diagnosis.reports import findings, pasted, report, text, with_history
 from vqtool.catalog import Limit, catalog
 from vqtool.diagnosis.findings import EXPLAINS, diagnosed
+from vqtool.diagnosis.reading import codebook
 from vqtool.diagnosis.report import Finding, Report
 from vqtool.recipe.recipe import parse
 from vqtool.recipe.thresholds import OWN, key, keys, limit_of, limits
@@ -95,6 +96,24 @@ def test_a_fix_is_quoted_for_a_shell() -> None:
     assert ramp.startswith('-s \'stage.tokenizer.schedule.quantizer.temperature={ kind = "geometric"')
     here = replace(UNHEALTHY["duplicate-codes"], source=Path("my run/a.safetensors"))
     assert "vqtool improve 'my run/a.safetensors'" in findings(here)["duplicate-codes"].fix
+
+
+@pytest.mark.parametrize("name", UNHEALTHY)
+def test_a_model_without_a_recipe_gets_words_and_no_options(name: str) -> None:
+    """A checkpoint of another library, or a loop of one's own: there is no recipe to set an option in."""
+    made = replace(UNHEALTHY[name], recipe={}, source=Path("model.safetensors"))
+    for finding in diagnosed(made).findings:
+        for line in finding.fix:
+            assert not line.startswith(("-s", "vqtool"))
+
+
+def test_twins_are_found_without_counts() -> None:
+    same = np.repeat(RNG.normal(size=(32, 4)), 2, 0)
+    made = report([EVEN])
+    book = codebook("codebook", 64, None, same, {})
+    one = findings(replace(made, codebooks=(book,)))["duplicate-codes"]
+    assert (one.figure, one.severity) == (1.0, "fail")
+    assert "64 codes have a near-identical twin" in one.cause
 
 
 def test_every_codebook_collapsed_is_one_collapse() -> None:

@@ -140,6 +140,43 @@ def test_twins_are_found_also_where_most_codes_are(doubled: int) -> None:
     assert found.sum() == (doubled + 1 if doubled else 0)
 
 
+def doubled(rows: np.ndarray, share: float, noise: float = 0.0) -> np.ndarray:
+    """`rows` [K, d] whose first `share` are the first of them, or every second the one before it, but for `noise`."""
+    same = rows[: len(rows) // 2].repeat(2, 0) if share == 0 else rows.copy()
+    same[: round(share * len(rows))] = rows[0]
+    return same + noise * np.random.default_rng(1).normal(size=rows.shape)
+
+
+@pytest.mark.parametrize("dim", [2, 8, 64])
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+@pytest.mark.parametrize(("share", "twins"), [(0.0, 1.0), (0.5, 0.5), (0.75, 0.75), (0.9, 0.9)])
+def test_twins_are_found_also_where_nearly_every_code_is_one(
+    share: float, twins: float, noise: float, dim: int
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(200, dim))
+    for offset in (0.0, 100.0):
+        found = m.geometry(doubled(rows, share, noise) + offset)["duplicate_share"]
+        assert found == pytest.approx(twins, abs=0.02)
+        assert m.geometry(rows + offset)["duplicate_share"] < 0.05
+
+
+@pytest.mark.parametrize("row", [0.0, 1.0, 1e-6, 1e6])
+def test_codes_that_are_all_the_same_are_all_twins(row: float) -> None:
+    rows = np.full((64, 4), row, dtype=np.float32)
+    assert m.geometry(rows)["duplicates"] == 64
+    rows[::2] *= 1 + 1e-7  # but for rounding
+    assert m.geometry(rows)["duplicates"] == 64
+
+
+@given(st.integers(1, 400), st.integers(1, 3), st.floats(0, 2), st.integers(0, 99))
+def test_distinct_rows_cover_the_others_and_are_apart(size: int, dim: int, radius: float, seed: int) -> None:
+    rows = np.random.default_rng(seed).normal(size=(size, dim)).round(1)
+    kept = m.distinct(rows, radius) + rows.mean(0)
+    between = np.linalg.norm(kept[:, None] - kept[None], axis=-1) + np.diag([np.inf] * len(kept))
+    assert between.min() > radius - 1e-6
+    assert np.linalg.norm(rows[:, None] - kept[None], axis=-1).min(1).max() <= radius + 1e-6
+
+
 def test_twins_among_dead_codes_do_not_count() -> None:
     rng = np.random.default_rng(0)
     rows, counts = rng.normal(size=(16, 4)), np.full(16, 9)

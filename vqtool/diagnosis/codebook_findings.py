@@ -143,11 +143,12 @@ def dead_codes(report: Report) -> Iterator[Finding]:
 
 def duplicate_codes(report: Report) -> Iterator[Finding]:
     """Codes that are nearly identical."""
-    known = [b for b in report.codebooks if "duplicate_share" in b.measures and b.measures.get("used", 0) >= 3]
+    known = [b for b in report.codebooks if "duplicate_share" in b.measures and b.measures.get("used", 3) >= 3]
     if not known:
         return
     worst = max(known, key=lambda b: b.measures["duplicate_share"])
-    cause = f"{spoken(report, worst)}: {worst.measures['duplicates']:.0f} codes in use have a near-identical twin"
+    of = " in use" if "used" in worst.measures else ""
+    cause = f"{spoken(report, worst)}: {worst.measures['duplicates']:.0f} codes{of} have a near-identical twin"
     why = ". They share the tokens of one: bits are spent on a choice that changes nothing"
     if report.option("quantizer", "start") == "random":
         why += ". The initial codes were drawn from inputs that are nearly equal (silence, for example)"
@@ -214,7 +215,7 @@ def few_tokens(report: Report) -> Iterator[Finding]:
             "few-tokens", "note", figure, FEW_TOKENS, "under uniform use e^-5 of the codes stay unused by chance",
             f"{book.measures['tokens']:.0f} tokens were counted for {book.size} codes: use and perplexity are "
             "understated (dead codes are estimated from those seen only once or twice). More rows give more tokens",
-            (fixes.command("diagnose", report.source, "--split", "train"),), book.name,
+            fixes.more_tokens(report), book.name,
         )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 TWIN = 0.05  # of the upper quartile of neighbour distances: nearer than that, two codes are one
+GROUP = 8  # times the distance of neighbours: the radius in which codes are taken for one group; 1 / TWIN is far off
+BLOCK = 256  # rows that are compared one by one with those before them
 CHUNK = 1 << 22  # distances held at a time
 
 
@@ -158,11 +160,10 @@ def neighbour_distances(vectors: ArrayLike) -> Array:
     """The Euclidean distance of each row of `vectors` [K, d] to its nearest other row [K]; inf for a single row."""
     rows = np.asarray(vectors, dtype=np.float64)
     rows = rows - rows.mean(0)  # a common offset would cancel digits
-    squares = np.einsum("kd,kd->k", rows, rows)
     nearest = np.full(len(rows), np.inf)
     step = max(1, CHUNK // max(len(rows), 1))
     for at in range(0, len(rows), step):
-        part = squares[at : at + step, None] + squares - 2 * rows[at : at + step] @ rows.T
+        part = squared_distances(rows[at : at + step], rows)
         part[np.arange(len(part)), np.arange(at, at + len(part))] = np.inf
         who = part.argmin(1)
         if len(rows) > 1:  # exact for the neighbour found: the expansion above loses small distances
@@ -171,18 +172,51 @@ def neighbour_distances(vectors: ArrayLike) -> Array:
 
 
 def twins(vectors: ArrayLike, share: float = TWIN) -> NDArray[np.bool_]:
-    """Which rows of `vectors` [K, d] have a neighbour nearer than `share` of the upper quartile of those distances [K].
+    """Which rows of `vectors` [K, d] have another one within their `twin_radius` [K]."""
+    distances = neighbour_distances(vectors)
+    return distances <= twin_radius(vectors, distances, share)
 
-    The upper quartile, not the median: it still holds when more than half of the codes are twins.
+
+def twin_radius(vectors: ArrayLike, distances: Array, share: float = TWIN) -> float:
+    """How near two of the rows [K, d], with `distances` [K] to their neighbours, are the same code; -1: none can be.
+
+    It is `share` of the upper quartile of the distances between rows that differ: first those that differ at all, then,
+    where nearly all have a near twin, the groups of near ones. Rows that are all alike but for rounding are twins.
     """
-    return much_nearer(neighbour_distances(vectors), share)
+    rows = np.asarray(vectors, dtype=np.float64)
+    if len(rows) < 3:
+        return -1.0
+    rounding = 1e-6 * float(np.abs(rows).max())
+    spacing = quantile(distances, 0.75)
+    if spacing <= rounding:
+        rows = distinct(rows, rounding)
+        spacing = quantile(neighbour_distances(rows), 0.75) if len(rows) > 1 else 0.0
+    groups = distinct(rows, GROUP * spacing) if spacing > rounding else rows[:1]
+    if len(groups) > 1:
+        between = quantile(neighbour_distances(groups), 0.75)
+        spacing = between if share * between > spacing else spacing
+    return max(rounding, share * spacing)
 
 
-def much_nearer(distances: Array, share: float = TWIN) -> NDArray[np.bool_]:
-    """Which of the `neighbour_distances` [K] are below `share` of their upper quartile; none of fewer than three."""
-    if len(distances) < 3:
-        return np.zeros(len(distances), dtype=bool)
-    return distances < share * quantile(distances, 0.75)
+def distinct(rows: Array, radius: float) -> Array:
+    """Rows [G, d] of which no two are within `radius`, such that each of `rows` [K, d] is within it of one of them."""
+    left, kept = np.unique(rows - rows.mean(0), axis=0), []
+    while len(left):
+        block, left = left[:BLOCK], left[BLOCK:]
+        near = squared_distances(block, block) <= radius**2
+        alone = np.ones(len(block), dtype=bool)
+        for row in range(1, len(block)):
+            alone[row] = not (near[row, :row] & alone[:row]).any()
+        kept.append(block[alone])
+        if len(left):
+            left = left[(squared_distances(left, kept[-1]) > radius**2).all(1)]
+    return np.concatenate(kept)
+
+
+def squared_distances(rows: Array, others: Array) -> Array:
+    """|a - b|^2 [N, M] of `rows` [N, d] and `others` [M, d]; of small ones digits are lost."""
+    squares = np.einsum("nd,nd->n", rows, rows)[:, None] + np.einsum("md,md->m", others, others)
+    return np.asarray(squares - 2 * rows @ others.T)
 
 
 def effective_rank(vectors: ArrayLike) -> float:
@@ -208,7 +242,7 @@ def geometry(vectors: ArrayLike, counts: ArrayLike | None = None) -> dict[str, f
     lengths = np.linalg.norm(rows, axis=1)
     looked = rows if counts is None or np.sum(counts) <= 0 else rows[np.asarray(counts) > 0]
     distances = neighbour_distances(looked)
-    same = much_nearer(distances)
+    same = distances <= twin_radius(looked, distances)
     return {
         "norm": float(lengths.mean()),
         "norm_spread": float(lengths.std() / max(lengths.mean(), 1e-300)),

@@ -30,7 +30,7 @@ class Finding:
     threshold: float | None  # the figure at which it becomes a finding of this severity; of an "ok", where it warns
     source: str  # where the threshold comes from
     cause: str  # a sentence or two, for people
-    fix: tuple[str, ...] = ()  # `-s KEY=VALUE` options of `vqtool train`, or commands
+    fix: tuple[str, ...] = ()  # `-s KEY=VALUE` options of `vqtool train`, or commands; without a recipe in words
     where: str = ""  # a codebook's name, or a stage
     step: int | None = None  # when it began, where the history shows it
     changed: str = ""  # what changed at that step: a stage, a knob

@@ -98,6 +98,22 @@ def read_header(path: Path) -> Header:
     Raises:
         VqtoolError: the file is truncated, damaged, not a safetensors file, or not one of this vqtool's.
     """
+    texts, table, begin = read_table(path)
+    metadata = parsed(path, texts)
+    aliases: dict[str, str] = metadata.pop("aliases", {})
+    tensors = _tensors(path, table, path.stat().st_size - begin)
+    _check_aliases(path, aliases, tensors)
+    header = Header(metadata, tensors, aliases)
+    _check_layout(path, metadata.get("layout", {}), header)
+    return header
+
+
+def read_table(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Any]], int]:
+    """The metadata and the table of tensors of any safetensors file, and where the values begin (bytes).
+
+    Raises:
+        VqtoolError: the file is truncated, damaged or not a safetensors file.
+    """
     foreign = VqtoolError(f"`{path}` is not a safetensors file", hint="it may be truncated or of another kind")
     try:
         size = path.stat().st_size
@@ -120,13 +136,7 @@ def read_header(path: Path) -> Header:
     wrong = misfit(texts, {str: str}, ".__metadata__") or misfit(table, {str: ENTRY})
     if wrong:
         raise damaged(path, wrong)
-    metadata = parsed(path, texts)
-    aliases: dict[str, str] = metadata.pop("aliases", {})
-    tensors = _tensors(path, table, size - 8 - length)
-    _check_aliases(path, aliases, tensors)
-    header = Header(metadata, tensors, aliases)
-    _check_layout(path, metadata.get("layout", {}), header)
-    return header
+    return texts, table, 8 + length
 
 
 def _tensors(path: Path, table: Mapping[str, Any], held: int) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -29,7 +29,7 @@ OWN = (
     ),
     Limit(
         "duplicate-codes",
-        "share of the codes in use that have a twin: nearer than 5 % of the upper quartile of neighbour distances",
+        "share of the codes (in use, where that is known) with a twin: within 5 % of the usual distance of different codes",
         0.10, 0.50, "k-means leaves none on data that hold more points than codes",
     ),
     Limit(

@@ -11,7 +11,7 @@ from torch import Tensor
 from vqtool.api.data import Data
 from vqtool.api.quantizer import Quantizer
 from vqtool.catalog import catalog
-from vqtool.diagnosis.measures import TWIN, neighbour_distances, twins
+from vqtool.diagnosis.measures import neighbour_distances, twin_radius
 from vqtool.errors import VqtoolError
 from vqtool.model.checkpoint import Checkpoint, fill
 from vqtool.model.format import LOSSES, under
@@ -76,12 +76,13 @@ def duplicates(codes: Tensor, counts: Tensor) -> Tensor:
     used = (counts > 0).nonzero().squeeze(1)
     vectors = codes.detach()[used].double().cpu().numpy()
     found = torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
-    if len(used) < 3 or not (flagged := twins(vectors)).any():
+    if len(used) < 3:
         return found
-    radius = TWIN * float(torch.tensor(neighbour_distances(vectors)).quantile(0.75))
-    some = used[torch.from_numpy(flagged).to(used.device)]
+    distances = neighbour_distances(vectors)
+    radius = twin_radius(vectors, distances)
+    some = used[torch.from_numpy(distances <= radius).to(used.device)]
     some = some[counts[some].argsort(descending=True, stable=True)]
-    near = torch.cdist(codes.detach()[some].double(), codes.detach()[some].double()) < radius
+    near = torch.cdist(codes.detach()[some].double(), codes.detach()[some].double()) <= radius
     for place in range(len(some)):  # the most used first: it stays unless one that stays is near
         found[some[place]] = bool((near[place, :place] & ~found[some[:place]]).any())
     return found
