@@ -39,7 +39,7 @@ MAY = {
     "catalog": {"api"} | GROUND,
     "recipe": {"api", "catalog"} | GROUND,
     "model": {"api", "quantizers", "layers", "sequence", "catalog", "recipe"} | GROUND,
-    "foreign": {"model"} | GROUND,
+    "foreign": {"api", "quantizers", "catalog", "recipe", "model"} | GROUND,
     "diagnosis": {"api", "catalog", "recipe", "model", "foreign"} | GROUND,
     "analysis": {"errors", "files", "api", "diagnosis"},
     "training": {"api", "quantizers", "layers", "sequence", "catalog", "recipe", "model", "diagnosis"} | GROUND,
@@ -61,13 +61,13 @@ MAY = {
         "foreign",
     }
     | GROUND,
-    "library": {"api", "catalog", "diagnosis", "conformance", "model", "foreign"} | GROUND,
+    "library": {"api", "catalog", "diagnosis", "conformance", "model", "foreign", "training"} | GROUND,
     "command": {"commands", "catalog", "shared_options"} | GROUND,
     "completion": {"catalog", "recipe", "bench"},
     "shared_options": set(),
     "cli": {"command", "completion", "shared_options"} | GROUND,
     "__main__": {"cli"},
-    "": GROUND | {"quantizers", "library"},
+    "": GROUND | {"quantizers", "library", "foreign"},
 }
 USE_CASE_MAY = {
     "vqtool.api", "vqtool.quantizers", "vqtool.layers", "vqtool.sequence", "vqtool.analysis",

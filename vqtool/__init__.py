@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Component", "Recipe", "VqtoolError", "attach", "diagnose", "hookimpl", "load", "quantizers", "scan", "verify",
+    "Component", "Recipe", "VqtoolError", "attach", "convert", "diagnose", "hookimpl", "improve", "load", "quantizers",
+    "scan", "verify",
 ]  # fmt: skip
 
 _HOMES = {  # public names and the modules they are loaded from when first asked for
@@ -20,7 +21,9 @@ _HOMES = {  # public names and the modules they are loaded from when first asked
     "hookimpl": "vqtool.catalog",
     "Recipe": "vqtool.recipe",
     "attach": "vqtool.quantizers.core.updates",
+    "convert": "vqtool.foreign.convert",
     "diagnose": "vqtool.library",
+    "improve": "vqtool.library",
     "load": "vqtool.model.load",
     "verify": "vqtool.library",
     "quantizers": "vqtool",

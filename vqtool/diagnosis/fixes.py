@@ -124,7 +124,10 @@ def _trained_with(report: Report, name: str) -> Any:
 def improve(report: Report) -> tuple[str, ...]:
     """The command that reinitialises dead codes of a checkpoint, where its codes have vectors."""
     has_vectors = any(book.vectors is not None for book in report.codebooks)
-    return (command("improve", report.source),) if has_vectors and report.source.suffix == ".safetensors" else ()
+    latents = ("--latents", "latents.npy") if report.recipe.get("data", {}).get("kind") == "latents" else ()
+    return (
+        (command("improve", report.source, *latents),) if has_vectors and report.source.suffix == ".safetensors" else ()
+    )
 
 
 @in_words("check the module: `vqtool verify FILE.py:CLASS`")

@@ -87,8 +87,8 @@ class VQ(Composable):
         project: Project = "principal", gradient: Passing = "straight-through", sampling: Sampling = 0.0,
         decay: Decay = 0.99, revive_below: Revive = 0.1, start: First = "kmeans", search: Search = "nearest",
     ) -> None:  # fmt: skip
-        plane = code_dim if project == "principal" else 0
-        super().__init__(dim, layout, weights, inside=0 if project in ("principal", "random") else code_dim, maps=project)
+        plane, trained = code_dim if project == "principal" else 0, project not in ("principal", "random")
+        super().__init__(dim, layout, weights, inside=code_dim if trained else 0, maps=project)
         if project == "random" and code_dim:
             self.inwards, self.outwards = Frozen(code_dim, dim), Frozen(dim, code_dim)
         if metric == "cosine" and plane:

@@ -81,7 +81,7 @@ class Latents(Data):
         order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
         cut = {"test": order[:test], "valid": order[test : test + valid], "train": order[test + valid :]}
         self._rows = {name: TensorRows({"x": rows[at].flatten(0, 1)}) for name, at in cut.items()}
-        self.spec = DataSpec({"x": Field((whole.shape[1], window))})
+        self.spec = DataSpec({"x": Field((whole.shape[1], window), "signal")})
 
     def rows(self, split: str) -> Rows:
         """The rows of a split."""

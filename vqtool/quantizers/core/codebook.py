@@ -68,8 +68,7 @@ class Codebook(Started):
             inputs that the codebook starts from, along their principal components, and the plane stays. Fewer
             dimensions need fewer inputs to be filled evenly. The search is among the rows of the table: far from zero
             they are rounded, and the nearest code inside the plane need not be the nearest of them.
-        arithmetic: of the search, where it is another library's. Codes of length one are then used as they are: they
-            get this length where they are set and moved.
+        arithmetic: of the search, where it is another library's; codes of length one are then used as they are.
     """
 
     codes: Tensor
@@ -199,7 +198,7 @@ class Codebook(Started):
         self.keep_length()
 
     def keep_length(self) -> None:
-        """Codes of length one that another library's arithmetic takes as they are."""
+        """Give codes that another library's arithmetic takes as they are the length one, if they should have it."""
         if self.unit and self.arithmetic is not None:
             self.codes.copy_(F.normalize(self.codes, dim=1))
 

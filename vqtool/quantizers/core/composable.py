@@ -17,8 +17,8 @@ from vqtool.api import CodebookStats, Estimator, Quantized, Quantizer, Route
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.checked import Checked
 from vqtool.quantizers.core.codebook import Codebook, not_started
-from vqtool.quantizers.core.maps import made_maps
 from vqtool.quantizers.core.kmeans import points_wanted, starting_points
+from vqtool.quantizers.core.maps import made_maps
 from vqtool.quantizers.core.updates import gather_rows, passed_without_update, updated
 from vqtool.quantizers.estimators.straight_through import StraightThrough, mean_of, squared_distance, straight_through
 
@@ -77,6 +77,7 @@ class Composable(Quantizer, metaclass=Checked):
     books: tuple[Codebook, ...] = ()  # in the order of the codes; one that several parts share as often
     nested = False  # part of another quantizer, which asks for the gradient of the commitment itself
     given: Mapping[str, Any]  # the options that the constructor got
+    origin: object = None  # the quantizer of another library that it was converted from: see vqtool.convert
 
     def __init__(
         self, dim: int, layout: Layout = "BTD", weights: Mapping[str, float] | None = None, *, inside: int = 0,
