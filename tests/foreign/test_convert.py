@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from vqtool.diagnosis.reading import report_of
 from vqtool.errors import VqtoolError
 from vqtool.foreign.convert import convert, quantizer_in
 from vqtool.foreign.slots import divisible
+from vqtool.quantizers import VQ, Residual
 from vqtool.quantizers.core.codebook import Codebook
 from vqtool.quantizers.core.composable import Composable
 
@@ -147,6 +149,20 @@ def test_a_quantizer_is_found_in_its_model_and_in_a_state_dict() -> None:
         assert torch.equal(ours(model)(x).codes, expected)
         prefixed = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
         assert vqtool.convert(prefixed)(x).codes.shape == expected.shape  # type: ignore[operator]  # a quantizer
+
+
+@torch.no_grad()
+def test_a_quantizer_of_ours_goes_into_a_module_of_the_same_shape() -> None:
+    quantizer, module, x = Residual(D, "BCL", levels=4, of=partial(VQ, codebook_size=32)), Encodec(), latents("BCL")
+    quantizer.initialise(x)
+    with pytest.raises(VqtoolError, match="was not converted"):
+        vqtool.convert(quantizer, to="encodec")
+    state = vqtool.convert(quantizer, to="encodec", into=module)
+    assert isinstance(state, dict)
+    module.load_state_dict(state, strict=True)
+    assert torch.equal(module.encode(x), quantizer.eval()(x).codes)
+    with pytest.raises(VqtoolError, match="a quantizer of vqgan, not of encodec"):
+        vqtool.convert(quantizer, to="encodec", into=Vqgan())
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -397,7 +413,7 @@ def test_a_command_refuses_what_would_do_harm(tmp_path: Path) -> None:
     del smaller.vq.layers[3]
     with pytest.raises(VqtoolError, match="the quantizers differ"):
         run(own, "encodec", tmp_path / "x.safetensors", into=saved(other, smaller))
-    with pytest.raises(VqtoolError, match="holds a quantizer of DAC, not of `encodec`"):
+    with pytest.raises(VqtoolError, match="a quantizer of dac, not of encodec"):
         run(own, "encodec", tmp_path / "x.safetensors", into=saved(other, Dac(nn.Identity().forward)))
     assert not (tmp_path / "x.safetensors").exists()
 

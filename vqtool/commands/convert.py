@@ -51,11 +51,7 @@ def to_own(source: Path, part: str | None, target: Path) -> dict[str, Any]:
 def to_library(source: Path, to: str, into: Path | None, part: str | None, target: Path) -> dict[str, Any]:
     """Write the tensors of a quantizer as another library names them: alone, or among those of a model."""
     quantizer = quantizer_in(source)
-    there = origin_of(quantizer, to)
-    if into is not None:
-        there = origin(into, part, there.hints)
-        if there.family.key != to:
-            raise VqtoolError(f"`{into}` holds a quantizer of {there.family.name}, not of `{to}`")
+    there = origin_of(quantizer, to, into, part)
     tensors = given_back(quantizer.state_dict(), there)
     changed = [name for name, tensor in tensors.items() if tensor is not there.tensors[name]]
     if into is None:

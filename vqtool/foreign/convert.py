@@ -12,7 +12,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 import vqtool
 from vqtool.api.quantizer import Quantizer
@@ -20,7 +20,7 @@ from vqtool.api.spec import DataSpec, Field
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
-from vqtool.foreign.origin import OWN, Origin, given_back, origin, origin_of, planned, quantizer_of, recipe_of
+from vqtool.foreign.origin import OWN, Origin, Source, given_back, origin, origin_of, planned, quantizer_of, recipe_of
 from vqtool.foreign.plans import FAMILIES, KEYS, Hints
 from vqtool.foreign.tensors import tensors_of, weights_of
 from vqtool.forms import damaged
@@ -34,7 +34,7 @@ QUANTIZER = f"{PARTS}quantizer."
 
 
 def convert(
-    source: nn.Module | Mapping[str, Any] | str | Path, to: str = OWN, *, part: str | None = None
+    source: Source | str, to: str = OWN, *, part: str | None = None, into: Source | str | None = None
 ) -> Quantizer | dict[str, Tensor]:
     """A quantizer of another library as one of ours, or one of ours as that library's state dict.
 
@@ -50,6 +50,8 @@ def convert(
             run stands for its quantizer, which comes as it is where `to` is "vqtool".
         to: "vqtool", or the library: "encodec", "dac", "mimi", "vqgan" or "vector-quantize-pytorch".
         part: what the names of the quantizer's tensors begin with, where a model has several.
+        into: with another `to`, what has the other tensors that the state dict needs, and their names: a module, its
+            state dict or its file. By default what the quantizer was converted from.
 
     Returns:
         Our quantizer, on the CPU and in evaluation; or tensors by name. What was not changed in between comes back bit
@@ -68,7 +70,8 @@ def convert(
     if to != OWN:
         if not isinstance(source, Quantizer):
             raise VqtoolError(f'only a quantizer of vqtool can be converted to "{to}"', hint="vqtool.convert(module)")
-        return given_back(source.state_dict(), origin_of(source, to))
+        into = Path(into) if isinstance(into, str) else into
+        return given_back(source.state_dict(), origin_of(source, to, into, part))
     if isinstance(source, Quantizer):
         raise VqtoolError("this is a quantizer of vqtool", hint=f'to="{KEYS[0]}", ...: {", ".join(KEYS)}')
     return quantizer_of(origin(source, part))

@@ -21,6 +21,7 @@ from vqtool.model.latents import latents_recipe
 from vqtool.quantizers.core.composable import Composable
 from vqtool.recipe.spec import Recipe
 
+Source = nn.Module | Mapping[str, Any] | Path
 OWN = "vqtool"
 ALONE = "quantize."  # what a module is called that was given alone
 
@@ -36,7 +37,7 @@ class Origin:
     plan: Plan
 
 
-def origin(source: nn.Module | Mapping[str, Any] | Path, part: str | None = None, hints: Hints | None = None) -> Origin:
+def origin(source: Source, part: str | None = None, hints: Hints | None = None) -> Origin:
     """The quantizer of another library in a module, a state dict, a file or a folder."""
     state: Mapping[str, Any] = {}
     if isinstance(source, Path):
@@ -150,12 +151,20 @@ def given_back(ours: Mapping[str, Tensor], found: Origin) -> dict[str, Tensor]:
     return theirs
 
 
-def origin_of(quantizer: Quantizer, to: str) -> Origin:
-    """What a quantizer was converted from, if that is the library `to`."""
+def origin_of(quantizer: Quantizer, to: str, into: Source | None = None, part: str | None = None) -> Origin:
+    """What a quantizer was converted from, or what it shall go into, if that is of the library `to`."""
     found = getattr(quantizer, "origin", None)
+    if into is not None:
+        there = origin(into, part, found.hints if isinstance(found, Origin) and found.family.key == to else None)
+        if there.family.key != to:
+            raise VqtoolError(
+                f"that is a quantizer of {there.family.key}, not of {to}", hint=f"--to {there.family.key}"
+            )
+        return there
     if not isinstance(found, Origin) or found.family.key != to:
         was = f"was converted from {found.family.key}" if isinstance(found, Origin) else "was not converted"
-        raise VqtoolError(f'this quantizer {was}: there is no "{to}" for it', hint=f"one of {', '.join(KEYS)}")
+        raise VqtoolError(f"this quantizer {was}, not from {to}",
+                          hint=f"into a quantizer of {to} with the same codebooks: --into, or `into=` in Python")  # fmt: skip
     return found
 
 

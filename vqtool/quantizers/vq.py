@@ -67,7 +67,7 @@ class VQ(Composable):
     `metric = "cosine"`, `project = "random"`, Chiu et al. 2022, arXiv 2202.01855).
     `code_dim` and `project`: codes of fewer dimensions, in a plane through the inputs' mean along their principal
     components, or behind trained maps W_in and W_out (ViT-VQGAN, Yu et al. 2021, arXiv 2110.04627, section 3.2):
-    "learned", "affine" (with biases), and the same as convolutions of width one, "conv" and "affine-conv".
+    "learned", "affine" (with both biases), and convolutions of width one, "conv" and "affine-conv".
     `metric = "cosine"`: inputs and codes are compared, and flow on, with length one.
     `search`: by another library's arithmetic, so that converted models give the same codes to the last index (see
     `vqtool.convert`); with "dac" and "dac-transformers" the code of the nearest direction flows on with its own length.

@@ -87,6 +87,7 @@ class Composable(Quantizer, metaclass=Checked):
         self.dim, self.layout = dim, layout
         self.own_dtype = torch.float32
         self.loss_weights = {**WEIGHTS, **(weights or {})}
+        self.maps = maps
         self.inwards, self.outwards = made_maps(maps, dim, inside, bias=bias)
         if inside:
             self.straight_through = self.nearest = False
@@ -204,7 +205,7 @@ class Composable(Quantizer, metaclass=Checked):
         """What each code adds to the latent: Q tensors [K_q, D]; None if codes do not add up."""
         tables = self.tables()
         bias = getattr(self.outwards, "bias", None)
-        if tables is None or (bias is not None and getattr(self.inwards, "bias", None) is None):
+        if tables is None or (bias is not None and not self.maps.startswith("affine")):
             return None
         with torch.no_grad(), own_precision(tables[0]):
             if self.outwards is None:

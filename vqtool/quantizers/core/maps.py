@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Linear maps without and with biases; the same as convolutions of width one, which round otherwise.
+# Linear maps with a bias on the way in, or both ways; convolutions of width one, which round otherwise, without and with.
 Maps = Literal["learned", "affine", "conv", "affine-conv"]
 
 
 def made_maps(kind: str, dim: int, inside: int, *, bias: bool = False) -> tuple[nn.Module | None, nn.Module | None]:
-    """The maps into a width and out of it; none where `inside` is 0. `bias`: the second of "learned" has one."""
+    """The maps into a width and out of it; none where `inside` is 0. `bias`: the second of "learned" has one too."""
     if not inside:
         return None, None
     if kind == "repeat":
         return Repeat(inside // dim), Sum(inside // dim)
     both, linear = kind.startswith("affine"), Pointwise if kind.endswith("conv") else nn.Linear
-    return linear(dim, inside, bias=both or bias), linear(inside, dim, bias=both or bias)
+    return linear(dim, inside, bias=both or kind == "learned"), linear(inside, dim, bias=both or bias)
 
 
 class Pointwise(nn.Linear):
