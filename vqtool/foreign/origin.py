@@ -156,15 +156,13 @@ def origin_of(quantizer: Quantizer, to: str, into: Source | None = None, part: s
     found = getattr(quantizer, "origin", None)
     if into is not None:
         there = origin(into, part, found.hints if isinstance(found, Origin) and found.family.key == to else None)
-        if there.family.key != to:
-            raise VqtoolError(
-                f"that is a quantizer of {there.family.key}, not of {to}", hint=f"--to {there.family.key}"
-            )
+        if (other := there.family.key) != to:
+            raise VqtoolError(f"that is a quantizer of {other}, not of {to}", hint=f"--to {other}")
         return there
     if not isinstance(found, Origin) or found.family.key != to:
         was = f"was converted from {found.family.key}" if isinstance(found, Origin) else "was not converted"
-        raise VqtoolError(f"this quantizer {was}, not from {to}",
-                          hint=f"into a quantizer of {to} with the same codebooks: --into, or `into=` in Python")  # fmt: skip
+        hint = f"it can go into a quantizer of {to} with the same codebooks: --into, or `into=` in Python"
+        raise VqtoolError(f"this quantizer {was}, not from {to}", hint=hint)
     return found
 
 

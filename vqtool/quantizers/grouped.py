@@ -43,7 +43,7 @@ class Grouped(Topology):
         code_dim: Annotated[int, Ge(0), Doc("width that all groups share, behind trained maps; 0: no maps")] = 0,
         maps: Annotated[
             Maps | Literal["repeat"],
-            Doc("kind of these maps, as of `residual`; repeat: each group gets all features, and their vectors are added"),
+            Doc("these maps: see `residual`; repeat: each group gets all features, and their vectors are added"),
         ] = "learned",
     ) -> None:  # fmt: skip
         super().__init__(dim, layout, weights, inside=code_dim, maps=maps)

@@ -60,7 +60,7 @@ class Residual(Topology):
         shared: Annotated[bool, Doc("all levels have one codebook")] = False,
         level_dropout: Dropout = 0.0, beam: Beam = 1,
         code_dim: Annotated[int, Ge(0), Doc("width that all levels work in, behind trained maps; 0: no maps")] = 0,
-        maps: Annotated[Maps, Doc("kind of these maps: affine has both biases, conv is a convolution of width one")] = "learned",
+        maps: Annotated[Maps, Doc("these maps: affine has both biases, conv is a convolution")] = "learned",
     ) -> None:  # fmt: skip
         super().__init__(dim, layout, weights, inside=code_dim, maps=maps)
         makers = list(of) if isinstance(of, Sequence) else [of] * (1 if shared else levels)

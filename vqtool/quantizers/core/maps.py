@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Linear maps with a bias on the way in, or both ways; convolutions of width one, which round otherwise, without and with.
+# Linear maps with a bias on the way in, or both ways; convolutions of width one, without and with.
 Maps = Literal["learned", "affine", "conv", "affine-conv"]
 
 
