@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "CodebookMonitor", "Component", "Recipe", "VqtoolError", "attach", "diagnose", "hookimpl", "load", "quantizers",
+    "CodebookMonitor", "Component", "Recipe", "VqtoolError", "attach", "convert", "diagnose", "hookimpl", "improve",
+    "load", "quantizers",
     "scan", "verify",
 ]  # fmt: skip
 
@@ -22,7 +23,9 @@ _HOMES = {  # public names and the modules they are loaded from when first asked
     "Recipe": "vqtool.recipe",
     "CodebookMonitor": "vqtool.diagnosis.monitor",
     "attach": "vqtool.quantizers.core.updates",
+    "convert": "vqtool.foreign.convert",
     "diagnose": "vqtool.library",
+    "improve": "vqtool.library",
     "load": "vqtool.model.load",
     "verify": "vqtool.library",
     "lightning": "vqtool",

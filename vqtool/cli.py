@@ -130,6 +130,8 @@ def diagnose(
 def improve(
     checkpoint: opt.Checkpoint,
     data: opt.DataPath = None,
+    latents: opt.Latents = None,
+    layout: opt.LatentsLayout = None,
     merge: Annotated[
         bool, typer.Option("--merge", help="Also merge nearly identical codes, and re-initialise the freed ones.")
     ] = False,
@@ -141,6 +143,28 @@ def improve(
     device: opt.Device = "auto",
 ) -> None:
     """Re-initialise dead codes from the data and fine-tune. Metrics before and after are shown."""
+
+
+@command("convert")
+def convert(
+    source: opt.ConvertSource,
+    to: opt.ConvertTo,
+    out_file: opt.ConvertOut,
+    into: opt.ConvertInto = None,
+    part: opt.ConvertPart = None,
+    force: opt.Force = False,
+) -> None:
+    """Convert a quantizer of another library to vqtool with the same codes, or back.
+
+    Quantizers of EnCodec, DAC, Mimi, VQGAN and vector-quantize-pytorch become a checkpoint for `diagnose`, `encode` and
+    `improve`:
+
+    vqtool convert encodec/ --to vqtool --out q.safetensors
+
+    vqtool improve q.safetensors --latents latents.npy --out better.safetensors
+
+    vqtool convert better.safetensors --to encodec --into encodec/ --out encodec-better/
+    """
 
 
 @command("generate")

@@ -1,4 +1,4 @@
-"""What Python users call in one line: diagnose any model's codebooks, check the laws of a quantizer."""
+"""What Python users call in one line: diagnose any codebooks, check the laws of a quantizer, improve one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+    from vqtool.api import Quantizer
     from vqtool.conformance import Outcome
     from vqtool.diagnosis.diagnosis import Diagnosis
 
@@ -70,3 +71,38 @@ def verify(make: Callable[..., nn.Module], dim: int = 8, *, seed: int = 0, **opt
         return judge_all(QUANTIZER_LAWS, subject)
     name = getattr(make, "__name__", type(make).__name__)
     return judge_all(FOREIGN_LAWS, infer_interface(lambda: make(dim, **options), name, options))
+
+
+def improve(
+    quantizer: Quantizer,
+    latents: Any,
+    *,
+    encoder: Any = None,
+    steps: int = 200,
+    merge: bool = False,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Reinitialise the dead codes of a quantizer on latents, and train it on; in place.
+
+        vqtool.improve(quantizer, latents)                         # a tensor in the quantizer's layout
+        vqtool.improve(quantizer, batches, encoder=model.encoder)  # what the encoder gives for each of them
+
+    A tenth of the latents is kept for validation, whose best step is taken. Only the quantizer changes.
+
+    Args:
+        quantizer: any of vqtool's that holds codebooks, one from `vqtool.convert` for example.
+        latents: a tensor or array; with an `encoder`, an iterable of its inputs.
+        encoder: a module with a method `encode`, or anything else that can be called, which gives latents.
+        steps: of training, after the dead codes were reinitialised.
+        merge: also reinitialise one of two codes that are nearly the same.
+        device: "auto", "cpu", "cuda" or "mps".
+
+    Returns:
+        `codebooks` (what was done to each), and the figures of the validation latents `before` and `after`.
+
+    Raises:
+        VqtoolError: the latents do not fit the layout, there are too few, or the quantizer has no codes to move.
+    """
+    from vqtool.training.latents import improve_on_latents
+
+    return improve_on_latents(quantizer, latents, encoder, steps=steps, merge=merge, device=device)

@@ -140,3 +140,31 @@ ReportPlot = Annotated[
     Path | None, typer.Option("--plot", metavar="FILE", help="Plot code use and code vectors: .png, .svg or .pdf.")
 ]
 Tsne = Annotated[bool, typer.Option("--tsne", help="Lay out code vectors with t-SNE instead of PCA.")]
+
+# --- convert, and improve on latents ---------------------------------------------------------------------------------
+
+ConvertSource = Annotated[
+    Path, typer.Argument(metavar="SOURCE", help="A model's file or folder; with --to a library, a checkpoint.")
+]
+ConvertTo = Annotated[
+    Literal["vqtool", "encodec", "dac", "mimi", "vqgan", "vector-quantize-pytorch"],
+    typer.Option("--to", help="What to convert to: vqtool, or the library that the quantizer came from."),
+]
+ConvertOut = Annotated[
+    Path, typer.Option("--out", metavar="PATH", help="File to write; with --into a folder, a new folder.")
+]
+ConvertInto = Annotated[
+    Path | None,
+    typer.Option("--into", metavar="PATH", help="Write a copy of this model with this quantizer in it."),
+]
+ConvertPart = Annotated[
+    str | None, typer.Option("--part", metavar="NAME", help="Which quantizer of the model, by its module's name.")
+]
+Latents = Annotated[
+    Path | None,
+    typer.Option("--latents", metavar="FILE", help="Latents (.npy, .npz) for a quantizer that was converted."),
+]
+LatentsLayout = Annotated[
+    Literal["NDT", "NTD", "NDHW", "NHWD", "ND"] | None,
+    typer.Option("--layout", case_sensitive=False, help="Axes of the latents; by default where D features fit."),
+]

@@ -9,15 +9,17 @@ from vqtool.commands import outputs
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
+from vqtool.foreign.tensors import tensors_of
 from vqtool.model import checkpoint as files
 from vqtool.model.build import stage_named
 from vqtool.model.checkpoint import Checkpoint
 from vqtool.model.data import open_data
-from vqtool.model.format import stage_file
+from vqtool.model.format import SOURCE, stage_file
+from vqtool.model.latents import with_latents
 from vqtool.model.load import from_checkpoint
 from vqtool.model.model import Model
 from vqtool.model.runs import checkpoint_path
-from vqtool.recipe import StageSpec
+from vqtool.recipe import Recipe, StageSpec
 from vqtool.tables import DETAIL, number
 from vqtool.training.dead_codes import Improvement, improve
 from vqtool.training.evaluate import evaluate_rows
@@ -25,23 +27,28 @@ from vqtool.training.lock import writing_beside
 from vqtool.training.runtime import Runtime, runtime
 
 USE = ("codes.used", "codes.perplexity")
+LAYOUTS = ("NDT", "NTD", "NDHW", "NHWD", "ND")  # of latents: N recordings, D features, the others are tokens
 
 
 def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_file: Path | None, device: str,
-        force: bool = False) -> int:  # fmt: skip
+        latents: Path | None = None, layout: str | None = None, force: bool = False) -> int:  # fmt: skip
     """Improve the codebooks of a checkpoint, write another one, and show the validation rows before and after."""
     path, model, read, stage = quantizers_own(checkpoint)
     target = out_file if out_file is not None else path.with_name(f"{path.stem}-improved.safetensors")
     require_parent_dir(target)
-    outputs.check(target, inputs=[path, data], force=force, recipe=model.recipe)
+    outputs.check(target, inputs=[path, data, latents], force=force, recipe=model.recipe)
+    recipe = model.recipe if latents is None and layout is None else on_latents(model, latents or data, layout)
     with runtime(device) as here, writing_beside(target.parent):
-        rows = open_data(model.recipe, path=data)
+        rows = open_data(recipe, path=data)
+        if rows.spec.channels != model.spec.channels:
+            raise VqtoolError(f"the data have {rows.spec.channels} channels, and the model knows {model.spec.channels}")
         before = metrics(model, stage, rows.rows("valid"), here)
         done = improve(model, read, stage, rows, here, merge=merge, steps=steps)
         after = metrics(model, stage, rows.rows("valid"), here)
         kept = metadata(read, model, done, merge)
         kept |= {"resolved": model.recipe.resolved(target.parent), "recipe": model.recipe.kept_text()}
-        files.save(target, model.tensors() | done.loop.module.learned_by_losses(), kept)
+        source = {name: tensor for name, tensor in read.tensors.items() if name.startswith(SOURCE)}
+        files.save(target, model.tensors() | done.loop.module.learned_by_losses() | source, kept)
     show(done, done.before.row | before, done.after.row | after)
     best = done.loop.options.best
     sign = 1 if done.loop.options.best_mode == "min" else -1
@@ -63,6 +70,28 @@ def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_fil
         "after": done.after.row | after,
     })  # fmt: skip
     return 0
+
+
+def on_latents(model: Model, path: Path | None, layout: str | None) -> Recipe:
+    """The recipe with latents of this layout as its data; by default the one in which the features fit.
+
+    Raises:
+        VqtoolError: the model has an encoder of its own, the array fits no layout, or several.
+    """
+    dim = model.spec.channels
+    if model.recipe.data.kind != "latents" or path is None:
+        raise VqtoolError("--latents is for quantizers that `vqtool convert` made, and --layout goes with it",
+                          hint="--data PATH for others")  # fmt: skip
+    if layout is None:
+        held = tensors_of(path)
+        array = held.get("", held.get("x"))
+        shape = () if array is None else array.shape
+        fits = [one for one in LAYOUTS if len(one) == len(shape) and shape[one.index("D")] == dim]
+        if len(fits) != 1:
+            which = f": which axis holds the {dim} features?" if fits else f", and the quantizer takes {dim} features"
+            raise VqtoolError(f"`{path}` is {list(shape)}{which}", hint=f"--layout {' or '.join(fits or LAYOUTS)}")
+        layout = fits[0]
+    return with_latents(model.recipe, path, layout)
 
 
 def quantizers_own(given: Path) -> tuple[Path, Model, Checkpoint, StageSpec]:

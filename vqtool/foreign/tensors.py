@@ -219,6 +219,18 @@ def _torch_values(name: str, tensor: Tensor) -> Array:
 
 def _folder(folder: Path) -> dict[str, Stored]:
     """The tensors of a model's folder, which may be split over several files that an index names."""
+    found: dict[str, Stored] = {}
+    for path in weights_of(folder):
+        found |= _file(path)
+    return found
+
+
+def weights_of(folder: Path) -> list[Path]:
+    """The files of weights of a model's folder.
+
+    Raises:
+        VqtoolError: there are none, or several that no index names.
+    """
     path = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if path is None:
         files = sorted(p for p in folder.iterdir() if p.suffix in KINDS and p.is_file())
@@ -232,12 +244,9 @@ def _folder(folder: Path) -> dict[str, Stored]:
             )  # fmt: skip
         path = files[0]
     if path.suffix != ".json":
-        return _file(path)
+        return [path]
     index = read_json(path)
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not all(isinstance(p, str) and p and Path(p).name == p for p in places.values()):
         raise damaged(path, "its `weight_map` should name files of the same folder")
-    found: dict[str, Stored] = {}
-    for name in dict.fromkeys(places.values()):
-        found |= _file(folder / name)
-    return found
+    return [folder / name for name in dict.fromkeys(places.values())]

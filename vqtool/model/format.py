@@ -23,6 +23,7 @@ VECTORS = "vectors."  # vectors.Q: what each code of codebook Q stands for
 AVERAGE = "average."  # the moving average of the weights; this and the next two are in resumable states only
 OPTIMIZER = "optimizer."  # optimizer.INDEX.SLOT
 PENDING = "pending."  # counts of codes since the last row of metrics.jsonl
+SOURCE = "source."  # source.NAME: the tensors of another library's quantizer that this one was converted from
 CONDITION = "condition."  # condition.FIELD, beside `codes` and `sent`: in files of codes only
 T = TypeVar("T")
 USAGE_FIGURES = ("counts", "errors", "offsets")
@@ -53,6 +54,8 @@ METADATA = {  # the forms of all values that may ride with the tensors
                   "knobs?": [str]},
     "layout": {str: str},
     "improved": dict,
+    "converted": {"from": str, "root": str, "layout": str, "search": str, "cosine": (bool, None), "learned": bool,
+                  "options": dict},
     # of resumable states
     "done": [dict],
     "progress": PROGRESS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from annotated_doc import Doc
@@ -15,6 +15,7 @@ from vqtool.api import Nested
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.checked import preset
 from vqtool.quantizers.core.composable import Coded, Composable, Layout, Make, n_values
+from vqtool.quantizers.core.maps import Maps
 from vqtool.quantizers.core.topology import Topology, joined, made, mean_terms
 from vqtool.quantizers.estimators.straight_through import squared_distance
 from vqtool.quantizers.vq import AVERAGE, VQ, Weights
@@ -40,14 +41,21 @@ class Grouped(Topology):
         of: Annotated[Make | Sequence[Make], Nested("quantizer", many=True), Doc("a group, or a list of them")] = VQ,
         groups: Groups = 2,
         code_dim: Annotated[int, Ge(0), Doc("width that all groups share, behind trained maps; 0: no maps")] = 0,
+        maps: Annotated[
+            Maps | Literal["repeat"],
+            Doc("these maps: see `residual`; repeat: each group gets all features, and their vectors are added"),
+        ] = "learned",
     ) -> None:  # fmt: skip
-        super().__init__(dim, layout, weights, inside=code_dim)
+        super().__init__(dim, layout, weights, inside=code_dim, maps=maps)
         makers = list(of) if isinstance(of, Sequence) else [of] * groups
         if (code_dim or dim) % len(makers):
             raise VqtoolError(
                 f"`groups` = {len(makers)} does not divide the latent width {code_dim or dim}",
                 hint="choose a divisor, or another encoder width",
             )
+        if maps == "repeat" and code_dim != dim * len(makers):
+            raise VqtoolError(f'`maps = "repeat"` gives {len(makers)} groups all {dim} features each',
+                              hint=f"code_dim = {dim * len(makers)}")  # fmt: skip
         self.width = (code_dim or dim) // len(makers)
         self.groups = nn.ModuleList(made(make, self.width) for make in makers)
         self.adopt(self.groups)

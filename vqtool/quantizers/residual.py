@@ -18,6 +18,7 @@ from vqtool.quantizers.core.checked import preset
 from vqtool.quantizers.core.codebook import Started, nearest_few
 from vqtool.quantizers.core.composable import Coded, Composable, Layout, Make, both
 from vqtool.quantizers.core.draw import row_keys, uniform
+from vqtool.quantizers.core.maps import Maps
 from vqtool.quantizers.core.topology import Topology, joined, made, mean_terms
 from vqtool.quantizers.vq import AVERAGE, VQ, Weights, plain
 
@@ -59,8 +60,9 @@ class Residual(Topology):
         shared: Annotated[bool, Doc("all levels have one codebook")] = False,
         level_dropout: Dropout = 0.0, beam: Beam = 1,
         code_dim: Annotated[int, Ge(0), Doc("width that all levels work in, behind trained maps; 0: no maps")] = 0,
+        maps: Annotated[Maps, Doc("these maps: affine has both biases, conv is a convolution")] = "learned",
     ) -> None:  # fmt: skip
-        super().__init__(dim, layout, weights, inside=code_dim)
+        super().__init__(dim, layout, weights, inside=code_dim, maps=maps)
         makers = list(of) if isinstance(of, Sequence) else [of] * (1 if shared else levels)
         self.levels = nn.ModuleList(made(make, code_dim or dim) for make in makers)
         self.adopt(list(self.levels) * (levels if shared else 1), "commitment")

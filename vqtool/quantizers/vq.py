@@ -9,15 +9,16 @@ import torch
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vqtool.api import Estimator, Nested
 from vqtool.errors import VqtoolError
+from vqtool.quantizers.core.arithmetic import ARITHMETIC
 from vqtool.quantizers.core.checked import preset
 from vqtool.quantizers.core.codebook import Codebook, Codes, Start
 from vqtool.quantizers.core.composable import Coded, Composable, Layout, n_values
 from vqtool.quantizers.core.draw import column_keys, gumbel, noise_keys
 from vqtool.quantizers.core.kmeans import kmeans, random_rows
+from vqtool.quantizers.core.maps import Frozen
 from vqtool.quantizers.estimators.diveq import DiVeQ
 from vqtool.quantizers.estimators.rotation import Rotation
 from vqtool.quantizers.estimators.straight_through import StraightThrough, squared_distance, unit
@@ -27,7 +28,14 @@ Size = Annotated[int, Gt(1), Doc("codes in the codebook")]
 Decay = Annotated[float, Interval(ge=0, lt=1), Doc("share of the past in the moving average, per step")]
 Revive = Annotated[float, Ge(0), Doc("reinitialise codes used less than this share of uniform use")]
 First = Annotated[Literal["kmeans", "random"], Doc("first codes: k-means centres or random ones of the first inputs")]
-Project = Annotated[Literal["principal", "learned", "random"], Doc("how latents get to `code_dim` dimensions and back")]
+Project = Annotated[
+    Literal["principal", "learned", "affine", "conv", "affine-conv", "random"],
+    Doc("how latents get to `code_dim` dimensions and back"),
+]
+Search = Annotated[
+    Literal["nearest", "encodec", "vqgan", "mimi", "vector-quantize-pytorch", "dac", "dac-transformers"],
+    Doc("the nearest code, or what another library computes, rounding and all"),
+]
 Sampling = Annotated[float, Ge(0), Doc("temperature of a random choice among near codes in training; 0: the nearest")]
 Passing = Annotated[
     str | Callable[[], Estimator],
@@ -58,8 +66,11 @@ class VQ(Composable):
     frozen random codes behind a trained linear map (SimVQ, Zhu et al. 2024, arXiv 2411.02038); "frozen" (BEST-RQ with
     `metric = "cosine"`, `project = "random"`, Chiu et al. 2022, arXiv 2202.01855).
     `code_dim` and `project`: codes of fewer dimensions, in a plane through the inputs' mean along their principal
-    components, or behind trained maps W_in and W_out (ViT-VQGAN, Yu et al. 2021, arXiv 2110.04627, section 3.2).
+    components, or behind trained maps W_in and W_out (ViT-VQGAN, Yu et al. 2021, arXiv 2110.04627, section 3.2):
+    "learned", "affine" (with both biases), and convolutions of width one, "conv" and "affine-conv".
     `metric = "cosine"`: inputs and codes are compared, and flow on, with length one.
+    `search`: by another library's arithmetic, so that converted models give the same codes to the last index (see
+    `vqtool.convert`); with "dac" and "dac-transformers" the code of the nearest direction flows on with its own length.
     Terms: `commitment`, the mean of (z - code)^2 over valid tokens and features, moves the encoder only; `codebook`,
     the same, the codes only.
     """
@@ -74,14 +85,14 @@ class VQ(Composable):
         metric: Annotated[Literal["euclidean", "cosine"], Doc("how inputs and codes are compared")] = "euclidean",
         code_dim: Annotated[int, Ge(0), Doc("dimensions of a code; 0: those of the latents")] = 0,
         project: Project = "principal", gradient: Passing = "straight-through", sampling: Sampling = 0.0,
-        decay: Decay = 0.99, revive_below: Revive = 0.1, start: First = "kmeans",
+        decay: Decay = 0.99, revive_below: Revive = 0.1, start: First = "kmeans", search: Search = "nearest",
     ) -> None:  # fmt: skip
-        plane = code_dim if project == "principal" else 0
-        super().__init__(dim, layout, weights, inside=code_dim if project == "learned" else 0)
+        plane, trained = code_dim if project == "principal" else 0, project not in ("principal", "random")
+        super().__init__(dim, layout, weights, inside=code_dim if trained else 0, maps=project)
         if project == "random" and code_dim:
             self.inwards, self.outwards = Frozen(code_dim, dim), Frozen(dim, code_dim)
         if metric == "cosine" and plane:
-            raise VqtoolError('`metric = "cosine"` needs `project = "learned"` or `"random"`')
+            raise VqtoolError('`metric = "cosine"` needs another `project` than "principal"')
         self.codebook_sizes = (codebook_size,)
         self.sampling, self.start, self.unit = sampling, start, metric == "cosine"
         if isinstance(gradient, str) and gradient not in ESTIMATORS:
@@ -90,12 +101,15 @@ class VQ(Composable):
         if self.estimator.trains_codes and codes not in ("learned", "mapped"):
             raise VqtoolError(f"this gradient trains the codes, and `codes` is {codes!r}", hint='codes="learned"')
         width = dim if self.inwards is None else code_dim
+        self.arithmetic = ARITHMETIC.get(f"{search}-cosine" if self.unit and search != "nearest" else search)
+        if search != "nearest" and self.arithmetic is None:
+            raise VqtoolError(f'`search = "{search}"` has no `metric = "cosine"`')
         self.codebook = Codebook(codebook_size, width, codes=codes, unit=self.unit, code_dim=plane, decay=decay,
-                                 revive_below=revive_below)  # fmt: skip
+                                 revive_below=revive_below, arithmetic=self.arithmetic)  # fmt: skip
         self.books = (self.codebook,)
         self.terms = self.terms | self._own_terms(codes)
         self.straight_through = self.estimator.identity and not self.unit and self.inwards is None
-        self.nearest = not self.unit and self.inwards is None
+        self.nearest = not self.unit and self.inwards is None and not getattr(self.arithmetic, "by_angle", False)
 
     @staticmethod
     def _own_terms(codes: object) -> frozenset[str]:
@@ -116,7 +130,8 @@ class VQ(Composable):
             if self.inwards is not None:
                 tokens = self.inwards(tokens)
             if self.unit:
-                self.codebook.codes.copy_(unit(self.codebook.codes))  # their length does not matter
+                if self.arithmetic is None:
+                    self.codebook.codes.copy_(unit(self.codebook.codes))  # their length does not matter
                 tokens = unit(tokens)
         yield self.codebook, tokens
 
@@ -125,6 +140,8 @@ class VQ(Composable):
         tokens, book = unit(tokens) if self.unit else tokens, self.codebook
         codes = self.chosen(tokens, valid) if codes is None else codes
         value = book.look_up(codes, valid, trained=self.estimator.trains_codes and torch.is_grad_enabled())
+        if self.arithmetic is not None and self.arithmetic.adds:
+            value = tokens.detach() + (value - tokens.detach())
         coded = Coded(codes[:, None], value)
         if book.kind in ("learned", "mapped"):
             coded.sse, coded.n_values = squared_distance(tokens, value, valid), n_values(tokens, valid)
@@ -223,20 +240,3 @@ class RandomProjection(VQ):
 def plain(quantizer: nn.Module) -> TypeGuard[VQ]:
     """Whether this is one codebook whose nearest code is taken: a search may be done for it."""
     return isinstance(quantizer, VQ) and quantizer.nearest and type(quantizer).coded is VQ.coded
-
-
-class Frozen(nn.Module):
-    """A linear map of random orthonormal rows or columns [out, in] that stays as it is."""
-
-    weight: Tensor
-
-    def __init__(self, out: int, into: int) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(
-            min(out, into)
-        )  # the same both ways: out of the plane is its transpose
-        rows = torch.linalg.qr(torch.randn(max(out, into), min(out, into), generator=generator, device="cpu"))[0]
-        self.register_buffer("weight", rows if out > into else rows.T.contiguous())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight)

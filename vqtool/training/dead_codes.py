@@ -19,7 +19,7 @@ from vqtool.model.model import Model
 from vqtool.model.seeds import seed_of
 from vqtool.model.seen import Seen
 from vqtool.quantizers.core.codebook import Codebook
-from vqtool.quantizers.core.kmeans import kmeans, points_wanted, starting_points
+from vqtool.quantizers.core.kmeans import angular_kmeans, kmeans, points_wanted, starting_points
 from vqtool.recipe import StageSpec
 from vqtool.training.loop import StageLoop
 from vqtool.training.runtime import Runtime, Signals
@@ -61,7 +61,9 @@ def reinitialise_dead_codes(
         same = duplicates(book.codes, counts * ~dead) if merge else torch.zeros_like(dead)
         keep = ~(dead | same)
         if not bool(keep.all()) or any(each.dead or each.duplicates for each in done):
-            book.set(kmeans(book.inside(inputs), size, generator, first=book.codes.detach()[keep].clone()))
+            known, points = book.codes.detach()[keep].clone(), book.inside(inputs)
+            by_angle = book.arithmetic is not None and book.arithmetic.by_angle
+            book.set((angular_kmeans if by_angle else kmeans)(points, size, generator, first=known))
         done.append(Reinitialised(name, size, int(dead.sum()), int(same.sum())))
     if not done:
         raise VqtoolError(

@@ -140,6 +140,7 @@ class StageLoop:
             share = self.options.rates.get(name.removeprefix("parts.").split(".")[0], 1.0)
             decay = self.options.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((share, decay), []).append(parameter)
+        groups = groups or {(1.0, 0.0): []}  # codes that follow their inputs need no parameters
         return [{"params": some, "weight_decay": decay, "share": share} for (share, decay), some in groups.items()]
 
     def start_codebooks(self) -> None:
@@ -232,7 +233,8 @@ class StageLoop:
             with self._no_sync(wrapped) if at + 1 < len(micro) else contextlib.nullcontext():
                 with self.runtime.autocast(options.precision):
                     total, figures, outputs = wrapped(batch)
-                self.scaler.scale(total * (sizes[at] / sum(sizes))).backward()
+                if self.parameters:
+                    self.scaler.scale(total * (sizes[at] / sum(sizes))).backward()
             terms.append({"loss": total.detach(), **figures})
             quantized = outputs.get("quantized")
             if isinstance(quantized, Quantized):
@@ -262,6 +264,8 @@ class StageLoop:
             raise not_finite(first, self.stage.name, self.progress.step)
 
     def _optimise(self) -> None:
+        if not self.parameters:
+            return
         if self.options.clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters.values(), self.options.clip)
@@ -389,7 +393,7 @@ class StageLoop:
 
     def _wrap(self) -> nn.Module:
         """The stage over all ranks; buffers are left alone, since every rank updates them alike."""
-        if self.runtime.world == 1:
+        if self.runtime.world == 1 or not self.parameters:
             return self.module
         named = inspect.signature(DistributedDataParallel.__init__).parameters
         sync = "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"

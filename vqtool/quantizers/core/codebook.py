@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vqtool.api.quantizer import SAMPLES, CodebookStats, sample
 from vqtool.errors import VqtoolError
+from vqtool.quantizers.core.arithmetic import Arithmetic
 from vqtool.quantizers.estimators.straight_through import mean_of
 
 Codes = Literal["ema", "learned", "mapped", "frozen"]
@@ -67,6 +68,7 @@ class Codebook(Started):
             inputs that the codebook starts from, along their principal components, and the plane stays. Fewer
             dimensions need fewer inputs to be filled evenly. The search is among the rows of the table: far from zero
             they are rounded, and the nearest code inside the plane need not be the nearest of them.
+        arithmetic: of the search, where it is another library's; codes of length one are then used as they are.
     """
 
     codes: Tensor
@@ -76,9 +78,10 @@ class Codebook(Started):
 
     def __init__(
         self, size: int, dim: int, *, codes: Codes = "ema", unit: bool = False, code_dim: int = 0,
-        decay: float = 0.99, revive_below: float = 0.1,
+        decay: float = 0.99, revive_below: float = 0.1, arithmetic: Arithmetic | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.arithmetic = arithmetic
         if code_dim > dim:
             raise VqtoolError(f"codes of {code_dim} dimensions do not fit into a latent of {dim}")
         self.kind, self.unit, self.decay, self.revive_below = codes, unit, decay, revive_below
@@ -103,7 +106,7 @@ class Codebook(Started):
     def table(self) -> Tensor:
         """What each code stands for [K, D]; a gradient reaches what is trained."""
         table = self.map(self.codes) if self.kind == "mapped" else self.codes
-        if self.unit:
+        if self.unit and self.arithmetic is None:
             table = F.normalize(table, dim=1)
         return table @ self.basis + self.origin if self.plane else table
 
@@ -115,6 +118,7 @@ class Codebook(Started):
     def set(self, codes: Tensor) -> None:
         """Take `codes` [K, d] as the codebook, all of equal weight."""
         self.codes.copy_(codes)
+        self.keep_length()
         if self.kind == "ema":
             self.weights.zero_()
         self.set_ready()
@@ -135,7 +139,8 @@ class Codebook(Started):
 
     def search(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
         """The nearest code [N] of each of `tokens` [N, D], finite all; -1 where `valid` [N] is false."""
-        codes, _ = nearest(tokens.detach(), self.table.detach())
+        tokens, table = tokens.detach(), self.table.detach()
+        codes = nearest(tokens, table)[0] if self.arithmetic is None else self.arithmetic.search(tokens, table)
         return codes if valid is None else codes.masked_fill(~valid, -1)
 
     def scores(self, tokens: Tensor, temperature: float | Tensor) -> Tensor:
@@ -190,6 +195,12 @@ class Codebook(Started):
         self.codes.addcmul_(rate[:, None], sums - counts[:, None] * self.codes)
         self.weights.copy_(after)
         revive(self.codes, self.weights, stats.samples, self.revive_below)
+        self.keep_length()
+
+    def keep_length(self) -> None:
+        """Give codes that another library's arithmetic takes as they are the length one, if they should have it."""
+        if self.unit and self.arithmetic is not None:
+            self.codes.copy_(F.normalize(self.codes, dim=1))
 
     def extra_repr(self) -> str:
         return f"{' x '.join(map(str, self.codes.shape))}, {self.kind}{'' if self.is_ready else ', not started'}"

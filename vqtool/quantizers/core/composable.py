@@ -18,6 +18,7 @@ from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.checked import Checked
 from vqtool.quantizers.core.codebook import Codebook, not_started
 from vqtool.quantizers.core.kmeans import points_wanted, starting_points
+from vqtool.quantizers.core.maps import made_maps
 from vqtool.quantizers.core.updates import gather_rows, passed_without_update, updated
 from vqtool.quantizers.estimators.straight_through import StraightThrough, mean_of, squared_distance, straight_through
 
@@ -65,7 +66,7 @@ class Composable(Quantizer, metaclass=Checked):
         dim: the width of the latents.
         layout: the axes of inputs: "BTD", "BCL", "BCHW", "BHWC", "BCTHW" or "ND".
         weights: of the terms in the third result, by name; by default those of `WEIGHTS`.
-        inside: the width that `coded` works in, behind trained linear maps; 0: no maps.
+        inside: the width that `coded` works in, behind maps of the kind `maps` (see `made_maps`); 0: no maps.
     """
 
     old_names: ClassVar[tuple[tuple[str, str], ...]] = ()  # patterns of tensors' names, and what they are today
@@ -76,17 +77,18 @@ class Composable(Quantizer, metaclass=Checked):
     books: tuple[Codebook, ...] = ()  # in the order of the codes; one that several parts share as often
     nested = False  # part of another quantizer, which asks for the gradient of the commitment itself
     given: Mapping[str, Any]  # the options that the constructor got
+    origin: object = None  # the quantizer of another library that it was converted from: see vqtool.convert
 
     def __init__(
         self, dim: int, layout: Layout = "BTD", weights: Mapping[str, float] | None = None, *, inside: int = 0,
-        bias: bool = False,
+        bias: bool = False, maps: str = "learned",
     ) -> None:  # fmt: skip
         super().__init__()
         self.dim, self.layout = dim, layout
         self.own_dtype = torch.float32
         self.loss_weights = {**WEIGHTS, **(weights or {})}
-        self.inwards = nn.Linear(dim, inside) if inside else None
-        self.outwards = nn.Linear(inside, dim, bias=bias) if inside else None
+        self.maps = maps
+        self.inwards, self.outwards = made_maps(maps, dim, inside, bias=bias)
         if inside:
             self.straight_through = self.nearest = False
 
@@ -202,10 +204,14 @@ class Composable(Quantizer, metaclass=Checked):
     def vectors(self) -> tuple[Tensor, ...] | None:
         """What each code adds to the latent: Q tensors [K_q, D]; None if codes do not add up."""
         tables = self.tables()
-        if tables is None or getattr(self.outwards, "bias", None) is not None:
+        bias = getattr(self.outwards, "bias", None)
+        if tables is None or (bias is not None and not self.maps.startswith("affine")):
             return None
         with torch.no_grad(), own_precision(tables[0]):
-            return tuple(t.detach() if self.outwards is None else self.outwards(t).detach() for t in tables)
+            if self.outwards is None:
+                return tuple(t.detach() for t in tables)
+            first, *rest = (self.outwards(t).detach() for t in tables)  # a bias is there once in the sum
+            return first, *(t if bias is None else t - bias for t in rest)
 
     def initialise(self, z: Tensor, mask: Tensor | None = None, *, seed: int = 0) -> None:
         """Start the codebooks from latents `z` in the quantizer's layout; the same on every rank that gives the same.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.codebook import nearest
@@ -61,6 +62,18 @@ def kmeans(
             break
         centres = means
     return distinct(centres, points, generator)
+
+
+@torch.no_grad()
+def angular_kmeans(points: Tensor, size: int, generator: torch.Generator, *, first: Tensor | None = None) -> Tensor:
+    """The same for codes that are compared by their direction, and have the length that is best along it [size, d]."""
+    known = None if first is None else F.normalize(first)
+    ways = F.normalize(kmeans(F.normalize(points), size, generator, first=known))
+    codes = nearest(F.normalize(points), ways)[0]
+    along = (points * ways[codes]).sum(1)
+    counts = torch.bincount(codes, minlength=size)
+    lengths = points.new_zeros(size).index_add_(0, codes, along) / counts.clamp_min(1)
+    return ways * torch.where(counts > 0, lengths, along.mean())[:, None]
 
 
 def spread_rows(points: Tensor, size: int, generator: torch.Generator, first: Tensor | None = None) -> Tensor:
