@@ -320,11 +320,41 @@ def verify(
         ),
     ] = None,
     arguments: Annotated[
-        list[str], opt.repeated("--arg", metavar="KEY=VALUE", help="Argument of the constructor; may be repeated.")
+        list[str],
+        opt.repeated(
+            "--arg",
+            metavar="KEY=VALUE",
+            help="Argument of the constructor; config.KEY=VALUE for a field of its configuration; may be repeated.",
+        ),
     ],
+    laws: Annotated[list[str], opt.repeated("--law", metavar="ID", help="Check this law only; may be repeated.")],
+    skip: Annotated[list[str], opt.repeated("--skip", metavar="ID", help="Leave this law out; may be repeated.")],
+    layout: Annotated[
+        str | None,
+        typer.Option("--layout", help="Layout of its input: BTD, BDT, BDHW, ND, BHWD, BDTHW or BTHWD; else found."),
+    ] = None,
+    forward: Annotated[
+        str | None, typer.Option("--forward", metavar="EXPR", help="How to call it, as 'm(x, mask=None)'.")
+    ] = None,
+    update: Annotated[
+        str | None, typer.Option("--update", metavar="NAME", help="Method to call after each training step.")
+    ] = None,
+    decode: Annotated[
+        str | None, typer.Option("--decode", metavar="NAME", help="Method that decodes, or as 'm.decode(codes)'.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 for cosmetic violations too.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed for the random inputs.")] = 0,
 ) -> None:
-    """Check the laws of a quantizer or prior, and report violations. It may be any torch module."""
+    """Check the laws of a quantizer or prior, and report violations. It may be any torch module.
+
+    Violations are fatal, harmful or cosmetic; the first two end with exit code 3. Examples:
+
+    vqtool verify quantizer residual-ema
+
+    vqtool verify my_model.py:VectorQuantizer --arg dim=64 --forward 'm(x, mask=None)'
+
+    vqtool verify transformers.models.dac.modeling_dac:DacResidualVectorQuantizer --arg config.n_codebooks=4
+    """
 
 
 @command("bench")

@@ -95,5 +95,7 @@ def test_without_a_gradient_the_gain_is_zero_and_no_bound_is_asked_for() -> None
         def commitment(self, x: Tensor, q: Tensor) -> Tensor:
             return torch.zeros(())
 
-    assert verdict(Detached, "straight-through-gain") == Verdict("broken", 0.0, "no gradient reaches the input")
+    assert verdict(Detached, "straight-through-gain") == Verdict(
+        "broken", 0.0, "no gradient reaches the input", "fatal"
+    )
     assert verdict(Detached, "gradient-bounded").status == "n/a"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqtool.conformance import FOREIGN_LAWS, infer_interface, judge_all
-from vqtool.conformance.codebook_motion import books_of
+from vqtool.conformance.codebooks import levels_of
 from vqtool.conformance.foreign_module import codes_by_token
 
 
@@ -34,7 +34,7 @@ class Tutorial(nn.Module):
 def test_the_width_of_a_tutorials_quantizer_is_that_of_its_table():
     foreign = infer_interface(Tutorial, "tutorial", {})
     assert (foreign.layout, foreign.dim) == ("BDHW", 16)
-    assert [book.name for book in books_of(foreign)] == ["embedding.weight"]
+    assert [level.book.name for level in levels_of(foreign)] == ["embedding.weight"]
     found = {o.law.id: o.verdict.status for o in judge_all(FOREIGN_LAWS, foreign)}
     assert {found[n] for n in ("codebook-learns", "commitment-reaches-encoder", "straight-through-gain")} == {"kept"}
     assert found["forward-exact"] == "broken"  # x + (q - x) rounds

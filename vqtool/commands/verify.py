@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -23,38 +26,74 @@ DIM = 8  # latent width that a quantizer is tried at; `--arg dim=64` says otherw
 WITH_LAWS = ("quantizer", "prior")
 
 
-def run(*, target: str, kind: str | None, arguments: list[str] | None, seed: int) -> int:
-    """Check every law on the target, or on every kind of a role; 0 if all are kept, 3 if one is broken."""
-    options = dict(map(argument, arguments or []))
+@dataclass(frozen=True)
+class How:
+    """How a target is checked: the options of `vqtool verify` beside its arguments."""
+
+    laws: Sequence[str] = ()
+    skip: Sequence[str] = ()
+    layout: str | None = None
+    forward: str | None = None
+    update: str | None = None
+    decode: str | None = None
+    strict: bool = False
+    seed: int = 0
+
+
+def run(*, target: str, kind: str | None, arguments: list[str] | None, **checks: Any) -> int:
+    """Check the laws on the target, or on every kind of a role; 0, or 3 if one is broken that a gate must not pass."""
+    how = How(**checks)
     outside = ":" in target or target.endswith(".py")
+    options = nested(arguments or [], outside=outside)
     if outside and kind is not None:
         raise VqtoolError(f"`{kind}`: a kind goes with a role only", hint=f"vqtool verify {target}")
+    if not outside and (how.layout or how.forward or how.update or how.decode):
+        raise VqtoolError("--layout, --forward, --update and --decode are for modules of a file or package")
     with guarded(f"`{target}` cannot be loaded"):
-        found = [from_outside(target, options, seed)] if outside else of_role(target, kind, options, seed)
-    reports: list[dict[str, Any]] = []
+        found = [from_outside(target, options, how)] if outside else of_role(target, kind, options, how)
+    reports: list[Any] = []
+    documents: list[dict[str, Any]] = []
     failed: dict[str, VqtoolError] = {}
     for name, check in found:
         out.say(f"checking {name}")
         try:
             with guarded(f"{name} cannot be checked"):
-                outcomes = check()
+                reports.append(check())
         except VqtoolError as error:
             if len(found) == 1:
                 raise
             failed[name] = error
             out.warn(f"{name}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
-            reports.append({"target": name, "error": {"message": error.message, "hint": error.hint}})
+            documents.append({"target": name, "error": {"message": error.message, "hint": error.hint}})
             continue
-        reports.append(report(name, outcomes))
-        show(reports[-1])
+        documents.append(reports[-1].document())
+        show(documents[-1])
     if len(failed) == len(found) and failed:
         raise next(iter(failed.values()))
     if failed:
         out.print(f"not checked: {listed(failed)}")
-    out.document(reports[0] if outside or kind is not None else {"targets": reports})
-    if any(r.get("broken") for r in reports):
+    out.document(documents[0] if outside or kind is not None else {"targets": documents})
+    if not all(report.passes(strict=how.strict) for report in reports):
         return UNHEALTHY
     return max((error.exit_code for error in failed.values()), default=0)
+
+
+def nested(arguments: list[str], *, outside: bool) -> dict[str, Any]:
+    """The arguments of --arg by name; `config.hidden_size=16` gives a field of the argument `config`."""
+    options: dict[str, Any] = {}
+    for text in arguments:
+        parts, value = parse(text)
+        if len(parts) != 1 and not outside:
+            raise VqtoolError(
+                f"`{text}` names no argument", hint="KEY=VALUE, as in --arg dim=64", where=f"--arg {text}"
+            )
+        table = options
+        for part in parts[:-1]:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise VqtoolError(f"`{part}` is given as a value and with fields", where=f"--arg {text}")
+        table[parts[-1]] = value
+    return options
 
 
 @contextmanager
@@ -70,15 +109,7 @@ def guarded(what: str) -> Iterator[None]:
         raise VqtoolError(f"{what}: {type(error).__name__}: {error}", hint="VQTOOL_DEBUG=1 shows where") from error
 
 
-def argument(text: str) -> tuple[str, Any]:
-    """`KEY=VALUE` of --arg, with the value read as TOML."""
-    parts, value = parse(text)
-    if len(parts) != 1:
-        raise VqtoolError(f"`{text}` names no argument", hint="KEY=VALUE, as in --arg dim=64", where=f"--arg {text}")
-    return parts[0], value
-
-
-def of_role(role: str, kind: str | None, options: dict[str, Any], seed: int) -> list[tuple[str, Callable[[], Any]]]:
+def of_role(role: str, kind: str | None, options: dict[str, Any], how: How) -> list[tuple[str, Callable[[], Any]]]:
     """(name, check) of one kind or of every kind of a role."""
     cat = catalog()
     if role not in WITH_LAWS:
@@ -91,11 +122,11 @@ def of_role(role: str, kind: str | None, options: dict[str, Any], seed: int) -> 
     if role == "quantizer":
         width(options)
     kinds = [kind] if kind is not None else cat.names(role)
-    return [(f"{role} {name}", partial(judged_kind, role, name, options, seed)) for name in kinds]
+    return [(f"{role} {name}", partial(judged_kind, role, name, options, how)) for name in kinds]
 
 
-def judged_kind(role: str, name: str, options: dict[str, Any], seed: int) -> list[Any]:
-    """The outcomes of every law of a role on a kind of ours or of a plugin's."""
+def judged_kind(role: str, name: str, options: dict[str, Any], how: How) -> Any:
+    """The report on a kind of ours or of a plugin's."""
     from vqtool.recipe.options import options_of
 
     cls = catalog().load(role, name)
@@ -104,17 +135,22 @@ def judged_kind(role: str, name: str, options: dict[str, Any], seed: int) -> lis
     if problems:
         raise VqtoolError(problems[0].message, hint=problems[0].hint, where="--arg")
     known = {key: checked[key] for key in given}
-    return judged_prior(cls, known, seed) if role == "prior" else judged_quantizer(cls, options | known, seed)
+    target = f"{role} {name}"
+    return (
+        judged_prior(cls, target, known, how)
+        if role == "prior"
+        else judged_quantizer(cls, target, options | known, how)
+    )
 
 
-def judged_quantizer(cls: Any, options: Mapping[str, Any], seed: int) -> list[Any]:
+def judged_quantizer(cls: Any, target: str, options: Mapping[str, Any], how: How) -> Any:
     """Every law of quantizers on a class; `dim` is its width, not an option of its own."""
-    from vqtool.conformance import QUANTIZER_LAWS, Subject, judge_all
+    from vqtool.conformance import QUANTIZER_LAWS, Subject, report_on
 
     given = {key: value for key, value in options.items() if key != "dim"}
-    subject = Subject(cls, dim=width(options), options=given, seed=seed)
+    subject = Subject(cls, dim=width(options), options=given, seed=how.seed)
     subject.new()  # a width or an option that the class refuses is the user's to fix, not a broken law
-    return judge_all(QUANTIZER_LAWS, subject)
+    return report_on(target, QUANTIZER_LAWS, subject, how.laws, how.skip)
 
 
 def width(options: Mapping[str, Any]) -> int:
@@ -125,51 +161,80 @@ def width(options: Mapping[str, Any]) -> int:
     return dim
 
 
-def judged_prior(cls: Any, options: Mapping[str, Any], seed: int) -> list[Any]:
+def judged_prior(cls: Any, target: str, options: Mapping[str, Any], how: How) -> Any:
     """Every law of priors on a class."""
-    from vqtool.conformance import PRIOR_LAWS, PriorSubject, judge_all
+    from vqtool.conformance import PRIOR_LAWS, PriorSubject, report_on
 
-    subject = PriorSubject(cls, options=options, seed=seed)
+    subject = PriorSubject(cls, options=options, seed=how.seed)
     subject.new()
-    return judge_all(PRIOR_LAWS, subject)
+    return report_on(target, PRIOR_LAWS, subject, how.laws, how.skip)
 
 
-def from_outside(target: str, options: dict[str, Any], seed: int) -> tuple[str, Callable[[], Any]]:
-    """(name, check) of a class in a file or module: a vqtool quantizer or prior, or a foreign module."""
+def from_outside(target: str, options: dict[str, Any], how: How) -> tuple[str, Callable[[], Any]]:
+    """(name, check) of a class, a function that builds one, or a module object, in a file or package."""
     from torch import nn
 
     from vqtool.api import Prior, Quantizer
 
-    place, _, class_name = target.rpartition(":") if ":" in target else (target, "", "")
+    place, _, name = target.rpartition(":") if ":" in target else (target, "", "")
     module = imported(place)
-    cls = member(module, class_name, place)
-    if isinstance(cls, type) and issubclass(cls, Quantizer):
-        return target, partial(judged_quantizer, cls, options, seed)
-    if isinstance(cls, type) and issubclass(cls, Prior):
-        return target, partial(judged_prior, cls, options, seed)
-    if not callable(cls) or (isinstance(cls, type) and not issubclass(cls, nn.Module)):
-        raise VqtoolError(f"`{class_name}` is not a torch module", hint="name a class derived from torch.nn.Module")
-    return target, partial(judged_foreign_module, cls, target, options)
+    found = member(module, name, place)
+    if isinstance(found, type) and issubclass(found, Quantizer):
+        return target, partial(judged_quantizer, found, target, options, how)
+    if isinstance(found, type) and issubclass(found, Prior):
+        return target, partial(judged_prior, found, target, options, how)
+    if not callable(found) or (isinstance(found, type) and not issubclass(found, nn.Module)):
+        raise VqtoolError(
+            f"`{name}` is not a torch module",
+            hint="name a class derived from torch.nn.Module, or a function that returns one",
+        )
+    return target, partial(judged_foreign_module, found, target, options, how)
 
 
-def judged_foreign_module(cls: Callable[..., Any], target: str, options: dict[str, Any]) -> list[Any]:
+def judged_foreign_module(found: Any, target: str, options: dict[str, Any], how: How) -> Any:
     """Every law that can be probed from outside on a foreign module."""
-    from vqtool.conformance import FOREIGN_LAWS, infer_interface, judge_all
-    from vqtool.conformance.foreign_module import signature_gaps
+    from torch import nn
+
+    from vqtool.conformance import FOREIGN_LAWS, report_on_module
+    from vqtool.conformance.foreign_module import copied
+    from vqtool.conformance.interface import signature_gaps, with_configs
     from vqtool.conformance.law import in_a_line, tried
 
-    gaps = signature_gaps(cls, options)
+    made = isinstance(found, nn.Module)
+    full = {} if made else with_configs(found, {key: referred(value) for key, value in options.items()})
+    gaps = [] if made else signature_gaps(found, full)
     if gaps:
         needed = " ".join(f"--arg {gap}=..." for gap in gaps)
         raise VqtoolError(f"`{target}` needs {listed(gaps)}", hint=f"vqtool verify {target} {needed}")
-    built = tried(lambda: cls(**options))
+
+    def make() -> nn.Module:
+        built: nn.Module = copied(found) if made else found(**full)
+        return built
+
+    built = tried(make)
     if isinstance(built, BaseException):
         raise VqtoolError(
             f"`{target}` cannot be built: {in_a_line(built)}", hint="give its arguments with --arg KEY=VALUE"
         ) from built
-    foreign = infer_interface(lambda: cls(**options), target, options)
-    out.say(f"it takes {foreign.layout} with D = {foreign.dim}")
-    return judge_all(FOREIGN_LAWS, foreign)
+    if not isinstance(built, nn.Module):
+        raise VqtoolError(f"`{target}` builds a {type(built).__name__}, not a torch module")
+    return report_on_module(
+        FOREIGN_LAWS, make, target, full, only=how.laws, skip=how.skip, layout=how.layout, forward=how.forward,
+        update=how.update, decode=how.decode, rebuilt=not made, seed=how.seed, said=out.say,
+    )  # fmt: skip
+
+
+def referred(value: Any) -> Any:
+    """A value of --arg; one of the form `FILE.py:NAME` or `package.module:NAME` is the object of that name, or made."""
+    if not isinstance(value, str) or not re.fullmatch(r"[\w./-]+:[A-Za-z_]\w*", value):
+        return value
+    place, _, name = value.rpartition(":")
+    if not place.endswith(".py") and importlib.util.find_spec(place.split(".")[0]) is None:
+        return value
+    found = getattr(imported(place), name, None)
+    if found is None:
+        raise VqtoolError(f"`{place}` has no `{name}`", where="--arg")
+    return found() if isinstance(found, type) else found
 
 
 def imported(place: str) -> ModuleType:
@@ -211,22 +276,22 @@ def member(module: ModuleType, name: str, place: str) -> Any:
     return getattr(module, own[0])
 
 
-def report(name: str, outcomes: list[Any]) -> dict[str, Any]:
-    """The outcomes as the document that --json prints."""
-    rows = [outcome.row() for outcome in outcomes]
-    count = {status: sum(row["status"] == status for row in rows) for status in ("kept", "broken", "n/a")}
-    return {"target": name, "kept": count["kept"], "broken": count["broken"], "laws": rows}
-
-
 def show(document: dict[str, Any]) -> None:
-    """The report for people: a line a law, and for each broken one what it does and how to fix it."""
-    rows = [[row["id"], row["status"], figure(row["figure"]), row["note"]] for row in document["laws"]]
+    """The report for people: a line a law, and for each broken one what it does and how to fix it, the worst first."""
+    rows = [
+        [row["id"], row["grade"] if row["status"] == "broken" else row["status"], figure(row["figure"]), row["note"]]
+        for row in document["laws"]
+    ]
     out.result_table(document["target"], ["law", "status", "figure", "what was measured"], rows, gap=False)
-    for row in document["laws"]:
-        if row["status"] == "broken":
-            out.print(f"\nbroken: {row['id']}  {figure(row['figure'])} {row['note']}")
-            out.print(f"  law:   {row['meaning']}\n  does:  {row['harm']}\n  fix:   {row['fix']}")
-    out.print(f"\n{document['target']}: {document['kept']} laws kept, {document['broken']} broken\n")
+    for warning in document["warnings"]:
+        out.warn(warning)
+    for grade in ("fatal", "harmful", "cosmetic"):
+        for row in document["laws"]:
+            if row["status"] == "broken" and row["grade"] == grade:
+                out.print(f"\n{grade}, broken: {row['id']}  {figure(row['figure'])} {row['note']}")
+                out.print(f"  law:   {row['meaning']}\n  does:  {row['harm']}\n  fix:   {row['fix']}")
+    counts = ", ".join(f"{document[grade]} {grade}" for grade in ("fatal", "harmful", "cosmetic"))
+    out.print(f"\n{document['target']}: {document['kept']} laws kept, {document['broken']} broken ({counts})\n")
 
 
 def figure(value: float | None) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from vqtool.conformance import (
     codebook_choice,
     codebook_motion,
+    foreign_habits,
     foreign_laws,
     forward_laws,
     gradient_laws,
@@ -25,14 +26,22 @@ from vqtool.conformance import (
     robustness_laws,
     update_laws,
 )
-from vqtool.conformance.foreign_module import ForeignModule, infer_interface
+from vqtool.conformance.foreign_module import ForeignModule
+from vqtool.conformance.interface import infer_interface
 from vqtool.conformance.law import Law, Outcome, S, Verdict, judge, judge_all
 from vqtool.conformance.prior_subject import PriorSubject
+from vqtool.conformance.report import Report, report_on, report_on_module
 from vqtool.conformance.subject import Subject
 
 QUANTIZER_LAWS = (*gradient_laws.LAWS, *update_laws.LAWS, *forward_laws.LAWS, *robustness_laws.LAWS)
 PRIOR_LAWS = tuple(prior_laws.LAWS)
-FOREIGN_LAWS = (*loss_direction.LAWS, *foreign_laws.LAWS, *codebook_motion.LAWS, *codebook_choice.LAWS)
+FOREIGN_LAWS = (
+    *foreign_laws.LAWS,
+    *loss_direction.LAWS,
+    *codebook_choice.LAWS,
+    *codebook_motion.LAWS,
+    *foreign_habits.LAWS,
+)
 
 
 def require(law: Law[S], subject: S) -> None:
@@ -50,10 +59,13 @@ __all__ = [
     "Law",
     "Outcome",
     "PriorSubject",
+    "Report",
     "Subject",
     "Verdict",
     "infer_interface",
     "judge",
     "judge_all",
+    "report_on",
+    "report_on_module",
     "require",
 ]

@@ -1,112 +1,174 @@
-"""The law of nearest codes on a foreign module: whether its table chooses the codes, by which rule, how exactly."""
+"""The laws of nearest codes on a foreign module: on its own scale, by any of the usual rules, and under stress."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqtool.conformance.codebook_motion import books_of
-from vqtool.conformance.foreign_module import TOKENS, Book, ForeignModule
-from vqtool.conformance.law import Laws, Verdict, not_applicable, within
+from vqtool.conformance.codebooks import (
+    EXPLAINED,
+    Book,
+    Given,
+    columns,
+    given,
+    holding,
+    levels_of,
+    misses,
+    rows_now,
+    widths_of,
+)
+from vqtool.conformance.foreign_module import TOKENS, ForeignModule, Seen
+from vqtool.conformance.law import Laws, NotApplicable, Verdict, broken, not_applicable, within
 from vqtool.conformance.subject import state_of
 
 LAWS: Laws[ForeignModule] = Laws()
 
 COUNTED = "tokens have a nearer code in float64"
+PLENTY = 28  # windows: about a thousand tokens, or what the budget of differences allows
+BUDGET = 10**9
 
 
 @LAWS
 def nearest_code(foreign: ForeignModule) -> Verdict:
-    book = books_of(foreign)[0]
+    module = foreign.warmed_up(train=False)
+    work = sum(rows.numel() for rows in rows_now(foreign, module)) * TOKENS
+    x = foreign.tokens(windows=min(max(BUDGET // work, 4), PLENTY))
+    seen, found = choices(foreign, module, x)
+    levels = levels_of(foreign)
+    count, total, rules = 0, 0, []
+    for i, one in enumerate(found):
+        if one is None:
+            continue
+        wrong, total = misses(one), total + len(x)
+        if wrong > EXPLAINED * len(x) and levels[i].plain:
+            excuse = other_rule(foreign, module, x, one, seen)
+            if excuse:
+                return not_applicable(excuse)
+        count += wrong
+        rules += [one.rule] if one.rule else []
+    if not total:
+        raise NotApplicable(other_rule(foreign, module, x, None, seen) or "what its codes are chosen for was not found")
+    first = found[0]
+    if first is not None and levels[0].plain and not count and not first.rule:
+        wrong = set_table(foreign, module, foreign.tokens())
+        if wrong:
+            return broken(wrong, f"of {len(foreign.tokens())} {COUNTED} where its codebook is like its inputs", "fatal")
+    said = f" ({rules[0]})" if rules else ""
+    return within(count, 0, f"of {total} {COUNTED}{said}", "fatal" if count > EXPLAINED * total else None)
+
+
+@LAWS
+def nearest_code_stress(foreign: ForeignModule) -> Verdict:
+    level = levels_of(foreign)[0]
     module, x = foreign.warmed_up(train=False), foreign.tokens()
-    own, codes = book.rows(module).detach().clone(), first_codes(foreign, module, x)
-    count = wrong_tokens(foreign, module, x)
-    with holding(module, book, own.flip(0)):
-        turned = first_codes(foreign, module, x)
-    if torch.equal(turned, codes) and count:  # logits, or a table beside codes that come of rounding
-        return not_applicable("its codes do not depend on what its table holds")
-    if torch.equal(turned, codes) or missed(x, own.flip(0), turned) > count + 0.1 * x.shape[0]:
-        return within(count, 0, f"of {x.shape[0]} {COUNTED}; it does not take a table that is set")
-    if count and (rule := other_rule(foreign, module, x)):
-        return not_applicable(rule)
-    trials = {"scale 1e-5": (own * 1e-5, x * 1e-5)}
+    _, found = choices(foreign, module, x)
+    first = found[0]
+    if first is None or misses(first) > EXPLAINED * len(x):
+        return not_applicable("on its own scale its codes are not the nearest: see nearest-code")
+    if not takes(foreign, module, level.book):
+        return not_applicable("it does not take a table that is set")
+    own = level.book.rows(module).detach().clone()
     norms = own.norm(dim=1)
-    if bool((norms - norms.mean()).abs().max() > 1e-3 * norms.mean()):  # on a sphere, it may be cosine just as well
-        like = foreign.tokens(40, windows=own.shape[0] // TOKENS + 1)[: own.shape[0]].to(own)
-        with holding(module, book, like):
-            if wrong_tokens(foreign, module, x) and (rule := other_rule(foreign, module, x)):
-                return not_applicable(rule)
-        trials = {"codes like inputs": (like, x), "offset 1e3": (own + 1e3, x + 1e3)} | trials
+    sphere = bool((norms - norms.mean()).abs().max() <= 1e-3 * norms.mean())
+    trials = {"scale 1e-5": (own * 1e-5, x * 1e-5)}
+    if level.plain and not sphere and not first.rule:
+        trials = {"offset 1e3": (own + 1e3, x + 1e3)} | trials
+    count = 0
     for rows, inputs in trials.values():
-        with holding(module, book, rows):
-            count += wrong_tokens(foreign, module, inputs)
-    return within(count, 0, f"of {(1 + len(trials)) * x.shape[0]} {COUNTED} (its own, {', '.join(trials)})")
+        with holding(module, level.book, rows):
+            _, now = choices(foreign, module, inputs)
+            count += misses(now[0]) if now[0] is not None else 0
+    return within(count, 0, f"of {len(trials) * x.shape[0]} {COUNTED} ({', '.join(trials)})")
 
 
-@contextmanager
-def holding(module: nn.Module, book: Book, rows: Tensor) -> Iterator[None]:
-    """The module with other rows in one of its codebooks; afterwards its own are back, bit for bit."""
-    own = book.rows(module).detach().clone()
+def choices(foreign: ForeignModule, module: nn.Module, x: Tensor, *, seed: int = 0) -> tuple[Seen, list[Given | None]]:
+    """What each level was given, and its codes."""
+    rows = rows_now(foreign, module)  # before: a faulty module moves them in evaluation too
     with torch.no_grad():
-        book.rows(module).copy_(rows)
-        try:
-            yield
-        finally:
-            book.rows(module).copy_(own)
+        seen = foreign.see(module, x, seed=seed, widths=widths_of(foreign))
+    return seen, given(foreign, x, seen, rows)
 
 
-def first_codes(foreign: ForeignModule, module: nn.Module, x: Tensor, *, seed: int = 0) -> Tensor:
-    """The codes [N] of the first level."""
+def takes(foreign: ForeignModule, module: nn.Module, book: Book) -> bool:
+    """Whether the rows that its tensor holds are what its codes are chosen by."""
+    x = foreign.tokens()
     with torch.no_grad():
-        return foreign.see(module, x, seed=seed).codes[:, 0]
+        codes = foreign.see(module, x).codes[:, 0]
+        with holding(module, book, book.rows(module).detach().flip(0)):
+            turned = foreign.see(module, x).codes[:, 0]
+    return not torch.equal(codes, turned)
 
 
-def missed(points: Tensor, rows: Tensor, codes: Tensor) -> int:
-    """How many of `points` have a nearer row than that of their code, beyond what float32 inputs can tell."""
-    points, rows = points.double(), rows.double()
-    distance = torch.cdist(points, rows, compute_mode="donot_use_mm_for_euclid_dist").square()
-    best, taken = distance.min(1).values, distance.gather(1, codes[:, None]).squeeze(1)
-    spread = (rows - rows.mean(0)).square().sum(1).mean()
-    return int((taken > best * (1 + 1e-4) + 1e-6 * spread).sum())
+def set_table(foreign: ForeignModule, module: nn.Module, x: Tensor) -> int:
+    """Tokens without their nearest code where the first codebook holds rows like its inputs; 0 if that cannot be set.
+
+    A codebook of small rows hides a wrong distance: their squares hardly matter.
+    """
+    level = levels_of(foreign)[0]
+    own = level.book.rows(module).detach().clone()
+    norms = own.norm(dim=1)
+    if level.book.unit or bool((norms - norms.mean()).abs().max() <= 1e-3 * norms.mean()):
+        return 0  # on a sphere, it may be cosine just as well
+    turned = own.flip(0)
+    with holding(module, level.book, turned):
+        _, found = choices(foreign, module, x)
+        if found[0] is None or misses(found[0]) > 0.1 * len(x):
+            return 0  # it does not take a table that is set
+    like = foreign.tokens(40, windows=own.shape[0] // TOKENS + 1)[: own.shape[0], : own.shape[1]].to(own)
+    with holding(module, level.book, like):
+        seen, found = choices(foreign, module, x)
+        one = found[0]
+        if one is None or one.rule or other_rule(foreign, module, x, one, seen):
+            return 0
+        return misses(one)
 
 
-def wrong_tokens(foreign: ForeignModule, module: nn.Module, x: Tensor) -> int:
-    """How many tokens have a first code that is not the nearest."""
-    rows = books_of(foreign)[0].rows(module).detach().clone()  # before: a faulty module moves them in evaluation too
-    return missed(x, rows, first_codes(foreign, module, x))
-
-
-def other_rule(foreign: ForeignModule, module: nn.Module, x: Tensor) -> str | None:
+def other_rule(foreign: ForeignModule, module: nn.Module, x: Tensor, one: Given | None, seen: Seen) -> str | None:
     """A rule other than the distance to the input that explains the codes, in words; None if there is none."""
-    codes = first_codes(foreign, module, x)
-    if not torch.equal(first_codes(foreign, module, x, seed=1), codes):
+    with torch.no_grad():
+        again = foreign.see(module, x, seed=1).codes
+    if not torch.equal(again, seen.codes):
         return "its codes are drawn by chance"
-    rows = books_of(foreign)[0].rows(module).detach()
-    known = {
-        "by cosine": (F.normalize(x, dim=1), F.normalize(rows, dim=1)),
-        "to the normalised input": (F.normalize(x, dim=1), rows),
-        "to the standardised input": (F.layer_norm(x, x.shape[1:]), rows),
-    }
-    for name, (points, table) in known.items():
-        if missed(points, table, codes) <= 0.01 * x.shape[0]:
-            return f"its codes are the nearest {name}"
+    if not takes(foreign, module, levels_of(foreign)[0].book):  # logits, or a table beside codes that come of rounding
+        return "its codes do not depend on what its table holds"
+    if one is not None:
+        known = {
+            "by cosine": (F.normalize(one.points, dim=1), F.normalize(one.rows, dim=1)),
+            "to the normalised input": (F.normalize(one.points, dim=1), one.rows),
+            "to the standardised input": (F.layer_norm(one.points, one.points.shape[1:]), one.rows),
+        }
+        for name, (points, rows) in known.items():
+            if misses(Given(points, rows, one.codes)) <= EXPLAINED * len(x):
+                return f"its codes are the nearest {name}"
+    if joint(foreign, module, x, seen):
+        return "its levels are chosen together"
     return "a learned map stands before its codes" if mapped(foreign, module, x) else None
+
+
+def joint(foreign: ForeignModule, module: nn.Module, x: Tensor, seen: Seen) -> bool:
+    """Whether its levels together come closer to the input than those that are nearest one by one, as a search does."""
+    levels, rows = levels_of(foreign), rows_now(foreign, module)
+    if len(levels) < 2 or any(level.map.shape[0] != x.shape[1] or not level.plain for level in levels):
+        return False
+    greedy = own = x.double()
+    for level, table, codes in zip(levels, rows, columns(foreign, seen), strict=False):
+        nearest = torch.cdist(greedy @ level.map.t(), table.double()).argmin(1)
+        greedy, own = greedy - level.values(table, nearest), own - level.values(table, codes)
+    return bool(own.square().sum() <= greedy.square().sum())
 
 
 def mapped(foreign: ForeignModule, module: nn.Module, x: Tensor) -> bool:
     """Whether the choice depends on another tensor than the codebooks: a projection, the weights of a norm."""
-    codes = first_codes(foreign, module, x)
-    books = {book.name for book in books_of(foreign)}
+    with torch.no_grad():
+        codes = foreign.see(module, x).codes[:, 0]
+    books = {level.book.name for level in levels_of(foreign)}
     generator = torch.Generator().manual_seed(0)
     for name, t in state_of(module).items():
         if name in books or not t.is_floating_point() or t.numel() < 2:
             continue
         noise = torch.randn(t.shape, generator=generator).to(t)
-        with holding(module, Book(name), t.detach() + noise * (t.detach().std() + 1e-3)):
-            if not torch.equal(first_codes(foreign, module, x), codes):
+        with holding(module, Book(name), t.detach() + noise * (t.detach().std() + 1e-3)), torch.no_grad():
+            if not torch.equal(foreign.see(module, x).codes[:, 0], codes):
                 return True
     return False

@@ -1,37 +1,82 @@
-"""A foreign module from outside: finds its input layout, its outputs, its codebooks and its losses by trying."""
+"""A foreign module from outside: how it is built, called and read, always with the same random numbers."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
+import random
+import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from vqtool.conformance.law import NotApplicable, in_a_line, tried
-from vqtool.conformance.subject import snapshot, state_of
+from vqtool.conformance.law import NotApplicable
 from vqtool.errors import VqtoolError
 
-LAYOUTS = ("BTD", "BDT", "BDHW", "ND", "BHWD")
-GRID = (18, 2)  # sides of a probe's window where it has two axes: with its length and the number of windows they are
-TOKENS, WINDOWS = GRID[0] * GRID[1], 7  # such that hardly a width equals them; one that does would fit a wrong axis
-BEST = 3  # the score of a width and a layout that nothing can better
-WIDTHS = ("dim", "embedding_dim", "code_dim", "codebook_dim", "n_embd", "embed_dim", "latent_dim", "dimension",
-          "input_dim", "e_dim", "D", "d", "channels", "features", "hidden_size")  # fmt: skip
+LAYOUTS = ("BTD", "BDT", "BDHW", "ND", "BHWD", "BDTHW", "BTHWD")
+GRIDS = {1: (36,), 2: (18, 2), 3: (9, 2, 2)}  # sides of a probe's window, by its number of axes
+TOKENS, WINDOWS = 36, 7  # such that hardly a width equals a side; one that does would fit a wrong axis
+CHOOSERS = ("argmin", "argmax", "max", "min", "topk", "sort", "multinomial")
+CODES_ALONE = "its codes"  # the value of a module that returns nothing else
+NO_LOSS = re.compile(
+    r"(?!.*loss).*(perplex|usage|util|bandwidth|entropy|count|temperature|cluster|active)", re.IGNORECASE
+)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Every generator that code under test may draw from (torch, random, numpy) starts at `seed`, then is put back."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+class Trace(TorchDispatchMode):
+    """Copies of what a forward computes: codes where they are chosen, and float tensors of the asked-for widths."""
+
+    def __init__(self, count: int, widths: set[int]) -> None:
+        super().__init__()
+        self.count, self.widths = count, widths
+        self.floats: list[tuple[int, Tensor]] = []  # (position among the choices, tensor)
+        self.choices: list[Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for t in out if isinstance(out, tuple | list) else (out,):
+            if not isinstance(t, Tensor) or t.numel() % self.count or not t.numel():
+                continue
+            if t.dtype == torch.long and func.overloadpacket.__name__ in CHOOSERS:
+                self.choices.append(t.detach().clone())
+            elif t.is_floating_point() and t.numel() // self.count in self.widths:
+                self.floats.append((len(self.choices), t.detach().clone()))
+        return out
 
 
 @dataclass
 class Seen:
     """What one forward gave, in the tool's own terms."""
 
-    value: Tensor  # [N, D]  the quantized output, with gradient
+    value: Tensor  # [N, E]  the quantized output, with gradient; E is D but where the module changes the width
     found_codes: Tensor | None  # [N, Q]
     losses: list[Tensor]  # scalars that are losses
     outputs: list[Tensor] = field(default_factory=list)  # all that it returned
+    raw: Any = None
+    returned: bool = True  # whether the codes are an output
+    trace: Trace | None = None
 
     @property
     def codes(self) -> Tensor:
@@ -39,6 +84,12 @@ class Seen:
         if self.found_codes is None:
             raise NotApplicable("it returns no codes")
         return self.found_codes
+
+    @property
+    def loss(self) -> Tensor | None:
+        """The sum of the losses that carry a gradient."""
+        parts = [t.sum() for t in self.losses if t.requires_grad]
+        return torch.stack(parts).sum() if parts else None
 
 
 @dataclass
@@ -48,166 +99,254 @@ class ForeignModule:
     Args:
         make: builds a fresh one, the same each time (seeded). name: for messages.
         dim, layout: found by `infer_interface`.
+        call: in place of `module(x)`. update: what follows each training step. decode: of the module and its codes.
+        centre, spread: [D] mean and deviation of its inputs; standard normal where they are not known.
+        rebuilt: whether `make` builds by the seed (an instance can be copied only).
     """
 
     make: Callable[[], nn.Module]
     name: str
     dim: int = 0
     layout: str = ""
+    call: Callable[[nn.Module, Tensor], Any] | None = None
+    update: Callable[[nn.Module], Any] | None = None
+    decode: Callable[[nn.Module, Any], Any] | None = None
+    centre: Tensor | float = 0.0
+    spread: Tensor | float = 1.0
+    rebuilt: bool = True
+    seed: int = 0
     notes: dict[str, Any] = field(default_factory=dict)  # what the laws have found out about it
+    warnings: list[str] = field(default_factory=list)
 
-    def new(self, *, train: bool = True) -> nn.Module:
+    def new(self, *, train: bool = True, seed: int = 0) -> nn.Module:
         """A fresh module; what it draws while it is built does not touch the global random state."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return self.make().train(train)
+        with seeded(self.seed + seed), filled_memory():
+            module = self.make().train(train)
+        fill_unset(module, seed)
+        return module
 
     def tokens(self, salt: int = 0, *, windows: int = WINDOWS, scale: float = 1.0, offset: float = 0.0) -> Tensor:
         """Normal tokens [N, D] with N = windows * TOKENS."""
-        generator = torch.Generator().manual_seed(salt)
-        return torch.randn(windows * TOKENS, self.dim, generator=generator) * scale + offset
+        generator = torch.Generator().manual_seed(1000 * self.seed + salt)
+        normal = torch.randn(windows * TOKENS, self.dim, generator=generator) * scale + offset
+        return normal * self.spread + self.centre
 
-    def see(self, module: nn.Module, tokens: Tensor, *, seed: int = 0) -> Seen:
-        """Run `module` on `tokens` [N, D] in its own layout and read its outputs."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            outputs = list(leaves(module(arranged(tokens, self.layout))))
-        value = find_value(outputs, tokens, self.layout)
-        if value is None:
+    def see(self, module: nn.Module, tokens: Tensor, *, seed: int = 0, widths: set[int] | None = None) -> Seen:
+        """Run `module` on `tokens` [N, D] in its own layout and read its outputs; with `widths`, traced as well."""
+        given = arranged(tokens, self.layout)
+        trace = Trace(tokens.shape[0], widths or set())
+        with seeded(seed):
+            if widths is None and self.notes.get("returns codes"):
+                raw = self.run(module, given)
+            else:
+                with trace:
+                    raw = self.run(module, given)
+        named = list(leaves(raw))
+        alone = self.notes.get("value") == CODES_ALONE
+        path = None if alone else find_value(named, given, self.layout, self.notes.get("value"))
+        codes = find_codes([t for _, t in named], tokens.shape[0], self.layout)
+        returned = codes is not None
+        if path is None and codes is not None and self.notes.get("value", CODES_ALONE) == CODES_ALONE:
+            path = self.notes["value"] = CODES_ALONE
+            named.append((path, arranged(codes.to(tokens), self.layout)))
+        if path is None:
             raise VqtoolError(f"`{self.name}` returns nothing of the shape of its input")
-        codes = find_codes(outputs, tokens.shape[0], self.layout)
-        losses = [t for t in outputs if is_loss(t)]
-        return Seen(value, codes, losses, outputs)
+        if codes is None:
+            codes = chosen(trace.choices, tokens.shape[0], self.layout)
+        value = dict(named)[path]
+        losses = find_losses(named, module, codes)
+        outputs = [t for _, t in named]
+        return Seen(flattened(value, self.layout), codes, losses, outputs, raw, returned, trace)
 
-    def warmed_up(self, steps: int = 2, *, train: bool = True, scale: float = 1.0, offset: float = 0.0) -> nn.Module:
+    def run(self, module: nn.Module, given: Tensor) -> Any:
+        """One call, by `call`, by `forward`, or by `encode` and `decode` where it has no forward."""
+        if self.call is not None:
+            return self.call(module, given)
+        if has_forward(module):
+            return module(given)
+        codes = integers(module.encode(given))  # type: ignore[operator]  # a method, by has_forward
+        for arrangement in (codes, codes.transpose(0, 1) if codes.ndim > 1 else codes):
+            try:
+                value = module.decode(arrangement)  # type: ignore[operator]  # as above
+            except Exception:  # levels come first or second: the other arrangement is tried
+                continue
+            if isinstance(value, Tensor) and value.numel() == given.numel():
+                return value, codes
+        raise VqtoolError(f"`{self.name}`: `decode` gives nothing of the shape that `encode` took")
+
+    def step(self, module: nn.Module, tokens: Tensor, *, seed: int = 0) -> Seen:
+        """One training pass with the update that follows it."""
+        seen = self.see(module, tokens, seed=seed)
+        self.after(module)
+        return seen
+
+    def after(self, module: nn.Module) -> None:
+        """The update that follows a training pass, if there is one."""
+        if self.update is not None and module.training:
+            with seeded(0):
+                self.update(module)
+
+    def warmed_up(
+        self, steps: int = 2, *, train: bool = True, scale: float = 1.0, offset: float = 0.0, seed: int = 0
+    ) -> nn.Module:
         """A module that has seen a few training batches, so that whatever starts by data is started."""
-        module = self.new()
+        module = self.new(seed=seed)
         for i in range(steps):
-            self.see(module, self.tokens(100 + i, scale=scale, offset=offset))
+            self.step(module, self.tokens(100 + i, scale=scale, offset=offset))
         return module.train(train)
 
 
-def infer_interface(make: Callable[[], nn.Module], name: str, options: Mapping[str, Any]) -> ForeignModule:
-    """Find the width and the layout that a module takes, or say what was tried."""
-    reasons: list[str] = []
-    best: tuple[int, ForeignModule] | None = None
-    for dim in widths(ForeignModule(make, name).new(train=False), options):
-        for layout in LAYOUTS:
-            found = ForeignModule(make, name, dim, layout)
-            reached = tried(partial(score, found))
-            if isinstance(reached, BaseException):
-                reasons.append(f"[{layout}] with D = {dim}: {in_a_line(reached)[:90]}")
-                continue
-            if best is None or reached > best[0]:
-                best = (reached, found)
-        if best is not None and best[0] == BEST:
-            break
-    if best is None:
-        raise VqtoolError(
-            f"`{name}` took no input that was tried, or returned nothing of its shape",
-            hint=reasons[0] if reasons else "give its width as --arg dim=64",
-        )
-    return best[1]
+def copied(module: nn.Module) -> nn.Module:
+    """A deep copy; tensors kept as attributes with their graph are copied without it."""
+    memo: dict[int, Any] = {}
+    for sub in module.modules():
+        for t in [*vars(sub).values(), *sub._buffers.values()]:
+            if isinstance(t, Tensor) and t.grad_fn is not None:
+                memo[id(t)] = t.detach().clone()
+    return copy.deepcopy(module, memo)
 
 
-def score(found: ForeignModule) -> int:
-    """How well a width and a layout fit: it gives codes, of a table of that width, whose rows are what flows on."""
-    module = found.new()
-    seen = found.see(module, found.tokens())
-    if seen.found_codes is None:
-        return 0
-    if not tables(module, found.dim, int(seen.codes.max()) + 1):
-        return 1
-    before = snapshot(module.eval())
-    with torch.no_grad():
-        again = tried(lambda: found.see(module, found.tokens()))
-    exact = not isinstance(again, BaseException) and matching(module, before, again, found.dim)
-    return BEST if exact else 2
+def has_forward(module: nn.Module) -> bool:
+    """Whether it can be called; a few have `encode` and `decode` alone."""
+    return type(module).forward is not nn.Module.forward or not callable(getattr(module, "encode", None))
 
 
-def widths(module: nn.Module, options: Mapping[str, Any]) -> list[int]:
-    """Latent widths to try: what was asked for, then what its tensors say, then its other numbers and common ones."""
-    asked = [options[n] for n in WIDTHS if isinstance(options.get(n), int)]
-    numbers = {n: v for n, v in vars(module).items() if isinstance(v, int) and not isinstance(v, bool)}
-    state = list(state_of(module).values())
-    last = [t.shape[-1] for t in state if t.ndim in (2, 3)]
-    named = [numbers[n] for n in WIDTHS if n in numbers]
-    lists = [t.shape[0] for t in state if t.ndim == 1]  # the levels of a scalar quantizer, the weights of a norm
-    others = [*numbers.values(), *(n for t in state if t.ndim >= 2 for n in t.shape[:2])]
-    found = dict.fromkeys([*asked, *last, *named, *lists, *others, 64, 32, 16, 8])
-    return [n for n in found if 1 < n <= 4096][:12]
+@contextmanager
+def filled_memory() -> Iterator[None]:
+    """Memory that a constructor leaves unset holds NaN, so that it is seen."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)  # torch.utils.deterministic fills memory by default then
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+@torch.no_grad()
+def fill_unset(module: nn.Module, seed: int) -> None:
+    """Normal values where weights were never set: a model or a checkpoint would have set them."""
+    generator = torch.Generator().manual_seed(10**6 + seed)  # not the inputs' numbers
+    for t in {**dict(module.named_parameters()), **dict(module.named_buffers())}.values():
+        unset = bool(t.isnan().all()) if t.is_floating_point() and t.numel() else False
+        zero = not has_forward(module) and t.ndim == 2 and t.is_floating_point() and not bool(t.any())
+        if unset or zero:
+            t.copy_(torch.randn(t.shape, generator=generator))
 
 
 def arranged(tokens: Tensor, layout: str) -> Tensor:
-    """`tokens` [N, D] in a layout; T and H * W are TOKENS."""
+    """`tokens` [N, D] in a layout; the axes beside B and D are those of `GRIDS`."""
     if layout == "ND":
         return tokens
-    windows = tokens.view(-1, TOKENS, tokens.shape[1])
-    if layout == "BTD":
-        return windows
-    if layout == "BDT":
-        return windows.transpose(1, 2)
-    grid = windows.view(-1, *GRID, tokens.shape[1])
-    return grid if layout == "BHWD" else grid.permute(0, 3, 1, 2)
+    windows = tokens.view(-1, *GRIDS[len(layout) - 2], tokens.shape[1])
+    return windows.movedim(-1, layout.index("D")).contiguous()
+
+
+def token_axes(layout: str) -> tuple[int, ...]:
+    """The sides of a window in a layout."""
+    return GRIDS[len(layout) - 2] if layout != "ND" else ()
 
 
 def flattened(value: Tensor, layout: str) -> Tensor:
     """The inverse of `arranged`."""
-    width = {"BDT": 1, "BDHW": 1}.get(layout, value.ndim - 1)
+    width = layout.index("D")
     return value.movedim(width, -1).reshape(-1, value.shape[width])
 
 
-def leaves(output: Any, depth: int = 0) -> Iterator[Tensor]:
-    """All tensors in a nested output: tuples, lists, mappings, dataclasses, other objects' attributes."""
+def leaves(output: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """All tensors in a nested output with their names: tuples, lists, mappings, dataclasses, objects' attributes."""
     if isinstance(output, Tensor):
-        yield output
-    elif depth > 4 or output is None:
+        yield path, output
         return
-    elif isinstance(output, Mapping):
-        for part in output.values():
-            yield from leaves(part, depth + 1)
+    if depth > 4 or output is None:
+        return
+    parts: Mapping[Any, Any] = {}
+    if isinstance(output, Mapping):
+        parts = output
+    elif hasattr(output, "_fields"):
+        parts = output._asdict()
     elif isinstance(output, list | tuple | set):
-        for part in output:
-            yield from leaves(part, depth + 1)
+        parts = dict(enumerate(output))
     elif dataclasses.is_dataclass(output):
-        for f in dataclasses.fields(output):
-            yield from leaves(getattr(output, f.name), depth + 1)
+        parts = {f.name: getattr(output, f.name) for f in dataclasses.fields(output)}
     elif hasattr(output, "__dict__"):
-        yield from leaves(vars(output), depth + 1)
+        parts = vars(output)
+    for name, part in parts.items():
+        yield from leaves(part, f"{path}.{name}" if path else str(name), depth + 1)
 
 
-def find_value(outputs: list[Tensor], tokens: Tensor, layout: str) -> Tensor | None:
-    """The first float output of the input's shape that is not the input: the quantized value, [N, D]."""
-    given = arranged(tokens, layout)
-    fits = [t for t in outputs if t.is_floating_point() and t.shape == given.shape]
-    other = [t for t in fits if not torch.equal(t.detach(), given.detach())]
-    chosen = (other or fits)[:1]
-    return flattened(chosen[0], layout) if chosen else None
+def find_value(named: list[tuple[str, Tensor]], given: Tensor, layout: str, known: str | None) -> str | None:
+    """The output that is the quantized value: `known`, else the first float one of the input's shape that is not it.
+
+    An output of another width will do where none has the input's.
+    """
+    floats = {name: t for name, t in named if t.is_floating_point()}
+    if known in floats:
+        return known
+    width = layout.index("D")
+    for dims in (given.shape, (*given.shape[:width], None, *given.shape[width + 1 :])):
+        fits = [
+            name
+            for name, t in floats.items()
+            if t.ndim == given.ndim and all(b is None or a == b for a, b in zip(t.shape, dims, strict=True))
+        ]
+        other = [name for name in fits if not same_values(floats[name], given)]
+        if other or fits:
+            return min(other or fits, key=lambda name: "quant" not in name.lower() and "z_q" not in name)
+    return None
+
+
+def same_values(a: Tensor, b: Tensor) -> bool:
+    """Bit for bit."""
+    return a.shape == b.shape and torch.equal(a.detach(), b.detach())
+
+
+def integers(output: Any) -> Tensor:
+    """The integer tensors of an output as one."""
+    found = [t for _, t in leaves(output) if not t.is_floating_point() and t.dtype != torch.bool and t.ndim]
+    if not found:
+        raise VqtoolError("`encode` gives no codes")
+    return found[0] if len(found) == 1 else torch.stack(found)
 
 
 def find_codes(outputs: list[Tensor], count: int, layout: str) -> Tensor | None:
-    """The integer output with a whole number of codes per token, or a one-hot float one: [N, Q]."""
+    """The integer outputs with whole numbers of codes per token, or a one-hot float one: [N, Q]."""
+    whole = [t for t in outputs if not t.is_floating_point() and t.dtype != torch.bool and t.ndim and t.numel()]
+    fits = [t for t in whole if t.numel() % count == 0]
+    if fits and fits[0].numel() == count:  # a list of levels
+        fits = [codes_by_token(t, count, layout) for t in fits if t.shape == fits[0].shape]
+        distinct = [t for i, t in enumerate(fits) if not any(torch.equal(t, other) for other in fits[:i])]
+        return torch.cat(fits if len(distinct) == len(fits) else distinct, 1)
+    if fits:
+        return codes_by_token(fits[0], count, layout)
     for t in outputs:
-        if not t.is_floating_point() and t.dtype != torch.bool and t.numel() and t.numel() % count == 0 and t.ndim:
-            return codes_by_token(t, count, layout)
-    for t in outputs:
-        rows = t.reshape(-1, t.shape[-1]) if t.ndim >= 2 else t
-        if t.ndim >= 2 and rows.shape[0] == count and bool(((rows == 0) | (rows == 1)).all()) and rows.shape[1] > 1:
-            return rows.argmax(1)[:, None]
+        if t.is_floating_point() and t.ndim >= 2 and t.shape[-1] > 1 and t.numel() == count * t.shape[-1]:
+            rows = t.detach().reshape(-1, t.shape[-1])
+            if bool(((rows == 0) | (rows == 1)).all()) and bool((rows.sum(1) == 1).all()):
+                return rows.argmax(1)[:, None]
     return None
+
+
+def chosen(choices: list[Tensor], count: int, layout: str) -> Tensor | None:
+    """The codes [N, Q] of a module that returns none, from where it chose them."""
+    fits = [codes_by_token(t, count, layout) for t in choices if t.numel() <= 64 * count]
+    fits = [t for i, t in enumerate(fits) if not any(torch.equal(t, other) for other in fits[:i])]
+    return torch.cat(fits, 1) if fits else None
 
 
 def codes_by_token(codes: Tensor, count: int, layout: str) -> Tensor:
     """Integer codes of any arrangement as [N, Q]: levels may come first, in the middle, or last."""
-    levels = codes.numel() // count
-    if levels == 1:
-        return codes.reshape(count, 1).long()
-    windows = count // TOKENS if layout != "ND" else count
-    if codes.shape[0] == levels and codes.shape[0] != windows:
-        return codes.reshape(levels, count).t().long()
-    if codes.ndim >= 3 and codes.shape[1] == levels and codes.shape[0] == windows and codes.shape[-1] != levels:
-        return codes.reshape(windows, levels, -1).transpose(1, 2).reshape(count, levels).long()
-    return codes.reshape(count, levels).long()
+    windows = count // TOKENS
+    if layout != "ND" and codes.numel() > count:
+        for first, size in enumerate(codes.shape):
+            for start in range(first + 1, codes.ndim) if size == windows else ():
+                for end in range(start + 1, codes.ndim + 1):
+                    if codes.shape[start:end].numel() == TOKENS:
+                        axes = (first, *range(start, end))
+                        rest = tuple(i for i in range(codes.ndim) if i not in axes)
+                        return codes.permute(*axes, *rest).reshape(count, -1).long()
+    if codes.shape[0] != count and codes.shape[-1] == count:
+        return codes.reshape(-1, count).t().long()
+    return codes.reshape(count, -1).long()
 
 
 def is_loss(t: Tensor) -> bool:
@@ -215,61 +354,39 @@ def is_loss(t: Tensor) -> bool:
     return t.is_floating_point() and (t.numel() == 1 or (t.ndim <= 2 and t.numel() <= 64 and t.shape[0] <= 32))
 
 
-@dataclass(frozen=True)
-class Book:
-    """One codebook of a foreign module: the tensor that holds it, or a part of that."""
-
-    name: str
-    index: int | None = None
-    transposed: bool = False
-
-    def rows(self, state: nn.Module | Mapping[str, Tensor]) -> Tensor:
-        """The code vectors [K, D] in a module now, or in a copy of its state; by reference."""
-        held = (state_of(state) if isinstance(state, nn.Module) else state)[self.name]
-        held = held if self.index is None else held[self.index]
-        return held.t() if self.transposed else held
-
-
-def tables(module: nn.Module, dim: int, least: int) -> list[Book]:
-    """Everything in the state that could be a table of at least `least` codes of width `dim`."""
-    found = []
-    for name, t in state_of(module).items():
-        if t.is_floating_point() and t.ndim in (2, 3):
-            rows, width = t.shape[-2:]
-            for index in [None] if t.ndim == 2 else range(t.shape[0]):
-                found += [Book(name, index)] if width == dim and rows >= least else []
-                found += [Book(name, index, transposed=True)] if rows == dim and width >= least else []
-    return found
+def find_losses(named: list[tuple[str, Tensor]], module: nn.Module, codes: Tensor | None) -> list[Tensor]:
+    """The losses among the outputs; where there are none, those that the module keeps as attributes."""
+    scalars = {name: t for name, t in named if is_loss(t) and not NO_LOSS.match(name)}
+    found = {name: t for name, t in scalars.items() if not perplexity_like(t, module, codes)}
+    if found:
+        depth = min(name.count(".") for name in found)  # what lies deeper are details
+        return [t for name, t in found.items() if name.count(".") == depth]
+    kept = {
+        f"{prefix}.{name}": t
+        for prefix, sub in module.named_modules()
+        for name, t in vars(sub).items()
+        if isinstance(t, Tensor) and is_loss(t) and not NO_LOSS.match(name)
+    }
+    lossy = [t for name, t in kept.items() if "loss" in name.lower() or t.requires_grad]
+    return [t for i, t in enumerate(lossy) if not any(t is other for other in lossy[:i])]
 
 
-def matching(module: nn.Module, before: Mapping[str, Tensor], seen: Seen, dim: int) -> list[Book]:
-    """The codebooks, one per level: tables of `before` (the state when `seen` was made) that add up to the value."""
-    if seen.found_codes is None:
-        return []
-    value, codes = seen.value.detach(), seen.codes
-    candidates = tables(module, dim, int(codes.max()) + 1)
-    groups = [[book] for book in candidates] if codes.shape[1] == 1 else same_kind(candidates, codes.shape[1])
-    for books in groups:
-        total = torch.stack([book.rows(before).detach()[codes[:, i]] for i, book in enumerate(books)]).sum(0)
-        if float((total - value).abs().max()) <= 1e-3 * (float(value.abs().max()) + 1e-12):
-            return books
-    return []
-
-
-def same_kind(candidates: list[Book], levels: int) -> list[list[Book]]:
-    """Groups of `levels` candidates whose names differ in numbers only, or one shared by all levels."""
-    kinds: dict[str, list[Book]] = {}
-    for book in candidates:
-        kinds.setdefault("".join(c for c in book.name if not c.isdigit()), []).append(book)
-    return [group * (levels if len(group) == 1 else 1) for group in kinds.values() if len(group) in (1, levels)]
-
-
-def signature_gaps(target: Callable[..., Any], options: Mapping[str, Any]) -> list[str]:
-    """Required constructor arguments that `options` do not give."""
+def perplexity_like(t: Tensor, module: nn.Module, codes: Tensor | None) -> bool:
+    """Whether a scalar is the perplexity that the module's source speaks of: about that of its codes."""
+    if codes is None or t.numel() != 1 or float(t.detach()) <= 1:
+        return False
     try:
-        parameters = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    fixed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    needed = [p.name for p in parameters if p.default is inspect.Parameter.empty and p.kind not in fixed]
-    return [n for n in needed if n not in options]
+        source = inspect.getsource(type(module).forward)
+    except (OSError, TypeError):
+        return False
+    if "perplexity" not in source.lower():
+        return False
+    ratio = float(t.detach()) / sum(perplexity(column) for column in codes.unbind(1))
+    return 0.5 < ratio < 2 or 0.5 < ratio * codes.shape[1] < 2
+
+
+def perplexity(codes: Tensor) -> float:
+    """exp of the entropy of codes [N]; of those that were not left out."""
+    counts = torch.bincount(codes[codes >= 0].flatten()).double()
+    use = counts[counts > 0] / counts.sum().clamp_min(1)
+    return float((-(use * use.log()).sum()).exp())

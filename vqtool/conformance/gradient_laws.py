@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from vqtool.api import Quantizer
 from vqtool.conformance.law import Laws, Verdict, broken, kept, not_applicable, within
 from vqtool.conformance.subject import Subject, changed, flat_vectors, inputs_by_level, rows_for, same, snapshot, total
+from vqtool.conformance.words import Grade
 
 LAWS: Laws[Subject] = Laws()
 
@@ -53,7 +54,13 @@ def gradient_bounded(subject: Subject) -> Verdict:
     return gains_bounded(lambda x: quantizer(x).z, z, odd, upstream)
 
 
-def gains_bounded(value: Callable[[Tensor], Tensor], usual: Tensor, odd: Iterable[Tensor], upstream: Tensor) -> Verdict:
+def gains_bounded(
+    value: Callable[[Tensor], Tensor],
+    usual: Tensor,
+    odd: Iterable[Tensor],
+    upstream: Tensor,
+    grade: Grade | None = None,
+) -> Verdict:
     """Whether the largest |gradient by a token| / |gradient by its output| at `odd` inputs is like the usual one's."""
     gains = []
     for x in (usual, *odd):
@@ -64,7 +71,7 @@ def gains_bounded(value: Callable[[Tensor], Tensor], usual: Tensor, odd: Iterabl
         gain = float((gradient.norm(dim=-1) / upstream.norm(dim=-1)).max())
         gains.append(gain if bool(gradient.isfinite().all()) else float("inf"))
     figure = max(gains[1:]) / max(gains[0], 1e-12)
-    return within(figure, 100.0, "largest gain of a token at zero, tiny or exact inputs, to the usual largest")
+    return within(figure, 100.0, "largest gain of a token at zero, tiny or exact inputs, to the usual largest", grade)
 
 
 def gradient_of(value: Tensor, x: Tensor, upstream: Tensor | None = None) -> Tensor | None:

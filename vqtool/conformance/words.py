@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+Grade = Literal["fatal", "harmful", "cosmetic"]
+
+GRADES: dict[str, Grade] = {  # of the laws that are not just harmful; a check may give its finding another
+    "codes-are-codes": "fatal",
+    "forward-exact": "fatal",
+    "decode-round-trip": "fatal",
+    "nearest-code-stress": "cosmetic",
+    "token-permutation": "fatal",
+    "no-graph-kept": "fatal",
+    "unused-code-rests": "cosmetic",
+    "nan-contained": "cosmetic",
+    "own-random-state": "cosmetic",
+    "compiles": "cosmetic",
+    "exports": "cosmetic",
+}
+
 WORDS: dict[str, tuple[str, str, str, str]] = {  # meaning, harm, fix, source
     "codes-are-codes": (
         "codes are integers in [0, K), one per token and codebook; of experts, one per token",
@@ -224,6 +242,48 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # meaning, harm, fix, source
         "the model cannot be exported",
         "branch on Python flags, not on tensors; no in-place work on results",
         "torch.export's contract",
+    ),
+    "nearest-code-stress": (
+        "the code is the nearest one at an offset of 1000 and at a scale of 1e-5 too",
+        "tokens get wrong codes where latents have an offset or are small",
+        "compare |e|^2 / 2 - x.e on codebook-centred values in float32, without a clamp or root of the distance",
+        "float32 has 7 digits: |x|^2 - 2 x.e + |e|^2 cancels them",
+    ),
+    "gathered-before-update": (
+        "in training, what flows on is the code vector that was chosen, not the one after the update",
+        "the decoder and the commitment see vectors that this batch has already moved towards itself",
+        "gather the vectors first, then update the moving average",
+        "van den Oord et al. 2017, appendix A.1: the average is updated after the step",
+    ),
+    "no-graph-kept": (
+        "no buffer holds the graph of a forward pass, and a second step can run backward",
+        "memory grows with every step, or the second backward fails",
+        "update averages under torch.no_grad() from detached inputs",
+        "autograd keeps the graph of everything that a buffer was computed from",
+    ),
+    "commitment-ratio": (
+        "the commitment weighs no more than the codebook loss",
+        "the encoder is held to codes that hardly follow it: codes die, and the codebook is learned slowly",
+        "multiply beta with mse(z, codes.detach()), not with mse(codes, z.detach())",
+        "van den Oord et al. 2017, eq. 3; taming-transformers issues 46 and 57",
+    ),
+    "loss-spreads-codes": (
+        "steps down the loss alone do not concentrate the codes",
+        "training pushes all tokens to a few codes",
+        "subtract the entropy of the mean use, add the mean entropy of a token's",
+        "Yu et al. 2023 (LFQ, arXiv 2310.05737), eq. 5; open-genie issue 9",
+    ),
+    "every-level-trained": (
+        "every level of codebooks is trained within 20 passes",
+        "the last levels stay random, and spoil what decodes with all of them",
+        "draw the number of levels from 1 to Q, both included",
+        "Zeghidour et al. 2021 (SoundStream, arXiv 2107.03312), section III-C: quantizer dropout",
+    ),
+    "temperature-matters": (
+        "the temperature that a module keeps changes what it draws, or its gradient",
+        "an annealing schedule does nothing",
+        "pass it on: gumbel_softmax(logits, tau=self.temperature)",
+        "Jang et al. 2017 (arXiv 1611.01144), section 2",
     ),
     "earlier-codes-only": (
         "a logit depends on the codes before it, in the order (t=0,q=0), (t=0,q=1), ..., and on no other",
