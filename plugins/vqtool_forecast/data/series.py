@@ -67,6 +67,12 @@ class Series(Data):
         sentinels: Annotated[tuple[float, ...], Doc("values that stand for a missing one")] = SENTINELS,
         encoding: Annotated[str, Doc("how text is written, as latin-1; by default seen from the bytes")] = "",
         decimal: Annotated[Literal["auto", ".", ","], Doc("the decimal mark; the other one marks thousands")] = "auto",
+        header: Annotated[bool, Doc("whether the first line of text names the columns")] = True,
+        repeated: Annotated[
+            Literal["none", "first", "last", "mean", "sum"],
+            Doc("what to take of rows of one time; none: an error"),
+        ] = "none",
+        sort: Annotated[bool, Doc("sort the rows of each series by time")] = False,
         protocol: Protocol = "shares",
         shares: Annotated[tuple[float, float, float], Doc("of rows to train, validate, test")] = (0.7, 0.1, 0.2),
         scale: Annotated[
@@ -85,7 +91,7 @@ class Series(Data):
         test_stride: Annotated[int, Gt(0), Doc("take every k-th held-out window; 1 is the protocol")] = 1,
     ) -> None:
         how = ReadOptions(layout, id, time, target, series, freq, time_format, timezone, fill, sentinels,
-                          encoding, decimal)  # fmt: skip
+                          encoding, decimal, header, repeated, sort)  # fmt: skip
         found, freq, notes = read_series(path, how)
         lengths = [len(one.values) for one in found]
         with about_file(path):
