@@ -144,11 +144,11 @@ def _any_time(table: pd.DataFrame) -> str:
 def likely_ids(table: pd.DataFrame, time: str) -> list[str]:
     """The fewest columns of names or whole numbers that tell apart all rows of the same time; [] where none do."""
     n = len(table)
-    if table[time].duplicated().mean() < REPEATING:
-        return []
     several = {c: table[c].nunique() for c in table.columns if c != time and not is_flag(table[c])
                and (is_text(table[c]) or table[c].dtype.kind in "iuO")}  # fmt: skip
     some = [c for c, many in several.items() if 2 <= many <= n / FEWEST_ROWS]
+    if not some or table[time].duplicated().mean() < REPEATING:
+        return []
     some.sort(key=lambda c: (not is_text(table[c]), plain(c) not in ID_NAMES, several[c]))
     for size in (1, 2, 3):
         for ids in combinations(some[:8], size):

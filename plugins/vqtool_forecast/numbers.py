@@ -103,10 +103,8 @@ def read_numbers(table: Table, names: list[str], decimal: Decimal, notes: list[s
             what = {"m": "time differences", "M": "dates", "c": "complex numbers"}[column.dtype.kind]
             good = (c for c in names if table.frame[c].dtype.kind in "iuf")
             raise VqtoolError(f"series `{name}` holds {what}, not numbers", hint=choose(good))
-        again = table.text is not None and (_may_be_thousands(column) if decimal == "auto" else decimal == "," and
-                                            column.dtype.kind == "f")  # fmt: skip
-        if again and table.text is not None:
-            texts[name] = cleaned(table.text(name).loc[table.frame.index])
+        if table.text is not None and (text := _as_written(column, name, table, decimal)) is not None:
+            texts[name] = cleaned(text)
         elif is_text(column):
             texts[name] = cleaned(column)
             _note_signs(column, name, notes)
@@ -116,6 +114,15 @@ def read_numbers(table: Table, names: list[str], decimal: Decimal, notes: list[s
     for name, text in texts.items():
         found.columns[name], found.wrong[name] = _parsed(text, mark)
     return found
+
+
+def _as_written(column: pd.Series, name: str, table: Table, decimal: Decimal) -> pd.Series | None:
+    """The text of a column of numbers that may have been written with another decimal mark; None where it was not."""
+    assert table.text is not None
+    if not (_may_be_thousands(column) if decimal == "auto" else decimal == "," and column.dtype.kind == "f"):
+        return None
+    text = table.text(name).loc[table.frame.index]
+    return text if decimal == "," or table.semicolons or bool(text.str.fullmatch(r"\s*[-+]?\d+\s*").any()) else None
 
 
 def _may_be_thousands(column: pd.Series) -> bool:

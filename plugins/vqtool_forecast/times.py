@@ -107,15 +107,16 @@ def _parsed(column: pd.Series, time_format: str, *, in_zone: bool) -> pd.Series:
 def _form(column: pd.Series) -> dict[str, Any]:
     """How pandas should read dates. One like 3/4/2020 is read one way only if the column rules out the other."""
     first = str(column.iloc[0])
-    numbers = column.str.extract(r"^\s*(\d{1,2})[/.-](\d{1,2})[/.-](\d{2,4})")
-    numeric = bool(numbers[0].notna().all())
-    if (numbers[2].str.len() == 2).any() if numeric else not column.str.contains(r"\d{4}").any():
+    form = r"^\s*(\d{1,2})[/.-](\d{1,2})[/.-](\d{2,4})"
+    numeric = bool(re.match(form, first)) and bool(column.str.match(form).all())
+    numbers = column.str.extract(form) if numeric else None
+    if not column.str.contains(r"\d{4}").any() if numbers is None else (numbers[2].str.len() == 2).any():
         fitting = " or ".join(f'"{form}"' for form in time_forms.two_digit_years(column)[:3])
         raise VqtoolError(  # 24-01-31 may be a day of 2024, of 2031 or of 2001
             f"dates like `{first}` have no year of four digits",
             hint=f"their format: -s data.time_format={fitting}" if fitting else time_forms.COUNTED,
         )
-    if not numeric:
+    if numbers is None:
         return {"format": "ISO8601"} if re.match(r"\d{4}(?![\s-]*[A-Za-z]{3})", first) else {}
     one, two = (int(numbers[i].astype(int).max()) for i in (0, 1))
     if (one > 12) == (two > 12):
