@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "null",
 NUMBER = re.compile(r"[-+(]?\s*[€$£¥₹]?\s*[-+]?(\d[\d.,' \u00a0]*|[.,]\d+)([eE][-+]?\d+)?\s*[%€$£¥₹)]?")
 DATE = re.compile(r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([ T].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}([ T].*)?")
 CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?")
+
+
+def plain(name: object) -> str:
+    """A column's name in lower case, without blanks, marks and units."""
+    return re.sub(r"[\s_./-]|\[.*\]|\(.*\)", "", str(name).lower())
 
 
 @dataclass(frozen=True)
@@ -105,42 +111,92 @@ def _legacy(content: bytes) -> str:
     return str(found.encoding)
 
 
-def dialect_of(source: io.BytesIO | Path, separator: str | None, asked: str, path: Path, notes: list[str]) -> Dialect:
-    """What a file's first lines say of the rest; what was assumed is noted.
+def dialect_of(
+    source: io.BytesIO | Path, separator: str | None, asked: str, path: Path, notes: list[str], header: bool = True
+) -> Dialect:
+    """What a file's first lines say of the rest; what was assumed is noted. Without `header` the first line is data.
 
     Raises:
         VqtoolError: the first line is a comment or data, or two columns have one name.
     """
     encoding = encoding_of(source, asked, notes)
     lines = _first_lines(source, encoding)
-    skip = [i for i, line in enumerate(lines) if not line.strip()]
-    full = [i for i, line in enumerate(lines) if line.strip()]
+    full = [i for i, line in enumerate(lines) if line.strip(' ,;\t"\r')]
+    skip = [i for i in range(len(lines)) if i not in full]
     if full and (own := re.fullmatch(r'"?sep=(.)"?', lines[full[0]].strip())):
         separator = own[1]
         skip.append(full.pop(0))
         notes.append(f"columns separated by `{separator}`, as the first line says")
     if not full:
         raise ValueError("no columns to parse from file")
-    header = lines[full[0]]
-    if re.match(r"#[^,;\t]", header):
+    first = lines[full[0]]
+    if re.match(r"#[^,;\t]", first) and header and not _names_in_a_comment([lines[i] for i in full]):
         raise VqtoolError(
-            f"the first line begins with `#`: `{header[:40]}`", hint="the header comes first: delete lines of comment"
+            f"the first line begins with `#`: `{first[:40]}`", hint="the header comes first: delete lines of comment"
         )
     found = separator or _separator([lines[i] for i in full])
     if begin := _preamble([lines[i] for i in full], found):
-        notes.append(f"{begin} lines before the table skipped, the first `{header[:40]}`")
+        notes.append(f"{begin} lines before the table skipped, the first `{first[:40]}`")
         skip += full[:begin]
         full = full[begin:]
     if separator is None and found != ",":
         notes.append(f"columns separated by {SEPARATORS.get(found, 'blanks')}")
     rows = [_fields(lines[i], found) for i in full]
-    _check_header(rows, found)
+    if not header:
+        names = _default_names(rows[0])
+        notes.append(f"no line of names: the columns are {', '.join(f'`{name}`' for name in names[:5])}"
+                     + (", ..." if len(names) > 5 else ""))  # fmt: skip
+        return Dialect(encoding, found, names, sorted(skip))
+    _check_header(rows, " " if found == BLANKS else found)
+    many = _header_lines(rows)
+    if many > 1:
+        rows = [_joined_names(rows[:many]), *rows[many:]]
+        notes.append(f"names from the first {many} lines, like `{rows[0][-1]}`")
+    if rows[0][-1] == "" and all(len(row) == len(rows[0]) - 1 for row in rows[1:]):
+        rows[0].pop()  # a separator behind the last name
     names, trailing = _names(rows, path, notes)
-    skip.append(full[0])
-    if _is_units(rows):
+    skip += full[:many]
+    if many == 1 and _is_units(rows):
         skip.append(full[1])
         notes.append(f"the second line has units, not values: {', '.join(f'`{u}`' for u in rows[1] if u)[:80]}")
     return Dialect(encoding, found, names, sorted(skip), trailing)
+
+
+def _names_in_a_comment(lines: list[str]) -> bool:
+    """Whether `#date,load` stands before lines of data of as many cells."""
+    mark = _separator(lines)
+    rows = [_fields(line, mark) for line in lines[:3]]
+    return len(rows[0]) > 1 and len({len(row) for row in rows}) == 1 and any(_is_plain(cell) for cell in rows[1])
+
+
+def _header_lines(rows: list[list[str]]) -> int:
+    """How many lines name the columns: two or three where the first has blanks or repeats itself, as groups do."""
+    if len(rows) < 5:
+        return 1
+    first = rows[0][1:]
+    groups = len({name for name in first if name}) < len([name for name in first if name]) or (
+        any(not name for name in first[:-1]) and any(first)
+    )
+    words = [not any(_is_plain(cell) for cell in row) and any(row) for row in rows[:4]]
+    same = len({len(row) for row in rows[:4]}) == 1
+    return next((i for i, word in enumerate(words) if not word), 1) if groups and same and all(words[:2]) else 1
+
+
+def _joined_names(rows: list[list[str]]) -> list[str]:
+    """The names of all lines over a column, a group's name over all of its columns; the last one over the first."""
+    names: list[list[str]] = [[] for _ in rows[0]]
+    for number, row in enumerate(rows):
+        group = ""
+        for i, cell in enumerate(row):
+            group = cell or (group if number < len(rows) - 1 and i else "")
+            if group and group not in names[i]:
+                names[i].append(group)
+    return [name[-1] if i == 0 and name else " ".join(name) for i, name in enumerate(names)]
+
+
+def _is_plain(cell: str) -> bool:
+    """Whether a cell is a number or a date."""
+    return bool(NUMBER.fullmatch(cell) or DATE.fullmatch(cell))
 
 
 def _first_lines(source: io.BytesIO | Path, encoding: str) -> list[str]:
@@ -160,8 +216,12 @@ def _preamble(lines: list[str], separator: str) -> int:
     """How many lines stand before a table whose own lines have two or more cells beyond theirs."""
     counts = [len(line.split()) if separator == BLANKS else line.count(separator) + 1 for line in _unquoted(lines)]
     usual, many = Counter(counts[len(counts) // 2 :]).most_common(1)[0]
-    begin = counts.index(usual)
-    short = all(count + 1 < usual or count == 1 for count in counts[:begin])
+    mark = re.escape(separator)
+    titles = [re.match(rf"[^{mark}]+{mark}+\s*$", line) for line in _unquoted(lines)]
+    begin = next((i for i, count in enumerate(counts) if count == usual and (separator == BLANKS or not titles[i])), 0)
+    if begin and counts[begin - 1] == usual + 1 and lines[begin - 1].rstrip().endswith(separator):
+        begin -= 1  # a header whose last name is empty
+    short = all(count + 1 < usual or count == 1 or title for count, title in zip(counts, titles[:begin], strict=False))
     return begin if begin and usual > 1 and short and many > 0.6 * len(counts[len(counts) // 2 :]) else 0
 
 
@@ -193,6 +253,8 @@ def _fields(line: str, separator: str) -> list[str]:
 
 def _names(rows: list[list[str]], path: Path, notes: list[str]) -> tuple[list[str], bool]:
     """The columns' names; a name is added where the header has one fewer than the lines, as of row names."""
+    if rows[0][0][:1] == "#" and len(rows[0]) > 1:
+        rows = [[rows[0][0][1:].strip(), *rows[0][1:]], *rows[1:]]
     names = [name.strip("'").strip() if name[:1] == name[-1:] == "'" else name for name in rows[0]]
     longer = Counter(len(row) for row in rows[1:]).most_common(1) == [(len(names) + 1, len(rows) - 1)]
     no_twins((name for name in names if name), path)
@@ -204,25 +266,36 @@ def _names(rows: list[list[str]], path: Path, notes: list[str]) -> tuple[list[st
     elif longer:
         names.insert(0, "")
         notes.append("the first column has no name")
-    return [name or f"Unnamed: {i}" for i, name in enumerate(names)], trailing
+    names = [name or f"Unnamed: {i}" for i, name in enumerate(names)]
+    no_twins(names, path)
+    return names, trailing
 
 
-def _check_header(rows: list[list[str]], separator: str) -> None:
+def _check_header(rows: list[list[str]], mark: str) -> None:
     """A first line that looks like the second is data."""
     head, first = rows[0], rows[1] if len(rows) > 1 else []
-    numbers = [bool(cell) and bool(NUMBER.fullmatch(cell) or DATE.fullmatch(cell)) for cell in head]
-    counted = [cell for cell in head if cell] == [str(i) for i in range(len([cell for cell in head if cell]))]
+    numbers = [bool(cell) and _is_plain(cell) for cell in head]
+    figures = [float(cell) for cell in head if re.fullmatch(r"-?\d+(\.\d+)?", cell)]
+    steps = [b - a for a, b in pairwise(figures)]
+    whole = all(figure.is_integer() for figure in figures)
+    counted = whole and len(set(steps)) == 1 and (len(steps) > 1 or steps[0] == 1)  # as years, or columns' numbers
+    below = [_is_plain(cell) for cell in first]
     dated = any(DATE.fullmatch(a) and DATE.fullmatch(b) for a, b in zip(head, first, strict=False))
-    if (all(numbers) and len(head) > 1 and not counted) or dated:
-        mark = " " if separator == BLANKS else separator
-        time = next((i for i, cell in enumerate(head) if DATE.fullmatch(cell)), -1)
-        values = [i for i in range(len(head)) if i != time]
-        called = {time: "ds"} | {i: f"v{n}" if len(values) > 1 else "y" for n, i in enumerate(values, 1)}
-        line = mark.join(called[i] for i in range(len(head)))
+    same = numbers == below and sum(numbers) > 2 and len(set(figures)) > 1
+    if (all(numbers) and not counted and (len(head) > 1 or len(rows) > 9)) or dated or (same and not counted):
         raise VqtoolError(
             f"the first line is data, not the columns' names: `{mark.join(head)[:60]}`",
-            hint=f"put a line of names before it: {line if len(line) < 200 else 'v1, v2, ... for all columns'}",
+            hint="-s data.header=false reads it as data; or put a line of names before it"
+            + (f": {names}" if len(names := mark.join(_default_names(head))) < 200 else ""),
         )
+
+
+def _default_names(row: list[str]) -> list[str]:
+    """Names for columns that have none."""
+    time = next((i for i, cell in enumerate(row) if DATE.fullmatch(cell)), -1)
+    values = [i for i in range(len(row)) if i != time]
+    called = {time: "ds"} | {i: f"v{n}" if len(values) > 1 else "y" for n, i in enumerate(values, 1)}
+    return [called[i] for i in range(len(row))]
 
 
 def _is_units(rows: list[list[str]]) -> bool:
@@ -230,12 +303,9 @@ def _is_units(rows: list[list[str]]) -> bool:
     if len(rows) < 4:
         return False
 
-    def plain(cell: str) -> bool:
-        return bool(NUMBER.fullmatch(cell) or DATE.fullmatch(cell))
-
     units, others = rows[1], rows[2:]
     words = [i for i, cell in enumerate(units) if cell not in MISSING]
-    over = [i for i in words if all(i < len(row) and (plain(row[i]) or row[i] in MISSING) for row in others)]
-    return not any(plain(cell) or re.search(r"\d{4}", cell) for cell in units) and any(
-        any(plain(row[i]) for row in others) for i in over
+    over = [i for i in words if all(i < len(row) and (_is_plain(row[i]) or row[i] in MISSING) for row in others)]
+    return not any(_is_plain(cell) or re.search(r"\d{4}", cell) for cell in units) and any(
+        any(_is_plain(row[i]) for row in others) for i in over
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -17,12 +19,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Decimal = Literal["auto", ".", ","]
-NOTHING = [*MISSING, "-", "--", ".", "..", ":", "?", "*"]  # what stands for a missing value in a column of numbers
+# what stands for a missing value in a column of numbers
+NOTHING = {*(word.lower() for word in MISSING), "-", "--", "---", ".", "..", "...", ":", "?", "*", "n.a.", "n.a",
+           "n.d.", "nd", "n/d", "k.a.", "s.d.", "nil", "missing", "no data", "nodata", "not available", "err", "error",
+           "bad", "#div/0!", "#value!", "#ref!", "#num!", "#name?", "#null!"}  # fmt: skip
 SIGNS = "€$£¥₹%"
 LARGEST = 1e150  # beyond it a square overflows
-CHOOSE = 'choose the columns that are series: -s data.series=["..."]'
 BETWEEN_DIGITS = r"(?<=\d)[ \u00a0\u202f'’](?=\d{3}(?!\d))"
-GROUPED = {",": r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?", ".": r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d*)?"}  # thousands
+# 1,234 and, in India, 12,34,567
+GROUPED = {
+    ",": r"[-+]?[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}(?:\.\d*)?",
+    ".": r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d*)?",
+}  # 1,234; 12,34,567
 PLAIN = {".": r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", ",": r"[-+]?(?:\d+,?\d*|,\d+)(?:[eE][-+]?\d+)?"}
 WAYS = {".": "a decimal point", ",": "a decimal comma"}
 
@@ -42,6 +50,23 @@ def is_text(column: pd.Series) -> bool:
     return not is_numeric_dtype(column) and infer_dtype(column, skipna=True) in ("string", "mixed", "mixed-integer")
 
 
+def is_flag(column: pd.Series) -> bool:
+    """Whether a column holds true and false, and perhaps gaps."""
+    from pandas.api.types import infer_dtype
+
+    return bool(infer_dtype(column, skipna=True) == "boolean")
+
+
+def choose(good: Iterable[str]) -> str | None:
+    """The hint that reads only the columns that are numbers; None where there are none."""
+    names = list(good)[:12]
+    return (
+        f"choose the columns that are series: -s 'data.series={json.dumps(names, ensure_ascii=False)}'"
+        if names
+        else None
+    )
+
+
 def is_mostly_words(column: pd.Series) -> bool:
     """Whether a column of text has fewer numbers than other text in its first thousand rows."""
     if not is_text(column):
@@ -58,9 +83,9 @@ def cleaned(column: pd.Series) -> pd.Series:
 
     missing = column.isna()
     text = pd.Series(column.astype(str).to_numpy(dtype=object), index=column.index, dtype="str").str.strip()
-    text = text.mask(missing | text.isin(NOTHING), "")
+    text = text.mask(missing | text.str.lower().isin(NOTHING), "")
     text = text.str.replace("−", "-", regex=False).str.replace(rf"\s*[{SIGNS}]\s*", "", regex=True)
-    text = text.str.replace(r"^\((.*)\)$", r"-\1", regex=True)
+    text = text.str.replace(r"^\((.*)\)$|^([\d.,' ]+)-$", r"-\1\2", regex=True)
     return text.str.replace(BETWEEN_DIGITS, "", regex=True)
 
 
@@ -76,11 +101,10 @@ def read_numbers(table: Table, names: list[str], decimal: Decimal, notes: list[s
         column = table.frame[name]
         if column.dtype.kind in "mMc":
             what = {"m": "time differences", "M": "dates", "c": "complex numbers"}[column.dtype.kind]
-            raise VqtoolError(f"series `{name}` holds {what}, not numbers", hint=CHOOSE)
-        again = table.text is not None and (_may_be_thousands(column) if decimal == "auto" else decimal == "," and
-                                            column.dtype.kind == "f")  # fmt: skip
-        if again and table.text is not None:
-            texts[name] = cleaned(table.text(name))
+            good = (c for c in names if table.frame[c].dtype.kind in "iuf")
+            raise VqtoolError(f"series `{name}` holds {what}, not numbers", hint=choose(good))
+        if table.text is not None and (text := _as_written(column, name, table, decimal)) is not None:
+            texts[name] = cleaned(text)
         elif is_text(column):
             texts[name] = cleaned(column)
             _note_signs(column, name, notes)
@@ -90,6 +114,15 @@ def read_numbers(table: Table, names: list[str], decimal: Decimal, notes: list[s
     for name, text in texts.items():
         found.columns[name], found.wrong[name] = _parsed(text, mark)
     return found
+
+
+def _as_written(column: pd.Series, name: str, table: Table, decimal: Decimal) -> pd.Series | None:
+    """The text of a column of numbers that may have been written with another decimal mark; None where it was not."""
+    assert table.text is not None
+    if not (_may_be_thousands(column) if decimal == "auto" else decimal == "," and column.dtype.kind == "f"):
+        return None
+    text = table.text(name).loc[table.frame.index]
+    return text if decimal == "," or table.semicolons or bool(text.str.fullmatch(r"\s*[-+]?\d+\s*").any()) else None
 
 
 def _may_be_thousands(column: pd.Series) -> bool:
@@ -111,13 +144,16 @@ def _may_be_thousands(column: pd.Series) -> bool:
 def _note_signs(column: pd.Series, name: str, notes: list[str]) -> None:
     """Signs that were taken off numbers are noted."""
     text = column.dropna().astype(str)
-    if many := int(text.str.fullmatch(r"\s*\(.*\)\s*").sum()):
-        notes.append(f"`{name}`: {many} numbers in brackets read as negative")
+    for form, what in ((r"\s*\(.*\)\s*", "in brackets"), (r"\s*[\d.,' ]+-\s*", "with a minus behind")):
+        if many := int(text.str.fullmatch(form).sum()):
+            notes.append(f"`{name}`: {many} numbers {what} read as negative")
     for sign in SIGNS:
         if many := int(text.str.contains(sign, regex=False).sum()):
             notes.append(f"`{name}`: the sign {sign} taken off {many} numbers")
-    if many := int(text.str.strip().isin(NOTHING).sum()):
-        notes.append(f"`{name}`: {many} cells like `{text[text.str.strip().isin(NOTHING)].iloc[0]}` are missing values")
+    nothing = text.str.strip().str.lower().isin(NOTHING)
+    if many := int(nothing.sum()):
+        words = ", ".join(f"`{word}`" for word in text[nothing].str.strip().unique()[:5])
+        notes.append(f"`{name}`: {many} cells are missing values: {words}")
 
 
 def _decimal_mark(texts: dict[str, pd.Series], found: Numbers, table: Table, notes: list[str]) -> Decimal:
@@ -213,7 +249,11 @@ def series_values(numbers: Numbers, column: str, rows: NDArray[np.intp], name: s
     values = numbers.columns[column][rows]
     wrong = numbers.wrong.get(column, {})
     if wrong and (bad := [row for row in rows.tolist() if row in wrong]):
-        raise VqtoolError(f"series `{name}`: `{wrong[bad[0]]}` in row {bad[0] + 1} is not a number", hint=CHOOSE)
+        good = choose(c for c in numbers.columns if not numbers.wrong.get(c))
+        raise VqtoolError(
+            f"series `{name}`: `{wrong[bad[0]]}` in row {bad[0] + 1} is not a number",
+            hint=good or "a number there, or an empty cell where it is missing",
+        )
     finite = np.isfinite(values)
     values = np.where(finite, values, np.nan)
     if (np.abs(values[finite]) > LARGEST).any():

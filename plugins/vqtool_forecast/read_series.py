@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from vqtool.errors import VqtoolError
 from vqtool.files import cell_text
 from vqtool_forecast import frequency, outliers, rows_as_series, times
-from vqtool_forecast.columns import ROWS, ReadOptions, find_columns, listed, series_columns
+from vqtool_forecast.columns import ROWS, ReadOptions, find_columns, series_columns
 from vqtool_forecast.numbers import read_numbers, series_values
 from vqtool_forecast.read_table import Table, about_file, kind_of, read_table
+from vqtool_forecast.time_columns import listed, without_footer
 from vqtool_forecast.time_series import TimeSeries
 
 if TYPE_CHECKING:
@@ -47,16 +48,39 @@ def read_series(path: Path, options: ReadOptions, cutoff: str | None = None) -> 
         if kind_of(path) == ".tsf":
             series = rows_as_series.from_monash(path, options, notes)
         else:
-            table = read_table(path, notes, text=options.text, encoding=options.encoding)
+            table = read_table(path, notes, text=options.text, encoding=options.encoding, header=options.header,
+                               counted=options.time == ROWS)  # fmt: skip
+            table = replace(table, frame=without_footer(table.frame, notes))
             found = rows_as_series.from_table(table.frame, options, notes)
             series = series_of(table, options, cutoff, notes) if found is None else found
-        series = up_to(cutoff, series)
-        series, freq = on_one_calendar(series, options, notes)
+        series, freq = on_one_calendar(tidied(up_to(cutoff, series), options, notes), options, notes)
     filled = sum(int((~one.measured).sum()) for one in series)
     if filled:
         notes.append(f"{filled} missing values filled ({options.fill})")
     notes += outliers.warnings(series)
     return Reading(series, freq, notes)
+
+
+def tidied(series: list[TimeSeries], options: ReadOptions, notes: list[str]) -> list[TimeSeries]:
+    """The series sorted, and with one row for each time, where that was asked for."""
+    if not options.sort and options.repeated == "none":
+        return series
+    found, joined = [], 0
+    for one in series:
+        order = one.stamps.argsort(kind="stable") if options.sort else np.arange(len(one.stamps))
+        one = TimeSeries(one.id, one.stamps[order], one.values[order], one.rows[order])
+        if options.repeated != "none" and not one.stamps.is_unique:
+            import pandas as pd
+
+            rows = pd.DataFrame({"value": one.values, "row": one.rows}).groupby(one.stamps, sort=False)
+            how = {"min_count": 1} if options.repeated == "sum" else {}
+            values = getattr(rows["value"], options.repeated)(**how)
+            joined += len(one.rows) - len(values)
+            one = TimeSeries(one.id, values.index, values.to_numpy(), rows["row"].first().to_numpy())
+        found.append(one)
+    notes += [f"{joined} rows of times that were there already joined ({options.repeated})"] if joined else []
+    notes += ["rows sorted by time"] if options.sort else []
+    return found
 
 
 def up_to(cutoff: str | None, series: list[TimeSeries]) -> list[TimeSeries]:
@@ -244,15 +268,13 @@ def check_order(one: TimeSeries) -> TimeSeries:
         at = int(back[0])
         raise VqtoolError(
             f"series `{one.id}`: {falls}: row {rows[at + 1]} ({stamps[at + 1]}) stands after {stamps[at]}",
-            hint="sort the file by time, the earliest row first",
+            hint="-s data.sort=true sorts the rows by time",
         )
     at = int(np.flatnonzero(step == 0)[0])
     zone = times.zone_like(stamps)
     raise VqtoolError(
         f"series `{one.id}`: rows {rows[at]} and {rows[at + 1]} have the same time stamp {stamps[at]}",
-        hint=_in_zone(zone)
-        if zone
-        else "drop one of them, or sum them; of a long file with several series, name the column of ids",
+        hint=_in_zone(zone) if zone else "-s data.repeated=mean takes their mean; or first, last, sum",
     )
 
 

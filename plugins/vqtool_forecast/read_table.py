@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from vqtool.errors import VqtoolError, missing_extra
 from vqtool.untrusted import RATIO, UNPACKED, no_twins
-from vqtool_forecast.dialect import MISSING, dialect_of
+from vqtool_forecast.dialect import MISSING, dialect_of, plain
+from vqtool_forecast.time_forms import COUNTED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,8 +63,11 @@ def kind_of(path: Path) -> str:
     return kinds[-2] if len(kinds) > 1 and kinds[-1] in PACKED else kinds[-1] if kinds else ""
 
 
-def read_table(path: Path, notes: list[str], *, text: Collection[str] = (), encoding: str = "") -> Table:
+def read_table(path: Path, notes: list[str], *, text: Collection[str] = (), encoding: str = "", header: bool = True,
+               counted: bool = False) -> Table:  # fmt: skip
     """The table in a file; what was assumed about it goes to `notes`. Columns named in `text` are not made numbers.
+
+    Without `header` the first line of text is data; with `counted` one column will do.
 
     Raises:
         VqtoolError: it is not such a file, is damaged, unpacks to too much, or has fewer than two columns or no row.
@@ -75,11 +79,13 @@ def read_table(path: Path, notes: list[str], *, text: Collection[str] = (), enco
         elif kind in FEATHER_KINDS:
             table = Table(_indexed(pandas().read_feather(path)))
         elif kind in EXCEL_KINDS:
-            table = Table(_read_excel(path, notes))
+            content = _read_excel(path, notes)
+            table = _read_text(content, ",", text, "utf-8", path, notes, header)
         elif kind in LINES_KINDS:
             table = Table(_read_json(path))
         elif kind in TEXT_KINDS:
-            table = _read_text(unpacked(path), "\t" if kind == ".tsv" else None, text, encoding, path, notes)
+            separator = "\t" if kind == ".tsv" else None
+            table = _read_text(unpacked(path), separator, text, encoding, path, notes, header)
         else:
             raise VqtoolError(f"`{path.name}` is of an unknown kind", hint=KINDS)
     except (ValueError, OSError, EOFError, csv.Error) as error:  # pandas' and pyarrow's own errors are among these
@@ -93,9 +99,10 @@ def read_table(path: Path, notes: list[str], *, text: Collection[str] = (), enco
     if empty and len(frame):
         notes.append(f"{len(empty)} empty column{'s' if len(empty) > 1 else ''} without a name left out")
         frame = frame.drop(columns=empty)
-    if len(frame) == 0 or frame.shape[1] < 2:
+    if len(frame) == 0 or frame.shape[1] < (1 if counted else 2):
         raise VqtoolError(
-            f"`{path.name}` has {len(frame)} rows and {frame.shape[1]} columns", hint="a time column and values"
+            f"`{path.name}` has {len(frame)} rows and {frame.shape[1]} columns",
+            hint=f"a column of times and one of values; {COUNTED}" if len(frame) else "a column of times and values",
         )
     return replace(table, frame=frame)
 
@@ -122,10 +129,11 @@ def unpacked(path: Path) -> io.BytesIO | Path:
 
 
 def _read_text(
-    source: io.BytesIO | Path, separator: str | None, text: Collection[str], encoding: str, path: Path, notes: list[str]
-) -> Table:
+    source: io.BytesIO | Path, separator: str | None, text: Collection[str], encoding: str, path: Path,
+    notes: list[str], header: bool,
+) -> Table:  # fmt: skip
     """CSV in the dialect that its first lines are in."""
-    dialect = dialect_of(source, separator, encoding, path, notes)
+    dialect = dialect_of(source, separator, encoding, path, notes, header)
 
     def read(names: Collection[str], **more: Any) -> pd.DataFrame:
         if not isinstance(source, Path):
@@ -133,7 +141,7 @@ def _read_text(
         how = dialect.arguments() | (_as_text(names, dialect.names) if names else {}) | more
         return pandas().read_csv(source, **how)
 
-    kept = [name for name in dialect.names if name in text]
+    kept = [name for name in dialect.names if name in text or plain(name) in text]
 
     def written(name: str) -> pd.Series:
         return read([name], usecols=[dialect.names.index(name)])[name]
@@ -147,18 +155,19 @@ def _as_text(columns: Collection[str], names: list[str]) -> dict[str, Any]:
     return {"dtype": dict.fromkeys(columns, str), "keep_default_na": False, "na_values": missing}
 
 
-def _read_excel(path: Path, notes: list[str]) -> pd.DataFrame:
-    """The first sheet of a workbook that has a table."""
+def _read_excel(path: Path, notes: list[str]) -> io.BytesIO:
+    """The first sheet of a workbook that has a table, as CSV: titles, units and totals stand in it as they do there."""
     try:
-        sheets = pandas().read_excel(path, sheet_name=None, engine="calamine")
+        sheets = pandas().read_excel(path, sheet_name=None, engine="calamine", header=None)
     except ImportError as error:
         raise missing_extra("python-calamine", "forecast", "reading Excel files") from error
     except Exception as error:  # calamine's own errors share no parent with others
         raise ValueError(str(error)) from error
-    full = [name for name, sheet in sheets.items() if len(sheet) and sheet.shape[1] > 1] or list(sheets)
+    sheets = {name: sheet.dropna(how="all").dropna(axis=1, how="all") for name, sheet in sheets.items()}
+    full = [name for name, sheet in sheets.items() if len(sheet) > 1 and sheet.shape[1] > 1] or list(sheets)
     if len(sheets) > 1:
         notes.append(f"sheet `{full[0]}` of {len(sheets)}")
-    return sheets[full[0]]
+    return io.BytesIO(sheets[full[0]].to_csv(index=False, header=False).encode())
 
 
 def _read_json(path: Path) -> pd.DataFrame:
@@ -166,6 +175,8 @@ def _read_json(path: Path) -> pd.DataFrame:
     pd = pandas()
     lines = path.read_bytes()[:4096].lstrip()[:1] != b"["
     table = pd.read_json(path, lines=lines, dtype=False, convert_dates=False)
+    if lines and len(table) == 1 and bool(table.map(lambda cell: isinstance(cell, dict)).all(axis=None)):
+        return pd.read_json(path, dtype=False, convert_dates=False)  # as pandas writes it, by columns
     if not {"start", "target"} <= set(table) or not table["target"].map(lambda v: isinstance(v, list)).all():
         return table
     name = next((c for c in ("item_id", "unique_id", "id") if c in table), "")
@@ -203,7 +214,18 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 def _indexed(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with what its index says as columns; numbers that only count the rows say nothing."""
+    """The table with what its index says as columns, and its dates and periods as stamps; a mere count says nothing."""
+    table = _named_index(table)
+    for name in table.columns:
+        kind = pandas().api.types.infer_dtype(table[name]) if table[name].dtype.kind == "O" else ""
+        if kind == "period":
+            table[name] = pandas().PeriodIndex(table[name]).to_timestamp()
+        elif kind == "date":
+            table[name] = pandas().to_datetime(table[name])
+    return table
+
+
+def _named_index(table: pd.DataFrame) -> pd.DataFrame:
     index = table.index
     if index.nlevels == 1 and index.name is None and index.dtype.kind not in "MOSU":
         return table

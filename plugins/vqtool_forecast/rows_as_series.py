@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqtool.errors import VqtoolError
-from vqtool_forecast.columns import MONTHS, ReadOptions, listed
-from vqtool_forecast.dialect import DATE
+from vqtool_forecast.columns import ReadOptions
+from vqtool_forecast.dialect import CLOCK, DATE
+from vqtool_forecast.frequency import known
 from vqtool_forecast.numbers import is_text
 from vqtool_forecast.read_table import unpacked
-from vqtool_forecast.time_forms import YEARS
+from vqtool_forecast.time_columns import MONTH_NAMES, is_dates, listed
+from vqtool_forecast.time_forms import YEARS, from_text, readings
 from vqtool_forecast.time_series import TimeSeries
 
 if TYPE_CHECKING:
@@ -31,10 +33,9 @@ def from_table(table: pd.DataFrame, options: ReadOptions, notes: list[str]) -> l
 
     if options.layout != "auto" or options.time:
         return None
-    months = _months(table, notes)
-    if months is not None:
-        return months
     names = [str(c) for c in table.columns]
+    if (one := _months(table, names, notes) or _hours(table, names, notes)) is not None:
+        return [one]
     first = next((i for i in range(1, len(names)) if (times := _times(names[i:])) is not None), None)
     if (
         first is None
@@ -44,7 +45,10 @@ def from_table(table: pd.DataFrame, options: ReadOptions, notes: list[str]) -> l
     ):
         return None
     ids = [c for c in names[:first] if is_text(table[c]) or c.lower() in ("id", "unique_id", "item_id")]
-    one_each = [c for c in ids if table[c].is_unique and bool(table[c].notna().all())]
+    one_each = [c for c in ids if table[c].is_unique and bool(table[c].notna().all()) and not is_dates(table[c])]
+    if not one_each and len(ids) > 1:  # as a province and a country
+        table = table.assign(**{"/".join(ids): table[ids].fillna("").astype(str).agg("/".join, axis=1).str.strip("/")})
+        one_each = ["/".join(ids)] if table["/".join(ids)].is_unique else []
     if not one_each:
         return None
     asked = options.id if options.id in one_each else one_each[0]
@@ -52,11 +56,11 @@ def from_table(table: pd.DataFrame, options: ReadOptions, notes: list[str]) -> l
     values = table[names[first:]].to_numpy(dtype=np.float64)
     found, empty = [], 0
     for row, (name, given) in enumerate(zip(table[asked].astype(str), values, strict=True), 1):
-        known = np.flatnonzero(np.isfinite(given))
-        if not len(known):
+        there = np.flatnonzero(np.isfinite(given))
+        if not len(there):
             empty += 1
             continue
-        inside = slice(known[0], known[-1] + 1)
+        inside = slice(there[0], there[-1] + 1)
         n = inside.stop - inside.start
         found.append(TimeSeries(name, stamps[inside], given[inside], np.full(n, row, dtype=np.int64)))
     notes.append(f"read as a row for each series: {len(found)} of them, names in `{asked}`, times in the header "
@@ -75,6 +79,13 @@ def _times(names: list[str]) -> pd.Index | None:
         return None
     if all(DATE.fullmatch(name) and name[:4].isdigit() for name in names):
         return pd.DatetimeIndex(pd.to_datetime(names, format="ISO8601"))
+    if all(re.fullmatch(r"\d{1,2}/\d{1,2}/\d{2,4}", name) for name in names):  # as of Johns Hopkins
+        text = pd.Series(names)
+        forms = readings(text, [f"{order}/%{'y' if len(names[0]) < 9 else 'Y'}" for order in ("%m/%d", "%d/%m")])
+        return pd.DatetimeIndex(pd.to_datetime(text, format=forms[0])) if len(forms) == 1 else None
+    periods, _ = from_text(pd.Series(names))
+    if periods is not None and known(periods):
+        return periods
     parts = [re.fullmatch(r"([A-Za-z_]{0,12})(\d+)(?: \[YR\d+\])?", name) for name in names]
     if not all(parts) or len({part[1] for part in parts if part}) != 1:
         return None
@@ -86,29 +97,57 @@ def _times(names: list[str]) -> pd.Index | None:
     return pd.Index(numbers) if parts[0][1] else None  # type: ignore[index]  # all parts matched, see above
 
 
-def _months(table: pd.DataFrame, notes: list[str]) -> list[TimeSeries] | None:
+def _months(table: pd.DataFrame, names: list[str], notes: list[str]) -> TimeSeries | None:
     """A table of a year and its twelve months in each row, as one series."""
     import pandas as pd
 
-    names = [str(c) for c in table.columns]
+    begin = next((i for i in (1, 2) if tuple(n.lower()[:3] for n in names[i : i + 12]) == MONTH_NAMES), None)
     if (
-        len(names) != 13
-        or tuple(name.lower()[:3] for name in names[1:]) != MONTHS
-        or table[names[0]].dtype.kind not in "iu"
+        begin is None
+        or not _are_numbers(table, names[begin : begin + 12])
+        or table[names[begin - 1]].dtype.kind not in "iu"
     ):
         return None
-    years, values = table[names[0]].to_numpy(), table[names[1:]].to_numpy(dtype=np.float64)
-    stamps = pd.DatetimeIndex(
-        pd.to_datetime([f"{year}-{month:02d}" for year in years for month in range(1, 13)], format="%Y-%m")
-    )
-    flat = values.flatten()
+    years = table[names[begin - 1]].to_numpy()
+    if not ((np.diff(years) == 1).all() and YEARS[0] <= years[0] and years[-1] <= YEARS[1]):
+        return None
+    stamps = pd.to_datetime([f"{year}-{month:02d}" for year in years for month in range(1, 13)], format="%Y-%m")
+    if rest := [*names[: begin - 1], *names[begin + 12 :]]:
+        notes.append(f"columns not used: {listed(rest)}")
+    return _flat(table, names[begin : begin + 12], stamps, "a row for each year, a column for each month", notes)
+
+
+def _hours(table: pd.DataFrame, names: list[str], notes: list[str]) -> TimeSeries | None:
+    """A table of a date and the hours (or halves or quarters of one) of its day in each row, as one series."""
+    import pandas as pd
+
+    from vqtool_forecast.times import parse
+
+    many = next((n for n in (24, 48, 96) if len(names) > n), None)
+    begin = len(names) - many if many else 0
+    if many is None or not 1 <= begin <= 4 or not _are_numbers(table, names[begin:]):
+        return None
+    dates = [c for c in names[:begin] if is_dates(table[c]) and table[c].is_unique]
+    if len(dates) != 1 or (_times(names[begin:]) is None and not all(CLOCK.fullmatch(name) for name in names[begin:])):
+        return None
+    days = parse(table[dates[0]], "", notes, in_zone=False)
+    step = pd.Timedelta(days=1) / many
+    stamps = pd.DatetimeIndex(np.repeat(days.to_numpy(), many)) + np.tile(np.arange(many), len(days)) * step
+    return _flat(table, names[begin:], stamps, f"a row for each day, {many} columns from its midnight on", notes)
+
+
+def _are_numbers(table: pd.DataFrame, names: list[str]) -> bool:
+    return all(table[c].dtype.kind in "iuf" for c in names)
+
+
+def _flat(table: pd.DataFrame, names: list[str], stamps: pd.DatetimeIndex, what: str, notes: list[str]) -> TimeSeries:
+    """Rows one behind the other, without what is missing before the first and after the last value."""
+    flat = table[names].to_numpy(dtype=np.float64).flatten()
     known = np.flatnonzero(np.isfinite(flat))
-    inside = slice(known[0], known[-1] + 1)
-    rows = np.repeat(np.arange(1, len(table) + 1), 12)
-    notes.append(
-        f"read as a row for each year, a column for each month: one series of {inside.stop - inside.start} months"
-    )
-    return [TimeSeries("value", stamps[inside], flat[inside], rows[inside])]
+    inside = slice(known[0], known[-1] + 1) if len(known) else slice(0, 0)
+    rows = np.repeat(np.arange(1, len(table) + 1), len(names))
+    notes.append(f"read as {what}: one series of {inside.stop - inside.start} values")
+    return TimeSeries("value", stamps[inside], flat[inside], rows[inside])
 
 
 def from_monash(path: Path, options: ReadOptions, notes: list[str]) -> list[TimeSeries]:

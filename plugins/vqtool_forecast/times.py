@@ -24,18 +24,23 @@ def parse(column: pd.Series, time_format: str, notes: list[str], *, in_zone: boo
     import pandas as pd
 
     if bool(column.isna().any()):
-        raise VqtoolError(f"row {int(np.flatnonzero(column.isna())[0]) + 1} has no time stamp")
-    if pd.api.types.is_numeric_dtype(column) and not time_format:
+        row = int(np.flatnonzero(column.isna())[0]) + 1
+        raise VqtoolError(f"row {row} has no time stamp", hint=f"delete the row; {time_forms.COUNTED}")
+    if pd.api.types.is_numeric_dtype(column) and (counted or not time_format):
         found, called = (None, "") if counted else time_forms.from_numbers(column)
         if found is not None:
             notes.append(f"`{column.name}` read as {called}")
             return found
         values = column.to_numpy(dtype=np.float64)
         if (values != np.round(values)).any():
-            raise VqtoolError(
-                f"the times in `{column.name}` are numbers with fractions",
-                hint="dates, or whole numbers; to count the rows instead: -s 'data.time=#'",
-            )
+            steps = np.diff(values)
+            if not (steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-6, atol=1e-9)):
+                raise VqtoolError(
+                    f"the times in `{column.name}` are numbers with fractions",
+                    hint=f"dates, or whole numbers; {time_forms.COUNTED}",
+                )
+            notes.append(f"`{column.name}` rises in steps of {steps[0]:.6g}: the rows are counted from 1 on")
+            return pd.Index(np.arange(1, len(values) + 1))
         return pd.Index(values.astype(np.int64))
     if pd.api.types.is_datetime64_any_dtype(column):
         return pd.DatetimeIndex(column)
@@ -46,6 +51,8 @@ def parse(column: pd.Series, time_format: str, notes: list[str], *, in_zone: boo
     if found is not None:
         notes.append(f"`{column.name}` read as {called}")
         return found
+    if not time_format:
+        text = time_forms.begins(time_forms.with_offsets(text, notes), notes)
     text, late = (text, None) if time_format else time_forms.midnight_as_24(text)
     index = pd.DatetimeIndex(_parsed(text, time_format, in_zone=in_zone))
     if late is not None and late.any():
@@ -66,7 +73,10 @@ def _parsed(column: pd.Series, time_format: str, *, in_zone: bool) -> pd.Series:
     """Text to stamps, in the format given or in the one way that the column can be read."""
     import pandas as pd
 
+    clock = column.str.contains(":", regex=False)
     form = {"format": time_format} if time_format else _form(column)
+    if "dayfirst" in form and clock.any() and not clock.all():  # midnights without a clock
+        form["format"] = "mixed"
     offset = bool(column.str.contains(r"\d(?:[+-]\d{2}:?\d{2}|Z)$").all())
     try:
         with warnings.catch_warnings():  # pandas warns where it would guess each stamp by itself
@@ -82,25 +92,31 @@ def _parsed(column: pd.Series, time_format: str, *, in_zone: bool) -> pd.Series:
     with warnings.catch_warnings(action="ignore"):
         wrong = pd.to_datetime(column, utc=True, errors="coerce", **form).isna().to_numpy()
     row = int(wrong.argmax())
-    reason = f"is not a time stamp like `{column.iloc[0]}`" if wrong.any() else "is in no known format"
+    few = wrong.any() and not wrong.all()
+    usual = column.iloc[int(np.argmin(wrong))]
+    what = f"is not a time stamp like `{usual}`" if few else "is in no known format"
+    example = '-s data.time_format="%d.%m.%Y %H:%M"'
     raise VqtoolError(
-        f"`{column.iloc[row]}` in row {row + 1} of `{column.name}` {reason}",
-        hint='its format, as in -s data.time_format="%d.%m.%Y %H:%M"',
+        f"`{str(column.iloc[row])[:60]}` in row {row + 1} of `{column.name}` {what}",
+        hint=f"repair or delete the row; {time_forms.COUNTED}"
+        if few
+        else f"{time_forms.COUNTED}; a format is given as in {example}",
     )
 
 
 def _form(column: pd.Series) -> dict[str, Any]:
     """How pandas should read dates. One like 3/4/2020 is read one way only if the column rules out the other."""
     first = str(column.iloc[0])
-    numbers = column.str.extract(r"^\s*(\d{1,2})[/.-](\d{1,2})[/.-](\d{2,4})")
-    numeric = bool(numbers[0].notna().all())
-    if (numbers[2].str.len() == 2).any() if numeric else not column.str.contains(r"\d{4}").any():
+    form = r"^\s*(\d{1,2})[/.-](\d{1,2})[/.-](\d{2,4})"
+    numeric = bool(re.match(form, first)) and bool(column.str.match(form).all())
+    numbers = column.str.extract(form) if numeric else None
+    if not column.str.contains(r"\d{4}").any() if numbers is None else (numbers[2].str.len() == 2).any():
         fitting = " or ".join(f'"{form}"' for form in time_forms.two_digit_years(column)[:3])
         raise VqtoolError(  # 24-01-31 may be a day of 2024, of 2031 or of 2001
             f"dates like `{first}` have no year of four digits",
-            hint=f"dates like 2024-01-31, or their format: -s data.time_format={fitting or '...'}",
+            hint=f"their format: -s data.time_format={fitting}" if fitting else time_forms.COUNTED,
         )
-    if not numeric:
+    if numbers is None:
         return {"format": "ISO8601"} if re.match(r"\d{4}(?![\s-]*[A-Za-z]{3})", first) else {}
     one, two = (int(numbers[i].astype(int).max()) for i in (0, 1))
     if (one > 12) == (two > 12):

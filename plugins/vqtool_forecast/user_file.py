@@ -33,6 +33,9 @@ OF_THE_FILE = (
     "timezone",
     "encoding",
     "decimal",
+    "header",
+    "repeated",
+    "sort",
 )  # options that hold for the training file alone
 
 
@@ -66,7 +69,7 @@ class SeriesFiles(ForecastFiles):
             "mean": windows.mean.tolist(),
             "std": windows.std.tolist(),
         }
-        yield Piece(windows.batch, metadata, notes)
+        yield Piece(windows.batch, metadata, [*(WARNING + warning for warning in windows.warnings), *notes])
 
     def save(self, path: Path, pieces: Iterator[Piece]) -> list[Path]:
         """`unique_id, ds, y` of decoded windows [B, C, L], in the series' own units: CSV or Parquet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ TEXTS = ("text", "sentence", "review", "content", "tweet", "comment", "message",
          "document", "body", "phrase", "reviewtext", "review_text", "sms")  # fmt: skip
 LABELS = ("label", "labels", "class", "category", "sentiment", "target", "intent", "polarity", "stars", "rating",
           "emotion", "y")  # fmt: skip
-TABLES = (".csv", ".tsv", ".tab")
+SPLITS = ("split", "set", "partition", "subset", "part")
+LINES = (".jsonl", ".ndjson", ".json")
+TABLES = (".csv", ".tsv", ".tab", *LINES)
 LONGEST = 2**24  # characters of a cell
 FORM = "each line is `label word word ...`: the label first, then blanks and the words"
 
@@ -56,11 +59,24 @@ def sentence_files(path: Path) -> dict[str, Path]:
     return {part: files[part] for part in ("train", "dev", "test") if part in files}
 
 
-def sentences(path: Path, columns: Columns, report: Report) -> list[Line]:
-    """(number, label, words) of every line or row of a file."""
+def by_part(path: Path, columns: Columns, report: Report) -> tuple[dict[str, Path], dict[str, list[Line]]]:
+    """The file and the sentences of each part: of a folder's files, or of one table by its column `split`."""
+    files, parts = sentence_files(path), list[str]()
+    read = {name: sentences(file, columns, report, parts) for name, file in files.items()}
+    if path.is_dir() or "train" not in parts:
+        return files, read
+    divided = {name: [row for row, part in zip(read["train"], parts, strict=True) if part == name]
+               for name in ("train", "dev", "test") if name in parts}  # fmt: skip
+    counts = ", ".join(f"{len(rows)} `{name}`" for name, rows in divided.items())
+    report.add(f"the table says which part a row is of: {counts}")
+    return dict.fromkeys(divided, path), divided
+
+
+def sentences(path: Path, columns: Columns, report: Report, parts: list[str] | None = None) -> list[Line]:
+    """(number, label, words) of every line or row of a file; `parts` gets that of each, where a column says it."""
     text = decoded(path, columns.encoding, report)
     if path.suffix.lower() in TABLES or columns.text or columns.label:
-        return _table(path, text, columns, report)
+        return _table(path, text, columns, report, [] if parts is None else parts)
     rows = []
     for number, line in enumerate(text.split("\n"), 1):  # and at no other sign that Unicode has for it
         label, *words = line.split() or [""]
@@ -116,14 +132,15 @@ def _utf16(content: bytes) -> str | None:
     return None
 
 
-def _table(path: Path, text: str, columns: Columns, report: Report) -> list[Line]:
-    """Rows of a table with a column of text and one of labels."""
-    rows = _rows(path, text)
+def _table(path: Path, text: str, columns: Columns, report: Report, parts: list[str]) -> list[Line]:
+    """Rows of a table with a column of text and one of labels, and perhaps one of parts."""
+    rows = _records(path, text) if path.suffix.lower() in LINES else _rows(path, text)
     if not rows:
         raise VqtoolError(f"`{path}` has no rows", hint="a row for each sentence, with its label")
     at, named = _places(path, rows, columns, report)
     found, ragged, empty = [], 0, 0
     width = len(rows[0][1])
+    division = next((k for k, name in enumerate(rows[0][1]) if named and name.lower() in SPLITS), None)
     for number, cells in rows[named:]:
         if len(cells) != width:
             ragged += 1
@@ -131,6 +148,8 @@ def _table(path: Path, text: str, columns: Columns, report: Report) -> list[Line
         words, label = cells[at[0]].split(), cells[at[1]].strip()
         if words and label:
             found.append((number, label, words))
+            part = PARTS.get(cells[division].lower(), "") if division is not None else ""
+            parts.append("dev" if part == "valid" else part)
         else:
             empty += 1
     if ragged:
@@ -139,8 +158,28 @@ def _table(path: Path, text: str, columns: Columns, report: Report) -> list[Line
         report.add(f"{empty} of {len(rows) - named} rows of `{path.name}` are skipped: no text, or no label")
     if not found:
         raise VqtoolError(f"`{path}` has no sentences", hint="; ".join(report.notes) or "a row for each sentence")
+    if unknown := parts.count("") if any(parts) else 0:
+        raise VqtoolError(
+            f"{unknown} rows of `{path.name}` name none of the parts train, dev (or valid) and test",
+            hint=f"write one of them into the column `{rows[0][1][division or 0]}` of every row, or rename the column",
+        )
     _check_labels(path, found, rows[0][1][at[1]] if named else str(at[1] + 1), rows[0][1])
     return found
+
+
+def _records(path: Path, text: str) -> list[tuple[int, list[str]]]:
+    """A header, then (line, cells) of each object of JSON lines, or of one JSON list of objects."""
+    try:
+        lines = enumerate(text.split("\n"), 1)
+        whole = text.lstrip().startswith("[")
+        found = [*enumerate(json.loads(text), 1)] if whole else [(n, json.loads(x)) for n, x in lines if x.strip()]
+    except (ValueError, RecursionError) as error:
+        raise VqtoolError(f"`{path}` is not JSON: {error}", hint='one {"text": ..., "label": ...} a line') from error
+    if not found or not all(isinstance(record, dict) for _, record in found):
+        raise VqtoolError(f"`{path}` holds no objects", hint='one {"text": ..., "label": ...} a line')
+    names = list(dict.fromkeys(name for _, record in found for name in record))
+    head = [(0, names)]
+    return head + [(n, ["" if (v := one.get(name)) is None else str(v).strip() for name in names]) for n, one in found]
 
 
 def _rows(path: Path, text: str) -> list[tuple[int, list[str]]]:

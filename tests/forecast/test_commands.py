@@ -364,6 +364,27 @@ def test_names_do_not_matter_and_short_or_odd_series_do_not_stop_the_rest(
     assert table["median"].between(0, 1000).all()
 
 
+def test_the_rest_is_backtested_and_encoded_too(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One series is too short and one has a gap: both are counted in warnings, the others are scored and encoded."""
+    whole = long(frame())
+    short = whole[whole.unique_id == "a"].tail(30).assign(unique_id="short")
+    broken = whole[whole.unique_id == "b"].drop(index=whole.index[-5]).assign(unique_id="broken")
+    path = save(tmp_path, pd.concat([whole, short, broken]))
+    table = backtest(run, tmp_path / "b.csv", 6, 2, data=path)
+    assert list(table.unique_id.unique()) == ["a", "b"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "warning: 1 of 4 series left out: series `broken`: 1 row is missing" in said
+    assert "warning: 1 of 3 series are too short and left out: series `short` has 30 rows" in said
+    done = within("encode", run, path, "--out", tmp_path / "codes.safetensors", "--plugin", PLUGIN)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stderr.split())
+    assert "warning: 1 of 4 series left out: series `broken`: 1 row is missing" in said
+    assert "warning: 1 of 3 series are too short and left out: series `short` has 30 rows" in said
+    back = tmp_path / "back.csv"
+    assert within("decode", run, tmp_path / "codes.safetensors", "--out", back, "--plugin", PLUGIN).returncode == 0
+    assert list(pd.read_csv(back).unique_id.unique()) == ["a", "b"]
+
+
 def save(folder: Path, table: pd.DataFrame) -> Path:
     """The table as a CSV file."""
     table.to_csv(folder / "own.csv", index=False)

@@ -126,7 +126,9 @@ def test_an_id_is_no_series(tmp_path: Path) -> None:
     with pytest.raises(VqtoolError, match="`unique_id` names the series of a long file, but which of") as caught:
         said(table.rename(columns={"y": "sold"}), tmp_path)
     assert said(table, tmp_path)[0] == ["0", "1"]  # `y` is a name that people use
-    assert str(caught.value.hint).startswith('-s data.layout="long" -s data.time="date" -s data.target="..."')
+    assert str(caught.value.hint).startswith(
+        '-s data.layout=long -s data.id="unique_id" -s data.time="date" -s data.target="sold"'
+    )
     assert said(table, tmp_path, time="date") == (["0", "1"], [])
     assert said(table.iloc[:100], tmp_path, layout="wide") == (["unique_id", "y"], [])
 

@@ -47,6 +47,7 @@ def followed(folder: Path, text: str | bytes, name: str = "it.csv") -> tuple[Rea
             hint = error.hint or ""
             asked = re.findall(r"-s '?data\.(\w+)=(?:\"([^\"]*)\"|([^\s';]+))", hint)
             found = {key: quoted or bare for key, quoted, bare in reversed(asked) if quoted != "..."}
+            found |= {key: value == "true" for key, value in found.items() if value in ("true", "false")}
             if "--fill ffill" in hint:
                 found = {"fill": "ffill"}
             if not found:
@@ -107,7 +108,8 @@ def test_a_header_that_is_data_is_refused(tmp_path: Path) -> None:
         VqtoolError, match=f"first line is data, not the columns' names: `{HOURS[0]},{VALUES[0]}`"
     ) as caught:
         read(tmp_path, text)
-    names = str(caught.value.hint).removeprefix("put a line of names before it: ")
+    names = str(caught.value.hint).split("before it: ")[1]
+    is_right(read(tmp_path, text, header=False))
     is_right(read(tmp_path, f"{names}\n{text}"))
     assert (
         len(read(tmp_path, table("date,1,2", values=[f"{v},1" for v in VALUES])).series) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -49,6 +50,41 @@ def test_one_table_whatever_its_marks_and_encoding(tmp_path: Path, delimiter: st
     assert len(data.notes) == 2 + (encoding in ("cp1252", "utf-16", "utf-16-le"))
     assert data.rows("train").__getitems__(list(range(29)))["x"][:, 0, 1].unique().tolist() == hashed(["schöner"], 1)
     assert data.rows("test").__getitems__(list(range(8)))["label"].bincount().tolist() == [4, 4]
+
+
+@pytest.mark.parametrize("kind", ["a.jsonl", "a.json", "a.csv"])
+def test_a_column_says_which_part_a_row_is_of(tmp_path: Path, kind: str) -> None:
+    """In JSON lines, a list of objects, or a table; without such a column a fifth is held out."""
+    parts = ["train"] * 28 + ["valid"] * 4 + ["test"] * 8
+    records = [{"text": text, "label": label, "split": part} for (text, label), part in zip(ROWS, parts, strict=True)]
+    path = tmp_path / kind
+
+    def save(records: list[dict[str, str]]) -> None:
+        lines = "\n".join(json.dumps(record) for record in records)
+        whole = json.dumps(records) if kind == "a.json" else lines
+        path.write_text(whole)
+        if kind == "a.csv":
+            table(path, [list(records[0]), *(record.values() for record in records)])
+
+    save(records)
+    data = LabelledSentences(path=path, length=16)
+    assert data.splits == ("train", "valid", "dev", "test")
+    assert [len(data.rows(split)) for split in data.splits] == [25, 3, 4, 8]
+    assert "the table says which part a row is of: 28 `train`, 4 `dev`, 8 `test`" in data.notes
+    save([record | {"split": "other" if i == 5 else record["split"]} for i, record in enumerate(records)])
+    with pytest.raises(VqtoolError, match=r"1 rows of `a\.\w+` name none of the parts") as caught:
+        LabelledSentences(path=path)
+    assert "the column `split`" in str(caught.value.hint)
+    save([{"text": text, "label": label} for text, label in ROWS])
+    assert LabelledSentences(path=path).splits == ("train", "valid", "test")
+    assert words(path) == ROWS
+
+
+@pytest.mark.parametrize("content", ["not json", "[1, 2]", "", '{"text": "a"'])
+def test_json_that_holds_no_sentences_is_one_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.jsonl").write_text(content)
+    with pytest.raises(VqtoolError, match=r"is not JSON|holds no objects"):
+        LabelledSentences(path=tmp_path / "a.jsonl")
 
 
 def test_another_encoding_can_be_named(tmp_path: Path) -> None:

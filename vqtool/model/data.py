@@ -37,8 +37,7 @@ def open_data(recipe: Recipe, *, path: Path | None = None) -> Data:
     options = (recipe if path is None else with_data(recipe, path)).data.options
     check_found(options, given=path is not None)
     data: Data = catalog().make("data", recipe.data.kind, options)
-    for note in data.notes:
-        out.say(note)
+    report_notes(data.notes)
     return data
 
 
@@ -82,6 +81,10 @@ def options_asked(recipe: Recipe, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def report_notes(notes: Iterable[str]) -> None:
-    """Show what was done to signals when they were read, as a resampling; each note once."""
+    """Show what was done to signals when they were read, as a resampling; each note once.
+
+    One that begins with `warning: ` is shown as a warning.
+    """
     for note in dict.fromkeys(notes):
-        out.say(note)
+        rest = note.removeprefix("warning: ")
+        (out.say if rest == note else out.warn)(rest)

@@ -31,6 +31,10 @@ FileLayout = Annotated[Literal["auto", "long", "wide"], Doc("a row per value wit
 Fill = Annotated[
     Literal["none", "ffill", "interp"], Doc("what to do with gaps, NaN and sentinels; none makes them errors")
 ]
+Repeated = Annotated[
+    Literal["none", "first", "last", "mean", "sum"], Doc("what to take of rows of one time; none makes them errors")
+]
+Scale = Annotated[Literal["train", "none"], Doc("standardise each series by its training rows, or leave it")]
 Protocol = Annotated[
     Literal["shares", "ltsf"], Doc("splits by `shares`, or 12/4/4 months of 30 days as in long-term forecasting")
 ]
@@ -54,9 +58,9 @@ class Series(Data):
     def __init__(
         self,
         *,
-        path: Annotated[Path, Doc("CSV, TSV (packed or not) or Parquet")],
+        path: Annotated[Path, Doc("CSV, TSV, Excel, JSON lines, Parquet, Feather or .tsf")],
         layout: FileLayout = "auto",
-        id: Annotated[str, Doc("column of a long file that names the series")] = "unique_id",
+        id: Annotated[str, Doc("column that names the series of a long file; several: store,item")] = "unique_id",
         time: Annotated[str, Doc("column of time stamps; by default `ds`, or the one column without numbers")] = "",
         target: Annotated[str, Doc("column of a long file that holds the values")] = "y",
         series: Annotated[tuple[str, ...], Doc("the series to take; all by default")] = (),
@@ -67,11 +71,12 @@ class Series(Data):
         sentinels: Annotated[tuple[float, ...], Doc("values that stand for a missing one")] = SENTINELS,
         encoding: Annotated[str, Doc("how text is written, as latin-1; by default seen from the bytes")] = "",
         decimal: Annotated[Literal["auto", ".", ","], Doc("the decimal mark; the other one marks thousands")] = "auto",
+        header: Annotated[bool, Doc("whether the first line of text names the columns")] = True,
+        repeated: Repeated = "none",
+        sort: Annotated[bool, Doc("sort the rows of each series by time")] = False,
         protocol: Protocol = "shares",
         shares: Annotated[tuple[float, float, float], Doc("of rows to train, validate, test")] = (0.7, 0.1, 0.2),
-        scale: Annotated[
-            Literal["train", "none"], Doc("standardise each series by its training rows, or leave it")
-        ] = "train",
+        scale: Scale = "train",
         lookback: Annotated[int, Gt(1), Doc("values in a history")] = 96,
         horizons: Annotated[
             tuple[Annotated[int, Gt(0)], ...], MinLen(1), Doc("steps ahead to report errors at; the longest is trained")
@@ -85,7 +90,7 @@ class Series(Data):
         test_stride: Annotated[int, Gt(0), Doc("take every k-th held-out window; 1 is the protocol")] = 1,
     ) -> None:
         how = ReadOptions(layout, id, time, target, series, freq, time_format, timezone, fill, sentinels,
-                          encoding, decimal)  # fmt: skip
+                          encoding, decimal, header, repeated, sort)  # fmt: skip
         found, freq, notes = read_series(path, how)
         lengths = [len(one.values) for one in found]
         with about_file(path):

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Interval
 
 from vqtool.api import Data, DataSpec, Field, Rows, TensorRows
 from vqtool.errors import VqtoolError
-from vqtool_semcom.sentence_files import FORM, Columns, Line, sentence_files, sentences
+from vqtool_semcom.sentence_files import FORM, Columns, Line, by_part
 from vqtool_semcom.splits import Report, made_split
 
 HASHES = 2**31 - 1
@@ -24,8 +24,9 @@ MANY, RARE = 100, 2  # of so many lines, a label on no more than two may be a sl
 class LabelledSentences(Data):
     """`x` [1, L] long: a hash in [1, 2^31) for each word, then for pieces of the longer ones, then 0; `label`.
 
-    `path` is a table (CSV or TSV) with a column of texts and one of labels, or a folder with files called train, dev
-    and test: tables, or text with `label word word ...` a line. Of one file a fifth of each class is held out as the
+    `path` is a table (CSV, TSV or JSON lines) with a column of texts, one of labels and perhaps one called `split`
+    (train, dev or valid, test); or a folder with files called train, dev and test: tables, or text with
+    `label word word ...` a line. Of one file without such a column a fifth of each class is held out as the
     test. Hashes need no vocabulary: a checkpoint reads words it has never seen, by their pieces. What is beyond the
     L-th is left out. One label alone is an error, since the lines are of another form; one that training hardly has
     gets a note.
@@ -36,7 +37,7 @@ class LabelledSentences(Data):
     def __init__(
         self,
         *,
-        path: Annotated[Path, Doc("a .csv or .tsv, or a folder with train.txt, dev.txt and test.txt, or as tables")],
+        path: Annotated[Path, Doc("a .csv, .tsv or .jsonl, or a folder with train, dev and test as .txt or tables")],
         text: Annotated[
             str, Doc("the column of texts, by name or number; else by usual names: text, sentence, ...")
         ] = "",
@@ -50,8 +51,7 @@ class LabelledSentences(Data):
         valid_seed: Annotated[int, Doc("of the choice of the validation sentences")] = 0,
     ) -> None:
         report = Report()
-        files = sentence_files(path)
-        read = {name: sentences(file, Columns(text, label, encoding), report) for name, file in files.items()}
+        files, read = by_part(path, Columns(text, label, encoding), report)
         odd = _odd_labels(files, read)
         classes = sorted({label for rows in read.values() for _, label, _ in rows})
         train = read.pop("train")
