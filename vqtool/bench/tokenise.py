@@ -86,16 +86,17 @@ class Wav2Vec2(nn.Module):
 
         super().__init__()
         layers = len(shape.strides)
-        config = Wav2Vec2Config(
-            conv_dim=(shape.width,) * layers,
-            conv_kernel=shape.kernels,
-            conv_stride=shape.strides,
-            num_feat_extract_layers=layers,
-            hidden_size=shape.width,
-            num_codevector_groups=GROUPS,
-            num_codevectors_per_group=CODES,
-            codevector_dim=shape.width,
-        )
+        options: dict[str, Any] = {
+            "conv_dim": (shape.width,) * layers,
+            "conv_kernel": shape.kernels,
+            "conv_stride": shape.strides,
+            "num_feat_extract_layers": layers,
+            "hidden_size": shape.width,
+            "num_codevector_groups": GROUPS,
+            "num_codevectors_per_group": CODES,
+            "codevector_dim": shape.width,
+        }
+        config = Wav2Vec2Config(**options)
         self.layers = wav2vec2.Wav2Vec2FeatureEncoder(config).conv_layers
         self.layers[0].conv = nn.Conv1d(
             CHANNELS, shape.width, shape.kernels[0], shape.strides[0], bias=config.conv_bias

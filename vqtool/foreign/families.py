@@ -88,7 +88,7 @@ def codebooks_in(tensors: Tensors, *, vectors: str | None = None, usage: str | N
     """The codebooks among the tensors of a model, in the order of their names; only these tensors' values are read.
 
     Args:
-        tensors: as `tensors_of(path)` or `tensors_of_state(module.state_dict())` gives them.
+        tensors: as `tensors_of(path)` or `tensors_in(module.state_dict())` gives them.
         vectors: a pattern (as of `re.search`) of the names of the tensors that hold code vectors, [K, D] or
             [groups, K, D]; by default names and shapes of the families above are looked for.
         usage: a pattern of the names of the counts [K], matched to the vectors by what both patterns' groups captured,

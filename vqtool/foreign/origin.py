@@ -16,7 +16,7 @@ from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
 from vqtool.foreign.families import ForeignCodebook, codebooks_in, fixed_grids
 from vqtool.foreign.plans import FAMILIES, KEYS, Family, Hints, Plan, hints_of
-from vqtool.foreign.tensors import Stored, tensors_of, tensors_of_state
+from vqtool.foreign.tensors import Stored, tensors_in, tensors_of
 from vqtool.model.latents import latents_recipe
 from vqtool.quantizers.core.composable import Composable
 from vqtool.recipe.spec import Recipe
@@ -44,7 +44,7 @@ def origin(source: Source, part: str | None = None, hints: Hints | None = None) 
         stored, what, prefix = tensors_of(source), f"`{source}`", ""
     else:
         state = source.state_dict() if isinstance(source, nn.Module) else source
-        stored = tensors_of_state({ALONE + name: value for name, value in state.items()})
+        stored = tensors_in({ALONE + name: value for name, value in state.items()})
         what, prefix = type(source).__name__, ALONE
     family, root, books = chosen(codebooks_in(stored), prefix, part, what, fixed_grids(stored))
     tensors = {name.removeprefix(root): as_stored(state.get(name.removeprefix(prefix)), one)
