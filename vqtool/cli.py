@@ -39,19 +39,14 @@ def train(
         Path, typer.Argument(metavar="RECIPE", help="The TOML file of a recipe, or a run whose recipe to train again.")
     ],
     overrides: opt.Overrides,
-    out_dir: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run's folder; by default under runs/.")
-    ] = None,
+    out_dir: opt.RunFolder = None,
     seed: opt.Seed = None,
     device: opt.Device = "auto",
     stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Stop after this stage.")] = None,
     only: Annotated[
         bool, typer.Option("--only", help="Train the stage of --stage alone, on the parts of --from.")
     ] = False,
-    start: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="CKPT", help="Start from the weights of this checkpoint or run."),
-    ] = None,
+    start: opt.StartingPoint = None,
     stop_on: opt.StopOn = None,
 ) -> None:
     """Train every stage of a recipe. Held-out metrics are shown beside those of simple baselines.
@@ -62,9 +57,7 @@ def train(
 
 @command("train:resume")
 def resume(
-    run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="A run's folder; by default the newest under runs/.")
-    ] = None,
+    run: opt.ResumedRun = None,
     data: opt.DataPath = None,
     device: opt.Device = "auto",
     stop_on: opt.StopOn = None,
@@ -97,12 +90,8 @@ def diagnose(
     sizes: opt.Sizes = None,
     vectors: opt.Vectors = None,
     usage: opt.Usage = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="PATH", help="Encode the data at PATH instead of the recipe's.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="Encode this split; with --data, valid by default.")
-    ] = None,
+    data: opt.EncodedData = None,
+    split: opt.EncodedSplit = None,
     report: opt.ReportFile = None,
     plot: opt.ReportPlot = None,
     tsne: opt.Tsne = False,
@@ -132,13 +121,9 @@ def improve(
     data: opt.DataPath = None,
     latents: opt.Latents = None,
     layout: opt.LatentsLayout = None,
-    merge: Annotated[
-        bool, typer.Option("--merge", help="Also merge nearly identical codes, and re-initialise the freed ones.")
-    ] = False,
+    merge: opt.MergeTwins = False,
     steps: Annotated[int, typer.Option("--steps", min=0, metavar="N", help="Number of fine-tuning steps.")] = 200,
-    out_file: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="File to write; by default beside the checkpoint.")
-    ] = None,
+    out_file: opt.ImprovedFile = None,
     force: opt.Force = False,
     device: opt.Device = "auto",
 ) -> None:
@@ -171,9 +156,7 @@ def convert(
 def generate(
     *,
     checkpoint: opt.Checkpoint,
-    condition: Annotated[
-        Path, typer.Option("--condition", metavar="FILE", help="The conditions to generate signals for.")
-    ],
+    condition: opt.Conditions,
     out_file: opt.OutFile,
     overrides: opt.DataOverrides,
     beam: Annotated[int | None, typer.Option("--beam", min=1, metavar="N", help="Beam search of this width.")] = None,
@@ -319,29 +302,13 @@ def verify(
             metavar="KIND", help="One kind of the role; by default all of them.", autocompletion=completion.kinds
         ),
     ] = None,
-    arguments: Annotated[
-        list[str],
-        opt.repeated(
-            "--arg",
-            metavar="KEY=VALUE",
-            help="Argument of the constructor; config.KEY=VALUE for a field of its configuration; may be repeated.",
-        ),
-    ],
-    laws: Annotated[list[str], opt.repeated("--law", metavar="ID", help="Check this law only; may be repeated.")],
-    skip: Annotated[list[str], opt.repeated("--skip", metavar="ID", help="Leave this law out; may be repeated.")],
-    layout: Annotated[
-        str | None,
-        typer.Option("--layout", help="Layout of its input: BTD, BDT, BDHW, ND, BHWD, BDTHW or BTHWD; else found."),
-    ] = None,
-    forward: Annotated[
-        str | None, typer.Option("--forward", metavar="EXPR", help="How to call it, as 'm(x, mask=None)'.")
-    ] = None,
-    update: Annotated[
-        str | None, typer.Option("--update", metavar="NAME", help="Method to call after each training step.")
-    ] = None,
-    decode: Annotated[
-        str | None, typer.Option("--decode", metavar="NAME", help="Method that decodes, or as 'm.decode(codes)'.")
-    ] = None,
+    arguments: opt.ConstructorArguments,
+    laws: opt.LawsAlone,
+    skip: opt.LawsSkipped,
+    layout: opt.LatentsAxes = None,
+    forward: opt.ForwardCall = None,
+    update: opt.UpdateMethod = None,
+    decode: opt.DecodeMethod = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 for cosmetic violations too.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed for the random inputs.")] = 0,
 ) -> None:

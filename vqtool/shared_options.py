@@ -168,3 +168,55 @@ LatentsLayout = Annotated[
     Literal["NDT", "NTD", "NDHW", "NHWD", "ND"] | None,
     typer.Option("--layout", case_sensitive=False, help="Axes of the latents; by default where D features fit."),
 ]
+
+
+# --- of one command alone --------------------------------------------------------------------------------------------
+
+RunFolder = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run's folder; by default under runs/.")
+]
+StartingPoint = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="CKPT", help="Start from the weights of this checkpoint or run."),
+]
+ConstructorArguments = Annotated[
+    list[str],
+    repeated(
+        "--arg",
+        metavar="KEY=VALUE",
+        help="Argument of the constructor; config.KEY=VALUE for a field of its configuration; may be repeated.",
+    ),
+]
+LawsAlone = Annotated[list[str], repeated("--law", metavar="ID", help="Check this law only; may be repeated.")]
+LawsSkipped = Annotated[list[str], repeated("--skip", metavar="ID", help="Leave this law out; may be repeated.")]
+LatentsAxes = Annotated[
+    str | None,
+    typer.Option("--layout", help="Layout of its input: BTD, BDT, BDHW, ND, BHWD, BDTHW or BTHWD; else found."),
+]
+ForwardCall = Annotated[
+    str | None, typer.Option("--forward", metavar="EXPR", help="How to call it, as 'm(x, mask=None)'.")
+]
+UpdateMethod = Annotated[
+    str | None, typer.Option("--update", metavar="NAME", help="Method to call after each training step.")
+]
+DecodeMethod = Annotated[
+    str | None, typer.Option("--decode", metavar="NAME", help="Method that decodes, or as 'm.decode(codes)'.")
+]
+ResumedRun = Annotated[
+    Path | None, typer.Argument(metavar="RUN", help="A run's folder; by default the newest under runs/.")
+]
+EncodedData = Annotated[
+    Path | None, typer.Option("--data", metavar="PATH", help="Encode the data at PATH instead of the recipe's.")
+]
+EncodedSplit = Annotated[
+    str | None, typer.Option("--split", metavar="NAME", help="Encode this split; with --data, valid by default.")
+]
+MergeTwins = Annotated[
+    bool, typer.Option("--merge", help="Also merge nearly identical codes, and re-initialise the freed ones.")
+]
+ImprovedFile = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="File to write; by default beside the checkpoint.")
+]
+Conditions = Annotated[
+    Path, typer.Option("--condition", metavar="FILE", help="The conditions to generate signals for.")
+]

@@ -24,12 +24,12 @@ SHORT = ["stage.tokenizer.steps=8", "stage.tokenizer.valid_every=2"]
 
 def test_every_validation_has_a_line_with_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert session(write_recipe(tmp_path), tmp_path / "run", SHORT).train() == 0
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tokenizer ") and "SNR" in line]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tokenizer ") and "snr" in line]
     assert [line.split()[1] for line in lines] == ["2/8", "4/8", "6/8", "8/8"]
     rows = [row for row in rows_of(tmp_path / "run" / "metrics.jsonl") if row["split"] == "valid"]
     for line, row in zip(lines, rows, strict=True):
         assert f"loss {row['loss']:.4g}" in line
-        assert f"SNR {row['output.snr_db']:.2f} dB" in line
+        assert f"snr {row['output.snr_db']:.2f} dB" in line
         assert f"perplexity {row['codes.perplexity']:.0f}/8" in line
         assert f"used {row['codes.used']:.0%}" in line
         assert f"epoch {row['epoch']}/2" in line  # 80 rows, 16 a step

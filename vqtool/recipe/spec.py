@@ -59,8 +59,8 @@ class TrainOptions(BaseModel):
     stop_when: dict[str, Annotated[str, StringConstraints(pattern=CONDITION)]] = Field(
         {}, description='end the stage where all hold in one validation: `{ consistency = "< 0.01" }`'
     )
-    show: dict[str, Literal["min", "max"]] = Field(
-        {}, description='further figures of the line of each validation: `{ "si_sdr.db" = "max" }`, the better way'
+    show: dict[str, Literal["min", "max", "none"]] = Field(
+        {}, description='further figures of the line of each validation, with the better way: `{ "snr.db" = "max" }`'
     )
     best: str = Field("loss", description="the validation metric whose best checkpoint is kept")
     best_mode: Literal["min", "max"] = Field("min", description="whether less or more of `best` is better")

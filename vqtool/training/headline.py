@@ -78,8 +78,8 @@ def number(value: float) -> str:
 FORMS: dict[str, tuple[str, Callable[[float], str]]] = {  # the names that people know figures by, and their forms
     "codes.perplexity": ("perplexity", lambda value: f"{value:.0f}"),
     "codes.used": ("used", lambda value: f"{value:.0%}"),
-    "output.snr_db": ("SNR", lambda value: f"{value:.2f} dB"),
-    "output.si_sdr_db": ("SI-SDR", lambda value: f"{value:.2f} dB"),
+    "output.snr_db": ("snr", lambda value: f"{value:.2f} dB"),
+    "output.si_sdr_db": ("si-sdr", lambda value: f"{value:.2f} dB"),
 }
 
 

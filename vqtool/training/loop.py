@@ -30,6 +30,7 @@ from vqtool.quantizers.core.updates import reduce_stats
 from vqtool.recipe import StageSpec
 from vqtool.training.batches import Batches
 from vqtool.training.headline import Headline, holds, number, set_knobs
+from vqtool.training.optimise import Optimiser
 from vqtool.training.runtime import Runtime, Signals
 from vqtool.training.stage import Average, Knobs, StageModule, not_finite
 from vqtool.training.usage import Usage
@@ -98,17 +99,14 @@ class StageLoop:
         torch.manual_seed(seed_of(seed, stage.name, "losses"))
         self.module = StageModule(model, stage).to(runtime.device)
         self.module.freeze()
+        self._check_rates()
         self.knobs = Knobs(self.module, stage)
         self.quantizer = model.quantizer
         self.follows = self.quantizer is not None and "quantizer" in self.module.task.trains
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         self.progress = Progress()
         self.average = Average(self.parameters, options.average)
-        fused = runtime.device.type in ("cpu", "cuda")  # one kernel for all parameters
-        self.optimizer = torch.optim.AdamW(
-            self._groups(), lr=options.lr, betas=(options.betas[0], options.betas[1]), fused=fused
-        )
-        self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=options.precision == "fp16")
+        self.optimiser = Optimiser(self.parameters, options, self.steps, runtime.device)
         self.usage = Usage()
         self.moved: dict[str, float] = {}  # which codes moved in the last step that was looked at
         self.watch: Watch | None = None
@@ -120,14 +118,7 @@ class StageLoop:
         self.met = False  # whether all that `stop_when` asks for held in a validation
         self.shown = 0.0  # when the bar was last given figures
 
-    def _watched(self) -> dict[str, Better]:
-        """The figures of the line of a validation: those the stage is judged by, the loss, those of the task."""
-        judged: dict[str, Better] = {self.options.best: self.options.best_mode}
-        judged |= {name: "min" if "<" in asked else "max" for name, asked in self.options.stop_when.items()}
-        return {**judged, "loss": "min", **self.module.task.headline, **self.options.show, **judged}
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """Weight decay for matrices only: biases, gains and embeddings of one row are left alone; `rates` by role."""
+    def _check_rates(self) -> None:
         unknown = sorted(set(self.options.rates) - set(self.module.parts))
         if unknown:
             raise VqtoolError(
@@ -135,13 +126,14 @@ class StageLoop:
                 hint="there are " + ", ".join(f"`{role}`" for role in self.module.parts),
                 where=f"stage `{self.stage.name}`",
             )
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, parameter in self.parameters.items():
-            share = self.options.rates.get(name.removeprefix("parts.").split(".")[0], 1.0)
-            decay = self.options.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((share, decay), []).append(parameter)
-        groups = groups or {(1.0, 0.0): []}  # codes that follow their inputs need no parameters
-        return [{"params": some, "weight_decay": decay, "share": share} for (share, decay), some in groups.items()]
+
+    def _watched(self) -> dict[str, Better]:
+        """The figures of the line of a validation: those the stage is judged by, the loss, those of the task."""
+        shown: dict[str, Better] = {name: None if better == "none" else better
+                                    for name, better in self.options.show.items()}  # fmt: skip
+        judged: dict[str, Better] = {self.options.best: self.options.best_mode}
+        judged |= {name: "min" if "<" in asked else "max" for name, asked in self.options.stop_when.items()}
+        return {**judged, "loss": "min", **self.module.task.headline, **shown, **judged}
 
     def start_codebooks(self) -> None:
         """Start an uninitialised quantizer from the first real encoder outputs, the same on all ranks."""
@@ -221,9 +213,8 @@ class StageLoop:
         motion = Motion(watched) if watched is not None and watched.initialised else None
         before = len(self.usage.kept)
         scheduled = self.knobs.move(step / max(1, self.steps - 1), step // self.batches.per_epoch, step)
-        rate = scheduled.get("lr", self._rate(step))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
+        rate = scheduled.get("lr", self.optimiser.rate(step))
+        self.optimiser.use(rate)
         torch.manual_seed(seed_of(self.seed, self.stage.name, "step", step, self.runtime.rank))
         micro = self.batches.micro(step)
         sizes = [len(next(iter(batch.values()))) for batch in micro]
@@ -233,8 +224,7 @@ class StageLoop:
             with self._no_sync(wrapped) if at + 1 < len(micro) else contextlib.nullcontext():
                 with self.runtime.autocast(options.precision):
                     total, figures, outputs = wrapped(batch)
-                if self.parameters:
-                    self.scaler.scale(total * (sizes[at] / sum(sizes))).backward()
+                self.optimiser.backward(total * (sizes[at] / sum(sizes)))
             terms.append({"loss": total.detach(), **figures})
             quantized = outputs.get("quantized")
             if isinstance(quantized, Quantized):
@@ -242,7 +232,8 @@ class StageLoop:
                     stats.append(quantized.stats)
                 self.usage.add(quantized.codes)
         self._require_finite(terms)
-        self._optimise()
+        self.optimiser.step()
+        self.average.update()
         if stats and self.quantizer is not None:
             total_stats = sum_stats(stats)
             self.quantizer.update(reduce_stats(total_stats) if self.runtime.world > 1 else total_stats)
@@ -262,27 +253,6 @@ class StageLoop:
             row = {name: float(value) for name, value in first.items()}
             self.log({"stage": self.stage.name, "step": self.progress.step, "split": "train", **row})
             raise not_finite(first, self.stage.name, self.progress.step)
-
-    def _optimise(self) -> None:
-        if not self.parameters:
-            return
-        if self.options.clip is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.parameters.values(), self.options.clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.options.average:
-            self.average.update()
-
-    def _rate(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to `lr_end` of the peak."""
-        warm = max(1, round(self.options.warmup * self.steps))
-        if step < warm:
-            return self.options.lr * (step + 1) / warm
-        along = (step - warm) / max(1, self.steps - 1 - warm)
-        end = self.options.lr_end
-        return self.options.lr * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * along)))
 
     def _log(self, sums: dict[str, Tensor], knobs: dict[str, float]) -> dict[str, float | str]:
         """Write a row of metrics.jsonl every `log_every` steps; returns what the bar shows, once a second."""

@@ -24,7 +24,7 @@ def save_state(run: RunDir, loop: StageLoop, stage: str, more: Mapping[str, Any]
     """Write everything that the next step depends on, and what `more` there is to know of the run."""
     tensors = loop.model.tensors() | loop.module.learned_by_losses()
     tensors |= {AVERAGE + name: value for name, value in loop.average.values.items()}
-    optimizer = loop.optimizer.state_dict()
+    optimizer = loop.optimiser.adam.state_dict()
     for index, entry in optimizer["state"].items():
         tensors |= {f"{OPTIMIZER}{index}.{name}": torch.as_tensor(value) for name, value in entry.items()}
     tensors |= {PENDING + name: torch.from_numpy(counts) for name, counts in loop.usage.counts(loop.quantizer).items()}
@@ -34,7 +34,7 @@ def save_state(run: RunDir, loop: StageLoop, stage: str, more: Mapping[str, Any]
         "progress": asdict(loop.progress),
         "average_steps": loop.average.steps,
         "param_groups": optimizer["param_groups"],
-        "scaler": loop.scaler.state_dict(),
+        "scaler": loop.optimiser.scaler.state_dict(),
         "weights": loop.module.weights,
         "moved": loop.moved,
         "met": loop.met,
@@ -61,9 +61,9 @@ def load_state(loop: StageLoop, state: checkpoint.Checkpoint) -> None:
         value.copy_(average[name])
     loop.average.steps = steps
     if scaler:
-        if scaler.keys() != loop.scaler.state_dict().keys() or not all(map(math.isfinite, scaler.values())):
+        if scaler.keys() != loop.optimiser.scaler.state_dict().keys() or not all(map(math.isfinite, scaler.values())):
             raise damaged(what, "its `scaler` is not one of this run")
-        loop.scaler.load_state_dict(scaler)
+        loop.optimiser.scaler.load_state_dict(scaler)
     loop.usage.before = _pending(loop, under(PENDING, tensors), what)
     loop.moved = state.metadata.get("moved", {})
     loop.met = state.metadata.get("met", False)
@@ -84,10 +84,10 @@ def _pending(loop: StageLoop, tensors: Mapping[str, Tensor], what: str) -> dict[
 
 def _load_optimizer(loop: StageLoop, tensors: Mapping[str, Tensor], groups: list[Any], what: str) -> None:
     """Put back AdamW's averages; its options are those of the recipe."""
-    own = loop.optimizer.state_dict()["param_groups"]
+    own = loop.optimiser.adam.state_dict()["param_groups"]
     if [group["params"] for group in groups] != [group["params"] for group in own]:
         raise damaged(what, "its `param_groups` do not fit the recipe")
-    parameters = [p for group in loop.optimizer.param_groups for p in group["params"]]
+    parameters = [p for group in loop.optimiser.adam.param_groups for p in group["params"]]
     entries: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, _, slot = name.partition(".")
@@ -98,4 +98,4 @@ def _load_optimizer(loop: StageLoop, tensors: Mapping[str, Tensor], groups: list
     for number, entry in entries.items():
         if entry.keys() != SLOTS:
             raise damaged(what, f"its `{OPTIMIZER}{number}` has no {', '.join(sorted(SLOTS - entry.keys()))}")
-    loop.optimizer.load_state_dict({"state": entries, "param_groups": own})
+    loop.optimiser.adam.load_state_dict({"state": entries, "param_groups": own})

@@ -127,7 +127,8 @@ class Output:
 
     `range_ratio` is the spread of the output over the target's, `rescale` the factor that would fit it best (1 for the
     best estimate of something uncertain, however small its range), `dc` the mean error over the target's spread.
-    `output.si_sdr_db` is the SNR at the gain that fits best (Le Roux et al. 2019, arXiv 1811.02508), about the means.
+    `output.si_sdr_db` is `output.snr_db` at the gain that fits best, about the means (Le Roux et al. 2019, arXiv
+    1811.02508).
     """
 
     def __init__(self) -> None:

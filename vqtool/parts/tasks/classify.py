@@ -25,9 +25,7 @@ class Classify(Task):
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "channel", "classifier"})
     trains: ClassVar[tuple[str, ...]] = ("encoder", "quantizer", "channel", "classifier")
     provides: ClassVar[frozenset[str]] = frozenset({"logits", "quantized", "codes", "received"})
-    headline: ClassVar[Mapping[str, Better]] = {
-        "accuracy": "max", "consistency": "min", "symbols.entropy": None, "llr": None, **Task.headline,
-    }  # fmt: skip
+    headline: ClassVar[Mapping[str, Better]] = {"accuracy": "max", "consistency": "min", **Task.headline}
 
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire norm, encoder, quantizer and channel (each optional but the encoder) and classifier."""
