@@ -264,16 +264,9 @@ def export(
 def codes(
     checkpoint: opt.Checkpoint,
     data: opt.DataPath = None,
-    split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="Split to analyse; by default the held-out one.")
-    ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option("--label", metavar="NAME", help="Label of the data to use; by default that of frames."),
-    ] = None,
-    out_dir: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write an HTML page and its plots to this folder.")
-    ] = None,
+    split: opt.AnalysedSplit = None,
+    label: opt.AnalysedLabel = None,
+    out_dir: opt.CodesFolder = None,
     tsne: opt.Tsne = False,
     force: opt.Force = False,
     device: opt.Device = "auto",

@@ -220,3 +220,13 @@ ImprovedFile = Annotated[
 Conditions = Annotated[
     Path, typer.Option("--condition", metavar="FILE", help="The conditions to generate signals for.")
 ]
+AnalysedSplit = Annotated[
+    str | None, typer.Option("--split", metavar="NAME", help="Split to analyse; by default the held-out one.")
+]
+AnalysedLabel = Annotated[
+    str | None,
+    typer.Option("--label", metavar="NAME", help="Label of the data to use; by default that of frames."),
+]
+CodesFolder = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write an HTML page and its plots to this folder.")
+]
