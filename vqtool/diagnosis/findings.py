@@ -33,6 +33,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "dead-codes": frozenset({"perplexity-falling"}),
     "soft-hard-gap": frozenset({"range-drift", "dc-offset", "codebook-lags", "commitment-growing"}),
     "no-negatives": frozenset({"loss-stuck"}),
+    "loss-stuck": frozenset({"codes-ignored"}),
 }  # fmt: skip
 
 
