@@ -16,10 +16,13 @@ Key = tuple[str, str]  # a finding's id and one of the codebooks that have it
 
 
 class News:
-    """Remembers what was found at earlier looks; `ill` is what to stop at: found at the last two looks."""
+    """Remembers what was found at earlier looks; `ill` is what to stop at: found at the last two looks.
 
-    def __init__(self, stop_on: StopOn | None = None) -> None:
-        self.stop_on = stop_on
+    With `looks` 2, a finding is news only where it was there at the last look, too.
+    """
+
+    def __init__(self, stop_on: StopOn | None = None, *, looks: Literal[1, 2] = 1) -> None:
+        self.stop_on, self.looks = stop_on, looks
         self.reported: dict[Key, int] = {}  # the worst severity of each, as its place in SEVERITIES
         self.missed: dict[Key, int] = {}  # for how many looks it was not there
         self.ill: Finding | None = None
@@ -28,14 +31,14 @@ class News:
         """What is new among the findings of a look."""
         found = [f for f in findings if f.severity in ("warn", "fail") and f.id not in LATER]
         now = {key: SEVERITIES.index(f.severity) for f in found for key in keys(f)}
-        new = [f for f in found if any(now[key] > self.reported.get(key, 0) for key in keys(f))]
-        least = SEVERITIES.index(self.stop_on) if self.stop_on is not None else len(SEVERITIES)
         stays = {key for key in now if self.missed.get(key) == 0}
+        sure = stays if self.looks > 1 else now.keys()
+        new = [f for f in found if any(key in sure and now[key] > self.reported.get(key, 0) for key in keys(f))]
+        least = SEVERITIES.index(self.stop_on) if self.stop_on is not None else len(SEVERITIES)
         self.ill = next((f for f in found if SEVERITIES.index(f.severity) >= least and stays & set(keys(f))), None)
         self.missed = {key: 0 if key in now else self.missed.get(key, 0) + 1 for key in {*now, *self.missed}}
         self.missed = {key: looks for key, looks in self.missed.items() if looks < GONE}
-        worst = {key: max(now.get(key, 0), self.reported.get(key, 0)) for key in self.missed}
-        self.reported = worst
+        self.reported = {key: max(now[key] if key in sure else 0, self.reported.get(key, 0)) for key in self.missed}
         return new
 
 

@@ -68,7 +68,7 @@ class Watch:
     def __init__(self, recipe: Mapping[str, Any], stage: str, steps: int, quantizer: Quantizer,
                  stop_on: StopOn | None = None) -> None:  # fmt: skip
         self.recipe, self.stage, self.steps, self.quantizer = recipe, stage, steps, quantizer
-        self.news = News(stop_on)
+        self.news = News(stop_on, looks=2)
         self.every = every(recipe, steps)
         self.rows: deque[Mapping[str, Any]] = deque(maxlen=REMEMBERED)
         self.looked = 0  # the step of the last look
@@ -82,7 +82,7 @@ class Watch:
         return self.every > 0 and step - self.looked >= self.every and step >= WARM * self.steps
 
     def look(self, step: int, counts: Mapping[str, np.ndarray], row: Mapping[str, Any]) -> Finding | None:
-        """Look, and warn of what is new; the finding to stop at, where one was there at the last look already."""
+        """Look, and warn once of what was there at the last look already; the finding to stop at, if any."""
         self.looked = step
         for finding in self.news.of(diagnosed(self.report(step, counts, row)).findings):
             fix = f"; fix: {finding.fix[0]}" if finding.fix else ""
