@@ -94,12 +94,8 @@ def diagnose(
     sizes: opt.Sizes = None,
     vectors: opt.Vectors = None,
     usage: opt.Usage = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="PATH", help="Encode the data at PATH instead of the recipe's.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="Encode this split; with --data, valid by default.")
-    ] = None,
+    data: opt.EncodedData = None,
+    split: opt.EncodedSplit = None,
     report: opt.ReportFile = None,
     plot: opt.ReportPlot = None,
     tsne: opt.Tsne = False,
