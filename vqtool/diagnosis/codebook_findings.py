@@ -115,6 +115,12 @@ def unused(report: Report, *books: Codebook) -> tuple[str, tuple[str, ...]]:
         return why, fixes.higher_rate(report)
     if report.gives("codebook"):
         return ". A learned code that no input chooses gets no gradient, so it cannot come back", again
+    if fixes.too_slow(report) and fixes.by_average(report):
+        steps = (report.stage().get("train") or {}).get("steps")
+        decay = report.option("quantizer", "decay")
+        why = (f". A decay of {decay:g} is slow for {steps} steps: codes that nothing chooses are not forgotten, "
+               "and not reinitialised")  # fmt: skip
+        return why, again
     why = ". The encoder moved away from the codes, or most inputs hardly differ (silence, or one scale above all)"
     return why, (*again, *fixes.normalise(report)) if report.recipe else (*again, *rate, *diversity)
 
@@ -200,7 +206,8 @@ def _zero(book: Codebook) -> bool:
 
 def _stuck(report: Report, book: Codebook) -> bool:
     """Whether a codebook cannot be used for a reason that has a finding of its own."""
-    frozen = "moved" in book.measures and report.limit("frozen-codebook").grade(book.measures["moved"])[0] == "fail"
+    moved = book.measures.get("moved", 1.0)
+    frozen = not report.fixed and report.limit("frozen-codebook").grade(moved)[0] == "fail"
     return frozen or _zero(book)
 
 

@@ -34,6 +34,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "exploding-norms": frozenset({"duplicate-codes", "dimension-collapse"}),
     "soft-hard-gap": frozenset({"range-drift", "dc-offset", "codebook-lags", "commitment-growing"}),
     "no-negatives": frozenset({"loss-stuck"}),
+    "loss-stuck": frozenset({"codes-ignored"}),
 }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ def command(*words: object) -> str:
 DIVERSITY = {"diversity": 1.0, "log-perplexity": 0.4, "hf": 1.0}  # terms, and weights that keep codes in use
 HIGH = 0.02  # a learning rate above this throws an encoder about, with AdamW
 USUAL = 3e-3  # one that such models are trained with
+FORGOTTEN = 2.5  # time constants of the moving average after which a code that is not used has less than 0.1 left
 P = ParamSpec("P")
 Fix = Callable[Concatenate[Report, P], tuple[str, ...]]
 
@@ -47,12 +48,19 @@ def in_words(words: str) -> Callable[[Fix[P]], Fix[P]]:
 
 @in_words("reinitialise codes that are hardly used from current encoder outputs, every few hundred steps")
 def revival(report: Report, below: float = 0.1) -> tuple[str, ...]:
-    """Reinitialise dead codes, or do it earlier."""
+    """Reinitialise dead codes, where that is off or hardly ever happens; a slow average must forget them sooner."""
     now = report.number("quantizer", "revive_below")
     if now is None or not by_average(report):
         return ()
-    wanted = below if now < below else min(round(now * 3, 2), 0.5)
-    return (option(report.key("quantizer", "revive_below"), f"{wanted:g}"),) if wanted > now else ()
+    if now < below:
+        return (option(report.key("quantizer", "revive_below"), f"{below:g}"),)
+    return faster_codebook(report) if too_slow(report) else ()
+
+
+def too_slow(report: Report, decay: float | None = None) -> bool:
+    """Whether a code that is not used any more keeps its place in the moving average for most of the stage."""
+    decay = decay if decay is not None else report.number("quantizer", "decay") or 0.0
+    return (_trained_with(report, "steps") or math.inf) * (1 - decay) < FORGOTTEN
 
 
 def by_average(report: Report) -> bool:
@@ -110,11 +118,12 @@ def fewer_codes(report: Report, *books: Codebook) -> tuple[str, ...]:
 
 @in_words("let the moving average follow faster: a decay of 0.99 or 0.95")
 def faster_codebook(report: Report) -> tuple[str, ...]:
-    """Let the moving average follow faster."""
+    """Let the moving average follow faster: the next lower decay that forgets within the stage."""
     decay = report.number("quantizer", "decay")
-    if decay is None or decay <= 0.95 or not by_average(report):
+    lower = [d for d in (0.99, 0.95, 0.9) if decay is not None and d < decay]
+    if not lower or not by_average(report):
         return ()
-    return (option(report.key("quantizer", "decay"), 0.99 if decay > 0.99 else 0.95),)
+    return (option(report.key("quantizer", "decay"), next((d for d in lower if not too_slow(report, d)), lower[-1])),)
 
 
 @in_words("lower the encoder's learning rate")

@@ -85,17 +85,17 @@ class Watch:
         return self.every > 0 and step - self.looked >= self.every and step >= WARM * self.steps
 
     def look(self, step: int, counts: Mapping[str, np.ndarray], row: Mapping[str, Any]) -> Finding | None:
-        """Look, and warn of what is new; the finding to stop at, where one was there at the last look already."""
+        """Look, and warn once of what was there at the last look already; the finding to stop at, if any."""
         self.looked = step
         report = self.report(step, counts, row)
         found = [f for f in diagnosed(report).findings if f.severity in ("warn", "fail") and f.id not in LATER]
+        names = {(f.id, f.where) for f in found}
+        again, self.before = names & self.before, names
         for finding in found:
-            if (finding.id, finding.where) not in self.said:
+            if (finding.id, finding.where) in again - self.said:
                 self.said.add((finding.id, finding.where))
                 fix = f"; fix: {finding.fix[0]}" if finding.fix else ""
                 out.warn(f"step {step}: {finding.id}: {finding.cause}{fix}")
-        names = {(f.id, f.where) for f in found}
-        again, self.before = names & self.before, names
         if self.stop_on is None:
             return None
         least = SEVERITIES.index(self.stop_on)
