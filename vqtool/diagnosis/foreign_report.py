@@ -141,7 +141,8 @@ def own_sizes(path: Path) -> tuple[int, ...]:
 def is_own(path: Path) -> bool:
     """Whether a path is a run or a checkpoint of vqtool's."""
     if path.is_dir():
-        return is_run(path) or newest_in(path) is not None
+        newest = newest_in(path)
+        return is_run(path) or (newest is not None and is_of_vqtool(newest))
     return is_of_vqtool(path) and read_header(path).metadata.get("kind") != "codes"
 
 

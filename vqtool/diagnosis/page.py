@@ -74,7 +74,8 @@ def card_html(card: Card) -> str:
     """One finding with its figure, its cause and its fixes."""
     found = card.finding
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(card.text))
-    fixes = "".join(f"<li><code>{escape(line)}</code></li>" for line in card.fix)
+    typed = [f"<code>{escape(line)}</code>" if line.startswith("vqtool ") else escape(line) for line in card.fix]
+    fixes = "".join(f"<li>{line}</li>" for line in typed)
     return (
         f'<li class="card {found.severity}" value="{card.number}">'
         f'<h3><span class="badge">{card.number} {found.severity}</span> {escape(card.title)} '
