@@ -208,8 +208,10 @@ class CodebookMonitor:
             return []
         before, rows = self.rows[-1]["step"] if self.rows else None, self._rows()
         row = usage_row(counts) | {f"codes.used.{name}": float((n > 0).mean()) for name, n in counts.items()}
-        moved = self._moved(rows) if self.rows else {}
-        self.rows.append({"step": step, "split": "train", **row, **moved, **self._error()})
+        more = [(self._moved(rows) if self.rows else {}) | self._error()]
+        if in_ranks():
+            dist.broadcast_object_list(more, 0)  # so that all ranks find the same
+        self.rows.append({"step": step, "split": "train", **row, **more[0]})
         self.before, self.counts = rows, counts
         for name, n in counts.items():
             self.even.setdefault(name, []).append(perplexity(n))
@@ -231,11 +233,13 @@ class CodebookMonitor:
 
     def _counted(self) -> dict[str, np.ndarray]:
         """The counts [K] of every codebook over all ranks, in one copy from the device."""
-        device = next((c.counts[0].device for c, _ in self.sources.values() if c.counts), torch.device("cpu"))
+        own = self.model.parameters() if self.model is not None else ()
+        tensors = (*(c.counts[0] for c, _ in self.sources.values() if c.counts), *own)
+        device = tensors[0].device if tensors else torch.device("cpu")  # a rank without a pass sums zeros
         zeros = [torch.zeros(book.size + 2, dtype=torch.int64, device=device) for book in self.books]
         rows = [self._of(q)[1] for q in range(len(self.books))]
         flat = torch.cat([zero if row is None else row.to(device) for row, zero in zip(rows, zeros, strict=True)])
-        if dist.is_available() and dist.is_initialized():
+        if in_ranks():
             dist.all_reduce(flat)
         counted = np.split(flat.cpu().numpy(), np.cumsum([len(zero) for zero in zeros])[:-1])
         for book, counts in zip(self.books, counted, strict=True):
@@ -300,3 +304,8 @@ class CodebookMonitor:
         if any(tap.evaluated for tap in self.taps):
             why = "every pass through the quantizers was in evaluation mode"
         warnings.warn(f"CodebookMonitor: no codes were counted in {self.every} steps: {why}", stacklevel=4)
+
+
+def in_ranks() -> bool:
+    """Whether this process is one of several that train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
