@@ -31,7 +31,10 @@ def worker(rank: int, port: int, folder: str) -> None:
         optimizer.step()
         monitor.look(step)
     counts = {name: torch.tensor(n) for name, n in monitor.counts.items()}
-    torch.save({"counts": counts, "names": [tap.outlet.path for tap in monitor.taps]}, f"{folder}/{rank}.pt")
+    torch.save(
+        {"counts": counts, "rows": list(monitor.rows), "names": [tap.outlet.path for tap in monitor.taps]},
+        f"{folder}/{rank}.pt",
+    )
     dist.destroy_process_group()
 
 
@@ -47,5 +50,7 @@ def test_counts_are_summed_over_ranks(tmp_path: Path) -> None:
         pytest.fail("the ranks wait for each other")
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert first["names"] == ["quantizer"]
+    assert first["rows"] == second["rows"]
+    assert "commitment" in first["rows"][-1]
     assert int(first["counts"]["level0"].sum()) == 2 * 2 * 256
     assert all(torch.equal(first["counts"][name], second["counts"][name]) for name in ("level0", "level1"))

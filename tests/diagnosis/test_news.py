@@ -29,6 +29,12 @@ def test_it_is_news_again_when_it_comes_back_after_two_looks_without() -> None:
     assert [len(news.of(found)) for found in seen] == [1, 0, 0, 0, 0, 1]
 
 
+def test_one_that_waits_is_no_news_and_has_not_gone() -> None:
+    news = News()
+    waits = [True, False, True, True, True, False]
+    assert [len(news.of([finding()], lambda _, now=now: now)) for now in waits] == [0, 1, 0, 0, 0, 0]
+
+
 def test_another_codebook_that_has_it_is_news() -> None:
     news = News()
     assert len(news.of([finding("level3")])) == 1

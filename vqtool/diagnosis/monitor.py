@@ -30,6 +30,7 @@ STEPS = 10  # the fewest steps before a look whose codes are counted
 REMEMBERED = 400  # looks that trends are read from
 RISING = 1.1  # times the perplexity of the look before: the codebook is recovering, or still finding its places
 WARM = 5  # looks in which codes that were never chosen may still find their places
+FALLEN = 0.7  # of its highest perplexity: codes that were in use are not any more
 OF_USE = ("collapse", "dead-level", "dead-codes")  # findings that wait for as long as that goes on
 
 
@@ -90,7 +91,7 @@ class CodebookMonitor:
         self.rows: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
         self.counts: dict[str, np.ndarray] = {}  # [K] of the last look
         self.before: dict[int, Tensor] = {}  # what training moves of each codebook, at the last look
-        self.well: set[str] = set()  # codebooks that had no dead codes at some look
+        self.even: dict[str, list[float]] = {}  # the perplexity of each codebook at every look
         self.silent = False  # whether it was said that nothing is counted
 
     def look(self, step: int) -> Findings:
@@ -205,36 +206,40 @@ class CodebookMonitor:
         if not any(n.any() for n in counts.values()):
             self._warn_of_nothing()
             return []
-        before, risen = self.rows[-1]["step"] if self.rows else None, self._risen(counts)
-        rows = self._rows()
+        before, rows = self.rows[-1]["step"] if self.rows else None, self._rows()
         row = usage_row(counts) | {f"codes.used.{name}": float((n > 0).mean()) for name, n in counts.items()}
-        self.rows.append(
-            {"step": step, "split": "train", **row, **(self._moved(rows) if self.rows else {}), **self._error()}
-        )
+        more = [(self._moved(rows) if self.rows else {}) | self._error()]
+        if in_ranks():
+            dist.broadcast_object_list(more, 0)  # so that all ranks find the same
+        self.rows.append({"step": step, "split": "train", **row, **more[0]})
         self.before, self.counts = rows, counts
+        for name, n in counts.items():
+            self.even.setdefault(name, []).append(perplexity(n))
         broken = {q for q, table in rows.items() if not bool(table.isfinite().all())}
-        report = diagnosed(
-            self._report(counts, [b.vectors() if q in broken else None for q, b in enumerate(self.books)])
-        )
-        found = self.news.of(f for f in report.findings if f.id not in OF_USE or self._stays(f, risen))
-        dead = {where for f in report.findings if f.id == "dead-codes" and f.severity != "ok" for _, where in keys(f)}
-        self.well |= counts.keys() - dead
+        vectors = [book.vectors() if q in broken else None for q, book in enumerate(self.books)]
+        report = diagnosed(self._report(counts, vectors))
+        found = self.news.of(report.findings, lambda f: f.id in OF_USE and self._settles(f))
         since = "from the first look on" if before is None else f"not yet at step {before:,}"
         return [f if f.step is not None else replace(f, step=step, changed=since) for f in found]
 
-    def _stays(self, finding: Finding, risen: set[str]) -> bool:
-        """Whether use is bad, and not only on its way up: at the first look nobody knows."""
-        where = {where for _, where in keys(finding)} if finding.where else {book.name for book in self.books}
-        starting = finding.id == "dead-codes" and len(self.rows) <= WARM and not where & self.well
-        return len(self.rows) > 1 and not where <= risen and not starting
+    def _settles(self, finding: Finding) -> bool:
+        """Whether codebooks with a finding of use are on their way up, or may be: at the first look nobody knows."""
+        where = {where for _, where in keys(finding)} if finding.where else self.even.keys()
+        seen = [self.even[name] for name in where]
+        if len(self.rows) == 1 or all(s[-1] > RISING * s[-2] for s in seen if len(s) > 1):
+            return True
+        starting = finding.id == "dead-codes" and len(self.rows) <= WARM
+        return starting and not any(s[-1] < FALLEN * max(s) for s in seen)
 
     def _counted(self) -> dict[str, np.ndarray]:
         """The counts [K] of every codebook over all ranks, in one copy from the device."""
-        device = next((c.counts[0].device for c, _ in self.sources.values() if c.counts), torch.device("cpu"))
+        own = self.model.parameters() if self.model is not None else ()
+        tensors = (*(c.counts[0] for c, _ in self.sources.values() if c.counts), *own)
+        device = tensors[0].device if tensors else torch.device("cpu")  # a rank without a pass sums zeros
         zeros = [torch.zeros(book.size + 2, dtype=torch.int64, device=device) for book in self.books]
         rows = [self._of(q)[1] for q in range(len(self.books))]
         flat = torch.cat([zero if row is None else row.to(device) for row, zero in zip(rows, zeros, strict=True)])
-        if dist.is_available() and dist.is_initialized():
+        if in_ranks():
             dist.all_reduce(flat)
         counted = np.split(flat.cpu().numpy(), np.cumsum([len(zero) for zero in zeros])[:-1])
         for book, counts in zip(self.books, counted, strict=True):
@@ -279,11 +284,6 @@ class CodebookMonitor:
         error = each[-1][1] if levels else float(np.mean([e[1] for e in each]))
         return {"commitment": float(error), "codes.snr_db": decibels(float(power), float(error))}
 
-    def _risen(self, counts: Mapping[str, np.ndarray]) -> set[str]:
-        """The codebooks of which clearly more is used than at the last look."""
-        return {name for name, n in counts.items()
-                if name in self.counts and perplexity(n) > RISING * perplexity(self.counts[name])}  # fmt: skip
-
     def _report(self, counts: Mapping[str, np.ndarray], vectors: Sequence[np.ndarray | None]) -> Report:
         row = self.figures()
         books = tuple(codebook(book.name, book.size, counts.get(book.name), vectors[q], row)
@@ -304,3 +304,8 @@ class CodebookMonitor:
         if any(tap.evaluated for tap in self.taps):
             why = "every pass through the quantizers was in evaluation mode"
         warnings.warn(f"CodebookMonitor: no codes were counted in {self.every} steps: {why}", stacklevel=4)
+
+
+def in_ranks() -> bool:
+    """Whether this process is one of several that train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from vqtool.diagnosis.report import SEVERITIES, Finding
@@ -27,18 +27,22 @@ class News:
         self.missed: dict[Key, int] = {}  # for how many looks it was not there
         self.ill: Finding | None = None
 
-    def of(self, findings: Iterable[Finding]) -> list[Finding]:
-        """What is new among the findings of a look."""
+    def of(self, findings: Iterable[Finding], waits: Callable[[Finding], bool] = lambda _: False) -> list[Finding]:
+        """What is new among the findings of a look; one that `waits` is not, but has not gone either."""
         found = [f for f in findings if f.severity in ("warn", "fail") and f.id not in LATER]
+        waiting = [f for f in found if waits(f)]
+        found = [f for f in found if f not in waiting]
         now = {key: SEVERITIES.index(f.severity) for f in found for key in keys(f)}
         stays = {key for key in now if self.missed.get(key) == 0}
         sure = stays if self.looks > 1 else now.keys()
         new = [f for f in found if any(key in sure and now[key] > self.reported.get(key, 0) for key in keys(f))]
         least = SEVERITIES.index(self.stop_on) if self.stop_on is not None else len(SEVERITIES)
         self.ill = next((f for f in found if SEVERITIES.index(f.severity) >= least and stays & set(keys(f))), None)
-        self.missed = {key: 0 if key in now else self.missed.get(key, 0) + 1 for key in {*now, *self.missed}}
+        there = now.keys() | (self.reported.keys() & {key for f in waiting for key in keys(f)})
+        self.missed = {key: 0 if key in there else self.missed.get(key, 0) + 1 for key in there | self.missed.keys()}
         self.missed = {key: looks for key, looks in self.missed.items() if looks < GONE}
-        self.reported = {key: max(now[key] if key in sure else 0, self.reported.get(key, 0)) for key in self.missed}
+        sure_now = {key: now.get(key, 0) for key in sure}
+        self.reported = {key: max(sure_now.get(key, 0), self.reported.get(key, 0)) for key in self.missed}
         return new
 
 

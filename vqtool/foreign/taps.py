@@ -46,8 +46,9 @@ class Counter:
         """Add the error of quantizing `inputs`, of any shape with windows or tokens first, as `outputs`."""
         self.trained = self.trained or inputs.requires_grad
         z = inputs.detach().float()
-        spread = z.var(0, correction=0) if len(z) > 1 else z.var(correction=0)
-        sums = torch.stack([spread.mean(), (outputs.detach().float() - z).square().mean(), z.new_ones(())])
+        mean = z.mean(0) if len(z) > 1 else z.mean()
+        spread = (z.square().mean() - mean.square().mean()).clamp_min(0)
+        sums = torch.stack([spread, (outputs.detach().float() - z).square().mean(), z.new_ones(())])
         self.errors = sums if self.errors is None else self.errors + sums
 
     def clear(self) -> None:
@@ -82,15 +83,18 @@ class Tap:
             del vars(self.outlet.module)[self.outlet.method]
 
     @torch.compiler.disable
-    @torch.no_grad()
     def see(self, arguments: Sequence[Any], result: Any) -> None:
-        """Count a pass."""
+        """Count a pass, where it is to be counted."""
         if not self.gate.open or torch._C._current_graph_task_id() != -1:
             return
-        if not self.outlet.module.training:
+        if self.outlet.module.training:
+            self.called = True
+            self._count(arguments, result)
+        else:
             self.evaluated = True
-            return
-        self.called = True
+
+    @torch.no_grad()
+    def _count(self, arguments: Sequence[Any], result: Any) -> None:
         codes = self.outlet.codes(arguments, result)
         if codes is None:
             return
