@@ -92,16 +92,17 @@ def chosen(
             match = re.fullmatch(rf"(?P<root>(?:.*?\.)??)(?:{family.books})", book.tensor)
             if family.name == book.family and match is not None:
                 found.setdefault((family.name, match["root"]), []).append(book)
+    parts = sorted(root.removeprefix(prefix).rstrip(".") for _, root in found)
+    if part is not None and found and part.rstrip(".") not in parts:
+        raise VqtoolError(f"{what} holds no quantizer `{part}`", hint="--part " + " or --part ".join(parts))
     if part is not None:
         found = {key: own for key, own in found.items() if key[1].removeprefix(prefix).rstrip(".") == part.rstrip(".")}
     if len(found) == 1:
         (name, root), own = next(iter(found.items()))
         return next(family for family in FAMILIES if family.name == name), root, own
     if found:
-        roots = [root.removeprefix(prefix).rstrip(".") for _, root in found]
-        raise VqtoolError(f"{what} holds {len(roots)} quantizers", hint="--part " + " or --part ".join(roots))
-    raise VqtoolError(f"{what} holds no quantizer that vqtool can convert" + (f" called `{part}`" if part else ""),
-                      hint=why_not(sorted(others)))  # fmt: skip
+        raise VqtoolError(f"{what} holds {len(parts)} quantizers", hint="--part " + " or --part ".join(parts))
+    raise VqtoolError(f"{what} holds no quantizer that vqtool can convert", hint=why_not(sorted(others)))
 
 
 def why_not(families: list[str]) -> str:
