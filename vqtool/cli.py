@@ -35,7 +35,9 @@ def root(
 @command("train")
 def train(
     *,
-    recipe: opt.Recipe,
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="The TOML file of a recipe, or a run whose recipe to train again.")
+    ],
     overrides: opt.Overrides,
     out_dir: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run's folder; by default under runs/.")
@@ -86,7 +88,12 @@ def evaluate(
 
 @command("diagnose")
 def diagnose(
-    checkpoint: opt.NewestCheckpoint = None,
+    checkpoint: opt.AnyModel = None,
+    codes: opt.CodesOfModel = None,
+    layout: opt.Layout = None,
+    sizes: opt.Sizes = None,
+    vectors: opt.Vectors = None,
+    usage: opt.Usage = None,
     data: Annotated[
         Path | None, typer.Option("--data", metavar="PATH", help="Encode the data at PATH instead of the recipe's.")
     ] = None,
@@ -100,9 +107,19 @@ def diagnose(
     force: opt.Force = False,
     device: opt.Device = "auto",
 ) -> None:
-    """Report how healthy codebooks are, why, and how to fix them.
+    """Report how healthy codebooks are, why, and how to fix them: of vqtool's own runs and of any other model.
 
     Without --data or --split nothing is encoded: the counts of the last validation are read from the checkpoint.
+
+    vqtool diagnose runs/codec-1: a run, or a checkpoint, of vqtool's.
+
+    vqtool diagnose model.safetensors: any model's weights; a folder, a .pt, .ckpt, .bin or .npz as well.
+
+    vqtool diagnose model.safetensors --codes codes.npy: the same, with the use that codes of it show.
+
+    vqtool diagnose codes.npy --sizes 1024: codes alone.
+
+    vqtool diagnose model.pt --vectors 'vq\\.(\\d+)\\.table$' --usage 'vq\\.(\\d+)\\.hits$': by names of one's own.
     """
 
 
@@ -361,9 +378,11 @@ def new(
 
 @command("show")
 def show(
-    path: Annotated[Path, typer.Argument(metavar="CKPT|RUN", help="A checkpoint or a run's folder.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE|RUN", help="A checkpoint, a run's folder, or any file or folder of weights.")
+    ],
 ) -> None:
-    """Show what a checkpoint or a run contains."""
+    """Show what a checkpoint, a run or any file of tensors contains."""
 
 
 @command("plugins")

@@ -1,8 +1,8 @@
-"""What Python users call in one line: diagnose a checkpoint, check the laws of a quantizer, improve one."""
+"""What Python users call in one line: diagnose any model's codebooks, check a quantizer's laws, improve one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,23 +11,41 @@ if TYPE_CHECKING:
 
     from vqtool.api import Quantizer
     from vqtool.conformance import Outcome
-    from vqtool.diagnosis.report import Report
+    from vqtool.diagnosis.diagnosis import Diagnosis
 
 
-def diagnose(path: str | Path | None = None) -> Report:
-    """How healthy a checkpoint's codebooks are: `report.healthy`, `report.findings` with causes and fixes. No torch.
+def diagnose(
+    source: Any = None,
+    *,
+    codes: Any = None,
+    layout: str | None = None,
+    sizes: int | Sequence[int] | None = None,
+    vectors: Any = None,
+    usage: Any = None,
+) -> Diagnosis:
+    """How healthy codebooks are: `report.healthy`, `report.findings` with causes and fixes; `print(report)`.
 
     Args:
-        path: as for `load`.
+        source: a checkpoint or run of vqtool's (as for `load`; None is the newest), a file of tensors (.safetensors,
+            .npz, .npy, .pt), the folder of a Hugging Face model, a module, a state dict, or codes: whole numbers, such
+            as [N, T, Q] (see `layout`). torch is imported for its own files alone, and no code in them is run.
+        codes: codes that the model made, as an array or a file: what use is counted from.
+        layout: a letter for each axis of the codes: "n" sequences, "q" levels or groups, any other positions, as in
+            "nqt" or "nhw"; inferred by default.
+        sizes: how many codes each codebook has; one number for all.
+        vectors: a regular expression of the names of the tensors that hold code vectors, where they are not found by
+            themselves; or the vectors themselves, an array [K, D] for each codebook.
+        usage: the same of counts [K].
 
     Raises:
-        VqtoolError: there is no checkpoint, or it is damaged.
+        VqtoolError: nothing is there, it is damaged or needs code to be read, or no codebook was found in it.
     """
-    from vqtool.diagnosis.findings import diagnosed
-    from vqtool.diagnosis.reading import report_of
-    from vqtool.model.runs import checkpoint_path
+    from vqtool.diagnosis.diagnosis import diagnosis_of
+    from vqtool.diagnosis.foreign_report import Reading, report_of_any
 
-    return diagnosed(report_of(checkpoint_path(None if path is None else Path(path))))
+    given, made = (Path(one) if isinstance(one, str) else one for one in (source, codes))
+    each = () if sizes is None else (sizes,) if isinstance(sizes, int) else tuple(sizes)
+    return diagnosis_of(report_of_any(given, Reading(made, layout, each, vectors, usage)))
 
 
 def verify(make: Callable[..., nn.Module], dim: int = 8, *, seed: int = 0, **options: Any) -> list[Outcome]:

@@ -23,6 +23,32 @@ Checkpoint = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, 
 NewestCheckpoint = Annotated[
     Path | None, typer.Argument(metavar="CKPT", help="A checkpoint or run; by default the newest under runs/.")
 ]
+AnyModel = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="A checkpoint or run, any other file or folder of weights, or codes; by default the newest under runs/.",
+    ),
+]
+CodesOfModel = Annotated[
+    Path | None,
+    typer.Option("--codes", metavar="FILE", help="Count use in these codes (.npy, .npz, .safetensors, .pt)."),
+]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        "--layout", metavar="AXES", help="Axes of the codes: n sequences, q levels, else positions: nqt, ntq, nhw."
+    ),
+]
+Sizes = Annotated[
+    str | None, typer.Option("--sizes", metavar="K,...", help="Number of codes of each codebook; one for all.")
+]
+Vectors = Annotated[
+    str | None, typer.Option("--vectors", metavar="REGEX", help="Names of the tensors that hold code vectors.")
+]
+Usage = Annotated[
+    str | None, typer.Option("--usage", metavar="REGEX", help="Names of the tensors that count how codes are used.")
+]
 NewestForecaster = Annotated[
     Path | None,
     typer.Argument(metavar="CKPT", help="A checkpoint or run; by default the newest under runs/ that can forecast."),

@@ -1,4 +1,4 @@
-"""`vqtool diagnose`: the health of a checkpoint's codebooks; torch is loaded only where data are to be encoded."""
+"""`vqtool diagnose`: the health of any model's codebooks; torch is loaded for its own files and to encode data only."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from typing import Any, Literal
 from vqtool.console import out
 from vqtool.diagnosis import terminal
 from vqtool.diagnosis.findings import diagnosed
-from vqtool.diagnosis.reading import report_of
+from vqtool.diagnosis.foreign_report import Reading, report_of_any
 from vqtool.diagnosis.report import Report
 from vqtool.diagnosis.view import View
+from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
-from vqtool.model.runs import checkpoint_path
 
 
 def run(
     *,
     checkpoint: Path | None,
+    codes: Path | None = None,
+    layout: str | None = None,
+    sizes: str | None = None,
+    vectors: str | None = None,
+    usage: str | None = None,
     data: Path | None,
     split: str | None,
     report: Path | None,
@@ -31,16 +36,19 @@ def run(
 ) -> int:
     """Diagnose, print and draw; returns 3 with `strict` if a finding fails."""
     require_parent_dir(report, plot)
-    path = checkpoint_path(checkpoint)
-    found = report_of(path)
+    found = report_of_any(checkpoint, Reading(codes, layout, numbers(sizes), vectors, usage))
+    foreign = "foreign" in found.metadata
+    if foreign and (data is not None or split is not None):
+        raise VqtoolError(f"`{found.source}` holds no recipe, so vqtool cannot encode data with it",
+                          hint="--codes FILE counts the codes that the model made itself")  # fmt: skip
     if report is not None or plot is not None:
         from vqtool.commands import outputs
         from vqtool.recipe.portable import files_named
 
-        read = [path, data, *files_named(found.recipe, path.parent)]
+        read = [found.source, codes, data, *(files_named(found.recipe, found.source.parent) if not foreign else [])]
         outputs.check(report, plot, inputs=read, force=force)
     samples: Any = None
-    if data is not None or split is not None or report is not None:
+    if not foreign and (data is not None or split is not None or report is not None):
         from vqtool.commands.diagnose_data import encoded  # torch
 
         wanted = data is not None or split is not None
@@ -52,6 +60,19 @@ def run(
     out.document(document(found))
     sys.stdout.flush()
     return 3 if strict and found.worst() == "fail" else 0
+
+
+def numbers(text: str | None) -> tuple[int, ...]:
+    """The numbers of `--sizes`: "1024", or one for each codebook, "1024,512"."""
+    try:
+        found = tuple(int(word) for word in (text or "").split(",") if text)
+    except ValueError:
+        found = (0,)
+    if any(number < 1 for number in found):
+        raise VqtoolError(
+            f"--sizes should be whole numbers, not `{text}`", hint="--sizes 1024, or --sizes 1024,1024,512"
+        )
+    return found
 
 
 def draw(found: Report, samples: Any, report: Path | None, plot: Path | None, layout: Literal["pca", "tsne"]) -> None:
@@ -73,6 +94,7 @@ def document(found: Report) -> dict[str, Any]:
     return {
         "checkpoint": str(found.source),
         "run": None if found.run is None else str(found.run),
+        "family": (found.metadata.get("foreign") or {}).get("family"),
         "healthy": found.healthy,
         "counted": found.counted,
         "tokens": found.tokens,

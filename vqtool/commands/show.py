@@ -1,8 +1,9 @@
-"""`vqtool show`: what a checkpoint or a run holds, read without torch from headers and small files alone."""
+"""`vqtool show`: what a checkpoint, a run or any file of tensors holds, read from headers and small files alone."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,56 @@ from typing import Any
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
 from vqtool.forms import RESOLVED, read_json
-from vqtool.model.format import ENVIRONMENT_FILE, METRICS_FILE, PARTS, RESOLVED_FILE, RESUME, SUMMARY_FILE, read_header
-from vqtool.model.runs import ENVIRONMENT, SUMMARY, rows_of
+from vqtool.model.format import (
+    ENVIRONMENT_FILE,
+    METRICS_FILE,
+    PARTS,
+    RESOLVED_FILE,
+    RESUME,
+    SUMMARY_FILE,
+    is_of_vqtool,
+    read_header,
+)
+from vqtool.model.runs import ENVIRONMENT, SUMMARY, is_run, rows_of
 from vqtool.tables import split_tables
 
 
 def run(*, path: Path) -> int:
     """Show a checkpoint's file or a run's folder."""
-    if path.is_dir():
-        return show_run(path)
     if not path.exists():
         raise VqtoolError(
             f"there is no checkpoint or run `{path}`", hint="a .safetensors file, or a folder under runs/"
         )
-    return show_checkpoint(path)
+    if path.is_dir() and is_run(path):
+        return show_run(path)
+    if path.is_file() and is_of_vqtool(path):
+        return show_checkpoint(path)
+    return show_foreign(path)
+
+
+def show_foreign(path: Path) -> int:
+    """Show the tensors of any other file or model's folder, and which of them are codebooks."""
+    from vqtool.foreign.families import codebooks_in, natural
+    from vqtool.foreign.tensors import tensors_of
+
+    tensors = tensors_of(path)
+    numbers = sum(math.prod(s.shape) for s in tensors.values())
+    facts: list[list[Any]] = [["file", path], ["size", f"{len(tensors):,} tensors, {numbers:,} numbers"]]
+    out.print(table_text("", ["", ""], facts, out.result_stream).strip())
+    alike: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
+    for name in sorted(tensors, key=natural):
+        alike.setdefault((re.sub(r"\d+", "*", name), tensors[name].dtype, tensors[name].shape), []).append(name)
+    rows = [[(names[0] or "(unnamed)") if len(names) == 1 else pattern, len(names), kind, list(shape)]
+            for (pattern, kind, shape), names in alike.items()]  # fmt: skip
+    out.result_table("tensors", ["name", "tensors", "dtype", "shape"], rows)
+    books = codebooks_in(tensors)
+    found = [[b.name, b.family, list(b.vectors.shape), b.counts_tensor or "none"] for b in books]
+    if found:
+        out.result_table("codebooks", ["name", "family", "shape", "counts"], found)
+    sizes = {name: {"dtype": s.dtype, "shape": list(s.shape)} for name, s in tensors.items()}
+    known = [dict(zip(("name", "family", "shape", "counts"), row, strict=True)) for row in found]
+    out.document({"file": str(path), "tensors": sizes, "codebooks": known})
+    return 0
 
 
 def show_checkpoint(path: Path) -> int:

@@ -32,16 +32,14 @@ def write(report: Report, path: Path, samples: Samples | None = None, *, layout:
 def page(report: Report, samples: Samples | None, layout: Layout = "pca") -> str:
     """The page's text."""
     view = View(report)
-    versions, recipe = view.recipe
+    figures = folded(f"{len(view.measures.rows)} figures", table(view.measures, "all measures"))
     sections = [
         section("findings", "Findings", findings(view)),
         section("codebooks", "Codebooks", codebooks(view)),
-        section("reconstructions", "Reconstructions", reconstructions(samples)),
-        section("history", "Training history", history(view)),
-        section("measures", "All measures", folded(f"{len(view.measures.rows)} figures",
-                                                   table(view.measures, "all measures"))),
-        section("recipe", "Recipe and versions", f'<p>{escape(versions)}</p><pre tabindex="0" role="region" '
-                                                 f'aria-label="the recipe">{escape(recipe)}</pre>'),
+        *([section("reconstructions", "Reconstructions", reconstructions(samples)),
+           section("history", "Training history", history(view))] if report.recipe else []),
+        section("measures", "All measures", figures),
+        *([section("recipe", "Recipe and versions", recipe(view))] if report.recipe else []),
     ]  # fmt: skip
     data = json.dumps(explorer_data(report, samples, layout), separators=(",", ":"), allow_nan=False)
     scripts = (f'<script type="application/json" id="data">{in_script(data)}</script>\n'
@@ -51,6 +49,13 @@ def page(report: Report, samples: Samples | None, layout: Layout = "pca") -> str
         f'</p><p class="quiet">{escape(" · ".join([view.file, *view.subject]))}</p>'
     )
     return document(f"{view.title}: diagnosis", header, sections, scripts)
+
+
+def recipe(view: View) -> str:
+    """The recipe as it was written, and the versions that it was trained with."""
+    versions, text = view.recipe
+    shown = f'<pre tabindex="0" role="region" aria-label="the recipe">{escape(text)}</pre>'
+    return f"<p>{escape(versions)}</p>{shown}"
 
 
 def in_script(text: str) -> str:
@@ -69,12 +74,13 @@ def card_html(card: Card) -> str:
     """One finding with its figure, its cause and its fixes."""
     found = card.finding
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(card.text))
-    fixes = "".join(f"<li><code>{escape(line)}</code></li>" for line in found.fix)
+    typed = [f"<code>{escape(line)}</code>" if line.startswith("vqtool ") else escape(line) for line in card.fix]
+    fixes = "".join(f"<li>{line}</li>" for line in typed)
     return (
         f'<li class="card {found.severity}" value="{card.number}">'
         f'<h3><span class="badge">{card.number} {found.severity}</span> {escape(card.title)} '
         f'<span class="figure">{escape(card.figure)}</span></h3><p>{text}</p>'
-        + (f"<p>Fixes (options of <code>vqtool train</code>, or commands):</p><ul>{fixes}</ul>" if fixes else "")
+        + (f"<p>Fixes, any one of these:</p><ul>{fixes}</ul>" if fixes else "")
         + (f'<p class="quiet">{escape(card.basis)}</p>' if card.basis else "")
         + "</li>"
     )
@@ -83,7 +89,7 @@ def card_html(card: Card) -> str:
 def codebooks(view: View) -> str:
     """The codebooks in figures, and the explorer of their codes."""
     if not view.codebooks.rows:
-        return "<p>The checkpoint holds no codebook.</p>"
+        return "<p>The file holds no codebook.</p>"
     summary = "; ".join(f"{meaning} {figure}" for meaning, figure in view.summary)
     together = f'<p class="quiet">all together: {escape(summary)}</p>' if summary else ""
     return table(view.codebooks, "codebooks in figures") + together + EXPLORER

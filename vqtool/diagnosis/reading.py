@@ -29,6 +29,7 @@ from vqtool.model.format import (
 from vqtool.model.runs import SUMMARY, is_run, rows_of, stage_names
 
 FORGOTTEN = 0.01  # of uniform use: a moving average below this is that of a dead code
+NOTHING = "nothing (it holds no counts)"
 Arrays = dict[str, np.ndarray]
 
 
@@ -123,7 +124,7 @@ def _counts(arrays: Arrays, metadata: Mapping[str, Any]) -> tuple[str, dict[int,
         memory = 1 / (1 - decay) if is_finite(decay) and decay < 1 else 1.0  # steps that the average remembers
         alive = (np.where(w > FORGOTTEN * w.mean(), w, 0.0) for w in weights)
         return "the moving average of training", {q: w * memory for q, w in enumerate(alive)}
-    return "nothing: it holds no counts", {}
+    return NOTHING, {}
 
 
 def _check_codebooks(path: Path, arrays: Arrays, quantizer: Mapping[str, Any] | None) -> None:

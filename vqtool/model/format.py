@@ -111,6 +111,18 @@ def read_header(path: Path) -> Header:
     return header
 
 
+def is_of_vqtool(path: Path) -> bool:
+    """Whether a file is a safetensors file whose metadata say that vqtool wrote it, or a damaged one called so."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(9)
+    except OSError:
+        return False
+    if begin[8:] != b"{":
+        return path.suffix == ".safetensors"
+    return read_table(path)[0].get("format", "").startswith(FAMILY)
+
+
 def read_table(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Any]], int]:
     """The metadata and the table of tensors of any safetensors file, and where the values begin (bytes).
 

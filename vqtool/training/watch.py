@@ -19,7 +19,7 @@ from vqtool.diagnosis.report import SEVERITIES, Codebook, Finding, Report
 from vqtool.errors import VqtoolError
 from vqtool.model.seen import quantizer_metadata
 from vqtool.quantizers.core.codebook import Codebook as Book
-from vqtool.recipe.thresholds import EVERY
+from vqtool.recipe.thresholds import every
 
 StopOn = Literal["warn", "fail"]
 REMEMBERED = 400  # rows of metrics.jsonl that a look reads trends from
@@ -37,7 +37,7 @@ class Motion:
         self.weights = self._weights()
 
     def _vectors(self) -> list[Tensor]:
-        return [v.detach().clone() for v in self.quantizer.vectors() or ()]
+        return [] if self.quantizer.fixed else [v.detach().clone() for v in self.quantizer.vectors() or ()]
 
     def _weights(self) -> list[Tensor]:
         return [book.weights.detach().clone() for book in self.books]
@@ -65,12 +65,12 @@ class Motion:
 
 
 class Watch:
-    """Looks at most every `every` steps, says each finding once, and stops the stage where that is asked for."""
+    """Looks some twenty times a stage, says each finding once, and stops the stage where that is asked for."""
 
     def __init__(self, recipe: Mapping[str, Any], stage: str, steps: int, quantizer: Quantizer,
                  stop_on: StopOn | None = None) -> None:  # fmt: skip
         self.recipe, self.stage, self.steps, self.quantizer, self.stop_on = recipe, stage, steps, quantizer, stop_on
-        self.every = int((recipe.get("diagnose") or {}).get("every", EVERY))
+        self.every = every(recipe, steps)
         self.rows: deque[Mapping[str, Any]] = deque(maxlen=REMEMBERED)
         self.said: set[tuple[str, str]] = set()
         self.before: set[tuple[str, str]] = set()  # found at the last look
