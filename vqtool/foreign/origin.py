@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from vqtool.api import Quantizer
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
-from vqtool.foreign.families import ForeignCodebook, codebooks_in, fixed_grids
+from vqtool.foreign.families import ForeignCodebook, codebooks_in, fixed_grids, natural
 from vqtool.foreign.plans import FAMILIES, KEYS, Family, Hints, Plan, hints_of
-from vqtool.foreign.tensors import Stored, tensors_of, tensors_of_state
+from vqtool.foreign.tensors import Stored, tensors_in, tensors_of
 from vqtool.model.latents import latents_recipe
 from vqtool.quantizers.core.composable import Composable
 from vqtool.recipe.spec import Recipe
@@ -44,7 +44,7 @@ def origin(source: Source, part: str | None = None, hints: Hints | None = None) 
         stored, what, prefix = tensors_of(source), f"`{source}`", ""
     else:
         state = source.state_dict() if isinstance(source, nn.Module) else source
-        stored = tensors_of_state({ALONE + name: value for name, value in state.items()})
+        stored = {ALONE + name: one for name, one in tensors_in(state).items()}
         what, prefix = type(source).__name__, ALONE
     family, root, books = chosen(codebooks_in(stored), prefix, part, what, fixed_grids(stored))
     tensors = {name.removeprefix(root): as_stored(state.get(name.removeprefix(prefix)), one)
@@ -66,19 +66,13 @@ def as_stored(tensor: Any, stored: Stored) -> Tensor:
 
 def planned(family: Family, root: str, tensors: Mapping[str, Tensor], hints: Hints) -> Origin:
     """The origin with its plan."""
-    matches = [re.fullmatch(family.books, name) for name in sorted(tensors, key=in_order)]
+    matches = [re.fullmatch(family.books, name) for name in sorted(tensors, key=natural)]
     try:
         plan = family.plan(tensors, [match for match in matches if match is not None], hints)
     except (KeyError, IndexError, ValueError) as error:  # a tensor is missing, or of another shape
         raise VqtoolError(f"this looks like a quantizer of {family.name} without all of its tensors: {error}",
                           hint="vqtool show lists them") from error  # fmt: skip
     return Origin(family, root, tensors, hints, plan)
-
-
-def in_order(name: str) -> list[tuple[int, str]]:
-    """A sorting key by which `layers.10` comes after `layers.9`, and Mimi's semantic levels before its acoustic."""
-    parts = re.split(r"(\d+)", name.replace("acoustic", "~acoustic"))
-    return [(int(p), "") if p.isdecimal() else (0, p) for p in parts]
 
 
 def chosen(
