@@ -12,9 +12,11 @@ import pytest
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import weight_norm
 
 import vqtool
 from tests.foreign.reference import CASES, Case, D, Dac, Encodec, Lucidrains, Vqgan, installed, latents, real
+from vqtool.api import DataSpec, Field, Parts
 from vqtool.commands import convert as command
 from vqtool.commands import improve
 from vqtool.console import out
@@ -23,11 +25,20 @@ from vqtool.diagnosis.reading import report_of
 from vqtool.errors import VqtoolError
 from vqtool.foreign.convert import convert, quantizer_in
 from vqtool.foreign.slots import divisible
+from vqtool.model.model import Model
 from vqtool.quantizers import VQ, Residual
 from vqtool.quantizers.core.codebook import Codebook
 from vqtool.quantizers.core.composable import Composable
+from vqtool.recipe.recipe import parse
 
 ALL = CASES | dict(real())
+RECIPE = """
+data = { kind = "arrays", path = "x.npy" }
+encoder = { kind = "identity" }
+quantizer = { kind = "vq" }
+decoder = { kind = "identity" }
+stage = [{ name = "one", task = "autoencode", steps = 1, losses = { mse = 1.0 } }]
+"""
 STRESS = {"plain": (1.0, 0.0), "tiny": (1e-3, 0.0), "far": (1.0, 10.0), "tiny and far": (1e-3, 10.0)}
 
 
@@ -223,6 +234,15 @@ def dying(levels: int = 4) -> tuple[Encodec, Tensor]:
     return module, x
 
 
+def test_codes_behind_a_map_are_diagnosed_where_they_are_compared(tmp_path: Path) -> None:
+    """Eight dimensions out of the latents' 24: behind the map, 16 dimensions would look collapsed."""
+    own = tmp_path / "q.safetensors"
+    run(saved(tmp_path, Dac(weight_norm)), "vqtool", own)
+    report = diagnosed(report_of(own))
+    assert [book.vectors is not None and book.vectors.shape for book in report.codebooks] == [(32, 8)] * 4
+    assert not {f.id for f in report.findings if f.severity in ("warn", "fail")}
+
+
 @torch.no_grad()
 def test_dead_codes_come_to_life_on_latents_and_go_back_into_the_model(tmp_path: Path) -> None:
     module, x = dying()
@@ -335,6 +355,8 @@ def test_the_first_of_several_quantizers_is_not_taken_by_chance(tmp_path: Path) 
     with pytest.raises(VqtoolError, match="holds 2 quantizers") as caught:
         convert(path)
     assert "--part top.quantize" in str(caught.value.hint)
+    with pytest.raises(VqtoolError, match="holds no quantizer `middle`"):
+        convert(path, part="middle")
     found = convert(path, part="top.quantize")
     assert torch.equal(found.codebook.codes, tensors["top.quantize.embedding.weight"])  # type: ignore[union-attr]  # a VQ
 
@@ -397,6 +419,8 @@ def test_options_without_an_equal_are_named(kind: str, options: dict[str, Any] |
 def test_a_command_refuses_what_would_do_harm(tmp_path: Path) -> None:
     path, own = saved(tmp_path, Encodec()), tmp_path / "q.safetensors"
     run(path, "vqtool", own)
+    with pytest.raises(VqtoolError, match="--latents is for quantizers that `vqtool convert` made"):
+        improve.on_latents(Model(parse(RECIPE), DataSpec({"x": Field((1, 8), "signal")}), Parts(), {}), path, None)
     for options, why in (
         ({"source": path, "to": "encodec", "target": tmp_path / "x.safetensors"}, "is not a checkpoint of vqtool"),
         ({"source": own, "to": "vqtool", "target": tmp_path / "x.safetensors"}, "is a checkpoint of vqtool"),

@@ -186,7 +186,7 @@ def improve(report: Report, *, merge: bool = False) -> tuple[str, ...]:
     has_vectors = any(book.vectors is not None for book in report.codebooks)
     if not (movable and has_vectors and report.source.suffix == ".safetensors"):
         return ()
-    latents = ("--latents", "latents.npy") if report.recipe.get("data", {}).get("kind") == "latents" else ()
+    latents = ["--latents", "latents.npy"] if report.recipe.get("data", {}).get("kind") == "latents" else []
     return (command("improve", report.source, *latents, *["--merge"] * merge),)
 
 

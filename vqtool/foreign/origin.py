@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vqtool.api import Quantizer
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
-from vqtool.foreign.families import ForeignCodebook, codebooks_in, fixed_grids
+from vqtool.foreign.families import ForeignCodebook, codebooks_in, fixed_grids, natural
 from vqtool.foreign.plans import FAMILIES, KEYS, Family, Hints, Plan, hints_of
 from vqtool.foreign.tensors import Stored, tensors_in, tensors_of
 from vqtool.model.latents import latents_recipe
@@ -44,7 +44,7 @@ def origin(source: Source, part: str | None = None, hints: Hints | None = None) 
         stored, what, prefix = tensors_of(source), f"`{source}`", ""
     else:
         state = source.state_dict() if isinstance(source, nn.Module) else source
-        stored = tensors_in({ALONE + name: value for name, value in state.items()})
+        stored = {ALONE + name: one for name, one in tensors_in(state).items()}
         what, prefix = type(source).__name__, ALONE
     family, root, books = chosen(codebooks_in(stored), prefix, part, what, fixed_grids(stored))
     tensors = {name.removeprefix(root): as_stored(state.get(name.removeprefix(prefix)), one)
@@ -66,19 +66,13 @@ def as_stored(tensor: Any, stored: Stored) -> Tensor:
 
 def planned(family: Family, root: str, tensors: Mapping[str, Tensor], hints: Hints) -> Origin:
     """The origin with its plan."""
-    matches = [re.fullmatch(family.books, name) for name in sorted(tensors, key=in_order)]
+    matches = [re.fullmatch(family.books, name) for name in sorted(tensors, key=natural)]
     try:
         plan = family.plan(tensors, [match for match in matches if match is not None], hints)
     except (KeyError, IndexError, ValueError) as error:  # a tensor is missing, or of another shape
         raise VqtoolError(f"this looks like a quantizer of {family.name} without all of its tensors: {error}",
                           hint="vqtool show lists them") from error  # fmt: skip
     return Origin(family, root, tensors, hints, plan)
-
-
-def in_order(name: str) -> list[tuple[int, str]]:
-    """A sorting key by which `layers.10` comes after `layers.9`, and Mimi's semantic levels before its acoustic."""
-    parts = re.split(r"(\d+)", name.replace("acoustic", "~acoustic"))
-    return [(int(p), "") if p.isdecimal() else (0, p) for p in parts]
 
 
 def chosen(
@@ -92,16 +86,17 @@ def chosen(
             match = re.fullmatch(rf"(?P<root>(?:.*?\.)??)(?:{family.books})", book.tensor)
             if family.name == book.family and match is not None:
                 found.setdefault((family.name, match["root"]), []).append(book)
+    parts = sorted(root.removeprefix(prefix).rstrip(".") for _, root in found)
+    if part is not None and found and part.rstrip(".") not in parts:
+        raise VqtoolError(f"{what} holds no quantizer `{part}`", hint="--part " + " or --part ".join(parts))
     if part is not None:
         found = {key: own for key, own in found.items() if key[1].removeprefix(prefix).rstrip(".") == part.rstrip(".")}
     if len(found) == 1:
         (name, root), own = next(iter(found.items()))
         return next(family for family in FAMILIES if family.name == name), root, own
     if found:
-        roots = [root.removeprefix(prefix).rstrip(".") for _, root in found]
-        raise VqtoolError(f"{what} holds {len(roots)} quantizers", hint="--part " + " or --part ".join(roots))
-    raise VqtoolError(f"{what} holds no quantizer that vqtool can convert" + (f" called `{part}`" if part else ""),
-                      hint=why_not(sorted(others)))  # fmt: skip
+        raise VqtoolError(f"{what} holds {len(parts)} quantizers", hint="--part " + " or --part ".join(parts))
+    raise VqtoolError(f"{what} holds no quantizer that vqtool can convert", hint=why_not(sorted(others)))
 
 
 def why_not(families: list[str]) -> str:

@@ -41,9 +41,16 @@ class Seen:
 
 
 def vector_tensors(quantizer: Quantizer) -> dict[str, Tensor]:
-    """`vectors.q` [K, d]: what each code stands for; of groups, their own features only."""
+    """`vectors.q` [K, d]: what each code stands for; of groups, their own features only.
+
+    Codes behind a map are kept as they are in front of it, where they are compared and have d dimensions to fill.
+    """
     vectors = quantizer.vectors() or ()
-    return {f"{VECTORS}{q}": own_features(quantizer, v.detach()) for q, v in enumerate(vectors)}
+    tables = [book.table.detach() for book in getattr(quantizer, "books", ())]
+    inner = dict(enumerate(tables)) if len(tables) == len(vectors) else {}
+    narrow = {q for q, table in inner.items() if table.shape[1] < vectors[q].shape[1]}
+    return {f"{VECTORS}{q}": inner[q] if q in narrow else own_features(quantizer, v.detach())
+            for q, v in enumerate(vectors)}  # fmt: skip
 
 
 def own_features(quantizer: Quantizer, vectors: Tensor) -> Tensor:
