@@ -65,8 +65,9 @@ def by_part(path: Path, columns: Columns, report: Report) -> tuple[dict[str, Pat
     read = {name: sentences(file, columns, report, parts) for name, file in files.items()}
     if path.is_dir() or "train" not in parts:
         return files, read
-    divided = {name: [row for row, part in zip(read["train"], parts, strict=True) if part == name]
-               for name in ("train", "dev", "test") if name in parts}  # fmt: skip
+    divided: dict[str, list[Line]] = {name: [] for name in ("train", "dev", "test") if name in parts}
+    for row, part in zip(read["train"], parts, strict=True):
+        divided[part].append(row)
     counts = ", ".join(f"{len(rows)} `{name}`" for name, rows in divided.items())
     report.add(f"the table says which part a row is of: {counts}")
     return dict.fromkeys(divided, path), divided
