@@ -94,9 +94,8 @@ def _from_parts(table: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFrame, st
             used.append(column["day"])
         stamps = pd.to_datetime(pd.DataFrame({"year": year, "month": at, "day": day}), errors="coerce")
     else:
-        form = "%G-%V-%u" if inside == "week" else "%Y-%j-%u"
-        text = year.astype(int).astype(str) + "-" + at.astype(int).astype(str).str.zfill(2) + "-1"
-        text, form = (text, form) if inside == "week" else (text.str.removesuffix("-1"), "%Y-%j")
+        text = year.astype("Int64").astype(str) + "-" + at.astype("Int64").astype(str).str.zfill(2)
+        text, form = (text + "-1", "%G-%V-%u") if inside == "week" else (text, "%Y-%j")
         stamps = pd.to_datetime(text, format=form, errors="coerce")
     for part, unit in (("hour", "h"), ("minute", "min")):
         if days and part in number:
