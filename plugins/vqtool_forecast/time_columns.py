@@ -225,7 +225,7 @@ def time_column(table: pd.DataFrame) -> str:
     if likely is None:
         raise VqtoolError(
             f"none of the columns {listed(table.columns)} holds times",
-            hint=f"{COUNTED}; a column of times is named by -s data.time=NAME",
+            hint=f"{COUNTED}; or data.time names the column of times",
         )
     raise VqtoolError(
         f"which of the columns {listed(texts or table.columns)} is the time?", hint=f'-s data.time="{likely}"'
