@@ -122,7 +122,7 @@ def _as_written(column: pd.Series, name: str, table: Table, decimal: Decimal) ->
     if not (_may_be_thousands(column) if decimal == "auto" else decimal == "," and column.dtype.kind == "f"):
         return None
     text = table.text(name).loc[table.frame.index]
-    return text if decimal == "," or table.semicolons or bool(text.str.fullmatch(r"\s*[-+]?\d+\s*").any()) else None
+    return text if decimal == "," or table.semicolons or bool(text.str.strip(" +-").str.isdigit().any()) else None
 
 
 def _may_be_thousands(column: pd.Series) -> bool:

@@ -22,6 +22,7 @@ from vqtool_forecast.time_series import TimeSeries
 if TYPE_CHECKING:
     import pandas as pd
 
+HOUR = re.compile(r"(?:h|hr|he|hour|hora|stunde|period)?[ _]?(\d{1,2})", re.IGNORECASE)
 FEWEST = 4  # columns of values that make a row a series
 MONASH = {"yearly": "Y", "quarterly": "Q", "monthly": "M", "weekly": "W", "daily": "D", "hourly": "h",
           "half_hourly": "30min", "10_minutes": "10min", "minutely": "min", "4_seconds": "4s"}  # fmt: skip
@@ -128,7 +129,10 @@ def _hours(table: pd.DataFrame, names: list[str], notes: list[str]) -> TimeSerie
     if many is None or not 1 <= begin <= 4 or not _are_numbers(table, names[begin:]):
         return None
     dates = [c for c in names[:begin] if is_dates(table[c]) and table[c].is_unique]
-    if len(dates) != 1 or (_times(names[begin:]) is None and not all(CLOCK.fullmatch(name) for name in names[begin:])):
+    hours = [HOUR.fullmatch(name) for name in names[begin:]]
+    numbers = [int(hour[1]) for hour in hours if hour]
+    counted = numbers in (list(range(many)), list(range(1, many + 1)))
+    if len(dates) != 1 or not (counted or all(CLOCK.fullmatch(name) for name in names[begin:])):
         return None
     days = parse(table[dates[0]], "", notes, in_zone=False)
     step = pd.Timedelta(days=1) / many

@@ -94,9 +94,8 @@ def _from_parts(table: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFrame, st
             used.append(column["day"])
         stamps = pd.to_datetime(pd.DataFrame({"year": year, "month": at, "day": day}), errors="coerce")
     else:
-        form = "%G-%V-%u" if inside == "week" else "%Y-%j-%u"
-        text = year.astype(int).astype(str) + "-" + at.astype(int).astype(str).str.zfill(2) + "-1"
-        text, form = (text, form) if inside == "week" else (text.str.removesuffix("-1"), "%Y-%j")
+        text = year.astype("Int64").astype(str) + "-" + at.astype("Int64").astype(str).str.zfill(2)
+        text, form = (text + "-1", "%G-%V-%u") if inside == "week" else (text, "%Y-%j")
         stamps = pd.to_datetime(text, format=form, errors="coerce")
     for part, unit in (("hour", "h"), ("minute", "min")):
         if days and part in number:
@@ -226,7 +225,7 @@ def time_column(table: pd.DataFrame) -> str:
     if likely is None:
         raise VqtoolError(
             f"none of the columns {listed(table.columns)} holds times",
-            hint=f"{COUNTED}; a column of times is named by -s data.time=NAME",
+            hint=f"{COUNTED}; or data.time names the column of times",
         )
     raise VqtoolError(
         f"which of the columns {listed(texts or table.columns)} is the time?", hint=f'-s data.time="{likely}"'

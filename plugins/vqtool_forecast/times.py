@@ -95,12 +95,12 @@ def _parsed(column: pd.Series, time_format: str, *, in_zone: bool) -> pd.Series:
     few = wrong.any() and not wrong.all()
     usual = column.iloc[int(np.argmin(wrong))]
     what = f"is not a time stamp like `{usual}`" if few else "is in no known format"
-    example = '-s data.time_format="%d.%m.%Y %H:%M"'
+    example = 'data.time_format="%d.%m.%Y %H:%M"'
     raise VqtoolError(
         f"`{str(column.iloc[row])[:60]}` in row {row + 1} of `{column.name}` {what}",
         hint=f"repair or delete the row; {time_forms.COUNTED}"
         if few
-        else f"{time_forms.COUNTED}; a format is given as in {example}",
+        else f"{time_forms.COUNTED}; a format of your own is named by {example}",
     )
 
 

@@ -65,10 +65,10 @@ def by_part(path: Path, columns: Columns, report: Report) -> tuple[dict[str, Pat
     read = {name: sentences(file, columns, report, parts) for name, file in files.items()}
     if path.is_dir() or "train" not in parts:
         return files, read
-    rows = list(zip(read["train"], parts, strict=True))
-    names = [name for name in ("train", "dev", "test") if name in parts]
-    divided: dict[str, list[Line]] = {name: [row for row, part in rows if part == name] for name in names}
-    counts = ", ".join(f"{len(some)} `{name}`" for name, some in divided.items())
+    divided: dict[str, list[Line]] = {name: [] for name in ("train", "dev", "test") if name in parts}
+    for row, part in zip(read["train"], parts, strict=True):
+        divided[part].append(row)
+    counts = ", ".join(f"{len(rows)} `{name}`" for name, rows in divided.items())
     report.add(f"the table says which part a row is of: {counts}")
     return dict.fromkeys(divided, path), divided
 

@@ -66,6 +66,7 @@ def is_right(found: Reading, times: Any = HOURS, values: Any = VALUES) -> None:
     ("größe °C", "latin-1", "encoding `cp1252`", "größe °C"),
     ("größe", "utf-16", "encoding `utf-16`", "größe"),
     ("size", "utf-16-le", "encoding `utf-16-le`", "size"),
+    ("größe", "utf-8-sig", "frequency `h`", "größe"),
     ("температура воздуха", "cp1251", "encoding `cp1251`", "температура воздуха"),
 ])  # fmt: skip
 def test_encodings(tmp_path: Path, text: str, encoding: str, noted: str, name: str) -> None:

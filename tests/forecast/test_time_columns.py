@@ -238,6 +238,13 @@ def test_what_is_read_at_once(tmp_path: Path, kind: str) -> None:
     assert any(note.startswith(noted) for note in found.notes), found.notes
 
 
+def test_24_series_are_not_the_hours_of_a_day(tmp_path: Path) -> None:
+    names = ",".join(["date", *(f"s{k}" for k in range(1, 25))])
+    found = read(tmp_path, rows(names, each(DAYS, lambda t, v: f"{t:%Y-%m-%d}" + f",{v}" * 24)))
+    assert len(found.series) == 24
+    is_right(found, DAYS)
+
+
 SHUFFLED = np.random.default_rng(0).permutation(N)
 STORES = [f"{t:%Y-%m-%d},{s},{i},{v + s + 10 * i:.2f}" for s in (1, 2) for i in (1, 2)
           for t, v in zip(DAYS, VALUES, strict=True)]  # fmt: skip
