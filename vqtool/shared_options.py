@@ -211,12 +211,6 @@ DecodeMethod = Annotated[
 ResumedRun = Annotated[
     Path | None, typer.Argument(metavar="RUN", help="A run's folder; by default the newest under runs/.")
 ]
-EncodedData = Annotated[
-    Path | None, typer.Option("--data", metavar="PATH", help="Encode the data at PATH instead of the recipe's.")
-]
-EncodedSplit = Annotated[
-    str | None, typer.Option("--split", metavar="NAME", help="Encode this split; with --data, valid by default.")
-]
 MergeTwins = Annotated[
     bool, typer.Option("--merge", help="Also merge nearly identical codes, and re-initialise the freed ones.")
 ]
