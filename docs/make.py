@@ -158,9 +158,13 @@ def hooks() -> str:
 
 
 OTHER_FINDINGS = {  # those that are no threshold's: what they say
-    "not-started": "**fail**: the codebooks hold no codes yet",
+    "not-started": "**fail**: the codebooks hold no codes yet; of a model that vqtool did not train a note",
+    "zero-codebook": "**fail**: all codes of a codebook are zero",
     "nan": "**fail**: a code, a loss or a metric is not a number",
     "few-tokens": "note: so few tokens were counted that use and perplexity are understated",
+    "no-counts": "note: the file of another library's model does not say how its codes are used",
+    "no-codebook": "note: it has a fixed grid (FSQ, LFQ) and no codebook",
+    "sizes-unknown": "note: codes were given, and not how many there are of each codebook",
     "hot-code": "note: one code has more than half of all tokens",
     "codebook-lags": "note: most of the error is there because the codes are not at the mean of their inputs",
 }

@@ -35,7 +35,9 @@ def root(
 @command("train")
 def train(
     *,
-    recipe: opt.Recipe,
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="The TOML file of a recipe, or a run whose recipe to train again.")
+    ],
     overrides: opt.Overrides,
     out_dir: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run's folder; by default under runs/.")
@@ -92,12 +94,8 @@ def diagnose(
     sizes: opt.Sizes = None,
     vectors: opt.Vectors = None,
     usage: opt.Usage = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="PATH", help="Encode the data at PATH instead of the recipe's.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="Encode this split; with --data, valid by default.")
-    ] = None,
+    data: opt.EncodedData = None,
+    split: opt.EncodedSplit = None,
     report: opt.ReportFile = None,
     plot: opt.ReportPlot = None,
     tsne: opt.Tsne = False,

@@ -30,6 +30,12 @@ AnyModel = Annotated[
         help="A checkpoint or run, any other file or folder of weights, or codes; by default the newest under runs/.",
     ),
 ]
+EncodedData = Annotated[
+    Path | None, typer.Option("--data", metavar="PATH", help="Encode the data at PATH instead of the recipe's.")
+]
+EncodedSplit = Annotated[
+    str | None, typer.Option("--split", metavar="NAME", help="Encode this split; with --data, valid by default.")
+]
 CodesOfModel = Annotated[
     Path | None,
     typer.Option("--codes", metavar="FILE", help="Count use in these codes (.npy, .npz, .safetensors, .pt)."),

@@ -83,12 +83,11 @@ def test_every_truncation_is_one_clear_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"PK\x03\x04" + b"\x00" * 100, "is not a safetensors file"),
-        (b"\x89PNG\r\n\x1a\n" + b"x" * 50, "is not a safetensors file"),
-        ((2).to_bytes(8, "little") + b"[]", "is not a safetensors file"),
-        ((2).to_bytes(8, "little") + b"{}", "not a checkpoint of vqtool"),
+        (b"PK\x03\x04" + b"\x00" * 100, "is damaged"),
+        (b"\x89PNG\r\n\x1a\n" + b"x" * 50, "is not a file of tensors"),
+        ((2).to_bytes(8, "little") + b"[]", "is not a file of tensors"),
         ((20).to_bytes(8, "little") + b'{"a": {"shape": [1]}', "is not a safetensors file"),
-        ((6).to_bytes(8, "little") + b"\xff\xff\xff\xff\xff\xff", "is not a safetensors file"),
+        ((6).to_bytes(8, "little") + b"\xff\xff\xff\xff\xff\xff", "is not a file of tensors"),
     ],
 )
 def test_foreign_files(tmp_path: Path, content: bytes, message: str) -> None:
@@ -100,7 +99,7 @@ def test_foreign_files(tmp_path: Path, content: bytes, message: str) -> None:
 def test_paths_that_hold_nothing(tmp_path: Path) -> None:
     with pytest.raises(VqtoolError, match="there is no checkpoint or run"):
         show.run(path=tmp_path / "none")
-    with pytest.raises(VqtoolError, match=r"is not a run: it holds no resolved.json"):
+    with pytest.raises(VqtoolError, match=r"holds no file of weights"):
         show.run(path=tmp_path)
 
 

@@ -16,7 +16,7 @@ from vqtool.catalog import use_files
 from vqtool.commands import train
 
 PLUGIN = Path(__file__).with_name("everything.py")
-READ = {"data", "condition", "start", "plugin"}  # options that name what is read
+READ = {"data", "condition", "start", "plugin", "codes"}  # options that name what is read
 SAFE = {("train", "out_dir")}  # a folder that must be new or empty
 # Each option that names an output: the command's other words. `CKPT`, `FILE` and `OUT` are filled in.
 WRITES = {

@@ -86,7 +86,8 @@ def test_strict_exits_three_on_a_fail_alone(trained: Trained, here: Diagnose) ->
 def test_people_see_a_histogram_the_cause_and_the_fix(trained: Trained, here: Diagnose) -> None:
     result = here.words(trained("half-dead"))
     assert "16 of 32 codes are never chosen" in result
-    assert "fix: -s quantizer.revive_below=0.1" in result
+    assert "fix: vqtool train " in result
+    assert "-s quantizer.revive_below=0.1" in result
     assert "················" in result
     assert "\x1b" not in result, "no colours in a pipe"
     well = here.words(trained("healthy-ema"))
@@ -141,7 +142,7 @@ def test_files_that_are_not_checkpoints_are_errors(tmp_path: Path, trained: Trai
     (tmp_path / "half.safetensors").write_bytes(whole[: len(whole) // 2])
     save_file({"w": np.zeros(3)}, tmp_path / "foreign.safetensors")
     save_file({"w": np.zeros(3)}, tmp_path / "other.safetensors", {"format": "vqtool/1"})
-    wrong = {"half": "is truncated", "foreign": "not a checkpoint of vqtool", "other": "no quantizer"}
+    wrong = {"half": "is truncated", "foreign": "no codebook was found", "other": "no quantizer"}
     for name, message in wrong.items():
         with pytest.raises(VqtoolError, match=message):
             here.words(tmp_path / f"{name}.safetensors")

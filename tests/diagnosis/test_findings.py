@@ -71,7 +71,7 @@ def test_healthy_checks_are_reported_as_ok(name: str) -> None:
     assert made.healthy
     assert {f.severity for f in made.findings} == {"ok"}
     known = {"frozen-codebook" if name == "outputs-fed" else name for name in UNHEALTHY}
-    assert {f.id for f in made.findings} == known - {"dead-level", "not-started", "nan"}
+    assert {f.id for f in made.findings} == (known | {"dimension-collapse"}) - {"dead-level", "not-started", "nan"}
 
 
 @pytest.mark.parametrize("name", [*UNHEALTHY, *COMPOSED])
@@ -81,7 +81,14 @@ def test_every_fix_can_be_pasted(name: str) -> None:
     for finding in diagnosed(made).findings:
         pasted(made, finding)
     (one,) = findings(made).values()
-    assert one.fix or name in ("not-started", "no-negatives", "range-drift", "dc-offset", "repeated-tokens")
+    assert one.fix or name in (
+        "not-started",
+        "no-negatives",
+        "range-drift",
+        "dc-offset",
+        "codes-ignored",
+        "repeated-tokens",
+    )
 
 
 @pytest.mark.parametrize("name", COMPOSED)
@@ -91,11 +98,107 @@ def test_fixes_reach_into_what_a_quantizer_is_made_of(name: str) -> None:
     assert "-s quantizer.of.start=kmeans" in one.fix
 
 
+CONTEXT = '[context]\nkind = "transformer"\n'
+CONTRAST = (
+    text('kind = "product-gumbel"\ngroups = 1', losses="info-nce = 1.0, log-perplexity = 5.0", more=CONTEXT)
+    .replace('"autoencode"', '"contrast"')
+    .replace('[decoder]\nkind = "conv1d"\n', "")
+)
+
+
+def test_even_use_is_a_finding_where_a_contrastive_task_is_pulled_to_it() -> None:
+    made = report([EVEN], recipe=CONTRAST, terms=["hf", "log-perplexity"])
+    one = findings(made)["too-uniform"]
+    assert one.severity == "warn"
+    assert "`log-perplexity`, of weight 5" in one.cause
+    assert one.fix == ("-s stage.tokenizer.losses.log-perplexity=0.4",)
+    pasted(made, one)
+    predicted = {"contrastive.accuracy": 0.6, "contrastive.chance": 0.05, "contrastive.effective_negatives": 40.0}
+    (note,) = findings(
+        report([EVEN], measures=predicted, recipe=CONTRAST, terms=["log-perplexity"]), ("note",)
+    ).values()
+    assert note.id == "too-uniform"
+    natural = np.round(3200 / np.arange(1, 33)).astype(int)
+    assert findings(report([natural], recipe=CONTRAST, terms=["log-perplexity"])) == {}
+
+
+def test_even_use_is_good_elsewhere() -> None:
+    assert "too-uniform" not in findings(report([EVEN]), ("ok", "note", "warn", "fail"))
+    alone = CONTRAST.replace(", log-perplexity = 5.0", "")
+    assert "too-uniform" not in findings(report([EVEN], recipe=alone, terms=["log-perplexity"]), ("warn", "note"))
+
+
+def flat(rank: int, width: int, size: int = 256) -> np.ndarray:
+    """`size` code vectors in `rank` of `width` dimensions."""
+    return RNG.normal(size=(size, rank)) @ RNG.normal(size=(rank, width)) + 1e-3 * RNG.normal(size=(size, width))
+
+
+@pytest.mark.parametrize(("rank", "width", "ill"), [(2, 128, True), (10, 512, True), (16, 128, False), (2, 8, False)])
+def test_codes_in_a_few_of_their_dimensions(rank: int, width: int, ill: bool) -> None:
+    recipe = text('kind = "vq"\ncodebook_size = 256')
+    found = findings(report([np.full(256, 100)], [flat(rank, width)], recipe=recipe))
+    assert set(found) == ({"dimension-collapse"} if ill else set())
+    if ill:
+        assert f"about {rank}" in found["dimension-collapse"].cause or rank > 2
+        assert found["dimension-collapse"].fix[0].startswith("-s quantizer.code_dim=")
+
+
+def test_codes_that_are_few_or_meant_to_be_narrow_do_not_collapse_in_dimension() -> None:
+    narrow = text('kind = "vq"\ncodebook_size = 256\ncode_dim = 4\nproject = "learned"')
+    assert findings(report([np.full(256, 100)], [flat(4, 128)], recipe=narrow)) == {}
+    few = RNG.normal(size=(8, 512))
+    assert findings(report([np.full(8, 100)], [few])) == {}
+    grid = np.concatenate([np.linspace(-1, 1, 64)[:, None], np.zeros((64, 127))], 1)
+    assert findings(report([np.full(64, 100)], [grid], fixed=True)) == {}
+
+
+def test_a_fixed_grid_is_not_frozen_and_hides_nothing() -> None:
+    """A plugin's own grid: nothing moves it, and dead codes of another group are still found."""
+    moved = {f"codes.moved.group{q}": 0.0 for q in range(2)}
+    found = findings(report([EVEN, HALF], measures=moved, recipe=text('kind = "vq"'), fixed=True))
+    assert set(found) == {"dead-codes"}
+    assert found["dead-codes"].where == "group1"
+
+
+def test_what_is_wrong_with_one_codebook_explains_nothing_of_another() -> None:
+    moved = {"codes.moved.group0": 0.0, "codes.moved.group1": 1.0}
+    found = findings(report([EVEN, HALF], measures=moved))
+    assert {(f.id, f.where) for f in found.values()} == {("frozen-codebook", "group0"), ("dead-codes", "group1")}
+
+
+def test_every_frozen_codebook_is_one_finding() -> None:
+    moved = {"codes.moved.group0": 0.0, "codes.moved.group1": 0.02}
+    one = findings(report([EVEN, HALF], measures=moved))
+    assert set(one) == {"frozen-codebook"}
+    assert one["frozen-codebook"].where == ""
+
+
+def test_a_codebook_of_zeros() -> None:
+    zeros = np.zeros((32, 4))
+    found = findings(report([EVEN, ONE], [RNG.normal(size=(32, 4)), zeros]))
+    assert {(f.id, f.where, f.severity) for f in found.values()} == {("zero-codebook", "group1", "fail")}
+    assert set(findings(report([ONE], [zeros], initialised=False))) == {"not-started"}
+
+
+@pytest.mark.parametrize("kind", ["gumbel", "product-gumbel", "soft", "lfq"])
+def test_a_collapse_without_a_diversity_loss_names_its_weight_alone(kind: str) -> None:
+    terms = {"soft": ["diversity"], "lfq": ["diversity"]}.get(kind, ["hf", "log-perplexity"])
+    more = {"lfq": "bits = 5"}.get(kind, "codebook_size = 32")
+    made = report([ONE], [RNG.normal(size=(32, 4))] * (kind != "lfq"), recipe=text(f'kind = "{kind}"\n{more}'),
+                  terms=terms, movable=kind == "soft")  # fmt: skip
+    one = findings(made)["collapse"]
+    weights = [line for line in one.fix if ".losses." in line]
+    assert len(weights) == len(terms)
+    assert not any(line.startswith("vqtool improve") for line in one.fix)
+    assert set(one.fix) - set(weights) <= {"-s quantizer.bits=1"}
+    pasted(made, one)
+
+
 def test_a_fix_is_quoted_for_a_shell() -> None:
     (ramp,) = [line for line in findings(UNHEALTHY["soft-hard-gap"])["soft-hard-gap"].fix if ".temperature=" in line]
     assert ramp.startswith('-s \'stage.tokenizer.schedule.quantizer.temperature={ kind = "geometric"')
     here = replace(UNHEALTHY["duplicate-codes"], source=Path("my run/a.safetensors"))
-    assert "vqtool improve 'my run/a.safetensors'" in findings(here)["duplicate-codes"].fix
+    assert "vqtool improve 'my run/a.safetensors' --merge" in findings(here)["duplicate-codes"].fix
 
 
 @pytest.mark.parametrize("name", UNHEALTHY)
@@ -218,7 +321,7 @@ def test_symptoms_are_left_out_and_their_disease_is_known() -> None:
     moved = {"codes.moved.codebook": 0.0, "codes.followed.codebook": 0.0}
     assert set(findings(report([HALF], measures=moved))) == {"frozen-codebook"}
     assert set(findings(report([ONE], measures={"range_ratio": 0.01}))) == {"collapse"}
-    result = {"nan", "not-started", "codebook-lags", "hot-code"} | {limit.id for limit in OWN}
+    result = {"nan", "not-started", "zero-codebook", "codebook-lags", "hot-code"} | {limit.id for limit in OWN}
     assert EXPLAINS.keys() | frozenset[str]().union(*EXPLAINS.values()) <= result
 
 

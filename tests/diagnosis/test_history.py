@@ -79,6 +79,40 @@ def test_what_changed_when_it_began() -> None:
     assert changed_at(made, "elsewhere", 10) == ""
 
 
+RAMP = [1.0, 0.8, 0.6, 0.4, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("knob", "figure", "blamed"),
+    [
+        ([1.0, 1.0, 1.0, 0.1, 0.1], [0.0, 0.0, 0.0, 2.0, 2.0], True),  # both jump
+        (RAMP, [0.0, 0.0, 0.0, 2.0, 2.0], False),  # it moved all the time, and nothing happened until then
+        ([1.0, 1.0, 1.0, 0.1, 0.1], [0.0, 0.3, 0.45, 0.6, 2.0], False),  # the figure crept over its threshold
+        ([1.0, 1.0, 0.1, 0.1, 0.1], [0.0, 0.0, 0.0, 0.0, 2.0], False),  # it jumped long before
+        ([1.0, 0.95, 0.9, 0.3, 0.1], [0.0, 0.0, 0.0, 2.0, 2.0], True),  # a ramp that fell far more there
+    ],
+)
+def test_a_schedule_is_blamed_only_where_the_figure_turned_with_it(
+    knob: list[float], figure: list[float], blamed: bool
+) -> None:
+    made = report(measures={"soft_hard.gap": 2.0}, recipe=SCHEDULED)
+    made = with_history(made, split="train", loss=[1.0] * 5, **{"quantizer.temperature": knob})
+    made = with_history(made, **{"soft_hard.gap": figure})
+    one = findings(made)["soft-hard-gap"]
+    assert one.step is not None
+    assert ("temperature" in one.changed) == blamed
+
+
+def test_a_knob_that_jumped_between_two_validations_is_found() -> None:
+    made = report(measures={"soft_hard.gap": 2.0}, recipe=SCHEDULED)
+    made = with_history(made, split="train", loss=[1.0] * 6, **{"quantizer.temperature": [1.0] * 3 + [0.1] * 3})
+    made = replace(made, history=[*made.history, *(
+        {"stage": "tokenizer", "split": "valid", "step": step, "soft_hard.gap": gap}
+        for step, gap in ((10, 0.0), (30, 0.0), (60, 2.0))
+    )])  # fmt: skip
+    assert findings(made)["soft-hard-gap"].changed == "`quantizer.temperature` went from 1 to 0.1"
+
+
 def test_what_is_bad_from_the_start_is_reported_so() -> None:
     made = with_history(report(measures={"range_ratio": 0.45}), range_ratio=[0.4, 0.45, 0.45])
     one = findings(made)["range-drift"]

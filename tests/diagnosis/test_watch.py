@@ -12,6 +12,7 @@ import torch
 from tests.diagnosis.reports import text
 from tests.diagnosis.unhealthy import CASES, EMA, Case
 from tests.training.test_resume import HERE
+from vqtool.api import Quantizer
 from vqtool.catalog import catalog
 from vqtool.diagnosis.news import UnhealthyError
 from vqtool.recipe import load
@@ -103,6 +104,51 @@ def test_it_looks_after_the_first_tenth_and_not_too_often() -> None:
     ]
     assert not watch(0).due(100)
     assert not watch(1).due(9)
+
+
+@pytest.mark.parametrize(("steps", "every"), [(60, 10), (1000, 50), (6000, 300), (10**6, 1000)])
+def test_by_default_it_looks_twenty_times_a_stage_within_bounds(steps: int, every: int) -> None:
+    made = watch(0)
+    recipe = parse(text()).resolved()
+    assert Watch(recipe, "tokenizer", steps, made.quantizer).every == every
+
+
+def test_it_warns_of_nothing_that_is_gone_at_the_next_look(capsys: pytest.CaptureFixture[str]) -> None:
+    collapsed, well = {"codebook": np.array([999] + [0] * 31)}, {"codebook": np.full(32, 30)}
+    made = watch(10)
+    for step, counts in enumerate((collapsed, well, collapsed)):
+        made.look(10 * step, counts, {})
+    assert "collapse" not in capsys.readouterr().err
+    made.look(40, collapsed, {})
+    made.look(50, collapsed, {})
+    assert capsys.readouterr().err.count("collapse:") == 1
+
+
+@pytest.mark.parametrize("kind", ["fsq", "lfq", "random-projection"])
+def test_a_fixed_grid_is_not_expected_to_move(kind: str) -> None:
+    made = catalog().make("quantizer", kind, {}, 4)
+    assert made.fixed
+    assert Motion(made).before == []
+
+
+def test_a_plugins_grid_does_not_move_either_but_its_codebook_should() -> None:
+    class Grid(Quantizer):
+        codebook_sizes = (8,)
+
+        def vectors(self) -> tuple[torch.Tensor, ...]:
+            return (torch.linspace(-1, 1, 8)[:, None],)
+
+    class Learned(Grid):
+        def __init__(self) -> None:
+            super().__init__()
+            self.codes = torch.nn.Parameter(torch.zeros(8, 1))
+
+    class Averaged(Grid):
+        def update(self, stats: object) -> None:
+            pass
+
+    assert Motion(Grid()).before == []
+    assert len(Motion(Learned()).before) == len(Motion(Averaged()).before) == 1
 
 
 def test_it_stops_only_for_what_is_there_twice() -> None:

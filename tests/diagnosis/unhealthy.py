@@ -33,8 +33,7 @@ kind = "arrays"
 path = "signals.npz"
 
 [encoder]
-kind = "patch"
-patch = 8
+{encoder}
 
 [quantizer]
 {quantizer}
@@ -90,6 +89,7 @@ class Case:
     plant: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
     more: str = ""
     task: str = "autoencode"
+    encoder: str = 'kind = "patch"\npatch = 8'
     behind: str = '[decoder]\nkind = "patch"'
 
     def write(self, folder: Path) -> Path:
@@ -98,7 +98,8 @@ class Case:
         np.savez(folder / "signals.npz", x=self.data(np.random.default_rng(0)))
         path = folder / f"{self.name}.toml"
         path.write_text(RECIPE.format(title=self.name, quantizer=self.quantizer, losses=self.losses, steps=self.steps,
-                                      lr=self.lr, more=self.more, task=self.task, behind=self.behind))  # fmt: skip
+                                      lr=self.lr, more=self.more, task=self.task, behind=self.behind,
+                                      encoder=self.encoder))  # fmt: skip
         return path
 
     def train(self, folder: Path) -> Path:

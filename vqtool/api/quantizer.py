@@ -164,6 +164,16 @@ class Quantizer(nn.Module):
         """
         return True
 
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing ever moves its codes, as in a grid; a diagnosis then expects no motion.
+
+        By default it is so where `update` is not overridden and no parameter has an axis with one entry a code.
+        """
+        moves = type(self).update is not Quantizer.update
+        sizes = set(self.codebook_sizes)
+        return not moves and not any(sizes & set(p.shape) for p in self.parameters() if p.requires_grad)
+
     def initialise(self, z: Tensor, mask: Tensor | None = None, *, seed: int = 0) -> None:
         """Start the codebooks from encoder outputs `z` [B, T, D]; `mask` [B, T] is true for real tokens.
 

@@ -50,7 +50,7 @@ def show_foreign(path: Path) -> int:
     alike: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
     for name in sorted(tensors, key=natural):
         alike.setdefault((re.sub(r"\d+", "*", name), tensors[name].dtype, tensors[name].shape), []).append(name)
-    rows = [[names[0] if len(names) == 1 else pattern, len(names), kind, list(shape)]
+    rows = [[(names[0] or "(unnamed)") if len(names) == 1 else pattern, len(names), kind, list(shape)]
             for (pattern, kind, shape), names in alike.items()]  # fmt: skip
     out.result_table("tensors", ["name", "tensors", "dtype", "shape"], rows)
     books = codebooks_in(tensors)

@@ -11,8 +11,9 @@ from vqtool.console import out
 from vqtool.diagnosis.news import StopOn
 from vqtool.errors import VqtoolError
 from vqtool.model.format import RESUME
-from vqtool.model.runs import checkpoint_path, runs_newest_first
+from vqtool.model.runs import checkpoint_path, is_run, runs_newest_first
 from vqtool.recipe import Recipe, load
+from vqtool.recipe.recipe import apply_to_resolved
 from vqtool.tables import show_splits
 from vqtool.training.lock import InUseError
 from vqtool.training.rundir import RunDir, new_folder
@@ -35,7 +36,7 @@ def run(
     """Train every stage (or those up to and with `stage`), from the checkpoint `start`; returns the exit code."""
     if seed is not None:
         overrides = [*overrides, f"seed={seed}"]
-    loaded = load(recipe, overrides)
+    loaded = apply_to_resolved(RunDir(recipe).recipe(), overrides) if is_run(recipe) else load(recipe, overrides)
     learned = None if start is None else checkpoint_path(start)
     began = time.perf_counter()
     with runtime(device) as here, created(loaded, out_dir, here) as folder:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vqtool.diagnosis import fixes
+from vqtool.diagnosis import fixes, grid
 from vqtool.diagnosis.report import Codebook, Finding, Report
 
 FEW_TOKENS = 5  # per code: with fewer, unused codes and entropies mean little
@@ -17,7 +17,7 @@ TOO_FEW = 2  # per code: with fewer, a dead code looks like one whose turn did n
 
 def not_started(report: Report) -> Iterator[Finding]:
     """Codebooks that hold no codes."""
-    if report.metadata.get("quantizer", {}).get("initialised", True):
+    if report.quantizer.get("initialised", True):
         return
     yield Finding(
         "not-started", "fail", 0.0, None, "a codebook must be started from encoder outputs",
@@ -36,7 +36,7 @@ def not_a_number(report: Report) -> Iterator[Finding]:
             "nan", "fail", float(bad), 0.0, "a code must be a number",
             f"{bad} of the {book.size} codes of {spoken(report, book)} hold a NaN or an infinity: one bad input was "
             "averaged in, and no later one can take it out again",
-            (*fixes.clip(report), *fixes.learning_rate(report)), book.name,
+            fixes.learning_rate(report) or fixes.clip(report), book.name,
         )  # fmt: skip
 
 
@@ -90,15 +90,41 @@ def _collapsed(report: Report, book: Codebook) -> Finding:
     if _grade(report, "collapse", book) == "ok":
         return report.judge("collapse", _spread(book), f"{what}: {perplexity}", where=book.name)
     cause = f"{what} collapsed: {perplexity}, and its hottest code has {m['hottest']:.0%} of the tokens"
-    if report.option("quantizer", "start") == "random":
-        why = ". The first codes were random inputs; those that no input chose were never updated again"
-    elif report.gives("diversity") and not report.weight("diversity"):
-        why = ". No loss rewards diversity, so the codes chosen first stay the cheapest ones"
-    else:
-        why = ". The encoder moved away from the codes, or its outputs hardly differ; dead codes cannot come back"
-    fix = (*fixes.better_start(report), *fixes.revival(report), *fixes.diversity(report),
-           *fixes.learning_rate(report), *fixes.improve(report))  # fmt: skip
+    why, fix = unused(report, book)
     return report.judge("collapse", _spread(book), cause, why=why, fix=fix, where=book.name if alone else "")
+
+
+def unused(report: Report, *books: Codebook) -> tuple[str, tuple[str, ...]]:
+    """(Why codes of the first of `books` are not used, fixes for all of them): the likeliest reason decides."""
+    rate = fixes.learning_rate(report)
+    if rate and report.recipe:
+        return ". The learning rate is so high that the encoder's outputs jump away from the codes at each step", rate
+    if report.fixed:
+        return grid.unused(report, books[0])
+    diversity = fixes.diversity(report)
+    if diversity and report.recipe:
+        weak = [f"only `{term} = {report.weight(term):g}`" for term in fixes.DIVERSITY if report.weight(term)]
+        rewards = weak[0] if weak else "no loss"
+        return f". The codes chosen first stay the cheapest: {rewards} rewards the use of many codes", diversity
+    again = (*fixes.better_start(report), *fixes.revival(report), *fixes.improve(report))
+    if report.option("quantizer", "start") == "random":
+        return ". The first codes were random inputs, and those that no input chose stay where they are", again
+    if report.number("quantizer", "revive_below") == 0 and fixes.by_average(report):
+        why = ". The encoder moved away from them, and nothing reinitialises dead codes: revive_below is 0"
+        return why, again
+    if report.gives("codebook") and not report.quantizer.get("movable", True):
+        why = ". One trained map moves all codes at once, and it has not spread them over the encoder's outputs yet"
+        return why, fixes.higher_rate(report)
+    if report.gives("codebook"):
+        return ". A learned code that no input chooses gets no gradient, so it cannot come back", again
+    if fixes.too_slow(report) and fixes.by_average(report):
+        steps = (report.stage().get("train") or {}).get("steps")
+        decay = report.option("quantizer", "decay")
+        why = (f". A decay of {decay:g} is slow for {steps} steps: codes that nothing chooses are not forgotten, "
+               "and not reinitialised")  # fmt: skip
+        return why, again
+    why = ". The encoder moved away from the codes, or most inputs hardly differ (silence, or one scale above all)"
+    return why, (*again, *fixes.normalise(report)) if report.recipe else (*again, *rate, *diversity)
 
 
 def _dead_level_cause(report: Report, book: Codebook, dead: Sequence[Codebook]) -> str:
@@ -118,7 +144,7 @@ def _dead_level_cause(report: Report, book: Codebook, dead: Sequence[Codebook]) 
 def _dead_level_fixes(report: Report, dead: Sequence[Codebook]) -> tuple[str, ...]:
     if noun_of(report) == "expert":
         return fixes.weighted(report, "balance", max(0.3, 3 * report.weight("balance")))
-    lines = [*fixes.better_start(report), *fixes.revival(report), *fixes.diversity(report), *fixes.improve(report)]
+    lines = list(unused(report, *dead)[1])
     first = min(map(report.codebooks.index, dead))
     if first and report.option("quantizer", "levels") and first + len(dead) == len(report.codebooks):
         lines.append(fixes.option(report.key("quantizer", "levels"), first))  # all from there on are dead
@@ -127,7 +153,7 @@ def _dead_level_fixes(report: Report, dead: Sequence[Codebook]) -> tuple[str, ..
 
 def dead_codes(report: Report) -> Iterator[Finding]:
     """Codes that are never chosen; one finding for all codebooks, with the worst figure."""
-    counted = [b for b in report.codebooks if b.measures.get("tokens", 0) >= TOO_FEW * b.size
+    counted = [b for b in report.codebooks if b.measures.get("tokens", 0) >= TOO_FEW * b.size and not _stuck(report, b)
                and (len(report.codebooks) == 1 or _grade(report, "dead-level", b) == "ok")]  # fmt: skip
     if not counted:
         return
@@ -135,11 +161,10 @@ def dead_codes(report: Report) -> Iterator[Finding]:
     worst = max(counted, key=lambda b: b.measures["dead_share"])
     bad = [b for b in counted if limit.grade(b.measures["dead_share"])[0] != "ok"]
     others = [f"`{b.name}` {b.measures['dead']:.0f}" for b in bad if b is not worst]
-    why = f" (also dead: {', '.join(others)})" if others else ""
-    off = report.option("quantizer", "revive_below") == 0
-    why += ". Nothing reinitialises them: revive_below is 0" if off else ". No input is near them any more"
-    fix = (*fixes.revival(report), *fixes.better_start(report), *fixes.diversity(report),
-           *fixes.fewer_codes(report, *bad), *fixes.improve(report))  # fmt: skip
+    also = f" (also dead: {', '.join(others)})" if others else ""
+    why, fix = unused(report, worst, *bad)
+    fix = fix or fixes.fewer_codes(report, *bad)
+    why = also + why
     cause = f"{spoken(report, worst)}: {worst.measures['dead']:.0f} of {worst.size} codes are never chosen"
     found = report.judge("dead-codes", worst.measures["dead_share"], cause, why=why, fix=fix, where=worst.name)
     yield replace(found, also=tuple(book.name for book in bad if book is not worst))
@@ -147,30 +172,61 @@ def dead_codes(report: Report) -> Iterator[Finding]:
 
 def duplicate_codes(report: Report) -> Iterator[Finding]:
     """Codes that are nearly identical."""
-    known = [b for b in report.codebooks if "duplicate_share" in b.measures and b.measures.get("used", 3) >= 3]
+    known = [b for b in report.codebooks
+             if "duplicate_share" in b.measures and b.measures.get("used", 3) >= 3 and not _zero(b)]  # fmt: skip
     if not known:
         return
     worst = max(known, key=lambda b: b.measures["duplicate_share"])
     of = " in use" if "used" in worst.measures else ""
     cause = f"{spoken(report, worst)}: {worst.measures['duplicates']:.0f} codes{of} have a near-identical twin"
-    why = ". They share the tokens of one: bits are spent on a choice that changes nothing"
+    limit = report.limit("duplicate-codes")
+    others = [f"`{b.name}` {b.measures['duplicates']:.0f}" for b in known
+              if b is not worst and limit.grade(b.measures["duplicate_share"])[0] != "ok"]  # fmt: skip
+    why = f" (also: {', '.join(others)})" if others else ""
+    why += ". They share the tokens of one: bits are spent on a choice that changes nothing"
     if report.option("quantizer", "start") == "random":
         why += ". The initial codes were drawn from inputs that are nearly equal (silence, for example)"
-    fix = (*fixes.better_start(report), *fixes.fewer_codes(report, worst), *fixes.improve(report))
+    fix = (*fixes.better_start(report), *fixes.improve(report, merge=True))
     yield report.judge("duplicate-codes", worst.measures["duplicate_share"], cause, why=why, fix=fix, where=worst.name)
+
+
+def zero_codebook(report: Report) -> Iterator[Finding]:
+    """Codebooks that hold nothing but zeros."""
+    if not report.quantizer.get("initialised", True):
+        return  # `not_started`
+    for book in report.codebooks:
+        if _zero(book):
+            yield Finding(
+                "zero-codebook", "fail", 0.0, 0.0, "codes must differ for a token to say anything",
+                f"all {book.size} codes of {spoken(report, book)} are zero: it was never started, or its weights were "
+                "lost or overwritten when they were saved or loaded", fixes.improve(report), book.name,
+            )  # fmt: skip
+
+
+def _zero(book: Codebook) -> bool:
+    return book.vectors is not None and book.size > 1 and not book.vectors.any()
+
+
+def _stuck(report: Report, book: Codebook) -> bool:
+    """Whether a codebook cannot be used for a reason that has a finding of its own."""
+    moved = book.measures.get("moved", 1.0)
+    frozen = not report.fixed and report.limit("frozen-codebook").grade(moved)[0] == "fail"
+    return frozen or _zero(book)
 
 
 def motion(report: Report) -> Iterator[Finding]:
     """Codebooks that do not move while they are trained: never updated, or updated from their own outputs."""
     moved = {b.name: _last(report, f"codes.moved.{b.name}") for b in report.codebooks}
     known = {name: figure for name, figure in moved.items() if figure is not None}
-    if not known:
+    if not known or report.fixed:
         return
     name, figure = min(known.items(), key=lambda item: item[1])
     followed = _last(report, f"codes.followed.{name}")
     fed = followed is not None and followed > 0.5
-    what = spoken(report, next(b for b in report.codebooks if b.name == name))
     limit = report.limit("outputs-fed" if fed else "frozen-codebook")
+    every = len(known) > 1 and all(limit.grade(value)[0] != "ok" for value in known.values())
+    what = f"every codebook, `{name}` the most," if every else spoken(report, report.codebook(name))
+    where = "" if every else name
     if limit.grade(figure)[0] == "ok":
         cause = f"{what}: {figure:.0%} of the codes chosen in a step move"
         yield report.judge("frozen-codebook", figure, cause, where=name, limit=limit)
@@ -178,25 +234,34 @@ def motion(report: Report) -> Iterator[Finding]:
         cause = (f"{what} follows its own outputs: its record of use changes with every step, but of the codes chosen "
                  f"only {figure:.0%} move. An average over the code vectors that were chosen gives the codes back: "
                  "`CodebookStats.sums` must be sums of the inputs that chose them")  # fmt: skip
-        yield report.judge("outputs-fed", figure, cause, fix=fixes.verify(report), where=name)
+        yield report.judge("outputs-fed", figure, cause, fix=fixes.verify(report), where=where)
     else:
         cause = (f"{what} is frozen: of the codes chosen in a step only {figure:.0%} move, while the encoder goes on "
                  f"training. {_why_frozen(report)}")  # fmt: skip
-        fix = (*fixes.weighted(report, "codebook", 1.0), *fixes.faster_codebook(report), *fixes.verify(report))
-        yield report.judge("frozen-codebook", figure, cause, fix=fix, where=name)
+        slow = fixes.higher_rate(report) if _too_slow(report) else ()
+        fix = fixes.weighted(report, "codebook", 1.0) or slow or fixes.verify(report)
+        yield report.judge("frozen-codebook", figure, cause, fix=fix, where=where)
 
 
 def _why_frozen(report: Report) -> str:
     if report.gives("codebook") and not report.weight("codebook"):
         return "No loss moves the codes: the term `codebook` has no weight"
-    if report.option("quantizer", "decay") is not None:
+    if _too_slow(report):
+        return "The learning rate is too small to move a float32 number"
+    if fixes.by_average(report):
         return "Its moving average is never updated (quantizer.update is not called), or keeps all of the past"
     return "No update and no gradient reaches the codes"
 
 
+def _too_slow(report: Report) -> bool:
+    """Whether codes that follow a gradient hardly move because the learning rate is tiny."""
+    rate = (report.stage().get("train") or {}).get("lr", 1.0)
+    return report.gives("codebook") and bool(rate < 1e-7)
+
+
 def lagging(report: Report) -> Iterator[Finding]:
     """Codes that are not at the mean of what chooses them, where they should be."""
-    if report.option("quantizer", "decay") is None:
+    if report.recipe and not fixes.by_average(report):
         return  # codes that follow a loss or a map need not be
     known = [b for b in report.codebooks if "lag" in b.measures]
     worst = max(known, key=lambda b: b.measures["lag"], default=None)
@@ -207,6 +272,24 @@ def lagging(report: Report) -> Iterator[Finding]:
             "are not at the mean of their inputs. The encoder changes faster than the moving average follows",
             (*fixes.faster_codebook(report), *fixes.learning_rate(report)), worst.name,
         )  # fmt: skip
+
+
+def dimension_collapse(report: Report) -> Iterator[Finding]:
+    """Code vectors that lie in a few of their dimensions."""
+    known = [b for b in report.codebooks if "rank_share" in b.measures] if not report.fixed else []
+    if not known:
+        return
+    most = report.number("quantizer", "code_dim") or math.inf
+    dimensions = {b.name: min(b.measures["dimensions"], most) for b in known}
+    ranks = {b.name: b.measures["rank_share"] * b.measures["dimensions"] for b in known}
+    shares = {name: (ranks[name] - 1) / (dims - 1) if dims > 1 else 1.0 for name, dims in dimensions.items()}
+    worst = min(known, key=lambda b: shares[b.name])
+    rank, dims = ranks[worst.name], dimensions[worst.name]
+    cause = f"the codes of {spoken(report, worst)} lie in about {rank:.2g} of the {dims:.0f} dimensions they could fill"
+    why = (". The other dimensions carry nothing through the quantizer: the latents are wider than what they hold, or "
+           "the encoder settled in a few directions before the codes could follow")  # fmt: skip
+    fix = fixes.narrower(report, rank)
+    yield report.judge("dimension-collapse", shares[worst.name], cause, why=why, fix=fix, where=worst.name)
 
 
 def few_tokens(report: Report) -> Iterator[Finding]:
@@ -237,7 +320,7 @@ def hot_code(report: Report) -> Iterator[Finding]:
 
 def noun_of(report: Report) -> str:
     """What one of several codebooks is called here: level, group or expert."""
-    return str((report.metadata.get("quantizer") or {}).get("noun", "group"))
+    return str(report.quantizer.get("noun", "group"))
 
 
 def spoken(report: Report, book: Codebook) -> str:
@@ -254,5 +337,7 @@ def _last(report: Report, name: str) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-CHECKS = (not_started, not_a_number, weights_not_finite, collapse, dead_codes, duplicate_codes, motion, lagging,
-          few_tokens, hot_code)  # fmt: skip
+CHECKS = (
+    not_started, not_a_number, weights_not_finite, zero_codebook, collapse, dead_codes, duplicate_codes, motion,
+    lagging, dimension_collapse, few_tokens, hot_code,
+)  # fmt: skip

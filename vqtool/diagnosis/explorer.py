@@ -34,7 +34,8 @@ aria-labelledby="bars-h" aria-valuemin="0"></svg></figure>
 def explorer_data(report: Report, samples: Samples | None, layout: Layout) -> dict[str, Any]:
     """What the page's script reads: counts, places on the map, and pieces of signals as bytes."""
     books = [book_data(book, layout) for book in report.codebooks]
-    data: dict[str, Any] = {"books": books, "layout": "t-SNE" if layout == "tsne" else "principal components"}
+    layout_name = "t-SNE" if layout == "tsne" else "principal components"
+    data: dict[str, Any] = {"books": books, "layout": layout_name, "counted": report.tokens > 0}
     if samples is not None:
         data["pieces"] = pieces_data(samples)
         for book, examples in zip(books, samples.examples, strict=False):

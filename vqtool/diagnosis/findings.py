@@ -16,8 +16,10 @@ CHECKS: tuple[Check, ...] = (*codebook_findings.CHECKS, *foreign_findings.CHECKS
 # What one problem brings along: where the first is found, the others are its symptoms and are left out.
 EXPLAINS: dict[str, frozenset[str]] = {
     "nan": frozenset({"collapse", "dead-codes", "dead-level", "duplicate-codes", "range-drift", "dc-offset",
-                      "perplexity-falling", "loss-stuck", "frozen-codebook", "outputs-fed"}),
+                      "perplexity-falling", "loss-stuck", "frozen-codebook", "outputs-fed", "dimension-collapse"}),
     "not-started": frozenset({"collapse", "dead-codes", "dead-level", "duplicate-codes", "frozen-codebook"}),
+    "zero-codebook": frozenset({"collapse", "dead-codes", "dead-level", "duplicate-codes", "frozen-codebook",
+                                "codebook-lags", "dimension-collapse", "outputs-fed"}),
     "frozen-codebook": frozenset({"collapse", "dead-codes", "dead-level", "duplicate-codes", "perplexity-falling",
                                   "commitment-growing", "codebook-lags", "codes-ignored", "soft-hard-gap",
                                   "loss-stuck"}),
@@ -25,12 +27,14 @@ EXPLAINS: dict[str, frozenset[str]] = {
                               "commitment-growing", "codebook-lags", "codes-ignored", "loss-stuck"}),
     "collapse": frozenset({"dead-codes", "dead-level", "duplicate-codes", "perplexity-falling", "commitment-growing",
                            "loss-stuck", "codes-ignored", "repeated-tokens", "hot-code", "codebook-lags",
-                           "range-drift", "dc-offset", "no-negatives"}),
+                           "range-drift", "dc-offset", "no-negatives", "dimension-collapse"}),
+    "commitment-growing": frozenset({"perplexity-falling"}),
     "dead-level": frozenset({"perplexity-falling"}),
     "dead-codes": frozenset({"perplexity-falling"}),
-    "never-moved": frozenset({"duplicate-codes", "exploding-norms"}),
+    "exploding-norms": frozenset({"duplicate-codes", "dimension-collapse"}),
     "soft-hard-gap": frozenset({"range-drift", "dc-offset", "codebook-lags", "commitment-growing"}),
     "no-negatives": frozenset({"loss-stuck"}),
+    "loss-stuck": frozenset({"codes-ignored"}),
 }  # fmt: skip
 
 

@@ -2,50 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from vqtool.diagnosis.measures import unmoved
 from vqtool.diagnosis.report import Codebook, Finding, Report
 
 Array = np.ndarray[Any, np.dtype[Any]]
-ENOUGH = 64  # numbers from which a uniform distribution is recognised
 LARGE = 100.0  # the rms value of a code beyond which it is judged by itself; encoders' outputs are of the order of 1
 COUNTS = "give codes that the model makes of a few hundred inputs: --codes codes.npy"
 
 
 def never_moved(report: Report) -> Iterator[Finding]:
-    """Codes that still are where `uniform_(-1 / K, 1 / K)` put them, as VQ-VAEs and VQGANs are initialised."""
-    found = report.metadata.get("foreign") or {}
-    known = {b.name: _initial_share(b.vectors) for b in report.codebooks
-             if b.vectors is not None and b.counts is None and b.name not in found.get("frozen", ())}  # fmt: skip
-    if report.recipe or not any(known.values()):
+    """Codes that still are where `uniform_(-1 / K, 1 / K)` put them, of codebooks whose use is not known."""
+    known = [book for book in report.codebooks if "unmoved" in book.measures]
+    worst = max(known, key=lambda b: b.measures["unmoved"] / b.size, default=None)
+    if worst is None or worst.measures["unmoved"] == 0:
         return
-    name, share = max(known.items(), key=lambda item: item[1])
-    size = next(b.size for b in report.codebooks if b.name == name)
-    cause = f"`{name}`: {share * size:.0f} of {size} codes are where they were initialised, uniform within ±1/{size}"
-    if min(known.values()) == 1:
-        yield Finding("never-moved", "note", 1.0, None, "", f"{cause}: the model was not trained", (), name)
+    many = worst.measures["unmoved"]
+    cause = f"`{worst.name}`: {many:.0f} of {worst.size} codes are where they were initialised, within ±1/{worst.size}"
+    if all(book.measures["unmoved"] == book.size for book in known):
+        yield Finding("never-moved", "note", 1.0, None, "", f"{cause}: the model was not trained", (), worst.name)
         return
     limit = report.limit("never-moved")
-    others = [f"`{other}`" for other, s in known.items() if limit.grade(s)[0] != "ok" and other != name]
-    why = f" (so are those of {', '.join(others)})" if others else ""
+    others = [b.name for b in known if b is not worst and limit.grade(b.measures["unmoved"] / b.size)[0] != "ok"]
+    why = f" (so are those of {_listed(others, ())})" if others else ""
     why += ". No token chose them, so nothing trained them: the model has only the others"
-    yield report.judge("never-moved", share, cause, why=why, fix=(
+    yield report.judge("never-moved", many / worst.size, cause, why=why, fix=(
         "reinitialise them from current encoder outputs, every few hundred steps",
         "start the codes with k-means over encoder outputs of many different inputs",
-    ), where=name)  # fmt: skip
-
-
-def _initial_share(vectors: Array) -> float:
-    """The share of rows [K, D] that look drawn from uniform(-1/K, 1/K): within it, and spread as it is."""
-    box = 1 / len(vectors)
-    inside = (np.abs(vectors) <= box * 1.001).all(1)
-    values = np.abs(vectors[inside]).reshape(-1) / box
-    if values.size < ENOUGH or not (0.45 < values.mean() < 0.55 and 0.31 < np.square(values).mean() < 0.36):
-        return 0.0
-    return float(inside.mean())
+    ), where=worst.name)  # fmt: skip
 
 
 def exploding_norms(report: Report) -> Iterator[Finding]:
@@ -99,9 +87,10 @@ def _norms(book: Codebook, before: float) -> Iterator[tuple[float, str]]:
 
 
 def _lengths(book: Codebook) -> Array:
-    """The lengths of the codes in use, where use is known."""
+    """The lengths of the codes in use, where use is known, else of those that moved."""
     assert book.vectors is not None
-    rows = book.vectors if book.counts is None else book.vectors[book.counts > 0]
+    used = book.counts > 0 if book.counts is not None else ~unmoved(book.vectors)
+    rows = book.vectors[used] if used.any() else book.vectors
     return np.asarray(np.linalg.norm(rows.astype(np.float64), axis=1))
 
 
@@ -116,25 +105,25 @@ def left_open(report: Report) -> Iterator[Finding]:
     found = report.metadata.get("foreign") or {}
     every = [book.name for book in report.codebooks]
     if idle := found.get("not_started"):
-        yield _note("not-started", idle, f"{_listed(idle, every)} never started: no code was set and no token was "
-                    "counted. So are freshly configured models, and codebooks that training did not reach")  # fmt: skip
+        cause = (f"{_listed(idle, every)} never started: no code was set and no token was counted. So are freshly "
+                 "configured models, and codebooks that training did not reach")  # fmt: skip
+        yield Finding("not-started", "note", float(len(idle)), None, "", cause)
     if missing := found.get("no_counts"):
-        yield _note("no-counts", missing, f"the file holds no counts of {_listed(missing, every)}: how codes are used, "
-                    "and which are dead, cannot be known from it", COUNTS)  # fmt: skip
-    if others := found.get("not_counted"):
-        yield _note("no-counts", others, f"the codes have no level for {_listed(others, [])}")
+        cause = (f"the use of {_listed(missing, every)} is not known: no counts are stored, or none that were ever "
+                 "updated, and without them no dead code can be seen")  # fmt: skip
+        yield Finding("no-counts", "note", float(len(missing)), None, "", cause, (COUNTS,))
+    elif others := found.get("not_counted"):
+        cause = f"the codes have no level for {_listed(others, ())}"
+        yield Finding("no-counts", "note", float(len(others)), None, "", cause)
     if unknown := found.get("sizes_unknown"):
-        yield _note("sizes-unknown", unknown, "how many codes there are is not known: the largest one seen is taken "
-                    "for the last, and dead codes beyond it are not seen", "give their number: --sizes K")  # fmt: skip
+        cause = ("how many codes there are is not known: the largest one seen is taken for the last, and dead codes "
+                 "beyond it are not seen")  # fmt: skip
+        yield Finding("sizes-unknown", "note", float(len(unknown)), None, "", cause, ("give their number: --sizes K",))
     if found and not report.codebooks:
         grids = found["grids"]
         named = ", ".join(f"{family} in `{module}`" if module else family for module, family in grids.items())
-        yield _note("no-codebook", grids, f"{named}: the codes are a fixed grid, and the file holds nothing of their "
-                    "use", f"{COUNTS} --sizes K")  # fmt: skip
-
-
-def _note(name: str, of: Collection[str], cause: str, *fix: str) -> Finding:
-    return Finding(name, "note", float(len(of)), None, "", cause, fix)
+        cause = f"{named}: the codes are a fixed grid, and the file holds nothing of their use"
+        yield Finding("no-codebook", "note", float(len(grids)), None, "", cause, (f"{COUNTS} --sizes K",))
 
 
 def _listed(names: Sequence[str], every: Sequence[str]) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vqtool.diagnosis.measures import joint_usage, sequences
+from vqtool.diagnosis.measures import geometry, joint_usage, sequences, unmoved
 from vqtool.diagnosis.reading import FORGOTTEN, NOTHING, codebook, recounted, report_of
 from vqtool.diagnosis.report import Codebook, Report
 from vqtool.errors import VqtoolError
@@ -21,6 +21,7 @@ from vqtool.model.format import is_of_vqtool, read_header
 from vqtool.model.runs import checkpoint_path, is_run, newest_in
 
 PER_CODE = 1000.0  # tokens that a moving average of use counts for: it is taken as what use is, not as a sample of it
+BARE = ("", "arr_0")  # names of arrays that were saved without one
 HINTED = 6  # tensors that an error lists
 
 
@@ -50,7 +51,10 @@ def report_of_any(given: Any, reading: Reading) -> Report:
     if given is None and (by_name or reading.codes is not None):
         return foreign_report(reading.codes if isinstance(reading.codes, Path) else Path("codes"), {}, reading)
     if given is not None and not isinstance(given, Path):
-        return foreign_report(Path(type(given).__name__), tensors_in(given), reading)
+        tensors = tensors_in(given)
+        if reading.codes is None and tensors.keys() == {""} and not isinstance(reading.vectors, str | None):
+            tensors, reading = {}, replace(reading, codes=given)  # codes, beside vectors
+        return foreign_report(Path(_named(given)), tensors, reading)
     if given is not None and given.exists() and (by_name or not is_own(given)):
         return foreign_report(given, tensors_of(given), reading)
     report = report_of(checkpoint_path(given))
@@ -61,6 +65,7 @@ def report_of_any(given: Any, reading: Reading) -> Report:
     return recounted(report, counted, counts, {}, _together(codes))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # values that are no numbers are findings, not warnings
 def foreign_report(source: Path, tensors: Tensors, reading: Reading) -> Report:
     """What a model's tensors, and codes that it made, show of its codebooks.
 
@@ -68,7 +73,8 @@ def foreign_report(source: Path, tensors: Tensors, reading: Reading) -> Report:
         VqtoolError: no codebook was found and no codes are given, or they do not fit each other.
     """
     found = _codebooks(tensors, reading)
-    grids = {m: f for m, f in fixed_grids(tensors).items() if not any(b.name.startswith(m) for b in found)}
+    grids = fixed_grids(tensors, found)
+    found = [book for book in found if book.family != "unknown" or book.tensor.rpartition(".")[0] not in grids]
     codes = reading.codes
     if codes is None and not found and _holds_codes(tensors):
         codes = source if source.is_file() else codes_among(tensors, source).read()
@@ -82,11 +88,23 @@ def foreign_report(source: Path, tensors: Tensors, reading: Reading) -> Report:
     return _of_vectors(source, found, grids)
 
 
+def _named(given: Any) -> str:
+    """What a report calls something that has no path."""
+    return (
+        type(given).__name__
+        if hasattr(given, "state_dict")
+        else "state dict"
+        if isinstance(given, Mapping)
+        else "codes"
+    )
+
+
 def _codebooks(tensors: Tensors, reading: Reading) -> list[ForeignCodebook]:
     """The codebooks; an array of floats without a name is one."""
     if reading.vectors is not None and not isinstance(reading.vectors, str):
         return codebooks_in(_given(reading.vectors, "codebook") | _given(reading.usage, "usage"))
-    bare = [name for name, s in tensors.items() if name in ("", "arr_0") and s.is_float and len(s.shape) in (2, 3)]
+    bare = [name for name, s in tensors.items() if name in BARE and s.is_float and len(s.shape) in (2, 3)
+            and not _are_whole(s)]  # fmt: skip
     vectors = reading.vectors if reading.vectors is not None or not bare else ""
     return codebooks_in(tensors, vectors=vectors, usage=reading.usage)
 
@@ -123,7 +141,8 @@ def own_sizes(path: Path) -> tuple[int, ...]:
 def is_own(path: Path) -> bool:
     """Whether a path is a run or a checkpoint of vqtool's."""
     if path.is_dir():
-        return is_run(path) or newest_in(path) is not None
+        newest = newest_in(path)
+        return is_run(path) or (newest is not None and is_of_vqtool(newest))
     return is_of_vqtool(path) and read_header(path).metadata.get("kind") != "codes"
 
 
@@ -134,8 +153,14 @@ def _together(codes: Codes) -> dict[str, float]:
 
 
 def _holds_codes(tensors: Tensors) -> bool:
-    whole = [name for name, stored in tensors.items() if may_be_codes(stored)]
+    whole = [n for n, s in tensors.items() if may_be_codes(s) or (n in BARE and s.is_float and _are_whole(s))]
     return bool(whole) and (len(whole) == len(tensors) or any(name in USUAL for name in whole))
+
+
+def _are_whole(stored: Stored) -> bool:
+    """Whether floats are codes that were saved as floats."""
+    values = stored.read()
+    return bool(values.size and values.min() >= 0 and values.max() >= 2 and (values == np.round(values)).all())
 
 
 def nothing_found(source: Path, tensors: Tensors) -> VqtoolError:
@@ -159,7 +184,7 @@ def _of_vectors(source: Path, found: Sequence[ForeignCodebook], grids: Mapping[s
     books, counted, missing, idle = [], set[str](), [], []
     for name, book in zip(short_names(found), found, strict=True):
         counts, kind = _use(book)
-        if _not_started(book, counts):
+        if _not_started(book):
             idle.append(name)
             books.append(Codebook(name, len(book.vectors), None, None))
             continue
@@ -167,7 +192,8 @@ def _of_vectors(source: Path, found: Sequence[ForeignCodebook], grids: Mapping[s
             missing.append(name)
         else:
             counted.add(kind)
-        books.append(codebook(name, len(book.vectors), counts, book.vectors, {}))
+        made = codebook(name, len(book.vectors), counts, book.vectors, {})
+        books.append(made if counts is not None or book.frozen else _by_motion(made))
     tokens = [int(b.counts.sum()) for b in books if b.counts is not None] if counted == {"counts"} else []
     what = " and ".join(f"the {kind} of use in the file" for kind in sorted(counted))
     return Report(
@@ -178,6 +204,15 @@ def _of_vectors(source: Path, found: Sequence[ForeignCodebook], grids: Mapping[s
         measures={},
         metadata=_metadata(found, grids, no_counts=missing, not_started=idle),
     )
+
+
+def _by_motion(book: Codebook) -> Codebook:
+    """A codebook without counts, with how many codes never moved; its geometry is that of the others."""
+    assert book.vectors is not None
+    still = unmoved(book.vectors)
+    some = 0 < still.sum() < book.size - 1 and np.isfinite(book.vectors).all()
+    moved = geometry(book.vectors[~still]) if some else {}
+    return replace(book, measures={**book.measures, **moved, "unmoved": float(still.sum())})
 
 
 def _of_codes(
@@ -202,7 +237,8 @@ def _of_codes(
     every = own or list(sizes) * (levels if len(sizes) == 1 else 1)
     counts = counts_of(codes, every or None)
     names = short_names(found) if found else ["codebook"] if levels == 1 else [f"level{q}" for q in range(levels)]
-    books = [codebook(names[q], len(n), n, found[q].vectors if found else None, {}) for q, n in enumerate(counts)]
+    vectors = [None if _not_started(book) else book.vectors for book in found] or [None] * levels
+    books = [codebook(names[q], len(n), n, vectors[q], {}) for q, n in enumerate(counts)]
     return Report(
         source=source,
         counted=counted,
@@ -242,9 +278,10 @@ def _use(book: ForeignCodebook) -> tuple[np.ndarray | None, str]:
     return np.where(use > FORGOTTEN * use.mean(), use, 0.0) * (PER_CODE / use.mean()), "moving average"
 
 
-def _not_started(book: ForeignCodebook, counts: np.ndarray | None) -> bool:
+def _not_started(book: ForeignCodebook) -> bool:
     """Whether a codebook was never started: by its own flag, or by zeros whose counts were never updated."""
-    return book.started is False or (book.counts is not None and counts is None and not book.vectors.any())
+    never_used = book.counts is not None and _use(book)[0] is None
+    return book.started is False or (never_used and not book.vectors.any())
 
 
 def short_names(found: Sequence[ForeignCodebook]) -> list[str]:
@@ -253,4 +290,6 @@ def short_names(found: Sequence[ForeignCodebook]) -> list[str]:
     shared = 0
     while len(split) > 1 and all(len(p) > shared + 2 and p[shared] == split[0][shared] for p in split):
         shared += 1
+    while shared and any(parts[shared].isdecimal() for parts in split):
+        shared -= 1
     return [".".join(parts[shared:]) for parts in split]

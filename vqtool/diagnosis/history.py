@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from vqtool.diagnosis import fixes
@@ -12,6 +13,7 @@ from vqtool.diagnosis.measures import folded, thirds
 from vqtool.diagnosis.report import Finding, Report
 
 ENOUGH = {"valid": 3, "train": 6}  # rows that a trend is read from
+SUDDEN = 0.3  # of a figure's whole range, from one row to the next: it turned there
 GROWN = 3.0  # dB of signal to quantization noise lost: the error has grown, not only the scale of the encoder's outputs
 
 
@@ -56,9 +58,8 @@ def not_a_number(report: Report) -> Iterator[Finding]:
                 "nan", "fail", math.nan, None, "a loss must be a number",
                 f"{named} became NaN or infinite in stage `{row.get('stage')}` at step {row.get('step')}. A step too "
                 "large for a low precision, or an input that holds one",
-                (*fixes.clip(report), *fixes.full_precision(report), *fixes.learning_rate(report)),
+                fixes.learning_rate(report) or (*fixes.full_precision(report), *fixes.clip(report)),
                 where=str(row.get("stage", "")), step=row.get("step"),
-                changed=changed_at(report, str(row.get("stage", "")), int(row.get("step", 0))),
             )  # fmt: skip
             return
 
@@ -78,17 +79,22 @@ def perplexity_falling(report: Report) -> Iterator[Finding]:
     if report.limit("perplexity-falling").grade(now / top)[0] == "ok":
         yield report.judge("perplexity-falling", now / top, "use of the codes holds")
         return
-    cause = (f"perplexity fell from {top:.3g} to {now:.3g} while training: the encoder leaves codes behind, and "
-             "nothing brings them back")  # fmt: skip
-    fix = (*fixes.revival(report), *fixes.diversity(report), *fixes.learning_rate(report))
+    cause = f"perplexity fell from {top:.3g} to {now:.3g} while training: the encoder leaves codes behind, and "
+    closer = fixes.weighted(report, "commitment", 0.25) if report.recipe else ()
+    if closer:
+        cause += "no commitment loss holds it near them"
+        fix = (*closer, *fixes.faster_codebook(report))
+    else:
+        cause += "nothing brings them back"
+        fix = (*fixes.diversity(report), *fixes.revival(report)) or fixes.learning_rate(report, above=1e-4)
     found = report.judge("perplexity-falling", now / top, cause, fix=fix)
-    yield _since(found, report, seen.since(lambda value: value < (top + now) / 2))
+    yield _since(found, report, seen, lambda value: value < (top + now) / 2)
 
 
-def _since(finding: Finding, report: Report, step: int | None) -> Finding:
+def _since(finding: Finding, report: Report, seen: Series, bad: Callable[[float], bool]) -> Finding:
     """The finding of the stage that trains the quantizer, with the step at which it began."""
-    stage = str(report.stage().get("name", ""))
-    return replace(finding, where=stage, step=step, changed=changed_at(report, stage, step))
+    stage, step = str(report.stage().get("name", "")), seen.since(bad)
+    return replace(finding, where=stage, step=step, changed=changed_at(report, stage, step, seen))
 
 
 def commitment_growing(report: Report) -> Iterator[Finding]:
@@ -105,9 +111,10 @@ def commitment_growing(report: Report) -> Iterator[Finding]:
         return
     cause = (f"the commitment loss grew from {low:.3g} to {now:.3g} and is still growing: the encoder's outputs run "
              "away from the codes faster than these follow")  # fmt: skip
-    fix = (*fixes.weighted(report, "commitment", 0.25), *fixes.faster_codebook(report), *fixes.learning_rate(report))
+    closer = (*fixes.weighted(report, "commitment", 0.25), *fixes.faster_codebook(report))
+    fix = closer or fixes.learning_rate(report, above=1e-4)
     found = report.judge("commitment-growing", now / low, cause, fix=fix)
-    yield _since(found, report, seen.since(lambda value: value > math.sqrt(low * now)))
+    yield _since(found, report, seen, lambda value: value > math.sqrt(low * now))
 
 
 def loss_stuck(report: Report) -> Iterator[Finding]:
@@ -130,10 +137,9 @@ def loss_stuck(report: Report) -> Iterator[Finding]:
         limit = report.limit("loss-stuck")
         yield Finding("loss-stuck", "ok", better, limit.warn, limit.source, cause, where=stage["name"])
         return
-    rate = stage["train"].get("lr")
     why = (". Nothing is learned: a learning rate far off, a part that no gradient reaches, or a term of large weight "
            "that hides the others")  # fmt: skip
-    fix = (fixes.option(f"stage.{stage['name']}.lr", f"{rate * 3:.2g}"),) if rate else ()
+    fix = fixes.learning_rate(report) or fixes.higher_rate(report)
     yield report.judge("loss-stuck", better, cause, why=why, fix=fix, where=stage["name"])
 
 
@@ -147,8 +153,8 @@ def begun(finding: Finding, report: Report) -> Finding:
     if seen is None or step is None:
         return finding
     stage = str(report.stage().get("name", ""))
-    changed = f"from the first {seen.split} row on" if step == seen.steps[0] else changed_at(report, stage, step)
-    return replace(finding, step=step, changed=changed)
+    first = f"from the first {seen.split} row on" if step == seen.steps[0] else ""
+    return replace(finding, step=step, changed=first or changed_at(report, stage, step, seen))
 
 
 def _trace(finding: Finding, report: Report) -> tuple[str, Callable[[float], bool]]:
@@ -173,25 +179,41 @@ def _trace(finding: Finding, report: Report) -> tuple[str, Callable[[float], boo
     return name, lambda value: limit.grade(seen_as(value))[0] != "ok"
 
 
-def changed_at(report: Report, stage: str, step: int | None) -> str:
-    """What changed between the training row at `step` of a stage and the one before: the stage, or a scheduled knob."""
-    if step is None:
+def changed_at(report: Report, stage: str, step: int | None, seen: Series | None = None) -> str:
+    """What changed at `step` of a stage, where a figure, if `seen`, turned: the stage, or a scheduled knob.
+
+    A knob is named where it turned or jumped there, between two rows of the figure: one that moves all the time is not
+    to blame for what happens at one step, and no knob is for a slow decline.
+    """
+    rows = [row for row in report.history if row.get("split") == "train" and row.get("stage") == stage]
+    before = [row for row in rows if row.get("step", 0) <= (step or 0)]
+    if step is None or not before:
         return ""
-    rows = [row for row in report.history if row.get("split") == "train"]
-    here = [i for i, row in enumerate(rows) if row.get("stage") == stage and row.get("step", 0) <= step]
-    if not here:
-        return ""
-    now, before = rows[here[-1]], rows[here[-1] - 1] if here[-1] else None
-    if before is None or before.get("stage") != stage:
+    if len(before) == 1:
         earlier = any(row.get("split") == "valid" and row.get("stage") == stage and row.get("step", 0) < step
                       for row in report.history)  # fmt: skip
         return "" if earlier else f"stage `{stage}` had just begun"
+    since = int(before[-2]["step"])
+    if seen is not None:
+        at = seen.steps.index(step)
+        if at and abs(seen.values[at] - seen.values[at - 1]) < SUDDEN * (max(seen.values) - min(seen.values)):
+            return ""
+        since = min(since, seen.steps[at - 1]) if at else since
     changes = []
     for knob in _knobs(report, stage):
-        old, new = before.get(knob), now.get(knob)
-        if isinstance(old, int | float) and isinstance(new, int | float) and old != new:
-            changes.append(f"`{knob}` went from {old:.3g} to {new:.3g}")
+        path = [(int(row["step"]), float(row[knob])) for row in rows if isinstance(row.get(knob), int | float)]
+        turns = [f"`{knob}` went from {old:.3g} to {new:.3g}" for (_, old), (when, new) in pairwise(path)
+                 if since < when <= step and jumped(path, when)]  # fmt: skip
+        changes += turns[:1]
     return "; ".join(changes)
+
+
+def jumped(path: Sequence[tuple[int, float]], step: int) -> bool:
+    """Whether a knob's (step, value) path changes far more at `step` than at the other rows where it moves."""
+    moves = {when: abs(new - old) for (_, old), (when, new) in pairwise(path)}
+    others = sorted(move for when, move in moves.items() if when < step)
+    usual = others[len(others) // 2] if others else 0.0
+    return moves[step] > 3 * usual and bool(others)
 
 
 def _knobs(report: Report, stage: str) -> Sequence[str]:

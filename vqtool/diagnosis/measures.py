@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 TWIN = 0.05  # of the upper quartile of neighbour distances: nearer than that, two codes are one
 GROUP = 8  # times the distance of neighbours: the radius in which codes are taken for one group; 1 / TWIN is far off
+ENOUGH = 64  # numbers by which a uniform distribution is recognised
 BLOCK = 256  # rows that are compared one by one with those before them
 CHUNK = 1 << 20  # distances held at a time
 WIDE = 64  # dimensions from which neighbours are searched in 32 bits: they are far apart there, and it is twice as fast
@@ -251,22 +252,42 @@ def effective_rank(vectors: ArrayLike) -> float:
 def geometry(vectors: ArrayLike, counts: ArrayLike | None = None) -> dict[str, float]:
     """Figures of the code vectors [K, d]; twins are looked for among codes in use, if `counts` [K] are given.
 
-    `norm` is the mean length, `norm_spread` the lengths' standard deviation over it; `duplicates` is how many codes
-    have a twin, `duplicate_share` that over the codes looked at; `neighbour` the median distance of neighbours.
+    `dimensions` is how many of them the codes looked at can fill, min(d, K - 1), `rank_share` the effective rank of
+    these codes over it; `norm` is the mean length, `norm_spread` the lengths' standard deviation over it; `duplicates`
+    is how many codes have a twin, `duplicate_share` that over the codes looked at; `neighbour` the median distance of
+    neighbours.
     """
     rows = np.asarray(vectors, dtype=np.float64)
     lengths = np.linalg.norm(rows, axis=1)
-    looked = rows if counts is None or np.sum(counts) <= 0 else rows[np.asarray(counts) > 0]
+    everywhere = counts is None or np.sum(counts) <= 0 or np.all(np.asarray(counts) > 0)
+    looked = rows if everywhere else rows[np.asarray(counts) > 0]
+    rank = effective_rank(rows)
     distances = neighbour_distances(looked)
+    dimensions = max(1, min(rows.shape[1], len(looked) - 1))
     same = distances <= twin_radius(looked, distances)
     return {
         "norm": float(lengths.mean()),
         "norm_spread": float(lengths.std() / max(lengths.mean(), 1e-300)),
-        "effective_rank": effective_rank(rows),
+        "effective_rank": rank,
+        "dimensions": float(dimensions),
+        "rank_share": (rank if looked is rows else effective_rank(looked)) / dimensions if len(looked) > 1 else 1.0,
         "duplicates": float(same.sum()),
         "duplicate_share": float(same.mean()) if len(same) else 0.0,
         "neighbour": quantile(distances, 0.5) if len(distances) > 1 else 0.0,
     }
+
+
+def unmoved(vectors: ArrayLike) -> NDArray[np.bool_]:
+    """Which of the codes [K, d] look drawn from uniform(-1/K, 1/K), where VQ-VAEs and VQGANs start them [K].
+
+    Codes within that range, if together they are spread as uniform numbers are: |x| K of mean 1/2 and mean square 1/3.
+    """
+    rows = np.abs(np.asarray(vectors, dtype=np.float64)) * len(np.asarray(vectors))
+    inside = (rows <= 1.001).all(1)
+    values = rows[inside]
+    if values.size < ENOUGH or abs(values.mean() - 1 / 2) > 0.05 or abs(np.square(values).mean() - 1 / 3) > 0.03:
+        return np.zeros(len(rows), dtype=bool)
+    return np.asarray(inside)
 
 
 def drift(before: ArrayLike, after: ArrayLike) -> float:

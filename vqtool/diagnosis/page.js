@@ -36,6 +36,7 @@
 
   function drawBars(size) {
     bars.replaceChildren();
+    bars.parentElement.hidden = !book.counts;
     const top = book.counts ? Math.max(book.counts[order[0]], 1e-12) : 1;
     const width = 400 / size;
     let path = "";
@@ -74,7 +75,8 @@
   const at = (step) => 8 + (384 * step) / 1000;
 
   function showMapNote(index) {
-    const plain = `${data.layout}; darker is more used, rings are dead, codes far away are drawn at the edge`;
+    const use = book.counts ? "darker is more used, rings are dead, " : "";
+    const plain = `${data.layout}; ${use}codes far away are drawn at the edge`;
     byId("map-note").textContent = index === null ? plain : `code ${number(index)}: ${share(index)}`;
   }
 
@@ -82,7 +84,8 @@
     if (!book.counts) return "not counted";
     if (!count(index)) return "never chosen";
     const percent = ((100 * count(index)) / book.total).toPrecision(3);
-    return `chosen ${count(index).toLocaleString("en")} times, ${percent} % of tokens`;
+    const times = data.counted ? `chosen ${count(index).toLocaleString("en")} times, ` : "";
+    return `${times}${percent} % of tokens`;
   }
 
   function choose(index) {

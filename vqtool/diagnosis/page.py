@@ -74,12 +74,13 @@ def card_html(card: Card) -> str:
     """One finding with its figure, its cause and its fixes."""
     found = card.finding
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(card.text))
-    fixes = "".join(f"<li><code>{escape(line)}</code></li>" for line in found.fix)
+    typed = [f"<code>{escape(line)}</code>" if line.startswith("vqtool ") else escape(line) for line in card.fix]
+    fixes = "".join(f"<li>{line}</li>" for line in typed)
     return (
         f'<li class="card {found.severity}" value="{card.number}">'
         f'<h3><span class="badge">{card.number} {found.severity}</span> {escape(card.title)} '
         f'<span class="figure">{escape(card.figure)}</span></h3><p>{text}</p>'
-        + (f"<p>Fixes (options of <code>vqtool train</code>, or commands):</p><ul>{fixes}</ul>" if fixes else "")
+        + (f"<p>Fixes, any one of these:</p><ul>{fixes}</ul>" if fixes else "")
         + (f'<p class="quiet">{escape(card.basis)}</p>' if card.basis else "")
         + "</li>"
     )

@@ -101,6 +101,10 @@ class Report:
         bad = severity != "ok"
         return Finding(name, severity, figure, at, limit.source, cause + why * bad, fix if bad else (), where)
 
+    def codebook(self, name: str) -> Codebook:
+        """The codebook of this name."""
+        return next(book for book in self.codebooks if book.name == name)
+
     def key(self, part: str, name: str) -> str:
         """An option's key in the recipe: of the part itself, or of the quantizer that it is made `of`."""
         return ".".join((part, *_path(self._options(part), name)))
@@ -121,6 +125,29 @@ class Report:
         options: Mapping[str, Any] = ((self.recipe.get("parts") or {}).get(part) or {}).get("options", {})
         return options
 
+    @property
+    def quantizer(self) -> Mapping[str, Any]:
+        """What the metadata say of the quantizer: `names`, `terms`, `knobs`, `fixed`, ..."""
+        return self.metadata.get("quantizer") or {}
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the codes are a grid that nothing moves: no codebook that could follow, start or be moved."""
+        return bool(self.quantizer.get("fixed")) or self.grid is not None
+
+    @property
+    def grid(self) -> tuple[str, tuple[int, ...]] | None:
+        """Of FSQ and LFQ, also inside of another quantizer: the option's key, and the steps of each feature."""
+        options: Any = self._options("quantizer")
+        key = "quantizer"
+        while isinstance(options, Mapping):
+            if isinstance(options.get("levels"), list | tuple):
+                return f"{key}.levels", tuple(map(int, options["levels"]))
+            if isinstance(options.get("bits"), int):
+                return f"{key}.bits", (2,) * options["bits"]
+            options, key = options.get("of"), f"{key}.of"
+        return None
+
     def limit(self, finding: str) -> Limit:
         """The limits of a finding, as the recipe sets them."""
         return limit_of(finding, self.recipe)
@@ -137,7 +164,7 @@ class Report:
 
     def gives(self, term: str) -> bool:
         """Whether the quantizer gives such a term, so that a stage can weight it."""
-        return term in (self.metadata.get("quantizer") or {}).get("terms", ())
+        return term in self.quantizer.get("terms", ())
 
 
 def _path(options: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from vqtool.diagnosis import fixes
 from vqtool.diagnosis.measures import folded
 from vqtool.diagnosis.report import SEVERITIES, Finding, Report, Severity
 
+SKILL = 0.1  # of the way from chance to certainty: a context that does not get there predicts nothing
 WORTH = 0.02  # of the signal's variance: what rescaling must take off the error for the range to be to blame
 
 
@@ -97,6 +99,28 @@ def dc_offset(report: Report) -> Iterator[Finding]:
     yield report.judge("dc-offset", abs(dc), cause, why=why, fix=fixes.waveform_loss(report))
 
 
+def too_uniform(report: Report) -> Iterator[Finding]:
+    """Codes of a contrastive task that are all used alike because a loss rewards just that.
+
+    Even use is good where codes must describe a signal, and may come from the data themselves.
+    """
+    stage, books = report.stage(), [b for b in report.codebooks if b.measures.get("tokens", 0) > 0 and b.size > 2]
+    contrastive = any(loss["kind"] == "info-nce" for loss in stage.get("losses", ()))
+    pull = next((term for term in fixes.DIVERSITY if report.weight(term) > 0 and report.gives(term)), None)
+    if not (contrastive and pull and books):
+        return
+    figure = min(b.measures["spread"] for b in books)
+    accuracy, chance = (report.measures.get(f"contrastive.{name}") for name in ("accuracy", "chance"))
+    found = accuracy is not None and chance is not None and accuracy - chance > SKILL * (1 - chance)
+    cause = f"the codes of every codebook are used almost alike: {figure:.0%} of what uniform use would give"
+    why = (f". Sounds and silence are not equally frequent: `{pull}`, of weight {report.weight(pull):g}, spreads the "
+           "tokens evenly whatever they are, and codes say less about the signal")  # fmt: skip
+    judged = report.judge("too-uniform", figure, cause, why=why, fix=fixes.weaker(report, pull))
+    if found and judged.severity != "ok":
+        judged = replace(judged, severity="note", cause=f"{cause}; the context still finds {accuracy:.0%} of them")
+    yield judged
+
+
 def no_negatives(report: Report) -> Iterator[Finding]:
     """A contrastive task without negatives."""
     left = report.measures.get("contrastive.effective_negatives")
@@ -104,10 +128,12 @@ def no_negatives(report: Report) -> Iterator[Finding]:
         return
     accuracy = report.measures.get("contrastive.accuracy")
     empty = f", so the accuracy of {accuracy:.3g} means nothing" if accuracy is not None else ""
-    why = (f"{empty}. Negatives equal to the positive are masked: all are when the codes are collapsed, the sampled "
-           "positions coincide, or the mask is inverted")  # fmt: skip
+    fix = fixes.more_negatives(report)
+    reason = ("Too few tokens are hidden, drawn as negatives, or far enough away" if fix and report.recipe else
+              "Negatives equal to the positive are masked: all are where codes are collapsed, the sampled positions "
+              "coincide, or the mask is inverted")  # fmt: skip
+    why = f"{empty}. {reason}"
     cause = f"a position is compared with {left:.3g} negatives that differ from it"
-    fix = (*fixes.diversity(report), *fixes.revival(report))
     yield report.judge("no-negatives", left, cause, why=why, fix=fix)
 
 
@@ -119,7 +145,7 @@ def codes_ignored(report: Report) -> Iterator[Finding]:
         return
     cause = f"with the codes of another signal the error is {other / own:.3g} times that with its own"
     why = ". What the decoder needs reaches it another way: by the condition, or as side information"
-    yield report.judge("codes-ignored", other / own, cause, why=why, fix=fixes.learning_rate(report))
+    yield report.judge("codes-ignored", other / own, cause, why=why)
 
 
 def repeated_tokens(report: Report) -> Iterator[Finding]:
@@ -132,4 +158,13 @@ def repeated_tokens(report: Report) -> Iterator[Finding]:
     yield report.judge("repeated-tokens", share, f"{share:.0%} of the tokens repeat the one before", why=why)
 
 
-CHECKS = (soft_hard_gap, accuracy_gap, range_drift, dc_offset, no_negatives, codes_ignored, repeated_tokens)
+CHECKS = (
+    soft_hard_gap,
+    accuracy_gap,
+    range_drift,
+    dc_offset,
+    too_uniform,
+    no_negatives,
+    codes_ignored,
+    repeated_tokens,
+)

@@ -59,7 +59,7 @@ def card_text(card: Card, stream: TextIO | None) -> str:
     """One finding: its name and figure, the cause, when it began, and how to fix it."""
     severity = card.finding.severity
     lines = [f"{paint(f'{severity} {card.title}', COLOURS[severity], stream)}  {card.figure}", wrapped(card.text, 4)]
-    lines += [f"    {'fix:' if i == 0 else '    '} {line}" for i, line in enumerate(card.finding.fix)]
+    lines += [f"    {'or: ' if i else 'fix:'} {line}" for i, line in enumerate(card.fix)]
     return "\n".join([*lines, quiet(card.basis, stream, 4)] if card.basis else lines)
 
 

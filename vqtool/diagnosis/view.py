@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,6 +74,7 @@ class Card:
     figure: str  # "0.41 (threshold 0.4)"
     text: str  # sentences: the cause, and since when
     basis: str  # what the figure is, and where the threshold comes from
+    fix: tuple[str, ...]  # alternatives, as they are typed: commands, or words where there is no recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class View:
     def __init__(self, report: Report) -> None:
         self.report = report
         worst_first = sorted(report.findings, key=lambda finding: -SEVERITIES.index(finding.severity))
-        self.cards = [card(n, f) for n, f in enumerate(worst_first, 1) if f.severity != "ok"]
+        self.cards = [card(n, f, report.run) for n, f in enumerate(worst_first, 1) if f.severity != "ok"]
         self.title = str(report.recipe.get("title") or report.metadata.get("title") or report.source.name)
         stage = report.metadata.get("stage")
         self.stage = str(stage) if stage else ""
@@ -194,8 +197,8 @@ class View:
                              tuple(c for where, c in begun if where == stage)) for stage in stages]  # fmt: skip
 
 
-def card(number: int, finding: Finding) -> Card:
-    """One finding in words."""
+def card(number: int, finding: Finding, run: Path | None) -> Card:
+    """One finding in words; options become commands that train the recipe of its `run` again."""
     title = finding.id + (f" in {finding.where}" if finding.where else "")
     figure = number_text(finding.figure)
     figure += "" if finding.threshold is None else f" (threshold {number_text(finding.threshold)})"
@@ -204,7 +207,9 @@ def card(number: int, finding: Finding) -> Card:
         text += f" Since step {finding.step:,}" + (f": {finding.changed}." if finding.changed else ".")
     meaning = f"figure: {limits()[finding.id].figure}" if finding.id in limits() else ""
     source = f"threshold: {finding.source}" if finding.source else ""
-    return Card(number, finding, title, figure, text, "; ".join(part for part in (meaning, source) if part))
+    train = shlex.join(["vqtool", "train", str(run)]) if run is not None else "vqtool train RECIPE"
+    fix = tuple(f"{train} {line}" if line.startswith("-s ") else line for line in finding.fix)
+    return Card(number, finding, title, figure, text, "; ".join(part for part in (meaning, source) if part), fix)
 
 
 def use_of(book: Codebook) -> Use:

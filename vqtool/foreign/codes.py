@@ -20,12 +20,12 @@ LAYOUT_HINT = "--layout has a letter for each axis: n sequences, q levels or gro
 
 
 def codes_among(tensors: Tensors, source: Path) -> Stored:
-    """The one tensor of whole numbers in a file of codes, or the one of a usual name.
+    """The one tensor of a file of codes; of several the one of whole numbers, or the one of a usual name.
 
     Raises:
         VqtoolError: there is none, or several.
     """
-    whole = {name: stored for name, stored in tensors.items() if may_be_codes(stored)}
+    whole = {name: stored for name, stored in tensors.items() if may_be_codes(stored) or len(tensors) == 1}
     named = [name for name in USUAL if name in whole] or list(whole)
     if not whole or (len(named) > 1 and named[0] not in USUAL):
         some = ", ".join(f"`{name}` {s.dtype}{list(s.shape)}" for name, s in [*tensors.items()][:5])
@@ -77,17 +77,16 @@ def _axes(shape: Sequence[int], layout: str | None, levels: int | None) -> str:
     plain = {1: "t", 2: "nt", 3: "nhw"}.get(len(shape))
     if plain is None:
         raise VqtoolError(f"codes of the shape {list(shape)} may be several things", hint=LAYOUT_HINT)
-    if len(shape) == 1 or (levels == 1 and 1 not in shape[1:]):
+    if len(shape) == 1 or (levels == 1 and (len(shape) == 2 or 1 not in shape[1:])):
         return plain
     if levels is not None:
         fitting = [axis for axis, length in enumerate(shape) if length == levels]
         fitting = [axis for axis in fitting if axis > 0] or fitting
-        if len(fitting) == 1 and (len(shape) == 3 or levels > 1):
+        if len(fitting) == 1:
             return _with_levels(len(shape), fitting[0])
-        if levels > 1 or len(shape) == 3:
+        if fitting or len(shape) == 2:
             raise VqtoolError(f"codes of the shape {list(shape)} and {levels} levels: which axis they are is not clear",
                               hint=LAYOUT_HINT)  # fmt: skip
-        return plain
     if len(shape) == 2:
         return plain
     short = 1 if shape[1] < shape[2] else 2
@@ -106,18 +105,21 @@ def counts_of(codes: Codes, sizes: Sequence[int] | None) -> list[np.ndarray[Any,
     """How often each code of each level was chosen: counts [K] for codes [N, T, Q]; negative codes count nowhere.
 
     Args:
-        sizes: the number of codes K of each level; without them the largest code seen is taken for the last.
+        sizes: the number of codes K of each level; without them the largest code seen is taken for the last of two
+            or more.
 
     Raises:
-        VqtoolError: a code is not below its level's size.
+        VqtoolError: a code is not below its level's size, or all are padding.
     """
+    if (codes < 0).all():
+        raise VqtoolError("all codes are negative, which is padding: there is nothing to count")
     counts = []
     for level, column in enumerate(codes.reshape(-1, codes.shape[-1]).T):
         real = column[column >= 0]
         largest = int(real.max(initial=0))
         if largest > MOST:
             raise VqtoolError(f"a code of {largest} is more than any codebook has", hint="are these really codes?")
-        size = sizes[level] if sizes is not None else largest + 1
+        size = sizes[level] if sizes is not None else max(2, largest + 1)
         if largest >= size:
             raise VqtoolError(f"the codes of level {level} go up to {largest}, and its codebook has {size} codes",
                               hint="--sizes says how many codes there are; --layout which axis is what")  # fmt: skip

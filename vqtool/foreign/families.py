@@ -80,6 +80,7 @@ FIXED = {  # tensors that show a quantizer without a codebook, where they are be
     "LFQ": ("mask",),
     "LatentQuantize": ("values_per_latent",),
 }
+GUESSED = "FSQ or LFQ"  # by their projections alone
 MOST = 1 << 20  # codes of a codebook
 
 
@@ -128,8 +129,13 @@ def is_copy(name: str, tensors: Tensors) -> bool:
     return any(n != name and (n == own or n.endswith(f".{own}")) and not AVERAGE.fullmatch(n) for n in tensors)
 
 
-def fixed_grids(tensors: Tensors) -> dict[str, str]:
-    """Quantizers without a codebook, as FSQ and LFQ are: their family by their module's name."""
+def fixed_grids(tensors: Tensors, books: Sequence[ForeignCodebook] = ()) -> dict[str, str]:
+    """Quantizers without a codebook, as FSQ and LFQ are: their family by their module's name.
+
+    Args:
+        tensors: as of `codebooks_in`.
+        books: what that found: a projection around one of these is not that of a grid.
+    """
     found: dict[str, str] = {}
     for name, stored in tensors.items():
         module, _, last = name.rpartition(".")
@@ -138,15 +144,16 @@ def fixed_grids(tensors: Tensors) -> dict[str, str]:
         if last == "weight" and module.rpartition(".")[2] == "project_in" and len(stored.shape) == 2:
             out = tensors.get(f"{module.removesuffix('project_in')}project_out.weight")
             if out is not None and out.shape == stored.shape[::-1] and stored.shape[0] < stored.shape[1]:
-                family, module = "FSQ or LFQ", module.rpartition(".")[0]
+                family, module = GUESSED, module.rpartition(".")[0]
         elif family == "LFQ":
             bits = np.asarray(stored.read()).reshape(-1) if stored.dtype == "I64" and len(stored.shape) == 1 else None
             family = None if bits is None or list(bits) != [2**i for i in range(len(bits))][::-1] else family
         elif family == "FSQ" and not (QUANTIZER.search(module) or "fsq" in module.lower() or not module):
             family = None
-        if family is not None and found.get(module, "FSQ or LFQ") == "FSQ or LFQ":
+        if family is not None and found.get(module, GUESSED) == GUESSED:
             found[module] = family
-    return found
+    around = {name: f"{name}." if name else "" for name in found}
+    return {m: f for m, f in found.items() if f != GUESSED or not any(b.tensor.startswith(around[m]) for b in books)}
 
 
 # --- which tensors are codebooks -------------------------------------------------------------------------------------
@@ -181,7 +188,8 @@ def _may_be_codebook(name: str, stored: Stored) -> bool:
         return False
     if not NAMES.fullmatch(last.lower()):
         return False
-    own = [m for m in modules if m not in ("layers", "blocks", "module", "model", "parametrizations")][-1:]
+    lists = re.findall(r"(?:^|\.)_*([^.]+?)_*\.\d+(?=\.|$)", name)  # `layers.3`: what counts is the module around
+    own = [m for m in modules if m not in lists or QUANTIZER.search(m)][-1:]
     return bool(CODEBOOK.fullmatch(last) or any(QUANTIZER.search(m) for m in own))
 
 
@@ -225,8 +233,9 @@ def _read(rule: Rule, name: str, tensors: Tensors) -> Iterator[ForeignCodebook]:
 
 def _module(name: str) -> str:
     """The module whose codebook a tensor is: without what every codebook calls it."""
-    module = re.sub(r"(^|\.)_?(weight|embed|embedding|embed_sum|embedding_sum|codes|codevectors)$", "", name)
-    module = re.sub(r"(?<=.)\._?(codebook|embedding|embed)$", "", module)
+    module = name
+    for _ in range(2):  # `codebook.embed`, `embedding.weight`
+        module = re.sub(rf"(^|\.)_?(weight|embed_sum|embedding_sum|{NAMES.pattern})$", "", module)
     return module or "codebook"
 
 
@@ -250,7 +259,7 @@ def _parts(rule: Rule, name: str, vectors: Array, tensors: Tensors) -> list[Arra
 
 
 def _is_unit(vectors: Array) -> bool:
-    lengths = np.linalg.norm(vectors, axis=1)
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
     return len(lengths) > 1 and bool(np.all(np.abs(lengths - 1) < 1e-3))
 
 
@@ -286,7 +295,8 @@ def _beside(words: Sequence[str], name: str, tensors: Tensors) -> str | None:
 
 
 def _floats(stored: Stored) -> Array:
-    return np.asarray(stored.read(), dtype=np.float32)
+    with np.errstate(over="ignore"):  # of float64: what is too large becomes infinite, and is found
+        return np.asarray(stored.read(), dtype=np.float32)
 
 
 # --- by names that the user gives ------------------------------------------------------------------------------------

@@ -34,8 +34,8 @@ KINDS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".npy")
 DEEPEST = 12  # tables of tables in a torch file
 SAVE = (
     "import sys, torch; from safetensors.torch import save_file; "
-    "d = torch.load(sys.argv[1], 'cpu', weights_only=False); "
-    "d = d.state_dict() if hasattr(d, 'state_dict') else d.get('state_dict', d.get('model', d)); "
+    'd = torch.load(sys.argv[1], "cpu", weights_only=False); '
+    'd = d.state_dict() if hasattr(d, "state_dict") else d.get("state_dict", d.get("model", d)); '
     "save_file({k: v.clone() for k, v in d.items() if torch.is_tensor(v)}, sys.argv[2])"
 )
 
@@ -69,6 +69,11 @@ def tensors_of(path: Path) -> dict[str, Stored]:
         return _folder(path)
     if not path.exists():
         raise VqtoolError(f"there is no file or folder `{path}`", hint=f"ls {path.parent}")
+    return _file(path)
+
+
+def _file(path: Path) -> dict[str, Stored]:
+    """The tensors of one file, by what it begins with."""
     try:
         with path.open("rb") as file:
             begin = file.read(16)
@@ -148,7 +153,9 @@ def _is_torch_zip(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name == "data.pkl" or name.endswith("/data.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile as error:
+    except OSError:
+        raise
+    except Exception as error:  # zipfile raises many things on a damaged file
         raise damaged(path, str(error)) from error
 
 
@@ -184,7 +191,7 @@ def _flat(value: Any, name: str, deepest: int) -> Iterator[tuple[str, Stored]]:
     if isinstance(value, np.ndarray):
         yield name, Stored(_kind(value.dtype), value.shape, lambda: value)
     elif hasattr(value, "detach") and hasattr(value, "numpy"):
-        yield name, Stored(_torch_kind(value), tuple(value.shape), partial(_torch_values, value))
+        yield name, Stored(_torch_kind(value), tuple(value.shape), partial(_torch_values, name, value))
     elif isinstance(value, Mapping | list | tuple) and deepest:
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, one in items:
@@ -197,9 +204,14 @@ def _torch_kind(tensor: Tensor) -> str:
     return shorter.upper()
 
 
-def _torch_values(tensor: Tensor) -> Array:
-    plain = tensor.detach().cpu()
-    return (plain.float() if str(plain.dtype) == "torch.bfloat16" else plain).numpy()
+def _torch_values(name: str, tensor: Tensor) -> Array:
+    try:
+        plain = tensor.detach().cpu().to_dense()
+        standard = str(plain.dtype) in ("torch.float16", "torch.float32", "torch.float64")
+        return (plain if standard or not plain.is_floating_point() else plain.float()).numpy()
+    except (TypeError, NotImplementedError, RuntimeError) as error:
+        raise VqtoolError(f"the values of `{name}` ({tensor.dtype}, on {tensor.device}) cannot be read: {error}",
+                          hint="save it as an ordinary float32 tensor") from error  # fmt: skip
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
@@ -220,12 +232,12 @@ def _folder(folder: Path) -> dict[str, Stored]:
             )  # fmt: skip
         path = files[0]
     if path.suffix != ".json":
-        return tensors_of(path)
+        return _file(path)
     index = read_json(path)
     places = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(places, dict) or not all(isinstance(p, str) and Path(p).name == p for p in places.values()):
+    if not isinstance(places, dict) or not all(isinstance(p, str) and p and Path(p).name == p for p in places.values()):
         raise damaged(path, "its `weight_map` should name files of the same folder")
     found: dict[str, Stored] = {}
     for name in dict.fromkeys(places.values()):
-        found |= tensors_of(folder / name)
+        found |= _file(folder / name)
     return found

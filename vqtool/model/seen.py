@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vqtool.api.quantizer import PART_NAMES, Quantizer
 from vqtool.model.format import USAGE, VECTORS
+from vqtool.quantizers.core.codebook import Codebook
 
 
 @dataclass
@@ -66,6 +67,8 @@ def quantizer_metadata(quantizer: Quantizer) -> dict[str, Any]:
         "noun": PART_NAMES[quantizer.topology],
         "nearest": quantizer.nearest,
         "initialised": quantizer.initialised,
+        "fixed": quantizer.fixed,
+        "movable": any(isinstance(m, Codebook) and m.kind in ("ema", "learned") for m in quantizer.modules()),
         "terms": sorted(quantizer.terms),
         "knobs": sorted(quantizer.knobs),
     }

@@ -79,8 +79,9 @@ def diagnose_options() -> type[BaseModel]:
         key: (float | None, Field(value, description=f'{meaning}; "none" switches it off'))
         for key, (meaning, value) in thresholds.keys().items()
     }
-    every = "steps between two looks at the codebooks while training; 0 never looks"
-    options["every"] = (Annotated[int, Ge(0)], Field(thresholds.EVERY, description=every))
+    every = (f"steps between two looks at the codebooks while training; 0 never looks; by default {thresholds.LOOKS} "
+             f"looks a stage, {thresholds.CLOSEST} to {thresholds.FARTHEST} steps apart")  # fmt: skip
+    options["every"] = (Annotated[int, Ge(0)] | None, Field(None, description=every))
     return create_model("DiagnoseOptions", __config__=STRICT, **options)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from vqtool.catalog import Catalog, catalog
 from vqtool.catalog.limit import Limit
 
-EVERY = 200  # steps between two checks of the watch, where the recipe does not say
+LOOKS = 20  # at the codebooks in a stage, where the recipe does not say every how many steps
+CLOSEST, FARTHEST = 10, 1000  # steps between two of them
 OWN = (
     Limit(
         "collapse",
@@ -72,6 +73,16 @@ OWN = (
         "mean of the output's error over the signal's spread", 0.20, 0.50, "reported broken codecs: 0.31 and 1.38",
     ),
     Limit(
+        "too-uniform",
+        "(perplexity - 1) over (codes that uniform use would hit - 1), the least of a contrastive task's codebooks",
+        0.95, None, "natural signals are not uniform: trained codes keep 50 to 80 % (our own runs)",
+    ),
+    Limit(
+        "dimension-collapse",
+        "(effective rank of the code vectors - 1) over (the dimensions that they could fill - 1)",
+        0.05, None, "trained codebooks fill 14 % and more (our own runs)", "low",
+    ),
+    Limit(
         "no-negatives",
         "negatives that a position is really compared with", 2.0, 1.0,
         "wav2vec 2.0 takes 100; below 1 there is nothing to compare", "low",
@@ -101,6 +112,12 @@ OWN = (
         "share of all tokens that repeat the token before", 0.90, None, "held notes and silence aside, tokens change",
     ),
 )  # fmt: skip
+
+
+def every(recipe: Mapping[str, Any], steps: int) -> int:
+    """Steps between two looks at the codebooks in a stage of `steps`: the recipe's, else so that there are `LOOKS`."""
+    given = (recipe.get("diagnose") or {}).get("every")
+    return int(given) if given is not None else min(max(steps // LOOKS, CLOSEST), FARTHEST)
 
 
 def limits() -> Mapping[str, Limit]:

@@ -19,7 +19,7 @@ from vqtool.diagnosis.news import News, StopOn
 from vqtool.diagnosis.report import Codebook, Finding, Report
 from vqtool.model.seen import quantizer_metadata
 from vqtool.quantizers.core.codebook import Codebook as Book
-from vqtool.recipe.thresholds import EVERY
+from vqtool.recipe.thresholds import every
 
 REMEMBERED = 400  # rows of metrics.jsonl that a look reads trends from
 WARM = 0.1  # the share of a stage in which codebooks may still be finding their places
@@ -35,7 +35,7 @@ class Motion:
         self.weights = self._weights()
 
     def _vectors(self) -> list[Tensor]:
-        return [v.detach().clone() for v in self.quantizer.vectors() or ()]
+        return [] if self.quantizer.fixed else [v.detach().clone() for v in self.quantizer.vectors() or ()]
 
     def _weights(self) -> list[Tensor]:
         return [book.weights.detach().clone() for book in self.books]
@@ -63,13 +63,13 @@ class Motion:
 
 
 class Watch:
-    """Looks at most every `every` steps, warns of what is new, and stops the stage where that is asked for."""
+    """Looks some twenty times a stage, warns of what is new, and stops the stage where that is asked for."""
 
     def __init__(self, recipe: Mapping[str, Any], stage: str, steps: int, quantizer: Quantizer,
                  stop_on: StopOn | None = None) -> None:  # fmt: skip
         self.recipe, self.stage, self.steps, self.quantizer = recipe, stage, steps, quantizer
-        self.news = News(stop_on)
-        self.every = int((recipe.get("diagnose") or {}).get("every", EVERY))
+        self.news = News(stop_on, twice=True)
+        self.every = every(recipe, steps)
         self.rows: deque[Mapping[str, Any]] = deque(maxlen=REMEMBERED)
         self.looked = 0  # the step of the last look
 
@@ -82,7 +82,7 @@ class Watch:
         return self.every > 0 and step - self.looked >= self.every and step >= WARM * self.steps
 
     def look(self, step: int, counts: Mapping[str, np.ndarray], row: Mapping[str, Any]) -> Finding | None:
-        """Look, and warn of what is new; the finding to stop at, where one was there at the last look already."""
+        """Look, and warn once of what was there at the last look already; the finding to stop at, if any."""
         self.looked = step
         for finding in self.news.of(diagnosed(self.report(step, counts, row)).findings):
             fix = f"; fix: {finding.fix[0]}" if finding.fix else ""

@@ -239,6 +239,10 @@ class Composable(Quantizer, metaclass=Checked):
         self.start_on_points(points, torch.Generator().manual_seed(0))
 
     @property
+    def fixed(self) -> bool:
+        return self.bounded or (bool(self.books) and all(book.kind == "frozen" for book in self.books))
+
+    @property
     def initialised(self) -> bool:
         return all(book.is_ready for book in self.books)
 

@@ -89,6 +89,10 @@ class Topology(Composable):
         )
 
     @property
+    def fixed(self) -> bool:
+        return all(part.fixed for part in self.parts)
+
+    @property
     def initialised(self) -> bool:
         return all(part.initialised for part in self.nested_parts) and super().initialised
 
