@@ -29,6 +29,13 @@ def test_it_is_news_again_when_it_comes_back_after_two_looks_without() -> None:
     assert [len(news.of(found)) for found in seen] == [1, 0, 0, 0, 0, 1]
 
 
+def test_twice_reports_what_was_there_at_the_last_look() -> None:
+    news = News("warn", twice=True)
+    seen = [[finding()], [], [finding()], [finding()], [finding()]]
+    assert [(len(news.of(found)), news.ill is not None) for found in seen] == [
+        (0, False), (0, False), (0, False), (1, True), (0, True)]  # fmt: skip
+
+
 def test_one_that_waits_is_no_news_and_has_not_gone() -> None:
     news = News()
     waits = [True, False, True, True, True, False]

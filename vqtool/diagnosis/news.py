@@ -18,11 +18,14 @@ Key = tuple[str, str]  # a finding's id and one of the codebooks that have it
 class News:
     """Remembers what was found at earlier looks; `ill` is what to stop at: found at the last two looks.
 
-    With `looks` 2, a finding is news only where it was there at the last look, too.
+    Args:
+        stop_on: the severity of what to stop at, or of milder findings than that.
+        twice: a finding is news only where it was there at the last look already.
     """
 
-    def __init__(self, stop_on: StopOn | None = None, *, looks: Literal[1, 2] = 1) -> None:
-        self.stop_on, self.looks = stop_on, looks
+    def __init__(self, stop_on: StopOn | None = None, *, twice: bool = False) -> None:
+        self.stop_on, self.twice = stop_on, twice
+        self.last: set[Key] = set()  # what was there at the last look
         self.reported: dict[Key, int] = {}  # the worst severity of each, as its place in SEVERITIES
         self.missed: dict[Key, int] = {}  # for how many looks it was not there
         self.ill: Finding | None = None
@@ -30,19 +33,20 @@ class News:
     def of(self, findings: Iterable[Finding], waits: Callable[[Finding], bool] = lambda _: False) -> list[Finding]:
         """What is new among the findings of a look; one that `waits` is not, but has not gone either."""
         found = [f for f in findings if f.severity in ("warn", "fail") and f.id not in LATER]
-        waiting = [f for f in found if waits(f)]
-        found = [f for f in found if f not in waiting]
+        waiting = {id(f) for f in found if waits(f)}
+        there = {key for f in found for key in keys(f)}
+        found = [f for f in found if id(f) not in waiting]
         now = {key: SEVERITIES.index(f.severity) for f in found for key in keys(f)}
-        stays = {key for key in now if self.missed.get(key) == 0}
-        sure = stays if self.looks > 1 else now.keys()
-        new = [f for f in found if any(key in sure and now[key] > self.reported.get(key, 0) for key in keys(f))]
+        again, self.last = now.keys() & self.last, set(now)
         least = SEVERITIES.index(self.stop_on) if self.stop_on is not None else len(SEVERITIES)
-        self.ill = next((f for f in found if SEVERITIES.index(f.severity) >= least and stays & set(keys(f))), None)
-        there = now.keys() | (self.reported.keys() & {key for f in waiting for key in keys(f)})
-        self.missed = {key: 0 if key in there else self.missed.get(key, 0) + 1 for key in there | self.missed.keys()}
-        self.missed = {key: looks for key, looks in self.missed.items() if looks < GONE}
-        sure_now = {key: now.get(key, 0) for key in sure}
-        self.reported = {key: max(sure_now.get(key, 0), self.reported.get(key, 0)) for key in self.missed}
+        self.ill = next((f for f in found if SEVERITIES.index(f.severity) >= least and again & set(keys(f))), None)
+        if self.twice:
+            found = [f for f in found if again & set(keys(f))]
+        new = [f for f in found if any(now[key] > self.reported.get(key, 0) for key in keys(f))]
+        for key in [key for f in found for key in keys(f)]:
+            self.reported[key] = max(now[key], self.reported.get(key, 0))
+        self.missed = {key: 0 if key in there else self.missed.get(key, 0) + 1 for key in self.reported}
+        self.reported = {key: worst for key, worst in self.reported.items() if self.missed[key] < GONE}
         return new
 
 

@@ -68,7 +68,7 @@ class Watch:
     def __init__(self, recipe: Mapping[str, Any], stage: str, steps: int, quantizer: Quantizer,
                  stop_on: StopOn | None = None) -> None:  # fmt: skip
         self.recipe, self.stage, self.steps, self.quantizer = recipe, stage, steps, quantizer
-        self.news = News(stop_on, looks=2)
+        self.news = News(stop_on, twice=True)
         self.every = every(recipe, steps)
         self.rows: deque[Mapping[str, Any]] = deque(maxlen=REMEMBERED)
         self.looked = 0  # the step of the last look
