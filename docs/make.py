@@ -161,6 +161,7 @@ OTHER_FINDINGS = {  # those that are no threshold's: what they say
     "not-started": "**fail**: the codebooks hold no codes yet; of a model that vqtool did not train a note",
     "zero-codebook": "**fail**: all codes of a codebook are zero",
     "nan": "**fail**: a code, a loss or a metric is not a number",
+    "zero-codebook": "**fail**: every code of a codebook is zero",
     "few-tokens": "note: so few tokens were counted that use and perplexity are understated",
     "no-counts": "note: the file of another library's model does not say how its codes are used",
     "no-codebook": "note: it has a fixed grid (FSQ, LFQ) and no codebook",
@@ -188,10 +189,21 @@ def findings() -> str:
 
 FINDINGS_INTRO = """\
 `vqtool diagnose` prints each finding with its severity (ok, note, warn, fail), the figure, the threshold and its
-source, the likely cause and fixes that one can paste: options of `vqtool train RECIPE`, such as
-`-s quantizer.revive_below=0.1`, or commands. Every threshold is a default: the table `[diagnose]` of a recipe sets
-others. `vqtool train --stop-on fail` checks for the same findings while training. A finding that another one explains
-is left out.
+source, the likely cause and its fixes: commands to paste, each of which does alone. Most train the run's recipe again
+with one option changed, such as `vqtool train runs/demo -s quantizer.revive_below=0.1`; in `--json` they are the
+option, `-s quantizer.revive_below=0.1`, which `vqtool train RECIPE` takes as well. `vqtool improve CKPT` moves dead
+codes of the checkpoint at hand. A model without a recipe gets the same advice in words. Every threshold is a default:
+the table `[diagnose]` of a recipe sets others. A finding that another one explains is left out. "Since step N" names a
+schedule only where it turned when the figure did.
+
+`vqtool train` looks at the codebooks some twenty times a stage (`every` in `[diagnose]`), warns of what it finds at two
+looks in a row, and stops there with `--stop-on`.
+
+Which cause is named depends on the quantizer. Where a diversity loss exists (`log-perplexity`, `hf`, `diversity`) and
+has no weight to speak of, that is the cause, and the fix; codes chosen by logits cannot be moved by `vqtool improve`.
+FSQ and LFQ have no codebook to start or to move: their causes are outputs outside the bounded range, features that move
+together, and more levels or bits than the data need. Even use is what a reconstruction wants; it is `too-uniform` only
+in a contrastive task whose diversity loss pulls it there, and only a note where the context finds the codes.
 """
 
 PAGES = {"findings.md": findings, "cli.md": cli, "parts.md": parts, "laws.md": laws, "hooks.md": hooks}

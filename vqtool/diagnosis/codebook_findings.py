@@ -116,7 +116,7 @@ def unused(report: Report, *books: Codebook) -> tuple[str, tuple[str, ...]]:
     if report.gives("codebook"):
         return ". A learned code that no input chooses gets no gradient, so it cannot come back", again
     if fixes.too_slow(report) and fixes.by_average(report):
-        steps = (report.stage().get("train") or {}).get("steps")
+        steps = report.trained_with("steps")
         decay = report.option("quantizer", "decay")
         why = (f". A decay of {decay:g} is slow for {steps} steps: codes that nothing chooses are not forgotten, "
                "and not reinitialised")  # fmt: skip
@@ -252,8 +252,7 @@ def _why_frozen(report: Report) -> str:
 
 def _too_slow(report: Report) -> bool:
     """Whether codes that follow a gradient hardly move because the learning rate is tiny."""
-    rate = (report.stage().get("train") or {}).get("lr", 1.0)
-    return report.gives("codebook") and bool(rate < 1e-7)
+    return report.gives("codebook") and (report.trained_with("lr") or 1.0) < 1e-7
 
 
 def lagging(report: Report) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import math
 import shlex
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec
 
 from vqtool.catalog import catalog
 from vqtool.diagnosis.report import Codebook, Report
@@ -60,7 +60,7 @@ def revival(report: Report, below: float = 0.1) -> tuple[str, ...]:
 def too_slow(report: Report, decay: float | None = None) -> bool:
     """Whether a code that is not used any more keeps its place in the moving average for most of the stage."""
     decay = decay if decay is not None else report.number("quantizer", "decay") or 0.0
-    return (_trained_with(report, "steps") or math.inf) * (1 - decay) < FORGOTTEN
+    return (report.trained_with("steps") or math.inf) * (1 - decay) < FORGOTTEN
 
 
 def by_average(report: Report) -> bool:
@@ -129,7 +129,7 @@ def faster_codebook(report: Report) -> tuple[str, ...]:
 @in_words("lower the encoder's learning rate")
 def learning_rate(report: Report, above: float = HIGH) -> tuple[str, ...]:
     """A usual learning rate, or a third of it, for the stage that trains the quantizer, where it is `above`."""
-    rate = _trained_with(report, "lr") or 0.0
+    rate = report.trained_with("lr") or 0.0
     wanted = min(USUAL, 0.3 * rate)
     return (option(f"stage.{report.stage()['name']}.lr", f"{wanted:.2g}"),) if rate > above else ()
 
@@ -137,7 +137,7 @@ def learning_rate(report: Report, above: float = HIGH) -> tuple[str, ...]:
 @in_words("raise the learning rate")
 def higher_rate(report: Report) -> tuple[str, ...]:
     """Ten times the learning rate, at most 0.01, or a usual one, where it is far lower."""
-    rate = _trained_with(report, "lr") or 0.0
+    rate = report.trained_with("lr") or 0.0
     wanted = USUAL if rate < USUAL / 30 else min(0.01, 10 * rate)
     return (option(f"stage.{report.stage()['name']}.lr", f"{wanted:.2g}"),) if 0 < rate < wanted / 2 else ()
 
@@ -163,7 +163,7 @@ def clip(report: Report) -> tuple[str, ...]:
     """Clip gradients, or clip them to a smaller norm."""
     if not report.stage():
         return ()
-    now = _trained_with(report, "clip")
+    now = report.trained_with("clip")
     wanted = 1.0 if not now or now > 1 else 0.3 * now
     return (option(f"stage.{report.stage()['name']}.clip", f"{wanted:.2g}"),)
 
@@ -171,12 +171,8 @@ def clip(report: Report) -> tuple[str, ...]:
 @in_words("compute the quantizer in float32")
 def full_precision(report: Report) -> tuple[str, ...]:
     """Compute in 32 bits, where less is used."""
-    low = _trained_with(report, "precision") not in (None, "fp32")
+    low = report.trained_with("precision") not in (None, "fp32")
     return (option(f"stage.{report.stage()['name']}.precision", "fp32"),) if low else ()
-
-
-def _trained_with(report: Report, name: str) -> Any:
-    return (report.stage().get("train") or {}).get(name)
 
 
 @in_words("")

@@ -11,7 +11,8 @@ from vqtool.diagnosis import fixes
 from vqtool.diagnosis.measures import entropy
 from vqtool.diagnosis.report import Codebook, Report
 
-LARGE = 1.3  # spread of the steps in use over that of even use, which is 1.7 where all are at both ends
+FILLED, LARGE = 0.9, 1.3  # spread of the steps in use over that of even use: 0 for one step, 1.7 at both ends
+YOUNG = 2000  # steps: with fewer, a grid that is not filled may still be
 STUCK = 0.95  # of the tokens have the same step of a feature
 
 
@@ -30,18 +31,20 @@ def unused(report: Report, book: Codebook) -> tuple[str, tuple[str, ...]]:
         return ". A fixed grid has no codes that could be moved: the encoder's outputs do not fill its range", diversity
     use = feature_use(book.counts, report.grid[1])
     stuck = sum(float(one.max()) >= STUCK for one in use)
-    if max(report.grid[1]) == 2:
+    if report.grid[0].endswith("bits"):
         why = f". {stuck} of its {len(use)} bits hardly ever change" if stuck else ". Its bits are not independent"
         alone = ", and no loss with weight enough rewards the use of all codes" if diversity else ""
         return why + alone, (*diversity, *fewer)
     if stuck == len(use):
         why = ". No feature ever leaves its step: the encoder's outputs are too small for the grid, or hardly differ"
         return why, fixes.normalise(report)
-    if np.mean([spread(one) for one in use]) >= LARGE:
+    filled = float(np.mean([spread(one) for one in use]))
+    if filled >= LARGE:
         why = (". The features sit at the ends of their bounded range, where tanh passes hardly any gradient: the "
                "encoder's outputs are too large for the grid")  # fmt: skip
         return why, (*fixes.learning_rate(report, above=1e-3), *fewer)
-    if soon := fixes.higher_rate(report):
+    soon = fixes.higher_rate(report)
+    if soon and report.recipe and filled < FILLED and (report.trained_with("steps") or YOUNG) < YOUNG:
         return ". The features do not fill their bounded range yet: the encoder has learned too little", soon
     return ". Its features move together: the data need fewer codes than the grid has", fewer
 
@@ -61,14 +64,16 @@ def fewer_steps(report: Report, book: Codebook) -> tuple[str, ...]:
         return ()
     key, steps = report.grid
     wanted = max(2.0, book.measures["perplexity"])
-    if max(steps) == 2:
+    if key.endswith("bits"):
         bits = round(math.log2(wanted))
         return (fixes.option(key, bits),) if bits < len(steps) else ()
     entropies = [entropy(one) for one in feature_use(book.counts, steps)]
     independent = math.floor(book.measures["entropy_bits"] / max(*entropies, 1e-9) + 0.25)
     kept = sorted(range(len(steps)), key=lambda i: -entropies[i])[: max(1, independent)]
     left = [steps[i] for i in sorted(kept)]
-    most = wanted if len(left) == 1 else max(4.0, wanted / 2)  # features that are not independent leave corners empty
+    most = (
+        1.05 * wanted if len(left) == 1 else max(4.0, wanted / 2)
+    )  # features that are not independent leave corners empty
     while math.prod(left) > most and max(left) > 2:
         left[left.index(max(left))] -= 1
     return (fixes.option(key, left),) if left != list(steps) else ()

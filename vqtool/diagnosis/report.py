@@ -123,7 +123,7 @@ class Report:
     @property
     def fixed(self) -> bool:
         """Whether the codes are a grid that nothing moves: no codebook that could follow, start or be moved."""
-        return bool(self.quantizer.get("fixed")) or self.grid is not None
+        return bool(self.quantizer.get("fixed", self.grid is not None))
 
     @property
     def grid(self) -> tuple[str, tuple[int, ...]] | None:
@@ -147,6 +147,10 @@ class Report:
         stages = self.recipe.get("stages") or []
         with_terms = [s for s in stages if any(loss["kind"] is None for loss in s["losses"])]
         return next(iter(with_terms or stages), {})
+
+    def trained_with(self, name: str) -> Any:
+        """A value of that stage's `[train]` table; None where it is not known."""
+        return (self.stage().get("train") or {}).get(name)
 
     def weight(self, loss: str) -> float:
         """The weight of a loss in that stage; 0 where it has no such loss."""
