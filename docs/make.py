@@ -159,7 +159,6 @@ def hooks() -> str:
 
 OTHER_FINDINGS = {  # those that are no threshold's: what they say
     "not-started": "**fail**: the codebooks hold no codes yet; of a model that vqtool did not train a note",
-    "zero-codebook": "**fail**: all codes of a codebook are zero",
     "nan": "**fail**: a code, a loss or a metric is not a number",
     "zero-codebook": "**fail**: every code of a codebook is zero",
     "few-tokens": "note: so few tokens were counted that use and perplexity are understated",
