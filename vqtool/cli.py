@@ -45,10 +45,7 @@ def train(
     seed: opt.Seed = None,
     device: opt.Device = "auto",
     stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Stop after this stage.")] = None,
-    start: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="CKPT", help="Start from the weights of this checkpoint or run."),
-    ] = None,
+    start: opt.WarmStart = None,
     stop_on: opt.StopOn = None,
 ) -> None:
     """Train every stage of a recipe. Held-out metrics are shown beside those of simple baselines.
@@ -129,13 +126,9 @@ def improve(
     data: opt.DataPath = None,
     latents: opt.Latents = None,
     layout: opt.LatentsLayout = None,
-    merge: Annotated[
-        bool, typer.Option("--merge", help="Also merge nearly identical codes, and re-initialise the freed ones.")
-    ] = False,
-    steps: Annotated[int, typer.Option("--steps", min=0, metavar="N", help="Number of fine-tuning steps.")] = 200,
-    out_file: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="File to write; by default beside the checkpoint.")
-    ] = None,
+    merge: opt.Merge = False,
+    steps: opt.FineTuningSteps = 200,
+    out_file: opt.Improved = None,
     force: opt.Force = False,
     device: opt.Device = "auto",
 ) -> None:

@@ -141,7 +141,11 @@ ReportPlot = Annotated[
 ]
 Tsne = Annotated[bool, typer.Option("--tsne", help="Lay out code vectors with t-SNE instead of PCA.")]
 
-# --- convert, and improve on latents ---------------------------------------------------------------------------------
+WarmStart = Annotated[
+    Path | None, typer.Option("--from", metavar="CKPT", help="Start from the weights of this checkpoint or run.")
+]
+
+# --- convert and improve ---------------------------------------------------------------------------------------------
 
 ConvertSource = Annotated[
     Path, typer.Argument(metavar="SOURCE", help="A model's file or folder; with --to a library, a checkpoint.")
@@ -167,4 +171,11 @@ Latents = Annotated[
 LatentsLayout = Annotated[
     Literal["NDT", "NTD", "NDHW", "NHWD", "ND"] | None,
     typer.Option("--layout", case_sensitive=False, help="Axes of the latents; by default where D features fit."),
+]
+Merge = Annotated[
+    bool, typer.Option("--merge", help="Also merge nearly identical codes, and re-initialise the freed ones.")
+]
+FineTuningSteps = Annotated[int, typer.Option("--steps", min=0, metavar="N", help="Number of fine-tuning steps.")]
+Improved = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="File to write; by default beside the checkpoint.")
 ]
