@@ -147,7 +147,7 @@ ReportPlot = Annotated[
 ]
 Tsne = Annotated[bool, typer.Option("--tsne", help="Lay out code vectors with t-SNE instead of PCA.")]
 
-# --- convert, and improve on latents ---------------------------------------------------------------------------------
+# --- convert and improve ---------------------------------------------------------------------------------------------
 
 ConvertSource = Annotated[
     Path, typer.Argument(metavar="SOURCE", help="A model's file or folder; with --to a library, a checkpoint.")
