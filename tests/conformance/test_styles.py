@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -107,17 +108,17 @@ def test_two_runs_are_the_same() -> None:
     assert documents[0] == documents[1]
 
 
-def test_a_law_that_fails_by_itself_accuses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_law_that_fails_by_itself_accuses_nobody() -> None:
     from vqtool.conformance import law
 
-    def check(subject: object) -> law.Verdict:
-        return [][0]
+    space: dict[str, Any] = {}
+    exec(compile("def check(subject):\n    return [][0]", law.__file__, "exec"), space)  # as if it stood in that file
 
     def called(subject: object) -> law.Verdict:
         Tutorial()(torch.zeros(3))
         return law.kept()
 
-    for function, status in ((check, "n/a"), (called, "broken")):
+    for function, status in ((space["check"], "n/a"), (called, "broken")):
         made = law.Law("deterministic", function, "", "", "", "", "harmful")
         assert law.judge(made, None).verdict.status == status
 

@@ -52,10 +52,10 @@ def nearest_code(foreign: ForeignModule) -> Verdict:
         raise NotApplicable(other_rule(foreign, module, x, None, seen) or "what its codes are chosen for was not found")
     first = found[0]
     if first is not None and levels[0].plain and count <= EXPLAINED * total and not first.rule:
-        wrong = set_table(foreign, module, foreign.tokens())
+        wrong = set_table(foreign, module, x)
         if wrong:
-            grade: Grade | None = "fatal" if wrong > EXPLAINED * len(foreign.tokens()) else None
-            note = f"of {len(foreign.tokens())} {COUNTED} where its codebook is like its inputs"
+            grade: Grade | None = "fatal" if wrong > EXPLAINED * len(x) else None
+            note = f"of {len(x)} {COUNTED} where its codebook is like its inputs"
             return broken(wrong, note, grade)
     said = f" ({rules[0]})" if rules else ""
     return within(count, 0, f"of {total} {COUNTED}{said}", "fatal" if count > EXPLAINED * total else None)
