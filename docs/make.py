@@ -119,13 +119,13 @@ def laws() -> str:
 def as_text(law: Any) -> str:
     """A law in words."""
     words = f"* **Broken:** {law.harm}.\n* **Fix:** {law.fix}.\n* **Source:** {law.source.rstrip('.')}."
-    return f"## `{law.id}`\n\n{sentence(law.meaning)}\n\n{words}"
+    return f"## `{law.id}`\n\n{sentence(law.meaning)}\n\n* **Grade:** {law.grade}.\n{words}"
 
 
 LAWS_INTRO = """\
 `vqtool verify quantizer KIND` and `vqtool verify prior KIND` check a part of vqtool or of a plugin against all of its
 laws; `vqtool verify FILE.py:CLASS` does the same for a class in a file, and checks any `torch.nn.Module` against those
-of quantizers that can be seen from outside. In a plugin's tests:
+of quantizers that can be seen from outside; [verify.md](verify.md) shows how. In a plugin's tests:
 
 ```python
 from vqtool.conformance import QUANTIZER_LAWS, Subject, require

@@ -201,6 +201,6 @@ MUTANTS: dict[type[PlainVQ], set[str]] = {
     PoisonedByNaN: {"nan-contained"},
     MovesInEvaluation: {"eval-changes-nothing"},
     Rounds: {"forward-exact"},
-    CancelsAtAnOffset: {"nearest-code"},
+    CancelsAtAnOffset: {"nearest-code-stress"},
     UnusedDrift: {"unused-code-rests"},
 }

@@ -87,8 +87,8 @@ class Numbers(nn.Module):
 def test_what_only_shows_codes_is_not_settled_for():
     foreign = infer_interface(Numbers, "numbers", {})
     assert (foreign.layout, foreign.dim) == ("BTD", 10)
-    asked = infer_interface(Numbers, "numbers", {"dim": 20})  # of two widths it takes, the one that its table has
-    assert asked.dim == 10
+    asked = infer_interface(Numbers, "numbers", {"dim": 20})
+    assert asked.dim == 20  # as was asked for: two codes of 10 features side by side
 
 
 @pytest.mark.parametrize("levels", [2, 3, 4, 5, 8, 16])

@@ -166,9 +166,9 @@ WRONG_LOSSES = {
 }
 WRONG_CHOICES = (Farthest, WrongSign, NoSquare, NoSquareOfSmallCodes)
 OTHER_RULES = {
-    ByCosine: "by cosine",
-    Standardised: "standardised",
-    Projected: "learned map",
-    ByLogits: "do not depend",
-    ByChance: "by chance",
+    ByCosine: ("kept", "by cosine"),
+    Standardised: ("kept", "have a nearer code"),  # to what the norm, or the projection, gave
+    Projected: ("kept", "have a nearer code"),
+    ByLogits: ("n/a", "do not depend"),
+    ByChance: ("n/a", "by chance"),
 }

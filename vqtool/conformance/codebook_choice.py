@@ -21,6 +21,7 @@ from vqtool.conformance.codebooks import (
 from vqtool.conformance.foreign_module import TOKENS, ForeignModule, Seen
 from vqtool.conformance.law import Laws, NotApplicable, Verdict, broken, not_applicable, within
 from vqtool.conformance.subject import state_of
+from vqtool.conformance.words import Grade
 
 LAWS: Laws[ForeignModule] = Laws()
 
@@ -50,10 +51,12 @@ def nearest_code(foreign: ForeignModule) -> Verdict:
     if not total:
         raise NotApplicable(other_rule(foreign, module, x, None, seen) or "what its codes are chosen for was not found")
     first = found[0]
-    if first is not None and levels[0].plain and not count and not first.rule:
-        wrong = set_table(foreign, module, foreign.tokens())
+    if first is not None and levels[0].plain and count <= EXPLAINED * total and not first.rule:
+        wrong = set_table(foreign, module, x)
         if wrong:
-            return broken(wrong, f"of {len(foreign.tokens())} {COUNTED} where its codebook is like its inputs", "fatal")
+            grade: Grade | None = "fatal" if wrong > EXPLAINED * len(x) else None
+            note = f"of {len(x)} {COUNTED} where its codebook is like its inputs"
+            return broken(wrong, note, grade)
     said = f" ({rules[0]})" if rules else ""
     return within(count, 0, f"of {total} {COUNTED}{said}", "fatal" if count > EXPLAINED * total else None)
 

@@ -157,7 +157,7 @@ def unused_code_rests(foreign: ForeignModule) -> Verdict:
     used = torch.zeros(start.shape[0], dtype=torch.bool)
     for _ in range(150):
         used[trained(foreign, module, x, optimizer)[:, 0].clamp_min(0)] = True
-    now = book.rows(module).detach()
+    now = book.rows(module).detach().clone()
     near = few if few.shape[1] == now.shape[1] else start[used]
     revived = torch.cdist(now, near).amin(1) < 0.05 * near.norm(dim=1).median()
     resting = ~used & ~revived
@@ -166,6 +166,8 @@ def unused_code_rests(foreign: ForeignModule) -> Verdict:
     if after_a_long_rest(foreign, module, resting, x):
         return broken(None, "codes are not finite after a rest so long that their counts are 0", "fatal")
     drift = float(((now - start).norm(dim=1) / start.norm(dim=1).clamp_min(1e-12))[resting].max())
+    if optimizer is not None and drift > 1e-4:
+        return not_applicable("a term of its loss moves codes that nobody chose")
     return within(drift, 1e-4, "largest relative motion of a code in 150 steps in which nobody chose it")
 
 

@@ -266,9 +266,9 @@ def rules(points: Tensor, table: Tensor, codes: Tensor) -> Iterator[Given]:
 
 
 def multiple(points: Tensor, x: Tensor) -> bool:
-    """Whether all points are the same multiple of x."""
+    """Whether all points are the same multiple of x, but for rounding, however coarse."""
     factor = (points * x).sum() / x.square().sum().clamp_min(1e-300)
-    return bool((points - factor * x).norm() <= 1e-4 * points.norm())
+    return bool((points - factor * x).norm() <= 1e-2 * points.norm())
 
 
 def among(choice: Tensor, codes: Tensor) -> bool:
@@ -298,8 +298,10 @@ def as_points(t: Tensor, count: int, width: int) -> Iterator[Tensor]:
 def rests_on(one: Given) -> bool:
     """Whether the points are the chosen rows themselves, which prove nothing."""
     chosen = one.rows[one.codes.clamp_min(0)]
-    off = (one.points - chosen).abs().amax(1) <= 1e-5 * chosen.abs().max().clamp_min(1e-30)
-    return bool(off.double().mean() > 0.5)
+    for a, b in ((one.points, chosen), (F.normalize(one.points, dim=1), F.normalize(chosen, dim=1))):
+        if bool(((a - b).abs().amax(1) <= 1e-5 * b.abs().max().clamp_min(1e-30)).double().mean() > 0.5):
+            return True
+    return False
 
 
 def misses(one: Given, most: int | None = None) -> int:

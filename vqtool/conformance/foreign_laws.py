@@ -45,7 +45,7 @@ def needs_forward(foreign: ForeignModule) -> None:
 def codes_are_codes(foreign: ForeignModule) -> Verdict:
     levels = found_levels(foreign)
     if levels and levels[0].shift:
-        return broken(-levels[0].shift, "its codes are off by this much from the rows of its codebook")
+        return broken(abs(levels[0].shift), "its codes are off by this much from the rows of its codebook")
     total, ragged = 0, 0
     for train in (False, True):
         for salt in range(6 if train else 1):  # a pass in training may drop levels

@@ -97,8 +97,8 @@ def score(found: ForeignModule) -> int:
     module.eval()
     before = copies(module)
     with torch.no_grad():
-        seen = found.see(module, found.tokens())
-    if seen.found_codes is None:
+        seen = tried(partial(found.see, module, found.tokens()))
+    if isinstance(seen, BaseException) or seen.found_codes is None:
         return 0
     if not tables(module, 2):
         return 1

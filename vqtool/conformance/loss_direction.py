@@ -45,8 +45,10 @@ def commitment_reaches_encoder(foreign: ForeignModule) -> Verdict:
     gradient = gradient_of(seen.loss, x)
     size = "size of the loss's gradient by the encoder's output"
     if gradient is None or float(gradient.abs().max()) == 0:
-        fixed = not distance_like(foreign)
-        return not_applicable("its loss is not about the encoder") if fixed else broken(0.0, size, "fatal")
+        cut = found_levels(foreign) and cut_before_codes(foreign)
+        return (
+            broken(0.0, size, "fatal") if cut or distance_like(foreign) else not_applicable("its loss has another aim")
+        )
     levels = found_levels(foreign)
     if len(levels) > 1 and all(level.plain and level.map.shape[1] == x.shape[1] for level in levels):
         with torch.no_grad():
@@ -61,10 +63,27 @@ def commitment_reaches_encoder(foreign: ForeignModule) -> Verdict:
         return kept(float(gradient.norm()), size)
     aim = levels[0].values(before[0], columns(foreign, seen)[0]) if levels else seen.value.detach()
     away = cosine(gradient, x.detach() - aim)
-    if away < AWAY:
+    turned = cosine(gradient, angle_gradient(x, aim))
+    if away < AWAY or (turned < AWAY and away < -AWAY):
         note = "cosine of the loss's gradient with input less code: its descent parts the two"
         return broken(away, note, "fatal")
     return kept(float(gradient.norm()), size)
+
+
+def cut_before_codes(foreign: ForeignModule) -> bool:
+    """Whether the loss pulls what the first codes are chosen for, and its gradient stops before the input."""
+    seen, source = attached(foreign, foreign.warmed_up(), 0, foreign.tokens().requires_grad_())
+    if source is None or seen.loss is None:
+        return False
+    found = gradient_of(seen.loss, source.tensor)
+    return found is not None and bool(found.any())
+
+
+def angle_gradient(x: Tensor, aim: Tensor) -> Tensor:
+    """The gradient by `x` of its angle to `aim`, as far as a loss of normalised vectors goes."""
+    free = x.detach().clone().requires_grad_()
+    distance = (1 - torch.cosine_similarity(free, aim.to(free), dim=1)).sum()
+    return torch.autograd.grad(distance, free)[0]
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
