@@ -188,6 +188,8 @@ def probable(name: str) -> str | None:
     for word, component in (*OF_COMPASS.items(), *WORDS.items()):
         if name.upper().startswith(word):
             return component
+    if SEED.fullmatch(name) and name[-1] in "RT":
+        return {"R": "N", "T": "E"}[name[-1]]  # radial and transverse are horizontal
     found = LAST.search(name) or FILE.search(name)
     return None if found is None else {"X": "E", "Y": "N"}.get(found[1].upper(), found[1].upper())
 

@@ -74,6 +74,7 @@ def test_names_that_say_their_component(tmp_path: Path, channels: str, expected:
         ("DP3", "Z"),
         ("EH0 EH1 EH2", "Z N E"),
         ("SBZ", "Z"),
+        ("HHR HHT", "N E"),  # turned to the source: horizontal both
     ],
 )
 def test_others_are_one_error_with_a_mapping_that_works(tmp_path: Path, channels: str, mapping: str) -> None:
