@@ -14,7 +14,8 @@ from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.reading import report_of
 from vqtool.diagnosis.report import Report
 
-WITHOUT_FIX = ("not-started", "range-drift", "dc-offset", "repeated-tokens", "llr-scale")  # the cause says what to do
+# The cause says what to do; what hides every negative here is in the code, no option of the recipe.
+WITHOUT_FIX = ("not-started", "range-drift", "dc-offset", "no-negatives", "repeated-tokens", "llr-scale")
 
 
 def found(report: Report) -> set[str]:

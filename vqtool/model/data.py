@@ -52,7 +52,8 @@ def check_found(options: Mapping[str, Any], *, given: bool = False) -> None:
             continue
         where = f"; only the name `{path.name}` was kept" if is_elsewhere(path) else f" at `{path}`"
         if name == "path":
-            raise VqtoolError(f"the training data are not found{where}", hint="give their location with --data PATH")
+            hint = "give their location with --data PATH (`vqtool train`: -s data.path=PATH)"
+            raise VqtoolError(f"the training data are not found{where}", hint=hint)
         raise VqtoolError(f"the file of `data.{name}` is not found{where}", hint="put it beside the data")
 
 
