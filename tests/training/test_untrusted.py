@@ -229,7 +229,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stopped")
     made = session(write_recipe(folder), folder / "run", ["stage.tokenizer.steps=4", "train.valid_every=2"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.StageLoop, "_out_of_patience", lambda self: self.progress.step == 2 and 1 / 0)
+        patch.setattr(loop.StageLoop, "_ends_early", lambda self: self.progress.step == 2 and 1 / 0)
         with pytest.raises(ZeroDivisionError):
             made.train()
     made.run_dir.close()
