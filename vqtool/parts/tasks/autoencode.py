@@ -48,9 +48,9 @@ class Autoencode(Task):
         if self.mix and conditioner is not None:
             raise VqtoolError("rows under different conditions cannot be mixed", hint="mix = 0, or no [conditioner]")
         width = conditioner.dim if conditioner is not None else 0
-        encoder = make("encoder", spec.channels, spec.length, width)
+        encoder = make("encoder", spec.channels, spec.extent, width)
         make("quantizer", encoder.dim)
-        make("decoder", encoder.dim, spec.channels, spec.length, encoder.stride, width)
+        make("decoder", encoder.dim, spec.channels, spec.extent, encoder.stride, width)
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """One pass through the whole chain."""
