@@ -30,6 +30,8 @@ class PictureData(Data):
 
     splits = ("train", "valid", "test")
     files = PictureFiles
+    flip: float  # probability of mirroring a training picture
+    shift: int  # pixels that one is moved by at most
 
     def hold(self, read: Pictures, path: Path, valid_share: float, valid_seed: int, train_limit: int) -> None:
         """Keep what was read, with validation pictures split off where there are none."""
@@ -56,6 +58,10 @@ class PictureData(Data):
     def rows(self, split: str) -> Rows:
         """The rows of a split."""
         return self._rows[split]
+
+    def augment(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Mirror and move training pictures."""
+        return batch | {"x": varied(batch["x"], self.flip, self.shift, generator)}
 
 
 class PictureRows:

@@ -1,4 +1,4 @@
-"""A neural speech codec: audio files, spectral losses, codec metrics, plain rivals and a container for the codes."""
+"""A neural speech codec: audio files, spectral losses, codec metrics, plain baselines and a container for the codes."""
 
 from vqtool.catalog import Component, hookimpl, scan
 

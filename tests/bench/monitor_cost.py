@@ -95,7 +95,7 @@ def measured(make: Callable[[], nn.Module], pairs: int) -> dict[str, float]:
 
     for _ in range(3):
         step()
-    call, Hook.__call__ = Hook.__call__, timed  # type: ignore[method-assign]
+    call, Hook.__call__ = Hook.__call__, timed  # type: ignore[method-assign]  # to time it
     looks = []
     with vqtool.CodebookMonitor(model, every=EVERY) as chosen:
         for number in range(1, 9):  # plugins load at the first look
@@ -113,7 +113,7 @@ def measured(make: Callable[[], nn.Module], pairs: int) -> dict[str, float]:
             else:
                 alone.append(step())
     idle = statistics.median(watched(False)[1] for _ in range(pairs))
-    Hook.__call__ = call  # type: ignore[method-assign]
+    Hook.__call__ = call  # type: ignore[method-assign]  # to time it
     whole, look = statistics.median(alone), statistics.median(looks[1:])
     counting = statistics.median(one for _, one in counted)
     paired = statistics.median(a - b for (a, _), b in zip(counted, alone, strict=True))

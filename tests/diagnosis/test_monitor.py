@@ -91,7 +91,7 @@ def die(model: Model, level: int) -> Callable[[], None]:
     """Move all codes of a level but two out of reach, as a spike of the learning rate does."""
 
     def event() -> None:
-        book = model.quantizer.layers[level]._codebook  # type: ignore[union-attr, index]
+        book = model.quantizer.layers[level]._codebook  # type: ignore[union-attr, index]  # of another library
         book.embed[:, 2:] = 1e3
         book.embed_avg[:, 2:] = 1e3 * book.cluster_size[:, 2:, None]
 
@@ -166,7 +166,7 @@ def test_codes_that_become_nan_are_found() -> None:
     monitor = CodebookMonitor(model, every=10)
 
     def event() -> None:
-        model.quantizer._codebook.embed[0, 0] = torch.nan  # type: ignore[union-attr, index]
+        model.quantizer._codebook.embed[0, 0] = torch.nan  # type: ignore[union-attr, index]  # of another library
 
     assert trained(model, monitor, range(1, 31), (25, event))[0][1].id == "nan"
 
@@ -399,7 +399,7 @@ def test_where_nothing_is_counted_one_warning_says_why() -> None:
 def test_wrong_options_are_refused() -> None:
     for options in ({"every": 0}, {"stop_on": "note"}):
         with pytest.raises(VqtoolError, match="1 or more"):
-            CodebookMonitor(nn.Linear(2, 2), **options)  # type: ignore[arg-type]
+            CodebookMonitor(nn.Linear(2, 2), **options)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_use_that_grows_from_a_poor_start_is_no_news() -> None:

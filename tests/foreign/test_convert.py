@@ -358,7 +358,8 @@ def test_the_first_of_several_quantizers_is_not_taken_by_chance(tmp_path: Path) 
     with pytest.raises(VqtoolError, match="holds no quantizer `middle`"):
         convert(path, part="middle")
     found = convert(path, part="top.quantize")
-    assert torch.equal(found.codebook.codes, tensors["top.quantize.embedding.weight"])  # type: ignore[union-attr]  # a VQ
+    codes = found.codebook.codes  # type: ignore[union-attr]  # a VQ
+    assert torch.equal(codes, tensors["top.quantize.embedding.weight"])
 
 
 # --- what cannot be converted ----------------------------------------------------------------------------------------

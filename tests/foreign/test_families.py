@@ -65,13 +65,13 @@ def test_heads_and_groups_are_codebooks_of_their_own() -> None:
     groups = found(made.wav2vec2())
     assert [book.vectors.shape for book in groups] == [(32, 8), (32, 8)]
     np.testing.assert_array_equal(groups[1].vectors, made.wav2vec2()["quantizer.codevectors"][0, 32:])
-    assert {book.noun for book in groups} == {"group"}
+    assert {book.unit for book in groups} == {"group"}
 
 
 def test_levels_are_in_the_order_of_their_numbers() -> None:
     books = found(made.encodec(12))
     assert [book.name for book in books] == [f"quantizer.layers.{q}" for q in range(12)]
-    assert {book.noun for book in books} == {"level"}
+    assert {book.unit for book in books} == {"level"}
 
 
 def test_only_angles_count_where_codes_are_normalised() -> None:

@@ -102,7 +102,7 @@ class Attribute(Methods):
         self.indices = nearest(z, self.codebook.weight)
         return self.codebook.weight[self.indices]
 
-    encode = None  # type: ignore[assignment]
+    encode = None  # type: ignore[assignment]  # none of its own
 
 
 class Embedded(nn.Module):

@@ -95,7 +95,7 @@ def report_on_module(
     seed: int = 0,
     said: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Find how a foreign module is talked to, and judge it by `laws`; `said` is told the layout."""
+    """Find how a foreign module is called, and judge it by `laws`; `said` gets the layout."""
     how = {
         "call": as_call(forward, "forward", ("m", "x")),
         "update": as_call(update, "update", ("m",)),

@@ -253,10 +253,10 @@ def _metadata(found: Sequence[ForeignCodebook], grids: Mapping[str, str], **list
     """What findings and pages need to know of a model that no recipe made."""
     families = list(dict.fromkeys([*(book.family for book in found), *grids.values()]))
     families = [family for family in families if family not in ("unknown", "named")]
-    nouns = {book.noun for book in found} - {""}
+    units = {book.unit for book in found} - {""}
     names = short_names(found)
     return {
-        "quantizer": {"noun": nouns.pop() if len(nouns) == 1 else "codebook"},
+        "quantizer": {"noun": units.pop() if len(units) == 1 else "codebook"},
         "foreign": {
             "family": ", ".join(families),
             "cosine": [name for name, book in zip(names, found, strict=True) if book.cosine],

@@ -139,8 +139,8 @@ class CodebookMonitor:
             if size is None:
                 raise VqtoolError(f"how many codes has `{name}`?", hint=f'monitor.add("{name}", codes, size=1024)')
             q = len(self.books)
-            noun = "level" if name.startswith("level") else ""
-            self.books.append(LiveCodebook(name, size, noun, lambda: None, lambda: None))
+            unit = "level" if name.startswith("level") else ""
+            self.books.append(LiveCodebook(name, size, unit, lambda: None, lambda: None))
         counter, _ = self.sources.setdefault(q, (Counter((self.books[q].size,)), 0))
         if self.gate.open:
             counter.add([codes])
@@ -279,7 +279,7 @@ class CodebookMonitor:
         if not sums:
             return {}
         each = [s[:2].double().cpu().numpy() / float(s[2]) for s in sums]
-        levels = all(book.noun == "level" for book in self.books)
+        levels = all(book.unit == "level" for book in self.books)
         power = each[0][0] if levels else float(np.mean([e[0] for e in each]))
         error = each[-1][1] if levels else float(np.mean([e[1] for e in each]))
         return {"commitment": float(error), "codes.snr_db": decibels(float(power), float(error))}
@@ -288,8 +288,8 @@ class CodebookMonitor:
         row = self.figures()
         books = tuple(codebook(book.name, book.size, counts.get(book.name), vectors[q], row)
                       for q, book in enumerate(self.books))  # fmt: skip
-        noun = next((book.noun for book in self.books if book.noun), "codebook")
-        quantizer = {"names": [b.name for b in self.books], "sizes": [b.size for b in self.books], "noun": noun}
+        unit = next((book.unit for book in self.books if book.unit), "codebook")
+        quantizer = {"names": [b.name for b in self.books], "sizes": [b.size for b in self.books], "noun": unit}
         name = type(unwrapped(self.model)).__name__ if self.model is not None else "codes"
         steps = f"the training steps up to {self.step}" if self.step is not None else "training"
         return Report(Path(name), steps, max((int(n.sum()) for n in counts.values()), default=0), books, row,
@@ -309,3 +309,45 @@ class CodebookMonitor:
 def in_ranks() -> bool:
     """Whether this process is one of several that train together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+class Watching:
+    """What the callbacks of training libraries share: a monitor from the start of training on, and its warnings.
+
+    Args:
+        every: optimizer steps between two looks.
+        codebooks: as for `CodebookMonitor`.
+        modules: as for `CodebookMonitor`, by path in the model.
+        stop_on: "fail" or "warn": training stops where a finding of this severity, or a worse one, is there at two
+            looks in a row.
+    """
+
+    def __init__(
+        self, *, every: int = 200, codebooks: Mapping[str, str] | None = None,
+        modules: Sequence[str | nn.Module] | Mapping[str, int] | None = None, stop_on: StopOn | None = None,
+    ) -> None:  # fmt: skip
+        self.options: dict[str, Any] = {"every": every, "codebooks": codebooks, "modules": modules, "stop_on": stop_on}
+        self.monitor: CodebookMonitor | None = None
+        self.figures: dict[str, float] = {}  # of a look, where they are logged later
+
+    def watch(self, model: nn.Module) -> None:
+        """Find the quantizers of a model, once they are where they train."""
+        self.monitor = CodebookMonitor(model, **self.options)
+
+    def looked(self, step: int, *, shows: bool) -> tuple[dict[str, float], bool]:
+        """After a step: the figures of a look, empty where none was due, and whether training is to stop."""
+        assert self.monitor is not None
+        before, stop = len(self.monitor.rows), False
+        try:
+            for finding in self.monitor.look(step):
+                if shows:
+                    warnings.warn(f"step {step}: {finding}", stacklevel=3)
+        except UnhealthyError as error:
+            stop = True
+            warnings.warn(str(error), stacklevel=3)
+        return self.monitor.figures() if len(self.monitor.rows) > before else {}, stop
+
+    def release(self) -> None:
+        """Take the hooks away; `monitor` still has its report."""
+        if self.monitor is not None:
+            self.monitor.close()

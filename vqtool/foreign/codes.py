@@ -15,7 +15,7 @@ Codes = np.ndarray[Any, np.dtype[np.int64]]
 SEQUENCES, LEVELS = "nb", "q"  # letters of a layout; all others are positions within a sequence, in their order
 USUAL = ("codes", "audio_codes", "indices", "tokens", "ids", "code", "arr_0", "")  # names of the array, best first
 MOST = 1 << 24  # codes of a codebook
-MOST_LEVELS = 64  # of an axis that is taken for the levels without being told
+MOST_LEVELS = 64  # of an axis that is taken for the levels where no layout is given
 LAYOUT_HINT = "--layout has a letter for each axis: n sequences, q levels or groups, others positions: nqt, ntq, nhw"
 
 

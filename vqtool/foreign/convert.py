@@ -116,17 +116,17 @@ def quantizer_in(path: Path) -> Quantizer:
     """
     path = checkpoint_path(path)
     read = checkpoint.load(path)
-    about = read.metadata.get("converted")
-    if about is None:
+    converted = read.metadata.get("converted")
+    if converted is None:
         model = load(path)
         if model.quantizer is None:
             raise VqtoolError(f"`{path}` holds no quantizer")
         return model.quantizer.cpu().eval()
-    family = next((family for family in FAMILIES if family.key == about["from"]), None)
+    family = next((family for family in FAMILIES if family.key == converted["from"]), None)
     if family is None:
-        raise damaged(path, f"its `converted` names the library `{about['from']}`")
-    hints = Hints(**{name: about[name] for name in asdict(Hints())})
-    quantizer = quantizer_of(planned(family, about["root"], under(SOURCE, read.tensors), hints))
+        raise damaged(path, f"its `converted` names the library `{converted['from']}`")
+    hints = Hints(**{name: converted[name] for name in asdict(Hints())})
+    quantizer = quantizer_of(planned(family, converted["root"], under(SOURCE, read.tensors), hints))
     checkpoint.fill(quantizer, under(QUANTIZER, read.tensors), str(path))
     return quantizer
 

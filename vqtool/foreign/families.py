@@ -13,7 +13,7 @@ from vqtool.errors import VqtoolError
 from vqtool.foreign.tensors import Stored, Tensors
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Noun = Literal["level", "group", ""]
+Unit = Literal["level", "group", ""]
 LEAST_USE = 1e-5  # sums are divided by their use, but by no less: the epsilon of EnCodec and Mimi
 
 
@@ -30,7 +30,7 @@ class ForeignCodebook:
     started: bool | None = None  # its own flag of having been started; None where it has none
     cosine: bool = False  # compared by angle alone: lengths mean nothing
     frozen: bool = False  # fixed by design: what is trained is a map behind it
-    noun: Noun = ""  # what it is one of: the levels of a residual quantizer, or groups and heads
+    unit: Unit = ""  # what it is one of: the levels of a residual quantizer, or groups and heads
     part: int | None = None  # its place in a tensor that holds several
 
 
@@ -66,7 +66,8 @@ RULES = (
     Rule("VQ-VAE", r"_embedding\.weight", ("_ema_cluster_size", "_ema_w"), ("_ema_cluster_size",)),
 )  # fmt: skip
 NAMES = re.compile(
-    r"emb|embs|embed|embeddings?|code_?books?|codes|codewords|code_?vectors|centroids|cent(er|re)s|dictionary|prototypes"
+    r"emb|embs|embed|embeddings?|code_?books?|codes|codewords|code_?vectors|centroids|cent(er|re)s"
+    r"|dictionary|prototypes"
 )  # of tensors that may be codebooks, where the module that holds them is a quantizer
 QUANTIZER = re.compile(r"quant|vq|code_?book|codeword|bottleneck", re.IGNORECASE)
 CODEBOOK = re.compile(r"code_?books?", re.IGNORECASE)
@@ -226,7 +227,7 @@ def _read(rule: Rule, name: str, tensors: Tensors) -> Iterator[ForeignCodebook]:
             started=started,
             cosine=rule.cosine or _is_unit(part),
             frozen=mapped is not None,
-            noun=_noun(name, len(parts)),
+            unit=_unit(name, len(parts)),
             part=number if len(parts) > 1 else None,
         )
 
@@ -239,7 +240,7 @@ def _module(name: str) -> str:
     return module or "codebook"
 
 
-def _noun(name: str, parts: int) -> Noun:
+def _unit(name: str, parts: int) -> Unit:
     if parts > 1 or GROUPS.search(name):
         return "group"
     return "level" if NUMBERED.search(name) else ""

@@ -36,7 +36,7 @@ class LiveCodebook:
 
     name: str  # "codebook", "level3", ... as in metrics and findings
     size: int  # K
-    noun: str  # what it is one of: "level", "group", "expert"; "" where it stands alone
+    unit: str  # what it is one of: "level", "group", "expert"; "" where it stands alone
     rows: Callable[[], Tensor | None]  # what training moves of each code [K, ...]; None where nothing should
     vectors: Callable[[], np.ndarray | None]  # [K, d], for a report
     given: bool = False  # whether the user named it
@@ -259,9 +259,9 @@ class _Search:
         fresh = iter(short_names(paths) if paths else [])
         self.books = [b if b.given else dataclasses.replace(b, name=next(fresh)) for b in self.books]
         for q, book in enumerate(self.books):
-            noun = NUMBERED.match(book.name.rpartition(".")[2])
-            if noun and not book.noun:
-                self.books[q] = dataclasses.replace(book, noun=noun[1])
+            numbered = NUMBERED.match(book.name.rpartition(".")[2])
+            if numbered and not book.unit:
+                self.books[q] = dataclasses.replace(book, unit=numbered[1])
 
     def find_outlets(self) -> None:
         """Where codes may come out: of the holders and the modules around them, those that look most like it first."""

@@ -113,7 +113,7 @@ class StageLoop:
         if self.follows and self.quantizer is not None:
             self.watch = Watch(model.recipe.resolved(), stage.name, self.steps, self.quantizer, stop_on)
         self.ill: Finding | None = None  # what to stop at
-        self.set = set_knobs(stage.set)
+        self.fixed_knobs = set_knobs(stage.set)
         self.headline = Headline(stage.name, self.steps, self._watched(), self.quantizer)
         self.met = False  # whether all that `stop_when` asks for held in a validation
         self.shown = 0.0  # when the bar was last given figures
@@ -257,7 +257,7 @@ class StageLoop:
     def _log(self, sums: dict[str, Tensor], knobs: dict[str, float]) -> dict[str, float | str]:
         """Write a row of metrics.jsonl every `log_every` steps; returns what the bar shows, once a second."""
         step = self.progress.step + 1
-        knobs = self.set | knobs
+        knobs = self.fixed_knobs | knobs
         if not self._logs(step):
             if time.monotonic() - self.shown < SHOW_SECONDS:
                 return {}
@@ -320,7 +320,7 @@ class StageLoop:
                 save("best")
             elif self.progress.step > self.options.patience_after * self.steps:
                 self.progress.stale += 1
-        knobs = self.set | self.knobs.now
+        knobs = self.fixed_knobs | self.knobs.now
         step = self.progress.step
         epoch, epochs = self._epoch(step)
         logged = {"stage": self.stage.name, "step": step, "epoch": epoch, "split": "valid", **row, **knobs}

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from annotated_doc import Doc
 
-from vqtool.api import Batch
 from vqtool_images.pictures import pictures
-from vqtool_images.rows import Flip, PictureData, Shift, Size, TrainLimit, ValidSeed, ValidShare, varied
+from vqtool_images.rows import Flip, PictureData, Shift, Size, TrainLimit, ValidSeed, ValidShare
 
 
 class LabelledImages(PictureData):
@@ -33,9 +31,5 @@ class LabelledImages(PictureData):
         flip: Flip = 0.0,
         shift: Shift = 0,
     ) -> None:
-        self.hold(pictures(path, size), path, valid_share, valid_seed, train_limit)
         self.flip, self.shift = flip, shift
-
-    def augment(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Mirror and move the pictures."""
-        return batch | {"x": varied(batch["x"], self.flip, self.shift, generator)}
+        self.hold(pictures(path, size), path, valid_share, valid_seed, train_limit)

@@ -72,6 +72,9 @@ class Latents(Data):
         whole = latents(path, layout)
         window = min(WINDOW, whole.shape[2])
         rows = whole.unfold(2, window, window).transpose(1, 2)  # [N, windows, D, W]
+        if rest := whole.shape[2] % window:
+            self.notes = (f"the last {rest} of {whole.shape[2]} tokens of each recording are left out: rows have "
+                          f"{window}",)  # fmt: skip
         rows = rows if len(rows) >= FEW else rows.flatten(0, 1)[:, None]
         n = len(rows)
         test, valid = max(1, round(test_share * n)), max(1, round(valid_share * n))
