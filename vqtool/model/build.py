@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from vqtool.api.data import Data, DataSpec
+from vqtool.api.loss import opposed
 from vqtool.api.parts import Conditioner, Norm
 from vqtool.api.task import Parts, Task
 from vqtool.catalog import catalog
@@ -56,7 +57,16 @@ def build(recipe: Recipe, spec: DataSpec, *, until: str | None = None) -> Model:
         builder.task = stage.task.kind
         task.build(builder, spec)
         tasks[stage.name] = task
+        if has_opponent(recipe, stage):
+            builder("discriminator", spec.channels, spec.extent)
     return Model(recipe, spec, builder.parts, tasks)
+
+
+def has_opponent(recipe: Recipe, stage: StageSpec) -> bool:
+    """Whether losses of the stage read a discriminator; a model that is used and not trained has none."""
+    return "discriminator" in recipe.parts and any(
+        opposed(catalog().load("loss", loss.kind)) for loss in stage.losses if loss.kind is not None
+    )
 
 
 def fit_parts(model: Model, data: Data) -> None:
