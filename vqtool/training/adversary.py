@@ -20,7 +20,7 @@ from vqtool.api.loss import Adversarial
 from vqtool.api.parts import Discriminator
 
 DECAY = 0.99  # of the averages of gradients, per micro-batch
-MOST = 1e4  # the most that a loss's gradient is scaled by
+MOST = 100.0  # the most that a loss is scaled by: gradients through a new discriminator are small and random
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,13 @@ class Balance(nn.Module):
         self.register_buffer("averages", torch.zeros(1 + len(self.names)))
         self.register_buffer("seen", torch.zeros(()))
 
-    def forward(self, x_hat: Tensor, of_signal: Tensor, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The scale of each loss; takes the gradients of a micro-batch into the averages, the same on every rank."""
+    def forward(
+        self, x_hat: Tensor, of_signal: Tensor, losses: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """(the scale of each loss, how hard it then pushes: 1 is as hard as the losses of the signal).
+
+        Takes the gradients of a micro-batch into the averages, the same on every rank.
+        """
         norms = torch.stack([gradient_norm(of_signal, x_hat), *(gradient_norm(losses[n], x_hat) for n in self.names)])
         if dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(norms)
@@ -85,7 +90,8 @@ class Balance(nn.Module):
         average = self.averages / self.seen.clamp_min(1e-30)
         scales = (average[0] / average[1:].clamp_min(1e-30)).clamp_max(MOST)
         scales = scales.where(average[0] > 0, torch.ones_like(scales))  # where no loss of the signal reaches the output
-        return dict(zip(self.names, scales.unbind(), strict=True))
+        pushes = scales * average[1:] / average[0].clamp_min(1e-30)
+        return dict(zip(self.names, scales, strict=True)), dict(zip(self.names, pushes, strict=True))
 
 
 def gradient_norm(loss: Tensor, x_hat: Tensor) -> Tensor:

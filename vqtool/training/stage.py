@@ -120,15 +120,13 @@ class StageModule(nn.Module):
     def _opposed(self, total: Tensor, losses: dict[str, Tensor], x_hat: Tensor, terms: dict[str, Tensor]) -> Tensor:
         """The total with the losses that read the discriminator, balanced; notes how large they are beside it."""
         if self.balance is not None and torch.is_grad_enabled():
-            scales = self.balance(x_hat, total, {n: losses.get(n, total.new_zeros(())) for n in self.opposed})
+            scales, pushes = self.balance(x_hat, total, {n: losses.get(n, total.new_zeros(())) for n in self.opposed})
             losses = {name: loss * scales[name] for name, loss in losses.items()}
             terms |= {f"balance.{name}": scales[name] for name in losses}
-        if not losses:
-            return total
-        added = _sum(losses)
-        if torch.is_grad_enabled():
-            terms["adversarial.ratio"] = added.detach().abs() / total.detach().abs().clamp_min(1e-30)
-        return total + added
+            terms["adversarial.ratio"] = sum((pushes[name] for name in losses), total.new_zeros(()).float())
+        elif losses:
+            terms["adversarial.ratio"] = _sum(losses).detach().abs() / total.detach().abs().clamp_min(1e-30)
+        return _sum({"": total, **losses})
 
     def optimizers(self) -> dict[str, Collection[str]]:
         """The roles that each optimizer moves, by its name."""
