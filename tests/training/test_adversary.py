@@ -12,6 +12,7 @@ import torch
 from tests.training.test_ranks import run_ranks
 from tests.training.test_resume import HERE, killed_at, rows, same, session, stop_at
 from tests.training.tiny import write_recipe
+from vqtool.commands import improve, train
 from vqtool.errors import VqtoolError
 from vqtool.model import checkpoint
 from vqtool.model.load import capable, from_checkpoint
@@ -174,7 +175,8 @@ def test_two_halves_equal_one_batch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_300_steps_without_divergence(tmp_path: Path, seed: int) -> None:
     path = adversarial(tmp_path, own="after = 50\nlr = 1e-3", seed=seed)
-    made = session(path, tmp_path / "run", ["stage.tokenizer.steps=300", "train.batch=8", "train.valid_every=150"])
+    made = session(path, tmp_path / "run", ["stage.tokenizer.steps=300", "train.batch=8", "train.valid_every=150",
+                                            "quantizer.levels=1", "discriminator.dilations=[1]"])  # fmt: skip
     assert made.train() == 0
     seen = [row for row in rows(tmp_path / "run") if row["split"] == "train"]
     assert max(row["mse"] for row in seen[-10:]) < 0.3  # type: ignore[type-var]
@@ -251,3 +253,41 @@ def test_every_role_has_one_optimizer() -> None:
     for roles in ({"a": ("decoder",)}, {"a": ("encoder",), "b": ("encoder",)}, {"0": ("encoder",)}):
         with pytest.raises(VqtoolError, match="should move `encoder` once"):
             divided(parameters, roles)
+
+
+def of_discriminator(path: Path) -> dict[str, torch.Tensor]:
+    """The discriminator's tensors in a checkpoint."""
+    return {n: t for n, t in checkpoint.load(path).tensors.items() if n.startswith("parts.discriminator.")}
+
+
+def test_a_run_from_another_keeps_the_discriminator_or_starts_it_anew(tmp_path: Path) -> None:
+    recipe, idle = adversarial(tmp_path, own="after = 0"), ["stage.tokenizer.discriminator.after=100"]
+    one = ["stage.tokenizer.steps=4"]
+    common: dict[str, Any] = {"recipe": recipe, "seed": None, "device": "cpu", "stage": None}
+    train.run(**common, overrides=one, out_dir=tmp_path / "first")
+    first = tmp_path / "first" / "last.safetensors"
+    train.run(**common, overrides=one + idle, out_dir=tmp_path / "kept", start=first)
+    train.run(**common, overrides=one + idle, out_dir=tmp_path / "new", start=first, fresh=["discriminator"])
+    kept, new = (of_discriminator(tmp_path / run / "last.safetensors") for run in ("kept", "new"))
+    learned = of_discriminator(first)
+    assert all(torch.equal(learned[name], kept[name]) for name in learned)
+    weights = [name for name in learned if name.endswith("original1")]
+    assert not any(torch.equal(learned[name], new[name]) for name in weights)
+    with pytest.raises(VqtoolError, match=r"no part \[prior\] to start anew"):
+        train.run(**common, overrides=one, out_dir=tmp_path / "no", start=first, fresh=["prior"])
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_improve_trains_on_with_the_discriminator_or_without(tmp_path: Path, drop: bool) -> None:
+    recipe = adversarial(tmp_path, own="after = 100")
+    made = session(recipe, tmp_path / "run", ["stage.tokenizer.steps=4"])
+    assert made.train() == 0
+    made.run_dir.close()
+    before, target = tmp_path / "run" / "tokenizer.safetensors", tmp_path / "out.safetensors"
+    improve.run(
+        checkpoint=before, data=None, merge=False, steps=4, out_file=target, device="cpu", no_discriminator=drop
+    )
+    model, _ = from_checkpoint(target)
+    assert ("discriminator" in model.parts) is not drop
+    assert ("hinge" in [loss.name for loss in model.recipe.stages[0].losses]) is not drop
+    assert bool(of_discriminator(target)) is not drop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -67,6 +68,24 @@ def has_opponent(recipe: Recipe, stage: StageSpec) -> bool:
     return "discriminator" in recipe.parts and any(
         opposed(catalog().load("loss", loss.kind)) for loss in stage.losses if loss.kind is not None
     )
+
+
+def without_discriminator(recipe: Recipe) -> Recipe:
+    """The recipe without the part and the losses that read it.
+
+    Raises:
+        VqtoolError: a stage has no other losses.
+    """
+    stages = tuple(
+        replace(stage, losses=tuple(loss for loss in stage.losses
+                                    if loss.kind is None or not opposed(catalog().load("loss", loss.kind))))
+        for stage in recipe.stages
+    )  # fmt: skip
+    empty = next((stage.name for stage in stages if not stage.losses), None)
+    if empty is not None:
+        raise VqtoolError(f"every loss of stage `{empty}` reads the discriminator: it cannot go on without")
+    parts = {name: part for name, part in recipe.parts.items() if name != "discriminator"}
+    return replace(recipe, stages=stages, parts=parts)
 
 
 def fit_parts(model: Model, data: Data) -> None:
