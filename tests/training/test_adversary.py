@@ -193,7 +193,27 @@ def test_balance_makes_pushes_equal() -> None:
     assert float(pushes[0]) == pytest.approx(float(pushes[1]), rel=1e-4)
     before = balance.averages.clone()
     balance(x, of_signal, {"other": other * torch.inf})
-    assert torch.equal(before, balance.averages), "an overflow is not averaged"
+    assert balance.averages[1] == before[1], "an overflow is not averaged"
+    assert balance(x, of_signal, {}) == ({}, {})
+    scales, pushes = balance(x, of_signal, {"other": other})
+    assert float(scales["other"]) == pytest.approx(float(scale), rel=1e-4), "nor is a loss that is switched off"
+    assert float(pushes["other"]) == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize("weight", [0.5, 3.0])
+def test_a_weight_says_how_hard_a_balanced_loss_pushes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weight: float
+) -> None:
+    monkeypatch.setattr(adversary, "MOST", 1e9)
+    loop = first_loop(adversarial(tmp_path), ["stage.tokenizer.losses.feature-matching=0"])
+    loop.module.weights["hinge"] = weight
+    total, terms, outputs = loop.module(loop.batches.whole(0))
+    x_hat, weights = outputs["x_hat"], loop.module.weights
+    named = {**outputs, **loop.module._verdict(outputs).named}  # type: ignore[union-attr]
+    alone = sum(loop.module._value(n, named) * weights[n] for n in ("mse", "commitment"))
+    both, signal_alone = (torch.autograd.grad(one, x_hat, retain_graph=True)[0] for one in (total, alone))
+    assert float((both - signal_alone).norm() / signal_alone.norm()) == pytest.approx(weight, rel=1e-3)
+    assert float(terms["adversarial.ratio"]) == pytest.approx(weight, rel=1e-3)
 
 
 def test_loss_and_best_leave_the_discriminator_out(tmp_path: Path) -> None:
@@ -284,9 +304,8 @@ def test_improve_trains_on_with_the_discriminator_or_without(tmp_path: Path, dro
     assert made.train() == 0
     made.run_dir.close()
     before, target = tmp_path / "run" / "tokenizer.safetensors", tmp_path / "out.safetensors"
-    improve.run(
-        checkpoint=before, data=None, merge=False, steps=4, out_file=target, device="cpu", no_discriminator=drop
-    )
+    how: dict[str, Any] = {"data": None, "merge": False, "steps": 4, "device": "cpu", "no_discriminator": drop}
+    improve.run(checkpoint=before, out_file=target, **how)
     model, _ = from_checkpoint(target)
     assert ("discriminator" in model.parts) is not drop
     assert ("hinge" in [loss.name for loss in model.recipe.stages[0].losses]) is not drop

@@ -65,33 +65,37 @@ class Balance(nn.Module):
     """
 
     averages: Tensor  # [1 + N]  of the losses of the signal, and of each other loss
-    seen: Tensor  # what the averages would be for gradients of norm 1
+    seen: Tensor  # [1 + N]  what the averages would be for gradients of norm 1
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
         self.names = list(names)
         self.register_buffer("averages", torch.zeros(1 + len(self.names)))
-        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(1 + len(self.names)))
 
     def forward(
         self, x_hat: Tensor, of_signal: Tensor, losses: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """(the scale of each loss, how hard it then pushes: 1 is as hard as the losses of the signal).
+        """(the scale of each of some losses, how hard it then pushes: 1 is as hard as the losses of the signal).
 
-        Takes the gradients of a micro-batch into the averages, the same on every rank.
+        Takes the gradients of a micro-batch into the averages, the same on every rank; those of losses that are not
+        given now stay. `of_signal` is weighted, `losses` are not.
         """
-        norms = torch.stack([gradient_norm(of_signal, x_hat), *(gradient_norm(losses[n], x_hat) for n in self.names)])
+        none = of_signal.new_zeros(())
+        every = [of_signal, *(losses.get(name, none) for name in self.names)]
+        norms = torch.stack([gradient_norm(loss, x_hat) for loss in every])
         if dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(norms)
             norms /= dist.get_world_size()
-        step = (1 - DECAY) * norms.isfinite().all()  # an overflow in float16 is not averaged
+        step = (1 - DECAY) * (norms.isfinite() & (norms > 0))  # an overflow in float16 is not averaged
         self.averages += step * (norms.nan_to_num(0.0, 0.0) - self.averages)
         self.seen += step * (1 - self.seen)
         average = self.averages / self.seen.clamp_min(1e-30)
         scales = (average[0] / average[1:].clamp_min(1e-30)).clamp_max(MOST)
         scales = scales.where(average[0] > 0, torch.ones_like(scales))  # where no loss of the signal reaches the output
         pushes = scales * average[1:] / average[0].clamp_min(1e-30)
-        return dict(zip(self.names, scales, strict=True)), dict(zip(self.names, pushes, strict=True))
+        at = {name: place for place, name in enumerate(self.names) if name in losses}
+        return {name: scales[i] for name, i in at.items()}, {name: pushes[i] for name, i in at.items()}
 
 
 def gradient_norm(loss: Tensor, x_hat: Tensor) -> Tensor:

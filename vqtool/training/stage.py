@@ -84,14 +84,16 @@ class StageModule(nn.Module):
         named = {**batch, **outputs, **(said.named if said is not None else {})}
         terms: dict[str, Tensor] = {}
         weighted: dict[str, Tensor] = {}
+        adversarial: dict[str, Tensor] = {}  # unweighted
         for name, weight in self.weights.items():
             if said is None and name in self.opposed:
                 continue
             value = self._value(name, named)
             terms[name] = value.detach()
-            if weight:  # a weight of zero costs nothing and cannot spread a NaN
+            if weight and name in self.opposed:
+                adversarial[name] = value
+            elif weight:  # a weight of zero costs nothing and cannot spread a NaN
                 weighted[name] = value * weight
-        adversarial = {name: weighted.pop(name) for name in self.opposed if name in weighted}
         if not weighted:
             raise VqtoolError("all loss weights of the stage are zero: there is nothing to train")
         total = _sum(weighted)
@@ -118,15 +120,15 @@ class StageModule(nn.Module):
         return verdict(self.parts.discriminator, outputs["x_hat"], outputs["target"], losses, self.weights)
 
     def _opposed(self, total: Tensor, losses: dict[str, Tensor], x_hat: Tensor, terms: dict[str, Tensor]) -> Tensor:
-        """The total with the losses that read the discriminator, balanced; notes how large they are beside it."""
+        """The total and the losses that read the discriminator, balanced; notes how large they are beside it."""
+        sizes = {name: loss.detach().abs() / total.detach().abs().clamp_min(1e-30) for name, loss in losses.items()}
         if self.balance is not None and torch.is_grad_enabled():
-            scales, pushes = self.balance(x_hat, total, {n: losses.get(n, total.new_zeros(())) for n in self.opposed})
+            scales, sizes = self.balance(x_hat, total, losses)
             losses = {name: loss * scales[name] for name, loss in losses.items()}
-            terms |= {f"balance.{name}": scales[name] for name in losses}
-            terms["adversarial.ratio"] = sum((pushes[name] for name in losses), total.new_zeros(()).float())
-        elif losses:
-            terms["adversarial.ratio"] = _sum(losses).detach().abs() / total.detach().abs().clamp_min(1e-30)
-        return _sum({"": total, **losses})
+            terms |= {f"balance.{name}": scale for name, scale in scales.items()}
+        if losses:
+            terms["adversarial.ratio"] = _sum({name: size * abs(self.weights[name]) for name, size in sizes.items()})
+        return _sum({"": total} | {name: loss * self.weights[name] for name, loss in losses.items()})
 
     def optimizers(self) -> dict[str, Collection[str]]:
         """The roles that each optimizer moves, by its name."""
@@ -135,7 +137,11 @@ class StageModule(nn.Module):
 
     def balanced(self) -> dict[str, Tensor]:
         """The averages of the balance, under the names they have in a resumable state."""
-        return {BALANCE + name: value for name, value in self.balance.state_dict().items()} if self.balance else {}
+        return (
+            {BALANCE + name: value for name, value in self.balance.state_dict().items()}
+            if self.balance is not None
+            else {}
+        )
 
     def learned_by_losses(self) -> dict[str, Tensor]:
         """What losses learned (a physical constant, say), under the names it has in a checkpoint."""
