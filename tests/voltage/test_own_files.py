@@ -14,6 +14,7 @@ import torch
 from vqtool.errors import VqtoolError
 from vqtool.recipe.overrides import parse
 from vqtool_voltage.data.magnet import Magnet
+from vqtool_voltage.norms.impedance import ImpedanceNorm
 
 from .conftest import MADE, winding
 
@@ -183,6 +184,9 @@ def test_without_temperature_and_material_the_model_reads_neither(save):
     assert data.spec.fields["meta"].names == ("log_frequency", "log_current_amplitude")
     assert data.spec.fields["material"].names == ("core",)
     assert sum("no temperature" in note or "no material" in note for note in data.notes) == 2
+    norm = ImpedanceNorm(data.spec)
+    norm.fit(data.rows("train"))
+    assert all(bool(torch.isfinite(value).all()) for value in norm.state_dict().values())  # else it is not read again
 
 
 MISREAD = [

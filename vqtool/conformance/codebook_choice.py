@@ -69,7 +69,10 @@ def nearest_code_stress(foreign: ForeignModule) -> Verdict:
     first = found[0]
     if first is None or misses(first) > EXPLAINED * len(x):
         return not_applicable("on its own scale its codes are not the nearest: see nearest-code")
-    if not takes(foreign, module, level.book):
+    with holding(module, level.book, level.book.rows(module).detach().flip(0)):
+        _, turned = choices(foreign, module, x)
+    unread = not takes(foreign, module, level.book)
+    if unread or turned[0] is None or misses(turned[0]) > 0.1 * len(x):
         return not_applicable("it does not take a table that is set")
     own = level.book.rows(module).detach().clone()
     norms = own.norm(dim=1)
@@ -80,8 +83,11 @@ def nearest_code_stress(foreign: ForeignModule) -> Verdict:
     count = 0
     for rows, inputs in trials.values():
         with holding(module, level.book, rows):
-            _, now = choices(foreign, module, inputs)
-            count += misses(now[0]) if now[0] is not None else 0
+            seen, now = choices(foreign, module, inputs)
+            one = now[0]
+            if level.plain and level.map.shape[1] == inputs.shape[1] and not first.rule:
+                one = Given(inputs.double() @ level.map.t(), rows.double(), columns(foreign, seen)[0])
+            count += misses(one) if one is not None else 0
     return within(count, 0, f"of {len(trials) * x.shape[0]} {COUNTED} ({', '.join(trials)})")
 
 

@@ -70,7 +70,7 @@ class ImpedanceNorm(Norm):
                 column = batch["meta"][:, names.index(name)]
                 self.known[at] = torch.stack([column.mean(), column.std() + 1e-6, column.min(), column.max()])
             else:
-                self.known[at] = torch.tensor([0.0, math.inf, -math.inf, math.inf])  # unknown: reads as zero
+                self.known[at] = torch.tensor([0.0, 1.0, 0.0, 0.0])  # unknown, and not read
         exact = {name: value.double() if value.is_floating_point() else value for name, value in batch.items()}
         design = self._design(exact)
         voltage = torch.fft.rfft(exact["x"][:, 0])[:, 1 : self.harmonics + 1]
