@@ -47,10 +47,7 @@ def train(
         bool, typer.Option("--only", help="Train the stage of --stage alone, on the parts of --from.")
     ] = False,
     start: opt.StartingPoint = None,
-    fresh: Annotated[
-        list[str] | None,
-        typer.Option("--fresh", metavar="ROLE", help="Start this part anew, whatever --from holds. Repeatable."),
-    ] = None,
+    fresh: opt.FreshRoles = None,
     stop_on: opt.StopOn = None,
 ) -> None:
     """Train every stage of a recipe. Held-out metrics are shown beside those of simple baselines.
@@ -126,9 +123,7 @@ def improve(
     latents: opt.Latents = None,
     layout: opt.LatentsLayout = None,
     merge: opt.MergeTwins = False,
-    no_discriminator: Annotated[
-        bool, typer.Option("--no-discriminator", help="Fine-tune, and write the checkpoint, without a discriminator.")
-    ] = False,
+    no_discriminator: opt.NoDiscriminator = False,
     steps: Annotated[int, typer.Option("--steps", min=0, metavar="N", help="Number of fine-tuning steps.")] = 200,
     out_file: opt.ImprovedFile = None,
     force: opt.Force = False,
