@@ -159,10 +159,10 @@ def test_a_part_has_lines_of_its_own_where_it_takes_long(
         bar.expect(2)
         with progress.progress_of(9, "short") as part:
             part.advance(9)
-        monkeypatch.setattr(progress, "EVERY", 0.0)
+        monkeypatch.setattr(progress, "FIRST", 0.0)
         with progress.progress_of(9, "long") as part:
             part.advance(4)
-        monkeypatch.setattr(progress, "EVERY", 10.0)
+        monkeypatch.setattr(progress, "FIRST", 3.0)
         bar.advance()
     output = [line.split("  ")[0] for line in capsys.readouterr().err.splitlines()]
     assert output == ["long 4/9", "encode 1/2"]

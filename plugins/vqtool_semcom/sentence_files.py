@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vqtool.errors import VqtoolError
 from vqtool.untrusted import no_twins
-from vqtool_semcom.splits import PARTS, Report
+from vqtool_images.splits import PARTS, Report
 
 TEXTS = ("text", "sentence", "review", "content", "tweet", "comment", "message", "utterance", "headline", "question",
          "document", "body", "phrase", "reviewtext", "review_text", "sms")  # fmt: skip

@@ -16,8 +16,9 @@ from vqtool.catalog import use_files
 from vqtool.commands import train
 
 PLUGIN = Path(__file__).with_name("everything.py")
-READ = {"data", "condition", "start", "plugin", "codes"}  # options that name what is read
+READ = {"data", "condition", "start", "plugin", "codes", "latents", "into"}  # options that name what is read
 SAFE = {("train", "out_dir")}  # a folder that must be new or empty
+ALONE = {("convert", "out_file")}  # reads the files that are named, and none of the recipe's
 # Each option that names an output: the command's other words. `CKPT`, `FILE` and `OUT` are filled in.
 WRITES = {
     ("evaluate", "plot"): ["CKPT", "--data", "FILE", "--sweep", "evaluate.batch=1:2:1", "--plot", "OUT.png"],
@@ -52,8 +53,8 @@ def options_with_paths() -> Iterator[tuple[str, str]]:
 
 def test_every_option_that_names_a_file_is_known_to_be_read_or_written() -> None:
     found = set(options_with_paths())
-    assert {(command, name) for command, name in found if name not in READ} == WRITES.keys() | SAFE
-    assert all("force" in signatures()[command].parameters for command, _ in WRITES)
+    assert {(command, name) for command, name in found if name not in READ} == WRITES.keys() | SAFE | ALONE
+    assert all("force" in signatures()[command].parameters for command, _ in (*WRITES, *ALONE))
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +111,16 @@ def test_a_file_that_is_there_is_kept_without_force(key: tuple[str, str], run: P
     assert "exists already" in done.stderr
     assert "--force" in done.stderr
     assert out.read_text() == "weeks of work"
+
+
+def test_a_converted_quantizer_replaces_neither_its_source_nor_the_model_it_goes_into(run: Path) -> None:
+    source, into = run / "tokenizer.safetensors", run / "last.safetensors"
+    before = {path: path.read_bytes() for path in (source, into)}
+    for path in before:
+        done = vqtool("convert", source, "--to", "encodec", "--into", into, "--out", path, "--force")
+        assert done.returncode == 2
+        assert "is an input as well" in done.stderr
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_run_s_own_files_are_not_a_place_for_an_output(run: Path) -> None:

@@ -62,6 +62,10 @@ MODELS = {  # name -> the table [data], and the parts
     "seisbench": ('kind = "seisbench"\npath = "set"\nwindow = 256\nlevel = 4.0', PARTS),
     "images": ('kind = "labelled-images"\npath = "pictures.npz"',
                '[encoder]\nkind = "conv2d"\ntokens = 2\ndim = 2\nwidths = [4, 4]\nfeatures = 8' + LINK),
+    "latents": ('kind = "latents"\npath = "arrays/z.npy"\nlayout = "NTD"',
+                '[encoder]\nkind = "identity"\n[quantizer]\nkind = "ema"\ncodebook_size = 8\n'
+                '[decoder]\nkind = "identity"\n[[stage]]\nname = "quantizer"\ntask = "autoencode"\nsteps = 2\n'
+                'losses = { mse = 1.0 }'),
     "sentences": ('kind = "labelled-sentences"\npath = "sentences"\nlength = 16',
                   '[encoder]\nkind = "ngrams"\ntokens = 2\ndim = 2\nwidth = 2\nbuckets = 64\nlongest = 2' + LINK),
 }  # fmt: skip
@@ -103,6 +107,7 @@ def check(recipe: str, option: str = "path", what: str = "{file}") -> str:
 
 
 ENCODE = "encode {{seeds}}/{}/best.safetensors {} --force --out {{dir}}.out{}".format
+IMPROVE = "improve {seeds}/latents/best.safetensors --latents {file} --layout NTD --force --out {dir}.o.safetensors"
 FORECAST = "forecast {seeds}/series/direct.safetensors --data {file} --steps 6 --force --out {dir}.out.csv"
 SEISMIC = (check("miniseed", what="{dir}"), ENCODE("miniseed", "{file}", ".csv"), ENCODE("miniseed", "{dir}", ".npz"))
 SET = (check("seisbench", what="{dir}"), ENCODE("miniseed", "{dir}", ".npz"))
@@ -112,6 +117,8 @@ RUN = ("show {dir}", "diagnose {dir}", "evaluate {dir}")
 KINDS = (
     Kind("npy", "arrays", "a.npy", "npy", (check("tiny"), ENCODE("tiny", "{file}", ".st"))),
     Kind("npz", "arrays", "a.npz", "npz", (check("tiny"), ENCODE("tiny", "{file}", ".st"))),
+    Kind("npy of latents", "arrays", "z.npy", "npy",
+         (check("latents"), IMPROVE)),
     Kind("npz of voltages", "arrays", "v.npz", "npz", (check("voltage"), ENCODE("voltage", "{file}", ".st"))),
     Kind("npz of pictures", "arrays", "p.npz", "npz", (check("images"),)),
     Kind("idx", "idx", "train-images-idx3-ubyte.gz", "gzip", (check("images", what="{dir}"),)),
@@ -165,7 +172,7 @@ def models(root: Path) -> None:
         (root / f"{name}.toml").write_text(f"[data]\n{data}\n" + (parts.format(steps=1) if parts is PARTS else parts))
     run("train", root / "tiny.toml", "-o", root / "tiny", "--stage", "tokenizer", "-q", "-s", "stage.tokenizer.steps=5")
     run("train", root / "series.toml", "-o", root / "series", "-q")
-    for name in ("codec", "voltage", "miniseed"):
+    for name in ("codec", "voltage", "miniseed", "latents"):
         run("train", root / f"{name}.toml", "-o", root / name, "-q")
     for folder in ("vqc", "codes"):
         (root / folder).mkdir()
@@ -185,6 +192,7 @@ def arrays(root: Path) -> None:
     folder.mkdir()
     x = np.sin(np.arange(30)[:, None] + np.arange(32) * 0.4).astype(np.float32)
     np.save(folder / "a.npy", x)
+    np.save(folder / "z.npy", np.random.default_rng(0).normal(size=(12, 40, 4)).astype(np.float32))
     np.savez(folder / "a.npz", x=x)
     np.savez(folder / "v.npz", **winding())
     np.savez_compressed(folder / "p.npz", **pictures(40, 12))

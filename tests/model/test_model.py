@@ -90,6 +90,12 @@ def test_arrays_serve_as_tensors_do(model: Model) -> None:
     assert torch.equal(model.decode(coded["codes"].numpy()), model.decode(coded))
 
 
+def test_features_are_those_that_the_codes_stand_for(model: Model) -> None:
+    seen = model.embed(signals(2))
+    assert seen["features"].shape == (2, 4, 8)
+    assert torch.equal(seen["codes"], model.encode(signals(2))["codes"])
+
+
 def test_signals_are_generated(model: Model) -> None:
     assert model.generate(3).shape == (3, 1, 32)
     drawn = model.generate(2, temperature=1.0, seeds=[1, 2])
@@ -104,7 +110,6 @@ def test_signals_are_generated(model: Model) -> None:
     (lambda m: m.sample_paths(signals(1), 4), "cannot forecast; it was trained with `autoencode`, `predict-codes`"),
     (lambda m: m.classify(signals(1)), "cannot classify; it was trained with `autoencode`, `predict-codes`"),
     (lambda m: m.transmit(signals(1), 10.0), "cannot transmit; it was trained with"),
-    (lambda m: m.embed(signals(1)), "cannot embed; it was trained with"),
     (lambda m: m.encode(torch.zeros(2, 32)), r"`x` should have the shape \[B, 1, 32\], not \[2, 32\]"),
     (lambda m: m.encode({"y": signals(1)}), "have no field `y`"),
     (lambda m: m.encode("sound.wav"), "`x` should be a tensor or an array of numbers, not str"),

@@ -157,7 +157,7 @@ def test_alignment_holds_the_hard_side_fixed_and_knows_no_scale(recipe: Path) ->
 def test_an_encoder_of_windows_refuses_pictures(recipe: Path, kind: str) -> None:
     text = recipe.read_text().replace('"conv2d"\ntokens = 4\ndim = 6\nwidths = [8, 8]\nfeatures = 32', f'"{kind}"')
     recipe.write_text(text)
-    with pytest.raises(VqtoolError, match="not images"):
+    with pytest.raises(VqtoolError, match="these data are images"):
         built(recipe)
 
 

@@ -12,9 +12,9 @@ import pytest
 from tests.cli.run import within
 from tests.fuzz.seeds import MODELS
 from vqtool.errors import VqtoolError
+from vqtool_images.splits import Report
 from vqtool_semcom.data.labelled_sentences import LabelledSentences, hashed
 from vqtool_semcom.sentence_files import Columns, decoded, sentences
-from vqtool_semcom.splits import Report
 
 ROWS = [(f"ein schöner Film, Nummer {i}", "gut" if i % 2 else "schlecht") for i in range(40)]
 

@@ -17,6 +17,9 @@ class Metric:
 
     A metric that `learns` is shown the training rows first, by `learn`, which reads names just as `update` does: a
     probe is fitted on what the model makes of them. Validation while a stage trains leaves that out.
+
+    A metric that is for other data than the spec's raises `UnfitError` when it is made (`expect_windows`,
+    `expect_images`). It is left out where the recipe names no metrics, and an error where it names this one.
     """
 
     learns: ClassVar[bool] = False

@@ -17,6 +17,30 @@ Batch = dict[str, Tensor]
 FieldRole = Literal["signal", "wave", "scalar", "category", "label", "group", "extra"]
 
 
+class UnfitError(VqtoolError):
+    """The data are of another form than a part, a loss or a metric is made for."""
+
+
+def expect_windows(extent: object, who: str, *, otherwise: str = "") -> None:
+    """Raise `UnfitError` where the extent of the signal, as `DataSpec.extent` gives it, is that of images.
+
+    Args:
+        extent: the length of windows, or (height, width).
+        who: what is for windows alone, as "the encoder `patch`".
+        otherwise: what to take for images instead.
+    """
+    if not isinstance(extent, int):
+        hint = f"{otherwise} is for images" if otherwise else None
+        raise UnfitError(f"{who} is for windows [C, L], and these data are images [C, H, W]", hint=hint)
+
+
+def expect_images(extent: object, who: str, *, otherwise: str = "") -> None:
+    """Raise `UnfitError` where the signal has no height and width; see `expect_windows`."""
+    if not isinstance(extent, tuple) or len(extent) != 2:
+        hint = f"{otherwise} is for windows" if otherwise else None
+        raise UnfitError(f"{who} needs images [C, H, W]", hint=hint)
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """One named field of a batch, without its batch axis.

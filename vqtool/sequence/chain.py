@@ -46,5 +46,9 @@ def from_latents(parts: Parts, z: Tensor, sent: Tensor, batch: Batch, normed: Ba
 
 
 def decode_normed(parts: Parts, z: Tensor, condition: Condition | None) -> Tensor:
-    """Latents [B, T, D] to a signal [B, C, L] normalised by the norm, without what filled up its first token."""
-    return parts.decoder(z, condition)[..., -parts.norm.spec.length % parts.encoder.stride :]
+    """Latents [B, T, D] to a signal [B, C, L] normalised by the norm, without what filled up its first token.
+
+    Images [B, C, H, W] come in whole tokens.
+    """
+    x, extent = parts.decoder(z, condition), parts.norm.spec.extent
+    return x[..., -extent % parts.encoder.stride :] if isinstance(extent, int) else x

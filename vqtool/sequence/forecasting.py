@@ -11,6 +11,7 @@ from torch import Tensor
 from vqtool.api.data import Batch, DataSpec
 from vqtool.api.parts import Encoder, Norm
 from vqtool.api.quantizer import Quantizer
+from vqtool.api.spec import expect_windows
 from vqtool.api.task import Make
 from vqtool.errors import VqtoolError
 
@@ -21,10 +22,11 @@ def build_forecaster(make: Make, spec: DataSpec) -> tuple[Norm, Encoder, Quantiz
     """The tokenizer's parts, over data that know a future."""
     if "future" not in spec.fields:
         raise VqtoolError("a forecaster is trained on a field `future`, which these data do not have", where="[data]")
+    expect_windows(spec.extent, "a forecaster")
     norm = make("norm", spec, optional=True)
-    encoder = make("encoder", spec.channels, spec.length, 0)
+    encoder = make("encoder", spec.channels, spec.extent, 0)
     quantizer = make("quantizer", encoder.dim)
-    make("decoder", encoder.dim, spec.channels, spec.length, encoder.stride, 0)
+    make("decoder", encoder.dim, spec.channels, spec.extent, encoder.stride, 0)
     return norm, encoder, quantizer
 
 

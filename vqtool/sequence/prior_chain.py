@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor
 
@@ -21,9 +23,9 @@ def build_prior(make: Make, spec: DataSpec) -> None:
     norm = make("norm", spec, optional=True)
     conditioner = make("conditioner", spec, optional=True)
     width = conditioner.dim if conditioner is not None else 0
-    encoder = make("encoder", spec.channels, spec.length, width)
+    encoder = make("encoder", spec.channels, spec.extent, width)
     quantizer = make("quantizer", encoder.dim)
-    make("decoder", encoder.dim, spec.channels, spec.length, encoder.stride, width)
+    make("decoder", encoder.dim, spec.channels, spec.extent, encoder.stride, width)
     own = make("prior_conditioner", spec, optional=True)
     width = own.dim if own is not None else 0
     if norm.sends and own is None:
@@ -31,7 +33,7 @@ def build_prior(make: Make, spec: DataSpec) -> None:
             f"the norm has side information, {', '.join(f'`{name}`' for name in norm.sends)}, and nothing predicts it",
             hint="a part `[prior_conditioner]` and a part `[regressor]`",
         )
-    sizes, tokens = tuple(quantizer.codebook_sizes), spec.length // encoder.stride
+    sizes, tokens = tuple(quantizer.codebook_sizes), prod(spec.signal.shape[1:]) // encoder.stride
     if norm.sends:
         make("regressor", width, tokens * encoder.dim, len(norm.sends))
     make("prior", sizes, tokens, width, quantizer.vectors())

@@ -11,6 +11,7 @@ import torch
 from vqtool.api.data import Batch, Data, Rows
 from vqtool.api.loss import reads
 from vqtool.api.metric import Baseline, Metric
+from vqtool.api.spec import UnfitError
 from vqtool.api.task import Estimates
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
@@ -27,6 +28,7 @@ class Scores:
         self.model = model
         self.wanted = model.recipe.evaluate.metrics
         self.metrics: dict[tuple[str, str], Metric] = {}
+        self.unfit: set[str] = set()
 
     def update(self, estimates: Estimates, batch: Batch, *, learn: bool = False) -> None:
         """Take what a task or a baseline says about a batch; with `learn`, only what metrics learn from it."""
@@ -43,6 +45,8 @@ class Scores:
             for prefix, x_hat in estimates.x_hat.items() if per_estimate else [("", None)]:
                 seen = named | ({"x_hat": x_hat} if per_estimate else {})
                 metric = self._of(kind, prefix)
+                if metric is None:
+                    break
                 take = metric.learn if learn else metric.update
                 take(**{n: seen[n] for n in (needs | takes) & seen.keys()})
 
@@ -54,10 +58,16 @@ class Scores:
         """Whether a metric must see the training rows first."""
         return any(catalog().load("metric", kind).learns for kind in self.kinds())
 
-    def _of(self, kind: str, prefix: str) -> Metric:
-        if (kind, prefix) not in self.metrics:
-            self.metrics[kind, prefix] = catalog().make("metric", kind, {}, self.model.spec)
-        return self.metrics[kind, prefix]
+    def _of(self, kind: str, prefix: str) -> Metric | None:
+        """A metric; None where it does not fit the data and the recipe does not ask for it."""
+        if (kind, prefix) not in self.metrics and kind not in self.unfit:
+            try:
+                self.metrics[kind, prefix] = catalog().make("metric", kind, {}, self.model.spec)
+            except UnfitError:
+                if self.wanted is not None:
+                    raise
+                self.unfit.add(kind)
+        return self.metrics.get((kind, prefix))
 
     def copy(self) -> Scores:
         """The same metrics with what they have seen so far, to go on with other rows."""
@@ -75,6 +85,13 @@ class Scores:
         if free is not None and forced:
             values["exposure_gap"] = free / forced - 1  # how much worse the model fares on its own past
         return values
+
+
+def check_named(model: Model) -> None:
+    """Make the metrics and baselines that a recipe names; those that do not fit its data raise `UnfitError`."""
+    for role, kinds in (("metric", model.recipe.evaluate.metrics or ()), ("baseline", model.recipe.evaluate.baselines)):
+        for kind in kinds:
+            catalog().make(role, kind, {}, model.spec)
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from vqtool.model.model import Model
 from vqtool.model.warm_start import warm_start
 from vqtool.recipe import Recipe, StageSpec
 from vqtool.training.batches import Batches
-from vqtool.training.evaluate import evaluate
+from vqtool.training.evaluate import check_named, evaluate
 from vqtool.training.fingerprint import changes, fingerprint
 from vqtool.training.loop import StageLoop
 from vqtool.training.rundir import RunDir, plugin_versions
@@ -49,6 +49,7 @@ class Session:
         self.data: Data = open_data(recipe)
         with rebuilding(run.folder, header) if header is not None else contextlib.nullcontext():
             self.model: Model = build(recipe, self.data.spec)
+        check_named(self.model)
         self.done: list[dict[str, Any]] = []
         self.order = [stage.name for stage in recipe.stages]
 
@@ -254,5 +255,4 @@ def try_parts(recipe: Recipe) -> None:
     model = build(recipe, data.spec)
     for stage in recipe.stages:
         StageLoop(model, stage, data, here, seed=recipe.seed, log=lambda row: None)
-    for kind in recipe.evaluate.baselines:
-        catalog().make("baseline", kind, {}, data.spec)
+    check_named(model)

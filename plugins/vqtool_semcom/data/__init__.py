@@ -1,1 +1,1 @@
-"""Pictures and sentences with labels."""
+"""Sentences with labels."""

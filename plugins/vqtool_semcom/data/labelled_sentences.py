@@ -14,8 +14,8 @@ from annotated_types import Ge, Gt, Interval
 
 from vqtool.api import Data, DataSpec, Field, Rows, TensorRows
 from vqtool.errors import VqtoolError
+from vqtool_images.splits import Report, made_split
 from vqtool_semcom.sentence_files import FORM, Columns, Line, by_part
-from vqtool_semcom.splits import Report, made_split
 
 HASHES = 2**31 - 1
 MANY, RARE = 100, 2  # of so many lines, a label on no more than two may be a slip

@@ -11,7 +11,7 @@ from annotated_types import Gt
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqtool.api import Baseline, Batch, DataSpec, Rows
+from vqtool.api import Baseline, Batch, DataSpec, Rows, expect_windows
 from vqtool.quantizers.core.codebook import nearest
 from vqtool.quantizers.core.kmeans import kmeans
 
@@ -32,6 +32,7 @@ class BlockRvq(Baseline):
         rounds: Annotated[int, Gt(0), Doc("k-means rounds per level")] = 6,
     ) -> None:
         super().__init__(spec)
+        expect_windows(spec.extent, "the baseline `block-rvq`")
         self.block, self.levels, self.codes, self.rounds = block, levels, codes, rounds
         self.books: list[Tensor] = []
 

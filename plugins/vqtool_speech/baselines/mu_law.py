@@ -10,7 +10,7 @@ from annotated_doc import Doc
 from annotated_types import Interval
 from torch import Tensor
 
-from vqtool.api import Baseline, Batch, DataSpec
+from vqtool.api import Baseline, Batch, DataSpec, expect_windows
 
 MU = 255.0
 
@@ -20,6 +20,7 @@ class MuLaw(Baseline):
 
     def __init__(self, spec: DataSpec, *, bits: Annotated[int, Interval(ge=1, le=16), Doc("per sample")] = 4) -> None:
         super().__init__(spec)
+        expect_windows(spec.extent, "the baseline `mu-law`")
         self.steps = 2**bits
 
     def predict(self, batch: Batch) -> Mapping[str, Tensor]:

@@ -8,7 +8,7 @@ from annotated_doc import Doc
 from annotated_types import Gt, MinLen
 from torch import Tensor
 
-from vqtool.api import DataSpec, Loss
+from vqtool.api import DataSpec, Loss, expect_windows
 from vqtool.errors import VqtoolError
 from vqtool_speech.spectra import mel_distance
 
@@ -24,6 +24,7 @@ class Mel(Loss):
         bands: Annotated[int, Gt(1), Doc("mel bands")] = 64,
     ) -> None:
         super().__init__(spec)
+        expect_windows(spec.extent, "the loss `mel`")
         if spec.sample_rate is None:
             raise VqtoolError("loss `mel` needs data with one sample rate")
         self.rate, self.scales, self.bands = spec.sample_rate, scales, bands

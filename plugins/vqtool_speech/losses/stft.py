@@ -8,7 +8,7 @@ from annotated_doc import Doc
 from annotated_types import MinLen
 from torch import Tensor
 
-from vqtool.api import DataSpec, Loss
+from vqtool.api import DataSpec, Loss, expect_windows
 from vqtool_speech.spectra import SCALES, stft_distance
 
 
@@ -19,6 +19,7 @@ class Stft(Loss):
         self, spec: DataSpec, *, scales: Annotated[tuple[int, ...], MinLen(1), Doc("window lengths, samples")] = SCALES
     ) -> None:
         super().__init__(spec)
+        expect_windows(spec.extent, "the loss `stft`")
         self.scales = scales
 
     def forward(self, *, x_hat: Tensor, target: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from vqtool.api import DataSpec, Metric
+from vqtool.api import DataSpec, Metric, expect_windows
 from vqtool_speech.spool import are_levels
 from vqtool_speech.vqc import Header, pack, widths
 
@@ -21,6 +21,7 @@ class Bitrate(Metric):
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
+        expect_windows(spec.extent, "the metric `bitrate`", otherwise="psnr")
         self.size = 0
         self.bits = 0.0
         self.samples = 0

@@ -12,7 +12,7 @@ from annotated_doc import Doc
 from annotated_types import Ge
 from torch import Tensor
 
-from vqtool.api import DataSpec, Metric
+from vqtool.api import DataSpec, Metric, expect_windows
 
 FLOOR = 1e-12  # of the signal's energy: figures end at 120 dB, since JSON knows no infinity
 
@@ -32,6 +32,7 @@ class SiSdr(Metric):
         self, spec: DataSpec, *, max_shift: Annotated[int, Ge(0), Doc("samples, either way, that are searched")] = 32
     ) -> None:
         super().__init__(spec)
+        expect_windows(spec.extent, "the metric `si-sdr`", otherwise="psnr")
         self.max_shift = max_shift
         self.sums: dict[int, Tensor] = defaultdict(lambda: torch.zeros(6 + 2 * max_shift, dtype=torch.float64))
         self.unnamed = 0

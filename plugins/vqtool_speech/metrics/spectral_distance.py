@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vqtool.api import DataSpec, Metric
+from vqtool.api import DataSpec, Metric, expect_windows
 from vqtool_speech.spectra import mel_distance, stft_distance
 
 
@@ -15,6 +15,7 @@ class SpectralDistance(Metric):
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
+        expect_windows(spec.extent, "the metric `spectral-distance`", otherwise="psnr")
         self.seen: list[tuple[float, float]] = []
 
     def update(self, *, x: Tensor, x_hat: Tensor, samples: Tensor | None = None) -> None:

@@ -10,7 +10,7 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from vqtool.api import Condition, Decoder
+from vqtool.api import Condition, Decoder, expect_windows
 from vqtool.errors import VqtoolError
 from vqtool.layers.activation import Activation
 from vqtool.layers.conv import Conv, Padding, ResidualBlock, Stages
@@ -40,6 +40,7 @@ class Conv1dDecoder(Decoder):
         output_scale: Annotated[bool, Doc("a trained gain on the output, 1 at first")] = False,
     ) -> None:
         super().__init__()
+        expect_windows(length, "the decoder `conv1d`", otherwise="conv2d")
         factors = strides or factors_of(stride)
         if prod(factors) != stride:
             raise VqtoolError(

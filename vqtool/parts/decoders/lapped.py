@@ -8,7 +8,7 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt, MultipleOf
 from torch import Tensor
 
-from vqtool.api import Condition, Decoder
+from vqtool.api import Condition, Decoder, expect_windows
 from vqtool.errors import VqtoolError
 from vqtool.layers.activation import Activation
 from vqtool.layers.lapped import Synthesis
@@ -37,6 +37,7 @@ class LappedDecoder(Decoder):
         activation: Annotated[Activation, Doc("the nonlinearity of the residual network")] = "gelu",
     ) -> None:
         super().__init__()
+        expect_windows(length, "the decoder `lapped`", otherwise="conv2d")
         self.bands = bands
         self.refine = Refine(
             bands * dim, width=width, blocks=blocks, kernel=kernel, condition_dim=condition_dim, act=activation

@@ -8,7 +8,7 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from vqtool.api import Condition, Decoder
+from vqtool.api import Condition, Decoder, expect_windows
 from vqtool.layers.conv import Padding
 from vqtool.layers.init import orthonormal
 from vqtool.layers.refine import Refine
@@ -31,6 +31,7 @@ class PatchDecoder(Decoder):
         padding: Annotated[Padding, Doc("circular: a window is one period of a periodic signal")] = "zeros",
     ) -> None:
         super().__init__()
+        expect_windows(length, "the decoder `patch`", otherwise="conv2d")
         self.channels = channels
         self.map = orthonormal(nn.Linear(dim, channels * stride))
         self.refine = Refine(

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqtool.api import Condition, Decoder
+from vqtool.api import Condition, Decoder, expect_windows
 from vqtool.errors import VqtoolError
 from vqtool.layers.conv import Conv, Padding, ResidualBlock
 from vqtool.layers.init import zeroed
@@ -33,6 +33,7 @@ class Resnet1dDecoder(Decoder):
         padding: Annotated[Padding, Doc("what a window sees beyond its ends")] = "zeros",
     ) -> None:
         super().__init__()
+        expect_windows(length, "the decoder `resnet1d`", otherwise="conv2d")
         if stride & (stride - 1):
             raise VqtoolError(f"the decoder doubles the rate, and the encoder's stride {stride} is not a power of two")
         doublings = stride.bit_length() - 1

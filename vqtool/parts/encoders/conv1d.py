@@ -9,7 +9,7 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt, MinLen
 from torch import Tensor, nn
 
-from vqtool.api import Condition, Encoder
+from vqtool.api import Condition, Encoder, expect_windows
 from vqtool.errors import VqtoolError
 from vqtool.layers.activation import Activation
 from vqtool.layers.conv import Conv, Padding, ResidualBlock, Stages
@@ -57,8 +57,7 @@ class Conv1dEncoder(Encoder):
 
 def check_length(length: int, stride: int) -> None:
     """A window must be of samples in a row, and hold a whole number of tokens."""
-    if not isinstance(length, int):
-        raise VqtoolError("the encoder `conv1d` needs windows [C, L], not images", hint="conv2d is for images")
+    expect_windows(length, "the encoder `conv1d`", otherwise="conv2d")
     if length % stride:
         raise VqtoolError(
             f"a window of {length} samples is not a multiple of the encoder's total stride {stride}",

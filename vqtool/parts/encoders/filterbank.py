@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqtool.api import Condition, Encoder, Renamed
+from vqtool.api import Condition, Encoder, Renamed, expect_windows
 from vqtool.errors import VqtoolError
 from vqtool.layers.conv import Film
 from vqtool.layers.init import silent
@@ -52,6 +52,7 @@ class FilterbankEncoder(Encoder):
         memory_dim: Annotated[int, Gt(0), Renamed("kept"), Doc("features of a token that the means are taken of")] = 32,
     ) -> None:
         super().__init__()
+        expect_windows(length, "the encoder `filterbank`", otherwise="conv2d")
         if stride % hop:
             raise VqtoolError(f"`hop` = {hop} does not divide the stride of {stride} samples")
         if not all(time > 0 for time in memory):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vqtool.api import Condition, Encoder
-from vqtool.errors import VqtoolError
+from vqtool.api import Condition, Encoder, expect_windows
 
 
 class IdentityEncoder(Encoder):
@@ -15,8 +14,7 @@ class IdentityEncoder(Encoder):
 
     def __init__(self, channels: int, length: int, condition_dim: int = 0) -> None:
         super().__init__()
-        if not isinstance(length, int):
-            raise VqtoolError("the encoder `identity` needs latents [D, T], not images", hint="conv2d is for images")
+        expect_windows(length, "the encoder `identity`", otherwise="conv2d")
         self.dim = channels
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt, MultipleOf
 from torch import Tensor
 
-from vqtool.api import Condition, Encoder
+from vqtool.api import Condition, Encoder, expect_windows
 from vqtool.errors import VqtoolError
 from vqtool.layers.activation import Activation
 from vqtool.layers.lapped import Analysis
@@ -42,6 +42,7 @@ class LappedEncoder(Encoder):
         activation: Annotated[Activation, Doc("the nonlinearity of the residual network")] = "gelu",
     ) -> None:
         super().__init__()
+        expect_windows(length, "the encoder `lapped`", otherwise="conv2d")
         if hop % bands:
             raise VqtoolError(f"a hop of {hop} samples has no {bands} equal bands", hint=f"choose a divisor of {hop}")
         if length % hop:

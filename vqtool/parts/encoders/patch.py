@@ -8,7 +8,7 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from vqtool.api import Condition, Encoder
+from vqtool.api import Condition, Encoder, expect_windows
 from vqtool.errors import VqtoolError
 from vqtool.layers.conv import Padding
 from vqtool.layers.init import orthonormal
@@ -34,8 +34,7 @@ class PatchEncoder(Encoder):
         padding: Annotated[Padding, Doc("circular: a window is one period of a periodic signal")] = "zeros",
     ) -> None:
         super().__init__()
-        if not isinstance(length, int):
-            raise VqtoolError("the encoder `patch` needs windows [C, L], not images", hint="conv2d is for images")
+        expect_windows(length, "the encoder `patch`", otherwise="conv2d")
         if length % patch:
             raise VqtoolError(
                 f"a window of {length} samples is not a multiple of the patch of {patch}",

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqtool.api import Condition, Encoder
+from vqtool.api import Condition, Encoder, expect_windows
 from vqtool.errors import VqtoolError
 from vqtool.layers.conv import Conv, Padding, ResidualBlock, pad
 from vqtool.layers.init import zeroed
@@ -39,6 +39,7 @@ class Resnet1dEncoder(Encoder):
         padding: Annotated[Padding, Doc("what a window sees beyond its ends")] = "zeros",
     ) -> None:
         super().__init__()
+        expect_windows(length, "the encoder `resnet1d`", otherwise="conv2d")
         self.dim, self.stride = dim, factor
         halvings = halvings_of(factor)
         widths = [channels, *(max(1, width >> (halvings - 1 - i)) for i in range(halvings))]

@@ -22,7 +22,8 @@ class Autoencode(Task):
     """x -> norm -> encoder -> quantizer -> decoder -> x_hat, given the condition where a conditioner is named.
 
     Provides `x_hat` and `target` [B, C, L], normalised, `estimate` [B, C, L] in the signal's own units,
-    `sent` [B, S], `quantized` and `codes` [B, T, Q]. Of mixed rows (`mix`) there is no estimate in units of their own.
+    `sent` [B, S], `quantized` and `codes` [B, T, Q]; signals may be images [B, C, H, W]. Of mixed rows (`mix`) there is
+    no estimate in units of their own.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "conditioner", "encoder", "quantizer", "decoder"})
@@ -48,9 +49,9 @@ class Autoencode(Task):
         if self.mix and conditioner is not None:
             raise VqtoolError("rows under different conditions cannot be mixed", hint="mix = 0, or no [conditioner]")
         width = conditioner.dim if conditioner is not None else 0
-        encoder = make("encoder", spec.channels, spec.length, width)
+        encoder = make("encoder", spec.channels, spec.extent, width)
         make("quantizer", encoder.dim)
-        make("decoder", encoder.dim, spec.channels, spec.length, encoder.stride, width)
+        make("decoder", encoder.dim, spec.channels, spec.extent, encoder.stride, width)
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """One pass through the whole chain."""
@@ -92,6 +93,11 @@ class Autoencode(Task):
     def decode(self, parts: Parts, coded: dict[str, Tensor], batch: Batch) -> Tensor:
         """[B, C, L] in the signal's own units."""
         return decode(parts, coded["codes"], coded["sent"], batch)
+
+    def embed(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
+        """`features` [B, T, D] before the quantizer, and `codes` [B, T, Q]."""
+        coded = encode(parts, batch)
+        return {"features": coded["z"], "codes": coded["codes"]}
 
 
 def mixed(x: Tensor, share: float) -> Tensor:

@@ -74,7 +74,7 @@ class Contrast(Task):
             )
         make("norm", spec, optional=True)
         conditioner = make("conditioner", spec, optional=True)
-        encoder = make("encoder", spec.channels, spec.length, conditioner.dim if conditioner is not None else 0)
+        encoder = make("encoder", spec.channels, spec.extent, conditioner.dim if conditioner is not None else 0)
         make("quantizer", encoder.dim)
         context = make("context", encoder.dim)
         if context.dim != encoder.dim:

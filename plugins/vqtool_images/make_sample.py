@@ -1,6 +1,6 @@
 """Make the sample data of the recipe: the first pictures of each class of four IDX files, as one .npz file.
 
-python -m vqtool_semcom.make_sample FOLDER OUT.npz
+python -m vqtool_images.make_sample FOLDER OUT.npz
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vqtool_semcom.pictures import pictures
+from vqtool_images.pictures import pictures
 
 TRAIN, TEST = 1050, 250  # pictures of each class
 CLASSES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError, missing_extra
 from vqtool.progress import progress_of
-from vqtool_semcom.splits import PARTS, Report
+from vqtool_images.splits import PARTS, Report
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP",
            ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM"}  # fmt: skip
@@ -32,9 +32,11 @@ def pillow() -> Any:
     return Image
 
 
-def picture_folder(folder: Path, size: int, report: Report) -> tuple[dict[str, Array], dict[str, list[str]]]:
+def picture_folder(
+    folder: Path, size: int, report: Report, *, labelled: bool = True
+) -> tuple[dict[str, Array], dict[str, list[str]]]:
     """Pictures uint8 [n, C, H, W] and the names of their classes, by part; pictures that cannot be read are skipped."""
-    files = _listed(folder, report)
+    files = _listed(folder, report, labelled)
     reader = Reader(folder, size)
     images: dict[str, list[Array]] = {part: [] for part in files}
     classes: dict[str, list[str]] = {part: [] for part in files}
@@ -61,8 +63,8 @@ def picture_folder(folder: Path, size: int, report: Report) -> tuple[dict[str, A
     return stacked, {part: classes[part] for part in kept}
 
 
-def _listed(folder: Path, report: Report) -> dict[str, list[tuple[Path, str]]]:
-    """The pictures of each part with their classes: the folder that a picture is in."""
+def _listed(folder: Path, report: Report, labelled: bool) -> dict[str, list[tuple[Path, str]]]:
+    """The pictures of each part with their classes: the folder that a picture is in ("" without labels)."""
     inner = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
     parts = {PARTS[p.name.lower()]: p for p in inner if p.name.lower() in PARTS}
     if "train" in parts:
@@ -82,15 +84,16 @@ def _listed(folder: Path, report: Report) -> dict[str, list[tuple[Path, str]]]:
                 foreign.append(path.relative_to(folder).as_posix())
             elif path.suffix.lower() in FORMATS:
                 below = path.relative_to(root).parts
-                if len(below) > 1:
-                    found[part].append((path, below[0]))
+                if len(below) > 1 or not labelled:
+                    found[part].append((path, below[0] if labelled else ""))
                 else:
                     loose.append(path.relative_to(folder).as_posix())
     report.counted(f"skipped (not one of {', '.join(FORMATS)})", foreign, "picture")
     report.counted("skipped (in no folder of a class)", loose, "picture")
     if not found["train"]:
-        hint = "; ".join([*report.notes, f"a folder holds IDX files, or pictures as {LAYOUT}"])
-        raise VqtoolError(f"there are no pictures in `{folder}` that lie in folders of their classes", hint=hint)
+        where = " that lie in folders of their classes" if labelled else ""
+        layout = f"a folder holds IDX files, or pictures as {LAYOUT}" if labelled else f"read are {', '.join(FORMATS)}"
+        raise VqtoolError(f"there are no pictures in `{folder}`{where}", hint="; ".join([*report.notes, layout]))
     return found
 
 

@@ -42,10 +42,12 @@ class Report:
                 self.add(f"{len(unknown)} {kind} in `{part}` but not in `train`, so no model knows them: {shown}")
 
 
-def made_split(labels: Sequence[object], report: Report, what: str) -> tuple[list[int], list[int]]:
+def made_split(
+    labels: Sequence[object], report: Report, what: str, *, each: str = "class"
+) -> tuple[list[int], list[int]]:
     """The rows to keep for training, and those held out for the test: a fifth of each class, at random by a fixed seed.
 
-    A class with one row stays in training.
+    A class with one row stays in training. `each` names the classes in the report; empty: there are none.
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)).tolist()
     rows: dict[object, list[int]] = {}
@@ -53,8 +55,11 @@ def made_split(labels: Sequence[object], report: Report, what: str) -> tuple[lis
         rows.setdefault(labels[index], []).append(index)
     held = sorted(k for mine in rows.values() for k in mine[: round(TEST_SHARE * len(mine) + 0.25)][: len(mine) - 1])
     if not held:
-        raise VqtoolError(f"there are too few {what} to hold some out for the test", hint="two of each class, or more")
+        raise VqtoolError(
+            f"there are too few {what} to hold some out for the test",
+            hint=f"two of each {each}, or more" if each else None,
+        )
     away = set(held)
-    share = f"{len(held)} of {len(labels)} {what}, a fifth of each class"
+    share = f"{len(held)} of {len(labels)} {what}, a fifth{f' of each {each}' if each else ''}"
     report.add(f"there is no test part: {share}, are held out as `test`")
     return [k for k in range(len(labels)) if k not in away], held

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
 from vqtool.untrusted import arrays
-from vqtool_semcom.idx import idx_array, idx_files
-from vqtool_semcom.picture_folder import picture_folder
-from vqtool_semcom.splits import PARTS, Report, made_split
+from vqtool_images.idx import idx_array, idx_files
+from vqtool_images.picture_folder import picture_folder
+from vqtool_images.splits import PARTS, Report, made_split
 
 Array = NDArray[Any]
 IMAGES = {"images", "image", "imgs", "x", "data", "pictures", "features", "inputs"}
@@ -28,7 +28,10 @@ KEYS = "numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...) has 
 
 @dataclass(slots=True)
 class Pictures:
-    """One data set: uint8 [n, C, H, W] and int64 [n] by part (train, test and perhaps valid)."""
+    """One data set: uint8 [n, C, H, W] and int64 [n] by part (train, test and perhaps valid).
+
+    Without labels there are no `classes`, and all labels are 0.
+    """
 
     images: dict[str, Array]
     labels: dict[str, Array]
@@ -36,12 +39,13 @@ class Pictures:
     notes: list[str] = field(default_factory=list)
 
 
-def pictures(path: Path, size: int = 0) -> Pictures:
+def pictures(path: Path, size: int = 0, *, labelled: bool = True) -> Pictures:
     """The pictures of an .npz, of a folder with IDX files, or of a folder with a folder of pictures for each class.
 
     Args:
         path: the file or folder.
         size: pixels each way that pictures of a folder are brought to; 0: as they are.
+        labelled: read labels; without, pictures of a folder may lie anywhere in it, and arrays need no labels.
 
     Raises:
         VqtoolError: a file is missing, damaged, or the arrays do not fit together.
@@ -51,16 +55,20 @@ def pictures(path: Path, size: int = 0) -> Pictures:
     if path.is_dir():
         files = idx_files(path)
         if files:
-            found = {key: idx_array(file) for key, file in files.items()}
+            found = {key: idx_array(file) for key, file in files.items() if labelled or key.endswith("_images")}
         else:
-            return _of_folder(path, size, report)
+            return _of_folder(path, size, report, labelled)
     else:
-        found, names = _archive(path, report)
+        found, names = archive(path, report, labelled)
     if size:
         raise VqtoolError("`data.size` is for folders of pictures alone", hint="leave it out", where=str(path))
     parts = sorted({key.split("_")[0] for key in found}, key=("train", "valid", "test").index)
+    arrays_of = {part: found[f"{part}_images"] for part in parts}
+    if not labelled:
+        images = bytes_of(arrays_of, {}, path, report)
+        return _whole(images, _no_labels(images), (), path, report)
     labels = {part: found[f"{part}_labels"] for part in parts}
-    images = _bytes_of({part: found[f"{part}_images"] for part in parts}, labels, path, report)
+    images = bytes_of(arrays_of, labels, path, report)
     numbers, classes = _numbers(labels, names, path, report)
     for part in parts:
         if numbers[part].shape != images[part].shape[:1]:
@@ -71,8 +79,14 @@ def pictures(path: Path, size: int = 0) -> Pictures:
     return _whole(images, numbers, classes, path, report)
 
 
-def _of_folder(path: Path, size: int, report: Report) -> Pictures:
-    images, named = picture_folder(path, size, report)
+def _no_labels(images: Mapping[str, Array]) -> dict[str, Array]:
+    return {part: np.zeros(len(array), np.int64) for part, array in images.items()}
+
+
+def _of_folder(path: Path, size: int, report: Report, labelled: bool) -> Pictures:
+    images, named = picture_folder(path, size, report, labelled=labelled)
+    if not labelled:
+        return _whole(images, _no_labels(images), (), path, report)
     classes = tuple(sorted({name for names in named.values() for name in names}))
     place = {name: k for k, name in enumerate(classes)}
     numbers = {part: np.array([place[name] for name in names], np.int64) for part, names in named.items()}
@@ -83,26 +97,33 @@ def _whole(
     images: dict[str, Array], labels: dict[str, Array], classes: tuple[str, ...], path: Path, report: Report
 ) -> Pictures:
     """The parts, with a test part split off where there is none, and what is odd about the classes."""
-    if len(classes) < 2:
+    if len(classes) == 1:
         raise VqtoolError(f"all pictures in `{path.name}` have the one label `{classes[0]}`", where=str(path))
     if len({part.shape[1:] for part in images.values()}) > 1:
         raise VqtoolError("training and test pictures differ in size", where=str(path))
     if "test" not in images:
-        keep, held = made_split(labels["train"].tolist(), report, "pictures")
+        keep, held = made_split(labels["train"].tolist(), report, "pictures", each="class" if classes else "")
         images["test"], labels["test"] = images["train"][held], labels["train"][held]
         images["train"], labels["train"] = images["train"][keep], labels["train"][keep]
-    report.unseen_classes({part: [classes[k] for k in np.unique(known)] for part, known in labels.items()})
+    if classes:
+        report.unseen_classes({part: [classes[k] for k in np.unique(known)] for part, known in labels.items()})
     return Pictures(images, labels, classes, report.notes)
 
 
-def _archive(path: Path, report: Report) -> tuple[dict[str, Array], Array | None]:
-    """Images and labels of each part from an .npz, by their usual names, and the names of the classes."""
+def archive(path: Path, report: Report, labelled: bool = True) -> tuple[dict[str, Array], Array | None]:
+    """Images and labels of each part from an .npz, by their usual names, and the names of the classes.
+
+    Without labels, the images alone; then an .npy is read too.
+    """
     if not path.is_file():
         raise VqtoolError(f"there is no file or folder `{path}`")
     _, names = arrays(path, lambda name: False)
     wanted = _roles(names)
+    if not labelled:
+        alone = {"train_images": names[0]} if len(names) == 1 else {}  # one array is what there is, whatever its name
+        wanted = {key: name for key, name in wanted.items() if key.endswith("_images")} or alone
     for part in {key.split("_")[0] for key in wanted}:
-        for what in ("images", "labels"):
+        for what in ("images", "labels") if labelled else ():
             if f"{part}_{what}" not in wanted:
                 other = wanted[f"{part}_{'labels' if what == 'images' else 'images'}"]
                 raise VqtoolError(
@@ -113,12 +134,12 @@ def _archive(path: Path, report: Report) -> tuple[dict[str, Array], Array | None
     if "train_images" not in wanted:
         have = "it has " + (", ".join(names) or "no arrays")
         raise VqtoolError(f"`{path}` does not have `train_images`, or `x_train`", hint=f"{have}; {KEYS}")
-    if set(wanted.values()) != set(wanted):
+    if labelled and set(wanted.values()) != set(wanted):
         shown = ", ".join(f"`{name}`" for name in wanted.values())
         report.add(f"the arrays {shown} are read as {', '.join(wanted)}")
     classes = next((name for name in CLASSES if name in names and name not in wanted.values()), None)
     found, _ = arrays(path, lambda name: name in wanted.values() or name == classes)
-    return {key: found[name] for key, name in wanted.items()}, found[classes] if classes else None
+    return {key: found[name] for key, name in wanted.items()}, found[classes] if labelled and classes else None
 
 
 def _roles(names: list[str]) -> dict[str, str]:
@@ -140,9 +161,9 @@ def _roles(names: list[str]) -> dict[str, str]:
     return found
 
 
-def _bytes_of(images: Mapping[str, Array], labels: Mapping[str, Array], path: Path, report: Report) -> dict[str, Array]:
+def bytes_of(images: Mapping[str, Array], labels: Mapping[str, Array], path: Path, report: Report) -> dict[str, Array]:
     """Pictures as uint8 [n, C, H, W], whatever their order of axes and their range."""
-    placed = {part: _placed(part, array, len(labels[part]), path, report) for part, array in images.items()}
+    placed = {part: _placed(part, array, len(labels.get(part, array)), path, report) for part, array in images.items()}
     if all(array.dtype == np.uint8 for array in placed.values()):
         return placed
     kinds = {part: str(array.dtype) for part, array in placed.items()}

@@ -12,8 +12,8 @@ import torch
 
 from tests.semcom.conftest import columns
 from vqtool.errors import VqtoolError
-from vqtool_semcom.data.labelled_images import LabelledImages
-from vqtool_semcom.idx import NAMES
+from vqtool_images.data.labelled_images import LabelledImages
+from vqtool_images.idx import NAMES
 
 SAMPLE = Path(__file__).parents[2] / "recipes" / "data" / "fashion_mnist_13k.npz"
 

@@ -12,12 +12,12 @@ from PIL import Image
 
 from tests.cli.run import within
 from tests.fuzz.seeds import MODELS
+from tests.images.test_labelled_images import idx
 from tests.semcom.conftest import columns
-from tests.semcom.test_labelled_images import idx
 from vqtool.errors import VqtoolError
-from vqtool_semcom import picture_folder
-from vqtool_semcom.data.labelled_images import LabelledImages
-from vqtool_semcom.pictures import pictures
+from vqtool_images import picture_folder
+from vqtool_images.data.labelled_images import LabelledImages
+from vqtool_images.pictures import pictures
 
 C = columns()
 TRAIN, TEST, Y, Y_TEST = C["train_images"], C["test_images"], C["train_labels"], C["test_labels"]

@@ -1,0 +1,1 @@
+"""How close reconstructed pictures are."""
