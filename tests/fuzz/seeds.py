@@ -62,6 +62,10 @@ MODELS = {  # name -> the table [data], and the parts
     "seisbench": ('kind = "seisbench"\npath = "set"\nwindow = 256\nlevel = 4.0', PARTS),
     "images": ('kind = "labelled-images"\npath = "pictures.npz"',
                '[encoder]\nkind = "conv2d"\ntokens = 2\ndim = 2\nwidths = [4, 4]\nfeatures = 8' + LINK),
+    "unlabelled": ('kind = "images"\npath = "shapes"',
+                   '[encoder]\nkind = "conv2d"\ngrid = true\ndim = 2\nwidths = [4, 4]\n[quantizer]\nkind = "ema"\n'
+                   'codebook_size = 8\n[decoder]\nkind = "conv2d"\nwidths = [4, 4]\n[train]\nbatch = 4\n[[stage]]\n'
+                   'name = "tokenizer"\ntask = "autoencode"\nsteps = 1\nlosses = { mse = 1.0 }'),
     "latents": ('kind = "latents"\npath = "arrays/z.npy"\nlayout = "NTD"',
                 '[encoder]\nkind = "identity"\n[quantizer]\nkind = "ema"\ncodebook_size = 8\n'
                 '[decoder]\nkind = "identity"\n[[stage]]\nname = "quantizer"\ntask = "autoencode"\nsteps = 2\n'
@@ -125,6 +129,7 @@ KINDS = (
     Kind("idx of labels", "idx", "t10k-labels-idx1-ubyte", "bytes", (check("images", what="{dir}"),)),
     Kind("png", "shapes", "bar/00.png", "bytes", (check("images", what="{dir}"),)),
     Kind("jpeg", "shapes", "dot/01.jpg", "bytes", (check("images", what="{dir}"),)),
+    Kind("png without a label", "shapes", "bar/00.png", "bytes", (check("unlabelled", what="{dir}"),)),
     Kind("csv of sentences", "sentences_csv", "reviews.csv", "table", (check("sentences"),)),
     Kind("tsv of sentences", "sentences_csv", "train.tsv", "table", (check("sentences", what="{dir}"),)),
     Kind("sentences", "sentences", "train.txt", "table", (check("sentences", what="{dir}"),)),
