@@ -43,9 +43,7 @@ def train(
     seed: opt.Seed = None,
     device: opt.Device = "auto",
     stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Stop after this stage.")] = None,
-    only: Annotated[
-        bool, typer.Option("--only", help="Train the stage of --stage alone, on the parts of --from.")
-    ] = False,
+    only: opt.OnlyStage = False,
     start: opt.StartingPoint = None,
     fresh: opt.FreshRoles = None,
     stop_on: opt.StopOn = None,

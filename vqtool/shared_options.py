@@ -185,6 +185,7 @@ StartingPoint = Annotated[
     Path | None,
     typer.Option("--from", metavar="CKPT", help="Start from the weights of this checkpoint or run."),
 ]
+OnlyStage = Annotated[bool, typer.Option("--only", help="Train the stage of --stage alone, on the parts of --from.")]
 FreshRoles = Annotated[
     list[str] | None,
     typer.Option("--fresh", metavar="ROLE", help="Start this part anew, whatever --from holds. Repeatable."),

@@ -63,7 +63,7 @@ def feature_matching_flat(report: Report) -> Iterator[Finding]:
     cause = f"`{FEATURES}` went from {first:.3g} to {last:.3g}"
     why = (". Neither player changes what the other sees: the discriminator hardly learns, or its push does not reach "
            "the decoder")  # fmt: skip
-    yield report.judge(f"{FEATURES}-flat", figure, cause, why=why, fix=slower(stage, 3), where=str(stage["name"]))
+    yield report.judge("feature-matching-flat", figure, cause, why=why, fix=slower(stage, 3), where=str(stage["name"]))
 
 
 def loss_ratio(report: Report) -> Iterator[Finding]:
