@@ -222,6 +222,7 @@ def test_loss_and_best_leave_the_discriminator_out(tmp_path: Path) -> None:
     row = rows(tmp_path / "run")[-1]
     assert row["loss"] == pytest.approx(row["mse"] + 0.25 * row["commitment"], rel=1e-4)  # type: ignore[operator]
     assert {"hinge", "feature-matching", "discriminator.loss", "discriminator.accuracy"} <= row.keys()
+    assert "adversarial.ratio" not in row, "it is known where there are gradients"
 
 
 def test_what_encodes_and_decodes_has_no_discriminator(tmp_path: Path) -> None:
@@ -248,7 +249,7 @@ def test_what_encodes_and_decodes_has_no_discriminator(tmp_path: Path) -> None:
         (lambda t: t[: t.index("[discriminator]")], "loss `hinge` needs a part `[discriminator]`"),
         (lambda t: t.replace(", hinge = 1.0, feature-matching = 1.0", ""), "`[discriminator]` is never used"),
         (lambda t: t.replace("after = 3", "after = -1"), "discriminator.after"),
-        (lambda t: t.replace("after = 3", "afterwards = 3"), "afterwards"),
+        (lambda t: t.replace("after = 3", "afterwards = 3"), "`discriminator.afterwards` is not an option"),
     ],
 )
 def test_recipes_that_cannot_be(tmp_path: Path, change, says: str) -> None:  # type: ignore[no-untyped-def]

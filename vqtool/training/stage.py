@@ -126,7 +126,7 @@ class StageModule(nn.Module):
             scales, sizes = self.balance(x_hat, total, losses)
             losses = {name: loss * scales[name] for name, loss in losses.items()}
             terms |= {f"balance.{name}": scale for name, scale in scales.items()}
-        if losses:
+        if losses and torch.is_grad_enabled():  # the balance is one of gradients
             terms["adversarial.ratio"] = _sum({name: size * abs(self.weights[name]) for name, size in sizes.items()})
         return _sum({"": total} | {name: loss * self.weights[name] for name, loss in losses.items()})
 
