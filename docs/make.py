@@ -24,6 +24,7 @@ ROLES = {
     "decoder": "latents to signals",
     "context": "lets every token see the others",
     "classifier": "class scores from latents",
+    "discriminator": "what a decoder learns to convince, while training",
     "regressor": "predicts the side information of a norm",
     "prior": "a distribution over codes",
     "task": "what a stage does",

@@ -43,10 +43,9 @@ def train(
     seed: opt.Seed = None,
     device: opt.Device = "auto",
     stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Stop after this stage.")] = None,
-    only: Annotated[
-        bool, typer.Option("--only", help="Train the stage of --stage alone, on the parts of --from.")
-    ] = False,
+    only: opt.OnlyStage = False,
     start: opt.StartingPoint = None,
+    fresh: opt.FreshRoles = None,
     stop_on: opt.StopOn = None,
 ) -> None:
     """Train every stage of a recipe. Held-out metrics are shown beside those of simple baselines.
@@ -122,6 +121,7 @@ def improve(
     latents: opt.Latents = None,
     layout: opt.LatentsLayout = None,
     merge: opt.MergeTwins = False,
+    no_discriminator: opt.NoDiscriminator = False,
     steps: Annotated[int, typer.Option("--steps", min=0, metavar="N", help="Number of fine-tuning steps.")] = 200,
     out_file: opt.ImprovedFile = None,
     force: opt.Force = False,

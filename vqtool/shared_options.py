@@ -185,6 +185,11 @@ StartingPoint = Annotated[
     Path | None,
     typer.Option("--from", metavar="CKPT", help="Start from the weights of this checkpoint or run."),
 ]
+OnlyStage = Annotated[bool, typer.Option("--only", help="Train the stage of --stage alone, on the parts of --from.")]
+FreshRoles = Annotated[
+    list[str] | None,
+    typer.Option("--fresh", metavar="ROLE", help="Start this part anew, whatever --from holds. Repeatable."),
+]
 ConstructorArguments = Annotated[
     list[str],
     repeated(
@@ -213,6 +218,9 @@ ResumedRun = Annotated[
 ]
 MergeTwins = Annotated[
     bool, typer.Option("--merge", help="Also merge nearly identical codes, and re-initialise the freed ones.")
+]
+NoDiscriminator = Annotated[
+    bool, typer.Option("--no-discriminator", help="Fine-tune, and write the checkpoint, without a discriminator.")
 ]
 ImprovedFile = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="File to write; by default beside the checkpoint.")

@@ -215,9 +215,18 @@ STATES: dict[str, tuple[Change | None, Change | None, str]] = {
     "groups": (lambda a: a["param_groups"][0]["params"].pop(), None, "its `param_groups` do not fit"),
     "stage": (replaced("stage", "../../x"), None, "there is no stage called `../../x`"),
     "done": (replaced("done", 3), None, "its `done` should be a list"),
-    "optimizer": (None, lambda t: t.update({"optimizer.99.step": torch.zeros(())}), "`optimizer.99.step` does not fit"),
-    "slot": (None, lambda t: t.pop("optimizer.0.exp_avg"), "its `optimizer.0` has no exp_avg"),
-    "shape": (None, lambda t: t.update({"optimizer.0.exp_avg": torch.zeros(1)}), "`optimizer.0.exp_avg` does not fit"),
+    "optimizer": (
+        None,
+        lambda t: t.update({"optimizer.99.step": torch.zeros(())}),
+        "`optimizer.main.99.step` does not fit",
+    ),
+    "other": (None, lambda t: t.update({"optimizer.x.0.step": torch.zeros(())}), "`optimizer.x.0.step` is of an"),
+    "slot": (None, lambda t: t.pop("optimizer.main.0.exp_avg"), "its `optimizer.main.0` has no exp_avg"),
+    "shape": (
+        None,
+        lambda t: t.update({"optimizer.main.0.exp_avg": torch.zeros(1)}),
+        "`optimizer.main.0.exp_avg` does not fit",
+    ),
 }
 
 

@@ -4,7 +4,7 @@ from vqtool.api.data import Data, Rows, TensorRows
 from vqtool.api.estimator import Estimator
 from vqtool.api.files import CodedPiece, Files, Piece
 from vqtool.api.forecast import Forecast, ForecastFiles, Histories
-from vqtool.api.loss import Loss
+from vqtool.api.loss import Adversarial, Loss
 from vqtool.api.metric import Baseline, Metric
 from vqtool.api.nested import Nested
 from vqtool.api.parts import (
@@ -14,6 +14,7 @@ from vqtool.api.parts import (
     Conditioner,
     Context,
     Decoder,
+    Discriminator,
     Encoder,
     Norm,
     Prior,
@@ -41,6 +42,7 @@ from vqtool.api.task import (
 )
 
 __all__ = [
+    "Adversarial",
     "Baseline",
     "Batch",
     "Better",
@@ -56,6 +58,7 @@ __all__ = [
     "DataSpec",
     "Decoder",
     "Decodes",
+    "Discriminator",
     "Embeds",
     "Encoder",
     "Encodes",

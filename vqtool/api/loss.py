@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from vqtool.api.data import DataSpec
 from vqtool.errors import VqtoolError
+
+VERDICTS = frozenset({"fake_logits", "fake_features", "real_features"})  # what losses may read of a `Discriminator`
 
 
 class Loss(nn.Module):
@@ -25,6 +27,24 @@ class Loss(nn.Module):
 
     def forward(self, *args: Any, **named: Any) -> Tensor:  # a subclass names what it reads, all by keyword
         raise NotImplementedError
+
+
+@runtime_checkable
+class Adversarial(Protocol):
+    """A loss with another side, which trains the stage's discriminator.
+
+    `forward` reads `fake_logits` (and, as any loss may, `fake_features` and `real_features`: a list of tensors for each
+    scale); its gradient reaches the output, not the discriminator. That of `discriminate` reaches only the latter.
+    """
+
+    def discriminate(self, *, real_logits: list[Tensor], fake_logits: list[Tensor]) -> Tensor:
+        """A scalar that the discriminator makes small; of each a tensor for each scale."""
+        ...
+
+
+def opposed(kind: type[Loss]) -> bool:
+    """Whether a kind of loss reads what a discriminator says."""
+    return not VERDICTS.isdisjoint(inspect.signature(kind.forward).parameters)
 
 
 def reads(function: object) -> tuple[frozenset[str], frozenset[str]]:

@@ -231,6 +231,18 @@ class Context(nn.Module):
         raise NotImplementedError
 
 
+class Discriminator(nn.Module):
+    """Judges signals, for adversarial training: [B, C, L] or [B, C, H, W], normalised. Wiring: `(channels, length)`.
+
+    For images the `length` is (H, W). It is trained by the losses with a `discriminate`, and used while training only.
+    No statistics of the batch: real and decoded signals are seen in separate calls.
+    """
+
+    def forward(self, x: Tensor) -> list[list[Tensor]]:
+        """For each scale its features [B, ...], from the first layer to the last, then its logits: positive is real."""
+        raise NotImplementedError
+
+
 class Classifier(nn.Module):
     """Class scores from latents: [B, T, D] -> [B, classes]. Wiring: `(dim, tokens, classes)`."""
 

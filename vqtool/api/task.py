@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -46,8 +46,7 @@ class Estimates:
 class Task:
     """Keyword-only constructor parameters are a stage's `options`; `knobs` may be set or scheduled as `task.NAME`.
 
-    The loop has one optimizer. The name `optimizers()` is kept free for tasks that will bring several, as a stage with
-    a discriminator does; nothing calls it yet.
+    A stage whose losses read a `[discriminator]` shows it `x_hat` and `target`, so its task must provide both.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset()  # names that `step` returns, for losses to read
@@ -62,6 +61,14 @@ class Task:
 
     def begin(self, parts: Parts) -> None:
         """Called once, before the first step of the stage: earlier stages are trained and codebooks initialised."""
+
+    def optimizers(self, parts: Parts) -> Mapping[str, Collection[str]]:
+        """The roles that each optimizer of the stage moves, by its name: together all that the task trains, once each.
+
+        Each is an AdamW that clips its own gradients. All follow the stage's loss; what losses learn goes with the
+        first. The loop itself adds `discriminator` where losses read one: it has a loss and a rate of its own.
+        """
+        return {"main": self.trains}
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """One training step's outputs, named as in `provides`; the loop updates from a `Quantized` at "quantized".

@@ -18,6 +18,7 @@ BASES = {  # role -> the class of `vqtool.api` that its components are subclasse
     "decoder": "Decoder",
     "context": "Context",
     "classifier": "Classifier",
+    "discriminator": "Discriminator",
     "regressor": "Regressor",
     "prior": "Prior",
     "task": "Task",

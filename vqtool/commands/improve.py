@@ -11,7 +11,7 @@ from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.foreign.tensors import tensors_of
 from vqtool.model import checkpoint as files
-from vqtool.model.build import stage_named
+from vqtool.model.build import stage_named, without_discriminator
 from vqtool.model.checkpoint import Checkpoint
 from vqtool.model.data import open_data
 from vqtool.model.format import SOURCE, stage_file
@@ -31,9 +31,14 @@ LAYOUTS = ("NDT", "NTD", "NDHW", "NHWD", "ND")  # of latents: N recordings, D fe
 
 
 def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_file: Path | None, device: str,
-        latents: Path | None = None, layout: str | None = None, force: bool = False) -> int:  # fmt: skip
+        no_discriminator: bool = False, latents: Path | None = None, layout: str | None = None,
+        force: bool = False) -> int:  # fmt: skip
     """Improve the codebooks of a checkpoint, write another one, and show the validation rows before and after."""
     path, model, read, stage = quantizers_own(checkpoint)
+    if no_discriminator and "discriminator" in model.parts:
+        model.recipe = without_discriminator(model.recipe)
+        del model.parts["discriminator"]
+        stage = stage_named(model.recipe, stage.name)
     target = out_file if out_file is not None else path.with_name(f"{path.stem}-improved.safetensors")
     require_parent_dir(target)
     outputs.check(target, inputs=[path, data, latents], force=force, recipe=model.recipe)

@@ -32,15 +32,18 @@ def run(
     stage: str | None,
     only: bool = False,
     start: Path | None = None,
+    fresh: list[str] | None = None,
     stop_on: StopOn | None = None,
 ) -> int:
     """Train every stage (or those up to and with `stage`), from the checkpoint `start`; returns the exit code.
 
-    With `only`, `stage` alone is trained.
+    With `only`, `stage` alone is trained. Parts of the roles `fresh` start anew.
     """
     if only and (stage is None or start is None):
         raise VqtoolError("`--only` trains one stage of a trained model: `--stage` and `--from` name them",
                           hint="vqtool train RECIPE --stage NAME --only --from CKPT")  # fmt: skip
+    if fresh and start is None:
+        raise VqtoolError("`--fresh` names parts that `--from` should not fill, and there is no `--from`")
     if seed is not None:
         overrides = [*overrides, f"seed={seed}"]
     loaded = apply_to_resolved(RunDir(recipe).recipe(), overrides) if is_run(recipe) else load(recipe, overrides)
@@ -52,7 +55,7 @@ def run(
         out.say(f"run {folder.folder} on {here.device}" + (f", {here.world} ranks" if here.world > 1 else ""))
         try:
             session = Session(loaded, folder, here, stop_on=stop_on)
-            session.start(learned)
+            session.start(learned, fresh=fresh or ())
         except BaseException:
             folder.discard()
             raise

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from vqtool.catalog import catalog
-from vqtool.diagnosis import codebook_findings, foreign_findings, history, run_findings
+from vqtool.diagnosis import adversarial_findings, codebook_findings, foreign_findings, history, run_findings
 from vqtool.diagnosis.report import SEVERITIES, Finding, Report
 
 Check = Callable[[Report], Iterable[Finding]]
 
-CHECKS: tuple[Check, ...] = (*codebook_findings.CHECKS, *foreign_findings.CHECKS, *run_findings.CHECKS, *history.CHECKS)
+CHECKS: tuple[Check, ...] = (*codebook_findings.CHECKS, *foreign_findings.CHECKS, *run_findings.CHECKS, *history.CHECKS,
+                             *adversarial_findings.CHECKS)  # fmt: skip
 
 # What one problem brings along: where the first is found, the others are its symptoms and are left out.
 EXPLAINS: dict[str, frozenset[str]] = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from vqtool.api.data import Data, DataSpec
+from vqtool.api.loss import opposed
 from vqtool.api.parts import Conditioner, Norm
 from vqtool.api.task import Parts, Task
 from vqtool.catalog import catalog
@@ -56,7 +58,34 @@ def build(recipe: Recipe, spec: DataSpec, *, until: str | None = None) -> Model:
         builder.task = stage.task.kind
         task.build(builder, spec)
         tasks[stage.name] = task
+        if has_opponent(recipe, stage):
+            builder("discriminator", spec.channels, spec.extent)
     return Model(recipe, spec, builder.parts, tasks)
+
+
+def has_opponent(recipe: Recipe, stage: StageSpec) -> bool:
+    """Whether losses of the stage read a discriminator; a model that is used and not trained has none."""
+    return "discriminator" in recipe.parts and any(
+        opposed(catalog().load("loss", loss.kind)) for loss in stage.losses if loss.kind is not None
+    )
+
+
+def without_discriminator(recipe: Recipe) -> Recipe:
+    """The recipe without the part and the losses that read it.
+
+    Raises:
+        VqtoolError: a stage has no other losses.
+    """
+    stages = tuple(
+        replace(stage, losses=tuple(loss for loss in stage.losses
+                                    if loss.kind is None or not opposed(catalog().load("loss", loss.kind))))
+        for stage in recipe.stages
+    )  # fmt: skip
+    empty = next((stage.name for stage in stages if not stage.losses), None)
+    if empty is not None:
+        raise VqtoolError(f"every loss of stage `{empty}` reads the discriminator: it cannot go on without")
+    parts = {name: part for name, part in recipe.parts.items() if name != "discriminator"}
+    return replace(recipe, stages=stages, parts=parts)
 
 
 def fit_parts(model: Model, data: Data) -> None:

@@ -20,8 +20,9 @@ PARTS = "parts."  # parts.ROLE.NAME: the state of the built parts
 LOSSES = "losses."  # losses.NAME.NAME: what losses learned
 USAGE = "usage."  # usage.Q.FIGURE: how the codes of codebook Q were used in the last validation
 VECTORS = "vectors."  # vectors.Q: what each code of codebook Q stands for
-AVERAGE = "average."  # the moving average of the weights; this and the next two are in resumable states only
-OPTIMIZER = "optimizer."  # optimizer.INDEX.SLOT
+AVERAGE = "average."  # the moving average of the weights; this and the next three are in resumable states only
+OPTIMIZER = "optimizer."  # optimizer.NAME.INDEX.SLOT; optimizer.INDEX.SLOT in files of before there were several
+BALANCE = "balance."  # the averages of the gradients of adversarial losses
 PENDING = "pending."  # counts of codes since the last row of metrics.jsonl
 SOURCE = "source."  # source.NAME: the tensors of another library's quantizer that this one was converted from
 CONDITION = "condition."  # condition.FIELD, beside `codes` and `sent`: in files of codes only
@@ -60,7 +61,7 @@ METADATA = {  # the forms of all values that may ride with the tensors
     "done": [dict],
     "progress": PROGRESS,
     "average_steps": int,
-    "param_groups": [{"params": [int]}],
+    "param_groups": [{"params": [int], "optimizer?": str}],
     "scaler": {str: float},
     "weights": {str: float},
     "fresh": bool,

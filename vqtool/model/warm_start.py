@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import Tensor
 
 from vqtool.errors import VqtoolError
@@ -11,8 +13,10 @@ from vqtool.model.load import set_knobs, use_current_names
 from vqtool.model.model import Model
 
 
-def warm_start(model: Model, read: Checkpoint, what: str) -> list[str]:
+def warm_start(model: Model, read: Checkpoint, what: str, *, exclude: Collection[str] = ()) -> list[str]:
     """Fill the parts that the checkpoint `what` has too, with their fitted constants and knobs; returns their roles.
+
+    Parts of the roles `exclude` stay as they are.
 
     Raises:
         VqtoolError: a part of the same role differs in kind or shapes, or none is the same: nothing is changed then.
@@ -20,12 +24,17 @@ def warm_start(model: Model, read: Checkpoint, what: str) -> list[str]:
     use_current_names(model, read.tensors)
     learned = _by_role(read)
     kinds = {role: part["kind"] for role, part in read.metadata.get("resolved", {}).get("parts", {}).items()}
-    both = [role for role in model.parts if role in learned and model.parts[role].state_dict()]
+    unknown = sorted(set(exclude) - set(model.parts))
+    if unknown:
+        raise VqtoolError(f"this recipe has no part {', '.join(f'[{role}]' for role in unknown)} to start anew",
+                          hint="there are " + ", ".join(f"[{role}]" for role in model.parts))  # fmt: skip
+    both = [role for role in model.parts
+            if role in learned and role not in exclude and model.parts[role].state_dict()]  # fmt: skip
     wrong = [difference for role in both for difference in _difference(model, role, kinds.get(role, ""), learned[role])]
     if wrong:
         raise VqtoolError(
             f"`{what}` does not fit this recipe: {'; '.join(wrong)}",
-            hint=f"give the part the options it has there: vqtool show {what}",
+            hint=f"give the part the options it has there (vqtool show {what}), or start it anew: --fresh ROLE",
         )
     if not both:
         raise VqtoolError(

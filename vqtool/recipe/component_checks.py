@@ -225,8 +225,23 @@ class StageChecker:
                 self._unknown_loss(key, name, sorted(terms or ()), kinds)
             return None
         cls = self.checks.component("loss", name, key)
+        if cls is not None and not self._discriminated(key, name, cls):
+            return None
         spec = self.checks.built("loss", name, cls, key, options) if cls else None
         return LossSpec(name, float(weight), name, spec.options) if spec else None
+
+    def _discriminated(self, key: Key, name: str, cls: type[Any]) -> bool:
+        """Whether there is the part that a loss reads, if it is a discriminator."""
+        from vqtool.api.loss import opposed
+
+        if not opposed(cls):
+            return True
+        self.uses.add("discriminator")
+        if "discriminator" in self.checks.unsure or "discriminator" in self.checks.classes:
+            return True
+        hint = f'[discriminator] with kind = "...": {listed(catalog().names("discriminator"))}'
+        self.checks.error(key, f"loss `{name}` needs a part `[discriminator]`", hint)
+        return False
 
     def _terms(self, task: type[Any] | None) -> frozenset[str] | None:
         """The terms of the quantizer that the task uses (an unknown task may); None where its class is not known."""

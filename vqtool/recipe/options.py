@@ -319,6 +319,7 @@ _WORDS: dict[str, str] = {
     "finite_number": "should be finite",
     "none_required": f'should be "{NONE}"',
     "dict_type": "should be a table",
+    "extra_forbidden": "is not an option",
 }
 
 

@@ -17,6 +17,23 @@ from vqtool.recipe.portable import PATH_MARK, frozen_path, places, without_place
 CONDITION = r"^\s*(<|<=|>|>=)\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"  # of `stop_when`
 
 
+class DiscriminatorOptions(BaseModel):
+    """`[stage.discriminator]`: how the part `[discriminator]` of a stage learns."""
+
+    model_config = STRICT
+
+    after: Annotated[int, Ge(0)] = Field(0, description="steps before it and the losses that read it begin")
+    lr: Annotated[float | None, Gt(0)] = Field(
+        None, description="its learning rate at the peak, on the stage's schedule; by default that of the stage"
+    )
+    betas: tuple[Annotated[float, Interval(ge=0, lt=1)], Annotated[float, Interval(ge=0, lt=1)]] = Field(
+        (0.5, 0.9), description="how slowly its AdamW's two averages follow"
+    )
+    balance: bool = Field(
+        True, description="scale losses that read it: one of weight 1 pushes the output as hard as the other losses do"
+    )
+
+
 class TrainOptions(BaseModel):
     """`[train]`, and what a `[[stage]]` may give itself."""
 
@@ -51,6 +68,10 @@ class TrainOptions(BaseModel):
     )
     save_seconds: Annotated[float, Gt(0)] = Field(
         60.0, description="seconds between saves to resume from; every validation saves as well"
+    )
+    discriminator: DiscriminatorOptions = Field(
+        DiscriminatorOptions.model_validate({}),
+        description="how the part `[discriminator]` learns, where losses read it",
     )
     patience: Annotated[int | None, Ge(1)] = Field(None, description="stop after so many validations without gain")
     patience_after: Annotated[float, Interval(ge=0, le=1)] = Field(

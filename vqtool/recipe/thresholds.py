@@ -111,6 +111,21 @@ OWN = (
         "repeated-tokens",
         "share of all tokens that repeat the token before", 0.90, None, "held notes and silence aside, tokens change",
     ),
+    Limit(
+        "discriminator-wins",
+        "share of the discriminator's judgements that are right, the least of the last three rows",
+        0.97, 0.999, "balanced players end at 70 to 80 % (our own runs); at 100 % the gradient of the hinge is zero",
+    ),
+    Limit(
+        "feature-matching-flat",
+        "change of the feature matching loss from the first third of its rows to the last, relative",
+        0.01, None, "it falls by half and more while a decoder learns (our own runs)", "low",
+    ),
+    Limit(
+        "loss-ratio",
+        "losses that read the discriminator over the others: their pushes on the output where balanced, else values",
+        10.0, 100.0, "EnCodec weights them 3 and 3 to 1.1 in all, VQGAN 0.8 to 1",
+    ),
 )  # fmt: skip
 
 

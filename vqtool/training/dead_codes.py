@@ -148,6 +148,12 @@ def trained_on(stage: StageSpec, steps: int, read: Checkpoint) -> StageSpec:
         if s.target.startswith(("losses.", "task."))  # a part's knobs are in the checkpoint; lr has its own cosine
     }
     train = stage.train.model_copy(
-        update={"steps": max(1, steps), "epochs": None, "patience": None, "valid_every": None}
+        update={
+            "steps": max(1, steps),
+            "epochs": None,
+            "patience": None,
+            "valid_every": None,
+            "discriminator": stage.train.discriminator.model_copy(update={"after": 0}),
+        }
     )
     return replace(stage, set={**stage.set, **ends}, schedules=(), train=train)

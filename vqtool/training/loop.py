@@ -30,7 +30,7 @@ from vqtool.quantizers.core.updates import reduce_stats
 from vqtool.recipe import StageSpec
 from vqtool.training.batches import Batches
 from vqtool.training.headline import Headline, holds, number, set_knobs
-from vqtool.training.optimise import Optimiser
+from vqtool.training.optimise import DISCRIMINATOR, Optimisers, role_of
 from vqtool.training.runtime import Runtime, Signals
 from vqtool.training.stage import Average, Knobs, StageModule, not_finite
 from vqtool.training.usage import Usage
@@ -105,8 +105,10 @@ class StageLoop:
         self.follows = self.quantizer is not None and "quantizer" in self.module.task.trains
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         self.progress = Progress()
-        self.average = Average(self.parameters, options.average)
-        self.optimiser = Optimiser(self.parameters, options, self.steps, runtime.device)
+        kept = {n: p for n, p in self.parameters.items() if role_of(n) != DISCRIMINATOR}
+        self.average = Average(kept, options.average)
+        self.optimisers = Optimisers(self.parameters, self.module.optimizers(), options, self.steps, runtime.device)
+        self.after = options.discriminator.after  # steps without the discriminator
         self.usage = Usage()
         self.moved: dict[str, float] = {}  # which codes moved in the last step that was looked at
         self.watch: Watch | None = None
@@ -204,6 +206,7 @@ class StageLoop:
 
     def step_once(self) -> None:
         """One step outside of `run`, for a dry run."""
+        self.after = 0
         self._step(self.module)
 
     def _step(self, wrapped: nn.Module) -> dict[str, float | str]:
@@ -213,26 +216,29 @@ class StageLoop:
         motion = Motion(watched) if watched is not None and watched.initialised else None
         before = len(self.usage.kept)
         scheduled = self.knobs.move(step / max(1, self.steps - 1), step // self.batches.per_epoch, step)
-        rate = scheduled.get("lr", self.optimiser.rate(step))
-        self.optimiser.use(rate)
+        rate = scheduled.get("lr", self.optimisers.rate(step))
+        self.optimisers.use(rate)
+        self.module.opposing = step >= self.after
         torch.manual_seed(seed_of(self.seed, self.stage.name, "step", step, self.runtime.rank))
         micro = self.batches.micro(step)
         sizes = [len(next(iter(batch.values()))) for batch in micro]
         terms: list[dict[str, Tensor]] = []
+        totals: list[Tensor] = []
         stats: list[tuple[CodebookStats, ...]] = []
         for at, batch in enumerate(micro):
             with self._no_sync(wrapped) if at + 1 < len(micro) else contextlib.nullcontext():
                 with self.runtime.autocast(options.precision):
                     total, figures, outputs = wrapped(batch)
-                self.optimiser.backward(total * (sizes[at] / sum(sizes)))
-            terms.append({"loss": total.detach(), **figures})
+                self.optimisers.backward(total * (sizes[at] / sum(sizes)))
+            terms.append(figures)
+            totals.append(total.detach())
             quantized = outputs.get("quantized")
             if isinstance(quantized, Quantized):
                 if self.follows and quantized.stats:
                     stats.append(quantized.stats)
                 self.usage.add(quantized.codes)
-        self._require_finite(terms)
-        self.optimiser.step()
+        self._require_finite(terms, totals)
+        self.optimisers.step()
         self.average.update()
         if stats and self.quantizer is not None:
             total_stats = sum_stats(stats)
@@ -245,9 +251,9 @@ class StageLoop:
                 sums[name] = sums.get(name, 0) + value * (size / sum(sizes))
         return self._log(sums, scheduled | {"lr": rate})
 
-    def _require_finite(self, terms: list[dict[str, Tensor]]) -> None:
+    def _require_finite(self, terms: list[dict[str, Tensor]], totals: list[Tensor]) -> None:
         """Stop before the weights change where a rank's loss became NaN or infinite: one host sync a step."""
-        finite = torch.stack([one["loss"] for one in terms]).isfinite()
+        finite = torch.stack(totals).isfinite()
         if self.runtime.any_rank(0 if bool(finite.all()) else NAN_FLAG):
             first = terms[int(finite.int().argmin())]
             row = {name: float(value) for name, value in first.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,17 +53,17 @@ class Session:
         self.done: list[dict[str, Any]] = []
         self.order = [stage.name for stage in recipe.stages]
 
-    def start(self, learned: Path | None = None) -> None:
+    def start(self, learned: Path | None = None, *, fresh: Collection[str] = ()) -> None:
         """Take the constants of the parts from the training rows, and what parts learned before from a checkpoint.
 
-        Only at the very beginning of a run.
+        Only at the very beginning of a run. Parts of the roles `fresh` take nothing from the checkpoint.
         """
         fit_parts(self.model, self.data)
         if learned is not None:
-            taken = warm_start(self.model, checkpoint.load(learned), str(learned))
-            fresh = [f"[{role}]" for role, part in self.model.parts.items() if part.state_dict() and role not in taken]
+            taken = warm_start(self.model, checkpoint.load(learned), str(learned), exclude=fresh)
+            new = [f"[{role}]" for role, part in self.model.parts.items() if part.state_dict() and role not in taken]
             out.say(f"from {learned}: {', '.join(f'[{role}]' for role in taken)}"
-                    + (f"; new: {', '.join(fresh)}" if fresh else ""))  # fmt: skip
+                    + (f"; new: {', '.join(new)}" if new else ""))  # fmt: skip
         self.model.parts.to(self.runtime.device)
 
     def train(self, *, until: str | None = None, only: bool = False, state: checkpoint.Checkpoint | None = None) -> int:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vqtool.api.data import Batch, DataSpec
-from vqtool.api.loss import reads
+from vqtool.api.loss import VERDICTS, Adversarial, reads
 from vqtool.api.quantizer import Quantized
 from vqtool.api.schedule import Schedule
 from vqtool.api.task import Parts, Task
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
-from vqtool.model.format import LOSSES
+from vqtool.model.build import has_opponent
+from vqtool.model.format import BALANCE, LOSSES
 from vqtool.model.model import Model
 from vqtool.recipe import StageSpec
+from vqtool.training.adversary import Balance, Verdict, verdict
+from vqtool.training.optimise import DISCRIMINATOR
 
 
 class StageModule(nn.Module):
@@ -33,12 +36,17 @@ class StageModule(nn.Module):
             {loss.name: catalog().make("loss", loss.kind, loss.options, model.spec)
              for loss in stage.losses if loss.kind is not None}
         )  # fmt: skip
+        self.opponent = has_opponent(model.recipe, stage)
+        self.opposing = True  # whether the discriminator has begun; the loop says when
         self.reads = {name: reads(loss.forward) for name, loss in self.losses.items()}
+        self.opposed = [name for name, (needs, takes) in self.reads.items() if (needs | takes) & VERDICTS]
+        self.balance = Balance(self.opposed) if self.opponent and stage.train.discriminator.balance else None
         self._check_names(stage, model.spec)
 
     def _check_names(self, stage: StageSpec, spec: DataSpec) -> None:
         """Every loss must find what it reads; the error says what is missing."""
-        there = self.task.provides | frozenset(spec.fields)
+        there = self.task.provides | frozenset(spec.fields) | (VERDICTS if self.opponent else frozenset())
+        self._check_opponent(stage)
         for name, (needs, _) in self.reads.items():
             missing = sorted(needs - there)
             if missing:
@@ -48,26 +56,92 @@ class StageModule(nn.Module):
                     where=f"stage `{stage.name}`",
                 )
 
+    def _check_opponent(self, stage: StageSpec) -> None:
+        """A discriminator needs a pair to compare, and a loss that trains it."""
+        if not self.opponent:
+            return
+        missing = sorted({"x_hat", "target"} - self.task.provides)
+        if missing:
+            raise VqtoolError(
+                f"a discriminator compares `x_hat` with `target`, and task `{stage.task.kind}` does not provide "
+                + ", ".join(f"`{n}`" for n in missing), where=f"stage `{stage.name}`",
+            )  # fmt: skip
+        if not any(isinstance(loss, Adversarial) for loss in self.losses.values()):
+            raise VqtoolError(
+                "no loss of the stage trains the discriminator that "
+                + ", ".join(f"`{n}`" for n in self.opposed) + " reads",
+                hint="hinge = 1", where=f"stage `{stage.name}`",
+            )  # fmt: skip
+
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
-        """The weighted sum of the losses, what is logged (each loss unweighted, and figures), all the task gave."""
+        """(what is differentiated, what is logged: each loss unweighted, and figures; all that the task gave).
+
+        `loss` is the weighted sum, but for the losses that read a discriminator: these say how the two players stand,
+        and cannot be compared from step to step.
+        """
         outputs = self.task.step(self.parts, batch)
-        named = {**batch, **outputs}
-        quantized = outputs.get("quantized")
-        total = None
+        said = self._verdict(outputs)
+        named = {**batch, **outputs, **(said.named if said is not None else {})}
         terms: dict[str, Tensor] = {}
+        weighted: dict[str, Tensor] = {}
+        adversarial: dict[str, Tensor] = {}  # unweighted
         for name, weight in self.weights.items():
-            if name in self.losses:
-                needs, takes = self.reads[name]
-                arguments = {n: named[n] for n in needs} | {n: named[n] for n in takes if n in named}
-                value = scalar(name, self.losses[name](**arguments))
-            else:
-                value = _term(quantized, name)
+            if said is None and name in self.opposed:
+                continue
+            value = self._value(name, named)
             terms[name] = value.detach()
-            if weight:  # a weight of zero costs nothing and cannot spread a NaN
-                total = value * weight if total is None else total + value * weight
-        if total is None:
+            if weight and name in self.opposed:
+                adversarial[name] = value
+            elif weight:  # a weight of zero costs nothing and cannot spread a NaN
+                weighted[name] = value * weight
+        if not weighted:
             raise VqtoolError("all loss weights of the stage are zero: there is nothing to train")
-        return total, terms | {name: value.detach() for name, value in outputs.get("figures", {}).items()}, outputs
+        total = _sum(weighted)
+        terms = {"loss": total.detach(), **terms}
+        terms |= {name: value.detach() for name, value in outputs.get("figures", {}).items()}
+        if said is None:
+            return total, terms, outputs
+        terms |= {name: value.detach() for name, value in said.figures.items()}
+        return self._opposed(total, adversarial, outputs["x_hat"], terms) + said.loss, terms, outputs
+
+    def _value(self, name: str, named: Mapping[str, Any]) -> Tensor:
+        """One loss, unweighted: a module, or a term of the quantizer."""
+        if name not in self.losses:
+            return _term(named.get("quantized"), name)
+        needs, takes = self.reads[name]
+        arguments = {n: named[n] for n in needs} | {n: named[n] for n in takes if n in named}
+        return scalar(name, self.losses[name](**arguments))
+
+    def _verdict(self, outputs: Mapping[str, Any]) -> Verdict | None:
+        """What the discriminator says, once it has begun; measured it always is."""
+        if not self.opponent or (torch.is_grad_enabled() and not self.opposing):
+            return None
+        losses = {name: self.losses[name] for name in self.opposed}
+        return verdict(self.parts.discriminator, outputs["x_hat"], outputs["target"], losses, self.weights)
+
+    def _opposed(self, total: Tensor, losses: dict[str, Tensor], x_hat: Tensor, terms: dict[str, Tensor]) -> Tensor:
+        """The total and the losses that read the discriminator, balanced; notes how large they are beside it."""
+        sizes = {name: loss.detach().abs() / total.detach().abs().clamp_min(1e-30) for name, loss in losses.items()}
+        if self.balance is not None and torch.is_grad_enabled():
+            scales, sizes = self.balance(x_hat, total, losses)
+            losses = {name: loss * scales[name] for name, loss in losses.items()}
+            terms |= {f"balance.{name}": scale for name, scale in scales.items()}
+        if losses and torch.is_grad_enabled():  # the balance is one of gradients
+            terms["adversarial.ratio"] = _sum({name: size * abs(self.weights[name]) for name, size in sizes.items()})
+        return _sum({"": total} | {name: loss * self.weights[name] for name, loss in losses.items()})
+
+    def optimizers(self) -> dict[str, Collection[str]]:
+        """The roles that each optimizer moves, by its name."""
+        found = dict(self.task.optimizers(self.parts))
+        return found | ({DISCRIMINATOR: (DISCRIMINATOR,)} if self.opponent else {})
+
+    def balanced(self) -> dict[str, Tensor]:
+        """The averages of the balance, under the names they have in a resumable state."""
+        return (
+            {BALANCE + name: value for name, value in self.balance.state_dict().items()}
+            if self.balance is not None
+            else {}
+        )
 
     def learned_by_losses(self) -> dict[str, Tensor]:
         """What losses learned (a physical constant, say), under the names it has in a checkpoint."""
@@ -75,7 +149,8 @@ class StageModule(nn.Module):
 
     def trained(self) -> list[nn.Module]:
         """The modules whose parameters this stage changes."""
-        return [self.parts[role] for role in self.task.trains if role in self.parts] + list(self.losses.values())
+        roles = [*self.task.trains, *([DISCRIMINATOR] if self.opponent else [])]
+        return [self.parts[role] for role in roles if role in self.parts] + list(self.losses.values())
 
     def freeze(self) -> None:
         """Only what this stage trains is in training mode and takes gradients."""
@@ -92,6 +167,12 @@ def scalar(name: str, value: Any) -> Tensor:
     raise VqtoolError(
         f"loss `{name}` gave {given}, not a tensor of one number", hint="its mean, for example", exit_code=1
     )
+
+
+def _sum(values: Mapping[str, Tensor]) -> Tensor:
+    """The sum of some losses."""
+    first, *rest = values.values()
+    return sum(rest, first)
 
 
 def _term(quantized: Quantized | None, name: str) -> Tensor:

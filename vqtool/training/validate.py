@@ -89,8 +89,8 @@ def _means(
     for batch in in_order(rows, stage.train.batch, runtime):
         size = len(next(iter(batch.values())))
         with runtime.autocast(stage.train.precision):
-            total, terms, outputs = module(batch)
-        for name, value in {"loss": total, **terms}.items():
+            _, terms, outputs = module(batch)
+        for name, value in terms.items():
             sums[name] = sums.get(name, 0) + value.double() * (size / len(rows))
         if output is not None:
             output.add(outputs, batch)
@@ -113,7 +113,8 @@ def soft_path(quantizer: Quantizer) -> Iterator[None]:
 
 def _task_loss(module: StageModule, means: dict[str, float]) -> float:
     """The weighted sum of the losses that are not terms of the quantizer: these are the same over both paths."""
-    return sum(weight * means[name] for name, weight in module.weights.items() if name in module.losses)
+    return sum(weight * means[name] for name, weight in module.weights.items()
+               if name in module.losses and name not in module.opposed)  # fmt: skip
 
 
 def gap(hard: float, soft: float) -> dict[str, float]:
