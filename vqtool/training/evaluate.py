@@ -116,7 +116,6 @@ def learned_scores(model: Model, stage: str, rows: Rows, runtime: Runtime) -> Sc
 def of_task(scores: Scores, stage: str, rows: Rows, runtime: Runtime, *, learn: bool = False) -> Scores:
     """Show `scores` what a stage's task estimates of every row."""
     model, task = scores.model, scores.model.tasks[stage]
-    torch.manual_seed(seed_of(model.recipe.seed, "evaluation"))
     with eval_mode(model.parts):
         return shown(scores, lambda batch: task.estimate(model.parts, batch), rows, runtime, learn)
 
@@ -124,7 +123,8 @@ def of_task(scores: Scores, stage: str, rows: Rows, runtime: Runtime, *, learn: 
 def shown(
     scores: Scores, estimate: Callable[[Batch], Estimates], rows: Rows, runtime: Runtime, learn: bool = False
 ) -> Scores:
-    """The scores after they have seen an estimate of every row."""
+    """The scores after they have seen an estimate of every row; random draws are the same at every call."""
+    torch.manual_seed(seed_of(scores.model.recipe.seed, "evaluation"))
     for batch in in_order(rows, scores.model.recipe.evaluate.batch, runtime):
         scores.update(estimate(batch), batch, learn=learn)
         if not scores.metrics:  # none of them reads what these rows hold
