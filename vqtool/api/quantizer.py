@@ -202,7 +202,7 @@ class Quantizer(nn.Module):
         if "decode" in vars(cls):
             cls.decode = checked(vars(cls)["decode"])  # type: ignore[method-assign, assignment]  # wrapped in place
         if "forward" in vars(cls):
-            cls.forward = bypassable(vars(cls)["forward"])  # type: ignore[method-assign, assignment]  # likewise
+            cls.forward = bypassable(vars(cls)["forward"])  # type: ignore[method-assign]  # likewise
 
     def passed_on(self, z: Tensor, mask: Tensor | None) -> Quantized:
         """Latents in the quantizer's layout as they are, but zero where they do not count: what a bypass gives."""
