@@ -131,7 +131,9 @@ def test_resumed_equals_unbroken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_ranks_start_alike(tmp_path: Path, kind: str) -> None:
     text = write_recipe(tmp_path).read_text()
     if kind == "gradient":
-        text = text.replace("levels = 2\n", "").replace("residual-ema", kind).replace("0.25 }", "0.25, codebook = 1.0 }")
+        text = (
+            text.replace("levels = 2\n", "").replace("residual-ema", kind).replace("0.25 }", "0.25, codebook = 1.0 }")
+        )
     (tmp_path / "tiny.toml").write_text(text)
     options = ["stage.tokenizer.steps=8", "stage.tokenizer.bypass=0.5", "train.clip=0.5"]
     whole = run_ranks(1, tmp_path, options)[0]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vqtool.api.data import Data
+from vqtool.api.quantizer import Quantizer
 from vqtool.model.seeds import seed_of
-
-if TYPE_CHECKING:
-    from vqtool.training.loop import StageLoop
+from vqtool.recipe import StageSpec
+from vqtool.training.batches import Batches
+from vqtool.training.runtime import Runtime
+from vqtool.training.stage import StageModule
 
 MOST_STARTING_BATCHES = 512  # where rows vary from epoch to epoch
 
@@ -21,7 +23,20 @@ class _SeenError(Exception):
     """Carries what the quantizer was given out of a task's step."""
 
 
-def start_codebooks(loop: StageLoop, *, again: bool = False) -> None:
+class Loop(Protocol):
+    """What a start reads of the loop of a stage."""
+
+    quantizer: Quantizer | None
+    follows: bool  # whether the stage trains it
+    module: StageModule
+    stage: StageSpec
+    data: Data
+    batches: Batches
+    runtime: Runtime
+    seed: int
+
+
+def start_codebooks(loop: Loop, *, again: bool = False) -> None:
     """Start a quantizer from real encoder outputs, the same on all ranks; a started one only if asked to, `again`."""
     if loop.quantizer is None or not loop.follows or (loop.quantizer.initialised and not again):
         return
@@ -29,7 +44,7 @@ def start_codebooks(loop: StageLoop, *, again: bool = False) -> None:
     loop.quantizer.initialise(z, mask, seed=seed_of(loop.seed, "codebooks"))
 
 
-def quantizer_inputs(loop: StageLoop) -> tuple[Tensor, Tensor | None]:
+def quantizer_inputs(loop: Loop) -> tuple[Tensor, Tensor | None]:
     """What the quantizer is given of the first batches: `z` [B, T, D] and the mask [B, T], `start_tokens` a code.
 
     Of data that vary their rows it is as many epochs as that takes; of others one: a second would add nothing.
@@ -47,7 +62,7 @@ def quantizer_inputs(loop: StageLoop) -> tuple[Tensor, Tensor | None]:
     with loop.quantizer.register_forward_pre_hook(catch, with_kwargs=True), torch.no_grad():
         for step in range(max(1, loop.batches.per_epoch) if not varied else MOST_STARTING_BATCHES):
             torch.manual_seed(seed_of(loop.seed, loop.stage.name, "start", step))
-            with contextlib.suppress(_SeenError), loop.runtime.autocast(loop.options.precision):
+            with contextlib.suppress(_SeenError), loop.runtime.autocast(loop.stage.train.precision):
                 loop.module(loop.batches.whole(step))
             if sum(z.shape[0] * z.shape[1] for z, _ in seen) >= wanted:
                 break
