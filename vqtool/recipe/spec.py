@@ -63,6 +63,10 @@ class TrainOptions(BaseModel):
         0.0, description="share of the stage, at its start, without quantization, if it trains the quantizer; the "
         "codebooks start behind it"
     )  # fmt: skip
+    compile: bool = Field(
+        False,
+        description="compile what the stage trains (torch.compile), except for the quantizer: needs a C++ compiler",
+    )
     average: Annotated[float, Interval(ge=0, lt=1)] = Field(
         0.0, description="decay of the weights' average; 0 keeps none"
     )

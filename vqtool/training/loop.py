@@ -95,6 +95,9 @@ class StageLoop:
         torch.manual_seed(seed_of(seed, stage.name, "losses"))
         self.module = StageModule(model, stage).to(runtime.device)
         self.module.freeze()
+        runtime.require(options)
+        if options.compile:
+            self.module.compile_parts()
         self._check_rates()
         self.knobs = Knobs(self.module, stage, self.steps, self.batches.per_epoch)
         self.quantizer = model.quantizer
@@ -186,9 +189,10 @@ class StageLoop:
         rate = scheduled.get("lr", self.optimisers.rate(step))
         self.optimisers.use(rate)
         self.module.opposing = step >= self.after
-        torch.manual_seed(seed_of(self.seed, self.stage.name, "step", step, self.runtime.rank))
+        self.runtime.seed(seed_of(self.seed, self.stage.name, "step", step, self.runtime.rank))
         micro = self.batches.micro(step)
         sizes = [len(next(iter(batch.values()))) for batch in micro]
+        shares = [size / sum(sizes) for size in sizes]
         terms: list[dict[str, Tensor]] = []
         totals: list[Tensor] = []
         stats: list[tuple[CodebookStats, ...]] = []
@@ -196,16 +200,18 @@ class StageLoop:
             with self._no_sync(wrapped) if at + 1 < len(micro) else contextlib.nullcontext():
                 with self.runtime.autocast(options.precision):
                     total, figures, outputs = wrapped(batch)
-                self.optimisers.backward(total * (sizes[at] / sum(sizes)))
+                totals.append(total.detach())
+                if at + 1 == len(micro):
+                    losses = self.runtime.fetch(torch.stack(totals))
+                self.optimisers.backward(total if len(micro) == 1 else total * shares[at])
             terms.append(figures)
-            totals.append(total.detach())
             quantized = outputs.get("quantized")
             if isinstance(quantized, Quantized):
                 if self.follows and quantized.stats:
                     stats.append(quantized.stats)
                 if self.knobs.bypass(step) < 1:
                     self.usage.add(quantized.codes)
-        self._require_finite(terms, totals)
+        self._require_finite(terms, losses())
         self.optimisers.step()
         self.average.update()
         if stats and self.quantizer is not None:
@@ -213,37 +219,36 @@ class StageLoop:
             self.quantizer.update(reduce_stats(total_stats) if self.runtime.world > 1 else total_stats)
         if motion is not None:
             self.moved = motion.figures(self.usage.kept[before:])
-        sums: dict[str, Tensor] = {}
-        for size, one in zip(sizes, terms, strict=True):
-            for name, value in one.items():
-                sums[name] = sums.get(name, 0) + value * (size / sum(sizes))
-        return self._log(sums, scheduled | {"lr": rate})
+        return self._log(terms, shares, scheduled | {"lr": rate})
 
     def _end_bypass(self) -> None:
         """The codebooks start from what was learned without them; what the watch saw until here is of another model."""
+        self.batches.wait()
         start_codebooks(self, again=True)
         if self.watch is not None:
             self.watch.rows.clear()
         out.say(f"stage `{self.stage.name}` quantizes from step {self.progress.step + 1} of {self.steps} on")
 
-    def _require_finite(self, terms: list[dict[str, Tensor]], totals: list[Tensor]) -> None:
-        """Stop before the weights change where a rank's loss became NaN or infinite: one host sync a step."""
-        finite = torch.stack(totals).isfinite()
-        if self.runtime.any_rank(0 if bool(finite.all()) else NAN_FLAG):
-            first = terms[int(finite.int().argmin())]
+    def _require_finite(self, terms: list[dict[str, Tensor]], losses: list[float]) -> None:
+        """Stop before the weights change where a rank's loss of a micro-batch became NaN or infinite."""
+        bad = [terms[at] for at, loss in enumerate(losses) if not math.isfinite(loss)]
+        if self.runtime.any_rank(NAN_FLAG if bad else 0):
+            first = bad[0] if bad else terms[0]
             row = {name: float(value) for name, value in first.items()}
             self.log({"stage": self.stage.name, "step": self.progress.step, "split": "train", **row})
             raise not_finite(first, self.stage.name, self.progress.step)
 
-    def _log(self, sums: dict[str, Tensor], knobs: dict[str, float]) -> dict[str, float | str]:
+    def _log(
+        self, terms: list[dict[str, Tensor]], shares: list[float], knobs: dict[str, float]
+    ) -> dict[str, float | str]:
         """Write a row of metrics.jsonl every `log_every` steps; returns what the bar shows, once a second."""
         step = self.progress.step + 1
         knobs = self.fixed_knobs | knobs
         if not self._logs(step):
             if time.monotonic() - self.shown < SHOW_SECONDS:
                 return {}
-            return self._on_bar(float(sums["loss"]), knobs)
-        losses = {name: float(value) for name, value in sums.items()}
+            return self._on_bar(averaged(terms, shares, "loss")["loss"], knobs)
+        losses = averaged(terms, shares)
         counts = self.usage.take(self.quantizer)
         row = {"stage": self.stage.name, "step": step, "epoch": self._epoch(step)[0], "split": "train", **losses,
                **usage_row(counts), **self.moved, **knobs, "seconds": round(self.progress.seconds, 2)}  # fmt: skip
@@ -283,6 +288,7 @@ class StageLoop:
     def _validate(self, save: Callable[[str], None]) -> None:
         """Measure on the validation rows; remember and save the best."""
         bypassed = self.progress.step > 0 and self.knobs.bypass(self.progress.step - 1) > 0
+        self.batches.wait()
         with self.average.applied():
             seen = validate(self.module, self.model, self.stage, self.data, self.runtime, seed=self.seed)
             row = seen.row if bypassed else self._judged(seen, save)
@@ -361,3 +367,12 @@ class StageLoop:
 
     def _no_sync(self, wrapped: nn.Module) -> contextlib.AbstractContextManager[None]:
         return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else contextlib.nullcontext()
+
+
+def averaged(terms: list[dict[str, Tensor]], shares: list[float], *names: str) -> dict[str, float]:
+    """The terms of a step over its micro-batches, or those of some names; each waits for the device."""
+    sums: dict[str, Tensor] = {}
+    for share, one in zip(shares, terms, strict=True):
+        for name in names or one:
+            sums[name] = sums.get(name, 0) + one[name] * share
+    return {name: float(value) for name, value in sums.items()}

@@ -44,6 +44,8 @@ class Session:
     def __init__(self, recipe: Recipe, run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None,
                  header: Header | None = None) -> None:  # fmt: skip
         self.recipe, self.run_dir, self.runtime, self.stop_on = recipe, run, runtime, stop_on
+        for stage in recipe.stages:
+            runtime.require(stage.train)
         deterministic(recipe.deterministic)
         kind: type[Data] = catalog().load("data", recipe.data.kind)
         self.files = fingerprint(recipe.data.options, kind.files.inputs)  # before they are read
