@@ -197,6 +197,7 @@ def forecast(
         int, typer.Option("--steps", min=1, max=opt.MAX_STEPS, metavar="N", help="Number of time steps to forecast.")
     ],
     plot: opt.ForecastPlot = None,
+    conformal: opt.Conformal = False,
     explain: opt.Explain = False,
 ) -> None:
     """Forecast series, in their own units and with their time stamps."""

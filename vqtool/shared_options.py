@@ -69,6 +69,9 @@ RecipeOrRun = Annotated[
         help="The TOML file of a recipe, or a run to train again; with --from NAME the model's own by default.",
     ),
 ]
+Conformal = Annotated[
+    bool, typer.Option("--conformal", help="Set the quantiles by how far past forecasts of this file were off.")
+]
 Explain = Annotated[bool, typer.Option("--explain", help="Show what each forecast is made of.")]
 Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Use only this held-out split.")]
 SeriesFile = Annotated[

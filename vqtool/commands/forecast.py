@@ -15,6 +15,7 @@ from vqtool.commands import outputs
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
+from vqtool.model.conformal import calibrated
 from vqtool.model.forecasting import Forecaster, SamplingOptions
 from vqtool.model.load import capable
 from vqtool.model.model import Model
@@ -59,6 +60,7 @@ def run(
     cutoff: str | None,
     out_file: Path | None,
     plot: Path | None,
+    conformal: bool = False,
     explain: bool = False,
     force: bool = False,
     **asked: Any,
@@ -67,6 +69,8 @@ def run(
     with opened(out_file, plot, data=data, force=force, **asked) as (model, forecaster, here):
         rows = forecaster.histories(data, steps=steps, cutoff=cutoff)
         forecasts = forecaster.forecasts(rows, steps, here.device)
+        if conformal:
+            forecasts = calibrated(forecasts, forecaster, data, cutoff, here.device)
         weights = forecaster.weights(rows, steps, here.device) if explain else []
         last = last_window(forecaster, data, steps, cutoff, here)
     if out_file is not None:

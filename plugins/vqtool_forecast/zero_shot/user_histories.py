@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Forecast, ForecastFiles, Histories, Piece
-from vqtool.errors import VqtoolError
+from vqtool.errors import VqtoolError, missing_extra
 from vqtool.sequence.forecasting import path_quantiles
 from vqtool_forecast import frequency, outliers, output, times
 from vqtool_forecast.read_series import WARNING, Reading, read_series
@@ -67,7 +67,9 @@ class AnySeriesFiles(ForecastFiles):
         with about_file(file):
             series = long_enough(series, SHORTEST, after, notes)
         back = [0] if windows is None else [steps + step * k for k in range(windows - 1, -1, -1)]
-        return AnyHistories(series, freq, notes, steps=steps, back=back, backtest=windows is not None)
+        found = AnyHistories(series, freq, notes, steps=steps, back=back, backtest=windows is not None)
+        found.auto_theta = bool({**self.options, **self.asked}.get("auto_theta"))
+        return found
 
     def save_forecasts(self, path: Path, forecasts: Sequence[Forecast]) -> None:
         """`unique_id, ds, median, q0.1, ...` as CSV or Parquet; with `cutoff` and `y` where the truth is known."""
@@ -103,6 +105,7 @@ class AnyHistories(Histories):
         self.clock = any(times.has_clock(stamps) for stamps in calendars.values())
         self.keys = [f"{series[s].id}@{series[s].stamps[at - 1]}" for s, at in self.rows]
         self.written: dict[Any, list[str]] = {}  # the stamps around each cutoff, which most series share
+        self.auto_theta = False  # whether AutoTheta stands among what is compared with
 
     def _history(self, s: int, at: int) -> NDArray[np.float64]:
         """The last values before row `at` as they were known then: filled values may depend on later ones."""
@@ -132,6 +135,9 @@ class AnyHistories(Histories):
         median = own.quantile(0.5, dim=1) if drawn else own[:, 0]
         spread = path_quantiles(own, levels) if drawn else own[:, 1:].movedim(1, 0)
         others = {name: self._own(value, rows)[:, 0] for name, value in (compared or {}).items()}
+        if self.auto_theta and compared is not None:
+            pasts = self.pasts[rows.start : rows.stop]
+            others["auto-theta"] = torch.from_numpy(auto_theta(pasts, self.seasons[0], self.steps))
         return [
             self._forecast(
                 row, median[b].tolist(), {f"{q:g}": spread[i, b].tolist() for i, q in enumerate(levels)},
@@ -167,3 +173,16 @@ class AnyHistories(Histories):
         first = {s: min(at for t, at in self.rows if t == s) for s in range(len(self.series))}
         before = {one.id: one.measured_values[: first[s]] for s, one in enumerate(self.series)}
         return {"windows_trained_on": None, **backtest_scores(forecasts, before, self.seasons[0], self.notes)}
+
+
+def auto_theta(pasts: Sequence[NDArray[np.float64]], season: int, steps: int) -> NDArray[np.float64]:
+    """[n, steps] the forecasts of AutoTheta, from the library statsforecast.
+
+    Raises:
+        VqtoolError: it is not installed.
+    """
+    try:
+        from statsforecast.models import AutoTheta
+    except ImportError as error:
+        raise missing_extra("statsforecast", "statistics", "auto_theta") from error
+    return np.stack([AutoTheta(season_length=season).forecast(past, h=steps)["mean"] for past in pasts])
