@@ -57,8 +57,8 @@ def save_half(path: Path, read: Checkpoint) -> str:
 
     How codes were used in the last validation is left out.
     """
-    kept = {name: t.half() if t.dtype == torch.float32 else t for name, t in read.tensors.items()
-            if not name.startswith(USAGE)}  # fmt: skip
+    halves = {id(t): t.half() if t.dtype == torch.float32 else t for t in read.tensors.values()}  # tied ones stay so
+    kept = {name: halves[id(t)] for name, t in read.tensors.items() if not name.startswith(USAGE)}
     held = {name: in_text(DTYPES[t.dtype], t.shape) for name, t in kept.items()}
     wanted = {name: held[name] for name in read.metadata.get("layout", {})}
     return save(path, kept, {**read.metadata, "layout": wanted, "stored": HALF})
