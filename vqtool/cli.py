@@ -35,9 +35,7 @@ def root(
 @command("train")
 def train(
     *,
-    recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="The TOML file of a recipe, or a run whose recipe to train again.")
-    ],
+    recipe: opt.RecipeOrRun = None,
     overrides: opt.Overrides,
     out_dir: opt.RunFolder = None,
     seed: opt.Seed = None,
@@ -196,6 +194,8 @@ def forecast(
         int, typer.Option("--steps", min=1, max=opt.MAX_STEPS, metavar="N", help="Number of time steps to forecast.")
     ],
     plot: opt.ForecastPlot = None,
+    conformal: opt.Conformal = False,
+    explain: opt.Explain = False,
 ) -> None:
     """Forecast series, in their own units and with their time stamps."""
 
@@ -248,12 +248,13 @@ def decode(
 def export(
     checkpoint: opt.Checkpoint,
     to: Annotated[
-        Literal["onnx", "pt2"], typer.Option("--to", help="Format: ONNX, or pt2 for a torch.export program.")
+        Literal["onnx", "pt2", "fp16"],
+        typer.Option("--to", help="Format: ONNX, pt2 (torch.export), or fp16: a checkpoint of half the size."),
     ] = "onnx",
     out_dir: opt.OutDir = None,
     force: opt.Force = False,
 ) -> None:
-    """Export encoder and decoder to ONNX or torch.export. Each file is run and compared with PyTorch."""
+    """Export encoder and decoder to ONNX or torch.export, run and compared with PyTorch; or a checkpoint as float16."""
 
 
 @command("codes", opt.machine)

@@ -57,11 +57,22 @@ Usage = Annotated[
 ]
 NewestForecaster = Annotated[
     Path | None,
-    typer.Argument(metavar="CKPT", help="A checkpoint or run; by default the newest under runs/ that can forecast."),
+    typer.Argument(metavar="CKPT", help="A checkpoint or run; by default the newest under runs/, else `forecaster`."),
 ]
 DataPath = Annotated[
     Path | None, typer.Option("--data", metavar="PATH", help="Read data from PATH instead of the recipe's.")
 ]
+RecipeOrRun = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="RECIPE",
+        help="The TOML file of a recipe, or a run to train again; with --from NAME the model's own by default.",
+    ),
+]
+Conformal = Annotated[
+    bool, typer.Option("--conformal", help="Set the quantiles by how far past forecasts of this file were off.")
+]
+Explain = Annotated[bool, typer.Option("--explain", help="Show what each forecast is made of.")]
 Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Use only this held-out split.")]
 SeriesFile = Annotated[
     Path | None,

@@ -142,6 +142,19 @@ class QuantileForecaster(Protocol):
 
 
 @runtime_checkable
+class Compares(Protocol):
+    """A forecaster that knows simpler forecasts to be measured by, and what its own are made of."""
+
+    def compare(self, parts: Parts, batch: Batch, steps: int) -> Mapping[str, Tensor]:
+        """Forecasts [B, C, steps] to compare with, by name, in the signal's own units."""
+        ...
+
+    def explain(self, parts: Parts, batch: Batch, steps: int) -> tuple[Sequence[str], Tensor]:
+        """What the forecasts are weighted means of, N names, and the weights [B, N]."""
+        ...
+
+
+@runtime_checkable
 class Embeds(Protocol):
     """Signals to features before and behind the quantizer, for probes."""
 

@@ -55,6 +55,7 @@ METADATA = {  # the forms of all values that may ride with the tensors
     "quantizer": {"names": [str], "sizes": [int], "nearest?": bool, "initialised?": bool, "terms?": [str],
                   "knobs?": [str]},
     "layout": {str: str},
+    "stored": str,
     "improved": dict,
     "converted": {"from": str, "root": str, "layout": str, "search": str, "cosine": (bool, None), "learned": bool,
                   "options": dict},
