@@ -45,7 +45,7 @@ class Lengths:
         spec: of the data; None where nothing is masked.
         batch: rows; which of their samples are real is in its field `mask` [B, L].
         whole: samples that a row's length is completed to a multiple of, with zeros: behind it, or in front of it where
-            the row is a history. A row as long as the spec says is left as it is.
+            the row is a history.
         bands: tokens of so many samples.
 
     Raises:
@@ -62,7 +62,7 @@ class Lengths:
         for span in sorted(set(spans)):
             rows = torch.tensor([row for row, each in enumerate(spans) if each == span], device=mask.device)
             length = span[1] - span[0]
-            missing = -length % whole if length != spec.length else 0
+            missing = -length % whole
             fill = (missing, 0) if "future" in spec.fields else (0, missing)
             tokens = -(-length // whole) * bands
             picked = {name: value[rows] for name, value in batch.items()}
@@ -109,8 +109,11 @@ class Lengths:
         """[B, T]: which tokens are real, of as many as the longest row has."""
         if self.mask is None:
             return None
-        counts = self.join_rows([torch.full_like(group.rows, group.tokens) for group in self.groups])
-        return torch.arange(int(counts.max()), device=counts.device) < counts[:, None]
+        counts = [
+            self.mask.new_full((len(group.batch[MASK]),), group.tokens, dtype=torch.long) for group in self.groups
+        ]
+        most = max(group.tokens for group in self.groups)
+        return torch.arange(most, device=self.mask.device) < self.join_rows(counts)[:, None]
 
     def join_rows(self, parts: Sequence[Tensor]) -> Tensor:
         """[b, ...] of each group as [B, ...]."""
@@ -193,3 +196,14 @@ def real_rows(mask: Tensor | None, *signals: Tensor) -> list[tuple[Tensor, ...]]
     spans = spans_of(mask)
     groups = [(span, [row for row, each in enumerate(spans) if each == span]) for span in sorted(set(spans))]
     return [tuple(x[rows][..., span[0] : span[1]] for x in signals) for span, rows in groups]
+
+
+def cat_windows(seen: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+    """Latents [B, T, D] of several batches, and their masks [B, T], as one; windows of fewer tokens are padded."""
+    tokens = {z.shape[1] for z, _ in seen}
+    if len(tokens) == 1 and all(mask is None for _, mask in seen):
+        return torch.cat([z for z, _ in seen]), None
+    missing = [(0, max(tokens) - z.shape[1]) for z, _ in seen]
+    masks = [z.new_ones(z.shape[:2], dtype=torch.bool) if mask is None else mask.bool() for z, mask in seen]
+    z = torch.cat([F.pad(z, (0, 0, *pad)) for (z, _), pad in zip(seen, missing, strict=True)])
+    return z, torch.cat([F.pad(mask, pad) for mask, pad in zip(masks, missing, strict=True)])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vqtool.api.data import Batch, DataSpec
 from vqtool.api.files import Files
 from vqtool.api.quantizer import Quantizer
+from vqtool.api.spec import MASK
 from vqtool.api.task import (
     Classifies,
     Decodes,
@@ -283,13 +284,15 @@ class Model:
                 known = ", ".join(f"`{one}`" for one in self.spec.fields)
                 raise VqtoolError(f"the model's data have no field `{name}`", hint=f"they have {known}")
             shape, wanted = tuple(value.shape[1:]), tuple(fits.shape)
-            waveform = fits.role in ("signal", "wave") and len(wanted) == 2  # which may have another length
-            end = 1 if waveform else None
+            waveform = fits.role == "mask" or (fits.role in ("signal", "wave") and len(wanted) == 2)  # of any length
+            end = len(wanted) - 1 if waveform else None
             if value.dim() != len(wanted) + 1 or shape[:end] != wanted[:end]:
                 text = ", ".join(["B", *map(str, wanted)])
                 raise VqtoolError(f"`{name}` should have the shape [{text}], not {list(value.shape)}")
-            if fits.role == "signal" and waveform:
+            if fits.role == "signal" and waveform and MASK not in batch:
                 self._check_length(name, shape[1], wanted[1])
+        if MASK in batch and "x" in batch and batch[MASK].shape[-1] != batch["x"].shape[-1]:
+            raise VqtoolError(f"the mask has {batch[MASK].shape[-1]} samples, and `x` has {batch['x'].shape[-1]}")
         return {name: value.to(self.device) for name, value in batch.items()}
 
     def _check_length(self, name: str, length: int, trained: int) -> None:

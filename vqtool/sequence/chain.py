@@ -80,8 +80,8 @@ def decode(parts: Parts, codes: Tensor, sent: Tensor, batch: Batch) -> Tensor:
 
 def with_mask(parts: Parts, codes: Tensor, batch: Batch) -> Batch:
     """The batch, of data of different lengths with a mask: by where the codes [B, T, Q] end, if it has none."""
-    if MASK in batch or not parts.norm.spec.named("mask"):
-        return batch
+    if MASK in batch or torch.compiler.is_compiling() or not parts.norm.spec.named("mask"):
+        return batch  # what is exported takes whole windows
     bands, stride = parts.encoder.bands, parts.encoder.stride
     real = (codes >= 0).any(2)
     places = torch.arange(1, codes.shape[1] + 1, device=codes.device)
@@ -119,7 +119,6 @@ def decode_normed(parts: Parts, z: Tensor, condition: Condition | None, group: G
     Images [B, C, H, W] come in whole tokens.
     """
     x, extent = parts.decoder(z, condition), parts.norm.spec.extent
-    if group is not None and any(group.fill):
+    if group is not None and group.rows is not None:
         return group.emptied(x)
-    own = group is not None and group.rows is not None and group.span[1] - group.span[0] != extent
-    return x[..., -extent % parts.encoder.stride :] if isinstance(extent, int) and not own else x
+    return x[..., -extent % parts.encoder.stride :] if isinstance(extent, int) else x

@@ -125,7 +125,7 @@ def shown(
     scores: Scores, estimate: Callable[[Batch], Estimates], rows: Rows, runtime: Runtime, learn: bool = False
 ) -> Scores:
     """The scores after they have seen an estimate of every row."""
-    for batch in in_order(rows, scores.model.recipe.evaluate.batch, runtime):
+    for batch in in_order(rows, scores.model.recipe.evaluate.batch, runtime, scores.model.spec):
         scores.update(estimate(batch), batch, learn=learn)
         if not scores.metrics:  # none of them reads what these rows hold
             break

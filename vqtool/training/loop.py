@@ -22,6 +22,7 @@ from vqtool.diagnosis.measures import usage_row
 from vqtool.diagnosis.news import StopOn, UnhealthyError
 from vqtool.diagnosis.report import Finding
 from vqtool.errors import VqtoolError
+from vqtool.layers.lengths import cat_windows
 from vqtool.model.format import USAGE
 from vqtool.model.model import Model
 from vqtool.model.seeds import seed_of
@@ -166,9 +167,7 @@ class StageLoop:
                     self.module(self.batches.whole(step))
                 if sum(z.shape[0] * z.shape[1] for z, _ in seen) >= wanted:
                     break
-        z = torch.cat([z for z, _ in seen])
-        masks = [mask for _, mask in seen]
-        return z, None if masks[0] is None else torch.cat([m for m in masks if m is not None])
+        return cat_windows(seen)
 
     def run(self, signals: Signals, save: Callable[[str], None]) -> int:
         """Train to the end, or until a signal (returned; 0 when done).

@@ -89,6 +89,7 @@ class Autoencode(Task):
             {
                 "codes": coded["codes"],
                 "codebook_sizes": parts.quantizer.codebook_sizes,
+                "stride": parts.encoder.stride,
                 "codebook_names": parts.quantizer.codebook_names,
                 "bands": parts.encoder.bands,
                 "code_use": parts.quantizer.code_use(),

@@ -150,6 +150,7 @@ class Contrast(Task):
             named={
                 "codes": quantized.codes,
                 "codebook_sizes": parts.quantizer.codebook_sizes,
+                "stride": parts.encoder.stride,
                 "codebook_names": parts.quantizer.codebook_names,
                 "features": z,
                 "context": parts.context(z, Lengths.of(parts, normed).token_mask()),

@@ -86,6 +86,7 @@ class ForecastCodes(Task):
                 "forecasts": {"oracle": oracle},
                 "codes": coded["codes"],
                 "codebook_sizes": parts.quantizer.codebook_sizes,
+                "stride": parts.encoder.stride,
             },
         )
 

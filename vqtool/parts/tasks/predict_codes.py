@@ -108,6 +108,7 @@ class PredictCodes(Task):
                 "codes_free": free,
                 "logits": logits,
                 "codebook_sizes": parts.quantizer.codebook_sizes,
+                "stride": parts.encoder.stride,
                 "codebook_names": parts.quantizer.codebook_names,
             },
         )
