@@ -115,7 +115,7 @@ class Windows:
             event = NONE  # the same samples stand in a row of their own
         if event == 0 and 2 * (own[1] - own[0]) < min(cut.length, trace.samples):
             event = NONE  # nearly all of it stands in its neighbour
-        row = {
+        row: dict[str, NDArray[Any] | np.generic] = {
             "x": x,
             "phase": phase,
             "event": np.int64(event),

@@ -94,7 +94,8 @@ class Model:
             levels: encode with the first levels of a residual quantizer only.
 
         Returns:
-            `codes` [B, T, Q] and the side information `sent` [B, S] (S is 0 for most models).
+            `codes` [B, T, Q] and the side information `sent` [B, S] (S is 0 for most models). Of rows of different
+            lengths also their `mask` [B, L]; T is that of the longest, and padded tokens have the code -1.
         """
         task: Encodes = self.capable(Encodes, "encode")
         self.check_levels(levels)
@@ -105,7 +106,8 @@ class Model:
         finally:
             if before is not None:
                 self.parts.quantizer.use_levels(before)
-        return {"codes": coded["codes"][..., :levels], "sent": coded["sent"]}
+        known = {MASK: batch[MASK]} if MASK in batch else {}
+        return {"codes": coded["codes"][..., :levels], "sent": coded["sent"], **known}
 
     def decode(self, codes: Tensor | Mapping[str, Tensor], conditions: Batch | None = None) -> Tensor:
         """Codes [B, T, Q], or all that `encode` returned, back to signals [B, C, L] in their own units.
@@ -124,7 +126,8 @@ class Model:
         if sent.shape != (len(values), sides):
             raise VqtoolError(f"this model decodes codes with side information `sent` [B, {sides}]",
                               hint="give `decode` all that `encode` returned")  # fmt: skip
-        with self._computing(conditions or {}) as batch:
+        masked = {MASK: coded[MASK]} if MASK in coded else {}
+        with self._computing({**masked, **(conditions or {})}) as batch:
             return task.decode(self.parts, {"codes": values, "sent": sent}, batch)
 
     def generate(

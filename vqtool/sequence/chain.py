@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vqtool.api.parts import Condition
-from vqtool.api.spec import MASK, Batch
+from vqtool.api.spec import Batch
 from vqtool.api.task import Parts
 from vqtool.errors import VqtoolError
 from vqtool.layers.lengths import Group, Lengths
@@ -74,22 +74,11 @@ def join_tokens(lengths: Lengths, each: Sequence[Mapping[str, Tensor | None]], *
 
 
 def decode(parts: Parts, codes: Tensor, sent: Tensor, batch: Batch) -> Tensor:
-    """Codes [B, T, Q] and side information [B, S] to signals [B, C, L] in their own units; reads conditions only."""
-    return from_latents(parts, parts.quantizer.decode(codes), sent, with_mask(parts, codes, batch))
+    """Codes [B, T, Q] and side information [B, S] to signals [B, C, L] in their own units.
 
-
-def with_mask(parts: Parts, codes: Tensor, batch: Batch) -> Batch:
-    """The batch, of data of different lengths with a mask: by where the codes [B, T, Q] end, if it has none."""
-    if MASK in batch or torch.compiler.is_compiling() or not parts.norm.spec.named("mask"):
-        return batch  # what is exported takes whole windows
-    bands, stride = parts.encoder.bands, parts.encoder.stride
-    real = (codes >= 0).any(2)
-    places = torch.arange(1, codes.shape[1] + 1, device=codes.device)
-    tokens = (real * places).amax(1).clamp_min(1)
-    if bool((tokens == codes.shape[1]).all()):
-        return batch
-    samples = torch.arange(codes.shape[1] * stride, device=codes.device)
-    return {**batch, MASK: samples < -(-tokens // bands)[:, None] * bands * stride}
+    Of the batch only conditions are read, and the mask.
+    """
+    return from_latents(parts, parts.quantizer.decode(codes), sent, batch)
 
 
 def from_latents(parts: Parts, z: Tensor, sent: Tensor, batch: Batch, normed: Batch | None = None) -> Tensor:

@@ -26,8 +26,17 @@ class Bitrate(Metric):
         self.bits = 0.0
         self.samples = 0
 
-    def update(self, *, x: Tensor, codes: Tensor, codebook_sizes: Sequence[int], samples: Tensor | None = None,
-               stride: int | None = None, bands: int = 1, code_use: Sequence[Tensor] | None = None) -> None:  # fmt: skip
+    def update(
+        self,
+        *,
+        x: Tensor,
+        codes: Tensor,
+        codebook_sizes: Sequence[int],
+        samples: Tensor | None = None,
+        stride: int | None = None,
+        bands: int = 1,
+        code_use: Sequence[Tensor] | None = None,
+    ) -> None:
         """`codes` [B, T, Q] of the signals `x` [B, 1, L], of which `samples` [B] are real; a token has `stride`."""
         stride, rate = stride or x.shape[-1] // codes.shape[1], int(self.spec.sample_rate or 1)
         used = np.flatnonzero((codes >= 0).any(0).any(0).cpu().numpy())
