@@ -90,7 +90,7 @@ FIELD_WORDS = re.compile(  # words of a field of use, which the engine must not 
 FIELD_LIBRARIES = {
     "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "pyarrow",
     "charset_normalizer", "matplotlib", "PIL",
-    "obspy", "wandb",
+    "obspy", "wandb", "pesq", "pystoi",
 }  # fmt: skip
 
 

@@ -87,6 +87,9 @@ def test_a_short_run_learns_and_is_deployed(recipe: Path, tmp_path: Path) -> Non
             "codes.used", "codes.perplexity"} <= set(model)  # fmt: skip
     assert model["gap.12db"] == pytest.approx(abs(model["accuracy.soft.12db"] - model["accuracy.hard.12db"]))
 
+    again = document("evaluate", tmp_path / "run")["splits"]["test"]
+    assert again["baselines"] == result["baselines"]  # the noise of a baseline's channel too
+
     swept = document("evaluate", tmp_path / "run", "--sweep", "channel.snr_db=-6:12:18", "-s", "channel.kind=rayleigh",
                      "-s", "quantizer.temperature=5.0")  # fmt: skip
     low, high = swept["sweep"]["points"]

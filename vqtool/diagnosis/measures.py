@@ -174,16 +174,20 @@ def neighbour_distances(vectors: ArrayLike) -> Array:
     """The Euclidean distance of each row of `vectors` [K, d] to its nearest other row [K]; inf for a single row."""
     rows = np.asarray(vectors, dtype=np.float64)
     rows = rows - rows.mean(0)  # a common offset would cancel digits
-    nearest = np.full(len(rows), np.inf)
     step = max(1, CHUNK // max(len(rows), 1))
     searched = rows.astype(np.float32) if rows.shape[1] >= WIDE and np.abs(rows).max(initial=0) < 1e15 else rows
-    for at in range(0, len(rows), step):
-        part = squared_distances(searched[at : at + step], searched)
-        part[np.arange(len(part)), np.arange(at, at + len(part))] = np.inf
-        who = part.argmin(1)
-        if len(rows) > 1:  # exact for the neighbour found: the expansion above loses small distances
-            nearest[at : at + step] = np.linalg.norm(rows[at : at + step] - rows[who], axis=1)
-    return nearest
+    nearest, who = np.full(len(rows), np.inf, dtype=searched.dtype), np.roll(np.arange(len(rows)), -1)
+    for at in range(0, len(rows), step):  # each pair once
+        part = squared_distances(searched[at : at + step], searched[at:])
+        np.fill_diagonal(part, np.inf)
+        for axis in (1, 0):
+            best = part.argmin(axis)
+            found = np.take_along_axis(part, np.expand_dims(best, axis), axis).squeeze(axis)
+            closer = np.flatnonzero(found < nearest[at : at + len(best)])
+            nearest[at + closer], who[at + closer] = found[closer], at + best[closer]
+    if len(rows) < 2:
+        return np.full(len(rows), np.inf)
+    return np.asarray(np.linalg.norm(rows - rows[who], axis=1))  # exact: the expansion above loses small distances
 
 
 def twins(vectors: ArrayLike, share: float = TWIN) -> NDArray[np.bool_]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,7 +16,8 @@ from vqtool.api.metric import Baseline, Metric
 from vqtool.api.spec import UnfitError
 from vqtool.api.task import Estimates
 from vqtool.catalog import catalog
-from vqtool.errors import VqtoolError
+from vqtool.console import out
+from vqtool.errors import MissingError, VqtoolError
 from vqtool.model.model import Model, eval_mode
 from vqtool.model.seeds import seed_of
 from vqtool.training.batches import in_order
@@ -59,10 +62,13 @@ class Scores:
         return any(catalog().load("metric", kind).learns for kind in self.kinds())
 
     def _of(self, kind: str, prefix: str) -> Metric | None:
-        """A metric; None where it does not fit the data and the recipe does not ask for it."""
+        """A metric; None where what it needs is not installed, or it does not fit the data and is not asked for."""
         if (kind, prefix) not in self.metrics and kind not in self.unfit:
             try:
                 self.metrics[kind, prefix] = catalog().make("metric", kind, {}, self.model.spec)
+            except MissingError as error:
+                self.unfit.add(kind)
+                note_missing(error.message, error.hint)
             except UnfitError:
                 if self.wanted is not None:
                     raise
@@ -91,7 +97,14 @@ def check_named(model: Model) -> None:
     """Make the metrics and baselines that a recipe names; those that do not fit its data raise `UnfitError`."""
     for role, kinds in (("metric", model.recipe.evaluate.metrics or ()), ("baseline", model.recipe.evaluate.baselines)):
         for kind in kinds:
-            catalog().make(role, kind, {}, model.spec)
+            with contextlib.suppress(MissingError):  # left out, with a note, when it comes to measure
+                catalog().make(role, kind, {}, model.spec)
+
+
+@cache
+def note_missing(message: str, hint: str | None) -> None:
+    """Say, once for whatever needs it, that something is not installed and what it would measure is left out."""
+    out.warn(f"left out: {message}" + (f" ({hint})" if hint else ""))
 
 
 @torch.no_grad()
@@ -116,7 +129,6 @@ def learned_scores(model: Model, stage: str, rows: Rows, runtime: Runtime) -> Sc
 def of_task(scores: Scores, stage: str, rows: Rows, runtime: Runtime, *, learn: bool = False) -> Scores:
     """Show `scores` what a stage's task estimates of every row."""
     model, task = scores.model, scores.model.tasks[stage]
-    torch.manual_seed(seed_of(model.recipe.seed, "evaluation"))
     with eval_mode(model.parts):
         return shown(scores, lambda batch: task.estimate(model.parts, batch), rows, runtime, learn)
 
@@ -124,7 +136,8 @@ def of_task(scores: Scores, stage: str, rows: Rows, runtime: Runtime, *, learn: 
 def shown(
     scores: Scores, estimate: Callable[[Batch], Estimates], rows: Rows, runtime: Runtime, learn: bool = False
 ) -> Scores:
-    """The scores after they have seen an estimate of every row."""
+    """The scores after they have seen an estimate of every row; random draws are the same at every call."""
+    torch.manual_seed(seed_of(scores.model.recipe.seed, "evaluation"))
     for batch in in_order(rows, scores.model.recipe.evaluate.batch, runtime, scores.model.spec):
         scores.update(estimate(batch), batch, learn=learn)
         if not scores.metrics:  # none of them reads what these rows hold
@@ -137,7 +150,11 @@ def evaluate_baselines(model: Model, data: Data, splits: Mapping[str, Rows]) -> 
     found: dict[str, dict[str, Any]] = {split: {} for split in splits}
     here, train = Runtime(torch.device("cpu")), data.rows("train")
     for kind in model.recipe.evaluate.baselines:
-        baseline: Baseline = catalog().make("baseline", kind, {}, model.spec)
+        try:
+            baseline: Baseline = catalog().make("baseline", kind, {}, model.spec)
+        except MissingError as error:
+            note_missing(error.message, error.hint)
+            continue
         baseline.prepare(model.parts)
         baseline.fit(train)
 
