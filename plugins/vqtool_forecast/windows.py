@@ -102,6 +102,8 @@ class SeriesRows:
         whole: bool = True,
         shortest: int | None = None,
     ) -> None:
+        if shortest is not None and shortest > lookback:
+            raise VqtoolError(f"`shortest` is {shortest}, and a history has {lookback} values", where="[data] shortest")
         self.table, self.split, self.joint = table, split, joint
         self.lookback, self.horizons, self.shortest = lookback, horizons, shortest
         room = max(horizons) if whole else min(horizons)

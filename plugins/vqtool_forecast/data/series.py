@@ -35,6 +35,10 @@ Repeated = Annotated[
     Literal["none", "first", "last", "mean", "sum"], Doc("what to take of rows of one time; none makes them errors")
 ]
 Scale = Annotated[Literal["train", "none"], Doc("standardise each series by its training rows, or leave it")]
+Shortest = Annotated[
+    Annotated[int, Gt(1)] | None,
+    Doc("values of a history at the begin of a series, at least, with a mask; left out: whole histories only"),
+]
 Protocol = Annotated[
     Literal["shares", "ltsf"], Doc("splits by `shares`, or 12/4/4 months of 30 days as in long-term forecasting")
 ]
@@ -79,10 +83,7 @@ class Series(Data):
         shares: Annotated[tuple[float, float, float], Doc("of rows to train, validate, test")] = (0.7, 0.1, 0.2),
         scale: Scale = "train",
         lookback: Annotated[int, Gt(1), Doc("values in a history")] = 96,
-        shortest: Annotated[
-            Annotated[int, Gt(1)] | None,
-            Doc("values of a history at the begin of a series, at least, with a mask; left out: whole histories only"),
-        ] = None,
+        shortest: Shortest = None,
         horizons: Annotated[
             tuple[Annotated[int, Gt(0)], ...], MinLen(1), Doc("steps ahead to report errors at; the longest is trained")
         ] = (96, 192, 336, 720),
@@ -107,11 +108,8 @@ class Series(Data):
         season = season or season_of(freq)
         self.table = table_of(found, mean, std, freq=freq, season=season, borders=borders)
         strides = {"train": train_stride, "valid": valid_stride, "test": test_stride}
-        if shortest is not None and shortest > lookback:
-            raise VqtoolError(f"`shortest` is {shortest}, and a history has {lookback} values", where="[data] shortest")
-        rows = partial(
-            SeriesRows, self.table, lookback=lookback, horizons=horizons, joint=channels == "joint", shortest=shortest
-        )
+        rows = partial(SeriesRows, self.table, lookback=lookback, horizons=horizons, joint=channels == "joint",
+                       shortest=shortest)  # fmt: skip
         self._rows = {split: rows(split, stride=strides[split], whole=split != "test") for split in self.splits}
         with about_file(path):
             self._check(max(lengths), fitting(max(lengths), freq, shares, season))
