@@ -108,9 +108,8 @@ class Series(Data):
         season = season or season_of(freq)
         self.table = table_of(found, mean, std, freq=freq, season=season, borders=borders)
         strides = {"train": train_stride, "valid": valid_stride, "test": test_stride}
-        rows = partial(SeriesRows, self.table, lookback=lookback, horizons=horizons, joint=channels == "joint",
-                       shortest=shortest)  # fmt: skip
-        self._rows = {split: rows(split, stride=strides[split], whole=split != "test") for split in self.splits}
+        rows = partial(SeriesRows, self.table, lookback=lookback, horizons=horizons, joint=channels == "joint")
+        self._rows = {s: rows(s, stride=strides[s], whole=s != "test", shortest=shortest) for s in self.splits}
         with about_file(path):
             self._check(max(lengths), fitting(max(lengths), freq, shares, season))
         ids = [one.id for one in found]
