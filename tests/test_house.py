@@ -44,7 +44,7 @@ MAY = {
     "analysis": {"errors", "files", "api", "diagnosis"},
     "training": {"api", "quantizers", "layers", "sequence", "catalog", "recipe", "model", "diagnosis"} | GROUND,
     "conformance": {"api", "quantizers", "layers", "sequence", "catalog", "recipe", "model"} | GROUND,
-    "bench": {"api", "quantizers", "layers", "sequence", "catalog"} | GROUND,
+    "bench": {"api", "quantizers", "layers", "sequence", "catalog", "recipe", "model", "training"} | GROUND,
     "commands": {
         "api",
         "quantizers",

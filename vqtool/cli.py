@@ -65,7 +65,7 @@ def resume(
     """Continue a run where it stopped."""
 
 
-@command("evaluate")
+@command("evaluate", opt.machine)
 def evaluate(
     *,
     checkpoint: opt.NewestCheckpoint = None,
@@ -76,7 +76,6 @@ def evaluate(
     axes: opt.Axes = None,
     split: opt.Split = None,
     force: opt.Force = False,
-    device: opt.Device = "auto",
 ) -> None:
     """Evaluate a checkpoint on held-out rows, beside simple baselines."""
 
@@ -152,7 +151,7 @@ def convert(
     """
 
 
-@command("generate")
+@command("generate", opt.machine)
 def generate(
     *,
     checkpoint: opt.Checkpoint,
@@ -166,7 +165,6 @@ def generate(
     samples: Annotated[int, typer.Option("--samples", min=1, metavar="N", help="Number of signals per condition.")] = 1,
     seed: opt.SamplingSeed = 0,
     force: opt.Force = False,
-    device: opt.Device = "auto",
 ) -> None:
     """Generate signals for given conditions. The most probable codes are taken unless an option says to sample."""
 
@@ -188,12 +186,11 @@ def forecasting(
     seed: opt.SamplingSeed = 0,
     out_file: opt.ForecastFile = None,
     force: opt.Force = False,
-    device: opt.Device = "auto",
 ) -> None:
     """What `forecast` and `backtest` share."""
 
 
-@command("forecast", forecasting)
+@command("forecast", forecasting, opt.machine)
 def forecast(
     steps: Annotated[
         int, typer.Option("--steps", min=1, max=opt.MAX_STEPS, metavar="N", help="Number of time steps to forecast.")
@@ -203,7 +200,7 @@ def forecast(
     """Forecast series, in their own units and with their time stamps."""
 
 
-@command("forecast:backtest", forecasting)
+@command("forecast:backtest", forecasting, opt.machine)
 def backtest(
     horizon: Annotated[
         int, typer.Option("--horizon", min=1, max=opt.MAX_STEPS, metavar="N", help="Time steps ahead of each cutoff.")
@@ -222,7 +219,7 @@ def backtest(
     """
 
 
-@command("encode")
+@command("encode", opt.machine)
 def encode(
     *,
     checkpoint: opt.Checkpoint,
@@ -231,7 +228,6 @@ def encode(
     overrides: opt.DataOverrides,
     levels: opt.Levels = None,
     force: opt.Force = False,
-    device: opt.Device = "auto",
 ) -> None:
     """Encode signals to codes."""
 
@@ -260,7 +256,7 @@ def export(
     """Export encoder and decoder to ONNX or torch.export. Each file is run and compared with PyTorch."""
 
 
-@command("codes")
+@command("codes", opt.machine)
 def codes(
     checkpoint: opt.Checkpoint,
     data: opt.DataPath = None,
@@ -269,7 +265,6 @@ def codes(
     out_dir: opt.CodesFolder = None,
     tsne: opt.Tsne = False,
     force: opt.Force = False,
-    device: opt.Device = "auto",
 ) -> None:
     """Show which codes stand for which labels, and how reliably.
 

@@ -90,6 +90,16 @@ Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"],
     typer.Option("--device", help="Device to compute on; auto prefers cuda, then mps, then cpu."),
 ]
+Precision = Annotated[
+    Literal["fp32", "bf16", "fp16"],
+    typer.Option("--precision", help="Precision to compute in; codes are chosen in fp32."),
+]
+
+
+def machine(device: Device = "auto", precision: Precision = "fp32") -> None:
+    """What a command that uses a model computes on, and how."""
+
+
 StopOn = Annotated[
     Literal["warn", "fail"] | None,
     typer.Option(

@@ -78,6 +78,15 @@ class Task:
         """
         raise NotImplementedError
 
+    def latents(self, parts: Parts, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """What the quantizer reads in a training step [B, T, D], and the mask [B, T] of real tokens or None.
+
+        Codebooks start from it. By default it is what the encoder gives of the normalised batch, under its condition; a
+        task that takes masks gives its own.
+        """
+        normed = parts.norm(batch)[0] if "norm" in parts else batch
+        return parts.encoder(normed["x"], *([parts.conditioner(normed)] if "conditioner" in parts else [])), None
+
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """What the trained parts do on held-out rows, as deployed; metrics read the result."""
         raise NotImplementedError

@@ -35,15 +35,16 @@ def opened(
     freq: str | None,
     fill: str | None,
     device: str,
+    precision: str = "fp32",
     force: bool,
     **sampling: Any,
 ) -> Iterator[tuple[Model, Forecaster, Runtime]]:
     """A checkpoint, what forecasts with it, and where; `files` may be written, `sampling` are `SamplingOptions`."""
     how = SamplingOptions.of(**sampling)
     require_parent_dir(*files)
-    with runtime(device) as here, torch.no_grad():
+    with runtime(device, precision) as here, torch.no_grad():
         model, _ = capable(checkpoint, Forecasts, "forecast")
-        model.to(here.device).parts.eval()
+        here.place(model)
         forecaster = model.forecaster(how, overrides, freq=freq, fill=fill)
         read = [model.path, data, *paths_in(forecaster.asked)]
         outputs.check(*files, inputs=read, force=force, recipe=model.recipe)

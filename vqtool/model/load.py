@@ -25,17 +25,18 @@ from vqtool.model.seen import Seen
 from vqtool.recipe import from_resolved
 
 
-def load(path: str | Path | None = None) -> Model:
+def load(path: str | Path | None = None, *, precision: str = "fp32") -> Model:
     """A trained model: see `Model` for what it does; its `parts`, its `recipe` and its data's `spec` are attributes.
 
     Args:
         path: a checkpoint of vqtool, or the folder of a run, whose newest checkpoint is taken; without it, the newest
             run under `runs/`.
+        precision: "fp32", "bf16" or "fp16", to compute in; see `Model.compute_in`.
 
     Raises:
         VqtoolError: there is none, it is damaged, or a plugin that it was made with is not installed.
     """
-    return from_checkpoint(checkpoint_path(None if path is None else Path(path)))[0]
+    return from_checkpoint(checkpoint_path(None if path is None else Path(path)))[0].compute_in(precision)
 
 
 def capable(path: Path | None, protocol: type, verb: str) -> tuple[Model, Any]:

@@ -52,6 +52,13 @@ def encode(parts: Parts, batch: Batch) -> dict[str, Tensor]:
     return {"codes": codes, "sent": lengths.join_rows([one.sent for one in each]), "z": z}
 
 
+def latents(parts: Parts, batch: Batch, vary: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor | None]:
+    """What the quantizer reads [B, T, D], and the mask [B, T] of real tokens; None where none are padded."""
+    lengths = Lengths.of(parts, batch)
+    z = lengths.join_tokens([encoded(parts, group, vary).z for group in lengths.groups])
+    return z, lengths.token_mask()
+
+
 def one_length(parts: Parts, batch: Batch) -> Group:
     """A batch of rows of one length, without padding.
 

@@ -32,6 +32,7 @@ from vqtool.training.fingerprint import changes, fingerprint
 from vqtool.training.loop import StageLoop
 from vqtool.training.rundir import RunDir, plugin_versions
 from vqtool.training.runtime import Runtime, Signals, deterministic
+from vqtool.training.starting import start_codebooks
 from vqtool.training.state import load_state, save_state
 
 Status = Literal["done", "interrupted", "failed"]
@@ -43,6 +44,8 @@ class Session:
     def __init__(self, recipe: Recipe, run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None,
                  header: Header | None = None) -> None:  # fmt: skip
         self.recipe, self.run_dir, self.runtime, self.stop_on = recipe, run, runtime, stop_on
+        for stage in recipe.stages:
+            runtime.require(stage.train)
         deterministic(recipe.deterministic)
         kind: type[Data] = catalog().load("data", recipe.data.kind)
         self.files = fingerprint(recipe.data.options, kind.files.inputs)  # before they are read
@@ -243,7 +246,7 @@ def dry_run(recipe: Recipe) -> None:
     fit_parts(model, data)
     for stage in recipe.stages:
         loop = StageLoop(model, stage, data, here, seed=recipe.seed, log=lambda row: None)
-        loop.start_codebooks()
+        start_codebooks(loop)
         loop.batches = Batches(data, batch=2, accumulate=1, seed=recipe.seed, stage=stage.name, runtime=here)
         loop.step_once()
 

@@ -162,6 +162,12 @@ class StageModule(nn.Module):
         roles = [*self.task.trains, *([DISCRIMINATOR] if self.opponent else [])]
         return [self.parts[role] for role in roles if role in self.parts] + list(self.losses.values())
 
+    def compile_parts(self) -> None:
+        """Compile what the task trains, each part by itself; a quantizer's codes stay those of its plain arithmetic."""
+        for role in self.task.trains:
+            if role != "quantizer" and role in self.parts:
+                self.parts[role].compile()
+
     def freeze(self) -> None:
         """Only what this stage trains is in training mode and takes gradients."""
         self.eval().requires_grad_(False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from vqtool.api import MASK, Batch, Better, DataSpec, Estimates, Make, Parts, Task
 from vqtool.errors import VqtoolError
 from vqtool.layers.lengths import Lengths
-from vqtool.sequence.chain import decode, decode_normed, encode, encoded
+from vqtool.sequence.chain import decode, decode_normed, encode, encoded, latents
 
 FAINT = 0.05  # a sum that nearly vanishes is not blown up to more than 1 / this
 TINY = 1e-12
@@ -58,9 +58,8 @@ class Autoencode(Task):
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """One pass through the whole chain."""
-        vary = partial(mixed, share=self.mix) if self.mix and parts.encoder.training else None
         lengths = Lengths.of(parts, batch)
-        each = [encoded(parts, group, vary) for group in lengths.groups]
+        each = [encoded(parts, group, self._vary(parts)) for group in lengths.groups]
         sent = lengths.join_rows([one.sent for one in each])
         quantized = parts.quantizer(lengths.join_tokens([one.z for one in each]), lengths.token_mask())
         passed = list(zip(lengths.groups, each, lengths.tokens(quantized.z), strict=True))
@@ -75,6 +74,14 @@ class Autoencode(Task):
             "quantized": quantized,
             "codes": quantized.codes,
         }
+
+    def latents(self, parts: Parts, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The encoder's output [B, T, D], of mixed rows too, and the mask of real tokens."""
+        return latents(parts, batch, self._vary(parts))
+
+    def _vary(self, parts: Parts) -> Callable[[Tensor], Tensor] | None:
+        """What mixes normalised rows, where that is asked for in training."""
+        return partial(mixed, share=self.mix) if self.mix and parts.encoder.training else None
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """The reconstruction, and the same with codes of other rows: what the codes are worth to the decoder."""

@@ -15,7 +15,7 @@ from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Quantize
 from vqtool.errors import VqtoolError
 from vqtool.layers.lengths import Lengths
 from vqtool.quantizers.core.entropy import entropy
-from vqtool.sequence.chain import condition_of, encode, encoded
+from vqtool.sequence.chain import condition_of, encode, encoded, latents
 from vqtool.sequence.spans import hidden_spans
 
 
@@ -96,6 +96,10 @@ class Contrast(Task):
             figures |= {f"perplexity.soft.{name}": value for name, value in zip(names, soft, strict=True)}
         return outputs | {"quantized": quantized, "codes": quantized.codes, "figures": figures}
 
+    def latents(self, parts: Parts, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The encoder's output [B, T, D], and the mask of real tokens."""
+        return latents(parts, batch)
+
     @staticmethod
     def _coded(parts: Parts, batch: Batch) -> tuple[Batch, Tensor, Quantized]:
         """The normalised batch, the latents [B, T, D] and what the quantizer makes of them."""
@@ -125,12 +129,12 @@ class Contrast(Task):
     @staticmethod
     def without(hidden: Tensor, parts: Parts, normed: Batch, lengths: Lengths) -> Tensor:
         """[B, T, D] the latents of the signal whose samples are zero where tokens are `hidden` [B, T]."""
-        latents = []
+        seen = []
         for group, own, gone in zip(lengths.groups, lengths.split(normed), lengths.tokens(hidden), strict=True):
             x = group.filled(own["x"])
             where = gone.repeat_interleave(parts.encoder.stride, 1)[:, None, : x.shape[-1]]
-            latents.append(parts.encoder(x.masked_fill(where, 0), condition_of(parts, own)))
-        return lengths.join_tokens(latents)
+            seen.append(parts.encoder(x.masked_fill(where, 0), condition_of(parts, own)))
+        return lengths.join_tokens(seen)
 
     def candidates(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """[B, T, T]: for each token, itself and the hidden ones `min_distance` or more away that have other codes."""
