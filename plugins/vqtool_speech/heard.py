@@ -12,14 +12,16 @@ from vqtool.api import DataSpec, UnfitError, expect_windows
 from vqtool_speech import audio
 
 RATE = 16_000  # Hz
+SOUND = (8_000, 192_000)  # Hz, the rates of what is meant to be heard
 Sound = NDArray[np.float64]
 
 
 def rate_of(spec: DataSpec, who: str) -> int:
     """The sampling rate in Hz; raises `UnfitError` where the data are no sound of a known rate."""
     expect_windows(spec.extent, who, otherwise="psnr")
-    if not spec.sample_rate:
-        raise UnfitError(f"{who} needs the sampling rate of a sound, and the data have none", hint="leave it out")
+    if not SOUND[0] <= (spec.sample_rate or 0) <= SOUND[1]:
+        theirs = f"{spec.sample_rate:g} Hz" if spec.sample_rate else "none"
+        raise UnfitError(f"{who} needs a sound of 8 to 192 kHz, and the data's rate is {theirs}", hint="leave it out")
     return round(spec.sample_rate)
 
 

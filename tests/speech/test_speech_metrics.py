@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from types import ModuleType
 from typing import Any
@@ -72,8 +73,11 @@ def test_other_rates_are_resampled_and_silence_is_counted(fake: list[Any]) -> No
 def test_what_is_missing_or_does_not_fit_is_said(
     fake: list[Any], monkeypatch: pytest.MonkeyPatch, kind: Any, library: str
 ) -> None:
-    with pytest.raises(UnfitError, match="sampling rate"):
+    with pytest.raises(UnfitError, match="the data's rate is none"):
         kind(spec(None))
+    with pytest.raises(UnfitError, match="the data's rate is 100 Hz"):
+        kind(spec(100.0))
+    copy.deepcopy(kind(spec()))  # measures that saw the training rows are copied for each split
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingError, match=f"`{library}`") as caught:
         kind(spec())

@@ -53,6 +53,7 @@ class Task:
     uses: ClassVar[frozenset[str]] = frozenset()  # every role that `build` may make
     trains: ClassVar[tuple[str, ...]] = ()  # those of them whose parameters this task changes
     knobs: ClassVar[frozenset[str]] = frozenset()
+    needs_codes: ClassVar[bool] = False  # while it trains, so that the quantizer cannot be bypassed
     headline: ClassVar[Mapping[str, Better]] = USE  # the figures of validation rows that people watch, in order
 
     def build(self, make: Make, spec: DataSpec) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from vqtool.console import out
 from vqtool.diagnosis.news import StopOn
 from vqtool.errors import VqtoolError
+from vqtool.model.build import stage_named
 from vqtool.model.format import RESUME
 from vqtool.model.runs import checkpoint_path, is_run, pretrained, runs_newest_first
 from vqtool.recipe import Recipe, load
@@ -49,6 +50,8 @@ def run(
     if seed is not None:
         overrides = [*overrides, f"seed={seed}"]
     loaded = apply_to_resolved(RunDir(recipe).recipe(), overrides) if is_run(recipe) else load(recipe, overrides)
+    if stage is not None:
+        stage_named(loaded, stage)
     learned = None if start is None else checkpoint_path(start)
     began = time.perf_counter()
     with runtime(device) as here, created(loaded, out_dir, here) as folder:

@@ -33,6 +33,7 @@ USAGE_FIGURES = ("counts", "errors", "offsets")
 BEST, LAST, RESUME = "best.safetensors", "last.safetensors", "resume.safetensors"
 RESOLVED_FILE, RECIPE_FILE, ENVIRONMENT_FILE = "resolved.json", "recipe.toml", "environment.json"
 METRICS_FILE, SUMMARY_FILE = "metrics.jsonl", "summary.json"
+BYPASS = "quantizer.bypass"  # the knob, as rows of metrics.jsonl name it
 
 FIELD = {"shape": [int], "role": str, "unit": str, "names": [str]}
 PROGRESS = {"step": int, "best": float, "best_step": int, "stale": int, "seconds": float}

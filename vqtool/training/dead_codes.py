@@ -154,6 +154,7 @@ def trained_on(stage: StageSpec, steps: int, read: Checkpoint) -> StageSpec:
             "epochs": None,
             "patience": None,
             "valid_every": None,
+            "bypass": 0.0,
             "discriminator": stage.train.discriminator.model_copy(update={"after": 0}),
         }
     )

@@ -68,7 +68,8 @@ class Scores:
                 self.metrics[kind, prefix] = catalog().make("metric", kind, {}, self.model.spec)
             except MissingError as error:
                 self.unfit.add(kind)
-                note_missing(error.message, error.hint)
+                if self.wanted is not None:
+                    note_missing(error.message, error.hint)
             except UnfitError:
                 if self.wanted is not None:
                     raise

@@ -22,7 +22,7 @@ from vqtool.diagnosis.measures import usage_row
 from vqtool.diagnosis.news import StopOn, UnhealthyError
 from vqtool.diagnosis.report import Finding
 from vqtool.errors import VqtoolError
-from vqtool.model.format import USAGE
+from vqtool.model.format import BYPASS, USAGE
 from vqtool.model.model import Model
 from vqtool.model.seeds import seed_of
 from vqtool.model.seen import Seen
@@ -99,7 +99,7 @@ class StageLoop:
         if options.compile:
             self.module.compile_parts()
         self._check_rates()
-        self.knobs = Knobs(self.module, stage)
+        self.knobs = Knobs(self.module, stage, self.steps, self.batches.per_epoch)
         self.quantizer = model.quantizer
         self.follows = self.quantizer is not None and "quantizer" in self.module.task.trains
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
@@ -144,7 +144,8 @@ class StageLoop:
         """
         saving = Saving(save, self.options.save_seconds)
         if self.progress.step == 0:
-            start_codebooks(self)
+            if self.start_counts or self.knobs.bypass(0) < 1:
+                start_codebooks(self)
             self.module.task.begin(self.module.parts)
             if self.start_counts:
                 self._validate(save)
@@ -173,15 +174,18 @@ class StageLoop:
     def step_once(self) -> None:
         """One step outside of `run`, for a dry run."""
         self.after = 0
+        self.knobs.schedules.pop(BYPASS, None)
         self._step(self.module)
 
     def _step(self, wrapped: nn.Module) -> dict[str, float | str]:
         """One optimizer step; returns what the progress bar shows."""
         step, options = self.progress.step, self.options
+        scheduled = self.knobs.move(step)
+        if self.knobs.bypass(step) < 1 <= self.knobs.bypass(step - 1):
+            self._end_bypass()
         watched = self.quantizer if self.follows and self._logs(step + 1) else None
         motion = Motion(watched) if watched is not None and watched.initialised else None
         before = len(self.usage.kept)
-        scheduled = self.knobs.move(step / max(1, self.steps - 1), step // self.batches.per_epoch, step)
         rate = scheduled.get("lr", self.optimisers.rate(step))
         self.optimisers.use(rate)
         self.module.opposing = step >= self.after
@@ -205,7 +209,8 @@ class StageLoop:
             if isinstance(quantized, Quantized):
                 if self.follows and quantized.stats:
                     stats.append(quantized.stats)
-                self.usage.add(quantized.codes)
+                if self.knobs.bypass(step) < 1:
+                    self.usage.add(quantized.codes)
         self._require_finite(terms, losses())
         self.optimisers.step()
         self.average.update()
@@ -215,6 +220,14 @@ class StageLoop:
         if motion is not None:
             self.moved = motion.figures(self.usage.kept[before:])
         return self._log(terms, shares, scheduled | {"lr": rate})
+
+    def _end_bypass(self) -> None:
+        """The codebooks start from what was learned without them; what the watch saw until here is of another model."""
+        self.batches.wait()
+        start_codebooks(self, again=True)
+        if self.watch is not None:
+            self.watch.rows.clear()
+        out.say(f"stage `{self.stage.name}` quantizes from step {self.progress.step + 1} of {self.steps} on")
 
     def _require_finite(self, terms: list[dict[str, Tensor]], losses: list[float]) -> None:
         """Stop before the weights change where a rank's loss of a micro-batch became NaN or infinite."""
@@ -240,7 +253,7 @@ class StageLoop:
         row = {"stage": self.stage.name, "step": step, "epoch": self._epoch(step)[0], "split": "train", **losses,
                **usage_row(counts), **self.moved, **knobs, "seconds": round(self.progress.seconds, 2)}  # fmt: skip
         self.log(row)
-        if self.watch is not None:
+        if self.watch is not None and not self.knobs.bypass(step - 1):
             self.watch.note(row)
             if self.watch.due(step):
                 self.ill = self.watch.look(step, counts, row) or self.ill
@@ -274,38 +287,46 @@ class StageLoop:
 
     def _validate(self, save: Callable[[str], None]) -> None:
         """Measure on the validation rows; remember and save the best."""
+        bypassed = self.progress.step > 0 and self.knobs.bypass(self.progress.step - 1) > 0
         self.batches.wait()
         with self.average.applied():
             seen = validate(self.module, self.model, self.stage, self.data, self.runtime, seed=self.seed)
-            self.model.seen = self.model.seen.followed_by(seen)
-            row = self.model.seen.row = {**self.model.seen.row, **self.moved, "step": self.progress.step}
-            asked = {self.options.best: "best"} | dict.fromkeys(self.options.stop_when, "stop_when")
-            for name, option in (dict.fromkeys(self.options.show, "show") | asked).items():
-                if name not in row:
-                    raise VqtoolError(
-                        f"`{option}` names `{name}`, which is not among the validation metrics",
-                        hint="one of " + ", ".join(sorted(row)),
-                        where=f"stage `{self.stage.name}`",
-                    )
-            value = self.runtime.broadcast_scalar(row[self.options.best])
-            sign = 1 if self.options.best_mode == "min" else -1
-            if math.isnan(self.progress.best) or sign * value < sign * self.progress.best:
-                self.progress.best, self.progress.best_step, self.progress.stale = value, self.progress.step, 0
-                save("best")
-            elif self.progress.step > self.options.patience_after * self.steps:
-                self.progress.stale += 1
+            row = seen.row if bypassed else self._judged(seen, save)
         knobs = self.fixed_knobs | self.knobs.now
         step = self.progress.step
         epoch, epochs = self._epoch(step)
         logged = {"stage": self.stage.name, "step": step, "epoch": epoch, "split": "valid", **row, **knobs}
         self.log(logged)
-        self.headline.show(step, row, knobs, f"epoch {epoch}/{epochs}")
+        self.headline.show(step, row, knobs, f"epoch {epoch}/{epochs}", counts=not bypassed)
+        if bypassed:  # what was measured is not the error of any codes
+            return
         if self.validated is not None:
             self.validated(self._validation(seen, step))
-        self.met = bool(self.options.stop_when) and bool(self.runtime.broadcast_scalar(
-            all(holds(row[name], asked) for name, asked in self.options.stop_when.items())))  # fmt: skip
         if self.watch is not None:
             self.watch.note(logged)
+
+    def _judged(self, seen: Seen, save: Callable[[str], None]) -> dict[str, float]:
+        """The row of a validation; the model is saved if it is the best."""
+        self.model.seen = self.model.seen.followed_by(seen)
+        row = self.model.seen.row = {**self.model.seen.row, **self.moved, "step": self.progress.step}
+        asked = {self.options.best: "best"} | dict.fromkeys(self.options.stop_when, "stop_when")
+        for name, option in (dict.fromkeys(self.options.show, "show") | asked).items():
+            if name not in row:
+                raise VqtoolError(
+                    f"`{option}` names `{name}`, which is not among the validation metrics",
+                    hint="one of " + ", ".join(sorted(row)),
+                    where=f"stage `{self.stage.name}`",
+                )
+        value = self.runtime.broadcast_scalar(row[self.options.best])
+        sign = 1 if self.options.best_mode == "min" else -1
+        if math.isnan(self.progress.best) or sign * value < sign * self.progress.best:
+            self.progress.best, self.progress.best_step, self.progress.stale = value, self.progress.step, 0
+            save("best")
+        elif self.progress.step > self.options.patience_after * self.steps:
+            self.progress.stale += 1
+        self.met = bool(self.options.stop_when) and bool(self.runtime.broadcast_scalar(
+            all(holds(row[name], asked) for name, asked in self.options.stop_when.items())))  # fmt: skip
+        return row
 
     def _validation(self, seen: Seen, step: int) -> Validation:
         """What plugins may show of a validation."""

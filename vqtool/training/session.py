@@ -27,8 +27,9 @@ from vqtool.model.model import Model
 from vqtool.model.warm_start import warm_start
 from vqtool.recipe import Recipe, StageSpec
 from vqtool.training.batches import Batches
-from vqtool.training.evaluate import check_named, evaluate
+from vqtool.training.evaluate import evaluate
 from vqtool.training.fingerprint import changes, fingerprint
+from vqtool.training.foresight import check_stages
 from vqtool.training.loop import StageLoop
 from vqtool.training.rundir import RunDir, plugin_versions
 from vqtool.training.runtime import Runtime, Signals, deterministic
@@ -52,7 +53,6 @@ class Session:
         self.data: Data = open_data(recipe)
         with rebuilding(run.folder, header) if header is not None else contextlib.nullcontext():
             self.model: Model = build(recipe, self.data.spec)
-        check_named(self.model)
         self.done: list[dict[str, Any]] = []
         self.order = [stage.name for stage in recipe.stages]
 
@@ -68,6 +68,7 @@ class Session:
             out.say(f"from {learned}: {', '.join(f'[{role}]' for role in taken)}"
                     + (f"; new: {', '.join(new)}" if new else ""))  # fmt: skip
         self.model.parts.to(self.runtime.device)
+        check_stages(self.model, self.data, self.runtime)
 
     def train(self, *, until: str | None = None, only: bool = False, state: checkpoint.Checkpoint | None = None) -> int:
         """Train stage after stage up to and with `until`, or it alone with `only`.
@@ -244,6 +245,7 @@ def dry_run(recipe: Recipe) -> None:
     data = open_data(recipe)
     model = build(recipe, data.spec)
     fit_parts(model, data)
+    check_stages(model, data, here)
     for stage in recipe.stages:
         loop = StageLoop(model, stage, data, here, seed=recipe.seed, log=lambda row: None)
         start_codebooks(loop)
@@ -252,10 +254,9 @@ def dry_run(recipe: Recipe) -> None:
 
 
 def try_parts(recipe: Recipe) -> None:
-    """Open the data and make what training and evaluation will need; nothing is fitted, and nothing takes a step."""
+    """Open the data and make what training and evaluation will need; nothing takes a step."""
     here = Runtime(torch.device("cpu"))
     data = open_data(recipe)
     model = build(recipe, data.spec)
-    for stage in recipe.stages:
-        StageLoop(model, stage, data, here, seed=recipe.seed, log=lambda row: None)
-    check_named(model)
+    fit_parts(model, data)
+    check_stages(model, data, here)

@@ -1,4 +1,4 @@
-"""Codebooks start from what the encoder gives of the first batches."""
+"""Codebooks start from what the encoder gives, before the first step or behind a bypass of the quantizer."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Loop(Protocol):
     module: StageModule
 
 
-def start_codebooks(loop: Loop) -> None:
-    """Start an uninitialised quantizer from real encoder outputs, the same on all ranks."""
-    if loop.quantizer is None or not loop.follows or loop.quantizer.initialised:
+def start_codebooks(loop: Loop, *, again: bool = False) -> None:
+    """Start a quantizer from real encoder outputs, the same on all ranks; a started one only if asked to, `again`."""
+    if loop.quantizer is None or not loop.follows or (loop.quantizer.initialised and not again):
         return
     z, mask = quantizer_inputs(loop)
     loop.quantizer.initialise(z, mask, seed=seed_of(loop.seed, "codebooks"))

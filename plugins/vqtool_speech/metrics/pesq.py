@@ -26,15 +26,16 @@ class Pesq(Metric):
             import pesq
         except ImportError as error:
             raise missing_extra("pesq", "speech-metrics", "the metric `pesq`") from error
-        self.library, self.silent = pesq, 0
+        self.measure, self.silent = pesq.pesq, 0
+        self.no_speech = (pesq.NoUtterancesError, pesq.BufferTooShortError)
         self.values: list[float] = []
 
     def update(self, *, x: Tensor, x_hat: Tensor, samples: Tensor | None = None) -> None:
         """`x` and `x_hat` [B, C, L], of which `samples` [B] are real."""
         for before, after in heard(self.rate, x, x_hat, samples):
             try:
-                value = float(self.library.pesq(RATE, before, after, "wb"))
-            except (self.library.NoUtterancesError, self.library.BufferTooShortError):
+                value = float(self.measure(RATE, before, after, "wb"))
+            except self.no_speech:
                 self.silent += 1
             else:
                 self.values.append(value)

@@ -52,7 +52,8 @@ class Attached:
         for quantizer in self.quantizers:
             stats = self.waiting.pop(id(quantizer), None)
             if stats is None and isinstance(quantizer, Quantizer):
-                stats = getattr(quantizer, "no_stats", tuple)() if quantizer.training else ()
+                rests = not quantizer.training or quantizer.bypass >= 1
+                stats = () if rests else getattr(quantizer, "no_stats", tuple)()
             if stats:
                 quantizer.update(reduce_stats(stats))
 
