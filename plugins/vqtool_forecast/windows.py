@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqtool.api import Batch
+from vqtool.api import MASK, Batch
 from vqtool.errors import VqtoolError
 from vqtool_forecast.frequency import number, season_of
 from vqtool_forecast.time_series import TimeSeries
@@ -43,9 +43,12 @@ class SeriesTable:
         return len(self.offset)
 
     def history(self, series: Tensor, at: Tensor, lookback: int) -> Tensor:
-        """The `lookback` values before row `at` of each series, as they were known then: [..., lookback]."""
+        """The `lookback` values before row `at` of each series, as they were known then: [..., lookback].
+
+        Where the series begins later, its first value stands for those before.
+        """
         cut = (self.offset[series] + at)[..., None]
-        where = cut + torch.arange(-lookback, 0)
+        where = (cut + torch.arange(-lookback, 0)).maximum(self.offset[series][..., None])
         if self.last_known is not None and self.next_known is not None:
             where = torch.where(self.next_known[where] >= cut, self.last_known[where], where)
         return self.values[where]
@@ -82,7 +85,9 @@ class SeriesRows:
     """The windows of one split; nothing is copied until a batch is asked for.
 
     A row is a window of one series (`joint` false), series after series, or of all series at once. Unless `whole`,
-    windows of which only the shortest of `horizons` is inside the split count too: their `future` ends in NaN.
+    windows of which only the shortest of `horizons` is inside the split count too: their `future` ends in NaN. With
+    `shortest`, so do windows whose history reaches back to the begin of the series and has so many values at least; a
+    field `mask` [B, lookback] says which are in the series.
     """
 
     def __init__(
@@ -95,11 +100,15 @@ class SeriesRows:
         joint: bool = False,
         stride: int = 1,
         whole: bool = True,
+        shortest: int | None = None,
     ) -> None:
+        if shortest is not None and shortest > lookback:
+            raise VqtoolError(f"`shortest` is {shortest}, and a history has {lookback} values", where="[data] shortest")
         self.table, self.split, self.joint = table, split, joint
-        self.lookback, self.horizons = lookback, horizons
+        self.lookback, self.horizons, self.shortest = lookback, horizons, shortest
         room = max(horizons) if whole else min(horizons)
-        each = [table.starts(split, s, lookback, room, stride) for s in range(1 if joint else table.series)]
+        least = lookback if shortest is None else shortest
+        each = [table.starts(split, s, least, room, stride) for s in range(1 if joint else table.series)]
         self.at = torch.cat(each)  # [rows]
         self.of = torch.cat([torch.full_like(at, s) for s, at in enumerate(each)])  # [rows]
 
@@ -123,6 +132,8 @@ class SeriesRows:
         }
         if self.table.last_known is not None:
             batch["measured"] = self.table.measured(rows, cut, max(self.horizons))
+        if self.shortest is not None:
+            batch[MASK] = at[:, None] + torch.arange(-self.lookback, 0) >= 0
         return batch if self.joint else batch | {"series": series}
 
     def windows(

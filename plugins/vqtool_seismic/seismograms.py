@@ -24,6 +24,8 @@ class Seismograms(Data):
     A batch also holds `phase` [T] (a label of `PHASES` for every frame, -1 where none is known), `event` (1: the window
     holds a P onset, 0: it is noise, -1: neither), `p` and `s` (samples after the window's begin, NaN where not picked),
     `live` [3] (which components are there), `scale` [3] (what they were divided by), `station` and `window` (the row).
+    A trace shorter than a window goes on as its own mirror image; with `shortest` it is a shorter row, and `mask` [L]
+    says which samples it has.
     """
 
     splits = (*SPLITS, BOTH)
@@ -31,10 +33,12 @@ class Seismograms(Data):
 
     def __init__(self, source: Source, cut: Cut, *, by: By, valid_share: float, test_share: float, seed: int) -> None:
         self.cut, self.held = cut, Held(source)
-        usable = [trace for trace in source.traces if trace.samples * 2 >= cut.length]
+        least = -(-cut.length // 2) if cut.shortest is None else cut.shortest
+        usable = [trace for trace in source.traces if trace.samples >= least]
         skipped = Counter(source.skipped)
         if len(usable) < len(source.traces):
-            skipped["shorter than half a window"] += len(source.traces) - len(usable)
+            short = "half a window" if cut.shortest is None else f"{least} samples"
+            skipped[f"shorter than {short}"] += len(source.traces) - len(usable)
         if not usable:
             raise VqtoolError(f"there is no trace to read{in_brackets(skipped)}", where="[data] path")
         notes = list(source.notes)

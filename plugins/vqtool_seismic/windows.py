@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vqtool.api import Batch, DataSpec, Field
+from vqtool.api import MASK, Batch, DataSpec, Field
 from vqtool_seismic.phases import NONE, PHASES, bounds, frame_labels, window_label
 from vqtool_seismic.traces import COMPONENTS, Held, Samples, Trace
 
@@ -28,6 +28,7 @@ class Cut:
     frame: int  # samples a label stands for
     level: int  # samples about a window that its mean and standard deviation are taken from; at least `length`
     three: bool  # label three-component traces only
+    shortest: int | None = None  # samples of a trace that is a shorter window, masked; None: it goes on as its mirror
 
     @property
     def frames(self) -> int:
@@ -102,7 +103,9 @@ class Windows:
         samples = self.held[trace]
         bound, complete = self._labels(number, samples)
         begin = min(max(nominal, 0), max(0, trace.samples - cut.length))
-        x, scale = standardised(padded(samples, cut.length), begin, cut.length, cut.level)
+        length = cut.length if cut.shortest is None else min(cut.length, trace.samples)
+        x, scale = standardised(padded(samples, length), begin, length, cut.level)
+        x = np.pad(x, ((0, 0), (0, cut.length - length)))
         own = (max(nominal, 0), min(nominal + cut.length, trace.samples))  # frames outside are another window's
         phase = frame_labels(bound, begin, cut.frames, cut.frame)
         middle = begin + cut.frame * np.arange(cut.frames) + cut.frame / 2
@@ -112,7 +115,7 @@ class Windows:
             event = NONE  # the same samples stand in a row of their own
         if event == 0 and 2 * (own[1] - own[0]) < min(cut.length, trace.samples):
             event = NONE  # nearly all of it stands in its neighbour
-        return {
+        row: dict[str, NDArray[Any] | np.generic] = {
             "x": x,
             "phase": phase,
             "event": np.int64(event),
@@ -122,6 +125,7 @@ class Windows:
             "scale": scale,
             "station": np.int64(self.station[number]),
         }
+        return row if cut.shortest is None else row | {MASK: np.arange(cut.length) < length}
 
     def _labels(self, number: int, samples: Samples) -> tuple[NDArray[np.float64], bool]:
         """The bounds of a trace's phases, and whether it may be labelled at all; computed once for each trace."""
@@ -156,4 +160,6 @@ def described(cut: Cut, stations: Sequence[str], metadata: dict[str, object]) ->
         "station": Field((), "group", names=tuple(stations)),
         "window": Field((), "extra"),
     }
+    if cut.shortest is not None:
+        fields[MASK] = Field((cut.length,), "mask")
     return DataSpec(fields, sample_rate=cut.rate, metadata=metadata)

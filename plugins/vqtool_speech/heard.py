@@ -19,10 +19,11 @@ Sound = NDArray[np.float64]
 def rate_of(spec: DataSpec, who: str) -> int:
     """The sampling rate in Hz; raises `UnfitError` where the data are no sound of a known rate."""
     expect_windows(spec.extent, who, otherwise="psnr")
-    if not SOUND[0] <= (spec.sample_rate or 0) <= SOUND[1]:
-        theirs = f"{spec.sample_rate:g} Hz" if spec.sample_rate else "none"
+    rate = spec.sample_rate or 0.0
+    if not SOUND[0] <= rate <= SOUND[1]:
+        theirs = f"{rate:g} Hz" if rate else "none"
         raise UnfitError(f"{who} needs a sound of 8 to 192 kHz, and the data's rate is {theirs}", hint="leave it out")
-    return round(spec.sample_rate)
+    return round(rate)
 
 
 def heard(rate: int, x: Tensor, x_hat: Tensor, samples: Tensor | None) -> Iterator[tuple[Sound, Sound]]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vqtool.layers.lengths import real_rows
+
 SCALES = (2048, 1024, 512, 256, 128)  # window lengths; each hops by a quarter
 FLOOR = 1e-5  # of full scale: what is softer counts as silence
 
@@ -37,24 +39,35 @@ def mel_filters(bins: int, rate: float, bands: int) -> Tensor:
     return (filters / filters.sum(1, keepdim=True)).float()
 
 
-def stft_distance(x: Tensor, y: Tensor, scales: Sequence[int] = SCALES) -> Tensor:
+def magnitudes_of_both(x: Tensor, y: Tensor, window: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`magnitudes` of two signals; of rows that a `mask` [B, L] ends before their padding, [bins, frames of all]."""
+    if mask is None:
+        return magnitudes(x, window), magnitudes(y, window)
+    each = [[magnitudes(s, window).movedim(-2, 0).flatten(1) for s in pair] for pair in real_rows(mask, x, y)]
+    a, b = (torch.cat(column, 1) for column in zip(*each, strict=True))
+    return a, b
+
+
+def stft_distance(x: Tensor, y: Tensor, scales: Sequence[int] = SCALES, mask: Tensor | None = None) -> Tensor:
     """Mean over scales of spectral convergence plus mean |log magnitude difference| (Yamamoto et al. 2020).
 
     `x` is the reference, `y` the estimate, [..., L]; the convergence is |X - Y| / |X| in the Frobenius norm.
     """
     total = x.new_zeros(())
     for window in scales:
-        a, b = magnitudes(x, window), magnitudes(y, window)
+        a, b = magnitudes_of_both(x, y, window, mask)
         convergence = (b - a).norm() / a.norm()
         total = total + convergence + (b.log() - a.log()).abs().mean()
     return total / len(scales)
 
 
-def mel_distance(x: Tensor, y: Tensor, rate: float, scales: Sequence[int] = (2048, 512), bands: int = 64) -> Tensor:
+def mel_distance(
+    x: Tensor, y: Tensor, rate: float, scales: Sequence[int] = (2048, 512), bands: int = 64, mask: Tensor | None = None
+) -> Tensor:
     """Mean over scales of the mean absolute difference of log10 mel magnitudes, [..., L] (in bels of amplitude)."""
     total = x.new_zeros(())
     for window in scales:
         filters = mel_filters(window // 2 + 1, rate, bands).to(x)
-        a, b = (filters @ magnitudes(s, window) for s in (x, y))
+        a, b = (filters @ each for each in magnitudes_of_both(x, y, window, mask))
         total = total + (b.log10() - a.log10()).abs().mean()
     return total / len(scales)

@@ -166,3 +166,22 @@ def test_a_file_cut_into_windows_comes_back_in_its_own_units(tmp_path: Path, cha
     assert str(wide.index[0]) == "2020-03-02 00:00:00"
     with pytest.raises(VqtoolError, match="forecast, not generated"):
         next(files.open(tmp_path / "series.csv", condition=True))
+
+
+def test_with_shortest_histories_begin_with_the_series(tmp_path: Path) -> None:
+    table = long(frame())
+    whole, data = opened(tmp_path, table), opened(tmp_path, table, shortest=20)
+    rows, before = data.rows("train"), whole.rows("train")
+    assert len(rows) == len(before) + 2 * (48 - 20)
+    batch = rows.__getitems__(list(range(len(rows))))
+    assert torch.equal(batch["mask"].sum(1), batch["at"].clamp_max(48))
+    assert bool(batch["mask"][:, -20:].all())
+    values = data.table.values
+    for row in (0, 5, len(rows) // 2):
+        at, begin = int(batch["at"][row]), int(data.table.offset[batch["series"][row]])
+        count = min(48, at)
+        assert torch.equal(batch["x"][row, 0, 48 - count :], values[begin + at - count : begin + at])
+    full = batch["mask"].all(1)
+    assert torch.equal(batch["x"][full], before.__getitems__(list(range(len(before))))["x"])
+    with pytest.raises(VqtoolError, match="`shortest` is 60, and a history has 48 values"):
+        opened(tmp_path, table, shortest=60)

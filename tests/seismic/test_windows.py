@@ -157,3 +157,20 @@ def test_a_short_trace_continues_as_its_mirror_image(folder: Path) -> None:
     row = rows[at]
     torch.testing.assert_close(row["x"][:, 800:1024], row["x"][:, 575:799].flip(1))
     assert math.isnan(row["p"])
+
+
+def test_with_shortest_a_short_trace_is_a_short_window(tmp_path: Path) -> None:
+    write_chunk(tmp_path, {"bucket0": np.stack([motion(k) for k in range(10)])}, lines_of(5, 2))
+    mirrored, data = Seisbench(path=tmp_path, window=1600), Seisbench(path=tmp_path, window=1600, shortest=400)
+    rows, before = everything(data, "train"), everything(mirrored, "train")
+    assert "mask" not in before
+    short = rows["mask"].sum(1) == 800
+    assert bool(short.any())
+    assert bool(rows["mask"][~short].all())
+    assert not rows["x"][short][..., 800:].any()
+    assert (rows["phase"][short][:, 25:] == -1).all()
+    own = rows["x"][short][..., :800]
+    np.testing.assert_allclose(own.mean(2), 0, atol=1e-4)
+    np.testing.assert_allclose(own.std(2, correction=0), 1, rtol=1e-3)
+    assert torch.equal(rows["x"][~short], before["x"][~short])
+    assert len(Seisbench(path=tmp_path, window=1600, shortest=900).rows("train")) == int((~short).sum())

@@ -230,3 +230,25 @@ def test_a_wav_of_more_than_four_gib_is_refused_before_it_is_begun(tmp_path: Pat
     with pytest.raises(VqtoolError, match="NaN"), audio.written(tmp_path / "b.wav", 8000, 1, frames=9) as writer:
         writer.write(np.full((9, 1), np.nan, np.float32))
     assert [path.name for path in tmp_path.iterdir()] == ["a.w64"]
+
+
+def test_with_shortest_a_short_clip_is_a_short_row(tmp_path: Path) -> None:
+    for k in range(9):
+        write(tmp_path / f"{k}.wav", voice((0.05, 0.3, 0.01)[k % 3], 8000, seed=k), 8000)
+    data = wav(tmp_path, shortest=200)
+    assert any("3 clips are shorter than 200 samples" in note for note in data.notes)
+    rows = data.rows("train")
+    for split in data.splits:
+        batch = data.rows(split).__getitems__(list(range(len(data.rows(split)))))
+        assert not batch["x"][~batch["mask"][:, None]].any()
+        lengths = [data.clips.samples(int(clip)) for clip in batch["clip"]]
+        assert {400, 2400} >= set(lengths)
+    batch = data.augment(rows.__getitems__(list(range(len(rows)))), torch.Generator().manual_seed(0))
+    assert batch["x"].shape[-1] == batch["mask"].shape[-1] == 800
+    short = torch.tensor([data.clips.samples(int(clip)) == 400 for clip in batch["clip"]])
+    assert bool(short.any())
+    assert batch["mask"].sum(1)[short].eq(400).all()
+    assert batch["mask"].sum(1)[~short].eq(800).all()
+    assert not batch["x"][~batch["mask"][:, None]].any()
+    plain = wav(tmp_path)
+    assert "mask" not in plain.rows("train")[0]

@@ -24,7 +24,7 @@ from vqtool.api.parts import (
 from vqtool.api.quantizer import CodebookStats, Quantized, Quantizer, Route, sum_stats
 from vqtool.api.renamed import Renamed
 from vqtool.api.schedule import Schedule
-from vqtool.api.spec import Batch, DataSpec, Field, UnfitError, expect_images, expect_windows
+from vqtool.api.spec import MASK, Batch, DataSpec, Field, UnfitError, expect_images, expect_windows
 from vqtool.api.task import (
     Better,
     Classifies,
@@ -43,6 +43,7 @@ from vqtool.api.task import (
 )
 
 __all__ = [
+    "MASK",
     "Adversarial",
     "Baseline",
     "Batch",

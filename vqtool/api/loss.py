@@ -19,6 +19,10 @@ class Loss(nn.Module):
     Built with the `DataSpec` as its one wiring argument; keyword-only parameters are the recipe's options. A loss may
     hold parameters of its own: they are trained with the stage. A name that neither the task nor the data provides
     is an error of the recipe that names both. A parameter with a default is read where somebody provides it.
+
+    Data of different lengths come padded with zeros, with a `mask` [B, L] that is true for what is real. A loss that
+    compares such signals names `mask=None` among what it reads and leaves padding out (`vqtool.layers.lengths` helps);
+    one that does not is refused for these data.
     """
 
     def __init__(self, spec: DataSpec) -> None:

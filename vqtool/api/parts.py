@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vqtool.api.data import Batch, DataSpec, Rows
 from vqtool.api.quantizer import Quantized
+from vqtool.api.spec import MASK
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,11 @@ class Norm(nn.Module):
     def append(self, batch: Batch, values: Tensor) -> Batch:
         """The batch as it is once `values` [B, C, n] have followed its history, which keeps its length."""
         length = batch["x"].shape[-1]
-        return {**batch, "x": torch.cat([batch["x"], values], dim=-1)[..., -length:]}
+        moved = {**batch, "x": torch.cat([batch["x"], values], dim=-1)[..., -length:]}
+        if MASK in batch:
+            real = batch[MASK].new_ones(len(values), values.shape[-1])
+            moved[MASK] = torch.cat([batch[MASK], real], dim=-1)[..., -length:]
+        return moved
 
 
 class Conditioner(nn.Module):

@@ -12,9 +12,10 @@ from torch import Tensor
 from vqtool.errors import VqtoolError
 
 LARGEST_WINDOW = 2**28  # numbers in a field of one row
+MASK = "mask"  # what the field of that role is called
 
 Batch = dict[str, Tensor]
-FieldRole = Literal["signal", "wave", "scalar", "category", "label", "group", "extra"]
+FieldRole = Literal["signal", "wave", "scalar", "category", "label", "group", "mask", "extra"]
 
 
 class UnfitError(VqtoolError):
@@ -47,8 +48,10 @@ class Field:
 
     `role` says what parts may do with it: "signal" is what is to be coded; "wave" [C, L], "scalar" [n] and
     "category" [] are conditions, known also when a signal is generated; "label" [] or [T] is a target, -1 where there
-    is none; "group" [] says what belongs together (who was recorded, where) and is best held out together; "extra" is
-    for losses, metrics and norms that ask for it by name and is not fed to a conditioner.
+    is none; "group" [] says what belongs together (who was recorded, where) and is best held out together; "mask" [L],
+    a field called `mask`, is true for the samples of a row that are real, one stretch of them: rows may be shorter than
+    [C, L], and no padding reaches anything; "extra" is for losses, metrics and norms that ask for it by name and is not
+    fed to a conditioner.
     """
 
     shape: tuple[int, ...]
@@ -76,6 +79,15 @@ class DataSpec:
     sample_rate: float | None = None  # Hz, where one rate holds for all
     periodic: bool = False  # the window is one period of a periodic signal: its end continues at its start
     metadata: Mapping[str, Any] = field(default_factory=dict)  # JSON values a plugin wants to find again
+
+    def __post_init__(self) -> None:
+        """A mask is one along the signal.
+
+        Raises:
+            VqtoolError: it has another name or shape.
+        """
+        if problem := mask_problem(self.fields):
+            raise VqtoolError(f"the data {problem}", exit_code=1)
 
     def named(self, role: FieldRole) -> dict[str, Field]:
         """The fields of one role, in order."""
@@ -125,4 +137,19 @@ class DataSpec:
             name: Field(tuple(f["shape"]), f["role"], f["unit"], tuple(f["names"]))
             for name, f in value["fields"].items()
         }
+        if problem := mask_problem(fields):
+            raise ValueError(problem)
         return cls(fields, value["sample_rate"], value["periodic"], Metadata(value["about"]))
+
+
+def mask_problem(fields: Mapping[str, Field]) -> str:
+    """What is wrong with the fields of role "mask"; "" where nothing is."""
+    masks = {name: each.shape for name, each in fields.items() if each.role == "mask"}
+    if not masks:
+        return ""
+    if list(masks) != [MASK]:
+        return f"give the role `mask` to {', '.join(f'`{name}`' for name in masks)}: it is that of one field, `{MASK}`"
+    signal = fields["x"].shape if "x" in fields else (0, *masks[MASK])
+    if len(signal) == 2 and masks[MASK] == signal[1:]:
+        return ""
+    return f"have a mask of the shape {list(masks[MASK])} for signals of {list(signal)}: it is [L] for signals [C, L]"

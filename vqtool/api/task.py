@@ -54,6 +54,7 @@ class Task:
     trains: ClassVar[tuple[str, ...]] = ()  # those of them whose parameters this task changes
     knobs: ClassVar[frozenset[str]] = frozenset()
     needs_codes: ClassVar[bool] = False  # while it trains, so that the quantizer cannot be bypassed
+    masks: ClassVar[bool] = False  # promise: padding, by a field of role `mask`, reaches none of its outputs
     headline: ClassVar[Mapping[str, Better]] = USE  # the figures of validation rows that people watch, in order
 
     def build(self, make: Make, spec: DataSpec) -> None:
@@ -81,7 +82,8 @@ class Task:
     def latents(self, parts: Parts, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """What the quantizer reads in a training step [B, T, D], and the mask [B, T] of real tokens or None.
 
-        Codebooks start from it. By default it is what the encoder gives of the normalised batch, under its condition.
+        Codebooks start from it. By default it is what the encoder gives of the normalised batch, under its condition; a
+        task that takes masks gives its own.
         """
         normed = parts.norm(batch)[0] if "norm" in parts else batch
         return parts.encoder(normed["x"], *([parts.conditioner(normed)] if "conditioner" in parts else [])), None

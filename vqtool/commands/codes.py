@@ -82,7 +82,7 @@ def _gather(model: Model, task: Any, rows: Rows, label: str, group: str | None, 
     gathered = Labelled()
     sizes = model.parts.quantizer.codebook_sizes
     with out.progress(-(-len(rows) // model.recipe.evaluate.batch), "encoding") as bar:
-        for batch in in_order(rows, model.recipe.evaluate.batch, here):
+        for batch in in_order(rows, model.recipe.evaluate.batch, here, model.spec):
             result = task.embed(model.parts, batch)
             windows = len(batch[label])
             groups = batch[group] if group else torch.arange(gathered.rows, gathered.rows + windows)

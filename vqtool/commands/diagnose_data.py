@@ -74,7 +74,7 @@ def samples(model: Model, rows: Rows, split: str, here: Runtime) -> Samples | No
         return None
     task, picker = coder[1], Picker(quantizer.codebook_sizes)
     originals = reconstructions = None
-    for batch in in_order(rows, model.recipe.evaluate.batch, here):
+    for batch in in_order(rows, model.recipe.evaluate.batch, here, model.spec):
         coded = task.encode(model.parts, batch)  # type: ignore[attr-defined]  # of the protocol
         if originals is None:
             originals = batch["x"][:SHOWN].cpu().numpy()

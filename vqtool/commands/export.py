@@ -115,8 +115,13 @@ def ways(model: Model, task: Any) -> list[tuple[Way, tuple[Tensor, ...]]]:
 
 
 def sample(model: Model) -> Batch:
-    """Rows to trace with: real ones where the recipe's data are here, else random ones of the same shapes."""
+    """Rows to trace with: real ones where the recipe's data are here, else random ones of the same shapes.
+
+    Whole windows without a mask: what is exported takes rows of one length.
+    """
     try:
+        if model.spec.named("mask"):
+            raise IndexError  # its rows are padded
         return dict(open_data(model.recipe).rows("valid").__getitems__(list(range(ROWS))))
     except (VqtoolError, OSError, IndexError):
         generator = torch.Generator().manual_seed(0)
@@ -125,6 +130,7 @@ def sample(model: Model) -> Batch:
             if field.role in ("category", "label")
             else 0.5 + torch.rand(ROWS, *field.shape, generator=generator)
             for name, field in model.spec.fields.items()
+            if field.role != "mask"
         }
 
 

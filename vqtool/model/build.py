@@ -56,6 +56,12 @@ def build(recipe: Recipe, spec: DataSpec, *, until: str | None = None) -> Model:
     for stage in recipe.stages[: names.index(until) + 1 if until is not None else None]:
         task = catalog().make("task", stage.task.kind, stage.task.options)
         builder.task = stage.task.kind
+        if spec.named("mask") and not task.masks:
+            raise VqtoolError(
+                f"the task `{stage.task.kind}` takes rows of one length, and these data mask shorter ones",
+                hint="data without a mask: see the data's options",
+                where=f"stage `{stage.name}`",
+            )
         task.build(builder, spec)
         tasks[stage.name] = task
         if has_opponent(recipe, stage):

@@ -78,6 +78,9 @@ def check_codes(model: Model, codes: Tensor, sent: Tensor, conditions: Mapping[s
         raise damaged(path, f"its tensor `sent` has the shape {tuple(sent.shape)}")
     for name, tensor in (("sent", sent), *((CONDITION + name, value) for name, value in conditions.items())):
         field = model.spec.fields.get(name.removeprefix(CONDITION))
-        fits = tensor.shape[:1] == codes.shape[:1] and (field is None or tuple(tensor.shape[1:]) == tuple(field.shape))
+        end = -1 if field is not None and model.spec.named("mask") and field.role in ("wave", "mask") else None
+        fits = tensor.shape[:1] == codes.shape[:1] and (
+            field is None or tuple(tensor.shape[1:end]) == tuple(field.shape[:end])
+        )
         if not fits or not bool(tensor.isfinite().all()):
             raise damaged(path, f"its tensor `{name}` does not fit its codes, or holds a NaN or an infinity")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vqtool.api.data import Batch, DataSpec
 from vqtool.api.files import Files
 from vqtool.api.quantizer import Quantizer
+from vqtool.api.spec import MASK
 from vqtool.api.task import (
     Classifies,
     Decodes,
@@ -107,7 +108,8 @@ class Model:
             levels: encode with the first levels of a residual quantizer only.
 
         Returns:
-            `codes` [B, T, Q] and the side information `sent` [B, S] (S is 0 for most models).
+            `codes` [B, T, Q] and the side information `sent` [B, S] (S is 0 for most models). Of rows of different
+            lengths also their `mask` [B, L]; T is that of the longest, and padded tokens have the code -1.
         """
         task: Encodes = self.capable(Encodes, "encode")
         self.check_levels(levels)
@@ -118,7 +120,8 @@ class Model:
         finally:
             if before is not None:
                 self.parts.quantizer.use_levels(before)
-        return {"codes": coded["codes"][..., :levels], "sent": coded["sent"]}
+        known = {MASK: batch[MASK]} if MASK in batch else {}
+        return {"codes": coded["codes"][..., :levels], "sent": coded["sent"], **known}
 
     def decode(self, codes: Tensor | Mapping[str, Tensor], conditions: Batch | None = None) -> Tensor:
         """Codes [B, T, Q], or all that `encode` returned, back to signals [B, C, L] in their own units.
@@ -137,7 +140,8 @@ class Model:
         if sent.shape != (len(values), sides):
             raise VqtoolError(f"this model decodes codes with side information `sent` [B, {sides}]",
                               hint="give `decode` all that `encode` returned")  # fmt: skip
-        with self._computing(conditions or {}) as batch:
+        masked = {MASK: coded[MASK]} if MASK in coded else {}
+        with self._computing({**masked, **(conditions or {})}) as batch:
             return task.decode(self.parts, {"codes": values, "sent": sent}, batch)
 
     def generate(
@@ -297,13 +301,15 @@ class Model:
                 known = ", ".join(f"`{one}`" for one in self.spec.fields)
                 raise VqtoolError(f"the model's data have no field `{name}`", hint=f"they have {known}")
             shape, wanted = tuple(value.shape[1:]), tuple(fits.shape)
-            waveform = fits.role in ("signal", "wave") and len(wanted) == 2  # which may have another length
-            end = 1 if waveform else None
+            waveform = fits.role == "mask" or (fits.role in ("signal", "wave") and len(wanted) == 2)  # of any length
+            end = len(wanted) - 1 if waveform else None
             if value.dim() != len(wanted) + 1 or shape[:end] != wanted[:end]:
                 text = ", ".join(["B", *map(str, wanted)])
                 raise VqtoolError(f"`{name}` should have the shape [{text}], not {list(value.shape)}")
-            if fits.role == "signal" and waveform:
+            if fits.role == "signal" and waveform and MASK not in batch:
                 self._check_length(name, shape[1], wanted[1])
+        if MASK in batch and "x" in batch and batch[MASK].shape[-1] != batch["x"].shape[-1]:
+            raise VqtoolError(f"the mask has {batch[MASK].shape[-1]} samples, and `x` has {batch['x'].shape[-1]}")
         return {name: value.to(self.device) for name, value in batch.items()}
 
     def _check_length(self, name: str, length: int, trained: int) -> None:

@@ -107,7 +107,7 @@ class RecurrentPrior(CodePrior):
             return torch.where((drawn < share) & (true >= 0), logits.argmax(-1), true)
 
         with at_rest(self):
-            return generation.generate(self, len(codes), condition, choose)
+            return generation.generate(self, len(codes), condition, choose, tokens=codes.shape[1])
 
 
 def no_kernel(x: Tensor) -> bool:

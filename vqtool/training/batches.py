@@ -8,8 +8,9 @@ from typing import TypeVar
 
 import torch
 
-from vqtool.api.data import Batch, Data, Rows
+from vqtool.api.data import Batch, Data, DataSpec, Rows
 from vqtool.errors import VqtoolError
+from vqtool.layers.lengths import Lengths
 from vqtool.model.seeds import generator_of
 from vqtool.training.runtime import Runtime
 
@@ -88,7 +89,12 @@ class Batches:
             self._next[1].exception()
 
 
-def in_order(rows: Rows, batch: int, runtime: Runtime) -> Iterator[Batch]:
-    """Every row once, in order: the batches of an evaluation, one at a time."""
+def in_order(rows: Rows, batch: int, runtime: Runtime, spec: DataSpec | None = None) -> Iterator[Batch]:
+    """Every row once, in order: the batches of an evaluation, one at a time.
+
+    With the `spec` of the data, rows of different lengths come one length at a time and without padding: so nothing
+    that is measured sees any.
+    """
     for begin in range(0, len(rows), batch):
-        yield runtime.to_device(rows.__getitems__(list(range(begin, min(begin + batch, len(rows))))))
+        found = runtime.to_device(rows.__getitems__(list(range(begin, min(begin + batch, len(rows))))))
+        yield from (group.batch for group in Lengths(spec, found).groups)

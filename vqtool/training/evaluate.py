@@ -139,7 +139,7 @@ def shown(
 ) -> Scores:
     """The scores after they have seen an estimate of every row; random draws are the same at every call."""
     torch.manual_seed(seed_of(scores.model.recipe.seed, "evaluation"))
-    for batch in in_order(rows, scores.model.recipe.evaluate.batch, runtime):
+    for batch in in_order(rows, scores.model.recipe.evaluate.batch, runtime, scores.model.spec):
         scores.update(estimate(batch), batch, learn=learn)
         if not scores.metrics:  # none of them reads what these rows hold
             break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -10,6 +9,8 @@ import torch
 from vqtool.api.data import Batch, Data, Rows
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
+from vqtool.model.build import build
+from vqtool.model.checkpoint import fill
 from vqtool.model.model import Model
 from vqtool.training.evaluate import check_named, evaluate_rows, held_out
 from vqtool.training.loop import StageLoop
@@ -50,7 +51,10 @@ def check_stages(model: Model, data: Data, runtime: Runtime) -> None:
     """
     check_named(model)
     held_out(data, None, model.recipe.evaluate.splits)
-    model = copy.deepcopy(model)
+    trained = model.parts.state_dict()
+    model = build(model.recipe, model.spec)
+    fill(model.parts, trained, "the model")
+    model.parts.to(runtime.device)
     for kind in model.recipe.evaluate.baselines:
         catalog().make("baseline", kind, {}, model.spec).prepare(model.parts)
     quantizer = model.quantizer

@@ -13,14 +13,17 @@ from vqtool.api.data import Batch, DataSpec
 from vqtool.api.loss import VERDICTS, Adversarial, reads
 from vqtool.api.quantizer import Quantized
 from vqtool.api.schedule import Schedule
+from vqtool.api.spec import MASK
 from vqtool.api.task import Parts, Task
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
+from vqtool.layers.lengths import trimmed
 from vqtool.model.build import has_opponent
 from vqtool.model.format import BALANCE, BYPASS, LOSSES
 from vqtool.model.model import Model
 from vqtool.recipe import StageSpec
 from vqtool.training.adversary import Balance, Verdict, verdict
+from vqtool.training.masked import check_lengths, check_losses
 from vqtool.training.optimise import DISCRIMINATOR
 
 
@@ -41,7 +44,9 @@ class StageModule(nn.Module):
         self.reads = {name: reads(loss.forward) for name, loss in self.losses.items()}
         self.opposed = [name for name, (needs, takes) in self.reads.items() if (needs | takes) & VERDICTS]
         self.balance = Balance(self.opposed) if self.opponent and stage.train.discriminator.balance else None
+        self.spec = model.spec
         self._check_names(stage, model.spec)
+        check_lengths(model, stage)
 
     def _check_names(self, stage: StageSpec, spec: DataSpec) -> None:
         """Every loss must find what it reads; the error says what is missing."""
@@ -55,6 +60,8 @@ class StageModule(nn.Module):
                     f"provide {', '.join(f'`{n}`' for n in sorted(there))}",
                     where=f"stage `{stage.name}`",
                 )
+        if spec.named("mask"):
+            check_losses(stage, self.reads, self.task, spec)
 
     def _check_opponent(self, stage: StageSpec) -> None:
         """A discriminator needs a pair to compare, and a loss that trains it."""
@@ -79,7 +86,10 @@ class StageModule(nn.Module):
         `loss` is the weighted sum, but for the losses that read a discriminator: these say how the two players stand,
         and cannot be compared from step to step.
         """
+        batch = trimmed(self.spec, batch)
         outputs = self.task.step(self.parts, batch)
+        if MASK in batch:
+            outputs.setdefault(MASK, batch[MASK])
         said = self._verdict(outputs)
         named = {**batch, **outputs, **(said.named if said is not None else {})}
         terms: dict[str, Tensor] = {}

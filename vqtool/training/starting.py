@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vqtool.api.data import Data
 from vqtool.api.quantizer import Quantizer
+from vqtool.layers.lengths import cat_windows
 from vqtool.model.seeds import seed_of
 from vqtool.recipe.spec import StageSpec, TrainOptions
 from vqtool.training.batches import Batches
@@ -58,5 +59,4 @@ def quantizer_inputs(loop: Loop) -> tuple[Tensor, Tensor | None]:
         tokens += z.shape[0] * z.shape[1]
         if tokens >= wanted:
             break
-    masks = [mask for _, mask in given if mask is not None]
-    return torch.cat([z for z, _ in given]), torch.cat(masks) if masks else None
+    return cat_windows(given)

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from vqtool.api.data import Batch, Data, DataSpec, Rows
 from vqtool.api.quantizer import Quantized, Quantizer
+from vqtool.api.spec import MASK
 from vqtool.api.task import Decodes, Encodes
 from vqtool.diagnosis.measures import decibels
+from vqtool.layers.lengths import real_values, trimmed
 from vqtool.model.model import Model, eval_mode
 from vqtool.model.seeds import seed_of
 from vqtool.model.seen import Seen
@@ -44,6 +46,7 @@ def reconstructed(model: Model, stage: str, rows: Rows, runtime: Runtime, most: 
     if not isinstance(task, Encodes) or not isinstance(task, Decodes):
         return None
     batch = runtime.to_device(rows.__getitems__(list(range(min(most, len(rows))))))
+    batch = trimmed(model.spec, batch)
     with eval_mode(model.parts):
         return batch["x"].cpu(), task.decode(model.parts, task.encode(model.parts, batch), batch).float().cpu()
 
@@ -143,7 +146,7 @@ class Output:
         y, x = outputs.get("x_hat"), outputs.get("target")
         if not (isinstance(x, Tensor) and isinstance(y, Tensor)) or x.shape != y.shape or not x.is_floating_point():
             return
-        x, y = x.double().flatten(), y.double().flatten()
+        x, y = (real_values(each.double(), outputs.get(MASK)).flatten() for each in (x, y))
         self.n += x.numel()
         self.sums += torch.stack([x.sum(), y.sum(), x @ x, y @ y, x @ y]).cpu()
 

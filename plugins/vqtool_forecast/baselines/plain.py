@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqtool.api import Baseline, Batch, Rows
+from vqtool.api import Baseline, Batch, DataSpec, Rows, UnfitError
 from vqtool.errors import VqtoolError
 from vqtool_forecast.ridge import fit_ridges
 from vqtool_forecast.windows import SeriesRows, SeriesTable
@@ -73,6 +73,11 @@ class RidgeForecast(Baseline):
     Fitted on all training windows of each horizon; the penalty, one of six, is the best on the validation windows. It
     is what NLinear (Zeng et al., AAAI 2023) converges to, and seconds of work.
     """
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec)
+        if spec.named("mask"):
+            raise UnfitError("the baseline `ridge-forecast` reads histories of one length, and these data mask shorter")
 
     def fit(self, rows: Rows) -> None:
         """Solve for every horizon."""

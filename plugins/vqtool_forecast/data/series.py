@@ -14,7 +14,7 @@ from annotated_types import Gt, MinLen
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqtool.api import Data, DataSpec, Field
+from vqtool.api import MASK, Data, DataSpec, Field
 from vqtool.errors import VqtoolError
 from vqtool_forecast.columns import SENTINELS, ReadOptions
 from vqtool_forecast.frequency import season_of
@@ -35,6 +35,10 @@ Repeated = Annotated[
     Literal["none", "first", "last", "mean", "sum"], Doc("what to take of rows of one time; none makes them errors")
 ]
 Scale = Annotated[Literal["train", "none"], Doc("standardise each series by its training rows, or leave it")]
+Shortest = Annotated[
+    Annotated[int, Gt(1)] | None,
+    Doc("values of a history at the begin of a series, at least, with a mask; left out: whole histories only"),
+]
 Protocol = Annotated[
     Literal["shares", "ltsf"], Doc("splits by `shares`, or 12/4/4 months of 30 days as in long-term forecasting")
 ]
@@ -49,7 +53,8 @@ class Series(Data):
     Splits follow each other in time: histories reach back over a border, futures never do. A held-out window counts as
     soon as the shortest of the horizons fits into the split; its `future` is NaN beyond the end. Values are in units
     of the training rows' standard deviation. Where gaps were filled, `measured` [C, max(horizons)] is false for
-    the values of the future that were filled in.
+    the values of the future that were filled in. With `shortest`, histories at the begin of a series are shorter, and
+    `mask` [lookback] is true for the values they have.
     """
 
     splits = SPLITS
@@ -78,6 +83,7 @@ class Series(Data):
         shares: Annotated[tuple[float, float, float], Doc("of rows to train, validate, test")] = (0.7, 0.1, 0.2),
         scale: Scale = "train",
         lookback: Annotated[int, Gt(1), Doc("values in a history")] = 96,
+        shortest: Shortest = None,
         horizons: Annotated[
             tuple[Annotated[int, Gt(0)], ...], MinLen(1), Doc("steps ahead to report errors at; the longest is trained")
         ] = (96, 192, 336, 720),
@@ -103,7 +109,7 @@ class Series(Data):
         self.table = table_of(found, mean, std, freq=freq, season=season, borders=borders)
         strides = {"train": train_stride, "valid": valid_stride, "test": test_stride}
         rows = partial(SeriesRows, self.table, lookback=lookback, horizons=horizons, joint=channels == "joint")
-        self._rows = {split: rows(split, stride=strides[split], whole=split != "test") for split in self.splits}
+        self._rows = {s: rows(s, stride=strides[s], whole=s != "test", shortest=shortest) for s in self.splits}
         with about_file(path):
             self._check(max(lengths), fitting(max(lengths), freq, shares, season))
         ids = [one.id for one in found]
@@ -123,7 +129,7 @@ class Series(Data):
             "mase_scale": mase,
             "rmsse_scale": rmsse,
             "begins": [begin_of(one.values, lookback) for one in found],
-        }, gaps=self.table.last_known is not None)  # fmt: skip
+        }, gaps=self.table.last_known is not None, mask=shortest is not None)  # fmt: skip
 
     def rows(self, split: str) -> SeriesRows:
         """The windows of `train`, `valid` or `test`."""
@@ -166,7 +172,7 @@ def fitting(longest: int, freq: str, shares: tuple[float, float, float], season:
     return f"-s data.lookback={lookback} -s 'data.horizons=[{horizon}]'" if horizon > 0 and lookback >= 8 else ""
 
 
-def describe(about: dict[str, Any], *, gaps: bool = False) -> DataSpec:
+def describe(about: dict[str, Any], *, gaps: bool = False, mask: bool = False) -> DataSpec:
     """The spec of batches of such series; with `gaps`, some of their values were filled in."""
     joint = about["channels"] == "joint"
     channels, unit = len(about["ids"]) if joint else 1, "standard deviations"
@@ -178,6 +184,8 @@ def describe(about: dict[str, Any], *, gaps: bool = False) -> DataSpec:
     }
     if gaps:
         fields["measured"] = Field((channels, about["horizon"]))
+    if mask:
+        fields[MASK] = Field((about["lookback"],), "mask")
     return DataSpec(fields if joint else fields | {"series": Field(())}, metadata=about)
 
 

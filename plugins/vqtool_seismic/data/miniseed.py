@@ -28,6 +28,10 @@ class Miniseed(Seismograms):
         path: Annotated[Path, Doc("a file, a folder (with all below it) or an SDS tree")],
         picks: Annotated[Path | None, Doc("arrivals in QuakeML or a .csv table")] = None,
         window: Annotated[int, Ge(64), Doc("samples of a window")] = 2880,
+        shortest: Annotated[
+            Annotated[int, Ge(1)] | None,
+            Doc("traces shorter than a window keep their length, from so many samples on; left out: half a window"),
+        ] = None,
         sample_rate: Annotated[float, Gt(0), Doc("in Hz; records of another rate are resampled")] = 100.0,
         frame: Annotated[int, Ge(1), Doc("samples that a label stands for, best the encoder's stride")] = 32,
         level: Annotated[
@@ -47,7 +51,8 @@ class Miniseed(Seismograms):
             Doc("Z, N or E of channels without a SEED code, by their names (or their files', where they have none)"),
         ] = None,
     ) -> None:
-        cut = Cut(window, sample_rate, frame, max(window, round(level * sample_rate)), labelled == "three-component")
+        cut = Cut(window, sample_rate, frame, max(window, round(level * sample_rate)), labelled == "three-component",
+                  shortest)  # fmt: skip
         source = ContinuousRecords(path, sample_rate, picks, components)
         by: By = split
         super().__init__(source, cut, by=by, valid_share=valid_share, test_share=test_share, seed=seed)

@@ -26,6 +26,10 @@ class Seisbench(Seismograms):
         *,
         path: Annotated[Path, Doc("folder of the data set")],
         window: Annotated[int, Ge(64), Doc("samples of a window")] = 2880,
+        shortest: Annotated[
+            Annotated[int, Ge(1)] | None,
+            Doc("traces shorter than a window keep their length, from so many samples on; left out: half a window"),
+        ] = None,
         sample_rate: Annotated[float, Gt(0), Doc("in Hz; traces of another rate are resampled")] = 100.0,
         frame: Annotated[int, Ge(1), Doc("samples that a label stands for, best the encoder's stride")] = 32,
         level: Annotated[
@@ -43,6 +47,7 @@ class Seisbench(Seismograms):
             Doc("Z, N or E of channels without a SEED code, by their names (or their files'), when files are encoded"),
         ] = None,
     ) -> None:
-        cut = Cut(window, sample_rate, frame, max(window, round(level * sample_rate)), labelled == "three-component")
+        cut = Cut(window, sample_rate, frame, max(window, round(level * sample_rate)), labelled == "three-component",
+                  shortest)  # fmt: skip
         source = SeisBenchFolder(path, sample_rate)
         super().__init__(source, cut, by=split, valid_share=valid_share, test_share=test_share, seed=seed)

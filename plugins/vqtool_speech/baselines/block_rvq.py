@@ -11,7 +11,8 @@ from annotated_types import Gt
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqtool.api import Baseline, Batch, DataSpec, Rows, expect_windows
+from vqtool.api import MASK, Baseline, Batch, DataSpec, Rows, expect_windows
+from vqtool.layers.lengths import real_rows
 from vqtool.quantizers.core.codebook import nearest
 from vqtool.quantizers.core.kmeans import kmeans
 
@@ -39,7 +40,9 @@ class BlockRvq(Baseline):
     def fit(self, rows: Rows) -> None:
         """Level by level, each on what the ones before leave of the training blocks."""
         generator = torch.Generator().manual_seed(0)
-        rest = torch.cat([_blocks(_some(rows, k)["x"], self.block) for k in range(0, len(rows), READ)])
+        read = (_some(rows, k) for k in range(0, len(rows), READ))
+        real = (x for batch in read for (x,) in real_rows(batch.get(MASK), batch["x"]))
+        rest = torch.cat([_blocks(x, self.block) for x in real])
         if len(rest) > MOST_BLOCKS:
             rest = rest[torch.randperm(len(rest), generator=generator)[:MOST_BLOCKS]]
         self.books = []

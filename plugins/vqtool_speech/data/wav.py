@@ -11,7 +11,7 @@ import torch
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, Interval
 
-from vqtool.api import Batch, Data, DataSpec, Field, Rows
+from vqtool.api import MASK, Batch, Data, DataSpec, Field, Rows
 from vqtool.errors import VqtoolError
 from vqtool_speech.audio import Mix
 from vqtool_speech.clips import Checked, Clips, Manner, Normalise, audio_files
@@ -26,7 +26,9 @@ class Wav(Data):
 
     A training row is a stretch of `segment` samples at a random place; a row of the other splits is a whole clip (or a
     piece of one longer than `longest` seconds), `samples` long, with zeros after it up to the longest of its batch.
-    `clip` is the number of a row's clip, `gain` what its file was multiplied by. Files are read as they are needed;
+    `clip` is the number of a row's clip, `gain` what its file was multiplied by. With `shortest`, rows have a `mask`
+    that leaves these zeros out, in training too: a clip shorter than a segment is a shorter row. Files are read as they
+    are needed;
     what was read last stays in memory, up to `cache_mb`. A file of a folder that cannot be read is skipped with a note.
     """
 
@@ -45,6 +47,12 @@ class Wav(Data):
         ] = "peak",
         held_out: Annotated[int, Ge(2), Doc("every n-th clip is held out for the test")] = 5,
         valid: Annotated[int, Ge(2), Doc("every n-th clip of the rest is for validation")] = 10,
+        shortest: Annotated[
+            Annotated[int, Gt(0)] | None,
+            Doc(
+                "clips shorter than a segment keep their length, from so many samples on, with a mask; left out: zeros"
+            ),
+        ] = None,
         flip: Annotated[float, Interval(ge=0, le=1), Doc("probability of negating a training row")] = 0.5,
         vary_db: Annotated[float, Ge(0), Doc("training rows get a random gain between plus and minus this")] = 0.0,
         longest: Annotated[float, Gt(0), Doc("seconds: longer clips are judged in pieces")] = 20.0,
@@ -60,16 +68,25 @@ class Wav(Data):
                 f"`{path}` holds {len(self.clips)} clips; at least 3 are needed, to train, validate and test",
                 hint="; ".join([*left_out, "add files, or cut a long one into several"]),
             )
-        rest, test = split_every(list(range(len(self.clips))), held_out)
+        usable = [k for k in range(len(self.clips)) if self.clips.samples(k) >= (shortest or 0)]
+        if len(usable) < len(self.clips):
+            left_out = [*left_out, f"{len(self.clips) - len(usable)} clips are shorter than {shortest} samples"]
+        if len(usable) < len(self.splits):
+            raise VqtoolError(f"`{path}` holds {len(usable)} clips of {shortest} samples or more, of {len(self.clips)}",
+                              hint="a smaller `shortest`")  # fmt: skip
+        rest, test = split_every(usable, held_out)
         train, validation = split_every(rest, valid)
         of = {"train": train, "valid": validation, "test": test}
         piece = max(segment, int(longest * sample_rate) // segment * segment)
         self._rows: dict[str, Rows] = {
-            name: Stretches(self.clips, of[name], piece, pad_to=segment) for name in ("valid", "test")
+            name: Stretches(self.clips, of[name], piece, pad_to=segment, mask=shortest is not None)
+            for name in ("valid", "test")
         }
-        self._rows["train"] = Stretches(self.clips, of["train"], segment, more=segment)
+        self._rows["train"] = Stretches(self.clips, of["train"], segment, more=segment, mask=shortest is not None)
         self.notes = (*left_out, *checked.found.sentences(), *_notes(self.clips, of))
         fields = {"x": Field((1, segment), "signal"), "clip": Field(()), "samples": Field(()), "gain": Field(())}
+        if shortest is not None:
+            fields[MASK] = Field((segment,), "mask")
         about: dict[str, Any] = {"mix": mix, "normalise": normalise}
         self.spec = DataSpec(fields, sample_rate=float(sample_rate), metadata=about)
 
@@ -82,21 +99,27 @@ class Wav(Data):
         x = batch["x"]
         n, spare = x.shape[0], x.shape[-1] - self.segment
         start = torch.randint(spare + 1, (n,), generator=generator)
+        if MASK in batch:  # a clip that has no more is taken from its beginning
+            start = start % ((batch[MASK].sum(1).cpu() - self.segment).clamp_min(0) + 1)
         sign = 1 - 2 * (torch.rand(n, generator=generator) < self.flip).float()
         gain = sign * 10 ** (self.vary_db / 20 * (2 * torch.rand(n, generator=generator) - 1))
         at = (start[:, None] + torch.arange(self.segment))[:, None].to(x.device)
-        return batch | {"x": x.gather(-1, at) * gain.to(x.device)[:, None, None]}
+        batch = batch | {"x": x.gather(-1, at) * gain.to(x.device)[:, None, None]}
+        return batch | {MASK: batch[MASK].gather(1, at[:, 0])} if MASK in batch else batch
 
 
 class Stretches:
     """Rows that tile clips: row r holds `frames` samples from the multiple of it that it stands for, and `more` after
     (with `more`, the last rows of a clip are moved back to hold no zeros where it is long enough).
 
-    With `pad_to`, rows are no longer than needed: the longest of a batch, up to a multiple of `pad_to`.
+    With `pad_to`, rows are no longer than needed: the longest of a batch, up to a multiple of `pad_to`. With `mask`,
+    a field says which samples a row has.
     """
 
-    def __init__(self, clips: Clips, of: list[int], frames: int, *, more: int = 0, pad_to: int = 0) -> None:
-        self.clips, self.of, self.frames, self.more, self.pad_to = clips, of, frames, more, pad_to
+    def __init__(
+        self, clips: Clips, of: list[int], frames: int, *, more: int = 0, pad_to: int = 0, mask: bool = False
+    ) -> None:
+        self.clips, self.of, self.frames, self.more, self.pad_to, self.mask = clips, of, frames, more, pad_to, mask
         self.ends = np.cumsum([max(1, -(-clips.samples(k) // frames)) for k in of])
 
     def __len__(self) -> int:
@@ -112,12 +135,17 @@ class Stretches:
         if self.pad_to:
             length = -(-max(samples) // self.pad_to) * self.pad_to
         x = np.stack([self.clips.stretch(clip, start, length) for clip, start in places])
-        return {
+        batch = {
             "x": torch.from_numpy(x)[:, None],
             "clip": torch.tensor([clip for clip, _ in places]),
             "samples": torch.tensor(samples),
             "gain": torch.tensor([self.clips.gain(clip) for clip, _ in places], dtype=torch.float32),
         }
+        if self.mask:
+            most = self.frames + self.more
+            real = [min(most, self.clips.samples(clip) - start) for clip, start in places]
+            batch[MASK] = torch.arange(length) < torch.tensor(real)[:, None]
+        return batch
 
     def _place(self, row: int) -> tuple[int, int]:
         """The clip and the first sample of a row."""

@@ -29,6 +29,6 @@ class Mel(Loss):
             raise VqtoolError("loss `mel` needs data with one sample rate")
         self.rate, self.scales, self.bands = spec.sample_rate, scales, bands
 
-    def forward(self, *, x_hat: Tensor, target: Tensor) -> Tensor:
-        """`x_hat`, `target` [B, C, L] -> scalar."""
-        return mel_distance(target.float(), x_hat.float(), self.rate, self.scales, self.bands)
+    def forward(self, *, x_hat: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`x_hat`, `target` [B, C, L], `mask` [B, L] -> scalar."""
+        return mel_distance(target.float(), x_hat.float(), self.rate, self.scales, self.bands, mask=mask)

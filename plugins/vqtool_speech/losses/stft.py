@@ -22,6 +22,6 @@ class Stft(Loss):
         expect_windows(spec.extent, "the loss `stft`")
         self.scales = scales
 
-    def forward(self, *, x_hat: Tensor, target: Tensor) -> Tensor:
-        """`x_hat`, `target` [B, C, L] -> scalar."""
-        return stft_distance(target.float(), x_hat.float(), self.scales)
+    def forward(self, *, x_hat: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`x_hat`, `target` [B, C, L], `mask` [B, L] -> scalar."""
+        return stft_distance(target.float(), x_hat.float(), self.scales, mask=mask)

@@ -29,8 +29,9 @@ class Bitrate(Metric):
         self.plain = "codes"  # what `bits` are of
 
     def update(self, *, x: Tensor, codes: Tensor | None = None, codebook_sizes: Sequence[int] = (),
-               samples: Tensor | None = None, bands: int = 1, code_use: Sequence[Tensor] | None = None,
-               file_bytes: Tensor | None = None, payload_bytes: Tensor | None = None) -> None:  # fmt: skip
+               samples: Tensor | None = None, stride: int | None = None, bands: int = 1,
+               code_use: Sequence[Tensor] | None = None, file_bytes: Tensor | None = None,
+               payload_bytes: Tensor | None = None) -> None:  # fmt: skip
         """`codes` [B, T, Q] of the signals `x` [B, 1, L], of which `samples` [B] are real; or the sizes [B] of files
         that a baseline wrote, and of what they carry."""
         if file_bytes is not None and payload_bytes is not None:
@@ -41,7 +42,7 @@ class Bitrate(Metric):
             return
         if codes is None:
             return
-        stride, rate = x.shape[-1] // codes.shape[1], int(self.spec.sample_rate or 1)
+        stride, rate = stride or x.shape[-1] // codes.shape[1], int(self.spec.sample_rate or 1)
         used = np.flatnonzero((codes >= 0).any(0).any(0).cpu().numpy())
         codes = codes[..., : int(used[-1]) + 1 if len(used) else 1].cpu()
         if not are_levels(codes.numpy()):  # one of several codebooks a window: no file of levels

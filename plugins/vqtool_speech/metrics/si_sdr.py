@@ -59,7 +59,7 @@ class SiSdr(Metric):
         length = x.shape[-1]
         products = []
         for d in range(-self.max_shift, self.max_shift + 1):
-            a, b = x[..., max(0, -d) : length - max(0, d)], y[..., max(0, d) : length - max(0, -d)]
+            a, b = x[..., max(0, -d) : max(0, length - d)], y[..., max(0, d) : max(0, length + d)]
             products.append(torch.einsum("bcl,bcl->b", a, b))
         return products
 

@@ -12,10 +12,11 @@ from annotated_doc import Doc
 from annotated_types import Interval
 from torch import Tensor
 
-from vqtool.api import Batch, Data, DataSpec, Field, Files, Piece, Rows, TensorRows
+from vqtool.api import MASK, Batch, Data, DataSpec, Field, Files, Piece, Rows, TensorRows
 from vqtool.api.data import FieldRole
 from vqtool.errors import VqtoolError
 from vqtool.files import save_npz
+from vqtool.layers.lengths import spans_of
 from vqtool.untrusted import arrays
 
 Column = Any  # a tensor of numbers, or NumPy's array of names
@@ -26,20 +27,27 @@ ROLES: dict[str, FieldRole] = {"wave_": "wave", "scalar_": "scalar", "category_"
 
 
 class ArrayFiles(Files):
-    """Files with the same keys and window length as the training data."""
+    """Files with the same keys and window length as the training data; where these have a `mask`, of any length."""
 
     def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:
         """The arrays of an `.npy` or `.npz` as one piece."""
         columns = _columns(path, needs_x=not condition)
         batch: Batch = {}
+        masked = bool(self.spec.named("mask"))
         for name, field in self.spec.fields.items():
             if condition and field.role == "signal":
                 continue
             key = _key(name, field)
+            if field.role == "mask" and key not in columns:
+                if not condition:
+                    columns[key] = torch.ones(columns["x"].shape[::2], dtype=torch.bool)  # every sample is real
+                else:
+                    continue
             if key not in columns:
                 raise VqtoolError(f"`{path}` is missing the key `{key}`", hint="it has " + ", ".join(columns))
             value = _indices(columns[key], field.names, key, path) if field.role == "category" else columns[key]
-            if tuple(value.shape[1:]) != tuple(field.shape):
+            end = -1 if masked and field.role in ("signal", "wave", "mask") else None
+            if value.ndim != len(field.shape) + 1 or tuple(value.shape[1:end]) != tuple(field.shape[:end]):
                 raise VqtoolError(
                     f"`{key}` in `{path}` has rows of shape {tuple(value.shape[1:])}; the model knows "
                     f"{tuple(field.shape)}"
@@ -64,6 +72,7 @@ class Arrays(Data):
     In an `.npz`, `x` is [n, L] or [n, C, L]; keys that begin with `wave_` are conditions [n, C, L] or [n, L],
     with `scalar_` conditions [n] or [n, k], with `category_` conditions [n] of names or whole numbers, with `extra_`
     numbers [n] or [n, k] for norms and losses that ask for them. `wave_current` is the field `current`, and so on.
+    A `mask` [n, L] is true for the samples of a row that are real, one stretch of them; what is padded counts nowhere.
     """
 
     splits = ("train", "valid", "test")
@@ -114,6 +123,7 @@ def _key(name: str, field: Field) -> str:
 
 def _field(key: str, value: Tensor, names: tuple[str, ...]) -> Field:
     role: FieldRole = next((role for prefix, role in ROLES.items() if key.startswith(prefix)), "signal")
+    role = "mask" if key == MASK else role
     return Field(tuple(value.shape[1:]), role, names=names)
 
 
@@ -133,10 +143,15 @@ def _indices(value: Column, names: tuple[str, ...], key: str, path: Path) -> Ten
 
 def _columns(path: Path, *, needs_x: bool = True) -> dict[str, Column]:
     """The file's arrays as float32 tensors, checked; categories as they are."""
-    found, names = arrays(path, lambda name: name == "x" or name.startswith(tuple(ROLES)))
+    found, names = arrays(path, lambda name: name in ("x", MASK) or name.startswith(tuple(ROLES)))
     columns: dict[str, Column] = {}
+    if MASK in found:
+        columns[MASK] = _mask(found.pop(MASK), found.get("x"), path)
     for name, array in {name or "x": array for name, array in found.items()}.items():
-        columns[name] = _category(name, array, path) if name.startswith("category_") else _numbers(name, array, path)
+        if name.startswith("category_"):
+            columns[name] = _category(name, array, path)
+        else:
+            columns[name] = _numbers(name, array, path, columns.get(MASK) if name.startswith(("x", "wave_")) else None)
     if needs_x and ("x" not in columns or columns["x"].ndim != 3 or 0 in columns["x"].shape):
         raise VqtoolError(
             f"`{path}` needs a key `x` of shape [n, C, L] or [n, L]", hint="it has " + (", ".join(names) or "no arrays")
@@ -153,8 +168,21 @@ def _category(name: str, array: Column, path: Path) -> Column:
     return array.astype(str) if array.dtype.kind in "US" else array
 
 
-def _numbers(name: str, array: Column, path: Path) -> Tensor:
-    """An array as float32, its rows first; a row of `scalar_` or `extra_` may be one number."""
+def _mask(array: Column, x: Column | None, path: Path) -> Tensor:
+    """Which samples are real [n, L]."""
+    if array.ndim != 2 or array.dtype.kind not in "biu" or (x is not None and array.shape != (len(x), x.shape[-1])):
+        shape = "" if x is None else f" [{len(x)}, {x.shape[-1]}]"
+        raise VqtoolError(f"`{MASK}` in `{path}` should be true or false for every row and sample{shape}")
+    mask = torch.from_numpy(np.ascontiguousarray(array, dtype=bool))
+    try:
+        spans_of(mask)
+    except VqtoolError as error:
+        raise VqtoolError(f"`{MASK}` in `{path}`: {error.message}", hint=error.hint) from error
+    return mask
+
+
+def _numbers(name: str, array: Column, path: Path, mask: Tensor | None = None) -> Tensor:
+    """An array as float32, its rows first; a row of `scalar_` or `extra_` may be one number. Padding becomes zeros."""
     if array.dtype.kind in "US":
         raise VqtoolError(f"`{name}` in `{path}` holds text, not numbers")
     short = 1 if name.startswith(("scalar_", "extra_")) else 2
@@ -163,6 +191,8 @@ def _numbers(name: str, array: Column, path: Path) -> Tensor:
     with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and reported as such
         value = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     value = value.unsqueeze(1) if value.ndim == short else value
+    if mask is not None and value.shape[::2] == mask.shape:
+        value = value.masked_fill(~mask[:, None], 0)
     if not torch.isfinite(value).all():
         row = int((~torch.isfinite(value)).flatten(1).any(1).nonzero()[0])
         raise VqtoolError(f"`{name}` in `{path}` is NaN or infinite in row {row}", hint="drop or repair that row")

@@ -27,10 +27,16 @@ class Latent(Loss):
         super().__init__(spec)
         self.first = first
 
-    def forward(self, *, latent_hat: Tensor, latent: Tensor) -> Tensor:
-        """`latent_hat` [B, T, Q, D], one prediction per code; `latent` [B, T, D]."""
+    def forward(
+        self, *, latent_hat: Tensor, latent: Tensor, mask: Tensor | None = None, codes: Tensor | None = None
+    ) -> Tensor:
+        """`latent_hat` [B, T, Q, D], one prediction per code; `latent` [B, T, D], 0 where `mask` has `codes` of -1."""
         latent = latent.detach().float()
         error = (latent_hat.float() - latent[:, :, None]).square().mean(-1)
         size = latent.square().mean((1, 2), keepdim=True) + 1e-30
+        real = None if mask is None or codes is None else (codes >= 0).any(2)
+        if real is not None:
+            size = size * latent.shape[1] / real.sum(1)[:, None, None].clamp_min(1)
         relative = (error / size + 1e-5).sqrt()  # [B, T, Q]
-        return relative.mean() + self.first * relative[:, :, 0].mean()
+        relative = relative if real is None else relative[real]
+        return relative.mean() + self.first * relative[..., 0].mean()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -10,9 +11,10 @@ from annotated_doc import Doc
 from annotated_types import Interval
 from torch import Tensor
 
-from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Task
+from vqtool.api import MASK, Batch, Better, DataSpec, Estimates, Make, Parts, Task
 from vqtool.errors import VqtoolError
-from vqtool.sequence.chain import condition_of, decode, decode_normed, encode, to_latents
+from vqtool.layers.lengths import Lengths
+from vqtool.sequence.chain import decode, decode_normed, encode, encoded, latents
 
 FAINT = 0.05  # a sum that nearly vanishes is not blown up to more than 1 / this
 TINY = 1e-12
@@ -23,12 +25,13 @@ class Autoencode(Task):
 
     Provides `x_hat` and `target` [B, C, L], normalised, `estimate` [B, C, L] in the signal's own units,
     `sent` [B, S], `quantized` and `codes` [B, T, Q]; signals may be images [B, C, H, W]. Of mixed rows (`mix`) there is
-    no estimate in units of their own.
+    no estimate in units of their own; of rows of different lengths, each is mixed with others of its length.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "conditioner", "encoder", "quantizer", "decoder"})
     trains: ClassVar[tuple[str, ...]] = ("conditioner", "encoder", "quantizer", "decoder")
     provides: ClassVar[frozenset[str]] = frozenset({"x_hat", "target", "estimate", "sent", "quantized", "codes"})
+    masks: ClassVar[bool] = True
     headline: ClassVar[Mapping[str, Better]] = {"output.snr_db": "max", **Task.headline}
 
     def __init__(
@@ -55,40 +58,45 @@ class Autoencode(Task):
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """One pass through the whole chain."""
-        normed, sent = self._normed(parts, batch)
-        condition = condition_of(parts, normed)
-        quantized = parts.quantizer(parts.encoder(normed["x"], condition))
-        x_hat = decode_normed(parts, quantized.z, condition)
+        lengths = Lengths.of(parts, batch)
+        each = [encoded(parts, group, self._vary(parts)) for group in lengths.groups]
+        sent = lengths.join_rows([one.sent for one in each])
+        quantized = parts.quantizer(lengths.join_tokens([one.z for one in each]), lengths.token_mask())
+        passed = list(zip(lengths.groups, each, lengths.tokens(quantized.z), strict=True))
+        x_hats = [decode_normed(parts, z, one.condition, group) for group, one, z in passed]
+        estimates = [parts.norm.invert(x_hat, group.batch, one.sent)
+                     for x_hat, (group, one, _) in zip(x_hats, passed, strict=True)]  # fmt: skip
         return {
-            "x_hat": x_hat,
-            "target": normed["x"],
-            "estimate": parts.norm.invert(x_hat, batch, sent),
+            "x_hat": lengths.join(x_hats),
+            "target": lengths.join([one.normed["x"] for one in each]),
+            "estimate": lengths.join(estimates),
             "sent": sent,
             "quantized": quantized,
             "codes": quantized.codes,
         }
 
     def latents(self, parts: Parts, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """The encoder's output [B, T, D], of mixed rows too."""
-        return to_latents(parts, self._normed(parts, batch)[0]), None
+        """The encoder's output [B, T, D], of mixed rows too, and the mask of real tokens."""
+        return latents(parts, batch, self._vary(parts))
 
-    def _normed(self, parts: Parts, batch: Batch) -> tuple[Batch, Tensor]:
-        """The normalised batch, mixed where that is asked for in training, and the side information [B, S]."""
-        normed, sent = parts.norm(batch)
-        if self.mix and parts.encoder.training:
-            normed = {**normed, "x": mixed(normed["x"], self.mix)}
-        return normed, sent
+    def _vary(self, parts: Parts) -> Callable[[Tensor], Tensor] | None:
+        """What mixes normalised rows, where that is asked for in training."""
+        return partial(mixed, share=self.mix) if self.mix and parts.encoder.training else None
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """The reconstruction, and the same with codes of other rows: what the codes are worth to the decoder."""
         coded = self.encode(parts, batch)
         x_hat = self.decode(parts, coded, batch)
-        shuffled = self.decode(parts, {**coded, "codes": coded["codes"].roll(1, 0)}, batch)
+        codes = coded["codes"]
+        alone = MASK in batch and len(codes) == 1  # the only row of its length: its own codes, elsewhere in it
+        other = codes.roll(codes.shape[1] // 2, 1) if alone else codes.roll(1, 0)
+        shuffled = self.decode(parts, {**coded, "codes": other}, batch)
         return Estimates(
             {"": x_hat, "reconstruction": x_hat, "shuffled": shuffled},
             {
                 "codes": coded["codes"],
                 "codebook_sizes": parts.quantizer.codebook_sizes,
+                "stride": parts.encoder.stride,
                 "codebook_names": parts.quantizer.codebook_names,
                 "bands": parts.encoder.bands,
                 "code_use": parts.quantizer.code_use(),

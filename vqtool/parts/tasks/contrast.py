@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Quantized, Renamed, Task
 from vqtool.errors import VqtoolError
+from vqtool.layers.lengths import Lengths
 from vqtool.quantizers.core.entropy import entropy
-from vqtool.sequence.chain import condition_of, encode, to_latents
+from vqtool.sequence.chain import condition_of, encode, encoded, latents
 from vqtool.sequence.spans import hidden_spans
 
 
@@ -42,6 +43,7 @@ class Contrast(Task):
     trains: ClassVar[tuple[str, ...]] = ("conditioner", "encoder", "quantizer", "context")
     needs_codes: ClassVar[bool] = True
     provides: ClassVar[frozenset[str]] = frozenset({"similarities", "positive", "hidden", "quantized", "codes"})
+    masks: ClassVar[bool] = True
     headline: ClassVar[Mapping[str, Better]] = {"contrastive.accuracy": "max", **Task.headline}
 
     def __init__(
@@ -86,9 +88,7 @@ class Contrast(Task):
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """Targets from all of the signal, the context from what is not hidden of it."""
-        normed, _ = parts.norm(batch)
-        z = parts.encoder(normed["x"], condition_of(parts, normed))
-        quantized = parts.quantizer(z)
+        normed, z, quantized = self._coded(parts, batch)
         outputs = self.compare(parts, normed, z, quantized)
         figures = contrast_figures(outputs["similarities"], outputs["positive"])
         if quantized.usage is not None:
@@ -97,12 +97,27 @@ class Contrast(Task):
             figures |= {f"perplexity.soft.{name}": value for name, value in zip(names, soft, strict=True)}
         return outputs | {"quantized": quantized, "codes": quantized.codes, "figures": figures}
 
+    def latents(self, parts: Parts, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The encoder's output [B, T, D], and the mask of real tokens."""
+        return latents(parts, batch)
+
+    @staticmethod
+    def _coded(parts: Parts, batch: Batch) -> tuple[Batch, Tensor, Quantized]:
+        """The normalised batch, the latents [B, T, D] and what the quantizer makes of them."""
+        lengths = Lengths.of(parts, batch)
+        each = [encoded(parts, group) for group in lengths.groups]
+        z = lengths.join_tokens([one.z for one in each])
+        return lengths.join_batches([one.normed for one in each]), z, parts.quantizer(z, lengths.token_mask())
+
     def compare(self, parts: Parts, normed: Batch, z: Tensor, quantized: Quantized) -> dict[str, Tensor]:
         """`similarities`, `positive` and `hidden` for one drawing of hidden spans."""
         batch, tokens, _ = z.shape
+        lengths = Lengths.of(parts, normed)
+        real = lengths.token_mask()
         hidden = hidden_spans(batch, tokens, share=self.hidden, span=self.span, device=z.device)
-        seen = self.without(hidden, parts, normed) if self.hide == "signal" else z
-        context = parts.context(seen.masked_fill(hidden[..., None], 0))
+        hidden = hidden if real is None else hidden & real
+        seen = self.without(hidden, parts, normed, lengths) if self.hide == "signal" else z
+        context = parts.context(seen.masked_fill(hidden[..., None], 0), real)
         hidden = hidden & (quantized.codes >= 0).all(-1)  # a token that is not finite has no code to be found
         near = F.normalize(context.float(), dim=-1) @ F.normalize(quantized.z.float(), dim=-1).transpose(1, 2)
         candidates = self.candidates(hidden, quantized.codes)
@@ -112,11 +127,15 @@ class Contrast(Task):
             "hidden": hidden,
         }
 
-    def without(self, hidden: Tensor, parts: Parts, normed: Batch) -> Tensor:
+    @staticmethod
+    def without(hidden: Tensor, parts: Parts, normed: Batch, lengths: Lengths) -> Tensor:
         """[B, T, D] the latents of the signal whose samples are zero where tokens are `hidden` [B, T]."""
-        x = normed["x"]
-        gone = hidden.repeat_interleave(parts.encoder.stride, 1)[:, None, : x.shape[-1]]
-        return parts.encoder(x.masked_fill(gone, 0), condition_of(parts, normed))
+        seen = []
+        for group, own, gone in zip(lengths.groups, lengths.split(normed), lengths.tokens(hidden), strict=True):
+            x = group.filled(own["x"])
+            where = gone.repeat_interleave(parts.encoder.stride, 1)[:, None, : x.shape[-1]]
+            seen.append(parts.encoder(x.masked_fill(where, 0), condition_of(parts, own)))
+        return lengths.join_tokens(seen)
 
     def candidates(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """[B, T, T]: for each token, itself and the hidden ones `min_distance` or more away that have other codes."""
@@ -131,16 +150,15 @@ class Contrast(Task):
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """Codes without noise, features before the quantizer, and one drawing of hidden spans; no signal."""
-        normed, _ = parts.norm(batch)
-        z = to_latents(parts, normed)
-        quantized = parts.quantizer(z)
+        normed, z, quantized = self._coded(parts, batch)
         return Estimates(
             named={
                 "codes": quantized.codes,
                 "codebook_sizes": parts.quantizer.codebook_sizes,
+                "stride": parts.encoder.stride,
                 "codebook_names": parts.quantizer.codebook_names,
                 "features": z,
-                "context": parts.context(z),
+                "context": parts.context(z, Lengths.of(parts, normed).token_mask()),
                 **self.compare(parts, normed, z, quantized),
                 **({} if quantized.usage is None else {"usage": quantized.usage}),
             }
@@ -153,7 +171,8 @@ class Contrast(Task):
     def embed(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
         """`features` [B, T, D] before the quantizer, `codes` [B, T, Q], and `context` [B, T, D] with nothing hidden."""
         coded = encode(parts, batch)
-        return {"features": coded["z"], "codes": coded["codes"], "context": parts.context(coded["z"])}
+        context = parts.context(coded["z"], Lengths.of(parts, batch).token_mask())
+        return {"features": coded["z"], "codes": coded["codes"], "context": context}
 
 
 def contrast_figures(similarities: Tensor, positive: Tensor) -> dict[str, Tensor]:

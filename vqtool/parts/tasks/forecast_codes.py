@@ -12,7 +12,8 @@ from torch import Tensor
 
 from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Task
 from vqtool.errors import VqtoolError
-from vqtool.sequence.chain import decode, encode
+from vqtool.layers.lengths import Lengths
+from vqtool.sequence.chain import decode, encode, join_tokens, one_length
 from vqtool.sequence.forecasting import build_forecaster, path_seeds, repeat_rows, rollout
 from vqtool.sequence.prior_chain import adopt_codebooks, token_figures
 
@@ -28,6 +29,7 @@ class ForecastCodes(Task):
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "decoder", "prior"})
     trains: ClassVar[tuple[str, ...]] = ("prior",)
     provides: ClassVar[frozenset[str]] = frozenset({"logits", "codes"})
+    masks: ClassVar[bool] = True
     headline: ClassVar[Mapping[str, Better]] = {"tokens.accuracy": "max"}
 
     def __init__(
@@ -55,16 +57,23 @@ class ForecastCodes(Task):
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """Teacher forcing over history and future; only the future's codes are predicted."""
+        lengths = Lengths.of(parts, batch)
+        outputs = join_tokens(lengths, [self._step(parts, group.batch) for group in lengths.groups], "logits", "codes")
+        return outputs | {"figures": token_figures(outputs["logits"], outputs["codes"])}
+
+    def _step(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
+        """Of histories of one length."""
         with torch.no_grad():
             past, codes = encode(parts, batch)["codes"], self._truth(parts, batch)
         logits = parts.prior(torch.cat([past, codes], dim=1))[:, past.shape[1] :]
-        return {"logits": logits, "codes": codes, "figures": token_figures(logits, codes)}
+        return {"logits": logits, "codes": codes}
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """Sample paths of `steps` steps and their median; beside them the history reconstructed, and an oracle.
 
         The oracle is the true future through the codec: what the best prior could reach with these codes.
         """
+        batch = one_length(parts, batch).batch
         coded = encode(parts, batch)
         seeds = torch.randint(2**62, (len(coded["codes"]),)).tolist()
         paths = self.forecast(parts, batch, self.block, samples=self.samples, seeds=seeds)
@@ -77,6 +86,7 @@ class ForecastCodes(Task):
                 "forecasts": {"oracle": oracle},
                 "codes": coded["codes"],
                 "codebook_sizes": parts.quantizer.codebook_sizes,
+                "stride": parts.encoder.stride,
             },
         )
 
@@ -98,14 +108,27 @@ class ForecastCodes(Task):
             samples, temperature = 1, 0.0
         rows = len(batch["x"])
         seeds = torch.randint(2**62, (rows,)).tolist() if seeds is None else list(seeds)
+        how = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        lengths = Lengths.of(parts, batch)
+        places = lengths.rows(torch.arange(rows, device=batch["x"].device))
+        return lengths.join_rows([
+            self._paths(parts, group.batch, steps, samples, [seeds[row] for row in some.tolist()], how)
+            for group, some in zip(lengths.groups, places, strict=True)
+        ])  # fmt: skip
+
+    def _paths(
+        self, parts: Parts, batch: Batch, steps: int, samples: int, seeds: Sequence[int], how: Mapping[str, Any]
+    ) -> Tensor:
+        """`forecast` of histories of one length."""
+        rows = len(batch["x"])
 
         def block(batch: Batch, number: int) -> Tensor:
             paths = samples * rows // len(batch["x"])  # each its own row from the second block on
             past = encode(parts, batch)["codes"]
-            each = path_seeds(seeds, samples, number)
-            how: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seeds": each}
-            codes = parts.prior.sample(len(past), prefix=past, paths=paths, **how)[:, past.shape[1] :]
-            return self._signal(parts, codes, repeat_rows(batch, paths))
+            begin, each = past.shape[1], path_seeds(seeds, samples, number)
+            tokens = begin + self.block // parts.encoder.stride
+            codes = parts.prior.sample(len(past), prefix=past, paths=paths, tokens=tokens, seeds=each, **how)
+            return self._signal(parts, codes[:, begin:], repeat_rows(batch, paths))
 
         return rollout(parts.norm, batch, steps, samples, block)
 

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Task
-from vqtool.sequence.chain import decode, encode, to_latents
+from vqtool.errors import VqtoolError
+from vqtool.layers.lengths import Group, Lengths
+from vqtool.sequence.chain import decode, encode, encoded, join_tokens, one_length
 from vqtool.sequence.prior_chain import (
     PRIOR_PARTS,
     adopt_codebooks,
@@ -26,7 +28,8 @@ class PredictCodes(Task):
     The prior has a conditioner of its own, `[prior_conditioner]`, which reads the condition in full. Provides
     `logits` [B, T, Q, K] and `codes` [B, T, Q] (the right ones after the past that was fed), `latent_hat`
     [B, T, Q, D] and `latent` [B, T, D] (where the prior predicts latents), `sent_hat` and `sent` [B, S], and
-    `estimate` [B, C, L], the signal of the codes fed with the scalars regressed.
+    `estimate` [B, C, L], the signal of the codes fed with the scalars regressed. Where rows are padded, its tokens
+    have the code -1.
     """
 
     uses: ClassVar[frozenset[str]] = PRIOR_PARTS
@@ -35,6 +38,7 @@ class PredictCodes(Task):
         {"logits", "codes", "latent_hat", "latent", "sent_hat", "sent", "estimate"}
     )
     knobs: ClassVar[frozenset[str]] = frozenset({"own_tokens"})
+    masks: ClassVar[bool] = True
     headline: ClassVar[Mapping[str, Better]] = {"tokens.accuracy": "max"}
 
     def __init__(self) -> None:
@@ -43,6 +47,11 @@ class PredictCodes(Task):
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire the tokenizer's parts, then the prior over its codes."""
         build_prior(make, spec)
+        if spec.named("mask") and make("prior_conditioner", spec, optional=True) is not None:
+            raise VqtoolError(
+                "a prior under a condition is for rows of one length, and these data mask shorter ones",
+                hint="without [prior_conditioner]",
+            )
 
     def begin(self, parts: Parts) -> None:
         """The prior reads the trained codebooks."""
@@ -50,20 +59,28 @@ class PredictCodes(Task):
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """Teacher forcing, or with a share of the model's own tokens in the past."""
+        lengths = Lengths.of(parts, batch)
+        each = [self._step(parts, group) for group in lengths.groups]
+        outputs = join_tokens(lengths, each, "logits", "codes", "latent_hat", "latent")
+        outputs |= {name: lengths.join_rows([one[name] for one in each]) for name in ("sent_hat", "sent")}
+        estimate = lengths.join([one["estimate"] for one in each])
+        return outputs | {"estimate": estimate, "figures": token_figures(outputs["logits"], outputs["codes"])}
+
+    def _step(self, parts: Parts, group: Group) -> dict[str, Any]:
+        """Of rows of one length."""
         with torch.no_grad():
-            normed, sent = parts.norm(batch)
-            latent = to_latents(parts, normed)
+            front = encoded(parts, group)
+            normed, latent, sent = front.normed, front.z, front.sent
             codes = parts.quantizer(latent).codes
         condition = prior_condition(parts, normed)
         draw = torch.rand(codes.shape, device=codes.device)  # always drawn: a share of 0 is teacher forcing bit for bit
         fed = parts.prior.own(codes, condition, self.own_tokens, draw=draw)
         logits, latent_hat = parts.prior.outputs(codes, condition, fed=fed)
-        estimate, sent_hat = decode_signal(parts, condition, parts.quantizer.decode(fed).detach(), batch, normed)
-        targets = parts.prior.targets(codes, fed, latent)
+        past = parts.quantizer.decode(fed).detach()
+        estimate, sent_hat = decode_signal(parts, condition, past, group.batch, normed)
         return {
             "logits": logits,
-            "codes": targets,
-            "figures": token_figures(logits, targets),
+            "codes": parts.prior.targets(codes, fed, latent),
             "latent_hat": latent_hat,
             "latent": latent,
             "sent_hat": sent_hat,
@@ -72,12 +89,14 @@ class PredictCodes(Task):
         }
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
-        """Greedy free-running generation, and beside it the true past and the true codes."""
-        normed, sent = parts.norm(batch)
-        codes, condition = parts.quantizer(to_latents(parts, normed)).codes, prior_condition(parts, normed)
+        """Greedy free-running generation, and beside it the true past and the true codes; of rows of one length."""
+        group = one_length(parts, batch)
+        front = encoded(parts, group)
+        normed, sent, batch = front.normed, front.sent, group.batch
+        codes, condition = parts.quantizer(front.z).codes, prior_condition(parts, normed)
         logits = parts.prior(codes, condition)
         forced = logits.argmax(-1)  # each code after the true ones before it
-        free = parts.prior.sample(len(codes), condition, temperature=0.0)
+        free = parts.prior.sample(len(codes), condition, temperature=0.0, tokens=codes.shape[1])
         return Estimates(
             {
                 "": decode_signal(parts, condition, parts.quantizer.decode(free), batch, normed)[0],
@@ -89,6 +108,7 @@ class PredictCodes(Task):
                 "codes_free": free,
                 "logits": logits,
                 "codebook_sizes": parts.quantizer.codebook_sizes,
+                "stride": parts.encoder.stride,
                 "codebook_names": parts.quantizer.codebook_names,
             },
         )

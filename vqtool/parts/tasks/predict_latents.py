@@ -9,7 +9,8 @@ import torch
 
 from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Task
 from vqtool.errors import VqtoolError
-from vqtool.sequence.chain import to_latents
+from vqtool.layers.lengths import Group
+from vqtool.sequence.chain import encoded
 from vqtool.sequence.prior_chain import PRIOR_PARTS, adopt_codebooks, build_prior, decode_signal, prior_condition
 
 
@@ -37,9 +38,8 @@ class PredictLatents(Task):
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """Condition to latents to signal."""
         with torch.no_grad():
-            normed, sent = parts.norm(batch)
-            latent = to_latents(parts, normed)
-        return self._guess(parts, batch, normed) | {"latent": latent, "sent": sent}
+            front = encoded(parts, Group(batch))
+        return self._guess(parts, batch, front.normed) | {"latent": front.z, "sent": front.sent}
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """The signal of the guessed latents, not quantized: what the tokens of a later stage are measured against."""
