@@ -18,7 +18,7 @@ from vqtool.training.runtime import Runtime
 from vqtool.training.validate import measure
 
 TOKENS = 64  # that codebooks start on, here
-FEW = 8  # validation rows that show which figures there are
+FEW = 2  # validation rows that show which figures there are
 TRAINED = ("codes.moved.", "codes.followed.")  # figures of codebooks that have taken a step
 SOMETIMES = {"rescale", "soft_hard.gap", "exposure_gap", "output.snr_db", "output.si_sdr_db", "range_ratio", "dc"}
 
