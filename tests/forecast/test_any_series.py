@@ -16,6 +16,7 @@ from tests.cli.run import vqtool, within
 from vqtool.errors import VqtoolError
 from vqtool.model.model import Model
 from vqtool_forecast.data.synthetic_series import SyntheticSeries
+from vqtool_forecast.tasks.any_series import AnySeriesTokens
 from vqtool_forecast.zero_shot import head
 from vqtool_forecast.zero_shot.closed_forms import NAMES, closed_forms
 from vqtool_forecast.zero_shot.frame import framed
@@ -189,6 +190,18 @@ def test_neighbouring_steps_of_a_path_go_together(model: Model) -> None:
     with torch.no_grad():
         paths = task.forecast(model.parts.eval(), batch, 12, samples=200, seeds=[0])[0, :, 0]
     assert torch.corrcoef(paths.T)[range(11), range(1, 12)].mean() > 0.5
+
+
+def test_codebooks_would_start_from_what_the_quantizer_reads(model: Model) -> None:
+    batch = SyntheticSeries(synthetic=64, real=0, valid=8).rows("train").__getitems__(list(range(16)))
+    task, seen = AnySeriesTokens(), []
+    see = model.parts.quantizer.register_forward_pre_hook(lambda _, given: seen.append(given))
+    with torch.no_grad(), see:
+        task.step(model.parts, batch)
+        z, known = task.latents(model.parts, batch)
+    assert known is not None
+    assert torch.equal(z, seen[0][0])
+    assert torch.equal(known, seen[0][1])
 
 
 @pytest.mark.parametrize("freq", STAMPS)

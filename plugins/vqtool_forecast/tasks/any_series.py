@@ -111,6 +111,11 @@ class AnySeriesTokens(Task):
         x_hat = parts.decoder(torch.where(known[..., None], quantized.z, 0.0))
         return {"x_hat": x_hat * mask, "target": scores * mask, "quantized": quantized, "codes": quantized.codes}
 
+    def latents(self, parts: Parts, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """What the encoder gives of the scores, and which tokens are known in full."""
+        scores, known = places(parts, batch, self.steps)
+        return parts.encoder(scores), known
+
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """The codes of the known futures."""
         scores, known = places(parts, batch, self.steps)

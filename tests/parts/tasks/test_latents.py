@@ -68,4 +68,5 @@ def test_latents_are_what_the_quantizer_reads(tmp_path: Path, task: str) -> None
 
 def test_every_task_that_trains_a_quantizer_is_tried() -> None:
     trained = {kind for kind in catalog().names("task") if "quantizer" in catalog().load("task", kind).trains}
-    assert trained == {name.split()[0] for name in TASKS}
+    elsewhere = {"any-series-tokens"}  # tests/forecast/test_any_series.py
+    assert trained - elsewhere == {name.split()[0] for name in TASKS}
