@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqtool.quantizers.core.codebook import nearest
+from vqtool.quantizers.core.search import nearest
 from vqtool.quantizers.core.kmeans import kmeans, random_rows
 
 

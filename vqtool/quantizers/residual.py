@@ -15,10 +15,11 @@ from torch.nn import functional as F
 from vqtool.api import Nested
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.checked import preset
-from vqtool.quantizers.core.codebook import Started, nearest_few
+from vqtool.quantizers.core.codebook import Started
 from vqtool.quantizers.core.composable import Coded, Composable, Layout, Make, both
 from vqtool.quantizers.core.draw import row_keys, uniform
 from vqtool.quantizers.core.maps import Maps
+from vqtool.quantizers.core.search import nearest_few
 from vqtool.quantizers.core.topology import Topology, joined, made, mean_terms
 from vqtool.quantizers.vq import AVERAGE, VQ, Weights, plain
 

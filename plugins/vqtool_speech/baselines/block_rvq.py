@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vqtool.api import Baseline, Batch, DataSpec, Rows, expect_windows
-from vqtool.quantizers.core.codebook import nearest
+from vqtool.quantizers.core.search import nearest
 from vqtool.quantizers.core.kmeans import kmeans
 
 MOST_BLOCKS = 60_000  # of the training rows, evenly taken
