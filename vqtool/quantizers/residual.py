@@ -113,6 +113,17 @@ class Residual(Topology):
             steps.take(level, i, None if self.scales is None else self.scales.values[i], path)
         return steps.outcome()
 
+    def nearest_tables(self) -> tuple[Tensor, ...]:
+        own, each = type(self), [level.nearest_tables() for level in self.parts]
+        alike = len({(book.kind, book.codes.shape) for book in self.books}) == 1
+        simple = (
+            own.coded is Residual.coded and own.levels_in_use is Residual.levels_in_use
+            and own.levels_kept is Residual.levels_kept and self.inwards is None and self.beam == 1
+            and all(len(tables) == 1 for tables in each) and alike and self.estimator.identity
+            and not (self.training and self.level_dropout)
+        )  # fmt: skip
+        return tuple(tables[0] for tables in each) if simple else ()
+
     def levels_in_use(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
         """Which levels each token takes [N, levels]; None: all."""
         kept = self.levels_kept(tokens, valid, shape, len(self.parts))

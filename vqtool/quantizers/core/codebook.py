@@ -13,12 +13,13 @@ from torch.nn import functional as F
 from vqtool.api.quantizer import SAMPLES, CodebookStats, sample
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.arithmetic import Arithmetic
+from vqtool.quantizers.core.averages import follow, look_up, totals
 from vqtool.quantizers.core.search import nearest
 from vqtool.quantizers.estimators.straight_through import mean_of
+from vqtool.quantizers.gpu import switch as gpu
 
 Codes = Literal["ema", "learned", "mapped", "frozen"]
 Start = Callable[[Tensor, int, torch.Generator], Tensor]  # chooses the first codes among points
-FORGOTTEN = 1e-30  # a use below this becomes zero, before it turns into slow denormal numbers
 
 
 class Started(nn.Module):
@@ -137,6 +138,8 @@ class Codebook(Started):
     def search(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
         """The nearest code [N] of each of `tokens` [N, D], finite all; -1 where `valid` [N] is false."""
         tokens, table = tokens.detach(), self.table.detach()
+        if self.arithmetic is None and gpu.usable(tokens):
+            return gpu.search(tokens, valid, table)
         codes = nearest(tokens, table)[0] if self.arithmetic is None else self.arithmetic.search(tokens, table)
         return codes if valid is None else codes.masked_fill(~valid, -1)
 
@@ -164,6 +167,8 @@ class Codebook(Started):
         """Counts and sums of the valid `tokens` [N, D] by the code that they chose."""
         size = self.codes.shape[0]
         tokens = self.inside(tokens.detach())
+        if gpu.usable(tokens):
+            return CodebookStats(*gpu.statistics(tokens, codes, valid, size, samples=True))
         counts, sums = totals(tokens, codes, valid, size)
         some = valid if valid is not None else codes >= 0
         return CodebookStats(counts.float(), sums.float(), sample(tokens, size, some).float())
@@ -183,15 +188,10 @@ class Codebook(Started):
         bit for bit. Before the first update every code weighs as uniform use of that update's batch would: the start
         survives. Then codes that are hardly ever chosen start again at inputs that were seen.
         """
-        counts, sums = stats.counts.to(self.codes.dtype), stats.sums.to(self.codes.dtype)
-        fresh = self.weights.sum() == 0
-        before = torch.where(fresh, counts.mean(), self.weights)
-        before = torch.where(before > FORGOTTEN, before, 0)
-        after = self.decay * before + (1 - self.decay) * counts
-        rate = torch.where(counts > 0, (1 - self.decay) / after.clamp_min(FORGOTTEN), 0)
-        self.codes.addcmul_(rate[:, None], sums - counts[:, None] * self.codes)
-        self.weights.copy_(after)
-        revive(self.codes, self.weights, stats.samples, self.revive_below)
+        codes, dtype = self.codes, self.codes.dtype
+        step = gpu.ops.follow if gpu.usable(codes) else follow
+        step(codes, self.weights, stats.counts.to(dtype), stats.sums.to(dtype), stats.samples, self.decay,
+             self.revive_below)  # fmt: skip
         self.keep_length()
 
     def keep_length(self) -> None:
@@ -201,14 +201,6 @@ class Codebook(Started):
 
     def extra_repr(self) -> str:
         return f"{' x '.join(map(str, self.codes.shape))}, {self.kind}{'' if self.is_ready else ', not started'}"
-
-
-def look_up(table: Tensor, codes: Tensor, valid: Tensor | None) -> Tensor:
-    """Rows of `table` [K, d] for `codes` [N]; a zero row where `valid` [N] is false (None: all are)."""
-    if valid is None:
-        return table.index_select(0, codes)
-    table = torch.cat([table, table.new_zeros(1, table.shape[1])])
-    return table.index_select(0, torch.where(valid, codes, table.shape[0] - 1))
 
 
 class _CodebookError(torch.autograd.Function):
@@ -223,44 +215,8 @@ class _CodebookError(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, by_sse: Tensor) -> tuple[Tensor | None, ...]:
         table, tokens, codes, valid = ctx.saved_tensors
-        counts, sums = totals(tokens, codes, valid, table.shape[0])
+        if gpu.usable(tokens):
+            counts, sums, _ = gpu.statistics(tokens, codes, valid, table.shape[0], samples=False)
+        else:
+            counts, sums = totals(tokens, codes, valid, table.shape[0])
         return (counts[:, None] * table - sums) * (2 * by_sse), None, None, None, None
-
-
-def totals(tokens: Tensor, codes: Tensor, valid: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
-    """How many of the valid `tokens` [N, d] chose each of `size` codes [K], and their sums [K, d].
-
-    Tokens that do not count go to a row of their own, which is cut off.
-    """
-    rows = size
-    if valid is not None:
-        rows, codes = size + 1, torch.where(valid, codes, size)
-    counts = tokens.new_zeros(rows).index_add_(0, codes, tokens.new_ones(()).expand(codes.shape))
-    sums = tokens.new_zeros(rows, tokens.shape[1])
-    if tokens.device.type == "cpu":  # several times as fast there as index_add_
-        sums.scatter_add_(0, codes[:, None].expand_as(tokens), tokens)
-    else:
-        sums.index_add_(0, codes, tokens)
-    return counts[:size], sums[:size]
-
-
-@torch.no_grad()
-def revive(codes: Tensor, weights: Tensor, samples: Tensor, below: float) -> Tensor:
-    """Replace, in place, the rows of `codes` [K, d] whose use is under `below` times uniform use; returns which [K].
-
-    `weights` [K] is the moving average of use; a revived code gets uniform use, so that it survives the next checks.
-    The threshold is a share of uniform use, hence the same for every batch size and K. The replacements come from
-    `samples` [S, d] (rows that are not finite are skipped), in order and with no draw: all ranks revive alike.
-    """
-    if below <= 0 or samples.shape[0] == 0:
-        return torch.zeros_like(weights, dtype=torch.bool)
-    uniform = weights.mean()
-    usable = samples.isfinite().all(1)
-    samples = samples[usable.logical_not().argsort(stable=True)]
-    dead = weights < below * uniform
-    rank = dead.cumsum(0) - 1
-    revived = dead & (rank < usable.sum())
-    fresh = samples[rank.clamp(0, samples.shape[0] - 1)]
-    codes.copy_(torch.where(revived[:, None], fresh.to(codes.dtype), codes))
-    weights.copy_(torch.where(revived, uniform, weights))
-    return revived

@@ -38,13 +38,18 @@ def nearest(x: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
 
 def prepared(codebook: Tensor) -> tuple[Tensor, Tensor]:
     """The centre [d] and the rows (-s^2 e', s^2 |e'|^2 / 2) [K, d + 1], e' = e - centre and s = 1 / max |e'|."""
+    centre, scale, offset, half = scaled(codebook)
+    return centre, torch.cat([offset * -scale, half], 1)
+
+
+def scaled(codebook: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The centre [d], s [], the rows s e' [K, d] and s^2 |e'|^2 / 2 [K, 1]; s is a power of two."""
     centre = robust_centre(codebook)
     offset = codebook - centre
     largest = largest_of(offset)
     scale = torch.exp2(-(largest.log2().floor() + 1).clamp(-120, 120))  # ONNX has no frexp
     offset = offset * scale
-    half = offset.square().sum(1, keepdim=True) / 2
-    return centre, torch.cat([offset * -scale, half], 1)
+    return centre, scale, offset, offset.square().sum(1, keepdim=True) / 2
 
 
 def robust_centre(codebook: Tensor) -> Tensor:
