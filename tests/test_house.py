@@ -44,7 +44,7 @@ MAY = {
     "analysis": {"errors", "files", "api", "diagnosis"},
     "training": {"api", "quantizers", "layers", "sequence", "catalog", "recipe", "model", "diagnosis"} | GROUND,
     "conformance": {"api", "quantizers", "layers", "sequence", "catalog", "recipe", "model"} | GROUND,
-    "bench": {"api", "quantizers", "layers", "sequence", "catalog"} | GROUND,
+    "bench": {"api", "quantizers", "layers", "sequence", "catalog", "recipe", "model", "training"} | GROUND,
     "commands": {
         "api",
         "quantizers",
@@ -90,7 +90,7 @@ FIELD_WORDS = re.compile(  # words of a field of use, which the engine must not 
 FIELD_LIBRARIES = {
     "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "pyarrow",
     "charset_normalizer", "matplotlib", "PIL",
-    "obspy", "wandb",
+    "obspy", "wandb", "pesq", "pystoi", "statsforecast",
 }  # fmt: skip
 
 

@@ -77,3 +77,8 @@ def test_no_module_of_the_working_folder_is_run(tmp_path: Path, start: list[str]
                           capture_output=True, text=True, check=False, timeout=300)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.glob("MARK-*"))
+
+
+def test_a_loaded_model_leaves_the_compiler_out() -> None:
+    code = "import vqtool\nvqtool.load('forecaster').parts"
+    assert loaded_after(code, "torch", "torch._dynamo") == {"torch"}

@@ -35,9 +35,7 @@ def root(
 @command("train")
 def train(
     *,
-    recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="The TOML file of a recipe, or a run whose recipe to train again.")
-    ],
+    recipe: opt.RecipeOrRun = None,
     overrides: opt.Overrides,
     out_dir: opt.RunFolder = None,
     seed: opt.Seed = None,
@@ -65,7 +63,7 @@ def resume(
     """Continue a run where it stopped."""
 
 
-@command("evaluate")
+@command("evaluate", opt.machine)
 def evaluate(
     *,
     checkpoint: opt.NewestCheckpoint = None,
@@ -76,7 +74,6 @@ def evaluate(
     axes: opt.Axes = None,
     split: opt.Split = None,
     force: opt.Force = False,
-    device: opt.Device = "auto",
 ) -> None:
     """Evaluate a checkpoint on held-out rows, beside simple baselines."""
 
@@ -152,7 +149,7 @@ def convert(
     """
 
 
-@command("generate")
+@command("generate", opt.machine)
 def generate(
     *,
     checkpoint: opt.Checkpoint,
@@ -166,7 +163,6 @@ def generate(
     samples: Annotated[int, typer.Option("--samples", min=1, metavar="N", help="Number of signals per condition.")] = 1,
     seed: opt.SamplingSeed = 0,
     force: opt.Force = False,
-    device: opt.Device = "auto",
 ) -> None:
     """Generate signals for given conditions. The most probable codes are taken unless an option says to sample."""
 
@@ -188,22 +184,23 @@ def forecasting(
     seed: opt.SamplingSeed = 0,
     out_file: opt.ForecastFile = None,
     force: opt.Force = False,
-    device: opt.Device = "auto",
 ) -> None:
     """What `forecast` and `backtest` share."""
 
 
-@command("forecast", forecasting)
+@command("forecast", forecasting, opt.machine)
 def forecast(
     steps: Annotated[
         int, typer.Option("--steps", min=1, max=opt.MAX_STEPS, metavar="N", help="Number of time steps to forecast.")
     ],
     plot: opt.ForecastPlot = None,
+    conformal: opt.Conformal = False,
+    explain: opt.Explain = False,
 ) -> None:
     """Forecast series, in their own units and with their time stamps."""
 
 
-@command("forecast:backtest", forecasting)
+@command("forecast:backtest", forecasting, opt.machine)
 def backtest(
     horizon: Annotated[
         int, typer.Option("--horizon", min=1, max=opt.MAX_STEPS, metavar="N", help="Time steps ahead of each cutoff.")
@@ -222,7 +219,7 @@ def backtest(
     """
 
 
-@command("encode")
+@command("encode", opt.machine)
 def encode(
     *,
     checkpoint: opt.Checkpoint,
@@ -231,7 +228,6 @@ def encode(
     overrides: opt.DataOverrides,
     levels: opt.Levels = None,
     force: opt.Force = False,
-    device: opt.Device = "auto",
 ) -> None:
     """Encode signals to codes."""
 
@@ -252,15 +248,16 @@ def decode(
 def export(
     checkpoint: opt.Checkpoint,
     to: Annotated[
-        Literal["onnx", "pt2"], typer.Option("--to", help="Format: ONNX, or pt2 for a torch.export program.")
+        Literal["onnx", "pt2", "fp16"],
+        typer.Option("--to", help="Format: ONNX, pt2 (torch.export), or fp16: a checkpoint of half the size."),
     ] = "onnx",
     out_dir: opt.OutDir = None,
     force: opt.Force = False,
 ) -> None:
-    """Export encoder and decoder to ONNX or torch.export. Each file is run and compared with PyTorch."""
+    """Export encoder and decoder to ONNX or torch.export, run and compared with PyTorch; or a checkpoint as float16."""
 
 
-@command("codes")
+@command("codes", opt.machine)
 def codes(
     checkpoint: opt.Checkpoint,
     data: opt.DataPath = None,
@@ -269,7 +266,6 @@ def codes(
     out_dir: opt.CodesFolder = None,
     tsne: opt.Tsne = False,
     force: opt.Force = False,
-    device: opt.Device = "auto",
 ) -> None:
     """Show which codes stand for which labels, and how reliably.
 

@@ -55,9 +55,13 @@ class VqtoolError(Exception):
         return self.where
 
 
-def missing_extra(package: str, extra: str, needed_by: str) -> VqtoolError:
+class MissingError(VqtoolError):
+    """A library or a program that something optional needs is not installed."""
+
+
+def missing_extra(package: str, extra: str, needed_by: str) -> MissingError:
     """The error for an optional library that is not installed: names the extra that brings it."""
-    return VqtoolError(
+    return MissingError(
         f"{needed_by} needs the library `{package}`, which is not installed",
         hint=f"pip install 'vqtool[{extra}]'",
         exit_code=1,

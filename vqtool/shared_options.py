@@ -57,11 +57,22 @@ Usage = Annotated[
 ]
 NewestForecaster = Annotated[
     Path | None,
-    typer.Argument(metavar="CKPT", help="A checkpoint or run; by default the newest under runs/ that can forecast."),
+    typer.Argument(metavar="CKPT", help="A checkpoint or run; by default the newest under runs/, else `forecaster`."),
 ]
 DataPath = Annotated[
     Path | None, typer.Option("--data", metavar="PATH", help="Read data from PATH instead of the recipe's.")
 ]
+RecipeOrRun = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="RECIPE",
+        help="The TOML file of a recipe, or a run to train again; with --from NAME the model's own by default.",
+    ),
+]
+Conformal = Annotated[
+    bool, typer.Option("--conformal", help="Set the quantiles by how far past forecasts of this file were off.")
+]
+Explain = Annotated[bool, typer.Option("--explain", help="Show what each forecast is made of.")]
 Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Use only this held-out split.")]
 SeriesFile = Annotated[
     Path | None,
@@ -90,6 +101,16 @@ Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"],
     typer.Option("--device", help="Device to compute on; auto prefers cuda, then mps, then cpu."),
 ]
+Precision = Annotated[
+    Literal["fp32", "bf16", "fp16"],
+    typer.Option("--precision", help="Precision to compute in; codes are chosen in fp32."),
+]
+
+
+def machine(device: Device = "auto", precision: Precision = "fp32") -> None:
+    """What a command that uses a model computes on, and how."""
+
+
 StopOn = Annotated[
     Literal["warn", "fail"] | None,
     typer.Option(

@@ -118,12 +118,8 @@ class SeriesFiles(ForecastFiles):
 
     def _read_options(self, *, another: bool) -> ReadOptions:
         """As the training data were read; `another` file has series and stamps of its own."""
-        kept = {
-            name: self.options[name]
-            for name in READ_OPTIONS
-            if name in self.options and not (another and name in OF_THE_FILE)
-        }
-        return ReadOptions(**(kept | {name: value for name, value in self.asked.items() if name in READ_OPTIONS}))
+        kept = {name: value for name, value in self.options.items() if not (another and name in OF_THE_FILE)}
+        return read_options(kept, self.asked)
 
     def _is_training_file(self, path: Path | None) -> bool:
         """Whether this is the file of the training data; no path stands for it."""
@@ -236,13 +232,22 @@ class SeriesHistories(Histories):
         return self.series[int(self.of[row, channel])].stamps[at - self.lookback : at]
 
     def forecasts(
-        self, rows: range, paths: Tensor, quantiles: Sequence[float], *, known: bool = False
+        self,
+        rows: range,
+        paths: Tensor,
+        quantiles: Sequence[float],
+        *,
+        known: bool = False,
+        compared: Mapping[str, Tensor] | None = None,
     ) -> list[Forecast]:
         """Paths [len(rows), S, C, steps] in the model's units -> one forecast for each row and channel.
 
         They are sample paths; with `known`, the median and each of the quantiles.
         """
         mean, std = (v[rows.start : rows.stop, None, :, None] for v in (self.mean, self.std))
+        for name, value in (compared or {}).items():
+            self.baselines.setdefault(name, torch.empty(*self.of.shape, self.steps, dtype=torch.float64))
+            self.baselines[name][rows.start : rows.stop] = value.double() * std[:, 0] + mean[:, 0]
         own = paths.double() * std + mean
         drawn = own.shape[1] > 1 and not known
         levels = list(quantiles) if drawn or known else []  # one path has no quantiles
@@ -319,6 +324,11 @@ class SeriesHistories(Histories):
                 self.notes.append(f"{what}, so scaled by their own history: {', '.join(names[:3])}{more}")
         own = far | (place < 0)
         return torch.where(own, own_mean, mean), torch.where(own, own_std, std)
+
+
+def read_options(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> ReadOptions:
+    """How to read a file: as `asked` for in this call, and else as `kept`."""
+    return ReadOptions(**{name: value for name, value in {**kept, **asked}.items() if name in READ_OPTIONS})
 
 
 def joint(spec: DataSpec) -> bool:

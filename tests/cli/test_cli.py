@@ -70,7 +70,7 @@ def test_train_s_values(monkeypatch: pytest.MonkeyPatch) -> None:
                      "--device", "cpu", "--stage", "one", "--from", "first")  # fmt: skip
     assert given == {
         "recipe": Path("r.toml"), "overrides": ["a.b=1", "c=2"], "out_dir": Path("run"), "seed": 4, "device": "cpu",
-        "stage": "one", "only": False, "start": Path("first"), "stop_on": None,
+        "stage": "one", "only": False, "start": Path("first"), "stop_on": None, "fresh": None,
     }  # fmt: skip
     given = received(monkeypatch, "train", "train", "r.toml")
     assert given["overrides"] == []

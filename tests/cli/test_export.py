@@ -55,6 +55,21 @@ def test_onnx(run: Path) -> None:
     assert folders_named(run / "encode.onnx", run / "decode.onnx") == []
 
 
+TRANSFORMER = "kind = 'transformer', width = 16, layers = 1, heads = 2"
+
+
+@pytest.mark.parametrize("to", ["onnx", "pt2"])
+def test_transformers(tmp_path: Path, to: str) -> None:
+    if to == "onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    parts = ["-s", f"encoder={{{TRANSFORMER}, patch = 8}}", "-s", f"decoder={{{TRANSFORMER}}}"]
+    done = vqtool("train", write_recipe(tmp_path), "-o", tmp_path / "run", *parts, "-s", "stage.tokenizer.steps=3")
+    assert done.returncode == 0, done.stderr
+    paths = document("export", tmp_path / "run", "--to", to)["paths"]
+    assert max(paths[way]["difference"] for way in ("encode", "decode")) <= 1e-5
+
+
 def test_pt2(run: Path, tmp_path: Path) -> None:
     result = document("export", run, "--to", "pt2", "-o", tmp_path / "out")
     assert Path(result["paths"]["encode"]["file"]) == tmp_path / "out" / "encode.pt2"

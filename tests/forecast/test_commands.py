@@ -288,8 +288,9 @@ def test_names_of_files_are_checked(run: Path, tmp_path: Path) -> None:
 def test_the_newest_run_that_can(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                  capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(VqtoolError, match="no run under `runs/` can forecast"):
+    with pytest.raises(VqtoolError, match="which series should be forecast"):
         forecast(None, tmp_path / "f.csv", 3)  # type: ignore[arg-type]
+    assert "no run under `runs/` can forecast: taking `forecaster`" in capsys.readouterr().err
     (tmp_path / "runs").mkdir()
     able = trained(tmp_path)
     able.rename(tmp_path / "runs" / "able")

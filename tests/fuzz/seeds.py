@@ -70,6 +70,9 @@ MODELS = {  # name -> the table [data], and the parts
                 '[encoder]\nkind = "identity"\n[quantizer]\nkind = "ema"\ncodebook_size = 8\n'
                 '[decoder]\nkind = "identity"\n[[stage]]\nname = "quantizer"\ntask = "autoencode"\nsteps = 2\n'
                 'losses = { mse = 1.0 }'),
+    "any": ('kind = "synthetic-series"\npath = "series.csv"\nsynthetic = 0\nown = 16\nvalid = 8\nhorizon = 12',
+            '[regressor]\nkind = "step-mlp"\nwidth = 8\n[train]\nbatch = 4\n[[stage]]\nname = "quantiles"\n'
+            'task = "any-series-quantiles"\nsteps = 1\nlosses = { pinball = 1.0 }'),
     "sentences": ('kind = "labelled-sentences"\npath = "sentences"\nlength = 16',
                   '[encoder]\nkind = "ngrams"\ntokens = 2\ndim = 2\nwidth = 2\nbuckets = 64\nlongest = 2' + LINK),
 }  # fmt: skip
@@ -113,6 +116,7 @@ def check(recipe: str, option: str = "path", what: str = "{file}") -> str:
 ENCODE = "encode {{seeds}}/{}/best.safetensors {} --force --out {{dir}}.out{}".format
 IMPROVE = "improve {seeds}/latents/best.safetensors --latents {file} --layout NTD --force --out {dir}.o.safetensors"
 FORECAST = "forecast {seeds}/series/direct.safetensors --data {file} --steps 6 --force --out {dir}.out.csv"
+FORECAST_ANY = "forecast forecaster --data {file} --steps 6 --force --out {dir}.out.csv"
 SEISMIC = (check("miniseed", what="{dir}"), ENCODE("miniseed", "{file}", ".csv"), ENCODE("miniseed", "{dir}", ".npz"))
 SET = (check("seisbench", what="{dir}"), ENCODE("miniseed", "{dir}", ".npz"))
 CHECKPOINT = ("show {file}", "diagnose {file}", "evaluate {file}", ENCODE("tiny", "{seeds}/signals.npz", ".st").replace(
@@ -134,6 +138,7 @@ KINDS = (
     Kind("tsv of sentences", "sentences_csv", "train.tsv", "table", (check("sentences", what="{dir}"),)),
     Kind("sentences", "sentences", "train.txt", "table", (check("sentences", what="{dir}"),)),
     Kind("csv", "tables", "wide.csv", "table", (check("series"), FORECAST, ENCODE("series", "{file}", ".st"))),
+    Kind("csv of any series", "tables", "wide.csv", "table", (check("any"), FORECAST_ANY)),
     Kind("csv, long", "tables", "long.csv", "table", (check("series"), FORECAST)),
     Kind("csv, packed", "tables", "wide.csv.gz", "gzip", (check("series"), FORECAST)),
     Kind("parquet", "tables", "long.parquet", "parquet", (check("series"), FORECAST)),

@@ -96,3 +96,21 @@ def test_a_stage_s_checkpoint_loads_alone(tmp_path: Path) -> None:
     assert any(name.startswith("parts.prior.") for name in read.tensors)
     assert "prior" not in model.parts
     assert torch.equal(model.parts.encoder.start.conv.weight, made.model.parts.encoder.start.conv.weight)
+
+
+def test_half_as_many_bytes_are_read_as_float32(tmp_path: Path) -> None:
+    weight, places = torch.randn(400, 3), torch.arange(5)
+    tensors = {"parts.a": weight, "parts.b": weight, "parts.n": places, "usage.0.counts": torch.ones(3)}
+    checkpoint.save(tmp_path / "a.safetensors", tensors, {"layout": checkpoint.layout({"parts.a": weight})})
+    checkpoint.save_half(tmp_path / "b.safetensors", checkpoint.load(tmp_path / "a.safetensors"))
+    read = checkpoint.load(tmp_path / "b.safetensors")
+    assert read.tensors.keys() == {"parts.a", "parts.b", "parts.n"}
+    assert torch.equal(read.tensors["parts.a"], weight.half().float())
+    assert torch.equal(read.tensors["parts.b"], read.tensors["parts.a"])
+    assert torch.equal(read.tensors["parts.n"], places)
+    assert (tmp_path / "b.safetensors").stat().st_size < 0.65 * (tmp_path / "a.safetensors").stat().st_size
+
+
+def test_what_was_float16_stays_so(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "a.safetensors", {"x": torch.ones(3).half()}, {})
+    assert checkpoint.load(tmp_path / "a.safetensors").tensors["x"].dtype == torch.float16

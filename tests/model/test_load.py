@@ -9,11 +9,12 @@ import torch
 
 from tests.training.test_resume import session
 from tests.training.tiny import PRIOR, write_recipe
-from vqtool.api import Encodes, Forecasts, Generates
+from vqtool.api import Encodes, Forecasts, Generates, Transmits
 from vqtool.errors import VqtoolError
 from vqtool.model import format as names
 from vqtool.model.codes import codes_metadata
 from vqtool.model.load import capable, from_checkpoint, needed_for
+from vqtool.model.runs import pretrained
 from vqtool.recipe import load
 
 ROOT = Path(__file__).parents[2]
@@ -68,8 +69,9 @@ def test_the_newest_run_that_can(run: Path, monkeypatch: pytest.MonkeyPatch, tmp
     run.rename(tmp_path / "runs" / "mine")
     try:
         assert capable(None, Encodes, "encode")[0].path == Path("runs/mine/again.safetensors")
-        with pytest.raises(VqtoolError, match="no run under `runs/` can forecast"):
-            capable(None, Forecasts, "forecast")
+        assert capable(None, Forecasts, "forecast")[0].path == pretrained()[0].weights
+        with pytest.raises(VqtoolError, match="no run under `runs/` can transmit"):
+            capable(None, Transmits, "transmit")
     finally:
         (tmp_path / "runs" / "mine").rename(run)
     output = capsys.readouterr().err

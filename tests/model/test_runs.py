@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vqtool.model.runs import rows_of
+import pytest
+
+from vqtool.errors import VqtoolError
+from vqtool.model.runs import checkpoint_path, pretrained, rows_of
 
 
 def test_incomplete_lines_are_left_out(tmp_path: Path) -> None:
@@ -12,3 +15,17 @@ def test_incomplete_lines_are_left_out(tmp_path: Path) -> None:
     metrics.write_bytes(b'{"step": 1}\n{"step": 2, "lo{"step": 3}\n' + b"[" * 100_000 + b'\n\x00\xff\n{"step": 5, "l')
     assert rows_of(metrics) == [{"step": 1}]
     assert rows_of(tmp_path / "nothing.jsonl") == []
+
+
+def test_models_that_come_along_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for one in pretrained():
+        assert one.weights.is_file()
+        assert one.recipe.is_file()
+        assert checkpoint_path(Path(one.name)) == one.weights
+    with pytest.raises(VqtoolError, match="there is no checkpoint or run `forecastr`") as caught:
+        checkpoint_path(Path("forecastr"))
+    assert "forecaster" in str(caught.value.hint)
+    (tmp_path / "forecaster").mkdir()  # a folder of that name is meant where there is one
+    with pytest.raises(VqtoolError, match="no trained run in `forecaster`"):
+        checkpoint_path(Path("forecaster"))

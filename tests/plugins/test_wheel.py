@@ -27,6 +27,13 @@ def test_recipes_and_their_samples_travel(environment: Environment, away: Path) 
     assert checked.returncode == 0, checked.stderr
 
 
+def test_the_forecaster_travels(environment: Environment, away: Path) -> None:
+    rows = "\n".join(f"{2000 + k // 12}-{k % 12 + 1:02d}-01,{k}" for k in range(40))
+    (away / "mine.csv").write_text("ds,y\n" + rows)
+    done = environment.run("vqtool", "forecast", "--steps", "3", "--data", "mine.csv", cwd=away)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_shipped_recipe_is_sound(environment: Environment, away: Path) -> None:
     names = environment.run("python", "-c", "from vqtool.recipe import shipped; print(*shipped.names())", cwd=away)
     assert "voltage" in names.stdout.split(), names.stderr

@@ -58,6 +58,8 @@ def test_mu_law_has_its_known_ratio_and_is_odd() -> None:
 @pytest.mark.parametrize("role", ["data", "loss", "metric", "baseline"])
 def test_the_package_is_found(role: str) -> None:
     mine = {c.name for c in catalog().components if c.role == role and c.target.startswith("vqtool_speech")}
-    wanted = {"data": {"wav"}, "loss": {"stft", "mel"}, "metric": {"si-sdr", "spectral-distance", "bitrate"},
-              "baseline": {"block-rvq", "block-rvq-8k", "mu-law"}}  # fmt: skip
+    opus = {f"opus-{rate}k" for rate in (6, 8, 12, 16, 20)}
+    wanted = {"data": {"wav"}, "loss": {"stft", "mel"},
+              "metric": {"si-sdr", "spectral-distance", "bitrate", "pesq", "stoi"},
+              "baseline": {"block-rvq", "block-rvq-8k", "mu-law", "speex", "lc3", "codec2"} | opus}  # fmt: skip
     assert mine == wanted[role]

@@ -23,6 +23,7 @@ from vqtool.training.loop import StageLoop
 from vqtool.training.optimise import divided
 from vqtool.training.rundir import RunDir
 from vqtool.training.session import resume
+from vqtool.training.starting import start_codebooks
 
 PARTS = {
     "multi-scale-stft": "windows = [16]\nwidth = 4\ndilations = [1, 2]",
@@ -43,7 +44,7 @@ def adversarial(folder: Path, kind: str = "multi-scale-stft", own: str = "after 
 def first_loop(path: Path, options: list[str] | None = None) -> StageLoop:
     made = session(path, path.parent / "loop", ["stage.tokenizer.discriminator.after=0", *(options or [])])
     loop = StageLoop(made.model, made.recipe.stages[0], made.data, HERE, seed=0, log=lambda row: None)
-    loop.start_codebooks()
+    start_codebooks(loop)
     return loop
 
 

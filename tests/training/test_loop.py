@@ -42,12 +42,12 @@ def test_the_loss_falls_and_the_best_is_kept(tmp_path: Path) -> None:
 def test_codebooks_start_from_one_epoch_of_rows_that_never_vary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made = session(write_recipe(tmp_path), tmp_path / "run", ["stage.tokenizer.steps=1"])
     begin, seen = ResidualEMA.initialise, []
     monkeypatch.setattr(
         ResidualEMA, "initialise", lambda self, z, *rest, **named: (seen.append(z), begin(self, z, *rest, **named))
     )
     monkeypatch.setattr(ResidualEMA, "start_tokens", 10**6)
-    made = session(write_recipe(tmp_path), tmp_path / "run", ["stage.tokenizer.steps=1"])
     made.train()
     (z,) = seen
     rows = len(made.data.rows("train"))
@@ -71,9 +71,8 @@ def test_best_by_a_metric_of_the_task(tmp_path: Path) -> None:
 
 
 def test_an_unknown_best_is_one_error(tmp_path: Path) -> None:
-    made = session(write_recipe(tmp_path), tmp_path / "run", ["stage.tokenizer.steps=4", 'train.best="nonsense"'])
     with pytest.raises(VqtoolError, match="nonsense"):
-        made.train()
+        session(write_recipe(tmp_path), tmp_path / "run", ["stage.tokenizer.steps=4", 'train.best="nonsense"'])
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])

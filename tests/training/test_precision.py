@@ -17,6 +17,7 @@ CODERS = {
     "resnet1d": ("resnet1d", "", ""),
     "patch": ("patch", "patch = 8", ""),
     "lapped": ("lapped", "hop = 16", ""),
+    "transformer": ("transformer", "patch = 8\nwidth = 16\nlayers = 1", "width = 16\nlayers = 1"),
 }
 
 

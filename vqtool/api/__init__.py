@@ -28,6 +28,7 @@ from vqtool.api.spec import Batch, DataSpec, Field, UnfitError, expect_images, e
 from vqtool.api.task import (
     Better,
     Classifies,
+    Compares,
     Decodes,
     Embeds,
     Encodes,
@@ -51,6 +52,7 @@ __all__ = [
     "Classifies",
     "CodebookStats",
     "CodedPiece",
+    "Compares",
     "Condition",
     "Conditioner",
     "Context",

@@ -39,11 +39,18 @@ class Histories(Protocol):
     warnings: Sequence[str]  # why the forecasts deserve less trust
 
     def forecasts(
-        self, rows: range, paths: Tensor, quantiles: Sequence[float], *, known: bool = False
+        self,
+        rows: range,
+        paths: Tensor,
+        quantiles: Sequence[float],
+        *,
+        known: bool = False,
+        compared: Mapping[str, Tensor] | None = None,
     ) -> list[Forecast]:
         """The sample paths [len(rows), S, C, steps] of some rows as forecasts: one a row and channel.
 
         With `known` they are not sample paths but the median, and after it each of the `quantiles` (S = 1 + Q).
+        `compared` [len(rows), C, steps] are further `baselines` of the forecasts, in the model's units.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any, ClassVar, Literal
 
@@ -137,10 +137,16 @@ class Quantizer(nn.Module):
     neither terms nor statistics; the non-finite ones among the real tokens are counted in `Quantized.not_finite`.
 
     A quantizer computes in float32, whatever autocast says, and stays in float32 when the model is cast to less.
+
+    With the attribute `bypass` at 1 the inputs flow on as they are, with code -1, terms of 0 and no statistics, started
+    or not: for training the other parts first. In between, `z` lies that far on the way from the codes to the inputs.
+    The base class does this to every subclass's `forward`. It is a matter of training, and in no checkpoint.
     """
 
     terms: frozenset[str] = frozenset()  # what a stage may weight in its losses
     knobs: frozenset[str] = frozenset()  # attributes that a stage may set or schedule
+    training_knobs: ClassVar[frozenset[str]] = frozenset({"bypass"})  # those of every quantizer, in no checkpoint
+    bypass: float = 0.0
     straight_through: bool = True  # promise: the gradient of `z` by the input is exactly the identity
     nearest: bool = True  # promise: each code is the nearest of its `vectors()` to what the ones before left
     # Of several codebooks: groups share out the features, a level codes what those before left, and each window takes
@@ -195,6 +201,24 @@ class Quantizer(nn.Module):
         super().__init_subclass__(**options)
         if "decode" in vars(cls):
             cls.decode = checked(vars(cls)["decode"])  # type: ignore[method-assign, assignment]  # wrapped in place
+        if "forward" in vars(cls):
+            cls.forward = bypassable(vars(cls)["forward"])  # type: ignore[method-assign]  # likewise
+
+    def passed_on(self, z: Tensor, mask: Tensor | None) -> Quantized:
+        """Latents in the quantizer's layout as they are, but zero where they do not count: what a bypass gives."""
+        layout = getattr(self, "layout", "BTD")
+        features = layout.index("C" if "C" in layout else "D")
+        finite = z.isfinite().all(features)
+        real = torch.ones_like(finite) if mask is None else mask.bool().reshape(finite.shape)
+        value = torch.where((real & finite).unsqueeze(features), z, 0)
+        return Quantized(
+            z=value,
+            codes=torch.full((*finite.shape, len(self.codebook_sizes)), -1, device=z.device),
+            hard=value.detach().float(),
+            terms=dict.fromkeys(sorted(self.terms), value.flatten()[:0].float().sum()),  # 0, with a gradient of 0
+            not_finite=(real & ~finite).sum(),
+            weights=getattr(self, "loss_weights", {}),
+        )
 
     def check_codes(self, codes: Tensor) -> None:
         """Refuse `codes` [B, T, Q'] that no codebook holds: looked up, they would give a wrong vector or none.
@@ -278,6 +302,22 @@ def checked(decode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], 
         return decode(self, codes)
 
     return careful
+
+
+def bypassable(forward: Callable[..., Quantized]) -> Callable[..., Quantized]:
+    """`forward` of a class, past which the inputs flow by the share `bypass`."""
+
+    @wraps(forward)
+    def either(self: Quantizer, z: Tensor, mask: Tensor | None = None, **more: Any) -> Quantized:
+        if not self.bypass or type(self).forward is not either:  # a `super().forward` is inside of another
+            return forward(self, z, mask, **more)
+        passed = self.passed_on(z, mask)
+        if self.bypass >= 1:
+            return passed
+        given = forward(self, z, mask, **more)
+        return replace(given, z=torch.lerp(given.z, passed.z, self.bypass))
+
+    return either
 
 
 def sum_stats(many: Sequence[tuple[CodebookStats, ...]]) -> tuple[CodebookStats, ...]:

@@ -53,6 +53,7 @@ class Task:
     uses: ClassVar[frozenset[str]] = frozenset()  # every role that `build` may make
     trains: ClassVar[tuple[str, ...]] = ()  # those of them whose parameters this task changes
     knobs: ClassVar[frozenset[str]] = frozenset()
+    needs_codes: ClassVar[bool] = False  # while it trains, so that the quantizer cannot be bypassed
     headline: ClassVar[Mapping[str, Better]] = USE  # the figures of validation rows that people watch, in order
 
     def build(self, make: Make, spec: DataSpec) -> None:
@@ -76,6 +77,14 @@ class Task:
         "figures", a dict of scalars, are logged beside the losses, in training and in validation.
         """
         raise NotImplementedError
+
+    def latents(self, parts: Parts, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """What the quantizer reads in a training step [B, T, D], and the mask [B, T] of real tokens or None.
+
+        Codebooks start from it. By default it is what the encoder gives of the normalised batch, under its condition.
+        """
+        normed = parts.norm(batch)[0] if "norm" in parts else batch
+        return parts.encoder(normed["x"], *([parts.conditioner(normed)] if "conditioner" in parts else [])), None
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """What the trained parts do on held-out rows, as deployed; metrics read the result."""
@@ -129,6 +138,19 @@ class QuantileForecaster(Protocol):
 
     def quantiles(self, parts: Parts, batch: Batch, steps: int, levels: Sequence[float]) -> Tensor:
         """[B, Q, C, steps] at `levels` [Q], in the signal's own units, after the histories `x` [B, C, L] of `batch`."""
+        ...
+
+
+@runtime_checkable
+class Compares(Protocol):
+    """A forecaster that knows simpler forecasts to be measured by, and what its own are made of."""
+
+    def compare(self, parts: Parts, batch: Batch, steps: int) -> Mapping[str, Tensor]:
+        """Forecasts [B, C, steps] to compare with, by name, in the signal's own units."""
+        ...
+
+    def explain(self, parts: Parts, batch: Batch, steps: int) -> tuple[Sequence[str], Tensor]:
+        """What the forecasts are weighted means of, N names, and the weights [B, N]."""
         ...
 
 

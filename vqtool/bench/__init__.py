@@ -5,4 +5,5 @@ CASES = {
     "quantizers": "train steps and encoding beside vector-quantize-pytorch, EnCodec, transformers and faiss",
     "generation": "generating codes with the `gpt` prior, beside the GPT-2 of transformers with its cache",
     "tokenise": "windows of a three-channel signal to codes, beside the wav2vec2 of transformers",
+    "loop": "training steps of the engine beside a loop written by hand for the same model",
 }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqtool.catalog.component import Component, scan
 from vqtool.catalog.limit import Limit
+from vqtool.catalog.pretrained import Pretrained
 
 if TYPE_CHECKING:
     from vqtool.catalog.discovery import Catalog, catalog, use_files
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _HOMES = {"hookimpl": "hookspecs", "Catalog": "discovery", "catalog": "discovery", "use_files": "discovery",
           "nested_options": "loading"}  # fmt: skip
 
-__all__ = ["Catalog", "Component", "Limit", "catalog", "hookimpl", "nested_options", "scan", "use_files"]
+__all__ = ["Catalog", "Component", "Limit", "Pretrained", "catalog", "hookimpl", "nested_options", "scan", "use_files"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ import pluggy
 
 from vqtool.catalog.component import Component
 from vqtool.catalog.limit import Limit
+from vqtool.catalog.pretrained import Pretrained
 
 hookspec = pluggy.HookspecMarker("vqtool")
 hookimpl = pluggy.HookimplMarker("vqtool")
@@ -34,6 +35,12 @@ def vqtool_diagnose(report: Any) -> Iterable[Any]:
 @hookspec
 def vqtool_limits() -> Iterable[Limit]:
     """Yield the limits of this plugin's findings, which a recipe's `[diagnose]` can set; must not import torch."""
+    return ()
+
+
+@hookspec
+def vqtool_pretrained() -> Iterable[Pretrained]:
+    """Yield the trained models in this plugin's package: where no run can do what is asked, they are tried in order."""
     return ()
 
 

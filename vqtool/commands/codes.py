@@ -30,10 +30,10 @@ from vqtool.training.runtime import Runtime, runtime
 
 
 def run(*, checkpoint: Path, data: Path | None, split: str | None, label: str | None, out_dir: Path | None, tsne: bool,
-        device: str, force: bool = False) -> int:  # fmt: skip
+        device: str, precision: str = "fp32", force: bool = False) -> int:  # fmt: skip
     """Read the codes; with `out_dir`, also write a page and its pictures."""
     require_parent_dir(out_dir)
-    with runtime(device) as here, torch.no_grad():
+    with runtime(device, precision) as here, torch.no_grad():
         model, task = capable(checkpoint, Embeds, "embed")
         if out_dir is not None:
             pages = [out_dir / name for name in ("codes.html", *CAPTIONS)]
@@ -42,7 +42,7 @@ def run(*, checkpoint: Path, data: Path | None, split: str | None, label: str | 
         opened = open_data(model.recipe, path=data)
         rows = _rows(model, opened, split)
         field, group = _fields(opened.spec, label)
-        model.parts.to(here.device).eval()
+        here.place(model)
         train = _gather(model, task, opened.rows("train"), field, group, here)
         held = _gather(model, task, rows[1], field, group, here)
         reading = _read(model, opened.spec, rows[0], field, group, train, held)

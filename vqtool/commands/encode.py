@@ -31,6 +31,7 @@ def run(
     out_file: Path,
     levels: int | None,
     device: str,
+    precision: str = "fp32",
     overrides: Sequence[str] = (),
     force: bool = False,
 ) -> int:
@@ -38,13 +39,13 @@ def run(
     require_parent_dir(out_file)
     if not input_file.exists():
         raise VqtoolError(f"there is no file or folder `{input_file}`")
-    with runtime(device) as here, torch.no_grad():
+    with runtime(device, precision) as here, torch.no_grad():
         model, task = capable(checkpoint, Encodes, "encode")
         model.check_levels(levels)
         asked = options_asked(model.recipe, overrides)
         files = model.files(asked)
         check_files(model, files, input_file, out_file, asked, decode=False, force=force)
-        model.parts.to(here.device).eval()
+        here.place(model)
         if levels is not None:
             model.parts.quantizer.use_levels(levels)
         with out.progress(None, "encode") as bar:
@@ -76,7 +77,7 @@ def decode(
                 f"`{codes_file}` was written with another model than `{checkpoint}`",
                 hint="decode with the checkpoint that encoded it",
             )
-        model.parts.to(here.device).eval()
+        here.place(model)
 
         def signals(coded: Watched) -> Iterator[Piece]:
             for piece in coded:

@@ -33,6 +33,7 @@ def run(
     sweep: str | None,
     split: str | None,
     device: str,
+    precision: str = "fp32",
     plot: Path | None = None,
     axes: str | None = None,
     force: bool = False,
@@ -43,7 +44,7 @@ def run(
     if axes is not None and plot is None:
         raise VqtoolError("`--axes` says what a plot shows", hint="--plot FILE.png")
     path = checkpoint_path(checkpoint)
-    with runtime(device) as here:
+    with runtime(device, precision) as here:
         model, read = from_checkpoint(path, finite=False)
         outputs.check(plot, inputs=[path, data], force=force, recipe=apply_to_resolved(model.recipe, overrides))
         bad = not_finite(model.state())
@@ -71,7 +72,7 @@ def _scores(path: Path, model: Model, read: Checkpoint, data: Path | None, overr
                 f"`-s {' '.join(overrides)}` changes the shape of what was trained: {error.message}",
                 hint="only options that change no weight can be set here; others need new training",
             ) from error
-    model.parts.to(here.device)
+    here.place(model)
     rows = (opened or Opened()).of(model.recipe, data)
     splits = evaluate(model, read.metadata["stage"], rows, here, split=split)
     return {

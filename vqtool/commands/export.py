@@ -18,6 +18,8 @@ from vqtool.commands import outputs
 from vqtool.console import out
 from vqtool.errors import VqtoolError, missing_extra
 from vqtool.files import make_dir, write_atomic
+from vqtool.model.checkpoint import load as load_checkpoint
+from vqtool.model.checkpoint import save_half
 from vqtool.model.data import open_data
 from vqtool.model.load import capable
 from vqtool.model.model import Model
@@ -47,7 +49,9 @@ class Way(nn.Module):
 
 
 def run(*, checkpoint: Path, to: str, out_dir: Path | None, force: bool = False) -> int:
-    """Write `encode.onnx` and `decode.onnx` (or `.pt2`), run each once and compare it with PyTorch."""
+    """Write the checkpoint as float16; or `encode.onnx` and `decode.onnx` (or `.pt2`), compared with PyTorch."""
+    if to == "fp16":
+        return export_half(checkpoint_path(checkpoint), out_dir, force=force)
     if to == "onnx":
         need("onnx", "onnxscript", "onnxruntime")
     model, task = capable(checkpoint, Encodes, "encode")
@@ -69,6 +73,19 @@ def run(*, checkpoint: Path, to: str, out_dir: Path | None, force: bool = False)
             )
             out.print(str(path))
     out.document({"to": to, "paths": paths})
+    return 0
+
+
+def export_half(path: Path, out_dir: Path | None, *, force: bool) -> int:
+    """Write a checkpoint with its weights as float16, half as large."""
+    target = (out_dir or path.parent) / f"{path.name.removesuffix(path.suffix)}.fp16.safetensors"
+    read = load_checkpoint(path)
+    outputs.check(target, inputs=[path], force=force, folder=target.parent)
+    make_dir(target.parent)
+    save_half(target, read)
+    out.say(f"{target}: {target.stat().st_size:,} bytes")
+    out.print(str(target))
+    out.document({"to": "fp16", "paths": {"checkpoint": {"file": str(target)}}})
     return 0
 
 

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 
-from vqtool.api import Forecast, Forecasts
+from vqtool.api import Compares, Forecast, Forecasts
 from vqtool.commands import outputs
 from vqtool.console import out
+from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
+from vqtool.model.conformal import calibrated
 from vqtool.model.forecasting import Forecaster, SamplingOptions
 from vqtool.model.load import capable
 from vqtool.model.model import Model
@@ -22,6 +24,7 @@ from vqtool.tables import number
 from vqtool.training.runtime import Runtime, runtime
 
 SHOWN = 20  # the most series in the table
+EXPLAINED = 5  # the most closed forms of a series
 BY_SERIES = "mase"
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -35,15 +38,16 @@ def opened(
     freq: str | None,
     fill: str | None,
     device: str,
+    precision: str = "fp32",
     force: bool,
     **sampling: Any,
 ) -> Iterator[tuple[Model, Forecaster, Runtime]]:
     """A checkpoint, what forecasts with it, and where; `files` may be written, `sampling` are `SamplingOptions`."""
     how = SamplingOptions.of(**sampling)
     require_parent_dir(*files)
-    with runtime(device) as here, torch.no_grad():
+    with runtime(device, precision) as here, torch.no_grad():
         model, _ = capable(checkpoint, Forecasts, "forecast")
-        model.to(here.device).parts.eval()
+        here.place(model)
         forecaster = model.forecaster(how, overrides, freq=freq, fill=fill)
         read = [model.path, data, *paths_in(forecaster.asked)]
         outputs.check(*files, inputs=read, force=force, recipe=model.recipe)
@@ -57,6 +61,8 @@ def run(
     cutoff: str | None,
     out_file: Path | None,
     plot: Path | None,
+    conformal: bool = False,
+    explain: bool = False,
     force: bool = False,
     **asked: Any,
 ) -> int:
@@ -64,16 +70,64 @@ def run(
     with opened(out_file, plot, data=data, force=force, **asked) as (model, forecaster, here):
         rows = forecaster.histories(data, steps=steps, cutoff=cutoff)
         forecasts = forecaster.forecasts(rows, steps, here.device)
+        if conformal:
+            forecasts = calibrated(forecasts, forecaster, data, cutoff, here.device)
+        weights = forecaster.weights(rows, steps, here.device) if explain else []
+        last = last_window(forecaster, data, steps, cutoff, here)
     if out_file is not None:
         forecaster.files.save_forecasts(out_file, forecasts)
     if plot is not None:
         forecaster.files.plot_forecasts(plot, forecasts)
     show(forecasts, out_file)
+    show_weights(forecasts, weights)
+    if last:
+        show_last_window(last)
     for file in (out_file, plot):
         if file is not None:
             out.say(f"wrote {file}")
-    out.document({"checkpoint": str(model.path), "series": [as_json(one) for one in forecasts]})
+    document: dict[str, Any] = {"checkpoint": str(model.path), "series": [as_json(one) for one in forecasts]}
+    for series, each in zip(document["series"], weights, strict=False):
+        series["weights"] = each
+    out.document(document | ({"last_window": last} if last else {}))
     return 0
+
+
+def last_window(
+    forecaster: Forecaster, data: Path | None, steps: int, cutoff: str | None, here: Runtime
+) -> dict[str, Any]:
+    """How the model, and each forecast that it knows to compare with, fared on the last `steps` rows of this file.
+
+    Empty where the model knows none, or every series is too short.
+    """
+    if not isinstance(forecaster.task, Compares):
+        return {}
+    try:
+        rows = forecaster.files.histories(data or forecaster.file, steps=steps, cutoff=cutoff, windows=1)
+    except VqtoolError:
+        out.say(f"too few rows to see how forecasts of {steps} steps would have fared on the last of them")
+        return {}
+    scores = rows.scores(forecaster.forecasts(rows, steps, here.device, compare=True))["overall"]
+    each = {"model": scores["model"], **scores["baselines"]}
+    metric = BY_SERIES if BY_SERIES in each["model"] else "mae"
+    errors = {name: figures[metric] for name, figures in each.items()}
+    return {"horizon": steps, "metric": metric, "errors": errors, "best": min(errors, key=lambda name: errors[name])}
+
+
+def show_last_window(last: Mapping[str, Any]) -> None:
+    """One row: who would have been right on the end of this file."""
+    errors = sorted(last["errors"].items(), key=lambda item: item[1])
+    title = f"{last['metric'].upper()} on the last {last['horizon']} steps of this file, forecast from what came before"
+    out.table(title, [name for name, _ in errors], [[number(value) for _, value in errors]])
+    out.say(f"best on this file: {last['best']}" + ("" if last["best"] == "model" else "; the model is not"))
+
+
+def show_weights(forecasts: Sequence[Forecast], weights: Sequence[Mapping[str, float]]) -> None:
+    """The forecasts that weigh the most in each series' own."""
+    if not any(weights):
+        return
+    rows = [[one.id, ", ".join(f"{name} {value:.0%}" for name, value in list(each.items())[:EXPLAINED])]
+            for one, each in zip(forecasts[:SHOWN], weights, strict=False)]  # fmt: skip
+    out.table("what the medians are made of", ["series", "closed forms and their weights"], rows)
 
 
 def as_json(one: Forecast) -> dict[str, Any]:
@@ -141,7 +195,7 @@ def backtest(
     """Forecast from every cutoff and score; `asked` is what `opened` takes. Returns the exit code."""
     with opened(out_file, data=data, force=force, **asked) as (model, forecaster, here):
         rows = forecaster.histories(data, steps=horizon, cutoff=cutoff, windows=n_windows, step_size=step_size)
-        forecasts = forecaster.forecasts(rows, horizon, here.device)
+        forecasts = forecaster.forecasts(rows, horizon, here.device, compare=True)
         reported = len(rows.notes)
         scores = rows.scores(forecasts)
     for note in rows.notes[reported:]:

@@ -31,6 +31,7 @@ def run(
     samples: int,
     seed: int,
     device: str,
+    precision: str = "fp32",
     overrides: Sequence[str] = (),
     force: bool = False,
 ) -> int:
@@ -43,11 +44,11 @@ def run(
         how = {"temperature": 1.0 if temperature is None else temperature, "top_k": top_k, "top_p": top_p}
     require_parent_dir(out_file)
     count = 0
-    with runtime(device) as here, torch.no_grad():
+    with runtime(device, precision) as here, torch.no_grad():
         model, task = capable(checkpoint, Generates, "generate")
         outputs.check(out_file, inputs=[model.path, condition], force=force, recipe=model.recipe)
         files = model.files(options_asked(model.recipe, overrides))
-        model.parts.to(here.device).eval()
+        here.place(model)
 
         def generated() -> Iterator[Piece]:
             nonlocal count

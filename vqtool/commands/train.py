@@ -10,8 +10,9 @@ from pathlib import Path
 from vqtool.console import out
 from vqtool.diagnosis.news import StopOn
 from vqtool.errors import VqtoolError
+from vqtool.model.build import stage_named
 from vqtool.model.format import RESUME
-from vqtool.model.runs import checkpoint_path, is_run, runs_newest_first
+from vqtool.model.runs import checkpoint_path, is_run, pretrained, runs_newest_first
 from vqtool.recipe import Recipe, load
 from vqtool.recipe.recipe import apply_to_resolved
 from vqtool.tables import show_splits
@@ -24,7 +25,7 @@ from vqtool.training.session import resume as resume_session
 
 def run(
     *,
-    recipe: Path,
+    recipe: Path | None,
     overrides: list[str],
     out_dir: Path | None,
     seed: int | None,
@@ -44,9 +45,13 @@ def run(
                           hint="vqtool train RECIPE --stage NAME --only --from CKPT")  # fmt: skip
     if fresh and start is None:
         raise VqtoolError("`--fresh` names parts that `--from` should not fill, and there is no `--from`")
+    if recipe is None:
+        recipe = own_recipe(start)
     if seed is not None:
         overrides = [*overrides, f"seed={seed}"]
     loaded = apply_to_resolved(RunDir(recipe).recipe(), overrides) if is_run(recipe) else load(recipe, overrides)
+    if stage is not None:
+        stage_named(loaded, stage)
     learned = None if start is None else checkpoint_path(start)
     began = time.perf_counter()
     with runtime(device) as here, created(loaded, out_dir, here) as folder:
@@ -61,6 +66,21 @@ def run(
             raise
         stopped = session.train(until=stage, only=only)
         return _end(session, stopped, began, stage, here)
+
+
+def own_recipe(start: Path | None) -> Path:
+    """The recipe that comes with a model of vqtool's to train on.
+
+    Raises:
+        VqtoolError: `start` is not the name of one.
+    """
+    known = {one.name: one.recipe for one in pretrained()}
+    if start is None or str(start) not in known:
+        names = ", ".join(f"--from {name}" for name in known)
+        raise VqtoolError(
+            "which recipe should be trained?", hint=f"vqtool train RECIPE{', or ' if names else ''}{names}"
+        )
+    return known[str(start)]
 
 
 def created(recipe: Recipe, folder: Path | None, here: Runtime) -> RunDir:

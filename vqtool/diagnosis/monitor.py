@@ -296,8 +296,8 @@ class CodebookMonitor:
                       list(self.rows), {}, {"quantizer": quantizer, "step": self.step})  # fmt: skip
 
     def _warn_of_nothing(self) -> None:
-        """Say once that no codes were counted, and why."""
-        if self.silent:
+        """Say once that no codes were counted, and why; that is as it should be where quantizers are bypassed."""
+        if self.silent or any(getattr(tap.outlet.module, "bypass", 0) == 1 for tap in self.taps):
             return
         self.silent = True
         why = "no training pass went through the quantizers. A compiled model needs its monitor before its first pass"

@@ -15,6 +15,7 @@ from vqtool.errors import VqtoolError
 from vqtool.forms import damaged, is_finite, read_json
 from vqtool.model.format import (
     BEST,
+    BYPASS,
     LAST,
     METRICS_FILE,
     PARTS,
@@ -66,7 +67,7 @@ def report_of(checkpoint: Path) -> Report:
         tokens=max((int(n.sum()) for n in counts.values()), default=0),
         codebooks=tuple(books),
         measures=measures,
-        history=rows_of(run / METRICS_FILE) if run is not None else (),
+        history=[r for r in rows_of(run / METRICS_FILE) if not r.get(BYPASS)] if run is not None else (),
         recipe=resolved,
         metadata=metadata,
         run=run,

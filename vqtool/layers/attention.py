@@ -57,49 +57,71 @@ def _heads(x: Tensor, heads: int) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Causal self-attention: a step reads itself and the steps before it. [B, n, W] -> [B, n, W]."""
+    """Self-attention: a step reads itself and, if causal, the steps before it, else all. [B, n, W] -> [B, n, W]."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float = 0.0, *, causal: bool = True) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.causal = heads, dropout, causal
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, past: KeyValues) -> Tensor:
-        """Attend from the n newest steps `x` to those in `past` and to themselves."""
+    def forward(
+        self, x: Tensor, past: KeyValues | None = None, *, mask: Tensor | None = None, angles: Tensor | None = None
+    ) -> Tensor:
+        """Attend from the n newest steps `x` to those in `past` (causal attention only) and to themselves.
+
+        Args:
+            x: the steps [B, n, W].
+            past: the steps already taken, which `x` joins; None: there is none.
+            mask: [B, n] true for real steps, where there is no past; others are read by none. A row without any real
+                step gets finite values without meaning.
+            angles: of rotary positions [n, W / heads / 2], as `rotary_angles` gives them.
+        """
         query, key, value = (_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
-        before, steps = past.length, x.shape[1]
-        key, value = past.extend(key, value)
-        mask = None
-        if before and steps > 1:  # a block of steps behind a past: causal within the block, open towards the past
-            mask = torch.ones(steps, before + steps, dtype=torch.bool, device=x.device).tril(before)
+        if angles is not None:
+            query, key = rotated(query, angles), rotated(key, angles)
+        before, steps = (past.length if past is not None else 0), x.shape[1]
+        if past is not None:
+            key, value = past.extend(key, value)
+        allowed = None if mask is None else (mask | ~mask.any(1, keepdim=True))[:, None, None]  # [B, 1, 1, n]
+        causal = self.causal and steps > 1
+        if causal and (before or allowed is not None):  # causal within the block, open towards the past
+            order = torch.ones(steps, before + steps, dtype=torch.bool, device=x.device).tril(before)
+            itself = torch.eye(steps, dtype=torch.bool, device=x.device)  # else a row of padding would read nothing
+            allowed = order if allowed is None else (allowed & order) | itself
         mixed = F.scaled_dot_product_attention(
             query,
             key,
             value,
-            attn_mask=mask,
+            attn_mask=allowed,
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=not before and steps > 1,
+            is_causal=causal and allowed is None,
         )
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
-class FullAttention(nn.Module):
-    """Self-attention in which every step reads all real ones, before and after it. [B, T, W] -> [B, T, W]."""
+def rotary_angles(places: Tensor, size: int, *, base: float = 10_000.0) -> Tensor:
+    """Angles [N, size / 2] that turn the pairs of a head's `size` features (Su et al. 2021, arXiv 2104.09864).
 
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+    `places` [N, A] are positions along A axes, which share the pairs evenly; `size` is a multiple of 2 A. Products of
+    turned queries and keys depend on differences of positions alone.
+    """
+    pairs = size // (2 * places.shape[1])
+    rates = base ** (-torch.arange(pairs, device=places.device) / pairs)
+    return (places[..., None] * rates).flatten(1)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`mask` [B, T] is true for real steps; a window without any gets finite values without meaning."""
-        query, key, value = (_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
-        if mask is not None:
-            mask = (mask | ~mask.any(1, keepdim=True))[:, None, None]  # [B, 1, 1, T]
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+
+def circular_angles(places: Tensor, size: int, length: int) -> Tensor:
+    """The same of whole turns over `length` positions [N, 1]: the last one is next to the first."""
+    turns = torch.arange(1, size // 2 + 1, device=places.device)
+    return places * turns * (2 * math.pi / length)
+
+
+def rotated(x: Tensor, angles: Tensor) -> Tensor:
+    """`x` [B, heads, N, d] with the pairs (i, i + d / 2) of its features turned by `angles` [N, d / 2]."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).type_as(x)
 
 
 class CrossAttention(nn.Module):
@@ -163,14 +185,20 @@ class FeedForward(nn.Sequential):
 
 
 class Block(nn.Module):
-    """One pre-norm transformer block: self-attention, cross-attention to the condition (if any), feed-forward."""
+    """One pre-norm transformer block: self-attention, cross-attention to the condition (if any), feed-forward.
 
-    def __init__(self, width: int, heads: int, condition_dim: int, dropout: float) -> None:
+    Without `cross` the block reads the condition's vector only.
+    """
+
+    def __init__(
+        self, width: int, heads: int, condition_dim: int, dropout: float, *, causal: bool = True, cross: bool = True
+    ) -> None:
         super().__init__()
         self.norm_self = FilmNorm(width, condition_dim)
-        self.attend = SelfAttention(width, heads, dropout)
-        self.norm_cross = nn.LayerNorm(width) if condition_dim else None
-        self.cross = CrossAttention(width, heads, condition_dim, dropout) if condition_dim else None
+        self.attend = SelfAttention(width, heads, dropout, causal=causal)
+        cross = cross and condition_dim > 0
+        self.norm_cross = nn.LayerNorm(width) if cross else None
+        self.cross = CrossAttention(width, heads, condition_dim, dropout) if cross else None
         self.norm_feed = FilmNorm(width, condition_dim)
         self.feed = FeedForward(width, dropout)
         self.drop = nn.Dropout(dropout)
@@ -179,9 +207,21 @@ class Block(nn.Module):
         """Keys and values of the condition's `tokens`; None for a block without a condition."""
         return None if self.cross is None or tokens is None else self.cross.read(tokens)
 
-    def forward(self, x: Tensor, past: KeyValues, vector: Tensor | None, read: tuple[Tensor, Tensor] | None) -> Tensor:
-        """[B, n, W] -> [B, n, W]; `read` is what `self.read` gave for the condition's tokens."""
-        x = x + self.drop(self.attend(self.norm_self(x, vector), past))
+    def forward(
+        self,
+        x: Tensor,
+        past: KeyValues | None,
+        vector: Tensor | None,
+        read: tuple[Tensor, Tensor] | None,
+        *,
+        mask: Tensor | None = None,
+        angles: Tensor | None = None,
+    ) -> Tensor:
+        """[B, n, W] -> [B, n, W]; `read` is what `self.read` gave for the condition's tokens.
+
+        `mask` and `angles` are those of `SelfAttention`.
+        """
+        x = x + self.drop(self.attend(self.norm_self(x, vector), past, mask=mask, angles=angles))
         if self.cross is not None and self.norm_cross is not None and read is not None:
             x = x + self.drop(self.cross(self.norm_cross(x), read))
         return x + self.feed(self.norm_feed(x, vector))

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from vqtool.errors import VqtoolError
 from vqtool.files import write_atomic
 from vqtool.forms import damaged
-from vqtool.model.format import FAMILY, FORMAT, Header, in_text, read_header
+from vqtool.model.format import FAMILY, FORMAT, USAGE, Header, in_text, read_header
 
 DTYPES = {  # as safetensors calls them
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64",
     torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64", torch.complex64: "C64",
 }  # fmt: skip
+HALF = "fp16"  # what `stored` says of a file whose float32 numbers were written as float16
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,18 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any])
     return write_atomic(path, safetensors.torch.save(kept, texts))
 
 
+def save_half(path: Path, read: Checkpoint) -> str:
+    """Write a checkpoint with half the digits of its weights, as float16; reading it gives float32. Returns the sha256.
+
+    How codes were used in the last validation is left out.
+    """
+    halves = {id(t): t.half() if t.dtype == torch.float32 else t for t in read.tensors.values()}  # tied ones stay so
+    kept = {name: halves[id(t)] for name, t in read.tensors.items() if not name.startswith(USAGE)}
+    held = {name: in_text(DTYPES[t.dtype], t.shape) for name, t in kept.items()}
+    wanted = {name: held[name] for name in read.metadata.get("layout", {})}
+    return save(path, kept, {**read.metadata, "layout": wanted, "stored": HALF})
+
+
 def layout(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """The dtypes and shapes of tensors, as the metadata hold them: `{"parts.x": "F32[2, 3]"}`."""
     return {name: in_text(DTYPES[tensor.dtype], tensor.shape) for name, tensor in tensors.items()}
@@ -69,6 +82,8 @@ def load(path: Path) -> Checkpoint:
     except OSError as error:
         raise VqtoolError(f"cannot read `{path}`: {error.strerror or error}", exit_code=1) from error
     tensors |= {name: tensors[source] for name, source in header.aliases.items()}
+    if header.metadata.get("stored") == HALF:
+        tensors = {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}
     return Checkpoint(tensors, header.metadata, header)
 
 

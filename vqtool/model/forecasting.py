@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vqtool.api import DataSpec, Forecast, ForecastFiles, Histories, Parts, QuantileForecaster, Task
+from vqtool.api import Compares, DataSpec, Forecast, ForecastFiles, Histories, Parts, QuantileForecaster, Task
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.model.data import check_found, options_asked, report_notes, user_files
@@ -109,13 +109,17 @@ class Forecaster:
             raise VqtoolError(f"the model was trained on data `{recipe.data.kind}`, which are not time series")
         self.files = files
 
+    @property
+    def file(self) -> Path | None:
+        """The file that `-s data.path=...` names."""
+        return Path(self.asked["path"]) if self.asked.get("path") else None
+
     def histories(self, data: Path | None, **which: Any) -> Histories:
         """The histories of a file (of the training data without one); `which` is passed to `ForecastFiles.histories`.
 
         What was done to the series is reported.
         """
-        if data is None and "path" in self.asked:
-            data = Path(self.asked["path"])
+        data = data or self.file
         if data is None:
             check_found(self.recipe.data.options)
         rows = self.files.histories(data, **which)
@@ -124,8 +128,11 @@ class Forecaster:
             out.warn(warning)
         return rows
 
-    def forecasts(self, rows: Histories, steps: int, device: torch.device) -> list[Forecast]:
-        """Forecasts of all rows, a few rows at a time; the parts are on the `device`, in evaluation mode."""
+    def forecasts(self, rows: Histories, steps: int, device: torch.device, *, compare: bool = False) -> list[Forecast]:
+        """Forecasts of all rows, a few rows at a time; the parts are on the `device`, in evaluation mode.
+
+        With `compare`, those that the model knows to compare with stand beside each as its `baselines`.
+        """
         parts, task, how = self.parts, self.task, self.how
         forecasts: list[Forecast] = []
         n, known = len(rows.keys), isinstance(task, QuantileForecaster) and not how.greedy
@@ -139,8 +146,21 @@ class Forecaster:
             if not bool(torch.isfinite(paths).all()):
                 hint = f"vqtool diagnose {self.recipe.title}"
                 raise VqtoolError("the model's forecast is not finite", hint=hint, exit_code=1)
-            forecasts += rows.forecasts(some, paths, how.quantiles, known=known)
+            if compare and isinstance(task, Compares):
+                compared = {name: value.cpu() for name, value in task.compare(parts, batch, steps).items()}
+                forecasts += rows.forecasts(some, paths, how.quantiles, known=known, compared=compared)
+            else:
+                forecasts += rows.forecasts(some, paths, how.quantiles, known=known)
         return forecasts
+
+    def weights(self, rows: Histories, steps: int, device: torch.device) -> list[dict[str, float]]:
+        """What each row's forecast is a weighted mean of, the largest weight first; empty where that is not known."""
+        if not isinstance(self.task, Compares):
+            return [{} for _ in rows.keys]
+        batch = {name: value.to(device) for name, value in rows.batch.items()}
+        names, found = self.task.explain(self.parts, batch, steps)
+        each = [sorted(zip(names, row, strict=True), key=lambda item: -item[1]) for row in found.tolist()]
+        return [dict(row) for row in each]
 
 
 def data_frame(forecasts: Sequence[Forecast]) -> Any:

@@ -33,6 +33,7 @@ USAGE_FIGURES = ("counts", "errors", "offsets")
 BEST, LAST, RESUME = "best.safetensors", "last.safetensors", "resume.safetensors"
 RESOLVED_FILE, RECIPE_FILE, ENVIRONMENT_FILE = "resolved.json", "recipe.toml", "environment.json"
 METRICS_FILE, SUMMARY_FILE = "metrics.jsonl", "summary.json"
+BYPASS = "quantizer.bypass"  # the knob, as rows of metrics.jsonl name it
 
 FIELD = {"shape": [int], "role": str, "unit": str, "names": [str]}
 PROGRESS = {"step": int, "best": float, "best_step": int, "stale": int, "seconds": float}
@@ -54,6 +55,7 @@ METADATA = {  # the forms of all values that may ride with the tensors
     "quantizer": {"names": [str], "sizes": [int], "nearest?": bool, "initialised?": bool, "terms?": [str],
                   "knobs?": [str]},
     "layout": {str: str},
+    "stored": str,
     "improved": dict,
     "converted": {"from": str, "root": str, "layout": str, "search": str, "cosine": (bool, None), "learned": bool,
                   "options": dict},

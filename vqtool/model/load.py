@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,28 +21,29 @@ from vqtool.model.build import CODING, build
 from vqtool.model.checkpoint import Checkpoint, fill, needed, require_finite
 from vqtool.model.format import PARTS, under
 from vqtool.model.model import Model, UnableError
-from vqtool.model.runs import checkpoint_path, newest_checkpoints
+from vqtool.model.runs import checkpoint_path, newest_checkpoints, pretrained
 from vqtool.model.seen import Seen
 from vqtool.recipe import from_resolved
 
 
-def load(path: str | Path | None = None) -> Model:
+def load(path: str | Path | None = None, *, precision: str = "fp32") -> Model:
     """A trained model: see `Model` for what it does; its `parts`, its `recipe` and its data's `spec` are attributes.
 
     Args:
-        path: a checkpoint of vqtool, or the folder of a run, whose newest checkpoint is taken; without it, the newest
-            run under `runs/`.
+        path: a checkpoint of vqtool, or the folder of a run, whose newest checkpoint is taken; or the name of a model
+            that comes with vqtool, such as "forecaster"; without it, the newest run under `runs/`.
+        precision: "fp32", "bf16" or "fp16", to compute in; see `Model.compute_in`.
 
     Raises:
         VqtoolError: there is none, it is damaged, or a plugin that it was made with is not installed.
     """
-    return from_checkpoint(checkpoint_path(None if path is None else Path(path)))[0]
+    return from_checkpoint(checkpoint_path(None if path is None else Path(path)))[0].compute_in(precision)
 
 
 def capable(path: Path | None, protocol: type, verb: str) -> tuple[Model, Any]:
     """A model from a checkpoint or run, and its last task that can do what the verb needs; no other part is built.
 
-    Without a path it is the newest run that can.
+    Without a path it is the newest run that can; where none can, a model that comes with vqtool.
 
     Raises:
         VqtoolError: as `load`, or the model cannot do it.
@@ -59,6 +61,11 @@ def capable(path: Path | None, protocol: type, verb: str) -> tuple[Model, Any]:
             continue
         out.say(f"taking the newest run that can {verb}: {newest}")
         return model, model.capable(protocol, verb)
+    for one in pretrained():
+        with contextlib.suppress(UnableError):
+            model, _ = from_checkpoint(one.weights, able=(protocol, verb))
+            out.say(f"no run under `runs/` can {verb}: taking `{one.name}`, which comes with vqtool")
+            return model, model.capable(protocol, verb)
     raise VqtoolError(f"no run under `runs/` can {verb}", hint=f"vqtool train RECIPE, or vqtool {verb} CKPT")
 
 

@@ -32,6 +32,7 @@ from vqtool.model.checkpoint import layout
 from vqtool.model.data import user_files
 from vqtool.model.forecasting import Forecaster, SamplingOptions, as_file, data_frame
 from vqtool.model.format import PARTS
+from vqtool.model.precision import compute_in, require_precision
 from vqtool.model.seen import Seen, quantizer_metadata, vector_tensors
 from vqtool.recipe import Recipe
 
@@ -71,6 +72,19 @@ class Model:
     def to(self, device: torch.device | str) -> Model:
         """Move the parts to a device; returns the model."""
         self.parts.to(device)
+        return self
+
+    def compute_in(self, precision: str) -> Model:
+        """Compute in "fp32", "bf16" or "fp16" from now on; returns the model.
+
+        Weights and results stay in float32, and in any precision codes are searched for in float32.
+
+        Raises:
+            VqtoolError: the device of the parts cannot.
+        """
+        require_precision(self.device, precision)
+        for task in self.tasks.values():
+            compute_in(task, precision, lambda: self.device)
         return self
 
     def task(self, protocol: type) -> tuple[str, Task] | None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vqtool.catalog import catalog
+from vqtool.catalog.pretrained import Pretrained
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.forms import RESOLVED, damaged, misfit, read_json
@@ -82,11 +84,22 @@ def checkpoint_path(given: Path | None) -> Path:
     if given.is_file():
         return given
     if not given.exists():
-        raise VqtoolError(f"there is no checkpoint or run `{given}`", hint="vqtool show RUN lists a run's files")
+        known = {one.name: one.weights for one in pretrained()}
+        if str(given) in known:
+            return known[str(given)]
+        names = f"; models that come with vqtool: {', '.join(known)}" if known else ""
+        raise VqtoolError(
+            f"there is no checkpoint or run `{given}`", hint=f"vqtool show RUN lists a run's files{names}"
+        )
     path = newest_in(given)
     if path is None:
         raise VqtoolError(f"there is no trained run in `{given}`", hint="vqtool train RECIPE")
     return path
+
+
+def pretrained() -> list[Pretrained]:
+    """The trained models that come with vqtool and its plugins."""
+    return catalog().hooks.collect("vqtool_pretrained", Pretrained)
 
 
 def newest_checkpoints() -> Iterator[Path]:

@@ -110,9 +110,10 @@ class PartChecker:
     def announced(self, name: str) -> tuple[frozenset[str], frozenset[str]]:
         """(terms, knobs) of the part `[name]`: a quantizer's depend on its options."""
         cls = self.classes.get(name)
+        terms, knobs = frozenset(getattr(cls, "terms", ())), frozenset(getattr(cls, "knobs", ()))
         if cls is not None and hasattr(cls, "announced") and name in self.parts:
-            return cls.announced(self.parts[name].options)
-        return frozenset(getattr(cls, "terms", ())), frozenset(getattr(cls, "knobs", ()))
+            terms, knobs = cls.announced(self.parts[name].options)
+        return terms, knobs | getattr(cls, "training_knobs", frozenset())
 
 
 class StageChecker:

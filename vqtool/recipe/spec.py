@@ -59,6 +59,14 @@ class TrainOptions(BaseModel):
     clip: Annotated[float, Gt(0)] | None = Field(1.0, description='largest norm of the gradient; "none" clips nothing')
     accumulate: Annotated[int, Ge(1)] = Field(1, description="micro-batches a step is computed in")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the forward pass; statistics stay fp32")
+    bypass: Annotated[float, Interval(ge=0, lt=1)] = Field(
+        0.0, description="share of the stage, at its start, without quantization, if it trains the quantizer; the "
+        "codebooks start behind it"
+    )  # fmt: skip
+    compile: bool = Field(
+        False,
+        description="compile what the stage trains (torch.compile), except for the quantizer: needs a C++ compiler",
+    )
     average: Annotated[float, Interval(ge=0, lt=1)] = Field(
         0.0, description="decay of the weights' average; 0 keeps none"
     )

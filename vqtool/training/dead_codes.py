@@ -23,6 +23,7 @@ from vqtool.quantizers.core.kmeans import angular_kmeans, kmeans, points_wanted,
 from vqtool.recipe import StageSpec
 from vqtool.training.loop import StageLoop
 from vqtool.training.runtime import Runtime, Signals
+from vqtool.training.starting import quantizer_inputs
 from vqtool.training.validate import validate
 
 DEAD = 0.02  # of uniform use; a code with less counts as dead: of 64 inputs a code, at most one
@@ -110,7 +111,7 @@ def improve(
     loop = StageLoop(model, trained_on(stage, steps, read), data, runtime, seed=seed, log=lambda row: None)
     fill(loop.module.losses, under(LOSSES, read.tensors), "the checkpoint")
     before = measured(loop)
-    z, mask = loop.quantizer_inputs()
+    z, mask = quantizer_inputs(loop)
     assert loop.quantizer is not None  # `stage` trains it
     reinitialised = reinitialise_dead_codes(loop.quantizer, z, mask, merge=merge, seed=seed)
     loop.progress.best = measured(loop).row[loop.options.best]
@@ -153,6 +154,7 @@ def trained_on(stage: StageSpec, steps: int, read: Checkpoint) -> StageSpec:
             "epochs": None,
             "patience": None,
             "valid_every": None,
+            "bypass": 0.0,
             "discriminator": stage.train.discriminator.model_copy(update={"after": 0}),
         }
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,7 +16,8 @@ from vqtool.api.metric import Baseline, Metric
 from vqtool.api.spec import UnfitError
 from vqtool.api.task import Estimates
 from vqtool.catalog import catalog
-from vqtool.errors import VqtoolError
+from vqtool.console import out
+from vqtool.errors import MissingError, VqtoolError
 from vqtool.model.model import Model, eval_mode
 from vqtool.model.seeds import seed_of
 from vqtool.training.batches import in_order
@@ -59,10 +62,14 @@ class Scores:
         return any(catalog().load("metric", kind).learns for kind in self.kinds())
 
     def _of(self, kind: str, prefix: str) -> Metric | None:
-        """A metric; None where it does not fit the data and the recipe does not ask for it."""
+        """A metric; None where what it needs is not installed, or it does not fit the data and is not asked for."""
         if (kind, prefix) not in self.metrics and kind not in self.unfit:
             try:
                 self.metrics[kind, prefix] = catalog().make("metric", kind, {}, self.model.spec)
+            except MissingError as error:
+                self.unfit.add(kind)
+                if self.wanted is not None:
+                    note_missing(error.message, error.hint)
             except UnfitError:
                 if self.wanted is not None:
                     raise
@@ -91,7 +98,14 @@ def check_named(model: Model) -> None:
     """Make the metrics and baselines that a recipe names; those that do not fit its data raise `UnfitError`."""
     for role, kinds in (("metric", model.recipe.evaluate.metrics or ()), ("baseline", model.recipe.evaluate.baselines)):
         for kind in kinds:
-            catalog().make(role, kind, {}, model.spec)
+            with contextlib.suppress(MissingError):  # left out, with a note, when it comes to measure
+                catalog().make(role, kind, {}, model.spec)
+
+
+@cache
+def note_missing(message: str, hint: str | None) -> None:
+    """Say, once for whatever needs it, that something is not installed and what it would measure is left out."""
+    out.warn(f"left out: {message}" + (f" ({hint})" if hint else ""))
 
 
 @torch.no_grad()
@@ -137,7 +151,11 @@ def evaluate_baselines(model: Model, data: Data, splits: Mapping[str, Rows]) -> 
     found: dict[str, dict[str, Any]] = {split: {} for split in splits}
     here, train = Runtime(torch.device("cpu")), data.rows("train")
     for kind in model.recipe.evaluate.baselines:
-        baseline: Baseline = catalog().make("baseline", kind, {}, model.spec)
+        try:
+            baseline: Baseline = catalog().make("baseline", kind, {}, model.spec)
+        except MissingError as error:
+            note_missing(error.message, error.hint)
+            continue
         baseline.prepare(model.parts)
         baseline.fit(train)
 

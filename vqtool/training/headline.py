@@ -40,13 +40,15 @@ class Headline:
         sizes = quantizer.codebook_sizes if quantizer is not None else ()
         self.codes = sum(sizes) / len(sizes) if sizes else math.nan
 
-    def show(self, step: int, row: Mapping[str, Any], knobs: Mapping[str, float], epoch: str) -> None:
-        """Print the line of a validation at a step, counted from 1, and remember the best of each figure."""
+    def show(
+        self, step: int, row: Mapping[str, Any], knobs: Mapping[str, float], epoch: str, *, counts: bool = True
+    ) -> None:
+        """Print the line of a validation at a step, counted from 1; if it `counts`, for the best of each figure."""
         shown = [f"{self.stage} {step}/{self.steps}", epoch]
         for name, better in self.figures.items():
             value = row.get(name)
             if isinstance(value, int | float):
-                shown.append(self.one(name, float(value), better, step))
+                shown.append(self.one(name, float(value), better if counts else None, step))
         shown += [f"{name.removeprefix('quantizer.')} {number(value)}" for name, value in knobs.items() if name != "lr"]
         out.say("  ".join(part for part in shown if part))
 

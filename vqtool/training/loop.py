@@ -22,7 +22,7 @@ from vqtool.diagnosis.measures import usage_row
 from vqtool.diagnosis.news import StopOn, UnhealthyError
 from vqtool.diagnosis.report import Finding
 from vqtool.errors import VqtoolError
-from vqtool.model.format import USAGE
+from vqtool.model.format import BYPASS, USAGE
 from vqtool.model.model import Model
 from vqtool.model.seeds import seed_of
 from vqtool.model.seen import Seen
@@ -33,6 +33,7 @@ from vqtool.training.headline import Headline, holds, number, set_knobs
 from vqtool.training.optimise import DISCRIMINATOR, Optimisers, role_of
 from vqtool.training.runtime import Runtime, Signals
 from vqtool.training.stage import Average, Knobs, StageModule, not_finite
+from vqtool.training.starting import start_codebooks
 from vqtool.training.usage import Usage
 from vqtool.training.validate import Validation, reconstructed, validate
 from vqtool.training.watch import Motion, Watch
@@ -40,11 +41,6 @@ from vqtool.training.watch import Motion, Watch
 NAN_FLAG = 1 << 16
 SHARE = 0.05  # the most of the time that goes into saving, but for saves at validations
 SHOW_SECONDS = 1.0  # between two updates of the bar's figures: each waits for the device
-MOST_STARTING_BATCHES = 512  # where rows vary from epoch to epoch
-
-
-class _SeenError(Exception):
-    """Carries what the quantizer was given out of a task's step."""
 
 
 @dataclass
@@ -99,8 +95,11 @@ class StageLoop:
         torch.manual_seed(seed_of(seed, stage.name, "losses"))
         self.module = StageModule(model, stage).to(runtime.device)
         self.module.freeze()
+        runtime.require(options)
+        if options.compile:
+            self.module.compile_parts()
         self._check_rates()
-        self.knobs = Knobs(self.module, stage)
+        self.knobs = Knobs(self.module, stage, self.steps, self.batches.per_epoch)
         self.quantizer = model.quantizer
         self.follows = self.quantizer is not None and "quantizer" in self.module.task.trains
         self.parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
@@ -137,39 +136,6 @@ class StageLoop:
         judged |= {name: "min" if "<" in asked else "max" for name, asked in self.options.stop_when.items()}
         return {**judged, "loss": "min", **self.module.task.headline, **shown, **judged}
 
-    def start_codebooks(self) -> None:
-        """Start an uninitialised quantizer from the first real encoder outputs, the same on all ranks."""
-        if self.quantizer is None or not self.follows or self.quantizer.initialised:
-            return
-        z, mask = self.quantizer_inputs()
-        self.quantizer.initialise(z, mask, seed=seed_of(self.seed, "codebooks"))
-
-    def quantizer_inputs(self) -> tuple[Tensor, Tensor | None]:
-        """What the quantizer is given of the first batches: `z` [B, T, D] and the mask [B, T], `start_tokens` a code.
-
-        Of data that vary their rows it is as many epochs as that takes; of others one: a second would add nothing.
-        """
-        assert self.quantizer is not None
-        seen: list[tuple[Tensor, Tensor | None]] = []
-
-        def catch(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-            mask = arguments[1] if len(arguments) > 1 else named.get("mask")
-            seen.append((arguments[0].detach().float(), mask))
-            raise _SeenError
-
-        wanted = self.quantizer.start_tokens * max(self.quantizer.codebook_sizes)
-        varied = type(self.data).augment is not Data.augment
-        with self.quantizer.register_forward_pre_hook(catch, with_kwargs=True), torch.no_grad():
-            for step in range(max(1, self.batches.per_epoch) if not varied else MOST_STARTING_BATCHES):
-                torch.manual_seed(seed_of(self.seed, self.stage.name, "start", step))
-                with contextlib.suppress(_SeenError), self.runtime.autocast(self.options.precision):
-                    self.module(self.batches.whole(step))
-                if sum(z.shape[0] * z.shape[1] for z, _ in seen) >= wanted:
-                    break
-        z = torch.cat([z for z, _ in seen])
-        masks = [mask for _, mask in seen]
-        return z, None if masks[0] is None else torch.cat([m for m in masks if m is not None])
-
     def run(self, signals: Signals, save: Callable[[str], None]) -> int:
         """Train to the end, or until a signal (returned; 0 when done).
 
@@ -178,7 +144,8 @@ class StageLoop:
         """
         saving = Saving(save, self.options.save_seconds)
         if self.progress.step == 0:
-            self.start_codebooks()
+            if self.start_counts or self.knobs.bypass(0) < 1:
+                start_codebooks(self)
             self.module.task.begin(self.module.parts)
             if self.start_counts:
                 self._validate(save)
@@ -207,21 +174,25 @@ class StageLoop:
     def step_once(self) -> None:
         """One step outside of `run`, for a dry run."""
         self.after = 0
+        self.knobs.schedules.pop(BYPASS, None)
         self._step(self.module)
 
     def _step(self, wrapped: nn.Module) -> dict[str, float | str]:
         """One optimizer step; returns what the progress bar shows."""
         step, options = self.progress.step, self.options
+        scheduled = self.knobs.move(step)
+        if self.knobs.bypass(step) < 1 <= self.knobs.bypass(step - 1):
+            self._end_bypass()
         watched = self.quantizer if self.follows and self._logs(step + 1) else None
         motion = Motion(watched) if watched is not None and watched.initialised else None
         before = len(self.usage.kept)
-        scheduled = self.knobs.move(step / max(1, self.steps - 1), step // self.batches.per_epoch, step)
         rate = scheduled.get("lr", self.optimisers.rate(step))
         self.optimisers.use(rate)
         self.module.opposing = step >= self.after
-        torch.manual_seed(seed_of(self.seed, self.stage.name, "step", step, self.runtime.rank))
+        self.runtime.seed(seed_of(self.seed, self.stage.name, "step", step, self.runtime.rank))
         micro = self.batches.micro(step)
         sizes = [len(next(iter(batch.values()))) for batch in micro]
+        shares = [size / sum(sizes) for size in sizes]
         terms: list[dict[str, Tensor]] = []
         totals: list[Tensor] = []
         stats: list[tuple[CodebookStats, ...]] = []
@@ -229,15 +200,18 @@ class StageLoop:
             with self._no_sync(wrapped) if at + 1 < len(micro) else contextlib.nullcontext():
                 with self.runtime.autocast(options.precision):
                     total, figures, outputs = wrapped(batch)
-                self.optimisers.backward(total * (sizes[at] / sum(sizes)))
+                totals.append(total.detach())
+                if at + 1 == len(micro):
+                    losses = self.runtime.fetch(torch.stack(totals))
+                self.optimisers.backward(total if len(micro) == 1 else total * shares[at])
             terms.append(figures)
-            totals.append(total.detach())
             quantized = outputs.get("quantized")
             if isinstance(quantized, Quantized):
                 if self.follows and quantized.stats:
                     stats.append(quantized.stats)
-                self.usage.add(quantized.codes)
-        self._require_finite(terms, totals)
+                if self.knobs.bypass(step) < 1:
+                    self.usage.add(quantized.codes)
+        self._require_finite(terms, losses())
         self.optimisers.step()
         self.average.update()
         if stats and self.quantizer is not None:
@@ -245,35 +219,41 @@ class StageLoop:
             self.quantizer.update(reduce_stats(total_stats) if self.runtime.world > 1 else total_stats)
         if motion is not None:
             self.moved = motion.figures(self.usage.kept[before:])
-        sums: dict[str, Tensor] = {}
-        for size, one in zip(sizes, terms, strict=True):
-            for name, value in one.items():
-                sums[name] = sums.get(name, 0) + value * (size / sum(sizes))
-        return self._log(sums, scheduled | {"lr": rate})
+        return self._log(terms, shares, scheduled | {"lr": rate})
 
-    def _require_finite(self, terms: list[dict[str, Tensor]], totals: list[Tensor]) -> None:
-        """Stop before the weights change where a rank's loss became NaN or infinite: one host sync a step."""
-        finite = torch.stack(totals).isfinite()
-        if self.runtime.any_rank(0 if bool(finite.all()) else NAN_FLAG):
-            first = terms[int(finite.int().argmin())]
+    def _end_bypass(self) -> None:
+        """The codebooks start from what was learned without them; what the watch saw until here is of another model."""
+        self.batches.wait()
+        start_codebooks(self, again=True)
+        if self.watch is not None:
+            self.watch.rows.clear()
+        out.say(f"stage `{self.stage.name}` quantizes from step {self.progress.step + 1} of {self.steps} on")
+
+    def _require_finite(self, terms: list[dict[str, Tensor]], losses: list[float]) -> None:
+        """Stop before the weights change where a rank's loss of a micro-batch became NaN or infinite."""
+        bad = [terms[at] for at, loss in enumerate(losses) if not math.isfinite(loss)]
+        if self.runtime.any_rank(NAN_FLAG if bad else 0):
+            first = bad[0] if bad else terms[0]
             row = {name: float(value) for name, value in first.items()}
             self.log({"stage": self.stage.name, "step": self.progress.step, "split": "train", **row})
             raise not_finite(first, self.stage.name, self.progress.step)
 
-    def _log(self, sums: dict[str, Tensor], knobs: dict[str, float]) -> dict[str, float | str]:
+    def _log(
+        self, terms: list[dict[str, Tensor]], shares: list[float], knobs: dict[str, float]
+    ) -> dict[str, float | str]:
         """Write a row of metrics.jsonl every `log_every` steps; returns what the bar shows, once a second."""
         step = self.progress.step + 1
         knobs = self.fixed_knobs | knobs
         if not self._logs(step):
             if time.monotonic() - self.shown < SHOW_SECONDS:
                 return {}
-            return self._on_bar(float(sums["loss"]), knobs)
-        losses = {name: float(value) for name, value in sums.items()}
+            return self._on_bar(averaged(terms, shares, "loss")["loss"], knobs)
+        losses = averaged(terms, shares)
         counts = self.usage.take(self.quantizer)
         row = {"stage": self.stage.name, "step": step, "epoch": self._epoch(step)[0], "split": "train", **losses,
                **usage_row(counts), **self.moved, **knobs, "seconds": round(self.progress.seconds, 2)}  # fmt: skip
         self.log(row)
-        if self.watch is not None:
+        if self.watch is not None and not self.knobs.bypass(step - 1):
             self.watch.note(row)
             if self.watch.due(step):
                 self.ill = self.watch.look(step, counts, row) or self.ill
@@ -307,37 +287,46 @@ class StageLoop:
 
     def _validate(self, save: Callable[[str], None]) -> None:
         """Measure on the validation rows; remember and save the best."""
+        bypassed = self.progress.step > 0 and self.knobs.bypass(self.progress.step - 1) > 0
+        self.batches.wait()
         with self.average.applied():
             seen = validate(self.module, self.model, self.stage, self.data, self.runtime, seed=self.seed)
-            self.model.seen = self.model.seen.followed_by(seen)
-            row = self.model.seen.row = {**self.model.seen.row, **self.moved, "step": self.progress.step}
-            asked = {self.options.best: "best"} | dict.fromkeys(self.options.stop_when, "stop_when")
-            for name, option in (dict.fromkeys(self.options.show, "show") | asked).items():
-                if name not in row:
-                    raise VqtoolError(
-                        f"`{option}` names `{name}`, which is not among the validation metrics",
-                        hint="one of " + ", ".join(sorted(row)),
-                        where=f"stage `{self.stage.name}`",
-                    )
-            value = self.runtime.broadcast_scalar(row[self.options.best])
-            sign = 1 if self.options.best_mode == "min" else -1
-            if math.isnan(self.progress.best) or sign * value < sign * self.progress.best:
-                self.progress.best, self.progress.best_step, self.progress.stale = value, self.progress.step, 0
-                save("best")
-            elif self.progress.step > self.options.patience_after * self.steps:
-                self.progress.stale += 1
+            row = seen.row if bypassed else self._judged(seen, save)
         knobs = self.fixed_knobs | self.knobs.now
         step = self.progress.step
         epoch, epochs = self._epoch(step)
         logged = {"stage": self.stage.name, "step": step, "epoch": epoch, "split": "valid", **row, **knobs}
         self.log(logged)
-        self.headline.show(step, row, knobs, f"epoch {epoch}/{epochs}")
+        self.headline.show(step, row, knobs, f"epoch {epoch}/{epochs}", counts=not bypassed)
+        if bypassed:  # what was measured is not the error of any codes
+            return
         if self.validated is not None:
             self.validated(self._validation(seen, step))
-        self.met = bool(self.options.stop_when) and bool(self.runtime.broadcast_scalar(
-            all(holds(row[name], asked) for name, asked in self.options.stop_when.items())))  # fmt: skip
         if self.watch is not None:
             self.watch.note(logged)
+
+    def _judged(self, seen: Seen, save: Callable[[str], None]) -> dict[str, float]:
+        """The row of a validation; the model is saved if it is the best."""
+        self.model.seen = self.model.seen.followed_by(seen)
+        row = self.model.seen.row = {**self.model.seen.row, **self.moved, "step": self.progress.step}
+        asked = {self.options.best: "best"} | dict.fromkeys(self.options.stop_when, "stop_when")
+        for name, option in (dict.fromkeys(self.options.show, "show") | asked).items():
+            if name not in row:
+                raise VqtoolError(
+                    f"`{option}` names `{name}`, which is not among the validation metrics",
+                    hint="one of " + ", ".join(sorted(row)),
+                    where=f"stage `{self.stage.name}`",
+                )
+        value = self.runtime.broadcast_scalar(row[self.options.best])
+        sign = 1 if self.options.best_mode == "min" else -1
+        if math.isnan(self.progress.best) or sign * value < sign * self.progress.best:
+            self.progress.best, self.progress.best_step, self.progress.stale = value, self.progress.step, 0
+            save("best")
+        elif self.progress.step > self.options.patience_after * self.steps:
+            self.progress.stale += 1
+        self.met = bool(self.options.stop_when) and bool(self.runtime.broadcast_scalar(
+            all(holds(row[name], asked) for name, asked in self.options.stop_when.items())))  # fmt: skip
+        return row
 
     def _validation(self, seen: Seen, step: int) -> Validation:
         """What plugins may show of a validation."""
@@ -378,3 +367,12 @@ class StageLoop:
 
     def _no_sync(self, wrapped: nn.Module) -> contextlib.AbstractContextManager[None]:
         return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else contextlib.nullcontext()
+
+
+def averaged(terms: list[dict[str, Tensor]], shares: list[float], *names: str) -> dict[str, float]:
+    """The terms of a step over its micro-batches, or those of some names; each waits for the device."""
+    sums: dict[str, Tensor] = {}
+    for share, one in zip(shares, terms, strict=True):
+        for name in names or one:
+            sums[name] = sums.get(name, 0) + one[name] * share
+    return {name: float(value) for name, value in sums.items()}

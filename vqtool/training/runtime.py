@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -13,14 +14,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from vqtool.api.data import Batch
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.model.model import Model
+from vqtool.model.precision import autocast, require_precision
+from vqtool.recipe.spec import TrainOptions
 from vqtool.training.peers import Peers
-
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Runtime:
     rank: int = 0
     world: int = 1
     peers: Peers | None = None
+    precision: str = "fp32"  # of models that are used; a stage has its own
 
     @property
     def is_main(self) -> bool:
@@ -41,11 +44,53 @@ class Runtime:
         """The batch on this device."""
         return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
 
+    def pinned(self, batch: Batch) -> Batch:
+        """The batch in memory that a GPU copies from while other work goes on; elsewhere as it is."""
+        return {name: value.pin_memory() for name, value in batch.items()} if self.device.type == "cuda" else batch
+
+    def fetch(self, values: Tensor) -> Callable[[], list[float]]:
+        """Start copying values [N] to the host; what is returned gives them, and waits for nothing computed later."""
+        if self.device.type != "cuda":
+            return values.tolist
+        host = values.to("cpu", non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+
+        def wait() -> list[float]:
+            arrived.synchronize()
+            return host.tolist()
+
+        return wait
+
+    def seed(self, seed: int) -> None:
+        """Seed the generators of the host and of this device: `torch.manual_seed` costs a small step 5 % of its time.
+
+        It formats the stack for every kind of device that is not there.
+        """
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed_all(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)
+
     def autocast(self, precision: str) -> contextlib.AbstractContextManager[None]:
         """The autocast context of a precision; fp32 computes plainly."""
-        if precision == "fp32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=AUTOCAST[precision])
+        return autocast(self.device, precision)
+
+    def require(self, options: TrainOptions) -> None:
+        """Refuse what this machine cannot train in.
+
+        Raises:
+            VqtoolError: its device cannot compute in the precision, or there is no compiler and one is asked for.
+        """
+        require_precision(self.device, options.precision)
+        if options.compile:
+            require_compiler(self.device)
+
+    def place(self, model: Model) -> None:
+        """A model as it is used: here, evaluated, in this precision."""
+        model.parts.to(self.device).eval()
+        model.compute_in(self.precision)
 
     def any_rank(self, flag: int) -> int:
         """The largest `flag` over all ranks, so that they decide alike."""
@@ -103,12 +148,17 @@ def pick_device(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def runtime(device: str = "auto") -> Iterator[Runtime]:
-    """This process's runtime; joins the other ranks when started by `torchrun`, and leaves them at the end."""
+def runtime(device: str = "auto", precision: str = "fp32") -> Iterator[Runtime]:
+    """This process's runtime; joins the other ranks when started by `torchrun`, and leaves them at the end.
+
+    Raises:
+        VqtoolError: the device is not there, or cannot compute in the precision.
+    """
     where = pick_device(device)
+    require_precision(where, precision)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        yield Runtime(where)
+        yield Runtime(where, precision=precision)
         return
     if where.type == "cuda":
         torch.cuda.set_device(where)
@@ -121,7 +171,7 @@ def runtime(device: str = "auto") -> Iterator[Runtime]:
     peers = Peers(rank, dist.get_world_size())
     properly = False
     try:
-        yield Runtime(where, rank, dist.get_world_size(), peers)
+        yield Runtime(where, rank, dist.get_world_size(), peers, precision)
         properly = True
     except Exception as error:
         reason = None if isinstance(error, VqtoolError) else peers.explain()
@@ -133,6 +183,21 @@ def runtime(device: str = "auto") -> Iterator[Runtime]:
             peers.leave(properly=properly)
             if joined:
                 dist.destroy_process_group()
+
+
+@functools.cache
+def require_compiler(device: torch.device) -> None:
+    """Compile one addition: without a compiler `compile = true` would fail at the first step.
+
+    Raises:
+        VqtoolError: it cannot be done on this machine.
+    """
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(2, device=device))
+    except Exception as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise VqtoolError(f"`compile = true` does not work on this machine: {reason.strip()}",
+                          hint="compile = false, or install a C++ compiler", exit_code=1) from error  # fmt: skip
 
 
 def deterministic(on: bool) -> None:

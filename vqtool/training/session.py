@@ -27,11 +27,13 @@ from vqtool.model.model import Model
 from vqtool.model.warm_start import warm_start
 from vqtool.recipe import Recipe, StageSpec
 from vqtool.training.batches import Batches
-from vqtool.training.evaluate import check_named, evaluate
+from vqtool.training.evaluate import evaluate
 from vqtool.training.fingerprint import changes, fingerprint
+from vqtool.training.foresight import check_stages
 from vqtool.training.loop import StageLoop
 from vqtool.training.rundir import RunDir, plugin_versions
 from vqtool.training.runtime import Runtime, Signals, deterministic
+from vqtool.training.starting import start_codebooks
 from vqtool.training.state import load_state, save_state
 
 Status = Literal["done", "interrupted", "failed"]
@@ -43,13 +45,14 @@ class Session:
     def __init__(self, recipe: Recipe, run: RunDir, runtime: Runtime, *, stop_on: StopOn | None = None,
                  header: Header | None = None) -> None:  # fmt: skip
         self.recipe, self.run_dir, self.runtime, self.stop_on = recipe, run, runtime, stop_on
+        for stage in recipe.stages:
+            runtime.require(stage.train)
         deterministic(recipe.deterministic)
         kind: type[Data] = catalog().load("data", recipe.data.kind)
         self.files = fingerprint(recipe.data.options, kind.files.inputs)  # before they are read
         self.data: Data = open_data(recipe)
         with rebuilding(run.folder, header) if header is not None else contextlib.nullcontext():
             self.model: Model = build(recipe, self.data.spec)
-        check_named(self.model)
         self.done: list[dict[str, Any]] = []
         self.order = [stage.name for stage in recipe.stages]
 
@@ -65,6 +68,7 @@ class Session:
             out.say(f"from {learned}: {', '.join(f'[{role}]' for role in taken)}"
                     + (f"; new: {', '.join(new)}" if new else ""))  # fmt: skip
         self.model.parts.to(self.runtime.device)
+        check_stages(self.model, self.data, self.runtime)
 
     def train(self, *, until: str | None = None, only: bool = False, state: checkpoint.Checkpoint | None = None) -> int:
         """Train stage after stage up to and with `until`, or it alone with `only`.
@@ -241,18 +245,18 @@ def dry_run(recipe: Recipe) -> None:
     data = open_data(recipe)
     model = build(recipe, data.spec)
     fit_parts(model, data)
+    check_stages(model, data, here)
     for stage in recipe.stages:
         loop = StageLoop(model, stage, data, here, seed=recipe.seed, log=lambda row: None)
-        loop.start_codebooks()
+        start_codebooks(loop)
         loop.batches = Batches(data, batch=2, accumulate=1, seed=recipe.seed, stage=stage.name, runtime=here)
         loop.step_once()
 
 
 def try_parts(recipe: Recipe) -> None:
-    """Open the data and make what training and evaluation will need; nothing is fitted, and nothing takes a step."""
+    """Open the data and make what training and evaluation will need; nothing takes a step."""
     here = Runtime(torch.device("cpu"))
     data = open_data(recipe)
     model = build(recipe, data.spec)
-    for stage in recipe.stages:
-        StageLoop(model, stage, data, here, seed=recipe.seed, log=lambda row: None)
-    check_named(model)
+    fit_parts(model, data)
+    check_stages(model, data, here)

@@ -17,7 +17,7 @@ from vqtool.api.task import Parts, Task
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
 from vqtool.model.build import has_opponent
-from vqtool.model.format import BALANCE, LOSSES
+from vqtool.model.format import BALANCE, BYPASS, LOSSES
 from vqtool.model.model import Model
 from vqtool.recipe import StageSpec
 from vqtool.training.adversary import Balance, Verdict, verdict
@@ -152,6 +152,12 @@ class StageModule(nn.Module):
         roles = [*self.task.trains, *([DISCRIMINATOR] if self.opponent else [])]
         return [self.parts[role] for role in roles if role in self.parts] + list(self.losses.values())
 
+    def compile_parts(self) -> None:
+        """Compile what the task trains, each part by itself; a quantizer's codes stay those of its plain arithmetic."""
+        for role in self.task.trains:
+            if role != "quantizer" and role in self.parts:
+                self.parts[role].compile()
+
     def freeze(self) -> None:
         """Only what this stage trains is in training mode and takes gradients."""
         self.eval().requires_grad_(False)
@@ -184,18 +190,47 @@ def _term(quantized: Quantized | None, name: str) -> Tensor:
 class Knobs:
     """What a stage sets once and what it schedules: `quantizer.temperature`, `task.own_tokens`, `losses.mse`, `lr`."""
 
-    def __init__(self, module: StageModule, stage: StageSpec) -> None:
-        self.module = module
+    def __init__(self, module: StageModule, stage: StageSpec, steps: int, per_epoch: int) -> None:
+        self.module, self.steps, self.per_epoch = module, steps, per_epoch
         self.schedules: dict[str, Schedule] = {
             s.target: catalog().make("schedule", s.kind, s.options) for s in stage.schedules
         }
+        self._check_bypass(stage)
         self.now: dict[str, float] = {}  # what `move` set last
         for target, value in stage.set.items():
             self._set(target, value)
 
-    def move(self, progress: float, epoch: int, step: int) -> dict[str, float]:
-        """Set every scheduled knob to its value now; returns them for the log."""
-        values = {name: schedule(progress, epoch, step) for name, schedule in self.schedules.items()}
+    def _check_bypass(self, stage: StageSpec) -> None:
+        """A stage may begin with the quantizer bypassed, if it trains it without need of codes, and ends with codes."""
+        share, task = stage.train.bypass, self.module.task
+        trains = "quantizer" in task.trains and "quantizer" in self.module.parts
+        if share and trains:
+            if BYPASS in self.schedules:
+                raise VqtoolError(f"`bypass` and a schedule of `{BYPASS}` exclude each other",
+                                  where=f"stage `{stage.name}`")  # fmt: skip
+            options = {"from_": 1.0, "to": 0.0, "start": share, "end": share}
+            self.schedules[BYPASS] = catalog().make("schedule", "linear", options)
+        if BYPASS not in self.schedules and BYPASS not in stage.set:
+            return
+        codes = task.needs_codes or ("channel" in task.uses and "channel" in self.module.parts)
+        if not trains or codes:
+            why = f"task `{stage.task.kind}` " + ("needs codes here" if codes else "does not train the quantizer")
+            raise VqtoolError(f"the quantizer cannot be bypassed: {why}", where=f"stage `{stage.name}`")
+        if BYPASS in stage.set or self.bypass(self.steps - 1):
+            raise VqtoolError(f"stage `{stage.name}` would end with the quantizer bypassed, as a model without codes",
+                              hint="bypass = 0.2 does without it for a fifth of the steps")  # fmt: skip
+
+    def bypass(self, step: int) -> float:
+        """`quantizer.bypass` at a step; 0 before the first."""
+        return self._at(self.schedules[BYPASS], step) if BYPASS in self.schedules and step >= 0 else 0.0
+
+    def _at(self, schedule: Schedule, step: int) -> float:
+        """What a schedule gives at a step, counted from 0."""
+        return schedule(step / max(1, self.steps - 1), step // self.per_epoch, step)
+
+    def move(self, step: int) -> dict[str, float]:
+        """Set every scheduled knob to its value at a step; returns them for the log."""
+        values = {name: self._at(schedule, step) for name, schedule in self.schedules.items()}
         for name, value in values.items():
             self._set(name, value)
         self.now = values

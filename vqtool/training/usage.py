@@ -71,12 +71,12 @@ class Tally:
     @torch.no_grad()
     def _see(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], given: Quantized) -> None:
         codes = given.codes.detach()
-        self.codes.append(codes.cpu())
         z = (arguments[0] if arguments else named["z"]).detach().float()
         flat = codes.reshape(-1, codes.shape[-1])
         real = (flat >= 0).any(1)
         if not bool(real.any()):
             return
+        self.codes.append(codes.cpu())
         z, flat = z.reshape(-1, z.shape[-1])[real], flat[real]
         if self.vectors is not None:
             self._measure(z, flat)

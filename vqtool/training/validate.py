@@ -53,7 +53,9 @@ def validate(module: StageModule, model: Model, stage: StageSpec, data: Data, ru
     """What `measure` finds on the validation rows, and the metrics where the stage names one of them."""
     rows = data.rows("valid")
     seen = measure(module, model, stage, rows, runtime, seed=seed)
-    if not {stage.train.best, *stage.train.stop_when, *stage.train.show} <= seen.row.keys():
+    named = {stage.train.best, *stage.train.stop_when, *stage.train.show}
+    coded = model.quantizer is None or not model.quantizer.bypass  # else metrics have no codes to measure
+    if coded and not named <= seen.row.keys():
         seen.row |= evaluate_rows(model, stage.name, rows, runtime)
     return seen
 

@@ -15,8 +15,9 @@ from vqtool_speech.vqc import Header, pack, widths
 class Bitrate(Metric):
     """`bitrate.kbps`: bytes of the files, header and checksum included, * 8 / 1000 / seconds, over all clips together.
 
-    `bitrate.codes_kbps` is what the codes alone would take as plain bits. Nothing is said of codes that no such file
-    holds: those of a quantizer whose windows take one of several codebooks.
+    `bitrate.codes_kbps` is what the codes alone would take as plain bits; of a baseline that writes files of its own,
+    `bitrate.payload_kbps` is these without their container. Nothing is said of codes that no such file holds: those of
+    a quantizer whose windows take one of several codebooks.
     """
 
     def __init__(self, spec: DataSpec) -> None:
@@ -25,10 +26,21 @@ class Bitrate(Metric):
         self.size = 0
         self.bits = 0.0
         self.samples = 0
+        self.plain = "codes"  # what `bits` are of
 
-    def update(self, *, x: Tensor, codes: Tensor, codebook_sizes: Sequence[int], samples: Tensor | None = None,
-               bands: int = 1, code_use: Sequence[Tensor] | None = None) -> None:  # fmt: skip
-        """`codes` [B, T, Q] of the signals `x` [B, 1, L], of which `samples` [B] are real."""
+    def update(self, *, x: Tensor, codes: Tensor | None = None, codebook_sizes: Sequence[int] = (),
+               samples: Tensor | None = None, bands: int = 1, code_use: Sequence[Tensor] | None = None,
+               file_bytes: Tensor | None = None, payload_bytes: Tensor | None = None) -> None:  # fmt: skip
+        """`codes` [B, T, Q] of the signals `x` [B, 1, L], of which `samples` [B] are real; or the sizes [B] of files
+        that a baseline wrote, and of what they carry."""
+        if file_bytes is not None and payload_bytes is not None:
+            self.plain = "payload"
+            self.size += int(file_bytes.sum())
+            self.bits += 8 * int(payload_bytes.sum())
+            self.samples += int(samples.sum()) if samples is not None else x.shape[0] * x.shape[-1]
+            return
+        if codes is None:
+            return
         stride, rate = x.shape[-1] // codes.shape[1], int(self.spec.sample_rate or 1)
         used = np.flatnonzero((codes >= 0).any(0).any(0).cpu().numpy())
         codes = codes[..., : int(used[-1]) + 1 if len(used) else 1].cpu()
@@ -49,4 +61,7 @@ class Bitrate(Metric):
         seconds = self.samples / (self.spec.sample_rate or 1)
         if not seconds:
             return {}
-        return {"bitrate.kbps": self.size * 8 / seconds / 1000, "bitrate.codes_kbps": self.bits / seconds / 1000}
+        return {
+            "bitrate.kbps": self.size * 8 / seconds / 1000,
+            f"bitrate.{self.plain}_kbps": self.bits / seconds / 1000,
+        }

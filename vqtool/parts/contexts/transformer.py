@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vqtool.api import Context
 from vqtool.errors import VqtoolError
-from vqtool.layers.attention import FeedForward, FullAttention
+from vqtool.layers.attention import FeedForward, SelfAttention
 from vqtool.layers.padding import zero_masked
 
 
@@ -61,11 +61,11 @@ class OpenBlock(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.norm_attend, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attend = FullAttention(width, heads)
+        self.attend = SelfAttention(width, heads, causal=False)
         self.feed = FeedForward(width, dropout)
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """`mask` [B, T] is true for real tokens."""
-        x = x + self.drop(self.attend(self.norm_attend(x), mask))
+        x = x + self.drop(self.attend(self.norm_attend(x), mask=mask))
         return x + self.feed(self.norm_feed(x))

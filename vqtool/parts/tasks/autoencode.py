@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Task
 from vqtool.errors import VqtoolError
-from vqtool.sequence.chain import condition_of, decode, decode_normed, encode
+from vqtool.sequence.chain import condition_of, decode, decode_normed, encode, to_latents
 
 FAINT = 0.05  # a sum that nearly vanishes is not blown up to more than 1 / this
 TINY = 1e-12
@@ -55,9 +55,7 @@ class Autoencode(Task):
 
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """One pass through the whole chain."""
-        normed, sent = parts.norm(batch)
-        if self.mix and parts.encoder.training:
-            normed = {**normed, "x": mixed(normed["x"], self.mix)}
+        normed, sent = self._normed(parts, batch)
         condition = condition_of(parts, normed)
         quantized = parts.quantizer(parts.encoder(normed["x"], condition))
         x_hat = decode_normed(parts, quantized.z, condition)
@@ -69,6 +67,17 @@ class Autoencode(Task):
             "quantized": quantized,
             "codes": quantized.codes,
         }
+
+    def latents(self, parts: Parts, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The encoder's output [B, T, D], of mixed rows too."""
+        return to_latents(parts, self._normed(parts, batch)[0]), None
+
+    def _normed(self, parts: Parts, batch: Batch) -> tuple[Batch, Tensor]:
+        """The normalised batch, mixed where that is asked for in training, and the side information [B, S]."""
+        normed, sent = parts.norm(batch)
+        if self.mix and parts.encoder.training:
+            normed = {**normed, "x": mixed(normed["x"], self.mix)}
+        return normed, sent
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """The reconstruction, and the same with codes of other rows: what the codes are worth to the decoder."""

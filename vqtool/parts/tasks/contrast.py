@@ -40,6 +40,7 @@ class Contrast(Task):
 
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "conditioner", "encoder", "quantizer", "context"})
     trains: ClassVar[tuple[str, ...]] = ("conditioner", "encoder", "quantizer", "context")
+    needs_codes: ClassVar[bool] = True
     provides: ClassVar[frozenset[str]] = frozenset({"similarities", "positive", "hidden", "quantized", "codes"})
     headline: ClassVar[Mapping[str, Better]] = {"contrastive.accuracy": "max", **Task.headline}
 

@@ -30,7 +30,8 @@ class Attached:
         if not self.quantizers:
             raise VqtoolError(f"{type(model).__name__} holds no quantizer of vqtool to attach to")
         self.waiting: dict[int, tuple[CodebookStats, ...]] = {}
-        self.handles = [q.register_forward_hook(self._collect) for q in self.quantizers]
+        collect = torch.compiler.disable(self._collect)  # not as a decorator: it imports torch._dynamo, two seconds
+        self.handles = [q.register_forward_hook(collect) for q in self.quantizers]
         self.handles.append(optimizer.register_step_post_hook(self._update))
 
     def detach(self) -> None:
@@ -38,7 +39,6 @@ class Attached:
         for handle in self.handles:
             handle.remove()
 
-    @torch.compiler.disable
     def _collect(self, quantizer: nn.Module, _: Any, result: Quantized) -> None:
         """Add a forward pass's statistics; a second pass of activation checkpointing, in backward, counts for none."""
         if not result.stats or torch._C._current_graph_task_id() != -1:
@@ -52,7 +52,8 @@ class Attached:
         for quantizer in self.quantizers:
             stats = self.waiting.pop(id(quantizer), None)
             if stats is None and isinstance(quantizer, Quantizer):
-                stats = getattr(quantizer, "no_stats", tuple)() if quantizer.training else ()
+                rests = not quantizer.training or quantizer.bypass >= 1
+                stats = () if rests else getattr(quantizer, "no_stats", tuple)()
             if stats:
                 quantizer.update(reduce_stats(stats))
 

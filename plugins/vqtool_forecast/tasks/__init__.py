@@ -1,0 +1,1 @@
+"""Forecasting tasks of their own: of series that were never trained on."""

@@ -1,0 +1,13 @@
+"""Opus for speech at about 8 kbit/s."""
+
+from __future__ import annotations
+
+from vqtool.api import DataSpec
+from vqtool_speech.baselines.opus_12k import Opus12k
+
+
+class Opus8k(Opus12k):
+    """`opus-12k` at another rate."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec, kbps=8)

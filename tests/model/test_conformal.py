@@ -1,0 +1,61 @@
+"""Conformal intervals: the share they promise, and what they need."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.cli.run import within
+from vqtool.api import Forecast
+from vqtool.model.conformal import moved, score
+
+
+@pytest.fixture(autouse=True)
+def _away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def of(median: np.ndarray, half: float, actual: np.ndarray | None = None, past: float = -1.0) -> Forecast:
+    quantiles = {"0.1": (median - half).tolist(), "0.5": median.tolist(), "0.9": (median + half).tolist()}
+    return Forecast("a", "0", ["1"] * len(median), median.tolist(), quantiles, ["0"], [past],
+                    None if actual is None else actual.tolist())  # fmt: skip
+
+
+def test_intervals_that_were_far_too_narrow_hold_their_share() -> None:
+    rng = np.random.default_rng(0)
+    past = of(np.zeros(2000), 0.1, rng.standard_normal(2000))
+    after = moved(of(np.zeros(2000), 0.1), np.sort(score(past)))
+    fresh = rng.standard_normal(2000)
+    inside = (np.array(after.quantiles["0.1"]) <= fresh) & (fresh <= np.array(after.quantiles["0.9"]))
+    assert 0.77 < inside.mean() < 0.83
+    assert np.allclose(after.quantiles["0.5"], np.median(np.array(past.actual)), atol=0.01)
+
+
+def test_a_missing_truth_does_not_count_and_zero_is_a_floor() -> None:
+    assert len(score(of(np.zeros(3), 1.0, np.array([1.0, np.nan, 2.0])))) == 2
+    assert min(moved(of(np.zeros(3), 1.0, past=0.0), np.array([-3.0, 0.0, 3.0])).quantiles["0.1"]) == 0
+
+
+def test_the_command_calibrates_and_says_on_what(tmp_path: Path) -> None:
+    stamps = pd.date_range("2000-01-01", periods=120, freq="MS")
+    y = 100 + np.random.default_rng(0).standard_normal(120).cumsum()
+    pd.DataFrame({"ds": stamps, "y": y}).to_csv(tmp_path / "a.csv", index=False)
+    asked = ("forecast", "--steps", "6", "--data", "a.csv", "--json")
+    plain, done = within(*asked), within(*asked, "--conformal")
+    assert done.returncode == 0, done.stderr
+    assert "calibrated on 48 past values, 8 forecasts of each series" in done.stderr
+    (one,), (before,) = (json.loads(each.stdout)["series"] for each in (done, plain))
+    assert one["median"] == before["median"]
+    assert one["quantiles"]["0.1"] != before["quantiles"]["0.1"]
+    assert all(a <= b for a, b in zip(one["quantiles"]["0.1"], one["quantiles"]["0.9"], strict=True))
+
+
+def test_a_file_that_is_too_short_is_refused(tmp_path: Path) -> None:
+    pd.DataFrame({"ds": range(2000, 2008), "y": range(8)}).to_csv(tmp_path / "a.csv", index=False)
+    done = within("forecast", "--steps", "6", "--data", "a.csv", "--freq", "1", "--conformal")
+    assert done.returncode == 2
+    assert "needs past forecasts of at least 20 values" in done.stderr

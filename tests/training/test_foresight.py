@@ -1,0 +1,60 @@
+"""What would stop a run later is refused before it begins, by `check` as by `train`, and leaves no folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.test_resume import session
+from tests.training.tiny import write_recipe
+from vqtool.commands import check, train
+from vqtool.errors import VqtoolError
+from vqtool.recipe import load
+from vqtool.training.session import try_parts
+
+REFUSED = {
+    "stage.prior.losses={ mse = 1.0 }": "loss `mse` needs",
+    "stage.tokenizer.stop_when={ 'nope' = '< 1' }": "`stop_when` names `nope`",
+    "stage.prior.show={ 'codes.used.group7' = 'max' }": "`show` names `codes.used.group7`",
+    "stage.prior.best=nope": "`best` names `nope`",
+    "evaluate.splits=['nope']": "no split called `nope`",
+    "evaluate.baselines=['pixels']": "needs a channel",
+    "train.rates={ nope = 0.1 }": "`rates` names `nope`",
+    "encoder.strides=[5]": "not a multiple",
+}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_a_run_that_cannot_end_does_not_begin(tmp_path: Path, override: str) -> None:
+    recipe = write_recipe(tmp_path, prior=True)
+    with pytest.raises(VqtoolError, match=REFUSED[override]):
+        check.run(recipe=recipe, overrides=[override], dry_run=False)
+    with pytest.raises(VqtoolError, match=REFUSED[override]):
+        train.run(recipe=recipe, overrides=[override], out_dir=tmp_path / "run", seed=None, device="cpu", stage=None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_stage_leaves_no_folder(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    with pytest.raises(VqtoolError, match="nope"):
+        train.run(recipe=recipe, overrides=[], out_dir=tmp_path / "run", seed=None, device="cpu", stage="nope")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["loss", "mse", "codes.perplexity", "output.snr_db", "codes.moved.level0", "codes.entropy_bits.level1"]
+)
+def test_figures_that_there_will_be_are_taken(tmp_path: Path, name: str) -> None:
+    more = "" if not name.startswith("codes.") else f"stage.prior.show={{ '{name}' = 'max' }}"
+    overrides = [f"stage.tokenizer.show={{ '{name}' = 'max' }}", *([more] if more else [])]
+    try_parts(load(write_recipe(tmp_path, prior=True), overrides))
+
+
+def test_the_model_stays_as_it_was(tmp_path: Path) -> None:
+    made = session(write_recipe(tmp_path), tmp_path / "run")
+    assert made.model.quantizer is not None
+    assert not made.model.quantizer.initialised
+    assert all(p.requires_grad for p in made.model.parts.encoder.parameters())
+    assert all(bool(torch.isfinite(p).all()) for p in made.model.parts.parameters())

@@ -1,0 +1,79 @@
+"""Conformal intervals: the quantiles of forecasts, by how far the truth lay from past forecasts of the same file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vqtool.api import Forecast
+from vqtool.console import out
+from vqtool.errors import VqtoolError
+from vqtool.model.forecasting import Forecaster
+
+WINDOWS = 8  # past forecasts of each series, as far as its length allows
+FEWEST = 20  # values to calibrate on
+TINY = 1e-30
+Numbers = NDArray[np.float64]
+
+
+def calibrated(
+    forecasts: Sequence[Forecast], forecaster: Forecaster, data: Path | None, cutoff: str | None, device: torch.device
+) -> list[Forecast]:
+    """The forecasts with each quantile as far from the median as the same share of past values was.
+
+    Distances are counted in widths of the model's own outermost interval at that step, over all series and windows
+    together (split conformal prediction with a scaled score; Vovk et al. 2005, "Algorithmic Learning in a Random
+    World"). What they promise is a share over all values of a file, where its future is as its past.
+
+    Raises:
+        VqtoolError: the forecasts have no quantiles, or the file is too short for past forecasts.
+    """
+    if len(forecasts[0].quantiles) < 2:
+        raise VqtoolError("--conformal sets quantiles, and these forecasts have none", hint="leave --greedy out")
+    steps = len(forecasts[0].median)
+    past: list[Forecast] = []
+    for windows in range(WINDOWS, 0, -1):
+        step = max(1, steps // 2)
+        try:
+            rows = forecaster.files.histories(
+                data or forecaster.file, steps=steps, cutoff=cutoff, windows=windows, step_size=step
+            )
+        except VqtoolError:
+            continue
+        past = forecaster.forecasts(rows, steps, device)
+        break
+    scores = np.concatenate([score(one) for one in past]) if past else np.zeros(0)
+    if len(scores) < FEWEST:
+        raise VqtoolError(
+            f"--conformal needs past forecasts of at least {FEWEST} values; this file has room for {len(scores)}",
+            hint="a longer file, fewer --steps, or leave --conformal out",
+        )
+    out.say(f"quantiles calibrated on {len(scores)} past values, {windows} forecasts of each series")
+    return [moved(one, np.sort(scores)) for one in forecasts]
+
+
+def score(one: Forecast) -> Numbers:
+    """How far the known truth lay from the median, in widths of the outermost interval."""
+    off = np.asarray(one.actual, float) - np.asarray(one.median)
+    return (off / width(one))[~np.isnan(off)]
+
+
+def width(one: Forecast) -> Numbers:
+    """[steps] of the outermost interval."""
+    low, *_, high = one.quantiles.values()
+    return np.maximum(np.asarray(high) - np.asarray(low), TINY)
+
+
+def moved(one: Forecast, scores: Numbers) -> Forecast:
+    """A forecast with the quantiles that sorted `scores` give: the k-th of n is the quantile k / (n + 1)."""
+    median, unit = np.asarray(one.median), width(one)
+    least = 0.0 if min(one.past) >= 0 else -np.inf
+    places = np.arange(1, len(scores) + 1) / (len(scores) + 1)
+    quantiles = {name: np.maximum(median + unit * np.interp(float(name), places, scores), least).tolist()
+                 for name in one.quantiles}  # fmt: skip
+    return dataclasses.replace(one, quantiles=quantiles)
