@@ -20,7 +20,7 @@ import torch
 from tests.quantizers.combinations import all_combinations
 from vqtool.bench.peers import EnCodecFormula
 from vqtool.quantizers import VQ, Residual
-from vqtool.quantizers.core.codebook import nearest
+from vqtool.quantizers.core.search import nearest
 
 CUDA = torch.device("cuda")
 CASES = [(4096, 256, 64, 1), (32768, 256, 64, 1), (32768, 1024, 64, 1), (32768, 1024, 256, 1), (131072, 1024, 64, 1),

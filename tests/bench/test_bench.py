@@ -15,7 +15,7 @@ from vqtool.bench.quantizers import Case
 from vqtool.commands import bench
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.quantizers.core.codebook import nearest
+from vqtool.quantizers.core.search import nearest
 
 
 def test_a_table_of_tiny_cases(monkeypatch, capsys):

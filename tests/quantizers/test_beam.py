@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vqtool.quantizers import residual as beam
-from vqtool.quantizers.core.codebook import nearest
+from vqtool.quantizers.core.search import nearest
 from vqtool.quantizers.residual import best_paths
 
 

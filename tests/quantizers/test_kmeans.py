@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqtool.quantizers.core.codebook import nearest
 from vqtool.quantizers.core.kmeans import kmeans, random_rows
+from vqtool.quantizers.core.search import nearest
 
 
 def generator(seed=0):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from vqtool.api import CodebookStats
 from vqtool.api.quantizer import SAMPLES, sample
-from vqtool.quantizers.core.codebook import Codebook, revive
+from vqtool.quantizers.core.averages import revive
+from vqtool.quantizers.core.codebook import Codebook
 
 
 def book(size=16, dim=4, decay=0.9, revive_below=0.0, seed=0):

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqtool.quantizers.core import codebook as module
-from vqtool.quantizers.core.codebook import nearest, nearest_few
+from vqtool.quantizers.core import search as module
+from vqtool.quantizers.core.search import nearest, nearest_few
 
 
 def brute(x, codebook):

@@ -14,8 +14,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from vqtool.errors import VqtoolError
+from vqtool.quantizers.core.averages import look_up
 from vqtool.quantizers.core.checked import preset
-from vqtool.quantizers.core.codebook import look_up
 from vqtool.quantizers.core.composable import Coded, Composable, Layout
 from vqtool.quantizers.core.draw import column_keys, gumbel, noise_keys
 from vqtool.quantizers.core.entropy import entropy

@@ -15,10 +15,11 @@ from torch.nn import functional as F
 from vqtool.api import Nested
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.checked import preset
-from vqtool.quantizers.core.codebook import Started, nearest_few
+from vqtool.quantizers.core.codebook import Started
 from vqtool.quantizers.core.composable import Coded, Composable, Layout, Make, both
 from vqtool.quantizers.core.draw import row_keys, uniform
 from vqtool.quantizers.core.maps import Maps
+from vqtool.quantizers.core.search import nearest_few
 from vqtool.quantizers.core.topology import Topology, joined, made, mean_terms
 from vqtool.quantizers.vq import AVERAGE, VQ, Weights, plain
 
@@ -111,6 +112,17 @@ class Residual(Topology):
         for i, (level, path) in enumerate(zip(self.parts, paths, strict=True)):
             steps.take(level, i, None if self.scales is None else self.scales.values[i], path)
         return steps.outcome()
+
+    def nearest_tables(self) -> tuple[Tensor, ...]:
+        own, each = type(self), [level.nearest_tables() for level in self.parts]
+        alike = len({(book.kind, book.codes.shape) for book in self.books}) == 1
+        simple = (
+            own.coded is Residual.coded and own.levels_in_use is Residual.levels_in_use
+            and own.levels_kept is Residual.levels_kept and self.inwards is None and self.beam == 1
+            and all(len(tables) == 1 for tables in each) and alike and self.estimator.identity
+            and not (self.training and self.level_dropout)
+        )  # fmt: skip
+        return tuple(tables[0] for tables in each) if simple else ()
 
     def levels_in_use(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
         """Which levels each token takes [N, levels]; None: all."""

@@ -163,6 +163,14 @@ class VQ(Composable):
             codes = (scores - gumbel(noise_keys(seen, state), column_keys(scores.shape[1], scores.device))).argmax(1)
         return codes if valid is None else codes.masked_fill(~valid, -1)
 
+    def nearest_tables(self) -> tuple[Tensor, ...]:
+        book, own = self.codebook, type(self)
+        simple = (
+            plain(self) and own.chosen is VQ.chosen and book.kind in ("ema", "frozen") and self.arithmetic is None
+            and not book.plane and self.estimator.identity and not (self.training and self.sampling)
+        )  # fmt: skip
+        return (book.codes,) if simple else ()
+
     def decoded(self, codes: Tensor) -> Tensor:
         return self.codebook.look_up(codes[:, 0], codes[:, 0] >= 0)
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from vqtool.api import MASK, Baseline, Batch, DataSpec, Rows, expect_windows
 from vqtool.layers.lengths import real_rows
-from vqtool.quantizers.core.codebook import nearest
 from vqtool.quantizers.core.kmeans import kmeans
+from vqtool.quantizers.core.search import nearest
 
 MOST_BLOCKS = 60_000  # of the training rows, evenly taken
 READ = 32  # rows at a time

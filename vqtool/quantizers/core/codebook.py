@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -14,14 +13,13 @@ from torch.nn import functional as F
 from vqtool.api.quantizer import SAMPLES, CodebookStats, sample
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.arithmetic import Arithmetic
+from vqtool.quantizers.core.averages import follow, look_up, totals
+from vqtool.quantizers.core.search import nearest
 from vqtool.quantizers.estimators.straight_through import mean_of
+from vqtool.quantizers.gpu import switch as gpu
 
 Codes = Literal["ema", "learned", "mapped", "frozen"]
 Start = Callable[[Tensor, int, torch.Generator], Tensor]  # chooses the first codes among points
-FORGOTTEN = 1e-30  # a use below this becomes zero, before it turns into slow denormal numbers
-CHUNK_SCORES = {"cpu": 2**20}  # scores per chunk: 4 MiB, so that they stay in the cache
-CHUNK_SCORES_ELSEWHERE = 2**25  # on accelerators a launch costs more than a trip to memory
-LEAST_ROWS = 8  # a product with fewer tokens may round equal columns unequally, and so break a tie the wrong way
 
 
 class Started(nn.Module):
@@ -140,6 +138,8 @@ class Codebook(Started):
     def search(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
         """The nearest code [N] of each of `tokens` [N, D], finite all; -1 where `valid` [N] is false."""
         tokens, table = tokens.detach(), self.table.detach()
+        if self.arithmetic is None and gpu.usable(tokens):
+            return gpu.search(tokens, valid, table)
         codes = nearest(tokens, table)[0] if self.arithmetic is None else self.arithmetic.search(tokens, table)
         return codes if valid is None else codes.masked_fill(~valid, -1)
 
@@ -167,6 +167,8 @@ class Codebook(Started):
         """Counts and sums of the valid `tokens` [N, D] by the code that they chose."""
         size = self.codes.shape[0]
         tokens = self.inside(tokens.detach())
+        if gpu.usable(tokens):
+            return CodebookStats(*gpu.statistics(tokens, codes, valid, size, samples=True))
         counts, sums = totals(tokens, codes, valid, size)
         some = valid if valid is not None else codes >= 0
         return CodebookStats(counts.float(), sums.float(), sample(tokens, size, some).float())
@@ -186,15 +188,10 @@ class Codebook(Started):
         bit for bit. Before the first update every code weighs as uniform use of that update's batch would: the start
         survives. Then codes that are hardly ever chosen start again at inputs that were seen.
         """
-        counts, sums = stats.counts.to(self.codes.dtype), stats.sums.to(self.codes.dtype)
-        fresh = self.weights.sum() == 0
-        before = torch.where(fresh, counts.mean(), self.weights)
-        before = torch.where(before > FORGOTTEN, before, 0)
-        after = self.decay * before + (1 - self.decay) * counts
-        rate = torch.where(counts > 0, (1 - self.decay) / after.clamp_min(FORGOTTEN), 0)
-        self.codes.addcmul_(rate[:, None], sums - counts[:, None] * self.codes)
-        self.weights.copy_(after)
-        revive(self.codes, self.weights, stats.samples, self.revive_below)
+        codes, dtype = self.codes, self.codes.dtype
+        step = gpu.ops.follow if gpu.usable(codes) else follow
+        step(codes, self.weights, stats.counts.to(dtype), stats.sums.to(dtype), stats.samples, self.decay,
+             self.revive_below)  # fmt: skip
         self.keep_length()
 
     def keep_length(self) -> None:
@@ -204,14 +201,6 @@ class Codebook(Started):
 
     def extra_repr(self) -> str:
         return f"{' x '.join(map(str, self.codes.shape))}, {self.kind}{'' if self.is_ready else ', not started'}"
-
-
-def look_up(table: Tensor, codes: Tensor, valid: Tensor | None) -> Tensor:
-    """Rows of `table` [K, d] for `codes` [N]; a zero row where `valid` [N] is false (None: all are)."""
-    if valid is None:
-        return table.index_select(0, codes)
-    table = torch.cat([table, table.new_zeros(1, table.shape[1])])
-    return table.index_select(0, torch.where(valid, codes, table.shape[0] - 1))
 
 
 class _CodebookError(torch.autograd.Function):
@@ -226,174 +215,8 @@ class _CodebookError(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, by_sse: Tensor) -> tuple[Tensor | None, ...]:
         table, tokens, codes, valid = ctx.saved_tensors
-        counts, sums = totals(tokens, codes, valid, table.shape[0])
+        if gpu.usable(tokens):
+            counts, sums, _ = gpu.statistics(tokens, codes, valid, table.shape[0], samples=False)
+        else:
+            counts, sums = totals(tokens, codes, valid, table.shape[0])
         return (counts[:, None] * table - sums) * (2 * by_sse), None, None, None, None
-
-
-def totals(tokens: Tensor, codes: Tensor, valid: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
-    """How many of the valid `tokens` [N, d] chose each of `size` codes [K], and their sums [K, d].
-
-    Tokens that do not count go to a row of their own, which is cut off.
-    """
-    rows = size
-    if valid is not None:
-        rows, codes = size + 1, torch.where(valid, codes, size)
-    counts = tokens.new_zeros(rows).index_add_(0, codes, tokens.new_ones(()).expand(codes.shape))
-    sums = tokens.new_zeros(rows, tokens.shape[1])
-    if tokens.device.type == "cpu":  # several times as fast there as index_add_
-        sums.scatter_add_(0, codes[:, None].expand_as(tokens), tokens)
-    else:
-        sums.index_add_(0, codes, tokens)
-    return counts[:size], sums[:size]
-
-
-@torch.no_grad()
-def revive(codes: Tensor, weights: Tensor, samples: Tensor, below: float) -> Tensor:
-    """Replace, in place, the rows of `codes` [K, d] whose use is under `below` times uniform use; returns which [K].
-
-    `weights` [K] is the moving average of use; a revived code gets uniform use, so that it survives the next checks.
-    The threshold is a share of uniform use, hence the same for every batch size and K. The replacements come from
-    `samples` [S, d] (rows that are not finite are skipped), in order and with no draw: all ranks revive alike.
-    """
-    if below <= 0 or samples.shape[0] == 0:
-        return torch.zeros_like(weights, dtype=torch.bool)
-    uniform = weights.mean()
-    usable = samples.isfinite().all(1)
-    samples = samples[usable.logical_not().argsort(stable=True)]
-    dead = weights < below * uniform
-    rank = dead.cumsum(0) - 1
-    revived = dead & (rank < usable.sum())
-    fresh = samples[rank.clamp(0, samples.shape[0] - 1)]
-    codes.copy_(torch.where(revived[:, None], fresh.to(codes.dtype), codes))
-    weights.copy_(torch.where(revived, uniform, weights))
-    return revived
-
-
-@torch.no_grad()
-def nearest(x: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest row of `codebook` [K, d] for each row of `x` [N, d]: (codes [N] long, finite [N] bool).
-
-    Nearest in the Euclidean sense; of equal distances the lowest index. `finite` is false where a row of `x` holds a
-    NaN or an infinity; its code is then some number in [0, K) without meaning.
-
-    Computed is |e|^2 / 2 - x.e, which orders the codes as |x - e|^2 does, with x and e relative to a centre of the
-    codebook (so that a common offset cancels nothing) and e scaled by a power of two (so that tiny and huge codebooks
-    neither underflow nor overflow).
-    """
-    x = x.to(codebook.dtype)
-    centre, weight = prepared(codebook)
-    if torch.compiler.is_compiling():  # a plain graph, for compile and export: N x K scores
-        scores = torch.mm(with_ones(x, centre), weight.t())
-        lowest, codes = scores.min(1)
-        return codes, lowest.isfinite()
-    codes, lowest = chunked(x, centre, in_blocks(weight))
-    return codes.clamp_(max=codebook.shape[0] - 1), lowest.isfinite()
-
-
-def prepared(codebook: Tensor) -> tuple[Tensor, Tensor]:
-    """The centre [d] and the rows (-s^2 e', s^2 |e'|^2 / 2) [K, d + 1], e' = e - centre and s = 1 / max |e'|."""
-    centre = robust_centre(codebook)
-    offset = codebook - centre
-    largest = largest_of(offset)
-    scale = torch.exp2(-(largest.log2().floor() + 1).clamp(-120, 120))  # ONNX has no frexp
-    offset = offset * scale
-    half = offset.square().sum(1, keepdim=True) / 2
-    return centre, torch.cat([offset * -scale, half], 1)
-
-
-def robust_centre(codebook: Tensor) -> Tensor:
-    """The mean [d] of the codes, weighted so that a few far-off codes do not pull it away from the many."""
-    mean = codebook.mean(0)
-    offset = codebook - mean
-    weight = 1 / ((offset / largest_of(offset)).square().sum(1, keepdim=True) + 1e-12)
-    return mean + (offset * (weight / weight.sum())).sum(0)
-
-
-def largest_of(values: Tensor) -> Tensor:
-    """The largest absolute value, at least the smallest normal number."""
-    if torch.compiler.is_compiling():  # ONNX knows no aminmax
-        low, high = values.min(), values.max()
-    else:
-        low, high = torch.aminmax(values)
-    limits = torch.finfo(values.dtype)
-    return torch.maximum(high, -low).clamp(limits.tiny, limits.max)
-
-
-def with_ones(x: Tensor, centre: Tensor) -> Tensor:
-    """(x - centre, 1) [N, d + 1]: the ones carry the codes' own share of the score through the product."""
-    return torch.cat([x - centre, x.new_ones(x.shape[0], 1)], 1)
-
-
-def in_blocks(weight: Tensor) -> Tensor:
-    """Rows of `weight` [K, d + 1] in blocks [J, B, d + 1], filled up with codes at an infinite distance."""
-    size, width = weight.shape
-    block = 16 if size >= 128 else 4
-    spare = -size % block
-    if spare:
-        filling = weight.new_zeros(spare, width)
-        filling[:, -1] = math.inf
-        weight = torch.cat([weight, filling])
-    return weight.view(-1, block, width)
-
-
-def chunked(x: Tensor, centre: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The search, a chunk of rows at a time: `weight` [J, B, d + 1] in blocks -> (codes, scores) [N].
-
-    A minimum with an index over all codes takes longer than the product. So: the minimum of each block, tokens side
-    by side [J, n]; then which block holds the lowest; then which of its codes. Each step takes the first of equals.
-    """
-    count, width = x.shape
-    blocks, block, _ = weight.shape
-    size = blocks * block
-    rows = max(LEAST_ROWS, min(count, CHUNK_SCORES.get(x.device.type, CHUNK_SCORES_ELSEWHERE) // size))
-    codes = torch.empty(count, dtype=torch.long, device=x.device)
-    lowest = x.new_empty(count)
-    inputs, buffer = x.new_ones(rows, width + 1), x.new_empty(rows * size)
-    for start in range(0, count, rows):
-        taken = min(rows, count - start)
-        torch.sub(x[start : start + taken], centre, out=inputs[:taken, :width])
-        padded = max(taken, LEAST_ROWS)
-        scores = buffer[: padded * size].view(size, padded)
-        torch.mm(weight.view(size, -1), inputs[:padded].t(), out=scores)
-        scores = scores.view(blocks, block, padded)[..., :taken]
-        least = scores.amin(1)
-        best = torch.amin(least, 0, out=lowest[start : start + taken])
-        run = first(least, best)
-        within = first(scores.gather(0, run[None, None].expand(1, block, taken))[0], best)
-        torch.add(within, run, alpha=block, out=codes[start : start + taken])
-    return codes, lowest
-
-
-def first(values: Tensor, lowest: Tensor) -> Tensor:
-    """The index [n] of the first row of `values` [m, n] that is as low as `lowest` [n]; m - 1 where they are NaN."""
-    size = values.shape[0]
-    countdown = torch.arange(size, 0, -1, dtype=values.dtype, device=values.device)[:, None]
-    hits = torch.le(values, lowest, out=torch.empty_like(values))  # as 1.0 and 0.0: faster than booleans and `where`
-    return (size - hits.mul_(countdown).amax(0)).clamp_(max=size - 1).long()
-
-
-@torch.no_grad()
-def nearest_few(x: Tensor, codebook: Tensor, few: int) -> Tensor:
-    """The `few` nearest rows of `codebook` [K, d] for each of the finite rows of `x` [N, d], nearest first: [N, few].
-
-    The lowest scores lie in those blocks whose lowest scores are the lowest, so only a part is ever sorted.
-    """
-    if few > codebook.shape[0]:
-        raise ValueError(f"{few} nearest of {codebook.shape[0]} codes")
-    x = x.to(codebook.dtype)
-    centre, weight = prepared(codebook)
-    weight = in_blocks(weight)
-    if torch.compiler.is_compiling():
-        return _few(x, centre, weight, few)
-    rows = max(1, CHUNK_SCORES.get(x.device.type, CHUNK_SCORES_ELSEWHERE) // codebook.shape[0])
-    return torch.cat([_few(part, centre, weight, few) for part in x.split(rows)])
-
-
-def _few(x: Tensor, centre: Tensor, weight: Tensor, few: int) -> Tensor:
-    """`nearest_few` of one chunk, for `weight` [J, B, d + 1] in blocks."""
-    blocks, block, _ = weight.shape
-    scores = torch.mm(with_ones(x, centre), weight.flatten(0, 1).t()).view(-1, blocks, block)
-    runs = scores.amin(2).topk(min(few, blocks), 1, largest=False).indices  # [N, R]
-    among = scores.gather(1, runs[..., None].expand(-1, -1, block)).flatten(1)
-    within = among.topk(few, 1, largest=False).indices
-    return runs.gather(1, within // block) * block + within % block

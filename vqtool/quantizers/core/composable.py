@@ -21,6 +21,7 @@ from vqtool.quantizers.core.kmeans import points_wanted, starting_points
 from vqtool.quantizers.core.maps import made_maps
 from vqtool.quantizers.core.updates import gather_rows, passed_without_update, updated
 from vqtool.quantizers.estimators.straight_through import StraightThrough, mean_of, squared_distance, straight_through
+from vqtool.quantizers.gpu import switch as gpu
 
 Layout = Literal["BTD", "BCL", "BCHW", "BHWC", "BCTHW", "ND"]  # B windows, C or D features, the others are tokens
 NAMES = {"B": "batch", "T": "tokens", "L": "length", "H": "height", "W": "width", "N": "tokens"}
@@ -122,8 +123,13 @@ class Composable(Quantizer, metaclass=Checked):
             if not self.initialised:
                 self.start_on(batch, mask)
             shape = (batch.shape[0], batch.shape[1])
-            tokens, valid, not_finite = counted(batch.reshape(-1, self.dim).to(self.own_dtype).contiguous(), mask)
-            coded = self.finished(tokens, self.code(tokens, valid, shape), valid)
+            tokens = batch.reshape(-1, self.dim).to(self.own_dtype).contiguous()
+            tables = self.nearest_tables()
+            if tables and gpu.usable(tokens, len(tables)):
+                coded, not_finite = self.by_kernels(tokens, mask, tables)
+            else:
+                tokens, valid, not_finite = counted(tokens, mask)
+                coded = self.finished(tokens, self.code(tokens, valid, shape), valid)
             if coded.stats and not torch.compiler.is_compiling():
                 passed_without_update(self)
 
@@ -143,6 +149,19 @@ class Composable(Quantizer, metaclass=Checked):
             route=coded.route,
             weights=self.loss_weights,
         )
+
+    def nearest_tables(self) -> tuple[Tensor, ...]:
+        """Tables [K, dim], all as large, whose nearest codes are taken one after the other and nothing else is done.
+
+        None where more is done, or less: kernels do only this, with the moving average and straight-through.
+        """
+        return ()
+
+    def by_kernels(self, tokens: Tensor, mask: Tensor | None, tables: Sequence[Tensor]) -> tuple[Coded, Tensor]:
+        """What `tokens` [N, dim] become, in few launches, and how many of them are not finite."""
+        moving = self.training and self.books[0].kind == "ema"
+        codes, value, mean, not_finite, stats = gpu.passed(tokens, mask, tables, stats=moving)
+        return Coded(codes, value, stats, {"commitment": mean}, complete=True), not_finite
 
     def code(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
         """`coded` for tokens [N, D], through the linear maps where there are any."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vqtool.errors import VqtoolError
-from vqtool.quantizers.core.codebook import nearest
+from vqtool.quantizers.core.search import nearest
 
 ROUNDS = 10
 SEEDINGS = 16  # steps in which the first centres are chosen

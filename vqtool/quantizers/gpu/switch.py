@@ -1,0 +1,131 @@
+"""The one switch: where kernels run, the check before their first use, and a quantizer's pass with them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from vqtool.api.quantizer import CodebookStats
+from vqtool.quantizers.gpu import operators
+
+WIDEST = 128  # features; tiles of wider ones do not fit into registers
+CHECKED = 256  # tokens of the check before first use
+ops = torch.ops.vqtool
+_trusted: dict[tuple[int, int, int], bool] = {}
+_noted: set[str] = set()
+
+
+def usable(x: Tensor, levels: int = 1) -> bool:
+    """Whether kernels take float32 rows like those of `x` [N, D]: on CUDA with Triton, after a check; not in exports.
+
+    Only with VQTOOL_KERNELS=on in the environment, until they have been measured on a GPU. An exported program has to
+    run where vqtool is not.
+    """
+    if x.device.type != "cuda" or x.dtype != torch.float32 or torch.compiler.is_exporting():
+        return False
+    return 0 < x.shape[-1] <= WIDEST and len(x) > 0 and trusted(x.device.index or 0, x.shape[-1], levels)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]  # has no types in some releases
+def trusted(index: int, dim: int, levels: int) -> bool:
+    """Whether kernels gave on this device what plain PyTorch gives, when they were first asked for such a size."""
+    key = (index, dim, levels)
+    if key not in _trusted:
+        if os.environ.get("VQTOOL_KERNELS") != "on":
+            _trusted[key] = False
+        elif importlib.util.find_spec("triton") is None:
+            _trusted[key] = note("Triton is not installed: quantizers run without kernels")
+        elif torch.cuda.is_current_stream_capturing():
+            return False  # a check waits for the device; the next use outside a capture makes it
+        else:
+            _trusted[key] = agrees(torch.device("cuda", index), dim, levels)
+    return _trusted[key]
+
+
+def note(text: str) -> bool:
+    """Warn once in a process; false."""
+    if text not in _noted:
+        _noted.add(text)
+        warnings.warn(text, stacklevel=2)
+    return False
+
+
+@torch.no_grad()
+def agrees(device: torch.device, dim: int, levels: int) -> bool:
+    """Whether kernels and plain PyTorch agree on a few tokens, masked ones and NaN among them; else a note."""
+    generator = torch.Generator().manual_seed(0)
+    x, tables = (torch.randn(*shape, dim, generator=generator) + 3 for shape in ((CHECKED,), (levels, 300)))
+    x[7, 0], x[9] = torch.nan, torch.inf
+    mask, upstream = torch.rand(CHECKED, generator=generator) > 0.2, torch.randn(CHECKED, dim, generator=generator)
+    try:
+        with torch.autocast(device.type, enabled=False):
+            given = [t.to(device) for t in (x, mask, tables, upstream, torch.tensor(0.5))]
+            found, wanted = trial(ops, *given), trial(operators, *given)
+        close = all(
+            torch.allclose(a, b, rtol=1e-4, atol=1e-4, equal_nan=True) if a.is_floating_point() else torch.equal(a, b)
+            for a, b in zip(found, wanted, strict=True)
+        )
+    except Exception as error:  # a compiler that is missing or too old is no reason to stop
+        return note(f"GPU kernels cannot run here, so quantizers run without: {type(error).__name__}: {error}"[:300])
+    return close or note(f"GPU kernels disagree with plain PyTorch on {device} at {dim} features: they are not used")
+
+
+def trial(by: Any, x: Tensor, mask: Tensor, tables: Tensor, upstream: Tensor, by_mean: Tensor) -> list[Tensor]:
+    """What each operator `by` a module of them gives."""
+    codes, value, pull, rests, mean, values, bad = by.quantize(x, mask, tables, True)
+    counts, sums, samples = by.statistics(x, rests, codes, tables.shape[1], True)
+    back = by.pass_back(upstream, by_mean, x, value, pull, codes, values)
+    table, weights = tables[0].clone(), tables.new_zeros(tables.shape[1])
+    by.follow(table, weights, counts[0], sums[0], samples[0], 0.9, 0.1)
+    found = by.search(x, mask, tables[0])
+    return [codes, value, pull, rests, mean, values, bad, counts, sums, samples, back, table, weights, found]
+
+
+class Pass(torch.autograd.Function):
+    """(codes, value, rests, mean squared error, not finite) of `operators.quantize`, with its gradient by tokens."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor | None, tables: Tensor, train: bool) -> tuple[Tensor, ...]:
+        codes, value, pull, rests, mean, values, bad = ops.quantize(x, mask, tables, train)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, value, pull, codes, values)
+        ctx.mark_non_differentiable(codes, rests, bad)
+        return codes, value, rests, mean, bad
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, _c: None, upstream: Tensor | None, _r: None, by_mean: Tensor | None, _b: None) -> Any:
+        if upstream is None and by_mean is None:
+            return None, None, None, None
+        return ops.pass_back(upstream, by_mean, *ctx.saved_tensors), None, None, None
+
+
+def passed(x: Tensor, mask: Tensor | None, tables: Sequence[Tensor], *, stats: bool) -> tuple[Any, ...]:
+    """(codes [N, Q], value [N, D], mean squared error, not finite, statistics by level if wanted) of `x` [N, D]."""
+    table = tables[0].detach()[None] if len(tables) == 1 else torch.stack([t.detach() for t in tables])
+    train = stats or (torch.is_grad_enabled() and x.requires_grad)
+    codes, value, rests, mean, bad = Pass.apply(x, mask, table, train)
+    if not stats:
+        return codes, value, mean, bad, ()
+    with torch.no_grad():
+        every = ops.statistics(x.detach(), rests, codes, table.shape[1], True)
+    return codes, value, mean, bad, tuple(CodebookStats(*level) for level in zip(*every, strict=True))
+
+
+def search(x: Tensor, mask: Tensor | None, table: Tensor) -> Tensor:
+    """The nearest row of `table` [K, D] for each of `x` [N, D]; -1 for tokens that are masked or not finite."""
+    return ops.search(x, mask, table.to(x.dtype))
+
+
+def statistics(x: Tensor, codes: Tensor, valid: Tensor | None, size: int, *, samples: bool) -> tuple[Tensor, ...]:
+    """(counts [K], sums [K, D], samples [S, D]) of the valid tokens `x` [N, D] by their `codes` [N]."""
+    codes = codes if valid is None else torch.where(valid, codes, -1)
+    counts, sums, rows = ops.statistics(x, x.new_empty(0, *x.shape), codes[:, None], size, samples)
+    return counts[0], sums[0], rows[0]
