@@ -38,7 +38,7 @@ def completions(line: str) -> list[str]:
     ("vqtool verify ", {"prior", "quantizer"}),
     ("vqtool verify quantizer residual-", {"residual-ema", "residual-waterfill"}),
     ("vqtool new mine --from volt", {"voltage"}),
-    ("vqtool export ckpt --to ", {"onnx", "pt2"}),
+    ("vqtool export ckpt --to ", {"onnx", "pt2", "fp16"}),
     ("vqtool forecast --fill f", {"ffill"}),
     ("vqtool bench quant", {"quantizers"}),
     ("vqtool bench quantizers ema cos", {"cosine"}),

@@ -60,7 +60,8 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_copy_of_every_shipped_recipe_is_sound_from_anywhere(name: str, tmp_path: Path) -> None:
     result = document("new", "mine", "--from", name, cwd=tmp_path)
     assert (tmp_path / result["recipe"]).is_file()
-    checked = document("check", "mine.toml", cwd=tmp_path)
+    without = ["-s", "data.real=0"] if name == "pretrain-forecast" else []  # real series are of another package
+    checked = document("check", "mine.toml", *without, cwd=tmp_path)
     path = checked["resolved"]["data"]["options"].get("path")
     if path is not None and name not in BRING_YOUR_OWN:
         copied, original = tmp_path / path["$path"], shipped.folder() / path["$path"]

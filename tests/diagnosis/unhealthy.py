@@ -124,12 +124,12 @@ def train(recipe: Path, folder: Path, overrides: list[str] | None = None) -> Pat
 
 @contextlib.contextmanager
 def codes_started_as(change: Callable[[Tensor], Tensor], *, book: int | None = None) -> Iterator[None]:
-    """Change the codes [K, d] that a start gave; only those of the `book`-th codebook that is started, where given."""
+    """Change the codes [K, d] that a start gave; only those of one of four levels, `book`, where given."""
     original, started = Codebook.start, []
 
     def start(self: Codebook, *arguments: object) -> None:
         original(self, *arguments)  # type: ignore[arg-type]  # passed on as they are
-        if book is None or len(started) == book:
+        if book is None or len(started) % 4 == book:  # the check before a run starts them, too
             self.set(change(self.codes.detach().clone()))
         started.append(self)
 

@@ -39,7 +39,8 @@ def test_every_shipped_recipe_is_sound(environment: Environment, away: Path) -> 
     assert "voltage" in names.stdout.split(), names.stderr
     for name in names.stdout.split():
         environment.run("vqtool", "new", f"{name}/{name}", "--from", name, cwd=away)
-        done = environment.run("vqtool", "check", f"{name}/{name}.toml", cwd=away)
+        without = ["-s", "data.real=0"] if name == "pretrain-forecast" else []  # real series are of another package
+        done = environment.run("vqtool", "check", f"{name}/{name}.toml", *without, cwd=away)
         assert done.returncode == 0, done.stderr
 
 

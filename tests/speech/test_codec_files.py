@@ -254,7 +254,7 @@ def test_three_short_stereo_files_at_another_rate_will_do(tmp_path: Path, monkey
     path.write_text(path.read_text().replace("held_out = 3\nvalid = 2\n", "").replace("[quantizer]", START))
     made = session(path, tmp_path / "run")
     assert made.train() == 0
-    (z,) = seen
+    (z,) = [one for one in seen if one.shape[0] * one.shape[1] > 64]  # the check before a run starts on 64 tokens
     assert 512 * 32 <= z.shape[0] * z.shape[1] < 512 * 32 + 8 * z.shape[1]
     assert len(z.flatten(0, 1).unique(dim=0)) > 0.5 * 512 * 32
     model = made.finish(seconds=0.0)["splits"]["test"]["model"]

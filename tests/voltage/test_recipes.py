@@ -124,7 +124,8 @@ def test_check_finds_what_training_refuses_and_its_hint_names_the_arrays(tmp_pat
 def test_check_finds_it_of_losses_and_baselines_too(tmp_path: Path, without: str) -> None:
     recipe = saved(tmp_path, x=winding(60)["v"])
     text = ARRAYS.replace('[norm]\nkind = "impedance"\n', "")
-    recipe.write_text(text if without == "norm" else text.replace(", faraday = 0.1", ""))
+    other = 'baselines = ["faraday-law", "impedance", "ridge"]\n' if without == "norm" else ", faraday = 0.1"
+    recipe.write_text(text.replace(other, ""))
     done = within("check", recipe)
     assert done.returncode == 2
     assert ("the loss `faraday`" if without == "norm" else "the baseline `faraday-law`") in done.stderr

@@ -33,7 +33,6 @@ def usable(x: Tensor, levels: int = 1) -> bool:
     return 0 < x.shape[-1] <= WIDEST and len(x) > 0 and trusted(x.device.index or 0, x.shape[-1], levels)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]  # has no types in some releases
 def trusted(index: int, dim: int, levels: int) -> bool:
     """Whether kernels gave on this device what plain PyTorch gives, when they were first asked for such a size."""
     key = (index, dim, levels)
@@ -47,6 +46,10 @@ def trusted(index: int, dim: int, levels: int) -> bool:
         else:
             _trusted[key] = agrees(torch.device("cuda", index), dim, levels)
     return _trusted[key]
+
+
+# what torch.compiler.assume_constant_result does; the decorator imports torch._dynamo: two seconds
+trusted._dynamo_marked_constant = True  # type: ignore[attr-defined]  # a function takes attributes
 
 
 def note(text: str) -> bool:
