@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.tiny import write_recipe
+
 HEAVY = ("torch", "numpy", "pydantic", "pluggy", "safetensors", "rich", "importlib.metadata")
 
 
@@ -41,6 +43,11 @@ def test_loading_every_plugin_leaves_torch_out() -> None:
 def test_plugins_and_show_need_no_torch(tmp_path: object) -> None:
     assert "torch" not in loaded_after(command("plugins"), "torch")
     assert "torch" not in loaded_after(command("show", "nothing-here"), "torch")
+
+
+def test_check_leaves_the_compiler_of_torch_out(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    assert loaded_after(command("check", str(recipe)), "torch", "torch._dynamo") == {"torch"}
 
 
 def test_public_names_load_when_asked() -> None:

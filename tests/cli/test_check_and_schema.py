@@ -56,7 +56,9 @@ def test_a_dry_run_takes_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path = tmp_path / "toys.toml"
     path.write_text(GOOD)
     stepped = []
-    monkeypatch.setattr(vqtool.training.session, "dry_run", stepped.append)
+    monkeypatch.setattr(
+        vqtool.training.session, "try_stages", lambda recipe, *, step: stepped.append(recipe) if step else None
+    )
     check.run(recipe=path, overrides=[], dry_run=True)
     assert [recipe.title for recipe in stepped] == ["toys"]
 

@@ -18,7 +18,7 @@ from vqtool.layers.token_transformer import TokenTransformer
 from vqtool.parts.decoders.transformer import TransformerDecoder
 from vqtool.parts.encoders.transformer import TransformerEncoder
 from vqtool.recipe import load
-from vqtool.training.session import dry_run
+from vqtool.training.session import try_stages
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -257,4 +257,4 @@ def test_a_short_training_teaches_more_than_none(extent: int | tuple[int, int], 
     ],
 )
 def test_recipes_take_them(recipe: str, parts: list[str]) -> None:
-    dry_run(load(RECIPES / f"{recipe}.toml", parts))
+    try_stages(load(RECIPES / f"{recipe}.toml", parts), step=True)

@@ -268,6 +268,13 @@ def test_a_discriminator_that_nothing_trains(tmp_path: Path) -> None:
         first_loop(path)
 
 
+def test_a_stage_needs_a_loss_that_reads_no_discriminator(tmp_path: Path) -> None:
+    path = adversarial(tmp_path)
+    path.write_text(path.read_text().replace("mse = 1.0, commitment = 0.25, ", ""))
+    with pytest.raises(VqtoolError, match="every loss of the stage reads the discriminator"):
+        first_loop(path)
+
+
 def test_every_role_has_one_optimizer() -> None:
     parameters = {name: torch.nn.Parameter(torch.zeros(1)) for name in ("parts.encoder.w", "losses.l.w")}
     found = divided(parameters, {"a": ("decoder",), "b": ("encoder",)})

@@ -9,10 +9,11 @@ import torch
 
 from tests.training.test_resume import session
 from tests.training.tiny import write_recipe
+from vqtool.catalog import catalog
 from vqtool.commands import check, train
 from vqtool.errors import VqtoolError
 from vqtool.recipe import load
-from vqtool.training.session import try_parts
+from vqtool.training.session import try_stages
 
 REFUSED = {
     "stage.prior.losses={ mse = 1.0 }": "loss `mse` needs",
@@ -23,6 +24,8 @@ REFUSED = {
     "evaluate.baselines=['pixels']": "needs a channel",
     "train.rates={ nope = 0.1 }": "`rates` names `nope`",
     "encoder.strides=[5]": "not a multiple",
+    "evaluate.metrics=['si-sdr', 'accuracy']": "`accuracy`, which reads",
+    "stage.prior.show={ 'output.snr_db' = 'max' }": "`show` names `output.snr_db`",
 }
 
 
@@ -34,6 +37,31 @@ def test_a_run_that_cannot_end_does_not_begin(tmp_path: Path, override: str) -> 
     with pytest.raises(VqtoolError, match=REFUSED[override]):
         train.run(recipe=recipe, overrides=[override], out_dir=tmp_path / "run", seed=None, device="cpu", stage=None)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_metric_of_one_stage_is_taken(tmp_path: Path) -> None:
+    try_stages(load(write_recipe(tmp_path, prior=True), ["evaluate.metrics=['si-sdr', 'token-accuracy']"]))
+
+
+def test_a_loss_that_fails_does_so_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: object, *, x_hat: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("of the loss")
+
+    monkeypatch.setattr(catalog().load("loss", "l1"), "forward", fails)
+    recipe = write_recipe(tmp_path)
+    with pytest.raises(RuntimeError, match="of the loss"):
+        train.run(recipe=recipe, overrides=["stage.tokenizer.losses={ l1 = 1.0 }"], out_dir=tmp_path / "run", seed=None,
+                  device="cpu", stage=None)  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_metric_that_needs_more_rows_is_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: object) -> dict[str, float]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(catalog().load("metric", "si-sdr"), "compute", fails)
+    overrides = ["evaluate.metrics=['si-sdr', 'codes']", "stage.tokenizer.best='snr.db'"]
+    try_stages(load(write_recipe(tmp_path), overrides))
 
 
 def test_an_unknown_stage_leaves_no_folder(tmp_path: Path) -> None:
@@ -49,7 +77,7 @@ def test_an_unknown_stage_leaves_no_folder(tmp_path: Path) -> None:
 def test_figures_that_there_will_be_are_taken(tmp_path: Path, name: str) -> None:
     more = "" if not name.startswith("codes.") else f"stage.prior.show={{ '{name}' = 'max' }}"
     overrides = [f"stage.tokenizer.show={{ '{name}' = 'max' }}", *([more] if more else [])]
-    try_parts(load(write_recipe(tmp_path, prior=True), overrides))
+    try_stages(load(write_recipe(tmp_path, prior=True), overrides))
 
 
 def test_the_model_stays_as_it_was(tmp_path: Path) -> None:

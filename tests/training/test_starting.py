@@ -217,5 +217,5 @@ def test_a_dry_run_quantizes(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kind, "coded", coded)
-        sessions.dry_run(recipe)
+        sessions.try_stages(recipe, step=True)
     assert seen

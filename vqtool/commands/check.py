@@ -15,32 +15,19 @@ def run(*, recipe: Path, overrides: list[str], dry_run: bool) -> int:
     warnings = checked.warnings()
     for warning in warnings:
         out.warn(warning)
-    if not dry_run:
-        _try_parts(checked)
+    missing = [path for path in checked.data.options.values() if isinstance(path, Path) and not path.exists()]
+    if missing and not dry_run:  # the rest of the recipe has been checked
+        out.warn(f"the data were not checked: there is no `{missing[0]}`")
     else:
-        from vqtool.training.session import dry_run as step
+        from vqtool.training.session import try_stages
 
-        step(checked)
+        try_stages(checked, step=dry_run)
     out.print(f"{recipe} is valid" + (", and one step of every stage runs" if dry_run else ""))
     out.table("", ["part", "kind", "options"], parts(checked))
     out.table("", ["stage", "task", "length", "losses"], [stage_row(stage) for stage in checked.stages])
     out.document({"recipe": str(recipe), "sound": True, "dry_run": dry_run, "warnings": warnings,
                   "resolved": checked.resolved()})  # fmt: skip
     return 0
-
-
-def _try_parts(recipe: Recipe) -> None:
-    """Open the data and make every part, as training begins: an error of theirs is one of the recipe.
-
-    Data that are not on this machine are a warning; the rest of the recipe has been checked.
-    """
-    missing = [path for path in recipe.data.options.values() if isinstance(path, Path) and not path.exists()]
-    if missing:
-        out.warn(f"the data were not checked: there is no `{missing[0]}`")
-        return
-    from vqtool.training.session import try_parts
-
-    try_parts(recipe)
 
 
 def parts(recipe: Recipe) -> list[list[str]]:

@@ -142,8 +142,10 @@ def spans_of(mask: Tensor) -> list[tuple[int, int]]:
     stop = real.shape[1] - real.flip(1).int().argmax(1)
     if bool(((stop - first) != count).any()):
         row = int(((stop - first) != count).nonzero()[0])
-        what = "no real samples" if not int(count[row]) else "real samples in more than one stretch"
-        raise VqtoolError(f"row {row} has {what} by its `mask`", hint="padding belongs in front of a row, or behind it")
+        if not int(count[row]):
+            raise VqtoolError(f"row {row} has no real samples by its `mask`", hint="leave that row out")
+        raise VqtoolError(f"row {row} has real samples in more than one stretch by its `mask`",
+                          hint="padding belongs in front of a row, or behind it")  # fmt: skip
     return list(zip(first.tolist(), stop.tolist(), strict=True))
 
 

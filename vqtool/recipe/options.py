@@ -320,6 +320,7 @@ _WORDS: dict[str, str] = {
     "none_required": f'should be "{NONE}"',
     "dict_type": "should be a table",
     "extra_forbidden": "is not an option",
+    "string_pattern_mismatch": 'should be a comparison such as "< 0.01"',  # `stop_when` alone has a pattern
 }
 
 

@@ -76,6 +76,10 @@ class Scores:
                 self.unfit.add(kind)
         return self.metrics.get((kind, prefix))
 
+    def used(self) -> set[str]:
+        """The kinds that found what they read, or that are left out because something is not installed."""
+        return self.unfit | {kind for kind, _ in self.metrics}
+
     def copy(self) -> Scores:
         """The same metrics with what they have seen so far, to go on with other rows."""
         other = Scores(self.model)

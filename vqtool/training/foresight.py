@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from vqtool.api.data import Batch, Data, Rows
+from vqtool.api.loss import reads
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
 from vqtool.model.build import build
 from vqtool.model.checkpoint import fill
 from vqtool.model.model import Model
-from vqtool.training.evaluate import check_named, evaluate_rows, held_out
+from vqtool.training.evaluate import Scores, check_named, held_out, of_task
+from vqtool.training.headline import asked_figures, require_figures
 from vqtool.training.loop import StageLoop
 from vqtool.training.runtime import Runtime
 from vqtool.training.validate import measure
@@ -20,11 +20,11 @@ from vqtool.training.validate import measure
 TOKENS = 64  # that codebooks start on, here
 FEW = 2  # validation rows that show which figures there are
 TRAINED = ("codes.moved.", "codes.followed.")  # figures of codebooks that have taken a step
-SOMETIMES = {"rescale", "soft_hard.gap", "exposure_gap", "output.snr_db", "output.si_sdr_db", "range_ratio", "dc"}
+SOMETIMES = {"rescale", "soft_hard.gap", "exposure_gap"}  # not where an output, a loss or an error is zero
 
 
-class Some:
-    """A few rows of a split, evenly over it."""
+class FewRows:
+    """Some rows of a split, evenly over it."""
 
     def __init__(self, rows: Rows, most: int) -> None:
         self.rows, n = rows, min(most, len(rows))
@@ -47,7 +47,7 @@ def check_stages(model: Model, data: Data, runtime: Runtime) -> None:
 
     Raises:
         VqtoolError: what a loss needs is missing, a name of a figure or split is wrong, a metric or a baseline does not
-            fit.
+            fit, or a metric reads what no stage gives.
     """
     check_named(model)
     held_out(data, None, model.recipe.evaluate.splits)
@@ -62,53 +62,49 @@ def check_stages(model: Model, data: Data, runtime: Runtime) -> None:
         generator = torch.Generator().manual_seed(0)
         z = torch.randn(1, TOKENS, quantizer.dim, generator=generator)
         quantizer.initialise(z.to(runtime.device), None, seed=0)
+    idle = set(model.recipe.evaluate.metrics or ())
     known: set[str] = set()  # later rows keep what earlier stages said of the codes
     for stage in model.recipe.stages:
         loop = StageLoop(model, stage, data, runtime, seed=model.recipe.seed, log=lambda row: None)
-        there = check_figures(loop, known)
+        loop.module.task.begin(loop.module.parts)
+        there = check_figures(loop, known, idle)
         known |= {name for name in there if name.startswith(("codes.", "joint.", "sequence."))}
+    if idle:
+        raise unused_metric(min(idle))
 
 
-def asked_figures(loop: StageLoop) -> dict[str, str]:
-    """The names of figures of validation rows that a stage's options give, each with the option."""
-    options = loop.options
-    return dict.fromkeys(options.show, "show") | dict.fromkeys(options.stop_when, "stop_when") | {options.best: "best"}
+def check_figures(loop: StageLoop, known: set[str], idle: set[str]) -> set[str]:
+    """The figures that a few rows show, and those of earlier stages; all rows are asked before a name is refused.
+
+    Metrics that the stage's task feeds are removed from `idle`.
+    """
+    model, stage, rows = loop.model, loop.stage, loop.data.rows("valid")
+    asked = asked_figures(loop.options).keys()
+    unsure = {name for name in asked if name.startswith(TRAINED) or name in SOMETIMES}
+    there = {"step"} | known
+    for some in (FewRows(rows, FEW), rows):
+        there |= measure(loop.module, model, stage, some, loop.runtime, seed=loop.seed).row.keys()
+        if idle or not asked <= there | unsure:
+            scores = Scores(model)
+            try:
+                there |= of_task(scores, stage.name, some, loop.runtime).compute().keys()
+                idle -= scores.used()
+            except VqtoolError:
+                raise
+            except Exception:  # a metric may need more rows, or a trained model: the first validation will show
+                there |= asked
+                idle.clear()
+        if asked <= there | unsure:
+            break
+    require_figures(loop.options, there | unsure, stage.name)
+    return there
 
 
-def check_figures(loop: StageLoop, known: set[str]) -> set[str]:
-    """The figures that a few rows show, and those of earlier stages; all rows are asked before a name is refused."""
-    rows = loop.data.rows("valid")
-    asked = {name: option for name, option in asked_figures(loop).items()
-             if not name.startswith(TRAINED) and name not in SOMETIMES}  # fmt: skip
-    for some in (Some(rows, FEW), rows):
-        there = known | figures(loop, some, asked.keys() - known)
-        missing = [name for name in asked if name not in there]
-        if not missing:
-            return there
-    raise unknown_figure(missing[0], asked[missing[0]], there, loop.stage.name)
-
-
-def figures(loop: StageLoop, rows: Rows, asked: set[str]) -> set[str]:
-    """The names of the figures of a validation on some rows; all that are asked for where they cannot be known yet."""
-    model, stage = loop.model, loop.stage
-    try:
-        found = {"step"} | measure(loop.module, model, stage, rows, loop.runtime, seed=loop.seed).row.keys()
-    except VqtoolError:
-        raise
-    except Exception:  # parts that are not trained yet may not be able to; training will show
-        return set(asked)
-    if not asked <= found:
-        try:
-            found |= evaluate_rows(model, stage.name, rows, loop.runtime).keys()
-        except Exception:  # of metrics too; some need more rows
-            return set(asked)
-    return found
-
-
-def unknown_figure(name: str, option: str, there: Any, stage: str) -> VqtoolError:
-    """The error for a name that no validation has."""
+def unused_metric(kind: str) -> VqtoolError:
+    """The error for a metric that is asked for and would measure nothing."""
+    needs, _ = reads(catalog().load("metric", kind).update)
     return VqtoolError(
-        f"`{option}` names `{name}`, which is not among the validation metrics",
-        hint="one of " + ", ".join(sorted(there)),
-        where=f"stage `{stage}`",
-    )
+        f"`evaluate.metrics` names `{kind}`, which reads {', '.join(f'`{name}`' for name in sorted(needs))}: "
+        "no stage's task gives that",
+        hint="vqtool plugins metric lists all; without `metrics` those are taken that find what they read",
+    )  # fmt: skip

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from vqtool.api.quantizer import Quantizer
 from vqtool.api.task import Better
 from vqtool.console import out
+from vqtool.errors import VqtoolError
+from vqtool.recipe.spec import TrainOptions
 
 Best = tuple[float, int]  # a value, and the step it was reached at
 COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -83,6 +85,26 @@ FORMS: dict[str, tuple[str, Callable[[float], str]]] = {  # the names that peopl
     "output.snr_db": ("snr", lambda value: f"{value:.2f} dB"),
     "output.si_sdr_db": ("si-sdr", lambda value: f"{value:.2f} dB"),
 }
+
+
+def asked_figures(options: TrainOptions) -> dict[str, str]:
+    """The figures of a validation that the options of a stage name, each with the option that does."""
+    return dict.fromkeys(options.show, "show") | dict.fromkeys(options.stop_when, "stop_when") | {options.best: "best"}
+
+
+def require_figures(options: TrainOptions, there: Collection[str], stage: str) -> None:
+    """Refuse a name that is not among the figures of a validation.
+
+    Raises:
+        VqtoolError: it names the figure, its option and what there is.
+    """
+    for name, option in asked_figures(options).items():
+        if name not in there:
+            raise VqtoolError(
+                f"`{option}` names `{name}`, which is not among the validation metrics",
+                hint="one of " + ", ".join(sorted(there)),
+                where=f"stage `{stage}`",
+            )
 
 
 def holds(value: float, asked: str) -> bool:

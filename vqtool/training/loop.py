@@ -29,7 +29,7 @@ from vqtool.model.seen import Seen
 from vqtool.quantizers.core.updates import reduce_stats
 from vqtool.recipe import StageSpec
 from vqtool.training.batches import Batches
-from vqtool.training.headline import Headline, holds, number, set_knobs
+from vqtool.training.headline import Headline, holds, number, require_figures, set_knobs
 from vqtool.training.optimise import DISCRIMINATOR, Optimisers, role_of
 from vqtool.training.runtime import Runtime, Signals
 from vqtool.training.stage import Average, Knobs, StageModule, not_finite
@@ -309,14 +309,7 @@ class StageLoop:
         """The row of a validation; the model is saved if it is the best."""
         self.model.seen = self.model.seen.followed_by(seen)
         row = self.model.seen.row = {**self.model.seen.row, **self.moved, "step": self.progress.step}
-        asked = {self.options.best: "best"} | dict.fromkeys(self.options.stop_when, "stop_when")
-        for name, option in (dict.fromkeys(self.options.show, "show") | asked).items():
-            if name not in row:
-                raise VqtoolError(
-                    f"`{option}` names `{name}`, which is not among the validation metrics",
-                    hint="one of " + ", ".join(sorted(row)),
-                    where=f"stage `{self.stage.name}`",
-                )
+        require_figures(self.options, row.keys(), self.stage.name)
         value = self.runtime.broadcast_scalar(row[self.options.best])
         sign = 1 if self.options.best_mode == "min" else -1
         if math.isnan(self.progress.best) or sign * value < sign * self.progress.best:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -30,9 +31,13 @@ class Optimiser:
         self, parameters: Mapping[str, nn.Parameter], options: TrainOptions, device: torch.device, *, share: float,
         betas: tuple[float, float],
     ) -> None:  # fmt: skip
-        self.parameters, self.options, self.share = parameters, options, share
-        fused = device.type in ("cpu", "cuda")  # one kernel for all parameters
-        self.adam = torch.optim.AdamW(self._groups(), lr=options.lr, betas=betas, fused=fused)
+        self.parameters, self.options, self.share, self.betas = parameters, options, share, betas
+        self.fused = device.type in ("cpu", "cuda")  # one kernel for all parameters
+
+    @cached_property
+    def adam(self) -> torch.optim.AdamW:
+        """Made at the first step: torch imports its compiler for it, which `vqtool check` need not wait for (4 s)."""
+        return torch.optim.AdamW(self._groups(), lr=self.options.lr, betas=self.betas, fused=self.fused)
 
     def _groups(self) -> list[dict[str, Any]]:
         """Weight decay for matrices only: biases, gains and embeddings of one row are left alone; `rates` by role."""

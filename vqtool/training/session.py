@@ -239,24 +239,19 @@ def same_data(session: Session, state: checkpoint.Checkpoint, *, force: bool) ->
         out.warn(f"other data than the run began with: {changed}")
 
 
-def dry_run(recipe: Recipe) -> None:
-    """Build everything and take one step of every stage with two rows on the CPU; writes nothing."""
+def try_stages(recipe: Recipe, *, step: bool = False) -> None:
+    """Open the data and make what training and evaluation will need, on the CPU; writes nothing.
+
+    With `step`, take one step of every stage with two rows.
+    """
     here = Runtime(torch.device("cpu"))
     data = open_data(recipe)
     model = build(recipe, data.spec)
     fit_parts(model, data)
     check_stages(model, data, here)
-    for stage in recipe.stages:
+    for stage in recipe.stages if step else ():
         loop = StageLoop(model, stage, data, here, seed=recipe.seed, log=lambda row: None)
         start_codebooks(loop)
+        loop.module.task.begin(loop.module.parts)
         loop.batches = Batches(data, batch=2, accumulate=1, seed=recipe.seed, stage=stage.name, runtime=here)
         loop.step_once()
-
-
-def try_parts(recipe: Recipe) -> None:
-    """Open the data and make what training and evaluation will need; nothing takes a step."""
-    here = Runtime(torch.device("cpu"))
-    data = open_data(recipe)
-    model = build(recipe, data.spec)
-    fit_parts(model, data)
-    check_stages(model, data, here)

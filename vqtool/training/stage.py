@@ -64,9 +64,12 @@ class StageModule(nn.Module):
             check_losses(stage, self.reads, self.task, spec)
 
     def _check_opponent(self, stage: StageSpec) -> None:
-        """A discriminator needs a pair to compare, and a loss that trains it."""
+        """A discriminator needs a pair to compare, a loss that trains it, and one that holds before it begins."""
         if not self.opponent:
             return
+        if not self.weights.keys() - set(self.opposed):
+            raise VqtoolError("every loss of the stage reads the discriminator: none compares the signals themselves",
+                              hint="mse = 1", where=f"stage `{stage.name}`")  # fmt: skip
         missing = sorted({"x_hat", "target"} - self.task.provides)
         if missing:
             raise VqtoolError(
