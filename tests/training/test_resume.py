@@ -97,6 +97,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[str]], Pat
     return of
 
 
+def stopped_and_resumed(
+    monkeypatch: pytest.MonkeyPatch, step: int, recipe: Path, folder: Path, options: list[str]
+) -> None:
+    """A run that a signal stops after a step, and that is then resumed to its end."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, step, signal.SIGTERM)
+        broken = session(recipe, folder, options)
+        assert broken.train() == signal.SIGTERM
+    broken.run_dir.close()
+    again, state = resume(RunDir.open(folder), HERE)
+    assert again.train(state=state) == 0
+
+
 @pytest.mark.parametrize("step", [10, 27])
 @pytest.mark.parametrize("options", [[], ["train.average=0.9", "train.accumulate=2", "train.valid_every=4"]])
 def test_resumed_equals_unbroken(
@@ -107,13 +120,7 @@ def test_resumed_equals_unbroken(
     whole: Callable[[list[str]], Path],
 ) -> None:
     unbroken, recipe = whole(options), write_recipe(tmp_path, prior=True)
-    with monkeypatch.context() as patch:
-        stop_at(patch, step, signal.SIGTERM)
-        broken = session(recipe, tmp_path / "broken", options)
-        assert broken.train() == signal.SIGTERM
-    broken.run_dir.close()
-    again, state = resume(RunDir.open(tmp_path / "broken"), HERE)
-    assert again.train(state=state) == 0
+    stopped_and_resumed(monkeypatch, step, recipe, tmp_path / "broken", options)
     same(unbroken, tmp_path / "broken", "tokenizer", "prior", "last", "best")
     assert rows(tmp_path / "broken") == rows(unbroken)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from torch import Tensor
 
 import vqtool
 from tests.training.test_ranks import run_ranks
-from tests.training.test_resume import HERE, killed_at, rows, same, session, stop_at
+from tests.training.test_resume import HERE, killed_at, rows, same, session, stopped_and_resumed
 from tests.training.tiny import PRIOR, TOKENIZER, write_recipe
 from vqtool.catalog import catalog
 from vqtool.diagnosis.reading import report_of
@@ -116,13 +115,7 @@ def test_resumed_equals_unbroken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Stopped in the bypass, right before it ends, and right behind."""
     recipe, options = recipe_of(tmp_path, kind), [*HALF, "train.average=0.9", "stage.prior.steps=1"]
     assert session(recipe, tmp_path / "whole", options).train() == 0
-    with monkeypatch.context() as patch:
-        stop_at(patch, step, signal.SIGTERM)
-        broken = session(recipe, tmp_path / "broken", options)
-        assert broken.train() == signal.SIGTERM
-    broken.run_dir.close()
-    again, state = resume(RunDir.open(tmp_path / "broken"), HERE)
-    assert again.train(state=state) == 0
+    stopped_and_resumed(monkeypatch, step, recipe, tmp_path / "broken", options)
     same(tmp_path / "whole", tmp_path / "broken", "tokenizer", "prior", "last", "best")
     assert rows(tmp_path / "broken") == rows(tmp_path / "whole")
 
