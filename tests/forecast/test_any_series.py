@@ -283,6 +283,14 @@ def test_train_without_a_recipe_names_what_has_one() -> None:
     assert "--from forecaster" in done.stderr
 
 
+def test_it_is_shown_and_diagnosed_by_its_name() -> None:
+    """Its moving averages are stored as float16, in which their sum overflows."""
+    assert "any-series-paths" in within("show", "forecaster").stdout
+    assert 0 < json.loads(within("diagnose", "forecaster", "--json").stdout)["tokens"] < 1e9
+    assert within("export", "forecaster", "--to", "fp16").returncode == 0
+    assert Path("forecaster.fp16.safetensors").is_file()
+
+
 def test_it_is_small() -> None:
     folder = Path(str(library.load("forecaster").path)).parent
     assert (folder / "forecaster.safetensors").stat().st_size <= 1_200_000
