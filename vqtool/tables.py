@@ -23,7 +23,8 @@ def split_tables(splits: Mapping[str, Any]) -> Iterator[Table]:
         baselines = scores["baselines"]
         rows = [[name, number(value), *(number(b.get(name)) for b in baselines.values())]
                 for name, value in scores["model"].items()]  # fmt: skip
-        yield f"held-out: {split}", ["metric", "model", *baselines], rows
+        if rows:
+            yield f"held-out: {split}", ["metric", "model", *baselines], rows
 
 
 def show_splits(splits: Mapping[str, Any]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from annotated_doc import Doc
 
 from vqtool.errors import VqtoolError
 from vqtool_forecast.dialect import plain
-from vqtool_forecast.numbers import Decimal, is_flag, is_mostly_words, is_text
+from vqtool_forecast.numbers import is_flag, is_mostly_words, is_text
 from vqtool_forecast.time_columns import TIME_NAMES, joined_times, listed, time_column
 
 if TYPE_CHECKING:
@@ -38,25 +39,46 @@ TARGET_NAMES = (
 )
 
 
+FileLayout = Annotated[Literal["auto", "long", "wide"], Doc("a row per value with an id, or a column per series")]
+IdColumn = Annotated[str, Doc("column that names the series of a long file; several: store,item")]
+TimeColumn = Annotated[str, Doc("column of time stamps; by default `ds`, or the one column without numbers")]
+TargetColumn = Annotated[str, Doc("column of a long file that holds the values")]
+Chosen = Annotated[tuple[str, ...], Doc("the series to take; all by default")]
+Freq = Annotated[str, Doc("step of the calendar: h, 15min, D, B, W, M, Q, Y; inferred by default")]
+TimeFormat = Annotated[str, Doc("how stamps are written, as %d/%m/%Y; ISO needs none")]
+Timezone = Annotated[str, Doc("the stamps' zone, as Europe/Berlin, where days of summer time count")]
+Fill = Annotated[
+    Literal["none", "ffill", "interp"], Doc("what to do with gaps, NaN and sentinels; none makes them errors")
+]
+Sentinels = Annotated[tuple[float, ...], Doc("values that stand for a missing one")]
+Encoding = Annotated[str, Doc("how text is written, as latin-1; by default seen from the bytes")]
+DecimalMark = Annotated[Literal["auto", ".", ","], Doc("the decimal mark; the other one marks thousands")]
+Header = Annotated[bool, Doc("whether the first line of text names the columns")]
+Repeated = Annotated[
+    Literal["none", "first", "last", "mean", "sum"], Doc("what to take of rows of one time; none makes them errors")
+]
+Sort = Annotated[bool, Doc("sort the rows of each series by time")]
+
+
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How to read a file: some of the options of the data kind `series`."""
+    """How to read a file: these are options of the data kinds that read series."""
 
-    layout: Literal["auto", "long", "wide"] = "auto"
-    id: str = "unique_id"
-    time: str = ""  # of a long file `ds`, of a wide one its one column of dates
-    target: str = "y"
-    series: tuple[str, ...] = ()
-    freq: str = ""
-    time_format: str = ""
-    timezone: str = ""
-    fill: Literal["none", "ffill", "interp"] = "none"
-    sentinels: tuple[float, ...] = SENTINELS
-    encoding: str = ""
-    decimal: Decimal = "auto"
-    header: bool = True
-    repeated: Literal["none", "first", "last", "mean", "sum"] = "none"
-    sort: bool = False
+    layout: FileLayout = "auto"
+    id: IdColumn = "unique_id"
+    time: TimeColumn = ""
+    target: TargetColumn = "y"
+    series: Chosen = ()
+    freq: Freq = ""
+    time_format: TimeFormat = ""
+    timezone: Timezone = ""
+    fill: Fill = "none"
+    sentinels: Sentinels = SENTINELS
+    encoding: Encoding = ""
+    decimal: DecimalMark = "auto"
+    header: Header = True
+    repeated: Repeated = "none"
+    sort: Sort = False
 
     @property
     def text(self) -> tuple[str, ...]:

@@ -156,7 +156,7 @@ def zone_like(index: pd.Index) -> str | None:
     for zone in ZONES:
         try:
             true = index.tz_localize(zone, ambiguous="raise" if index.is_unique else "infer")
-        except Exception:  # see `localised`
+        except Exception:  # not times of this zone: zoneinfo's, pytz's and pandas' errors share no parent
             continue
         if (np.diff(true.asi8)[odd] == step).all():
             return zone

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,39 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqtool.api import Batch, DataSpec, Forecast, ForecastFiles, Histories, Piece
+from vqtool.api import Batch, DataSpec, Forecast, Piece
 from vqtool.errors import VqtoolError
-from vqtool.sequence.forecasting import path_quantiles
 from vqtool_forecast import frequency, outliers, output, times
-from vqtool_forecast.columns import ReadOptions
 from vqtool_forecast.read_series import WARNING, Reading, read_series
 from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import backtest_scores
+from vqtool_forecast.table_files import TableFiles, TableHistories, long_enough, median_and_quantiles
 from vqtool_forecast.time_series import TimeSeries
 from vqtool_forecast.windows import nonzero_std, split_rows, table_of
 
 FAR, SIZES = 10.0, 0.01  # a history so far off, in training deviations, or so small beside one, has another scale
-READ_OPTIONS = tuple(field.name for field in dataclasses.fields(ReadOptions))
-OF_THE_FILE = (
-    "series",
-    "freq",
-    "time_format",
-    "timezone",
-    "encoding",
-    "decimal",
-    "header",
-    "repeated",
-    "sort",
-)  # options that hold for the training file alone
 
 
-class SeriesFiles(ForecastFiles):
+class SeriesFiles(TableFiles):
     """Reads a user's series as the training data were read, and writes series back in their own units."""
-
-    def __init__(
-        self, spec: DataSpec, options: Mapping[str, Any] | None = None, asked: Mapping[str, Any] | None = None
-    ) -> None:
-        self.spec, self.options, self.asked = spec, options or {}, asked or {}
 
     def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:
         """Each series cut into histories end to end, to be encoded; what does not fill one at the start is left out."""
@@ -108,19 +89,6 @@ class SeriesFiles(ForecastFiles):
             self.spec, series, cuts, freq, notes, steps=steps, backtest=backtest, trained_to=trained_to
         )
 
-    def save_forecasts(self, path: Path, forecasts: Sequence[Forecast]) -> None:
-        """`unique_id, ds, median, q0.1, ...` as CSV or Parquet; with `cutoff` and `y` where the truth is known."""
-        output.write_forecasts(path, forecasts)
-
-    def plot_forecasts(self, path: Path, forecasts: Sequence[Forecast]) -> None:
-        """A picture of histories, medians and fans."""
-        output.plot_forecasts(path, forecasts)
-
-    def _read_options(self, *, another: bool) -> ReadOptions:
-        """As the training data were read; `another` file has series and stamps of its own."""
-        kept = {name: value for name, value in self.options.items() if not (another and name in OF_THE_FILE)}
-        return read_options(kept, self.asked)
-
     def _is_training_file(self, path: Path | None) -> bool:
         """Whether this is the file of the training data; no path stands for it."""
         trained = Path(self.options.get("path", ""))
@@ -167,7 +135,7 @@ class SeriesFiles(ForecastFiles):
         return found
 
 
-class SeriesHistories(Histories):
+class SeriesHistories(TableHistories):
     """Histories [B, C, L] of a file's series: a row per series, or of all series where they are joint.
 
     `of` and `at` [B, C] are the series and the row that each history ends before. A trained series is scaled as in
@@ -191,10 +159,8 @@ class SeriesHistories(Histories):
 
         `trained_to` has the last stamp of each series that was trained on, where this is the training data's file.
         """
-        self.spec, self.series, self.freq, self.notes = spec, series, freq, notes
-        self.warnings = [note.removeprefix(WARNING) for note in notes if note.startswith(WARNING)]
-        notes[:] = [note for note in notes if not note.startswith(WARNING)]
-        self.steps, self.backtest, self.lookback = steps, backtest, int(spec.metadata["lookback"])
+        super().__init__(series, freq, notes, steps=steps, backtest=backtest)
+        self.spec, self.lookback = spec, int(spec.metadata["lookback"])
         if joint(spec):
             self.of, self.at = torch.arange(len(series)).expand(len(cuts[0]), -1), torch.stack([*cuts], 1)
         else:
@@ -210,8 +176,6 @@ class SeriesHistories(Histories):
         self.batch: Batch = {"x": x, "at": self.at[:, 0], "phase": phase}
         if not joint(spec):
             self.batch["series"] = self.place[self.of[:, 0]]
-        self.written: dict[Any, list[str]] = {}  # the stamps around each cutoff, which most series share
-        self.clock = any(times.has_clock(one.stamps) for one in series)
         self.season = season if freq == spec.metadata["freq"] else frequency.season_of(freq)
         self.baselines = self._baselines() if backtest else {}
         self.seen = None if trained_to is None else self._trained_windows(trained_to)
@@ -248,37 +212,16 @@ class SeriesHistories(Histories):
         for name, value in (compared or {}).items():
             self.baselines.setdefault(name, torch.empty(*self.of.shape, self.steps, dtype=torch.float64))
             self.baselines[name][rows.start : rows.stop] = value.double() * std[:, 0] + mean[:, 0]
-        own = paths.double() * std + mean
-        drawn = own.shape[1] > 1 and not known
-        levels = list(quantiles) if drawn or known else []  # one path has no quantiles
-        median = own.quantile(0.5, dim=1) if drawn else own[:, 0]  # [B, C, steps]
-        spread = path_quantiles(own, levels) if drawn else own[:, 1:].movedim(1, 0)  # [Q, B, C, steps]
+        median, spread = median_and_quantiles(paths.double() * std + mean, quantiles, known=known)
         return [
             self._forecast(
-                row, c, median[b, c].tolist(), {f"{q:g}": spread[i, b, c].tolist() for i, q in enumerate(levels)}
+                int(self.of[row, c]), int(self.at[row, c]) - self.lookback, int(self.at[row, c]), median[b, c],
+                {name: value[b, c] for name, value in spread.items()},
+                {name: guess[row, c] for name, guess in self.baselines.items()},
             )
             for b, row in enumerate(rows)
-            for c in range(own.shape[2])
-        ]
-
-    def _forecast(self, row: int, c: int, median: list[float], quantiles: dict[str, list[float]]) -> Forecast:
-        one, at = self.series[int(self.of[row, c])], int(self.at[row, c])
-        begin, last, come = at - self.lookback, one.stamps[at - 1], slice(at, at + self.steps)
-        if last not in self.written:
-            ahead = one.stamps[come] if self.backtest else frequency.following(last, self.freq, self.steps)
-            self.written[last] = times.written(one.stamps[begin:at].append(ahead), self.clock)
-        stamps = self.written[last]
-        return Forecast(
-            one.id,
-            stamps[self.lookback - 1],
-            stamps[self.lookback :],
-            median,
-            quantiles,
-            stamps[: self.lookback],
-            one.values[begin:at].tolist(),
-            one.measured_values[come].tolist() if self.backtest else None,
-            {name: guess[row, c].tolist() for name, guess in self.baselines.items()},
-        )
+            for c in range(median.shape[1])
+        ]  # fmt: skip
 
     def scores(self, forecasts: Sequence[Forecast]) -> dict[str, Any]:
         """Every metric of the model and its baselines; the denominators of MASE are from before the first cutoff.
@@ -326,11 +269,6 @@ class SeriesHistories(Histories):
         return torch.where(own, own_mean, mean), torch.where(own, own_std, std)
 
 
-def read_options(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> ReadOptions:
-    """How to read a file: as `asked` for in this call, and else as `kept`."""
-    return ReadOptions(**{name: value for name, value in {**kept, **asked}.items() if name in READ_OPTIONS})
-
-
 def joint(spec: DataSpec) -> bool:
     """Whether all series are channels of one row."""
     return bool(spec.metadata["channels"] == "joint")
@@ -358,27 +296,6 @@ def begin_of(values: NDArray[np.float64], lookback: int) -> str:
     """What tells a series from others: a digest of its first `lookback` values, to nine digits."""
     first = ",".join(f"{value:.9g}" for value in values[:lookback])
     return hashlib.blake2b(first.encode(), digest_size=8).hexdigest()
-
-
-def long_enough(
-    series: Sequence[TimeSeries], lookback: int, after: int, notes: list[str], *, strict: bool = False
-) -> list[TimeSeries]:
-    """Those series that have a history before their first forecast; the others are named in a warning.
-
-    Raises:
-        VqtoolError: none has, or one has not where all are needed (`strict`).
-    """
-    short = [one for one in series if len(one.values) < lookback + after]
-    if not short:
-        return list(series)
-    one, more = short[0], f", and the windows another {after}" if after else ""
-    what = f"series `{one.id}` has {len(one.values)} rows, up to {one.stamps[-1]}; the model reads {lookback}{more}"
-    if strict or len(short) == len(series):
-        raise VqtoolError(
-            what, hint="fewer --n-windows or a shorter --horizon" if after else "a later --cutoff, or a longer file"
-        )
-    notes.append(f"{WARNING}{len(short)} of {len(series)} series are too short and left out: {what}")
-    return [one for one in series if len(one.values) >= lookback + after]
 
 
 def check_aligned(series: Sequence[TimeSeries]) -> None:

@@ -21,10 +21,11 @@ from vqtool_forecast.zero_shot import head
 from vqtool_forecast.zero_shot.closed_forms import NAMES, closed_forms
 from vqtool_forecast.zero_shot.frame import framed
 from vqtool_forecast.zero_shot.pool import SHARES, batch_of, synthetic_windows
-from vqtool_forecast.zero_shot.real_series import copies
+from vqtool_forecast.zero_shot.real_series import copies, held_out_series
 from vqtool_forecast.zero_shot.seasons import seasons_of
 from vqtool_forecast.zero_shot.synthetic import GENERATORS, Kind, of_generator
 
+SHORT = ["-s", "stage.quantiles.steps=2", "-s", "stage.paths.steps=2", "-s", "data.own=40"]
 STAMPS = {"5min": 900, "h": 300, "D": 90, "W-SUN": 120, "MS": 40, "QS-JAN": 12, "YS-JAN": 4}
 
 
@@ -133,6 +134,13 @@ def test_copies_are_found_in_any_unit_and_place() -> None:
     inside = np.concatenate([rng.standard_normal(30), 7 - 3 * -held_out, rng.standard_normal(9)])
     other, short = rng.standard_normal(200).cumsum(), held_out[:10]
     assert copies([other, inside, short, np.arange(50.0)], [held_out, np.arange(60.0)]) == [1]
+
+
+def test_held_out_series_come_from_the_columns_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("date,a,b\n2000-01-01,1,2\n2000-01-02,3,\n")
+    assert [list(one) for one in held_out_series(tmp_path / "a.csv")] == [[1, 3], [2]]
+    with pytest.raises(VqtoolError, match=r"cannot read `none\.csv`: No such file"):
+        list(held_out_series("none.csv"))
 
 
 def test_the_data_are_the_same_again_and_their_splits_differ() -> None:
@@ -269,18 +277,58 @@ def test_values_that_are_never_negative_stay_so(tmp_path: Path) -> None:
 
 def test_it_is_trained_on_with_one_command(tmp_path: Path) -> None:
     data = file_of(tmp_path / "mine.csv", "MS", 80)
-    short = ["-s", "stage.quantiles.steps=2", "-s", "stage.paths.steps=2", "-s", "data.own=40"]
     where = ["--from", "forecaster", "-s", f"data.path={data}", "--out", str(tmp_path / "run")]
-    done = within("train", *where, *short)
+    done = within("train", *where, *SHORT)
     assert done.returncode == 0, done.stderr
     done = within("forecast", str(tmp_path / "run"), "--steps", "3", "--data", str(data), "--json")
     assert done.returncode == 0, done.stderr
+
+
+def test_files_are_read_as_the_hints_of_errors_say(tmp_path: Path) -> None:
+    times = [f"1/{1 + i % 12}/{2000 + i // 12}" for i in range(24) for _ in range(2)]
+    (tmp_path / "own.csv").write_text("when;sold\n" + "".join(f"{t};1.{500 + i}\n" for i, t in enumerate(times)))
+    options = ("time=when", "time_format=%d/%m/%Y", "decimal=,", "repeated=mean")
+    asked = [part for option in options for part in ("-s", f"data.{option}")]
+    done = within("forecast", "--steps", "2", "--data", "own.csv", *asked, "--json")
+    assert done.returncode == 0, done.stderr
+    assert 1500 < json.loads(done.stdout)["series"][0]["median"][0] < 1600
+
+
+def test_what_fills_gaps_in_training_fills_them_in_forecasts(tmp_path: Path) -> None:
+    data = file_of(tmp_path / "mine.csv", "MS", 80)
+    table = pd.read_csv(data)
+    table.loc[40, "a"] = np.nan
+    table.to_csv(data, index=False)
+    how = ["-s", f"data.path={data}", "-s", "data.fill=ffill", *SHORT]
+    trained = within("train", "--from", "forecaster", *how, "--out", str(tmp_path / "run"))
+    assert trained.returncode == 0, trained.stderr
+    done = within("forecast", str(tmp_path / "run"), "--steps", "3", "--data", str(data))
+    assert done.returncode == 0, done.stderr
+    assert "held-out" not in trained.stderr  # no metric, no table
+
+
+@pytest.mark.parametrize("values", [[5.0] * 30, list(range(10))])
+def test_without_a_season_of_changes_the_last_window_shows_mae(values: list[float], tmp_path: Path) -> None:
+    stamps = pd.date_range("2000-01-01", periods=len(values), freq="MS")
+    pd.DataFrame({"ds": stamps, "y": values}).to_csv(tmp_path / "own.csv", index=False)
+    last = json.loads(within("forecast", "--steps", "3", "--data", "own.csv", "--json").stdout)["last_window"]
+    assert last["metric"] == "mae"
+    assert last["best"] == min(last["errors"], key=last["errors"].get)
 
 
 def test_train_without_a_recipe_names_what_has_one() -> None:
     done = vqtool("train")
     assert done.returncode == 2
     assert "--from forecaster" in done.stderr
+    assert "there is no checkpoint or run `nonsense`" in vqtool("train", "--from", "nonsense").stderr
+
+
+def test_it_is_shown_and_diagnosed_by_its_name() -> None:
+    """Its moving averages are stored as float16, in which their sum overflows."""
+    assert "any-series-paths" in within("show", "forecaster").stdout
+    assert 0 < json.loads(within("diagnose", "forecaster", "--json").stdout)["tokens"] < 1e9
+    assert within("export", "forecaster", "--to", "fp16").returncode == 0
+    assert Path("forecaster.fp16.safetensors").is_file()
 
 
 def test_it_is_small() -> None:

@@ -111,6 +111,18 @@ def test_half_as_many_bytes_are_read_as_float32(tmp_path: Path) -> None:
     assert (tmp_path / "b.safetensors").stat().st_size < 0.65 * (tmp_path / "a.safetensors").stat().st_size
 
 
+def test_what_float16_cannot_hold_stays_float32(tmp_path: Path) -> None:
+    tensors = {
+        "parts.large": torch.tensor([1.0, 1e5]),
+        "parts.small": torch.tensor([1e-9]),
+        "parts.none": torch.ones(0),
+    }
+    checkpoint.save(tmp_path / "a.safetensors", tensors, {})
+    checkpoint.save_half(tmp_path / "b.safetensors", checkpoint.load(tmp_path / "a.safetensors"))
+    read = checkpoint.load(tmp_path / "b.safetensors").tensors
+    assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
+
+
 def test_what_was_float16_stays_so(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "a.safetensors", {"x": torch.ones(3).half()}, {})
     assert checkpoint.load(tmp_path / "a.safetensors").tensors["x"].dtype == torch.float16

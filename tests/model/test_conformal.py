@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.cli.run import within
+from tests.forecast.tiny import PLUGIN, write_recipe
 from vqtool.api import Forecast
 from vqtool.model.conformal import moved, score
 
@@ -59,3 +60,24 @@ def test_a_file_that_is_too_short_is_refused(tmp_path: Path) -> None:
     done = within("forecast", "--steps", "6", "--data", "a.csv", "--freq", "1", "--conformal")
     assert done.returncode == 2
     assert "needs past forecasts of at least 20 values" in done.stderr
+
+
+def test_one_quantile_cannot_be_set(tmp_path: Path) -> None:
+    y = np.arange(60.0) % 7
+    pd.DataFrame({"ds": pd.date_range("2000-01-01", periods=60, freq="MS"), "y": y}).to_csv(tmp_path / "a.csv")
+    asked = ("forecast", "--steps", "6", "--data", "a.csv", "--conformal")
+    for how, count in ((("--quantiles", "0.5"), 1), (("--greedy",), 0)):
+        done = within(*asked, *how)
+        assert done.returncode == 2
+        assert f"these forecasts have {count}" in done.stderr
+
+
+def test_calibration_on_rows_of_training_is_warned_of(tmp_path: Path) -> None:
+    """Past forecasts of rows that the model was trained on are closer than those of new ones."""
+    recipe = write_recipe(tmp_path)
+    assert within("train", recipe, "--out", tmp_path / "run", "--plugin", PLUGIN).returncode == 0
+    asked = ("forecast", tmp_path / "run", "--steps", "6", "--cutoff", "2020-03-10 00:00", "--plugin", PLUGIN)
+    done = within(*asked, "--conformal", "--explain")
+    assert done.returncode == 0, done.stderr
+    assert "calibration: 16 of 16 windows lie in rows that the model was trained on" in done.stderr
+    assert "--explain: this model's forecasts are not made of simpler ones" in done.stderr

@@ -51,7 +51,8 @@ class Way(nn.Module):
 def run(*, checkpoint: Path, to: str, out_dir: Path | None, force: bool = False) -> int:
     """Write the checkpoint as float16; or `encode.onnx` and `decode.onnx` (or `.pt2`), compared with PyTorch."""
     if to == "fp16":
-        return export_half(checkpoint_path(checkpoint), out_dir, force=force)
+        path = checkpoint_path(checkpoint)
+        return export_half(path, out_dir or (path.parent if checkpoint.exists() else Path()), force=force)
     if to == "onnx":
         need("onnx", "onnxscript", "onnxruntime")
     model, task = capable(checkpoint, Encodes, "encode")
@@ -76,9 +77,9 @@ def run(*, checkpoint: Path, to: str, out_dir: Path | None, force: bool = False)
     return 0
 
 
-def export_half(path: Path, out_dir: Path | None, *, force: bool) -> int:
+def export_half(path: Path, out_dir: Path, *, force: bool) -> int:
     """Write a checkpoint with its weights as float16, half as large."""
-    target = (out_dir or path.parent) / f"{path.name.removesuffix(path.suffix)}.fp16.safetensors"
+    target = out_dir / f"{path.name.removesuffix(path.suffix)}.fp16.safetensors"
     read = load_checkpoint(path)
     outputs.check(target, inputs=[path], force=force, folder=target.parent)
     make_dir(target.parent)
@@ -140,7 +141,7 @@ def needed(batch: Batch, function: Callable[[Batch], Any]) -> tuple[str, ...]:
     for name in batch:
         try:
             function({other: value for other, value in kept.items() if other != name})
-        except Exception:  # a part that misses its field; what else may be wrong shows when all are given
+        except Exception:  # parts of plugins may fail in any way without a field; other errors show when all are given
             continue
         del kept[name]
     return tuple(kept)

@@ -15,6 +15,7 @@ from vqtool.commands import outputs
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
+from vqtool.forms import is_finite
 from vqtool.model.conformal import calibrated
 from vqtool.model.forecasting import Forecaster, SamplingOptions
 from vqtool.model.load import capable
@@ -73,6 +74,8 @@ def run(
         if conformal:
             forecasts = calibrated(forecasts, forecaster, data, cutoff, here.device)
         weights = forecaster.weights(rows, steps, here.device) if explain else []
+        if explain and not any(weights):
+            out.warn("--explain: this model's forecasts are not made of simpler ones")
         last = last_window(forecaster, data, steps, cutoff, here)
     if out_file is not None:
         forecaster.files.save_forecasts(out_file, forecasts)
@@ -108,7 +111,7 @@ def last_window(
         return {}
     scores = rows.scores(forecaster.forecasts(rows, steps, here.device, compare=True))["overall"]
     each = {"model": scores["model"], **scores["baselines"]}
-    metric = BY_SERIES if BY_SERIES in each["model"] else "mae"
+    metric = BY_SERIES if is_finite(each["model"].get(BY_SERIES)) else "mae"  # a history of a season has no MASE
     errors = {name: figures[metric] for name, figures in each.items()}
     return {"horizon": steps, "metric": metric, "errors": errors, "best": min(errors, key=lambda name: errors[name])}
 

@@ -21,16 +21,14 @@ from vqtool.model.format import (
     is_of_vqtool,
     read_header,
 )
-from vqtool.model.runs import ENVIRONMENT, SUMMARY, is_run, rows_of
+from vqtool.model.runs import ENVIRONMENT, SUMMARY, checkpoint_path, is_run, rows_of
 from vqtool.tables import split_tables
 
 
 def run(*, path: Path) -> int:
     """Show a checkpoint's file or a run's folder."""
     if not path.exists():
-        raise VqtoolError(
-            f"there is no checkpoint or run `{path}`", hint="a .safetensors file, or a folder under runs/"
-        )
+        path = checkpoint_path(path)  # the name of a model that comes with vqtool
     if path.is_dir() and is_run(path):
         return show_run(path)
     if path.is_file() and is_of_vqtool(path):

@@ -75,12 +75,12 @@ def own_recipe(start: Path | None) -> Path:
         VqtoolError: `start` is not the name of one.
     """
     known = {one.name: one.recipe for one in pretrained()}
-    if start is None or str(start) not in known:
-        names = ", ".join(f"--from {name}" for name in known)
-        raise VqtoolError(
-            "which recipe should be trained?", hint=f"vqtool train RECIPE{', or ' if names else ''}{names}"
-        )
-    return known[str(start)]
+    if start is not None and str(start) in known:
+        return known[str(start)]
+    if start is not None:
+        checkpoint_path(start)  # which may not be there
+    names = "".join(f", or --from {name}" for name in known)
+    raise VqtoolError("which recipe should be trained?", hint=f"vqtool train RECIPE{names}")
 
 
 def created(recipe: Recipe, folder: Path | None, here: Runtime) -> RunDir:

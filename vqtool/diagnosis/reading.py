@@ -95,7 +95,8 @@ def _arrays(path: Path, sources: Mapping[str, str]) -> Iterator[tuple[str, np.nd
         with safe_open(str(path), "np") as file:
             for name, source in sources.items():
                 try:
-                    yield name, file.get_tensor(source)
+                    array = file.get_tensor(source)
+                    yield name, array.astype(np.float32) if array.dtype == np.float16 else array  # sums overflow in it
                 except TypeError as error:  # bfloat16 and the like
                     raise damaged(path, f"its tensor `{source}` has a dtype that no part has") from error
     except SafetensorError as error:

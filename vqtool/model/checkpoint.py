@@ -55,13 +55,22 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any])
 def save_half(path: Path, read: Checkpoint) -> str:
     """Write a checkpoint with half the digits of its weights, as float16; reading it gives float32. Returns the sha256.
 
-    How codes were used in the last validation is left out.
+    How codes were used in the last validation is left out. A tensor whose size float16 cannot hold, as statistics of
+    data in large or small units, stays as it is.
     """
-    halves = {id(t): t.half() if t.dtype == torch.float32 else t for t in read.tensors.values()}  # tied ones stay so
+    halves = {id(t): _halved(t) for t in read.tensors.values()}  # tied ones stay so
     kept = {name: halves[id(t)] for name, t in read.tensors.items() if not name.startswith(USAGE)}
     held = {name: in_text(DTYPES[t.dtype], t.shape) for name, t in kept.items()}
     wanted = {name: held[name] for name in read.metadata.get("layout", {})}
     return save(path, kept, {**read.metadata, "layout": wanted, "stored": HALF})
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    """A float32 tensor as float16, unless its largest value overflows or loses its digits there."""
+    if tensor.dtype != torch.float32 or not tensor.numel():
+        return tensor
+    half, most = tensor.half(), tensor.abs().max()
+    return half if (half.float() - tensor).abs().max() <= 1e-3 * most else tensor
 
 
 def layout(tensors: Mapping[str, Tensor]) -> dict[str, str]:

@@ -34,17 +34,18 @@ def calibrated(
         VqtoolError: the forecasts have no quantiles, or the file is too short for past forecasts.
     """
     if len(forecasts[0].quantiles) < 2:
-        raise VqtoolError("--conformal sets quantiles, and these forecasts have none", hint="leave --greedy out")
+        raise VqtoolError(f"--conformal moves quantiles apart, and these forecasts have {len(forecasts[0].quantiles)}",
+                          hint="--quantiles 0.1,0.5,0.9, and several --samples without --greedy")  # fmt: skip
     steps = len(forecasts[0].median)
     past: list[Forecast] = []
     for windows in range(WINDOWS, 0, -1):
-        step = max(1, steps // 2)
         try:
-            rows = forecaster.files.histories(
-                data or forecaster.file, steps=steps, cutoff=cutoff, windows=windows, step_size=step
-            )
-        except VqtoolError:
+            rows = forecaster.files.histories(data or forecaster.file, steps=steps, cutoff=cutoff, windows=windows,
+                                              step_size=max(1, steps // 2))  # fmt: skip
+        except VqtoolError:  # every series is too short for so many: the file has been read before without an error
             continue
+        for warning in rows.warnings:  # as that these windows were trained on, or that some series are left out
+            out.warn(f"calibration: {warning}")
         past = forecaster.forecasts(rows, steps, device)
         break
     scores = np.concatenate([score(one) for one in past]) if past else np.zeros(0)

@@ -15,7 +15,8 @@ from vqtool.api.task import Task
 from vqtool.errors import VqtoolError
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-METHODS = ("estimate", "encode", "decode", "generate", "forecast", "quantiles", "classify", "transmit", "embed")
+METHODS = ("estimate", "encode", "decode", "generate", "forecast", "quantiles", "compare", "classify", "transmit",
+           "embed")  # fmt: skip
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:

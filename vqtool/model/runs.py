@@ -87,10 +87,9 @@ def checkpoint_path(given: Path | None) -> Path:
         known = {one.name: one.weights for one in pretrained()}
         if str(given) in known:
             return known[str(given)]
-        names = f"; models that come with vqtool: {', '.join(known)}" if known else ""
-        raise VqtoolError(
-            f"there is no checkpoint or run `{given}`", hint=f"vqtool show RUN lists a run's files{names}"
-        )
+        names = f", or a model that comes with vqtool: {', '.join(known)}" if known else ""
+        raise VqtoolError(f"there is no checkpoint or run `{given}`",
+                          hint=f"a .safetensors file, a folder under runs/{names}")  # fmt: skip
     path = newest_in(given)
     if path is None:
         raise VqtoolError(f"there is no trained run in `{given}`", hint="vqtool train RECIPE")

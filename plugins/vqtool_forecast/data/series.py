@@ -16,7 +16,25 @@ from torch import Tensor
 
 from vqtool.api import MASK, Data, DataSpec, Field
 from vqtool.errors import VqtoolError
-from vqtool_forecast.columns import SENTINELS, ReadOptions
+from vqtool_forecast.columns import (
+    SENTINELS,
+    Chosen,
+    DecimalMark,
+    Encoding,
+    FileLayout,
+    Fill,
+    Freq,
+    Header,
+    IdColumn,
+    ReadOptions,
+    Repeated,
+    Sentinels,
+    Sort,
+    TargetColumn,
+    TimeColumn,
+    TimeFormat,
+    Timezone,
+)
 from vqtool_forecast.frequency import season_of
 from vqtool_forecast.read_series import read_series
 from vqtool_forecast.read_table import about_file
@@ -27,13 +45,6 @@ from vqtool_forecast.windows import SPLITS, SeriesRows, nonzero_std, split_rows,
 
 LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
-FileLayout = Annotated[Literal["auto", "long", "wide"], Doc("a row per value with an id, or a column per series")]
-Fill = Annotated[
-    Literal["none", "ffill", "interp"], Doc("what to do with gaps, NaN and sentinels; none makes them errors")
-]
-Repeated = Annotated[
-    Literal["none", "first", "last", "mean", "sum"], Doc("what to take of rows of one time; none makes them errors")
-]
 Scale = Annotated[Literal["train", "none"], Doc("standardise each series by its training rows, or leave it")]
 Shortest = Annotated[
     Annotated[int, Gt(1)] | None,
@@ -65,20 +76,20 @@ class Series(Data):
         *,
         path: Annotated[Path, Doc("CSV, TSV, Excel, JSON lines, Parquet, Feather or .tsf")],
         layout: FileLayout = "auto",
-        id: Annotated[str, Doc("column that names the series of a long file; several: store,item")] = "unique_id",
-        time: Annotated[str, Doc("column of time stamps; by default `ds`, or the one column without numbers")] = "",
-        target: Annotated[str, Doc("column of a long file that holds the values")] = "y",
-        series: Annotated[tuple[str, ...], Doc("the series to take; all by default")] = (),
-        freq: Annotated[str, Doc("step of the calendar: h, 15min, D, B, W, M, Q, Y; inferred by default")] = "",
-        time_format: Annotated[str, Doc("how stamps are written, as %d/%m/%Y; ISO needs none")] = "",
-        timezone: Annotated[str, Doc("the stamps' zone, as Europe/Berlin, where days of summer time count")] = "",
+        id: IdColumn = "unique_id",
+        time: TimeColumn = "",
+        target: TargetColumn = "y",
+        series: Chosen = (),
+        freq: Freq = "",
+        time_format: TimeFormat = "",
+        timezone: Timezone = "",
         fill: Fill = "none",
-        sentinels: Annotated[tuple[float, ...], Doc("values that stand for a missing one")] = SENTINELS,
-        encoding: Annotated[str, Doc("how text is written, as latin-1; by default seen from the bytes")] = "",
-        decimal: Annotated[Literal["auto", ".", ","], Doc("the decimal mark; the other one marks thousands")] = "auto",
-        header: Annotated[bool, Doc("whether the first line of text names the columns")] = True,
+        sentinels: Sentinels = SENTINELS,
+        encoding: Encoding = "",
+        decimal: DecimalMark = "auto",
+        header: Header = True,
         repeated: Repeated = "none",
-        sort: Annotated[bool, Doc("sort the rows of each series by time")] = False,
+        sort: Sort = False,
         protocol: Protocol = "shares",
         shares: Annotated[tuple[float, float, float], Doc("of rows to train, validate, test")] = (0.7, 0.1, 0.2),
         scale: Scale = "train",

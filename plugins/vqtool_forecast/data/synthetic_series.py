@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from annotated_doc import Doc
@@ -11,7 +11,25 @@ from annotated_types import Ge, Gt, Interval
 
 from vqtool.api import Batch, Data, DataSpec, TensorRows
 from vqtool.errors import VqtoolError
-from vqtool_forecast.columns import ReadOptions
+from vqtool_forecast.columns import (
+    SENTINELS,
+    Chosen,
+    DecimalMark,
+    Encoding,
+    FileLayout,
+    Fill,
+    Freq,
+    Header,
+    IdColumn,
+    ReadOptions,
+    Repeated,
+    Sentinels,
+    Sort,
+    TargetColumn,
+    TimeColumn,
+    TimeFormat,
+    Timezone,
+)
 from vqtool_forecast.data.series import LEVELS
 from vqtool_forecast.read_series import read_series
 from vqtool_forecast.zero_shot.frame import fields
@@ -37,8 +55,21 @@ class SyntheticSeries(Data):
         self,
         *,
         path: Annotated[Path | None, Doc("a file of series to train on")] = None,
-        freq: Annotated[str, Doc("step of the file's calendar: h, 15min, D, W, M, Q, Y; inferred by default")] = "",
-        fill: Annotated[Literal["none", "ffill", "interp"], Doc("what to do with gaps in the file")] = "none",
+        layout: FileLayout = "auto",
+        id: IdColumn = "unique_id",
+        time: TimeColumn = "",
+        target: TargetColumn = "y",
+        series: Chosen = (),
+        freq: Freq = "",
+        time_format: TimeFormat = "",
+        timezone: Timezone = "",
+        fill: Fill = "none",
+        sentinels: Sentinels = SENTINELS,
+        encoding: Encoding = "",
+        decimal: DecimalMark = "auto",
+        header: Header = True,
+        repeated: Repeated = "none",
+        sort: Sort = False,
         synthetic: Annotated[int, Ge(0), Doc("training windows of synthetic series")] = 4000,
         real: Annotated[int, Ge(0), Doc("training windows of real series")] = 0,
         own: Annotated[int, Ge(0), Doc("training windows of the file's series")] = 4000,
@@ -57,7 +88,9 @@ class SyntheticSeries(Data):
         self.notes: tuple[str, ...] = ()
         windows: dict[str, list[Window]] = {split: [] for split in self.splits}
         if path is not None:
-            self._add_own(windows, path, ReadOptions(freq=freq, fill=fill), horizon)
+            how = ReadOptions(layout, id, time, target, series, freq, time_format, timezone, fill, sentinels,
+                              encoding, decimal, header, repeated, sort)  # fmt: skip
+            self._add_own(windows, path, how, horizon)
         for split, count in (("train", synthetic), ("valid", valid), ("test", valid)):
             windows[split] += synthetic_windows(count if synthetic else 0, self._rng("synthetic", split))
         if real:

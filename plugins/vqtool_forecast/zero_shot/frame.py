@@ -103,7 +103,7 @@ def _past_errors(y: Tensor, n: Tensor, seasons: tuple[int, int], zero: Tensor) -
     back = min(24, max(4, seasons[0]))
     total, count = y.new_zeros(len(y), len(NAMES)), y.new_zeros(len(y), 1)
     for origin in range(1, ORIGINS + 1):
-        cut = origin * back if origin > 1 else back
+        cut = origin * back
         if y.shape[1] - cut < 3:
             break
         left = n - cut
@@ -173,6 +173,6 @@ def _facts(
         (moves.abs().amax(1) / size.clamp_min(1e-9)).clamp(max=1e4).log1p(),
         torch.asinh(moves.sum(1) / power.sqrt()),
         errors.amin(1),
-        plain * 0 + (n < 2 * season),
+        (n < 2 * season).to(y),
     ]
     return torch.stack(rows, 1)

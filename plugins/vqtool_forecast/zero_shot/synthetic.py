@@ -76,11 +76,8 @@ def _season(kind: Kind, rng: Generator, season: int) -> Values:
     change = np.cumsum(rng.normal(0, 1, (turns, m)), 0) * rng.choice([0.0, 0.03, 0.12], p=[0.5, 0.3, 0.2])
     growth = np.exp(np.cumsum(rng.normal(0, 1, turns)) * rng.choice([0.0, 0.05, 0.15], p=[0.6, 0.25, 0.15]))
     begin = int(rng.integers(m))
-    return (
-        np.concatenate([(shape + change) * growth[:, None]]).ravel()[begin : begin + kind.n]
-        if begin + kind.n <= turns * m
-        else np.resize((shape + change) * growth[:, None], kind.n)
-    )
+    x = ((shape + change) * growth[:, None]).ravel()
+    return x[begin : begin + kind.n] if begin + kind.n <= len(x) else x[: kind.n]
 
 
 def _seasons(kind: Kind, rng: Generator) -> Values:

@@ -11,26 +11,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqtool.api import Batch, DataSpec, Forecast, ForecastFiles, Histories, Piece
+from vqtool.api import Batch, DataSpec, Forecast, Piece
 from vqtool.errors import VqtoolError, missing_extra
-from vqtool.sequence.forecasting import path_quantiles
-from vqtool_forecast import frequency, outliers, output, times
-from vqtool_forecast.read_series import WARNING, Reading, read_series
+from vqtool_forecast import outliers
+from vqtool_forecast.read_series import Reading, read_series
 from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import backtest_scores
+from vqtool_forecast.table_files import TableFiles, TableHistories, long_enough, median_and_quantiles
 from vqtool_forecast.time_series import TimeSeries
-from vqtool_forecast.user_file import long_enough, read_options
 from vqtool_forecast.zero_shot.frame import SHORTEST, framed, longest_history
 from vqtool_forecast.zero_shot.seasons import seasons_of
 
 
-class AnySeriesFiles(ForecastFiles):
+class AnySeriesFiles(TableFiles):
     """Reads series of any frequency and length; the model needs to know nothing of them beforehand."""
 
     def __init__(
         self, spec: DataSpec, options: Mapping[str, Any] | None = None, asked: Mapping[str, Any] | None = None
     ) -> None:
-        self.spec, self.options, self.asked = spec, options or {}, asked or {}
+        super().__init__(spec, options, asked)
         self.reading: tuple[Any, Reading] | None = None  # the last file that was read
 
     def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:
@@ -59,7 +58,7 @@ class AnySeriesFiles(ForecastFiles):
         if file is None:
             raise VqtoolError("which series should be forecast?", hint="--data FILE.csv")
         if self.reading is None or self.reading[0] != (file, cutoff):
-            self.reading = (file, cutoff), read_series(file, read_options({}, self.asked), cutoff)
+            self.reading = (file, cutoff), read_series(file, self._read_options(another=path is not None), cutoff)
         series, freq, notes = self.reading[1]
         notes = list(notes)
         step = step_size or steps
@@ -67,20 +66,11 @@ class AnySeriesFiles(ForecastFiles):
         with about_file(file):
             series = long_enough(series, SHORTEST, after, notes)
         back = [0] if windows is None else [steps + step * k for k in range(windows - 1, -1, -1)]
-        found = AnyHistories(series, freq, notes, steps=steps, back=back, backtest=windows is not None)
-        found.auto_theta = bool({**self.options, **self.asked}.get("auto_theta"))
-        return found
-
-    def save_forecasts(self, path: Path, forecasts: Sequence[Forecast]) -> None:
-        """`unique_id, ds, median, q0.1, ...` as CSV or Parquet; with `cutoff` and `y` where the truth is known."""
-        output.write_forecasts(path, forecasts)
-
-    def plot_forecasts(self, path: Path, forecasts: Sequence[Forecast]) -> None:
-        """A picture of histories, medians and fans."""
-        output.plot_forecasts(path, forecasts)
+        theta = bool({**self.options, **self.asked}.get("auto_theta"))
+        return AnyHistories(series, freq, notes, steps=steps, back=back, backtest=windows is not None, auto_theta=theta)
 
 
-class AnyHistories(Histories):
+class AnyHistories(TableHistories):
     """Each series cut `back` rows before its end, in the frame; a row depends on what stands before its cut alone."""
 
     def __init__(
@@ -92,20 +82,16 @@ class AnyHistories(Histories):
         steps: int,
         back: Sequence[int],
         backtest: bool,
+        auto_theta: bool = False,
     ) -> None:
-        self.series, self.freq, self.notes, self.steps, self.backtest = series, freq, notes, steps, backtest
-        self.warnings = [note.removeprefix(WARNING) for note in notes if note.startswith(WARNING)]
-        notes[:] = [note for note in notes if not note.startswith(WARNING)]
-        self.seasons = seasons_of(freq)
+        """Each series ends `back` rows before its end; AutoTheta may stand among what is compared with."""
+        super().__init__(series, freq, notes, steps=steps, backtest=backtest)
+        self.auto_theta, self.seasons = auto_theta, seasons_of(freq)
         self.rows = [(s, len(one.values) - b) for s, one in enumerate(series) for b in back]
         self.pasts = [self._history(*row) for row in self.rows]
         self.batch: Batch
         self.batch, self.centre, self.scale = framed(self.pasts, self.seasons, steps)
-        calendars = {(one.stamps[0], len(one.stamps)): one.stamps for one in series}
-        self.clock = any(times.has_clock(stamps) for stamps in calendars.values())
         self.keys = [f"{series[s].id}@{series[s].stamps[at - 1]}" for s, at in self.rows]
-        self.written: dict[Any, list[str]] = {}  # the stamps around each cutoff, which most series share
-        self.auto_theta = False  # whether AutoTheta stands among what is compared with
 
     def _history(self, s: int, at: int) -> NDArray[np.float64]:
         """The last values before row `at` as they were known then: filled values may depend on later ones."""
@@ -129,44 +115,24 @@ class AnyHistories(Histories):
 
         `compared` are forecasts [len(rows), 1, steps] to compare with, in the model's units.
         """
-        own = self._own(paths[:, :, 0], rows)
-        drawn = own.shape[1] > 1 and not known
-        levels = list(quantiles) if drawn or known else []
-        median = own.quantile(0.5, dim=1) if drawn else own[:, 0]
-        spread = path_quantiles(own, levels) if drawn else own[:, 1:].movedim(1, 0)
+        median, spread = median_and_quantiles(self._own(paths[:, :, 0], rows), quantiles, known=known)
         others = {name: self._own(value, rows)[:, 0] for name, value in (compared or {}).items()}
         if self.auto_theta and compared is not None:
             pasts = self.pasts[rows.start : rows.stop]
             others["auto-theta"] = torch.from_numpy(auto_theta(pasts, self.seasons[0], self.steps))
+        places = [(s, at - len(self.pasts[row]), at) for row in rows for s, at in [self.rows[row]]]
         return [
             self._forecast(
-                row, median[b].tolist(), {f"{q:g}": spread[i, b].tolist() for i, q in enumerate(levels)},
-                {name: value[b].tolist() for name, value in others.items()},
+                *place, median[b], {name: value[b] for name, value in spread.items()},
+                {name: value[b] for name, value in others.items()},
             )
-            for b, row in enumerate(rows)
+            for b, place in enumerate(places)
         ]  # fmt: skip
 
     def _own(self, values: Tensor, rows: range) -> Tensor:
         """Values [len(rows), S, steps] in the series' own units."""
         centre, scale = (v[rows.start : rows.stop, None, None] for v in (self.centre, self.scale))
         return values.double() * scale + centre
-
-    def _forecast(
-        self, row: int, median: list[float], quantiles: dict[str, list[float]], others: dict[str, list[float]]
-    ) -> Forecast:
-        s, at = self.rows[row]
-        one, before = self.series[s], len(self.pasts[row])
-        last, come = one.stamps[at - 1], slice(at, at + self.steps)
-        if (last, before) not in self.written:
-            ahead = one.stamps[come] if self.backtest else frequency.following(last, self.freq, self.steps)
-            self.written[last, before] = times.written(one.stamps[at - before : at].append(ahead), self.clock)
-        stamps = self.written[last, before]
-        return Forecast(
-            one.id, stamps[before - 1], stamps[before:], median, quantiles, stamps[:before],
-            one.values[at - before : at].tolist(),
-            one.measured_values[come].tolist() if self.backtest else None,
-            others,
-        )  # fmt: skip
 
     def scores(self, forecasts: Sequence[Forecast]) -> dict[str, Any]:
         """Every metric of the model and of what it is compared with; MASE against what came before the first cutoff."""
