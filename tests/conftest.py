@@ -17,12 +17,12 @@ from vqtool.console import out
 hypothesis.settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci")
 
-os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything imports Triton: see test_kernels.py
-
 with contextlib.suppress(ImportError):
     import torch
 
     torch.set_num_threads(1)
+    if not torch.cuda.is_available():  # before anything imports Triton: see test_kernels.py; a GPU compiles for itself
+        os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture

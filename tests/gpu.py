@@ -1,7 +1,8 @@
 """What only a GPU can show, in one command: `python -m tests.gpu figures.json`, some minutes with torch on CUDA.
 
 Every combination of quantizers against the CPU, the search against float64, whether two runs give the same bits, and
-the benchmark beside EnCodec's formula; the figures and the machine's name go into a JSON file.
+the benchmark beside EnCodec's formula; the figures and the machine's name go into a JSON file. With VQTOOL_KERNELS=on
+all of it runs with the Triton kernels; `kernels` says for which sizes they passed their check.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tests.quantizers.combinations import all_combinations
 from vqtool.bench.peers import EnCodecFormula
 from vqtool.quantizers import VQ, Residual
 from vqtool.quantizers.core.search import nearest
+from vqtool.quantizers.gpu import switch
 
 CUDA = torch.device("cuda")
 CASES = [(4096, 256, 64, 1), (32768, 256, 64, 1), (32768, 1024, 64, 1), (32768, 1024, 256, 1), (131072, 1024, 64, 1),
@@ -173,6 +175,9 @@ def main(out: Path) -> None:
                           ("cpu", against_the_cpu)):  # fmt: skip
         began = time.perf_counter()
         figures[name] = measure()
+        figures["kernels"] = {
+            f"{dim} features, {levels} levels": ok for (_, dim, levels), ok in switch._trusted.items()
+        }
         print(name, f"{time.perf_counter() - began:.0f} s", json.dumps(figures[name])[:2000], flush=True)
         out.write_text(json.dumps(figures, indent=1) + "\n")
 

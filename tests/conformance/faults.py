@@ -9,18 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.conformance.averages import Lucid, Masked, Sonnet
 from tests.conformance.styles import (
     Codec,
     Cosine,
     Gumbel,
     Linear,
-    Lucid,
-    Masked,
     Output,
     Residual,
     Scalar,
     Signs,
-    Sonnet,
     Tutorial,
     TwoMethods,
 )

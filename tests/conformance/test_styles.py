@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 import vqtool
+from tests.conformance.averages import ByHand, Masked, Sonnet
 from tests.conformance.faults import FAULTY
-from tests.conformance.styles import HEALTHY, ByHand, Codec, Masked, Residual, Sonnet, Tutorial, TwoMethods
+from tests.conformance.styles import HEALTHY, Codec, Residual, Tutorial, TwoMethods
 from vqtool.conformance import Report
 from vqtool.errors import VqtoolError
 

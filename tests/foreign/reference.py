@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, weight_norm
 
+import vqtool
+from vqtool.quantizers.core.composable import Composable
+
 D = 24
 Encode = Callable[[Any, Tensor], Tensor]  # (module, latents) -> codes [..., Q]
 
@@ -346,3 +349,14 @@ def trained(module: Any) -> nn.Module:
 def latents(layout: str, rows: int = 4) -> Tensor:
     """Random latents of a layout."""
     return torch.randn({"BCL": (rows, D, 50), "BTD": (rows, 50, D), "BCHW": (rows, D, 5, 10)}[layout])
+
+
+def ours(module: nn.Module) -> Composable:
+    """The quantizer that it becomes."""
+    quantizer = vqtool.convert(module)
+    assert isinstance(quantizer, Composable)
+    return quantizer
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return list(a) == list(b) and all(torch.equal(a[n], b[n]) and a[n].dtype == b[n].dtype for n in a)

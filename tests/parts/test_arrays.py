@@ -20,7 +20,8 @@ X = np.sin(np.arange(20)[:, None] + np.arange(16)).astype(np.float32)
         ({"x": X.astype("M8[s]")}, "`x` in `a.npz` holds dates"),
         ({"x": X.astype(object)}, "`x` in `a.npz` holds Python objects"),
         ({"x": X.astype(str)}, "`x` in `.*` holds text"),
-        ({"x": X[0]}, r"needs a key `x`|has the shape \(16,\)"),
+        ({"x": X[0]}, r"`x` in `.*` has the shape \(16,\): its first axis should be the rows"),
+        ({"x": X.reshape(20, 1, 4, 4)}, r"`x` in `.*` has the shape \[20, 1, 4, 4\], and not \[n, C, L\] or \[n, L\]"),
         ({"x": X.astype(float) * 1e30}, "`x` in `.*` reaches 1e\\+30"),
         ({"x": X.astype(float) * 1e300}, "`x` in `.*` is NaN or infinite in row 0"),
         ({"wave_u": X * 1j}, "`wave_u` in `a.npz` holds complex numbers"),
@@ -40,3 +41,6 @@ def test_arrays_that_are_not_read_may_be_anything(tmp_path: Path) -> None:
     assert len(Arrays(path=tmp_path / "a.npz").rows("train")) == 14
     np.save(tmp_path / "a.npy", X)
     assert len(Arrays(path=tmp_path / "a.npy").rows("train")) == 14
+    np.save(tmp_path / "a.npy", X.reshape(20, 1, 4, 4))
+    with pytest.raises(VqtoolError, match=r"has the shape \[20, 1, 4, 4\]"):
+        Arrays(path=tmp_path / "a.npy")

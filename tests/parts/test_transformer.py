@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vqtool.api import Condition, UnfitError
 from vqtool.errors import VqtoolError
-from vqtool.layers.attention import KeyValues, SelfAttention
+from vqtool.layers.attention import KeyValues, SelfAttention, rotary_angles
 from vqtool.layers.patches import from_patches, to_patches
 from vqtool.layers.token_transformer import TokenTransformer
 from vqtool.parts.decoders.transformer import TransformerDecoder
@@ -138,23 +138,23 @@ def test_tokens_know_their_places(positions: str) -> None:
     assert not torch.allclose(encoder(x)[:, 0], encoder(swapped)[:, 0], rtol=0, atol=1e-4)
 
 
-def test_rotary_positions_are_relative() -> None:
-    blocks = wild(TokenTransformer((4,), 0, width=16, layers=1, heads=2, dropout=0.0, positions="rotary"))
-    x = torch.randn(1, 6, 16)
-    mask = torch.tensor([[False, False, True, True, True, True]])
-    torch.testing.assert_close(blocks(x, mask=mask)[:, 2:], blocks(x[:, 2:]), rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("axes", [1, 2])
+def test_rotary_positions_are_relative(axes: int) -> None:
+    attend = wild(SelfAttention(16, 2, causal=False))
+    x, places = torch.randn(1, 6, 16), torch.randint(0, 9, (6, axes))
+    here, there = (attend(x, angles=rotary_angles(places + away, 8)) for away in (0, 7))
+    torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_masked_tokens_reach_no_other(causal: bool) -> None:
-    how = {"width": 16, "layers": 2, "heads": 2, "dropout": 0.0, "positions": "rotary", "causal": causal}
-    blocks = wild(TokenTransformer((6,), 0, **how))
-    x = torch.randn(2, 6, 16)
+    attend = wild(SelfAttention(16, 2, causal=causal))
+    x, noise = torch.randn(2, 2, 6, 16)
     mask = torch.tensor([[True] * 4 + [False] * 2, [False] * 2 + [True] * 4])
-    noise = torch.where(mask[..., None], x, torch.full_like(x, float("nan")))
-    torch.testing.assert_close(blocks(noise, mask=mask)[mask], blocks(x, mask=mask)[mask], rtol=0, atol=0)
-    torch.testing.assert_close(blocks(noise, mask=mask)[0, :4], blocks(x[:1, :4])[0], rtol=1e-4, atol=1e-5)
-    assert bool(blocks(noise, mask=torch.zeros_like(mask)).isfinite().all())
+    changed = torch.where(mask[..., None], x, noise)
+    torch.testing.assert_close(attend(changed, mask=mask)[mask], attend(x, mask=mask)[mask], rtol=0, atol=0)
+    torch.testing.assert_close(attend(changed, mask=mask)[0, :4], attend(x[:1, :4])[0], rtol=1e-4, atol=1e-5)
+    assert bool(attend(changed, mask=torch.zeros_like(mask)).isfinite().all())
 
 
 def test_causal_tokens_see_no_later_one() -> None:
@@ -214,6 +214,16 @@ def test_what_cannot_be_is_refused_early(extent: int | tuple[int, int], more: di
         TransformerEncoder(1, extent, patch=4, dim=5, **(SMALL | more))
 
 
+@pytest.mark.parametrize(
+    ("extent", "patch", "near"),
+    [(30, 4, "a window of 32 samples"), (30, 100, "a window of 100 samples"), ((28, 30), 8, "an image of 32 x 32")],
+)
+def test_the_nearest_size_that_fits_is_named(extent: int | tuple[int, int], patch: int, near: str) -> None:
+    with pytest.raises(VqtoolError) as raised:
+        TransformerEncoder(1, extent, patch=patch, **SMALL)
+    assert near in str(raised.value.hint)
+
+
 def test_signals_of_three_axes_and_tokens_that_are_no_squares_are_refused() -> None:
     with pytest.raises(UnfitError, match="not of 3 axes"):
         TransformerEncoder(1, (8, 8, 8), patch=4, **SMALL)
@@ -256,5 +266,21 @@ def test_a_short_training_teaches_more_than_none(extent: int | tuple[int, int], 
         ("images", ["encoder={ kind = 'transformer', patch = 4 }", "decoder={ kind = 'transformer' }"]),
     ],
 )
-def test_recipes_take_them(recipe: str, parts: list[str]) -> None:
+def test_recipes_take_them(recipe: str, parts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, forward = set(), TokenTransformer.forward
+
+    def noted(self: TokenTransformer, *args: Tensor, **options: object) -> Tensor:
+        sizes.add(self.own.weight.shape)
+        return forward(self, *args, **options)
+
+    monkeypatch.setattr(TokenTransformer, "forward", noted)
     try_stages(load(RECIPES / f"{recipe}.toml", parts), step=True)
+    assert len(sizes) == len(parts)  # those of encoder and decoder differ
+
+
+@pytest.mark.parametrize(("part", "option"), [("encoder", "patch = 4, heads = 3"), ("decoder", "heads = 3")])
+def test_an_error_says_which_part_it_is_of(part: str, option: str) -> None:
+    recipe = load(RECIPES / "images.toml", [f"{part}={{ kind = 'transformer', {option} }}"])
+    with pytest.raises(VqtoolError, match="`heads` = 3 does not divide") as raised:
+        try_stages(recipe, step=True)
+    assert raised.value.where == f"[{part}]"

@@ -214,14 +214,13 @@ class Block(nn.Module):
         vector: Tensor | None,
         read: tuple[Tensor, Tensor] | None,
         *,
-        mask: Tensor | None = None,
         angles: Tensor | None = None,
     ) -> Tensor:
         """[B, n, W] -> [B, n, W]; `read` is what `self.read` gave for the condition's tokens.
 
-        `mask` and `angles` are those of `SelfAttention`.
+        `angles` are those of `SelfAttention`.
         """
-        x = x + self.drop(self.attend(self.norm_self(x, vector), past, mask=mask, angles=angles))
+        x = x + self.drop(self.attend(self.norm_self(x, vector), past, angles=angles))
         if self.cross is not None and self.norm_cross is not None and read is not None:
             x = x + self.drop(self.cross(self.norm_cross(x), read))
         return x + self.feed(self.norm_feed(x, vector))

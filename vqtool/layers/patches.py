@@ -24,10 +24,10 @@ def grid_of(extent: Extent, patch: int) -> tuple[int, ...]:
     if len(sides) > 2:
         raise UnfitError(f"patches are of windows [C, L] or of images [C, H, W], not of {len(sides)} axes")
     if any(side % patch for side in sides):
-        what = f"a window of {sides[0]} samples" if len(sides) == 1 else f"an image of {sides[0]} x {sides[1]} pixels"
-        near = " x ".join(str(max(1, round(side / patch)) * patch) for side in sides)
+        what = "a window of {} samples" if len(sides) == 1 else "an image of {} x {} pixels"
+        near = what.format(*(max(1, round(side / patch)) * patch for side in sides))
         raise VqtoolError(
-            f"{what} is not a multiple of the patch of {' x '.join([str(patch)] * len(sides))}",
+            f"{what.format(*sides)} is not a multiple of the patch of {' x '.join([str(patch)] * len(sides))}",
             hint=f"choose a patch that divides {' and '.join(map(str, sorted(set(sides))))}, or {near}",
         )
     return tuple(side // patch for side in sides)

@@ -1,31 +1,47 @@
-"""A stack of transformer blocks over the tokens of a window or an image, with their positions."""
+"""A linear map of the tokens of a window or an image, corrected by transformer blocks; and the blocks' options."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from math import prod
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
+from annotated_doc import Doc
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from vqtool.errors import VqtoolError
 from vqtool.layers.attention import Block, FilmNorm, circular_angles, rotary_angles
-from vqtool.layers.padding import zero_masked
+from vqtool.layers.init import zeroed
 
-Positions = Literal["rotary", "circular", "learned"]
+Width = Annotated[int, Gt(0), Doc("features inside")]
+Layers = Annotated[int, Ge(1), Doc("transformer blocks")]
+Heads = Annotated[int, Gt(0), Doc("attention heads; must divide `width`")]
+Dropout = Annotated[float, Interval(ge=0, lt=1), Doc("share of features dropped in training")]
+Positions = Annotated[
+    Literal["rotary", "circular", "learned"],
+    Doc("rotary: for any size; circular: a window is one period; learned: one for each token"),
+]
 
 
 class TokenTransformer(nn.Module):
-    """[B, T, W] -> [B, T, W]: pre-norm blocks; the condition's vector modulates every norm.
+    """[B, T, inputs] -> [B, T, outputs]: a linear map of each token, to which blocks add what the other tokens say.
 
-    `grid` says how many tokens lie along each axis, one of windows and two of images, whose tokens come row after row.
-    Rotary positions are relative, along each axis, and hold for any number of tokens; those of "circular" go round, for
-    windows that are one period; learned ones hold for the first tokens of as many as were trained.
+    At first the blocks add nothing, and the map keeps its inputs as they are: as many of them as there are outputs. A
+    condition's vector modulates every norm. `grid` says how many tokens lie along each axis, one of windows and two of
+    images, whose tokens come row after row. Rotary positions are relative, along each axis, and hold for any number of
+    tokens; those of "circular" go round, for windows that are one period; learned ones hold for the first tokens of as
+    many as were trained.
+
+    Raises:
+        VqtoolError: `heads` and `positions` do not fit `width`, or `positions` do not fit the grid.
     """
 
     def __init__(
         self,
+        inputs: int,
+        outputs: int,
         grid: tuple[int, ...],
         condition_dim: int,
         *,
@@ -50,34 +66,33 @@ class TokenTransformer(nn.Module):
             raise VqtoolError("circular positions join the end of a window to its start: they fit neither images nor"
                               " `causal`", hint='positions = "rotary"')  # fmt: skip
         self.grid, self.positions, self.size = grid, positions, width // heads
+        self.start = nn.Linear(inputs, width)
         self.places = nn.Parameter(0.02 * torch.randn(prod(grid), width)) if positions == "learned" else None
         self.blocks = nn.ModuleList(
             Block(width, heads, condition_dim, dropout, causal=causal, cross=False) for _ in range(layers)
         )
         self.norm = FilmNorm(width, condition_dim)
         self.drop = nn.Dropout(dropout)
+        self.end = zeroed(nn.Linear(width, outputs))
+        self.own = nn.Linear(inputs, outputs, bias=False)
+        nn.init.eye_(self.own.weight)
 
-    def forward(
-        self,
-        x: Tensor,
-        vector: Tensor | None = None,
-        *,
-        mask: Tensor | None = None,
-        grid: tuple[int, ...] | None = None,
-    ) -> Tensor:
-        """`x` [B, T, W], `vector` [B, M]; `mask` [B, T] is true for real tokens, others reach none of them.
+    def forward(self, x: Tensor, vector: Tensor | None = None, *, grid: tuple[int, ...] | None = None) -> Tensor:
+        """Map the tokens `x`.
 
         Args:
-            x: the tokens.
-            vector: of the condition.
-            mask: None: all tokens are real.
+            x: [B, T, inputs].
+            vector: [B, M] of the condition.
             grid: how many tokens lie along each axis; without it as many as in training, of windows T.
+
+        Raises:
+            VqtoolError: more tokens than there are learned positions, or not those of an image as in training.
         """
         if grid is None:
             grid = (x.shape[1],) if len(self.grid) == 1 else self.grid
             if x.shape[1] != prod(grid):
                 raise VqtoolError(f"{x.shape[1]} tokens are not an image of {grid[0]} x {grid[1]} patches")
-        x = zero_masked(x, mask)
+        mapped, x = self.own(x), self.start(x)
         angles = None
         if self.places is None:
             angles = self.angles(grid, x.device)
@@ -89,8 +104,8 @@ class TokenTransformer(nn.Module):
                               hint='training with positions = "rotary" takes other sizes too')  # fmt: skip
         x = self.drop(x)
         for block in cast(Iterable[Block], self.blocks):
-            x = block(x, None, vector, None, mask=mask, angles=angles)
-        return self.norm(x, vector)
+            x = block(x, None, vector, None, angles=angles)
+        return mapped + self.end(self.norm(x, vector))
 
     def angles(self, grid: tuple[int, ...], device: torch.device) -> Tensor:
         """Those of the positions [T, size / 2], in float32: half precision does not hold long ones."""

@@ -43,7 +43,11 @@ class Builder:
         else:
             with torch.random.fork_rng(devices=[]):  # a part's start depends on the seed and its role, not on order
                 torch.manual_seed(seed_of(self.recipe.seed, "part", role))
-                part = catalog().make(wanted.role, wanted.kind, wanted.options, *wiring)
+                try:
+                    part = catalog().make(wanted.role, wanted.kind, wanted.options, *wiring)
+                except VqtoolError as error:
+                    error.where = error.where or f"[{role}]"
+                    raise
         self.parts[role] = part
         return part
 

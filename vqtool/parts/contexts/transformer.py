@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from annotated_doc import Doc
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,6 +13,7 @@ from vqtool.api import Context
 from vqtool.errors import VqtoolError
 from vqtool.layers.attention import FeedForward, SelfAttention
 from vqtool.layers.padding import zero_masked
+from vqtool.layers.token_transformer import Dropout, Heads, Layers, Width
 
 
 class TransformerContext(Context):
@@ -26,12 +27,12 @@ class TransformerContext(Context):
         self,
         dim: int,
         *,
-        width: Annotated[int, Gt(0), Doc("features inside")] = 128,
-        layers: Annotated[int, Ge(1), Doc("transformer blocks")] = 3,
-        heads: Annotated[int, Gt(0), Doc("attention heads; must divide `width`")] = 4,
+        width: Width = 128,
+        layers: Layers = 3,
+        heads: Heads = 4,
         kernel: Annotated[int, Gt(0), Doc("tokens that the convolution of positions spans")] = 31,
         groups: Annotated[int, Gt(0), Doc("groups of that convolution; must divide `width`")] = 16,
-        dropout: Annotated[float, Interval(ge=0, lt=1), Doc("share of features dropped in training")] = 0.1,
+        dropout: Dropout = 0.1,
     ) -> None:
         super().__init__()
         if width % heads or width % groups:

@@ -152,10 +152,13 @@ def _columns(path: Path, *, needs_x: bool = True) -> dict[str, Column]:
             columns[name] = _category(name, array, path)
         else:
             columns[name] = _numbers(name, array, path, columns.get(MASK) if name.startswith(("x", "wave_")) else None)
-    if needs_x and ("x" not in columns or columns["x"].ndim != 3 or 0 in columns["x"].shape):
+    if needs_x and "x" not in columns:
         raise VqtoolError(
             f"`{path}` needs a key `x` of shape [n, C, L] or [n, L]", hint="it has " + (", ".join(names) or "no arrays")
         )
+    if needs_x and (columns["x"].ndim != 3 or 0 in columns["x"].shape):
+        shape = list(columns["x"].shape)
+        raise VqtoolError(f"`x` in `{path}` has the shape {shape}, and not [n, C, L] or [n, L] as windows have")
     lengths = {name: len(value) for name, value in columns.items()}
     if len(set(lengths.values())) > 1:
         raise VqtoolError(f"the arrays of `{path}` differ in rows: {lengths}")

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from annotated_doc import Doc
-from annotated_types import Ge, Gt, Interval
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqtool.api import Condition, Decoder
-from vqtool.layers.init import zeroed
 from vqtool.layers.patches import Extent, from_patches, grid_of, patch_of
-from vqtool.layers.token_transformer import Positions, TokenTransformer
+from vqtool.layers.token_transformer import Dropout, Heads, Layers, Positions, TokenTransformer, Width
 
 
 class TransformerDecoder(Decoder):
@@ -28,20 +26,19 @@ class TransformerDecoder(Decoder):
         stride: int,
         condition_dim: int = 0,
         *,
-        width: Annotated[int, Gt(0), Doc("features inside")] = 128,
-        layers: Annotated[int, Ge(1), Doc("transformer blocks")] = 3,
-        heads: Annotated[int, Gt(0), Doc("attention heads; must divide `width`")] = 4,
-        positions: Annotated[
-            Positions, Doc("rotary: for any length; circular: a window is one period; learned: one for each token")
-        ] = "rotary",
+        width: Width = 128,
+        layers: Layers = 3,
+        heads: Heads = 4,
+        positions: Positions = "rotary",
         causal: Annotated[bool, Doc("no sample depends on a later token than its own")] = False,
-        dropout: Annotated[float, Interval(ge=0, lt=1), Doc("share of features dropped in training")] = 0.0,
+        dropout: Dropout = 0.0,
     ) -> None:
         super().__init__()
         self.patch = patch_of(length, stride)
         self.grid = grid_of(length, self.patch)
-        self.start = nn.Linear(dim, width)
         self.blocks = TokenTransformer(
+            dim,
+            channels * stride,
             self.grid,
             condition_dim,
             width=width,
@@ -51,12 +48,8 @@ class TransformerDecoder(Decoder):
             positions=positions,
             causal=causal,
         )
-        self.end = zeroed(nn.Linear(width, channels * stride))
-        self.own = nn.Linear(dim, channels * stride, bias=False)
-        nn.init.eye_(self.own.weight)
 
     def forward(self, z: Tensor, condition: Condition | None = None) -> Tensor:
         """Decode `z` [B, T, D]; the condition's vector modulates every block."""
         vector = condition.vector if condition is not None else None
-        patches = self.own(z) + self.end(self.blocks(self.start(z), vector))
-        return from_patches(patches, self.patch, self.grid)
+        return from_patches(self.blocks(z, vector), self.patch, self.grid)

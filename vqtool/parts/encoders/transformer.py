@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from annotated_doc import Doc
-from annotated_types import Ge, Gt, Interval
-from torch import Tensor, nn
+from annotated_types import Gt
+from torch import Tensor
 
 from vqtool.api import Condition, Encoder
-from vqtool.layers.init import zeroed
 from vqtool.layers.patches import Extent, grid_of, to_patches
-from vqtool.layers.token_transformer import Positions, TokenTransformer
+from vqtool.layers.token_transformer import Dropout, Heads, Layers, Positions, TokenTransformer, Width
 
 
 class TransformerEncoder(Encoder):
@@ -31,20 +30,19 @@ class TransformerEncoder(Encoder):
         *,
         patch: Annotated[int, Gt(0), Doc("samples per token, of images pixels each way; must divide the size")] = 16,
         dim: Annotated[int, Gt(0), Doc("features per token, D")] = 64,
-        width: Annotated[int, Gt(0), Doc("features inside")] = 128,
-        layers: Annotated[int, Ge(1), Doc("transformer blocks")] = 3,
-        heads: Annotated[int, Gt(0), Doc("attention heads; must divide `width`")] = 4,
-        positions: Annotated[
-            Positions, Doc("rotary: for any size; circular: a window is one period; learned: one for each token")
-        ] = "rotary",
+        width: Width = 128,
+        layers: Layers = 3,
+        heads: Heads = 4,
+        positions: Positions = "rotary",
         causal: Annotated[bool, Doc("no token sees a later one")] = False,
-        dropout: Annotated[float, Interval(ge=0, lt=1), Doc("share of features dropped in training")] = 0.0,
+        dropout: Dropout = 0.0,
     ) -> None:
         super().__init__()
         grid = grid_of(length, patch)
         self.dim, self.patch, self.stride = dim, patch, patch ** len(grid)
-        self.start = nn.Linear(channels * self.stride, width)
         self.blocks = TokenTransformer(
+            channels * self.stride,
+            dim,
             grid,
             condition_dim,
             width=width,
@@ -54,12 +52,9 @@ class TransformerEncoder(Encoder):
             positions=positions,
             causal=causal,
         )
-        self.end = zeroed(nn.Linear(width, dim))
-        self.own = nn.Linear(channels * self.stride, dim, bias=False)
-        nn.init.eye_(self.own.weight)
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
         """`x` [B, C, L] or [B, C, H, W]; the condition's vector modulates every block."""
         patches, grid = to_patches(x, self.patch)
         vector = condition.vector if condition is not None else None
-        return self.own(patches) + self.end(self.blocks(self.start(patches), vector, grid=grid))
+        return self.blocks(patches, vector, grid=grid)
