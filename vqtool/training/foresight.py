@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from vqtool.api.data import Batch, Data, Rows
-from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
 from vqtool.model.build import build
 from vqtool.model.checkpoint import fill
@@ -49,14 +48,12 @@ def check_stages(model: Model, data: Data, runtime: Runtime) -> None:
         VqtoolError: what a loss needs is missing, a name of a figure or split is wrong, a metric or a baseline does not
             fit.
     """
-    check_named(model)
     held_out(data, None, model.recipe.evaluate.splits)
     trained = model.parts.state_dict()
     model = build(model.recipe, model.spec)
     fill(model.parts, trained, "the model")
     model.parts.to(runtime.device)
-    for kind in model.recipe.evaluate.baselines:
-        catalog().make("baseline", kind, {}, model.spec).prepare(model.parts)
+    check_named(model)
     quantizer = model.quantizer
     if quantizer is not None and not quantizer.initialised:  # with any codes: their names are those of real ones
         generator = torch.Generator().manual_seed(0)

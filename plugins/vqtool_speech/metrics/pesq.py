@@ -13,10 +13,10 @@ from vqtool_speech.heard import RATE, heard, rate_of
 
 
 class Pesq(Metric):
-    """`pesq.wb`: the mean of ITU-T P.862.2 over rows, about 1 (bad) to 4.64 (no difference), at 16 kHz.
+    """`pesq.wb`: the mean of ITU-T P.862.2 over rows, about 1 (bad) to 4.64 (no difference).
 
-    A row is a clip, or a stretch of a long one. Rows in which the standard finds no speech are left out and counted in
-    `pesq.silent`. The library `pesq` computes it.
+    A row is a clip, or a stretch of a long one. Sounds of other rates are resampled to the standard's 16 kHz. Rows in
+    which the standard finds no speech are left out and counted in `pesq.silent`. The library `pesq` computes it.
     """
 
     def __init__(self, spec: DataSpec) -> None:

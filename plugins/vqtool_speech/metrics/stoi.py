@@ -16,8 +16,8 @@ from vqtool_speech.heard import RATE, heard, rate_of
 class Stoi(Metric):
     """`stoi`: the mean of the short-time objective intelligibility over rows, 0 to 1 (Taal et al. 2011).
 
-    A row is a clip, or a stretch of a long one. Rows with less than .4 s of sound are left out and counted in
-    `stoi.silent`. The library `pystoi` computes it.
+    A row is a clip, or a stretch of a long one. Sounds of other rates are resampled to 16 kHz. Rows with less than .4 s
+    of sound are left out and counted in `stoi.silent`. The library `pystoi` computes it.
     """
 
     def __init__(self, spec: DataSpec) -> None:
