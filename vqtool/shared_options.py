@@ -66,7 +66,7 @@ RecipeOrRun = Annotated[
     Path | None,
     typer.Argument(
         metavar="RECIPE",
-        help="The TOML file of a recipe, or a run to train again; with --from NAME the model's own by default.",
+        help="The TOML file of a recipe, or a run to train again. Not needed with --from a model that has its own.",
     ),
 ]
 Conformal = Annotated[

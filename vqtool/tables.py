@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from vqtool.console import out
@@ -13,7 +14,7 @@ Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]  # title, columns and
 
 
 def number(value: float | None) -> str:
-    """Four significant digits; nothing where a baseline has no such metric."""
+    """Four significant digits; nothing where the model or a baseline has no such metric."""
     return "" if value is None else f"{value:.4g}"
 
 
@@ -21,8 +22,8 @@ def split_tables(splits: Mapping[str, Any]) -> Iterator[Table]:
     """A table per split: a row per metric, the model beside each baseline."""
     for split, scores in splits.items():
         baselines = scores["baselines"]
-        rows = [[name, number(value), *(number(b.get(name)) for b in baselines.values())]
-                for name, value in scores["model"].items()]  # fmt: skip
+        columns = [scores["model"], *baselines.values()]
+        rows = [[name, *(number(one.get(name)) for one in columns)] for name in dict.fromkeys(chain(*columns))]
         if rows:
             yield f"held-out: {split}", ["metric", "model", *baselines], rows
 

@@ -1,14 +1,16 @@
-"""Pairs of sounds as the measures of listening take them: one channel at 16 kHz, without what fills a row up."""
+"""Measures of listening: pairs of sounds, one channel at 16 kHz, without what fills a row up, and their mean grade."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqtool.api import DataSpec, UnfitError, expect_windows
+from vqtool.api import DataSpec, Metric, UnfitError, expect_windows
 from vqtool_speech import audio
 
 RATE = 16_000  # Hz
@@ -33,3 +35,34 @@ def heard(rate: int, x: Tensor, x_hat: Tensor, samples: Tensor | None) -> Iterat
         pair = [one[:, : int(end)].detach().cpu().double().numpy().T for one in (before, after)]
         pair = [audio.resample(np.ascontiguousarray(one), rate, RATE) for one in pair]
         yield from zip(pair[0].T, pair[1].T, strict=True)
+
+
+class Grade(Metric):
+    """The mean over channels of rows of what `grade` gives; rows without a grade are counted."""
+
+    figure: ClassVar[str]
+    counted: ClassVar[str]  # the name of how many rows have no grade
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec)
+        self.rate = rate_of(spec, f"the metric `{self.figure.split('.')[0]}`")
+        self.values: list[float] = []
+        self.silent = 0
+
+    def grade(self, before: Sound, after: Sound) -> float | None:
+        """Of a decoded sound `after`, which is finite; None where the original `before` has nothing to grade by."""
+        raise NotImplementedError
+
+    def update(self, *, x: Tensor, x_hat: Tensor, samples: Tensor | None = None) -> None:
+        """`x` and `x_hat` [B, C, L], of which `samples` [B] are real."""
+        for before, after in heard(self.rate, x, x_hat, samples):
+            value = self.grade(before, after) if np.isfinite(after).all() else math.nan
+            if value is None:
+                self.silent += 1
+            else:
+                self.values.append(value)
+
+    def compute(self) -> Mapping[str, float]:
+        """The figures named above."""
+        found = {self.figure: float(np.mean(self.values))} if self.values else {}
+        return found | ({self.counted: float(self.silent)} if self.silent else {})

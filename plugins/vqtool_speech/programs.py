@@ -67,7 +67,9 @@ class ProgramCodec(Baseline):
 
     def run(self, program: str, *arguments: str | Path) -> None:
         """Run a program; what it writes to its outputs is shown only where it fails."""
-        done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [program, *map(str, arguments)], capture_output=True, text=True, errors="replace", check=False
+        )
         if done.returncode:
             raise VqtoolError(f"`{program}` failed: {done.stderr.strip()[-300:]}", exit_code=1)
 

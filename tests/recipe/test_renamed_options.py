@@ -34,6 +34,14 @@ def test_a_checkpoint_with_the_old_name_is_read() -> None:
     assert from_resolved(earlier, text="", folder=RECIPE.parent).stages[0].task.options["min_distance"] == 10
 
 
+def test_a_baseline_of_an_earlier_run_is_now_an_option_of_another() -> None:
+    path = RECIPE.with_name("codec.toml")
+    resolved = load(path).resolved()
+    earlier = {**resolved, "evaluate": {**resolved["evaluate"], "baselines": ["mu-law", "block-rvq-8k"]}}
+    again = from_resolved(earlier, text="", folder=path.parent)
+    assert again.evaluate.baselines == ("mu-law", {"kind": "block-rvq", "levels": 4})
+
+
 def test_both_names_are_an_error() -> None:
     with pytest.raises(VqtoolError, match='task "contrast" has no option `apart`'):
         parse(RECIPE.read_text(), overrides=[f"{OLD}=7"], path=RECIPE)

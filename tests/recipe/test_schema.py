@@ -79,6 +79,7 @@ def test_a_sound_recipe_fits() -> None:
         ('kind = "toy", from = 0.0', 'kind = "toy"'),
         ("[decoder]", "[decodr]"),
         ('metrics = ["toy"]', 'metrics = ["toi"]'),
+        ('metrics = ["toy"]', 'metrics = [{ kind = "toy", nope = 1 }]'),
     ],
 )
 def test_the_schema_refuses_what_the_check_refuses(old: str, new: str) -> None:
@@ -87,6 +88,7 @@ def test_the_schema_refuses_what_the_check_refuses(old: str, new: str) -> None:
 
 def test_none_and_a_second_part_of_a_role_fit() -> None:
     assert judged(GOOD.replace("lr = 2e-3", 'clip = "none"')) == []
+    assert judged(GOOD.replace('baselines = ["toy"]', 'baselines = [{ kind = "toy" }, "toy"]')) == []
     assert judged(GOOD.replace("[train]", '[other_encoder]\nkind = "toy"\n[train]')) == []
     assert judged(GOOD.replace("[train]", '[other_encoder]\nkind = "nope"\n[train]'))
 

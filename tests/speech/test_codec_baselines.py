@@ -11,7 +11,6 @@ from tests.speech.sounds import voice
 from vqtool.api import DataSpec, Field, TensorRows
 from vqtool.catalog import catalog
 from vqtool_speech.baselines.block_rvq import BlockRvq
-from vqtool_speech.baselines.block_rvq_8k import BlockRvq8k
 from vqtool_speech.baselines.mu_law import MuLaw
 
 SPEC = DataSpec({"x": Field((1, 1600), "signal")}, sample_rate=16_000.0)
@@ -38,13 +37,6 @@ def test_more_levels_are_closer_and_any_length_will_do() -> None:
     assert figures[1] > figures[0] + 2 > 2
 
 
-def test_the_rates_are_those_of_their_names() -> None:
-    for kind, levels in ((BlockRvq, 8), (BlockRvq8k, 4)):
-        made = kind(SPEC)
-        assert (made.levels, made.block, made.codes) == (levels, 80, 1024)
-        assert made.levels * 10 * 16_000 / made.block == levels * 2000
-
-
 def test_mu_law_has_its_known_ratio_and_is_odd() -> None:
     t = torch.arange(16_000) / 16_000
     tone = 0.9 * torch.sin(2 * torch.pi * 997 * t)[None, None]
@@ -58,8 +50,7 @@ def test_mu_law_has_its_known_ratio_and_is_odd() -> None:
 @pytest.mark.parametrize("role", ["data", "loss", "metric", "baseline"])
 def test_the_package_is_found(role: str) -> None:
     mine = {c.name for c in catalog().components if c.role == role and c.target.startswith("vqtool_speech")}
-    opus = {f"opus-{rate}k" for rate in (6, 8, 12, 16, 20)}
     wanted = {"data": {"wav"}, "loss": {"stft", "mel"},
               "metric": {"si-sdr", "spectral-distance", "bitrate", "pesq", "stoi"},
-              "baseline": {"block-rvq", "block-rvq-8k", "mu-law", "speex", "lc3", "codec2"} | opus}  # fmt: skip
+              "baseline": {"block-rvq", "mu-law", "opus", "speex", "lc3", "codec2"}}  # fmt: skip
     assert mine == wanted[role]

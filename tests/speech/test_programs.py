@@ -18,8 +18,7 @@ from tests.speech.sounds import voice
 from vqtool.api import DataSpec, Field, TensorRows
 from vqtool.errors import MissingError, VqtoolError
 from vqtool.training import evaluate
-from vqtool_speech.baselines.opus_8k import Opus8k
-from vqtool_speech.baselines.opus_12k import Opus12k, payload
+from vqtool_speech.baselines.opus import Opus, payload
 from vqtool_speech.programs import ProgramCodec, Wave, aligned, read, write
 
 SPEC = DataSpec({"x": Field((1, 4000), "signal")}, sample_rate=16_000.0)
@@ -70,7 +69,7 @@ def test_a_missing_or_failing_program_is_one_error(monkeypatch: pytest.MonkeyPat
         Copied(SPEC).run("cp", tmp_path / "none.wav", tmp_path / "other.wav")
     monkeypatch.setattr(shutil, "which", lambda program: None)
     with pytest.raises(MissingError, match="`opusenc`") as caught:
-        Opus12k(SPEC)
+        Opus(SPEC)
     assert caught.value.hint == "apt install opus-tools"
 
 
@@ -80,8 +79,12 @@ def test_what_is_not_installed_is_left_out_and_said_once(
     monkeypatch.setattr(shutil, "which", lambda program: None)
     monkeypatch.setitem(sys.modules, "pesq", None)
     evaluate.note_missing.cache_clear()
-    asked = SimpleNamespace(metrics=["pesq", "si-sdr"], baselines=["opus-8k", "opus-12k", "mu-law"], batch=2)
-    model = cast(Any, SimpleNamespace(spec=SPEC, parts=None, recipe=SimpleNamespace(evaluate=asked, seed=0)))
+    asked = SimpleNamespace(
+        metrics=["pesq", "si-sdr"], baselines=["opus", {"kind": "opus", "kbps": 8}, "mu-law"], batch=2
+    )
+    model = cast(
+        Any, SimpleNamespace(spec=SPEC, parts=None, recipe=SimpleNamespace(evaluate=asked, seed=0, folder=None))
+    )
     rows = TensorRows({"x": 0.3 * torch.randn(2, 1, 4000, generator=torch.Generator().manual_seed(0))})
     data = cast(Any, SimpleNamespace(rows=lambda split: rows))
     evaluate.check_named(model)
@@ -97,7 +100,7 @@ def test_what_is_not_installed_is_left_out_and_said_once(
 @pytest.mark.skipif(shutil.which("opusenc") is None, reason="opus-tools is not installed")
 def test_opus_itself() -> None:
     x = 0.3 * torch.from_numpy(np.asarray(voice(3.0, 16_000), dtype=np.float32))[None, None]
-    low, high = Opus8k(SPEC).predict({"x": x}), Opus12k(SPEC).predict({"x": x})
+    low, high = Opus(SPEC, kbps=8).predict({"x": x}), Opus(SPEC).predict({"x": x})
     assert low["payload_bytes"] < low["file_bytes"]
     assert low["payload_bytes"] < high["payload_bytes"] < 3 * 3000
     error = (high["x_hat"] - x).square().mean() / x.square().mean()

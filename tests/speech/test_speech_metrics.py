@@ -101,6 +101,21 @@ def test_the_libraries_themselves() -> None:
     assert found[0]["stoi"] > found[2]["stoi"]
 
 
+@pytest.mark.parametrize(("kind", "name", "worst"), [(Pesq, "pesq.wb", 1.04), (Stoi, "stoi", 0.0)])
+def test_a_decoder_that_gives_silence_or_no_numbers(kind: Any, name: str, worst: float) -> None:
+    pytest.importorskip("pesq", reason="pip install 'vqtool[speech-metrics]'")
+    pytest.importorskip("pystoi", reason="pip install 'vqtool[speech-metrics]'")
+    x = torch.from_numpy(np.asarray(voice(3.0, 16_000), dtype=np.float32))[None, None]
+    for before, after, expected in (
+        (x, torch.zeros_like(x), {name: pytest.approx(worst)}),
+        (x, torch.full_like(x, torch.nan), {name: pytest.approx(torch.nan, nan_ok=True)}),
+        (torch.zeros_like(x), x, {f"{name.split('.')[0]}.silent": 1.0}),
+    ):
+        metric = kind(spec())
+        metric.update(x=before, x_hat=after)
+        assert metric.compute() == expected
+
+
 def test_a_rate_of_files_that_a_baseline_wrote() -> None:
     metric = Bitrate(spec())
     x = torch.zeros(2, 1, 16_000)

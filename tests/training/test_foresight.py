@@ -11,8 +11,10 @@ from tests.training.test_resume import session
 from tests.training.tiny import write_recipe
 from vqtool.catalog import catalog
 from vqtool.commands import check, train
-from vqtool.errors import VqtoolError
+from vqtool.errors import MissingError, VqtoolError
+from vqtool.model.model import Model
 from vqtool.recipe import load
+from vqtool.training import evaluate
 from vqtool.training.session import try_stages
 
 REFUSED = {
@@ -22,6 +24,8 @@ REFUSED = {
     "stage.prior.best=nope": "`best` names `nope`",
     "evaluate.splits=['nope']": "no split called `nope`",
     "evaluate.baselines=['pixels']": "needs a channel",
+    "evaluate.baselines=['mu-law', {kind='mu-law'}]": "`mu-law` twice",
+    "evaluate.metrics=['si-sdr', {kind='si-sdr', max_shift=0}]": "`si-sdr` twice",
     "train.rates={ nope = 0.1 }": "`rates` names `nope`",
     "encoder.strides=[5]": "not a multiple",
     "evaluate.metrics=['si-sdr', 'accuracy']": "`accuracy`, which reads",
@@ -62,6 +66,27 @@ def test_a_metric_that_needs_more_rows_is_not_refused(tmp_path: Path, monkeypatc
     monkeypatch.setattr(catalog().load("metric", "si-sdr"), "compute", fails)
     overrides = ["evaluate.metrics=['si-sdr', 'codes']", "stage.tokenizer.best='snr.db'"]
     try_stages(load(write_recipe(tmp_path), overrides))
+
+
+def test_what_is_not_installed_is_reported_and_stops_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def made(model: Model, role: str, given: object) -> object:
+        raise MissingError(f"the {role} `{given}` needs a program")
+
+    monkeypatch.setattr(evaluate, "made", made)
+    overrides = ["evaluate.baselines=['mu-law', 'block-rvq']", "evaluate.metrics=['si-sdr']"]
+    assert check.run(recipe=write_recipe(tmp_path), overrides=overrides, dry_run=False) == 0
+    said = capsys.readouterr().err
+    assert [said.count(f"`{name}` needs a program") for name in ("mu-law", "block-rvq", "si-sdr")] == [1, 1, 1]
+
+
+def test_a_baseline_with_options_is_called_by_them(tmp_path: Path) -> None:
+    given = "evaluate.baselines=['mu-law', { kind = 'mu-law', bits = 8 }]"
+    made = session(write_recipe(tmp_path), tmp_path / "run", overrides=[given])
+    found = evaluate.evaluate_baselines(made.model, made.data, {"test": made.data.rows("test")})["test"]
+    assert list(found) == ["mu-law", "mu-law bits=8"]
+    assert found["mu-law bits=8"]["snr.db"] > found["mu-law"]["snr.db"] + 10
 
 
 def test_an_unknown_stage_leaves_no_folder(tmp_path: Path) -> None:

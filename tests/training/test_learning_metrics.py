@@ -66,8 +66,8 @@ class Task:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     known = {"ledger": Ledger, "plain": Plain, "own": OwnBaseline}
-    catalog = SimpleNamespace(load=lambda _, kind: known[kind], make=lambda _, kind, __, spec: known[kind](spec))
-    monkeypatch.setattr(module, "catalog", lambda: catalog)
+    monkeypatch.setattr(module, "catalog", lambda: SimpleNamespace(load=lambda _, kind: known[kind]))
+    monkeypatch.setattr(module, "made", lambda model, _, kind: known[kind](model.spec))
     wanted = SimpleNamespace(metrics=("ledger", "plain"), baselines=("own",), batch=2, splits=("valid", "test"))
     return SimpleNamespace(
         recipe=SimpleNamespace(evaluate=wanted, seed=0), spec=SPEC, parts=Parts(), tasks={"s": Task()}

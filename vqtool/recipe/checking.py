@@ -19,6 +19,7 @@ from vqtool.recipe.spec import (
     TopOptions,
     TrainOptions,
     diagnose_options,
+    table_of,
 )
 from vqtool.suggest import did_you_mean, listed
 
@@ -164,7 +165,7 @@ class Checker(PartChecker):
     def _names_in_evaluate(self) -> None:
         table = self.table.get("evaluate")
         for key, role in (("metrics", "metric"), ("baselines", "baseline")):
-            names = table.get(key) if isinstance(table, Mapping) else None
-            for i, name in enumerate(names if isinstance(names, list) else []):
-                if isinstance(name, str):
-                    self.component(role, name, ("evaluate", key, i))
+            given = table.get(key) if isinstance(table, Mapping) else None
+            for i, one in enumerate(given if isinstance(given, list) else []):
+                if isinstance(one, str | Mapping):
+                    self.part(role, ("evaluate", key, i), table_of(one))

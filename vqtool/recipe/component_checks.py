@@ -12,7 +12,7 @@ from vqtool.errors import VqtoolError
 from vqtool.forms import STAGE_NAME
 from vqtool.recipe.options import Chosen, Options, options_of, toml_value
 from vqtool.recipe.places import Key, Places
-from vqtool.recipe.spec import LossSpec, PartSpec, ScheduleSpec, StageSpec, TrainOptions
+from vqtool.recipe.spec import LossSpec, PartSpec, ScheduleSpec, StageSpec, TrainOptions, table_of
 from vqtool.suggest import did_you_mean, listed
 
 if TYPE_CHECKING:
@@ -63,13 +63,13 @@ class PartChecker:
         try:
             return catalog().load(role, kind)
         except VqtoolError as error:
-            where = self.places.where(at)
-            self.errors.append(VqtoolError(error.message, hint=error.hint, where=where, exit_code=error.exit_code))
+            error.where = self.places.where(at)
+            self.errors.append(error)
             return None
 
     def part(self, role: str, key: Key, table: Any) -> tuple[PartSpec | None, type[Any] | None]:
         """A table with a `kind`: the part it names, and its class."""
-        label = f"[{key[-1]}]"
+        label = f"{key[-2]}[{key[-1]}]" if isinstance(key[-1], int) else f"[{key[-1]}]"
         if not isinstance(table, Mapping):
             self.error(key, f"`{key[-1]}` should be a table", f'{label} with kind = "..."')
             return None, None
@@ -104,7 +104,7 @@ class PartChecker:
         """An option that is a component: a table with a `kind`, a kind alone or, where there may be many, a list."""
         if isinstance(value, list | tuple):
             return tuple(self.nested(mark, (*key, i), one) for i, one in enumerate(value))
-        spec, cls = self.part(mark.role, key, {"kind": value} if isinstance(value, str) else value)
+        spec, cls = self.part(mark.role, key, table_of(value))
         return None if spec is None or cls is None else Chosen(spec.kind, spec.options, cls)
 
     def announced(self, name: str) -> tuple[frozenset[str], frozenset[str]]:
@@ -114,6 +114,19 @@ class PartChecker:
         if cls is not None and hasattr(cls, "announced") and name in self.parts:
             terms, knobs = cls.announced(self.parts[name].options)
         return terms, knobs | getattr(cls, "training_knobs", frozenset())
+
+
+def checked_measure(role: str, given: str | Mapping[str, Any], folder: Path | None) -> PartSpec:
+    """A metric or a baseline of a checked recipe, its class loaded and its options checked, defaults filled in.
+
+    Raises:
+        VqtoolError: it is not installed, or has no such options.
+    """
+    checks = PartChecker(Places("", "[evaluate]"), folder)
+    spec, _ = checks.part(role, ("evaluate",), table_of(given))
+    if spec is None:
+        raise checks.errors[0]
+    return spec
 
 
 class StageChecker:

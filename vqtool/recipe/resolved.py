@@ -64,7 +64,7 @@ def table_of(value: Mapping[str, Any], source: Path | str) -> dict[str, Any]:
         "seed": value["seed"],
         "deterministic": value["deterministic"],
         "data": _part(value["data"]),
-        "evaluate": _known(EvaluateOptions, value["evaluate"]),
+        "evaluate": _evaluate(value["evaluate"]),
         "diagnose": _known(diagnose_options(), value.get("diagnose") or {}),
         "stage": [_stage(stage, source) for stage in value["stages"]],
     }
@@ -109,6 +109,15 @@ def _part(part: Mapping[str, Any]) -> dict[str, Any]:
 def _current_kind(kind: str, options: Mapping[str, Any]) -> str:
     """The name of a kind today: `routed` once had the option `modes`."""
     return "routed-modes" if kind == "routed" and "modes" in options else kind
+
+
+def _evaluate(value: Mapping[str, Any]) -> dict[str, Any]:
+    """`[evaluate]`, whose baseline `block-rvq-8k` is now `block-rvq` with the option `levels`."""
+    table = _known(EvaluateOptions, value)
+    if isinstance(names := table.get("baselines"), list):
+        now = {"block-rvq-8k": {"kind": "block-rvq", "levels": 4}}
+        table["baselines"] = [now.get(one, one) if isinstance(one, str) else one for one in names]
+    return table
 
 
 def _known(model: Any, table: Mapping[str, Any]) -> dict[str, Any]:

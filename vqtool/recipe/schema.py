@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from vqtool.catalog import catalog
@@ -18,7 +17,9 @@ Schema = dict[str, Any]
 def recipe_schema() -> Schema:
     """The schema of a whole recipe: a branch per kind of every role."""
     parts = {role: {"$ref": f"#/definitions/{role}"} for role in part_roles()}
-    definitions = {role: component(role) for role in [*part_roles(), "data", "schedule", "estimator"]}
+    definitions = {
+        role: component(role) for role in [*part_roles(), "data", "schedule", "estimator", "metric", "baseline"]
+    }
     properties: Schema = {
         **TOP.json_schema()["properties"],
         "data": {"$ref": "#/definitions/data"},
@@ -133,9 +134,9 @@ def terms() -> list[str]:
 
 def evaluate() -> Schema:
     """`[evaluate]`, with the names that are there."""
-    properties: Mapping[str, Any] = EVALUATE.json_schema()["properties"]
+    properties: Schema = EVALUATE.json_schema()["properties"]
     for key, role in (("metrics", "metric"), ("baselines", "baseline")):
-        names = {"type": "array", "items": {"type": "string", "enum": catalog().names(role)}}
-        properties[key].update(names)
+        name = {"type": "string", "enum": catalog().names(role)}
+        properties[key] |= {"type": "array", "items": {"anyOf": [name, {"$ref": f"#/definitions/{role}"}]}}
         properties[key].pop("anyOf", None)
     return {"type": "object", "additionalProperties": False, "properties": properties}

@@ -100,10 +100,12 @@ class EvaluateOptions(BaseModel):
 
     model_config = STRICT
 
-    metrics: tuple[str, ...] | None = Field(
-        None, description="metrics by name; by default all that find what they read"
+    metrics: tuple[str | dict[str, Any], ...] | None = Field(
+        None, description="metrics: a name, or a table of `kind` and options; by default all that find what they read"
     )
-    baselines: tuple[str, ...] = Field((), description="baselines by name, measured on the same rows")
+    baselines: tuple[str | dict[str, Any], ...] = Field(
+        (), description="baselines, measured on the same rows: a name, or a table of `kind` and options"
+    )
     batch: Annotated[int, Ge(1)] = Field(256, description="rows at a time")
     splits: Annotated[tuple[str, ...], MinLen(1)] | None = Field(
         None, description="held-out splits to report; by default all"
@@ -139,6 +141,11 @@ class PartSpec:
     role: str
     kind: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def table_of(given: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    """The table of a component that is given by its kind alone, or with options as a table."""
+    return {"kind": given} if isinstance(given, str) else given
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -20,6 +19,8 @@ from vqtool.console import out
 from vqtool.errors import MissingError, VqtoolError
 from vqtool.model.model import Model, eval_mode
 from vqtool.model.seeds import seed_of
+from vqtool.recipe.component_checks import checked_measure
+from vqtool.recipe.spec import table_of
 from vqtool.training.batches import in_order
 from vqtool.training.runtime import Runtime
 
@@ -29,7 +30,8 @@ class Scores:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.wanted = model.recipe.evaluate.metrics
+        asked = model.recipe.evaluate.metrics
+        self.wanted = None if asked is None else {table_of(given)["kind"]: given for given in asked}
         self.metrics: dict[tuple[str, str], Metric] = {}
         self.unfit: set[str] = set()
 
@@ -55,7 +57,7 @@ class Scores:
 
     def kinds(self) -> Sequence[str]:
         """The metrics asked for; all there are where the recipe names none."""
-        return self.wanted if self.wanted is not None else catalog().names("metric")
+        return list(self.wanted) if self.wanted is not None else catalog().names("metric")
 
     def learns(self) -> bool:
         """Whether a metric must see the training rows first."""
@@ -65,7 +67,7 @@ class Scores:
         """A metric; None where what it needs is not installed, or it does not fit the data and is not asked for."""
         if (kind, prefix) not in self.metrics and kind not in self.unfit:
             try:
-                self.metrics[kind, prefix] = catalog().make("metric", kind, {}, self.model.spec)
+                self.metrics[kind, prefix] = made(self.model, "metric", (self.wanted or {}).get(kind, kind))
             except MissingError as error:
                 self.unfit.add(kind)
                 if self.wanted is not None:
@@ -98,12 +100,36 @@ class Scores:
         return values
 
 
+def made(model: Model, role: str, given: str | Mapping[str, Any]) -> Any:
+    """A metric or a baseline as `[evaluate]` gives it, for the model's data."""
+    spec = checked_measure(role, given, model.recipe.folder)
+    return catalog().make(role, spec.kind, spec.options, model.spec)
+
+
+def asked_baselines(model: Model) -> Iterator[tuple[str, Baseline]]:
+    """Every baseline that the recipe asks for, as reports call it; what is not installed is left out with a note."""
+    for given in model.recipe.evaluate.baselines:
+        try:
+            baseline: Baseline = made(model, "baseline", given)
+        except MissingError as error:
+            note_missing(error.message, error.hint)
+            continue
+        baseline.prepare(model.parts)
+        options = (f"{name}={value}" for name, value in table_of(given).items() if name != "kind")
+        yield " ".join([table_of(given)["kind"], *options]), baseline
+
+
 def check_named(model: Model) -> None:
     """Make the metrics and baselines that a recipe names; those that do not fit its data raise `UnfitError`."""
-    for role, kinds in (("metric", model.recipe.evaluate.metrics or ()), ("baseline", model.recipe.evaluate.baselines)):
-        for kind in kinds:
-            with contextlib.suppress(MissingError):  # left out, with a note, when it comes to measure
-                catalog().make(role, kind, {}, model.spec)
+    for given in model.recipe.evaluate.metrics or ():
+        try:
+            made(model, "metric", given)
+        except MissingError as error:
+            note_missing(error.message, error.hint)
+    kinds = [table_of(given)["kind"] for given in model.recipe.evaluate.metrics or ()]
+    for key, names in ("metrics", kinds), ("baselines", [name for name, _ in asked_baselines(model)]):
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise VqtoolError(f"`[evaluate] {key}` holds `{min(twice)}` twice", hint="give it once")
 
 
 @cache
@@ -154,13 +180,7 @@ def evaluate_baselines(model: Model, data: Data, splits: Mapping[str, Rows]) -> 
     """Every baseline the recipe names, fitted on the training rows: split -> baseline -> metrics."""
     found: dict[str, dict[str, Any]] = {split: {} for split in splits}
     here, train = Runtime(torch.device("cpu")), data.rows("train")
-    for kind in model.recipe.evaluate.baselines:
-        try:
-            baseline: Baseline = catalog().make("baseline", kind, {}, model.spec)
-        except MissingError as error:
-            note_missing(error.message, error.hint)
-            continue
-        baseline.prepare(model.parts)
+    for name, baseline in asked_baselines(model):
         baseline.fit(train)
 
         def estimate(batch: Batch, baseline: Baseline = baseline) -> Estimates:
@@ -171,7 +191,7 @@ def evaluate_baselines(model: Model, data: Data, splits: Mapping[str, Rows]) -> 
         if learned.learns():
             shown(learned, estimate, train, here, learn=True)
         for split, rows in splits.items():
-            found[split][kind] = shown(learned.copy(), estimate, rows, here).compute()
+            found[split][name] = shown(learned.copy(), estimate, rows, here).compute()
     return found
 
 

@@ -11,6 +11,7 @@ from vqtool.errors import VqtoolError
 from vqtool.model.build import build
 from vqtool.model.checkpoint import fill
 from vqtool.model.model import Model
+from vqtool.recipe.spec import table_of
 from vqtool.training.evaluate import Scores, check_named, held_out, of_task
 from vqtool.training.headline import asked_figures, require_figures
 from vqtool.training.loop import StageLoop
@@ -49,20 +50,18 @@ def check_stages(model: Model, data: Data, runtime: Runtime) -> None:
         VqtoolError: what a loss needs is missing, a name of a figure or split is wrong, a metric or a baseline does not
             fit, or a metric reads what no stage gives.
     """
-    check_named(model)
     held_out(data, None, model.recipe.evaluate.splits)
     trained = model.parts.state_dict()
     model = build(model.recipe, model.spec)
     fill(model.parts, trained, "the model")
     model.parts.to(runtime.device)
-    for kind in model.recipe.evaluate.baselines:
-        catalog().make("baseline", kind, {}, model.spec).prepare(model.parts)
+    check_named(model)
     quantizer = model.quantizer
     if quantizer is not None and not quantizer.initialised:  # with any codes: their names are those of real ones
         generator = torch.Generator().manual_seed(0)
         z = torch.randn(1, TOKENS, quantizer.dim, generator=generator)
         quantizer.initialise(z.to(runtime.device), None, seed=0)
-    idle = set(model.recipe.evaluate.metrics or ())
+    idle = {table_of(given)["kind"] for given in model.recipe.evaluate.metrics or ()}
     known: set[str] = set()  # later rows keep what earlier stages said of the codes
     for stage in model.recipe.stages:
         loop = StageLoop(model, stage, data, runtime, seed=model.recipe.seed, log=lambda row: None)

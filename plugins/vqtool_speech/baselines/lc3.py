@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from annotated_doc import Doc
-from annotated_types import Ge
+from annotated_types import Interval
 
 from vqtool.api import DataSpec
 from vqtool_speech import audio
@@ -22,7 +22,9 @@ class Lc3(ProgramCodec):
     programs = ("elc3", "dlc3")
     package = "liblc3-tools"
 
-    def __init__(self, spec: DataSpec, *, kbps: Annotated[int, Ge(16), Doc("rate of the channel")] = 16) -> None:
+    def __init__(
+        self, spec: DataSpec, *, kbps: Annotated[int, Interval(ge=16, le=320), Doc("rate of each channel")] = 16
+    ) -> None:
         super().__init__(spec)
         self.kbps = kbps
         self.own = next((rate for rate in RATES if rate >= self.rate), RATES[-1])

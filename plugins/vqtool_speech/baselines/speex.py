@@ -10,7 +10,7 @@ from annotated_types import Interval
 
 from vqtool.api import DataSpec
 from vqtool_speech import audio
-from vqtool_speech.baselines.opus_12k import payload
+from vqtool_speech.baselines.opus import payload
 from vqtool_speech.programs import ProgramCodec, Wave, read, write
 
 RATE = 16_000  # Hz of its wide band

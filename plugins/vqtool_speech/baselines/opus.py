@@ -1,4 +1,4 @@
-"""Opus for speech at about 12 kbit/s: `opusenc --bitrate 12 --vbr --speech`."""
+"""Opus for speech: `opusenc --bitrate 12 --vbr --speech`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from pathlib import Path
 from typing import Annotated
 
 from annotated_doc import Doc
-from annotated_types import Gt
+from annotated_types import Interval
 
 from vqtool.api import DataSpec
 from vqtool_speech.programs import ProgramCodec, Wave, read, write
 
 
-class Opus12k(ProgramCodec):
+class Opus(ProgramCodec):
     """The program of Xiph (RFC 6716), at a variable rate, in frames of 20 ms."""
 
     programs = ("opusenc", "opusdec")
     package = "opus-tools"
 
     def __init__(
-        self, spec: DataSpec, *, kbps: Annotated[int, Gt(0), Doc("rate that the encoder aims at")] = 12
-    ) -> None:
+        self, spec: DataSpec, *,
+        kbps: Annotated[int, Interval(ge=6, le=256), Doc("rate of each channel that the encoder aims at")] = 12,
+    ) -> None:  # fmt: skip
         super().__init__(spec)
         self.kbps = kbps
 
