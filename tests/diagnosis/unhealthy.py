@@ -47,7 +47,7 @@ log_every = 5
 valid_every = 20
 
 [evaluate]
-metrics = ["codes", "relative-error", "contrastive"]
+metrics = ["codes", "{metric}"]
 
 [[stage]]
 name = "tokenizer"
@@ -97,9 +97,10 @@ class Case:
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / "signals.npz", x=self.data(np.random.default_rng(0)))
         path = folder / f"{self.name}.toml"
-        path.write_text(RECIPE.format(title=self.name, quantizer=self.quantizer, losses=self.losses, steps=self.steps,
-                                      lr=self.lr, more=self.more, task=self.task, behind=self.behind,
-                                      encoder=self.encoder))  # fmt: skip
+        metric = "contrastive" if self.task == "contrast" else "relative-error"
+        path.write_text(RECIPE.format(title=self.name, metric=metric, quantizer=self.quantizer, losses=self.losses,
+                                      steps=self.steps, lr=self.lr, more=self.more, task=self.task,
+                                      behind=self.behind, encoder=self.encoder))  # fmt: skip
         return path
 
     def train(self, folder: Path) -> Path:

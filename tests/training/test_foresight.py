@@ -28,7 +28,6 @@ REFUSED = {
     "evaluate.metrics=['si-sdr', {kind='si-sdr', max_shift=0}]": "`si-sdr` twice",
     "train.rates={ nope = 0.1 }": "`rates` names `nope`",
     "encoder.strides=[5]": "not a multiple",
-    "evaluate.metrics=['si-sdr', 'accuracy']": "`accuracy`, which reads",
     "stage.prior.show={ 'output.snr_db' = 'max' }": "`show` names `output.snr_db`",
 }
 
@@ -43,8 +42,12 @@ def test_a_run_that_cannot_end_does_not_begin(tmp_path: Path, override: str) -> 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_metric_of_one_stage_is_taken(tmp_path: Path) -> None:
-    try_stages(load(write_recipe(tmp_path, prior=True), ["evaluate.metrics=['si-sdr', 'token-accuracy']"]))
+def test_a_metric_that_no_stage_feeds_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["evaluate.metrics=['si-sdr', 'token-accuracy', 'accuracy']"]
+    assert check.run(recipe=write_recipe(tmp_path, prior=True), overrides=overrides, dry_run=False) == 0
+    said = capsys.readouterr().err
+    assert "`accuracy`, which measures nothing here: it reads `label`, `scores`" in said
+    assert said.count("measures nothing") == 1  # the others are each of one stage
 
 
 def test_a_loss_that_fails_does_so_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import torch
 from vqtool.api.data import Batch, Data, Rows
 from vqtool.api.loss import reads
 from vqtool.catalog import catalog
+from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.model.build import build
 from vqtool.model.checkpoint import fill
@@ -44,11 +45,11 @@ class FewRows:
 def check_stages(model: Model, data: Data, runtime: Runtime) -> None:
     """Refuse now what would be an error of the recipe when its stage comes, or at the end.
 
-    Takes no step, and leaves the model as it was.
+    Takes no step, and leaves the model as it was. Warns of metrics that no stage's task feeds.
 
     Raises:
         VqtoolError: what a loss needs is missing, a name of a figure or split is wrong, a metric or a baseline does not
-            fit, or a metric reads what no stage gives.
+            fit.
     """
     held_out(data, None, model.recipe.evaluate.splits)
     trained = model.parts.state_dict()
@@ -68,8 +69,10 @@ def check_stages(model: Model, data: Data, runtime: Runtime) -> None:
         loop.module.task.begin(loop.module.parts)
         there = check_figures(loop, known, idle)
         known |= {name for name in there if name.startswith(("codes.", "joint.", "sequence."))}
-    if idle:
-        raise unused_metric(min(idle))
+    for kind in sorted(idle):
+        needs, _ = reads(catalog().load("metric", kind).update)
+        out.warn(f"`evaluate.metrics` names `{kind}`, which measures nothing here: it reads "
+                 + ", ".join(f"`{name}`" for name in sorted(needs)) + ", which no stage's task gives")  # fmt: skip
 
 
 def check_figures(loop: StageLoop, known: set[str], idle: set[str]) -> set[str]:
@@ -97,13 +100,3 @@ def check_figures(loop: StageLoop, known: set[str], idle: set[str]) -> set[str]:
             break
     require_figures(loop.options, there | unsure, stage.name)
     return there
-
-
-def unused_metric(kind: str) -> VqtoolError:
-    """The error for a metric that is asked for and would measure nothing."""
-    needs, _ = reads(catalog().load("metric", kind).update)
-    return VqtoolError(
-        f"`evaluate.metrics` names `{kind}`, which reads {', '.join(f'`{name}`' for name in sorted(needs))}: "
-        "no stage's task gives that",
-        hint="vqtool plugins metric lists all; without `metrics` those are taken that find what they read",
-    )  # fmt: skip
