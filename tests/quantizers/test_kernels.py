@@ -8,9 +8,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.quantizers import test_operators
 from tests.quantizers.kernel_laws import SERVED
@@ -209,6 +211,45 @@ def test_the_check_before_first_use_finds_a_planted_bug(name, interpreted, monke
     monkeypatch.setattr(rooms, "by_code" if room == "codes" else room, planted)
     with pytest.warns(UserWarning, match="disagree with plain PyTorch"):
         assert not switch.agrees(torch.device("cpu"), dim, levels)
+
+
+class Allocated(TorchDispatchMode):
+    """The storages of what is made inside it; they are kept, so that none takes another's place."""
+
+    def __init__(self):
+        super().__init__()
+        self.storages = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for made in torch.utils._pytree.tree_leaves(out):
+            if isinstance(made, torch.Tensor):
+                storage = made.untyped_storage()
+                self.storages[storage.data_ptr()] = storage
+        return out
+
+
+def test_nothing_of_the_size_of_tokens_times_codes_is_made(monkeypatch):
+    """131 072 tokens, 1024 codes, 64 features: 8 MiB above inputs and outputs, and 512 MiB of scores if they were."""
+    from vqtool.quantizers.gpu import codes, kernels, launches, wide
+
+    class Nothing:
+        def __getitem__(self, grid):
+            return lambda *_, **__: None
+
+    for room in (kernels, wide, codes):
+        for name, kernel in list(vars(room).items()):
+            if isinstance(getattr(kernel, "fn", None), FunctionType):
+                monkeypatch.setattr(room, name, Nothing())
+    x, tables = torch.zeros(131072, 64), torch.zeros(1, 1024, 64)
+    with Allocated() as search:
+        found = launches.search(x, None, tables[0])
+    with Allocated() as whole:
+        made = launches.quantize(x, None, tables, True)
+        sums = launches.statistics(x, made[3], made[0], 1024, True)
+    for seen, kept in ((search, (x, tables, found)), (whole, (x, tables, *made, *sums))):
+        known = {one.untyped_storage().data_ptr() for one in kept}
+        assert 0 < sum(one.nbytes() for place, one in seen.storages.items() if place not in known) <= 8 * 2**20
 
 
 @pytest.mark.parametrize(("case", "train", "encode"), [("vq", 20, 5), ("residual 8", 30, 5)])
