@@ -59,7 +59,7 @@ def prepared(tables: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     centre, scale = tables.new_empty(levels, dim), tables.new_empty(levels)
     features = width(dim)
     kernels.prepare[(levels,)](tables, near, half, centre, scale, size, D=dim, DP=features,
-                               BLOCK_K=(8192 if features <= 128 else 4096) // features, num_warps=8)  # fmt: skip
+                               BLOCK_K=(8192 if features <= 128 else 2048) // features, num_warps=8)  # fmt: skip
     return near, half, centre, scale
 
 
