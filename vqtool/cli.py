@@ -88,6 +88,7 @@ def diagnose(
     usage: opt.Usage = None,
     data: opt.EncodedData = None,
     split: opt.EncodedSplit = None,
+    against: opt.Against = None,
     report: opt.ReportFile = None,
     plot: opt.ReportPlot = None,
     tsne: opt.Tsne = False,

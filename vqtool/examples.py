@@ -31,6 +31,8 @@ vqtool diagnose model.safetensors         weights of any model; a folder,
 vqtool diagnose model.safetensors --codes codes.npy
                                           and the use that its codes show
 vqtool diagnose codes.npy --sizes 1024    codes alone
+vqtool diagnose runs/new --against runs/old
+                                          what changed
 vqtool diagnose model.pt --vectors 'vq\\.(\\d+)\\.table$' \\
                          --usage 'vq\\.(\\d+)\\.hits$'
                                           by names of your own""",

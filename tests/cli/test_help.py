@@ -56,8 +56,12 @@ def test_lines_fit_a_terminal() -> None:
 def test_pages_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert help.run(topic=None) == 0
     listed = capsys.readouterr().out
-    for page in shipped.pages().glob("*.md"):
-        assert f"\n{page.stem} " in listed
+    pages = {page.stem for page in shipped.pages().glob("*.md")} - set(help.ONLY_ON_THE_SITE)
+    assert len(pages) > 15
+    for page in pages:
+        assert f"\n{page} " in listed
+        text = (shipped.pages() / f"{page}.md").read_text(encoding="utf-8")
+        assert not any(line.startswith(("::: ", "--8<--")) for line in text.splitlines()), f"{page} is made by the site"
 
 
 def test_a_page(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,9 +13,13 @@ from vqtool.recipe import shipped
 from vqtool.suggest import did_you_mean
 
 
+ONLY_ON_THE_SITE = ("index", "python", "changelog")  # pages that the site puts together
+
+
 def run(*, topic: str | None) -> int:
     """Show a page or a command's help; without a topic, list the pages."""
-    pages = {path.stem: path for path in sorted(shipped.pages().glob("*.md"))}
+    pages = {path.stem: path for path in sorted(shipped.pages().glob("*.md"))
+             if path.stem not in ONLY_ON_THE_SITE}  # fmt: skip
     if topic is None:
         titles = {name: title(path) for name, path in pages.items()}
         out.result_table("pages", ["topic", "page"], [[name, words] for name, words in titles.items()])
