@@ -12,7 +12,6 @@ from vqtool.errors import VqtoolError
 from vqtool.recipe import shipped
 from vqtool.suggest import did_you_mean
 
-
 ONLY_ON_THE_SITE = ("index", "python", "changelog")  # pages that the site puts together
 
 
