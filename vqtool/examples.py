@@ -8,7 +8,7 @@ Start with one of these:
   vqtool diagnose MODEL.safetensors            is this codebook healthy?
   vqtool new mine --from codec                 a recipe, to be trained by
   vqtool train mine.toml
-  vqtool help                                  the pages of the documentation
+  vqtool help                                  the documentation
 """
 
 EXAMPLES = {
