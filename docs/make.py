@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -242,7 +243,7 @@ def gpu_figures(figures: dict[str, Any]) -> str:
         elif "error" in part:
             lines.append(f"* {name}: failed: {part['error']}")
         else:
-            lines.append(f"* {text(part)}")
+            lines.append(textwrap.fill(f"* {text(part)}", 120, subsequent_indent="  ", break_on_hyphens=False))
     return "\n".join(lines) + "\n"
 
 
