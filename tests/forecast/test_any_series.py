@@ -153,6 +153,21 @@ def test_the_data_are_the_same_again_and_their_splits_differ() -> None:
     assert not torch.equal(one.rows("valid").__getitems__([0])["x"], batch["x"][:1])
 
 
+def test_validation_is_on_sources_that_exist() -> None:
+    with pytest.raises(VqtoolError, match="valid_sources names `M9`, which"):
+        SyntheticSeries(synthetic=8, real=8, valid=2, valid_sources=("PBS", "M9"))
+
+
+def test_no_series_of_a_source_for_validation_is_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    series = [(f"{name}/{k}", level + rng.standard_normal(60), (4, 4)) for k in range(3)
+              for name, level in (("PBS", 1e3), ("tute1", 1e6))]  # fmt: skip
+    monkeypatch.setattr("vqtool_forecast.data.synthetic_series.real_series", lambda: series)
+    data = SyntheticSeries(synthetic=0, real=20, valid=20, valid_sources=("tute1",))
+    levels = {split: data.rows(split).__getitems__(list(range(20)))["floor"].abs() for split in data.splits}
+    assert levels["train"].max() < 1e4 < min(levels[split].min() for split in ("valid", "test"))
+
+
 def test_a_file_is_trained_on_up_to_its_end_part(tmp_path: Path) -> None:
     data = SyntheticSeries(path=file_of(tmp_path / "a.csv", "MS", 100), synthetic=0, own=50, valid=8, horizon=12)
     assert len(data.rows("train")) == 50
@@ -246,6 +261,36 @@ def test_a_backtest_needs_no_run_either(tmp_path: Path) -> None:
     overall = json.loads(done.stdout)["overall"]
     assert {"theta", "mlp", "naive"} <= set(overall["baselines"])
     assert {"mase", "coverage.80", "wql"} <= set(overall["model"])
+
+
+def test_a_backtest_finds_the_values_that_no_forecast_expects(tmp_path: Path) -> None:
+    data = file_of(tmp_path / "mine.csv", "MS", 80)
+    table = pd.read_csv(data)
+    table.loc[70, "b"] *= 3
+    table.to_csv(data, index=False)
+    done = within("backtest", "--horizon", "6", "--n-windows", "5", "--step-size", "3", "--data", str(data),
+                  "--anomalies", "4", "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["anomalies"]
+    assert (found[0]["id"], found[0]["ds"][:10]) == ("b", table["ds"][70])
+    assert found[0]["y"] == pytest.approx(table["b"][70])
+    sizes = [abs(one["deviation"]) for one in found]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 1
+    assert len({(one["id"], one["ds"]) for one in found}) == len(found) == 4  # each once, however many windows hold it
+    assert "values that deviate the most" in done.stderr
+
+
+@pytest.mark.parametrize(("more", "problem"), [
+    (["--anomalies", "-1"], "invalid value for `--anomalies`"),
+    (["--anomalies", "3", "--quantiles", "0.5"], "--anomalies measures values by the interval"),
+    (["--anomalies", "3", "--greedy"], "--anomalies measures values by the interval"),
+])  # fmt: skip
+def test_anomalies_need_an_interval(more: list[str], problem: str, tmp_path: Path) -> None:
+    data = file_of(tmp_path / "mine.csv", "MS", 40)
+    done = within("backtest", "--horizon", "3", "--data", str(data), *more)
+    assert done.returncode == 2
+    assert problem in done.stderr
 
 
 def test_auto_theta_stands_beside_where_it_is_asked_for(tmp_path: Path) -> None:
