@@ -329,6 +329,17 @@ def test_it_is_trained_on_with_one_command(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_training_that_makes_it_worse_leaves_it_as_it_was(tmp_path: Path) -> None:
+    data = file_of(tmp_path / "mine.csv", "MS", 80)
+    where = ["--from", "forecaster", "-s", f"data.path={data}", "--out", str(tmp_path / "run")]
+    done = within("train", *where, *SHORT, "-s", "train.lr=3", "-s", "stage.paths.lr=3")
+    assert done.stderr.count("never got better than it started") == 2
+    asked = ["--steps", "3", "--data", str(data), "--json"]
+    own, shipped = (json.loads(within("forecast", which, *asked).stdout)["series"] for which in
+                    (str(tmp_path / "run"), "forecaster"))  # fmt: skip
+    assert own == shipped
+
+
 def test_files_are_read_as_the_hints_of_errors_say(tmp_path: Path) -> None:
     times = [f"1/{1 + i % 12}/{2000 + i // 12}" for i in range(24) for _ in range(2)]
     (tmp_path / "own.csv").write_text("when;sold\n" + "".join(f"{t};1.{500 + i}\n" for i, t in enumerate(times)))
