@@ -206,6 +206,23 @@ def test_its_quantiles_ascend_and_paths_have_them(model: Model) -> None:
     torch.testing.assert_close(first, paths[..., :25], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_quantiles_are_those_of_both_networks(model: Model, share: float) -> None:
+    batch, _, _ = framed([30 + np.random.default_rng(0).standard_normal(40).cumsum()], (12, 12), 24)
+    task = list(model.tasks.values())[-1]
+    blend = type(task)(plain_share=share)
+    blend.horizon = task.horizon
+    with torch.no_grad():
+        each = [task._predict(model.parts.eval()[role], batch, 24, forms=forms) for role, forms in
+                (("regressor", True), ("plain_regressor", False))]  # fmt: skip
+        found = blend.quantiles(model.parts, batch, 24, head.LEVELS)[:, :, 0].transpose(1, 2)
+        names, weights = blend.explain(model.parts, batch, 24)
+    assert (each[0] - each[1]).abs().max() > 0.1
+    torch.testing.assert_close(found, (1 - share) * each[0] + share * each[1], rtol=1e-3, atol=1e-3)
+    assert float(weights[0, names.index("mlp")]) == pytest.approx(share)
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-4)
+
+
 def test_neighbouring_steps_of_a_path_go_together(model: Model) -> None:
     walk = 100 + np.random.default_rng(0).standard_normal(80).cumsum()
     batch, _, _ = framed([walk], (1, 1), 12)
