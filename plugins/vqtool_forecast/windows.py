@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqtool.api import MASK, Batch
+from vqtool.api import MASK, Batch, DataSpec, UnfitError
 from vqtool.errors import VqtoolError
 from vqtool_forecast.frequency import number, season_of
 from vqtool_forecast.time_series import TimeSeries
@@ -223,3 +223,9 @@ def nonzero_std(mean: Tensor, std: Tensor) -> Tensor:
     """The deviation to scale by: of constant values their size, and 1 of zeros."""
     flat = std <= 1e-12 * mean.abs().clamp_min(torch.finfo(torch.float64).tiny)
     return torch.where(flat, torch.where(mean == 0, 1.0, mean.abs()), std)
+
+
+def require_future(spec: DataSpec, who: str) -> None:
+    """Raise `UnfitError` where the data have no futures to forecast."""
+    if "horizon" not in spec.metadata:
+        raise UnfitError(f"{who} needs data with a field `future`, which these do not have", hint="data.kind=series")

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqtool.api import DataSpec, Rows
+from vqtool.api import DataSpec, Rows, UnfitError
 
 
 def frame_of(spec: DataSpec) -> int:
-    """How many samples a frame has."""
+    """How many samples a frame has; raises `UnfitError` where the data have no frames."""
+    if "phase" not in spec.fields:
+        raise UnfitError("a spectrum of frames needs seismograms with a `phase` a frame", hint="data.kind=seisbench")
     return spec.length // spec.fields["phase"].shape[0]
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from vqtool.api import Channel, Quantized, Received
+from vqtool.api.precision import own_precision
 from vqtool.errors import VqtoolError
-from vqtool.quantizers.core.composable import own_precision
 from vqtool.quantizers.estimators.straight_through import AddGradient
 from vqtool_semcom.index_bits import IndexBits
 from vqtool_semcom.labels import Labelling

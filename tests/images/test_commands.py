@@ -53,6 +53,12 @@ def test_by_default_the_metrics_that_fit_images_are_measured(made: Path) -> None
         ('metrics = ["spectral-distance"]', "the metric `spectral-distance` is for windows"),
         ('baselines = ["mu-law"]', "the baseline `mu-law` is for windows"),
         ('baselines = ["block-rvq"]', "the baseline `block-rvq` is for windows"),
+        ('baselines = ["naive"]', "a forecast from histories needs data with a field `future`"),
+        ('baselines = ["ridge-forecast"]', "a forecast from histories needs data with a field `future`"),
+        ('baselines = ["kmeans"]', "needs seismograms with a `phase`"),
+        ('baselines = ["log-spectrogram"]', "needs seismograms with a `phase`"),
+        ('[norm]\nkind = "revin"', "the norm `revin` is for windows"),
+        ('[norm]\nkind = "ridge"', "the norm `ridge` needs data with a field `future`"),
     ],
 )
 def test_what_is_named_and_does_not_fit_is_an_error_before_training(made: Path, tmp_path: Path, line: str, said: str

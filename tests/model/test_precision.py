@@ -12,10 +12,11 @@ from torch import Tensor, nn
 import vqtool
 from tests.training.test_resume import session
 from tests.training.tiny import write_recipe
+from vqtool.api.precision import HALVES
 from vqtool.errors import VqtoolError
 from vqtool.model import precision as precisions
 from vqtool.model.load import load
-from vqtool.model.precision import HALVES, require_precision, widened
+from vqtool.model.precision import require_precision
 
 SMALL = ["stage.tokenizer.steps=20", "stage.prior.steps=3"]
 
@@ -85,12 +86,3 @@ def test_what_a_device_cannot_is_one_error_before_the_run(
         session(write_recipe(tmp_path, prior=True), tmp_path / "run", ["stage.prior.precision=bf16"])
     assert not list((tmp_path / "run").glob("*.safetensors"))
     require_precision.cache_clear()
-
-
-def test_everything_is_widened() -> None:
-    half = torch.ones(2, dtype=torch.float16)
-    given = {"a": [half, (half,)], "codes": torch.ones(2, dtype=torch.long), "name": "x"}
-    made = widened(given)
-    assert made["a"][0].dtype == made["a"][1][0].dtype == torch.float32
-    assert made["codes"].dtype == torch.long
-    assert made["name"] == "x"

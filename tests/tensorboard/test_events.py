@@ -22,7 +22,7 @@ def test_every_row_of_a_run_is_there(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     trained = [(row["step"], row["mse"]) for row in rows if row["split"] == "train"]
     seen = [(scalar.step, scalar.value) for scalar in events.Scalars("train/tokenizer/mse")]
-    assert len(trained) == 4
+    assert [step for step, _ in trained][:2] == [1, 5]
     assert seen == [(step, pytest.approx(value, rel=1e-6)) for step, value in trained]
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from tests.training.test_resume import session
 from tests.training.tiny import TOKENIZER, write_recipe
+from vqtool.parts.losses.mse import Mse
 
 LENGTH = 160
 CODERS = {
@@ -124,3 +127,18 @@ losses = {{ info-nce = 1.0, log-perplexity = 0.1 }}
     made = session(path, tmp_path / "run")
     assert made.train() == 0
     assert math.isfinite(made.finish(seconds=0.0)["splits"]["test"]["model"]["contrastive.accuracy"])
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_losses_compute_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    seen: set[torch.dtype] = set()
+
+    def forward(self: Mse, *, x_hat: Tensor, target: Tensor) -> Tensor:
+        product = x_hat.flatten(1) @ target.flatten(1).T
+        seen.update({x_hat.dtype, target.dtype, product.dtype})
+        return (x_hat - target).square().mean()
+
+    monkeypatch.setattr(Mse, "forward", forward)
+    steps = ["stage.tokenizer.steps=1", f"train.precision={precision}"]
+    assert session(write_recipe(tmp_path), tmp_path / "run", steps).train() == 0
+    assert seen == {torch.float32}

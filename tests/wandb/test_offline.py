@@ -55,7 +55,7 @@ def test_every_row_of_a_run_is_there(tmp_path: Path) -> None:
     trained = [(row["step"], row["mse"]) for row in rows if row["split"] == "train"]
     key = "train/tokenizer/mse"
     seen = [(row["tokenizer/step"], row[key]) for row in logged(tmp_path / "run") if key in row]
-    assert len(trained) == 4
+    assert [step for step, _ in trained][:2] == [1, 5]
     assert seen == [(step, pytest.approx(value, rel=1e-6)) for step, value in trained]
 
 

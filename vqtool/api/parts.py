@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from vqtool.api.data import Batch, DataSpec, Rows
+from vqtool.api.precision import in_float32
 from vqtool.api.quantizer import Quantized
 from vqtool.api.spec import MASK
 
@@ -27,11 +28,18 @@ class Norm(nn.Module):
 
     It may read the condition, never the future. What a decoder needs and cannot know from the condition (a gain, for
     example) is *side information*: `sends` scalars per window, stored beside the codes and counted in bits.
-    The base class changes nothing; it is used where a recipe has no `[norm]`.
+    The base class changes nothing; it is used where a recipe has no `[norm]`. Norms compute in float32, whatever
+    precision the networks have.
     """
 
     sends: tuple[str, ...] = ()
     max_horizon: int | None = None  # the most steps that `future_stats` predicts; None: any number
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        for name in ("condition", "forward", "invert", "future_stats"):
+            if name in vars(cls):
+                setattr(cls, name, in_float32(vars(cls)[name]))
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()

@@ -68,9 +68,7 @@ def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_fil
         "out": str(target),
         "stage": stage.name,
         "split": "valid",
-        "steps": done.steps,
-        "codebooks": [{"name": book.name, "size": book.size, "revived": book.dead, "merged": book.duplicates}
-                      for book in done.reinitialised],
+        **done.document(),
         "before": done.before.row | before,
         "after": done.after.row | after,
     })  # fmt: skip

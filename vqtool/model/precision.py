@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from vqtool.api.precision import HALVES, widened
 from vqtool.api.task import Task
 from vqtool.errors import VqtoolError
 
-HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 METHODS = ("estimate", "encode", "decode", "generate", "forecast", "quantiles", "compare", "classify", "transmit",
            "embed")  # fmt: skip
 
@@ -63,17 +62,3 @@ def compute_in(task: Task, precision: str, device: Callable[[], torch.device]) -
         method = getattr(task, name, None)
         if precision != "fp32" and method is not None:
             setattr(task, name, cast(method))
-
-
-def widened(value: Any) -> Any:
-    """The same with every tensor of half precision in float32, inside of mappings, sequences and dataclasses too."""
-    if isinstance(value, Tensor):
-        return value.float() if value.dtype in HALVES.values() else value
-    if isinstance(value, Mapping):
-        return {name: widened(one) for name, one in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(widened(one) for one in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        given = {one.name: widened(getattr(value, one.name)) for one in dataclasses.fields(value) if one.init}
-        return dataclasses.replace(value, **given)
-    return value

@@ -70,7 +70,9 @@ class TrainOptions(BaseModel):
     average: Annotated[float, Interval(ge=0, lt=1)] = Field(
         0.0, description="decay of the weights' average; 0 keeps none"
     )
-    log_every: Annotated[int, Ge(1)] = Field(50, description="steps between two rows of metrics.jsonl")
+    log_every: Annotated[int, Ge(1)] = Field(
+        50, description="steps between two rows of metrics.jsonl; the first has one too"
+    )
     valid_every: Annotated[int | None, Ge(1)] = Field(
         None, description="steps between validations; five a stage by default"
     )

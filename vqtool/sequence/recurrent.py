@@ -14,8 +14,8 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from vqtool.api import Condition
+from vqtool.api.precision import own_precision
 from vqtool.layers.attention import CrossAttention, FeedForward, FilmNorm
-from vqtool.quantizers.core.composable import own_precision
 from vqtool.sequence import generation
 from vqtool.sequence.code_prior import CodePrior, at_rest, taken
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,6 +101,12 @@ class Improvement:
     before: Seen
     after: Seen
     steps: int  # how many of the steps the result has had; the validation chose them
+
+    def document(self) -> dict[str, Any]:
+        """What was done, and the figures of the validation rows before and after, as plain values."""
+        books = [{"name": book.name, "size": book.size, "revived": book.dead, "merged": book.duplicates}
+                 for book in self.reinitialised]  # fmt: skip
+        return {"steps": self.steps, "codebooks": books, "before": self.before.row, "after": self.after.row}
 
 
 def improve(

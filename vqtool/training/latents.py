@@ -42,13 +42,7 @@ def improve_on_latents(
     finally:
         quantizer.layout = layout
         quantizer.train(was).to(home)
-    return {
-        "steps": done.steps,
-        "codebooks": [{"name": book.name, "size": book.size, "revived": book.dead, "merged": book.duplicates}
-                      for book in done.reinitialised],
-        "before": done.before.row,
-        "after": done.after.row,
-    }  # fmt: skip
+    return done.document()
 
 
 def encoded(inputs: Iterable[Any], encoder: Any) -> Tensor:

@@ -241,7 +241,7 @@ class StageLoop:
     def _log(
         self, terms: list[dict[str, Tensor]], shares: list[float], knobs: dict[str, float]
     ) -> dict[str, float | str]:
-        """Write a row of metrics.jsonl every `log_every` steps; returns what the bar shows, once a second."""
+        """Write the row of metrics.jsonl of a step that has one; returns what the bar shows, once a second."""
         step = self.progress.step + 1
         knobs = self.fixed_knobs | knobs
         if not self._logs(step):
@@ -272,8 +272,8 @@ class StageLoop:
         return self.stage.name + (f" ({names.index(self.stage.name) + 1}/{len(names)})" if len(names) > 1 else "")
 
     def _logs(self, step: int) -> bool:
-        """Whether the step, counted from 1, has a row in metrics.jsonl."""
-        return step % self.options.log_every == 0 or step == self.steps
+        """Whether the step, counted from 1, has a row in metrics.jsonl: the first one too, to see something at once."""
+        return step % self.options.log_every == 0 or step in (1, self.steps)
 
     def _stop_if_ill(self, save: Saving) -> None:
         """With `--stop-on`, stop as a signal does: saved, and to be resumed. A stage at its end is finished."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vqtool.api.data import Batch, DataSpec
 from vqtool.api.loss import VERDICTS, Adversarial, reads
+from vqtool.api.precision import own_precision, widened
 from vqtool.api.quantizer import Quantized
 from vqtool.api.schedule import Schedule
 from vqtool.api.spec import MASK
@@ -118,12 +119,13 @@ class StageModule(nn.Module):
         return self._opposed(total, adversarial, outputs["x_hat"], terms) + said.loss, terms, outputs
 
     def _value(self, name: str, named: Mapping[str, Any]) -> Tensor:
-        """One loss, unweighted: a module, or a term of the quantizer."""
+        """One loss, unweighted and in float32: a module, or a term of the quantizer."""
         if name not in self.losses:
             return _term(named.get("quantized"), name)
         needs, takes = self.reads[name]
         arguments = {n: named[n] for n in needs} | {n: named[n] for n in takes if n in named}
-        return scalar(name, self.losses[name](**arguments))
+        with own_precision(next(iter(named.values()))):
+            return scalar(name, self.losses[name](**widened(arguments)))
 
     def _verdict(self, outputs: Mapping[str, Any]) -> Verdict | None:
         """What the discriminator says, once it has begun; measured it always is."""

@@ -12,13 +12,21 @@ from torch import Tensor
 from vqtool.api import Baseline, Batch, DataSpec, Rows, UnfitError
 from vqtool.errors import VqtoolError
 from vqtool_forecast.ridge import fit_ridges
-from vqtool_forecast.windows import SeriesRows, SeriesTable
+from vqtool_forecast.windows import SeriesRows, SeriesTable, require_future
 
 VALID_SHARE = 0.2  # of the rows before the first cutoff, for the choice of the ridge's penalty
 
 
+class OfFutures(Baseline):
+    """A baseline for data with futures."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec)
+        require_future(spec, "a forecast from histories")
+
+
 # kind: naive
-class Naive(Baseline):
+class Naive(OfFutures):
     """Repeats the last value of the history."""
 
     def predict(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -27,7 +35,7 @@ class Naive(Baseline):
 
 
 # kind: seasonal-naive
-class SeasonalNaive(Baseline):
+class SeasonalNaive(OfFutures):
     """Repeats the last season (a day of hours, a year of months); reads beyond the history where that is shorter."""
 
     def fit(self, rows: Rows) -> None:
@@ -67,7 +75,7 @@ class SeasonalMean(SeasonalNaive):
 
 
 # kind: ridge-forecast
-class RidgeForecast(Baseline):
+class RidgeForecast(OfFutures):
     """Ridge regression from the history to the future, both less the history's last value; one matrix for all series.
 
     Fitted on all training windows of each horizon; the penalty, one of six, is the best on the validation windows. It

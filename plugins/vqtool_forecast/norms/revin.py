@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vqtool.api import Batch, DataSpec, Norm
+from vqtool.api import Batch, DataSpec, Norm, expect_windows
 
 FLAT = 1e-6  # of a history's size: a smaller deviation is float noise, and counts as this much
 TINY = 1e-30
@@ -34,6 +34,7 @@ class RevIn(Norm):
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
+        expect_windows(spec.extent, "the norm `revin`")
         places = range(spec.channels) if spec.channels > 1 else ("",)
         self.sends = tuple(f"{name}{place}" for name in ("mean", "deviation", "low", "high") for place in places)
 

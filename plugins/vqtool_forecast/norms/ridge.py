@@ -11,7 +11,7 @@ from torch import Tensor
 from vqtool.api import Batch, DataSpec, Rows
 from vqtool_forecast.norms.revin import TINY, RevIn, instance_stats
 from vqtool_forecast.ridge import fit_prior
-from vqtool_forecast.windows import SeriesRows
+from vqtool_forecast.windows import SeriesRows, require_future
 
 WINDOWS = 8192  # of the training rows, evenly spread, that the residual's size is taken from
 CHUNK = 1024
@@ -38,6 +38,7 @@ class RidgeNorm(RevIn):
         *,
         profile: Annotated[bool, Doc("learn what every series does at every place in its season")] = True,
     ) -> None:
+        require_future(spec, "the norm `ridge`")
         super().__init__(spec)
         horizon, self.season, self.profile = int(spec.metadata["horizon"]), int(spec.metadata["season"]), profile
         self.max_horizon = horizon

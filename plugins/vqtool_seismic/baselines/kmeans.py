@@ -26,7 +26,7 @@ class Kmeans(Baseline):
         seed: Annotated[int, Doc("of the start")] = 0,
     ) -> None:
         super().__init__(spec)
-        self.codes, self.seed = codes, seed
+        self.codes, self.seed, self.frame = codes, seed, frame_of(spec)
 
     def fit(self, rows: Rows) -> None:
         """Centres from the training rows' frames that have a phase: they are what is scored, which helps this baseline.
@@ -37,7 +37,7 @@ class Kmeans(Baseline):
             from sklearn.cluster import MiniBatchKMeans
         except ImportError as fault:
             raise missing_extra("scikit-learn", "seismic", "baseline `kmeans`") from fault
-        spectra = training_spectra(rows, frame_of(self.spec)).numpy()
+        spectra = training_spectra(rows, self.frame).numpy()
         self.mean, self.scale = spectra.mean(0), np.maximum(spectra.std(0), 1e-6)
         codes = min(self.codes, len(spectra))
         model = MiniBatchKMeans(codes, random_state=self.seed, n_init=1, batch_size=4096)
@@ -45,7 +45,7 @@ class Kmeans(Baseline):
 
     def predict(self, batch: Batch) -> Mapping[str, Any]:
         """`codes` [B, T, 1] and `codebook_sizes`."""
-        spectra = log_spectra(batch["x"].cpu(), frame_of(self.spec))
+        spectra = log_spectra(batch["x"].cpu(), self.frame)
         flat = (spectra.flatten(0, 1).numpy() - self.mean) / self.scale
         codes = torch.from_numpy(self.model.predict(flat)).long().view(*spectra.shape[:2], 1)
         return {"codes": codes, "codebook_sizes": (self.model.n_clusters,)}

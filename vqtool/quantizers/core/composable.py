@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 import warnings
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vqtool.api import CodebookStats, Estimator, Quantized, Quantizer, Route
+from vqtool.api.precision import own_precision
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.checked import Checked
 from vqtool.quantizers.core.codebook import Codebook, not_started
@@ -342,14 +342,6 @@ def restored(x: Tensor, shape: torch.Size, layout: Layout, *, features_last: boo
     places = [size for axis, size in enumerate(shape) if axis != at]
     x = x.reshape(*places, *x.shape[2:])
     return x if features_last else x.movedim(-1, at)
-
-
-def own_precision(z: Tensor) -> contextlib.AbstractContextManager[None]:
-    """Turns autocast off for the device of `z`: distances, counts and sums need float32."""
-    device = z.device.type
-    if device != "meta" and torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
-    return contextlib.nullcontext()
 
 
 def counted(tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
