@@ -26,8 +26,8 @@ from vqtool.training.runtime import Runtime, runtime
 
 def run(
     *,
-    checkpoint: Path,
-    input_file: Path,
+    checkpoint: Path | None,
+    input_file: Path | None,
     out_file: Path,
     levels: int | None,
     device: str,
@@ -36,6 +36,7 @@ def run(
     force: bool = False,
 ) -> int:
     """Signals to codes, piece by piece: in the data's own format of codes, or in a safetensors file."""
+    checkpoint, input_file = model_and_file(checkpoint, input_file)
     require_parent_dir(out_file)
     if not input_file.exists():
         raise VqtoolError(f"there is no file or folder `{input_file}`")
@@ -61,9 +62,16 @@ def run(
 
 
 def decode(
-    *, checkpoint: Path, codes_file: Path, out_file: Path, levels: int | None, device: str, force: bool = False
+    *,
+    checkpoint: Path | None,
+    codes_file: Path | None,
+    out_file: Path,
+    levels: int | None,
+    device: str,
+    force: bool = False,
 ) -> int:
     """Codes back to signals in the units they came in, piece by piece."""
+    checkpoint, codes_file = model_and_file(checkpoint, codes_file)
     require_parent_dir(out_file)
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Decodes, "decode")
@@ -74,7 +82,7 @@ def decode(
         digest, pieces = (files.open_codes if files.own_codes else load_codes)(codes_file, metadata)
         if digest != metadata["model"]:
             raise VqtoolError(
-                f"`{codes_file}` was written with another model than `{checkpoint}`",
+                f"`{codes_file}` was written with another model than `{model.path}`",
                 hint="decode with the checkpoint that encoded it",
             )
         here.place(model)
@@ -92,6 +100,17 @@ def decode(
     left_out = list(files.skipped())
     report_files(f"{coded.rows} signals", out_file, written, {}, signals=coded.rows, skipped=left_out)
     return report_skipped(left_out)
+
+
+def model_and_file(first: Path | None, second: Path | None) -> tuple[Path | None, Path]:
+    """What `[CKPT] FILE` name: one argument alone is the file, and the model is then chosen by what it can do.
+
+    Raises:
+        VqtoolError: none is given.
+    """
+    if first is None:
+        raise VqtoolError("a file is needed", hint="vqtool encode FILE --out CODES")
+    return (None, first) if second is None else (first, second)
 
 
 def encoded(
