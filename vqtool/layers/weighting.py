@@ -28,14 +28,9 @@ class Weighting(nn.Module):
     Weights are constants to the gradient. For the two together, which give back what they are given, that is exact.
     """
 
-    kernel: Tensor  # [1, 1, 3, 5]
-
     def __init__(self, bands: int, exponent: float) -> None:
         super().__init__()
         self.bands, self.exponent = bands, exponent
-        over_time, over_bands = torch.tensor(OVER_TIME), torch.tensor(OVER_BANDS)
-        kernel = (over_time[:, None] * over_bands).float()
-        self.register_buffer("kernel", (kernel / kernel.sum())[None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Weigh `x` [B, D, T], T moments of D features in `bands` bands; what lies around it is silent."""
@@ -56,16 +51,28 @@ class Weighting(nn.Module):
 
     @torch.no_grad()
     def _energies(self, x: Tensor) -> Tensor:
-        """The mean square of each token [B, 1, T, bands] of `x` [B, D, T]."""
-        return x.float().unflatten(1, (self.bands, -1)).square().mean(2).transpose(1, 2)[:, None]
+        """The mean square of each token [B, bands, T] of `x` [B, D, T]."""
+        return x.float().unflatten(1, (self.bands, -1)).square().mean(2)
 
     @torch.no_grad()
     def _weights(self, energies: Tensor) -> Tensor:
-        """w [B, 1, T, bands] of energies of that shape."""
-        around = F.conv2d(energies, self.kernel, padding=(len(OVER_TIME) // 2, len(OVER_BANDS) // 2))
+        """w [B, bands, T] of energies of that shape."""
+        around = smoothed(smoothed(energies, OVER_TIME, 2), OVER_BANDS, 1)
         return (around + FLOOR) ** (self.exponent / 2)
 
     def _times(self, x: Tensor, weights: Tensor) -> Tensor:
         """`x` [B, D, T] times a weight for each token."""
-        each = weights[:, 0].transpose(1, 2).to(x.dtype)
-        return (x.unflatten(1, (self.bands, -1)) * each[:, :, None]).flatten(1, 2)
+        return (x.unflatten(1, (self.bands, -1)) * weights.to(x.dtype)[:, :, None]).flatten(1, 2)
+
+
+def smoothed(values: Tensor, shares: tuple[int, ...], axis: int) -> Tensor:
+    """The mean of `values` and their neighbours along an axis, weighted by `shares`; zeros lie around.
+
+    Sums of slices round alike at every place, whatever the length: a piece of a sound gives what the whole gives.
+    """
+    size, half = values.shape[axis], len(shares) // 2
+    sides = [0, 0] * (values.dim() - 1 - axis) + [half, half]
+    padded, total = F.pad(values, sides), torch.zeros_like(values)
+    for k, share in enumerate(shares):
+        total = total + padded.narrow(axis, k, size) * (share / sum(shares))
+    return total

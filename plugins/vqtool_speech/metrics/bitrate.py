@@ -62,6 +62,6 @@ class Bitrate(Metric):
         seconds = self.samples / (self.spec.sample_rate or 1)
         if not seconds:
             return {}
-        sizes = {"kbps": 8 * self.size, "payload_kbps": 8 * self.payload}
+        sizes: dict[str, float] = {"kbps": 8 * self.size, "payload_kbps": 8 * self.payload}
         sizes |= {"codes_kbps": self.bits} if self.bits is not None else {}
         return {f"bitrate.{name}": bits / seconds / 1000 for name, bits in sizes.items()}
