@@ -229,7 +229,7 @@ def encode(
     levels: opt.Levels = None,
     force: opt.Force = False,
 ) -> None:
-    """Encode signals to codes."""
+    """Encode signals to codes; `--out -` is stdout."""
 
 
 @command("encode:decode")
@@ -242,7 +242,7 @@ def decode(
     force: opt.Force = False,
     device: opt.Device = "auto",
 ) -> None:
-    """Decode codes to signals, in their own units."""
+    """Decode codes to signals, in their own units; `--out -` is stdout."""
 
 
 @command("export")

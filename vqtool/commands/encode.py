@@ -11,6 +11,7 @@ import torch
 
 from vqtool.api import CodedPiece, Decodes, Encodes, Files, Piece
 from vqtool.commands import outputs
+from vqtool.commands.pipes import PIPE, piped
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
@@ -37,6 +38,10 @@ def run(
 ) -> int:
     """Signals to codes, piece by piece: in the data's own format of codes, or in a safetensors file."""
     checkpoint, input_file = model_and_file(checkpoint, input_file)
+    if PIPE in (input_file, out_file):
+        with piped(input_file, out_file) as (source, target):
+            return run(checkpoint=checkpoint, input_file=source, out_file=target, levels=levels, device=device,
+                       precision=precision, overrides=overrides, force=force)  # fmt: skip
     require_parent_dir(out_file)
     if not input_file.exists():
         raise VqtoolError(f"there is no file or folder `{input_file}`")
@@ -72,6 +77,10 @@ def decode(
 ) -> int:
     """Codes back to signals in the units they came in, piece by piece."""
     checkpoint, codes_file = model_and_file(checkpoint, codes_file)
+    if PIPE in (codes_file, out_file):
+        with piped(codes_file, out_file) as (source, target):
+            return decode(checkpoint=checkpoint, codes_file=source, out_file=target, levels=levels, device=device,
+                          force=force)  # fmt: skip
     require_parent_dir(out_file)
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Decodes, "decode")
@@ -108,9 +117,11 @@ def model_and_file(first: Path | None, second: Path | None) -> tuple[Path | None
     Raises:
         VqtoolError: none is given.
     """
+    if second is not None:
+        return first, second
     if first is None:
         raise VqtoolError("a file is needed", hint="vqtool encode FILE --out CODES")
-    return (None, first) if second is None else (first, second)
+    return None, first
 
 
 def encoded(
