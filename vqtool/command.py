@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vqtool.examples import START, epilog
 from vqtool.shared_options import repeated
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    epilog="\b\n" + START,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -55,7 +57,7 @@ def command(target: str, *shared: Callable[..., None]) -> Callable[[Callable[...
 
         every = [p for each in (signature, *shared, _common) for p in parameters(each)]
         body.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]  # typer reads it
-        app.command(signature.__name__)(body)
+        app.command(signature.__name__, epilog=epilog(signature.__name__))(body)
         return signature
 
     return made
