@@ -208,26 +208,27 @@ def backtest(
 @command("encode", opt.machine)
 def encode(
     *,
-    checkpoint: opt.Checkpoint,
-    input_file: Annotated[Path, typer.Argument(metavar="INPUT", help="A file of signals, or a folder of files.")],
+    checkpoint: opt.NewestCheckpoint = None,
+    input_file: opt.InputFile = None,
     out_file: opt.OutFile,
     overrides: opt.DataOverrides,
     levels: opt.Levels = None,
     force: opt.Force = False,
 ) -> None:
-    """Encode signals to codes."""
+    """Encode signals to codes; `--out -` is stdout."""
 
 
 @command("encode:decode")
 def decode(
-    checkpoint: opt.Checkpoint,
-    codes_file: Annotated[Path, typer.Argument(metavar="CODES", help="A file that `vqtool encode` wrote.")],
+    *,
+    checkpoint: opt.NewestCheckpoint = None,
+    codes_file: opt.CodesFile = None,
     out_file: opt.OutFile,
     levels: opt.Levels = None,
     force: opt.Force = False,
     device: opt.Device = "auto",
 ) -> None:
-    """Decode codes to signals, in their own units."""
+    """Decode codes to signals, in their own units; `--out -` is stdout."""
 
 
 @command("export")

@@ -15,7 +15,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import Any, Literal, TextIO, cast
+from typing import Any, BinaryIO, Literal, TextIO, cast
 
 from vqtool.errors import VqtoolError, Where
 from vqtool.progress import Progress, progress_for
@@ -59,6 +59,16 @@ class Output:
         finally:
             foreign.finish()
             self._results, self._stderr = before
+
+    @contextmanager
+    def bytes_on_stdout(self) -> Iterator[BinaryIO]:
+        """Stdout for the bytes of a file: results in words are left out meanwhile."""
+        stdout, self._results = self.result_stream, io.StringIO()
+        try:
+            yield stdout.buffer
+            stdout.buffer.flush()
+        finally:
+            self._results = stdout
 
     def relay(self, text: str) -> None:
         """Lines that are not ours (of a library, a traceback), on stderr."""

@@ -20,6 +20,14 @@ def repeated(*names: str, **details: Any) -> Any:
 
 Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="The TOML file of a recipe.")]
 Checkpoint = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or a run for its newest one.")]
+InputFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="INPUT", show_default=False, help="A file of signals, or a folder of files; - is stdin."),
+]
+CodesFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="CODES", show_default=False, help="A file that `vqtool encode` wrote; - is stdin."),
+]
 NewestCheckpoint = Annotated[
     Path | None, typer.Argument(metavar="CKPT", help="A checkpoint or run; by default the newest under runs/.")
 ]

@@ -157,12 +157,16 @@ class AudioFiles(Files):
         return next(iter(models)), _pieces(self.spec, checked, headers, model)
 
     def code_figures(self, written: Sequence[Path]) -> dict[str, float]:
-        """`bitrate.kbps`: the files' bytes * 8 / 1000 / the seconds of sound in them, and these `seconds`."""
-        size, seconds = 0, 0.0
-        for file in written:
-            size += file.stat().st_size
-            seconds += _header(file).seconds
-        return {"bitrate.kbps": size * 8 / seconds / 1000, "seconds": seconds} if seconds else {}
+        """`bitrate.kbps`: the files' bytes * 8 / 1000 / the seconds of sound in them, `bitrate.payload_kbps` without
+        headers and checksums, and these `seconds`."""
+        sizes, headers = [file.stat().st_size for file in written], [_header(file) for file in written]
+        seconds = sum(header.seconds for header in headers)
+        if not seconds:
+            return {}
+        per_second = 8 / seconds / 1000
+        payload = sum(sizes) - sum(header.frame for header in headers)
+        return {"bitrate.kbps": sum(sizes) * per_second, "bitrate.payload_kbps": payload * per_second,
+                "seconds": seconds}  # fmt: skip
 
 
 def _taker(blocks: Iterator[NDArray[Any]]) -> Callable[[int], NDArray[Any]]:

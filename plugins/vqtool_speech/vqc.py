@@ -90,6 +90,11 @@ class Header:
         return -(-self.samples // (self.stride * self.bands)) * self.bands
 
     @property
+    def frame(self) -> int:
+        """Bytes of a file that are not codes: the header and the checksum."""
+        return HEADER.size + 4 * self.channels + self.levels + 4
+
+    @property
     def seconds(self) -> float:
         """How long the source is."""
         return self.length / self.source_rate

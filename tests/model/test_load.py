@@ -36,6 +36,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+def pretrained_named(name: str) -> Path:
+    """The weights of a model that comes along."""
+    return next(one.weights for one in pretrained() if one.name == name)
+
+
+def test_without_a_run_each_verb_finds_the_model_that_can_do_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert capable(None, Encodes, "encode")[0].path == pretrained_named("codec")
+    assert capable(None, Forecasts, "forecast")[0].path == pretrained_named("forecaster")
+
+
 def test_a_forecast_of_the_direct_stage_needs_no_prior() -> None:
     recipe = load(ROOT / "recipes" / "forecast.toml")
     stages, parts = needed_for("direct", {stage.name: stage.task.kind for stage in recipe.stages})
@@ -63,13 +76,12 @@ def test_the_newest_run_that_can(run: Path, monkeypatch: pytest.MonkeyPatch, tmp
     (tmp_path / "runs" / "damaged" / "resolved.json").write_text("{")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "mine").symlink_to(run)
-    with pytest.raises(VqtoolError, match="no run under `runs/` can encode"):  # a link is not a run of this folder
-        capable(None, Encodes, "encode")
+    assert capable(None, Encodes, "encode")[0].path == pretrained_named("codec")  # a link is not a run of this folder
     (tmp_path / "runs" / "mine").unlink()
     run.rename(tmp_path / "runs" / "mine")
     try:
         assert capable(None, Encodes, "encode")[0].path == Path("runs/mine/again.safetensors")
-        assert capable(None, Forecasts, "forecast")[0].path == pretrained()[0].weights
+        assert capable(None, Forecasts, "forecast")[0].path == pretrained_named("forecaster")
         with pytest.raises(VqtoolError, match="no run under `runs/` can transmit"):
             capable(None, Transmits, "transmit")
     finally:

@@ -107,3 +107,63 @@ def test_weight_norm_starts_where_the_plain_convolution_does_and_scale_scales() 
     torch.testing.assert_close(decoder(pair[0]), 3 * before)
     with pytest.raises(VqtoolError, match="cannot be causal"):
         Conv1dEncoder(1, 64, padding="circular", causal=True)
+
+
+WEIGHTED = {"bands": 8, "weighting": "envelope"}
+
+
+def uneven(rows: int = 2, length: int = 3200) -> torch.Tensor:
+    """Noise [rows, 1, length] that grows by 80 dB."""
+    return torch.randn(rows, 1, length) * torch.logspace(-4, 0, length)
+
+
+def test_what_is_weighted_comes_back_at_its_level_and_polarity() -> None:
+    encoder = LappedEncoder(1, 3200, hop=32, **WEIGHTED)
+    decoder = LappedDecoder(encoder.dim, 1, 3200, encoder.stride, **WEIGHTED)
+    x = uneven()
+    error = decoder(encoder(x)) - x
+    torch.testing.assert_close(error[..., 16:-16], torch.zeros_like(error[..., 16:-16]), atol=1e-5, rtol=0)
+
+
+def test_weighting_takes_a_share_of_the_range_away_and_errors_follow_the_signal() -> None:
+    x = uneven()
+    plain, weighted = (LappedEncoder(1, 3200, hop=32, **options) for options in ({"bands": 8}, WEIGHTED))
+    decoder = LappedDecoder(weighted.dim, 1, 3200, weighted.stride, **WEIGHTED)
+
+    def range_db(z: torch.Tensor) -> float:
+        energy = z.detach().square().mean((0, 2)).view(100, 8).mean(1)
+        return float(10 * (energy[85:95].mean() / energy[35:45].mean()).log10())
+
+    assert range_db(weighted(x)) == pytest.approx((1 - 0.6) * range_db(plain(x)), abs=2)
+    z = weighted(x)
+    error = decoder(z + 0.01 * torch.randn_like(z)) - x
+    soft, loud = error[..., 1200:1400].square().mean(), error[..., 2800:3000].square().mean()
+    signal = x[..., 2800:3000].square().mean() / x[..., 1200:1400].square().mean()
+    assert float((loud / soft).log().detach() / signal.log()) == pytest.approx(0.6, abs=0.1)
+
+
+def test_the_gradient_of_a_weighted_pair_is_that_of_the_pair() -> None:
+    encoder = LappedEncoder(1, 3200, hop=32, **WEIGHTED)
+    decoder = LappedDecoder(encoder.dim, 1, 3200, encoder.stride, **WEIGHTED)
+    x = uneven().requires_grad_()
+    target = torch.randn(2, 1, 3200)
+    (decoder(encoder(x)) * target).sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad[..., 16:-16], target[..., 16:-16], atol=1e-4, rtol=1e-4)
+
+
+def test_nothing_is_weighted_beyond_the_reach() -> None:
+    encoder, decoder = LappedEncoder(1, 6400, hop=32, **WEIGHTED), LappedDecoder(4, 1, 6400, 4, **WEIGHTED)
+    x = uneven(1, 6400)
+    changed = torch.cat([x[..., :3200], 0.1 * torch.randn(1, 1, 3200)], -1)
+    z, other = encoder(x), encoder(changed)
+    assert int((z != other).any(2)[0].nonzero()[0]) // 8 >= 100 - 1 - encoder.reach // 32
+    y, w = torch.cat([z[:, :800], z[:, 800:]], 1), torch.cat([z[:, :800], other[:, 800:]], 1)
+    first = int((decoder(y) != decoder(w))[0, 0].nonzero()[0])
+    assert 3200 - decoder.reach * 32 <= first < 3200 - 32
+
+
+@pytest.mark.parametrize("z", [torch.zeros(1, 80, 4), 1e4 * torch.randn(1, 80, 4)])
+def test_silence_and_codes_of_any_size_are_decoded(z: torch.Tensor) -> None:
+    decoder = LappedDecoder(4, 1, 320, 4, **WEIGHTED)
+    assert bool(decoder(z).isfinite().all())

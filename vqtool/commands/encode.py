@@ -11,6 +11,7 @@ import torch
 
 from vqtool.api import CodedPiece, Decodes, Encodes, Files, Piece
 from vqtool.commands import outputs
+from vqtool.commands.pipes import PIPE, piped
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
@@ -26,8 +27,8 @@ from vqtool.training.runtime import Runtime, runtime
 
 def run(
     *,
-    checkpoint: Path,
-    input_file: Path,
+    checkpoint: Path | None,
+    input_file: Path | None,
     out_file: Path,
     levels: int | None,
     device: str,
@@ -36,6 +37,11 @@ def run(
     force: bool = False,
 ) -> int:
     """Signals to codes, piece by piece: in the data's own format of codes, or in a safetensors file."""
+    checkpoint, input_file = model_and_file(checkpoint, input_file)
+    if PIPE in (input_file, out_file):
+        with piped(input_file, out_file) as (source, target):
+            return run(checkpoint=checkpoint, input_file=source, out_file=target, levels=levels, device=device,
+                       precision=precision, overrides=overrides, force=force)  # fmt: skip
     require_parent_dir(out_file)
     if not input_file.exists():
         raise VqtoolError(f"there is no file or folder `{input_file}`")
@@ -61,9 +67,20 @@ def run(
 
 
 def decode(
-    *, checkpoint: Path, codes_file: Path, out_file: Path, levels: int | None, device: str, force: bool = False
+    *,
+    checkpoint: Path | None,
+    codes_file: Path | None,
+    out_file: Path,
+    levels: int | None,
+    device: str,
+    force: bool = False,
 ) -> int:
     """Codes back to signals in the units they came in, piece by piece."""
+    checkpoint, codes_file = model_and_file(checkpoint, codes_file)
+    if PIPE in (codes_file, out_file):
+        with piped(codes_file, out_file) as (source, target):
+            return decode(checkpoint=checkpoint, codes_file=source, out_file=target, levels=levels, device=device,
+                          force=force)  # fmt: skip
     require_parent_dir(out_file)
     with runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Decodes, "decode")
@@ -74,7 +91,7 @@ def decode(
         digest, pieces = (files.open_codes if files.own_codes else load_codes)(codes_file, metadata)
         if digest != metadata["model"]:
             raise VqtoolError(
-                f"`{codes_file}` was written with another model than `{checkpoint}`",
+                f"`{codes_file}` was written with another model than `{model.path}`",
                 hint="decode with the checkpoint that encoded it",
             )
         here.place(model)
@@ -92,6 +109,19 @@ def decode(
     left_out = list(files.skipped())
     report_files(f"{coded.rows} signals", out_file, written, {}, signals=coded.rows, skipped=left_out)
     return report_skipped(left_out)
+
+
+def model_and_file(first: Path | None, second: Path | None) -> tuple[Path | None, Path]:
+    """What `[CKPT] FILE` name: one argument alone is the file, and the model is then chosen by what it can do.
+
+    Raises:
+        VqtoolError: none is given.
+    """
+    if second is not None:
+        return first, second
+    if first is None:
+        raise VqtoolError("a file is needed", hint="vqtool encode FILE --out CODES")
+    return None, first
 
 
 def encoded(

@@ -15,18 +15,17 @@ from vqtool_speech.vqc import Header, pack, widths
 class Bitrate(Metric):
     """`bitrate.kbps`: bytes of the files, header and checksum included, * 8 / 1000 / seconds, over all clips together.
 
-    `bitrate.codes_kbps` is what the codes alone would take as plain bits; of a baseline that writes files of its own,
-    `bitrate.payload_kbps` is these without their container. Nothing is said of codes that no such file holds: those of
-    a quantizer whose windows take one of several codebooks.
+    `bitrate.payload_kbps` is these without header and checksum, or of a baseline that writes files of its own without
+    their container; `bitrate.codes_kbps` is what the codes alone would take as plain bits. Nothing is said of codes
+    that no such file holds: those of a quantizer whose windows take one of several codebooks.
     """
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
         expect_windows(spec.extent, "the metric `bitrate`", otherwise="psnr")
-        self.size = 0
-        self.bits = 0.0
+        self.size = self.payload = 0  # bytes
+        self.bits: float | None = None  # of codes, if there are any
         self.samples = 0
-        self.plain = "codes"  # what `bits` are of
 
     def update(self, *, x: Tensor, codes: Tensor | None = None, codebook_sizes: Sequence[int] = (),
                samples: Tensor | None = None, stride: int | None = None, bands: int = 1,
@@ -35,9 +34,8 @@ class Bitrate(Metric):
         """`codes` [B, T, Q] of the signals `x` [B, 1, L], of which `samples` [B] are real; or the sizes [B] of files
         that a baseline wrote, and of what they carry."""
         if file_bytes is not None and payload_bytes is not None:
-            self.plain = "payload"
             self.size += int(file_bytes.sum())
-            self.bits += 8 * int(payload_bytes.sum())
+            self.payload += int(payload_bytes.sum())
             self.samples += int(samples.sum()) if samples is not None else x.shape[0] * x.shape[-1]
             return
         if codes is None:
@@ -53,8 +51,10 @@ class Bitrate(Metric):
         for row, length in zip(codes.numpy().astype(np.int64), lengths, strict=True):
             header = Header(rate, rate, int(length), bits, stride, bands, (1.0,), "0" * 16)
             sent = row[None, : header.tokens]
-            self.size += len(pack(header, sent, use))
-            self.bits += float(((sent >= 0) * np.array(bits)).sum())
+            size = len(pack(header, sent, use))
+            self.size += size
+            self.payload += size - header.frame
+            self.bits = (self.bits or 0.0) + float(((sent >= 0) * np.array(bits)).sum())
             self.samples += int(length)
 
     def compute(self) -> Mapping[str, float]:
@@ -62,7 +62,6 @@ class Bitrate(Metric):
         seconds = self.samples / (self.spec.sample_rate or 1)
         if not seconds:
             return {}
-        return {
-            "bitrate.kbps": self.size * 8 / seconds / 1000,
-            f"bitrate.{self.plain}_kbps": self.bits / seconds / 1000,
-        }
+        sizes: dict[str, float] = {"kbps": 8 * self.size, "payload_kbps": 8 * self.payload}
+        sizes |= {"codes_kbps": self.bits} if self.bits is not None else {}
+        return {f"bitrate.{name}": bits / seconds / 1000 for name, bits in sizes.items()}

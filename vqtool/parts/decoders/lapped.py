@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, MultipleOf
@@ -13,6 +13,7 @@ from vqtool.errors import VqtoolError
 from vqtool.layers.activation import Activation
 from vqtool.layers.lapped import Synthesis
 from vqtool.layers.refine import Refine
+from vqtool.layers.weighting import Exponent, Weighting
 
 
 class LappedDecoder(Decoder):
@@ -35,6 +36,8 @@ class LappedDecoder(Decoder):
         blocks: Annotated[int, Ge(0), Doc("residual blocks; 0: the linear transform alone")] = 0,
         kernel: Annotated[int, Gt(0), Doc("kernel of the residual network, in hops")] = 5,
         activation: Annotated[Activation, Doc("the nonlinearity of the residual network")] = "gelu",
+        weighting: Annotated[Literal["none", "envelope"], Doc("as the encoder's")] = "none",
+        exponent: Exponent = 0.6,
     ) -> None:
         super().__init__()
         expect_windows(length, "the decoder `lapped`", otherwise="conv2d")
@@ -42,6 +45,7 @@ class LappedDecoder(Decoder):
         self.refine = Refine(
             bands * dim, width=width, blocks=blocks, kernel=kernel, condition_dim=condition_dim, act=activation
         )
+        self.weighting = Weighting(bands, exponent) if weighting == "envelope" else None
         self.map = Synthesis(channels, stride * bands, bands * dim, span)
 
     def forward(self, z: Tensor, condition: Condition | None = None) -> Tensor:
@@ -49,10 +53,14 @@ class LappedDecoder(Decoder):
         vector = condition.vector if condition is not None else None
         if z.shape[1] % self.bands:
             raise VqtoolError(f"{z.shape[1]} tokens are not a whole number of hops of {self.bands}")
-        frames = z.unflatten(1, (-1, self.bands)).flatten(2)  # [B, T / bands, bands * D]
-        return self.map(self.refine(frames.transpose(1, 2), vector).transpose(1, 2))
+        frames = z.unflatten(1, (-1, self.bands)).flatten(2).transpose(1, 2)  # [B, bands * D, T / bands]
+        frames = self.refine(frames, vector)
+        if self.weighting is not None:
+            frames = self.weighting.inverse(frames)
+        return self.map(frames.transpose(1, 2))
 
     @property
     def reach(self) -> int:
         """How many hops before and after its own a sample depends on at most."""
-        return self.refine.reach + self.map.span // 2
+        around = self.weighting.reach if self.weighting is not None else 0
+        return self.refine.reach + around + self.map.span // 2

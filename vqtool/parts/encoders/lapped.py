@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, MultipleOf
@@ -13,6 +13,7 @@ from vqtool.errors import VqtoolError
 from vqtool.layers.activation import Activation
 from vqtool.layers.lapped import Analysis
 from vqtool.layers.refine import Refine
+from vqtool.layers.weighting import Exponent, Weighting
 
 
 class LappedEncoder(Encoder):
@@ -22,6 +23,10 @@ class LappedEncoder(Encoder):
     can spend them where a hop has its energy. An untrained lapped encoder and decoder reproduce the signal (but for
     half a hop at the ends): training starts from a transform codec and improves on it. All layers but one matrix work
     at the rate of the hops, so it is fast.
+
+    With `weighting = "envelope"` each token is divided by the energy of its neighbourhood in time and frequency, to the
+    power of `exponent` / 2, so that errors follow the signal. The decoder needs the same two options: it finds the
+    energies from the tokens alone.
     """
 
     def __init__(
@@ -40,6 +45,10 @@ class LappedEncoder(Encoder):
         blocks: Annotated[int, Ge(0), Doc("residual blocks; 0: the linear transform alone")] = 0,
         kernel: Annotated[int, Gt(0), Doc("kernel of the residual network, in hops")] = 5,
         activation: Annotated[Activation, Doc("the nonlinearity of the residual network")] = "gelu",
+        weighting: Annotated[
+            Literal["none", "envelope"], Doc("what tokens are divided by: nothing, or a power of the energy around")
+        ] = "none",
+        exponent: Exponent = 0.6,
     ) -> None:
         super().__init__()
         expect_windows(length, "the encoder `lapped`", otherwise="conv2d")
@@ -53,6 +62,7 @@ class LappedEncoder(Encoder):
         self.hop, self.bands, self.stride = hop, bands, hop // bands
         self.dim = dim or channels * self.stride
         self.map = Analysis(channels, hop, bands * self.dim, span)
+        self.weighting = Weighting(bands, exponent) if weighting == "envelope" else None
         self.refine = Refine(
             bands * self.dim, width=width, blocks=blocks, kernel=kernel, condition_dim=condition_dim, act=activation
         )
@@ -60,10 +70,13 @@ class LappedEncoder(Encoder):
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
         """Encode `x` [B, C, L]."""
         vector = condition.vector if condition is not None else None
-        frames = self.refine(self.map(x).transpose(1, 2), vector).transpose(1, 2)  # [B, L / hop, bands * D]
+        frames = self.map(x).transpose(1, 2)  # [B, bands * D, L / hop]
+        if self.weighting is not None:
+            frames = self.weighting(frames)
+        frames = self.refine(frames, vector).transpose(1, 2)
         return frames.unflatten(-1, (self.bands, self.dim)).flatten(1, 2)
 
     @property
     def reach(self) -> int:
         """How many samples before and after its own hop a token sees at most."""
-        return self.map.before + self.refine.reach * self.hop
+        return self.map.before + (self.refine.reach + (self.weighting is not None)) * self.hop
