@@ -30,6 +30,7 @@ class Transmission:
     llr: Tensor  # [B, n]  log P(bit = 1) / P(bit = 0)
     sent: Mapping[str, Tensor] = field(default_factory=dict)  # what was transmitted, to compare soft with hard
     figures: Mapping[str, Tensor] = field(default_factory=dict)  # [B] each
+    arrived: Mapping[str, Tensor] = field(default_factory=dict)  # what the receiver computed them from
 
 
 class BitChannel(Channel):
@@ -46,6 +47,7 @@ class BitChannel(Channel):
     """
 
     knobs = frozenset({"hard"})
+    arrivals = (("llr",),)
     symbol_bits: tuple[int, ...] = (1,)  # bits that one use of the channel carries, by mode
     prepared: Tensor
 
@@ -143,8 +145,7 @@ class BitChannel(Channel):
             return self._send(quantized, tables, levels, noise)
 
     def _send(self, quantized: Quantized, tables: Sequence[Tensor], level: Tensor, noise: Noise) -> Received:
-        columns = zip(self.index_bits, quantized.codes.unbind(-1), strict=True)
-        bits = torch.cat([book.hard(column) for book, column in columns], -1).flatten(1)
+        bits = self.bits(quantized.codes)
         hard = self.transmit(bits, level, noise, soft=False)
         posterior = self.posteriors(hard.llr, quantized)
         arrived = mean_vectors(posterior, tables)
@@ -152,8 +153,9 @@ class BitChannel(Channel):
         figures = {**hard.figures, "ber": bit_error_share(hard.llr, bits)}
         figures |= {name: torch.full_like(level, value) for name, value in size.items()}
         codes = torch.stack([p.argmax(-1) for p in posterior], -1)
+        trace = {"bits": bits, **hard.sent, "llr": hard.llr, **hard.arrived}
         if quantized.probs is None:
-            return Received(straight_through(arrived, quantized), arrived.detach(), codes, None, {}, figures)
+            return Received(straight_through(arrived, quantized), arrived.detach(), codes, None, {}, figures, trace)
         soft_bits = self._soft_bits(quantized.probs)
         soft = self.transmit(soft_bits, level, noise, soft=True)
         arrived_soft = mean_vectors(self.posteriors(soft.llr, quantized), tables)
@@ -170,7 +172,48 @@ class BitChannel(Channel):
                 llr = self.transmit_blend(soft, hard, mixed, level, noise).llr
                 z = mean_vectors(self.posteriors(llr, quantized), tables)
             z = z if self.gradient == "link" else straight_through(z, quantized)
-        return Received(z, arrived.detach(), codes, arrived_soft, stages, figures)
+        return Received(z, arrived.detach(), codes, arrived_soft, stages, figures, trace)
+
+    def bits(self, codes: Tensor) -> Tensor:
+        """The bits [B, n] of the codes [B, T, Q] of a window, token after token."""
+        columns = zip(self.index_bits, codes.unbind(-1), strict=True)
+        return torch.cat([book.hard(column) for book, column in columns], -1).flatten(1)
+
+    def send(self, quantized: Quantized) -> dict[str, Tensor]:
+        """`bits` [B, n], and what carries them.
+
+        Raises:
+            VqtoolError: the quantizer routes: how a window is sent is known with its codes only.
+        """
+        if quantized.route is not None:
+            raise VqtoolError(
+                "the two ends of this link cannot be used apart: each window has a route of its own",
+                hint="vqtool transmit CKPT INPUT --snr DB sends, and receives with the route known",
+            )
+        bits = self.bits(quantized.codes)
+        return {"bits": bits, **self.carried(bits)}
+
+    def carried(self, bits: Tensor) -> dict[str, Tensor]:
+        """What goes into the channel for `bits` [B, n], beside these themselves."""
+        return {}
+
+    def receive(self, arrived: Mapping[str, Tensor], tables: Sequence[Tensor], tokens: int) -> Tensor:
+        """From `llr` [B, n] = log P(bit = 1) / P(bit = 0), or from what the channel has besides in `arrivals`."""
+        if not any(set(names) == arrived.keys() for names in self.arrivals):
+            forms = " or ".join(" and ".join(f"`{name}`" for name in names) for names in self.arrivals)
+            given = ", ".join(f"`{name}`" for name in arrived) or "nothing"
+            raise VqtoolError(f"this receiver takes {forms}, not {given}")
+        if len(self.symbol_bits) > 1:
+            raise VqtoolError("this receiver must know how each window was sent", hint="vqtool transmit CKPT INPUT")
+        bits = tokens * self.width
+        llr = arrived["llr"] if "llr" in arrived else self.llr_of(arrived, bits)
+        if llr.dim() != 2 or llr.shape[1] != bits:
+            raise VqtoolError(f"`llr` should have the shape [B, {bits}], not {list(llr.shape)}")
+        return mean_vectors(self._by_token(llr, tokens), tables)
+
+    def llr_of(self, arrived: Mapping[str, Tensor], bits: int) -> Tensor:
+        """The LLRs [B, `bits`] of what arrived in another form."""
+        raise NotImplementedError
 
     def _soft_bits(self, probs: Tensor) -> Tensor:
         each = [book.soft(probs[:, :, q, : book.size]) for q, book in enumerate(self.index_bits)]
@@ -178,7 +221,10 @@ class BitChannel(Channel):
 
     def posteriors(self, llr: Tensor, quantized: Quantized) -> list[Tensor]:
         """P(code | received), Q of [B, T, K_q], from the LLRs [B, n] of a window."""
-        by_token = llr.view(llr.shape[0], quantized.codes.shape[1], self.width)
+        return self._by_token(llr, quantized.codes.shape[1])
+
+    def _by_token(self, llr: Tensor, tokens: int) -> list[Tensor]:
+        by_token = llr.reshape(-1, tokens, self.width)
         parts = by_token.split([book.width for book in self.index_bits], -1)
         return [book.posterior(part) for book, part in zip(self.index_bits, parts, strict=True)]
 
@@ -218,6 +264,7 @@ def send_by_route(
     hard, all_modes = torch.zeros_like(quantized.hard), torch.zeros_like(quantized.hard)
     codes = torch.full_like(quantized.codes, -1)
     figures: dict[str, Tensor] = {}
+    trace: dict[str, Tensor] = {}
     for expert, book in enumerate(channel.index_bits):
         for mode in range(len(channel.symbol_bits)):
             taken = (route.expert == expert) & (route.mode == mode)
@@ -237,15 +284,27 @@ def send_by_route(
             codes[rows, :, expert] = posterior.argmax(-1)[mine]
             wrong = bit_error_share(got.llr, bits)
             symbols = torch.full_like(wrong, channel.symbols_of(bits.shape[1], mode) + route.side_bits)
-            for name, figure in {**got.figures, "ber": wrong, "symbols": symbols}.items():
+            size = {"bits": torch.full_like(wrong, bits.shape[1]), "symbols": symbols}
+            for name, figure in {**got.figures, "ber": wrong, **size}.items():
                 figures.setdefault(name, level.new_zeros(len(level)))[rows] = figure[mine]
+            for name, value in {"bits": bits, **got.sent, **got.arrived}.items():
+                put(trace, name, value[mine], rows, len(level))
     figures["side_bits"] = torch.full_like(level, route.side_bits)
     widths = [book.width for book in channel.index_bits]
     figures["symbols.expected"] = expected_symbols(route, quantized.codes.shape[1], widths, channel.symbol_bits)
     z = straight_through(hard.clone(), quantized)
     if learns:
         z = AddGradient.apply(all_modes, z)
-    return Received(z, hard, codes, figures=figures)
+    return Received(z, hard, codes, figures=figures, trace=trace)
+
+
+def put(trace: dict[str, Tensor], name: str, value: Tensor, rows: Tensor, count: int) -> None:
+    """Set `rows` of a [`count`, ...] tensor of the trace, as wide as its widest row; NaN where a row is shorter."""
+    held = trace.get(name, value.new_full((count, 0, *value.shape[2:]), torch.nan))
+    if short := max(0, value.shape[1] - held.shape[1]):
+        held = torch.cat([held, held.new_full((count, short, *value.shape[2:]), torch.nan)], 1)
+    held[rows, : value.shape[1]] = value.detach()
+    trace[name] = held
 
 
 def expected_symbols(route: ModeRoute, tokens: int, widths: Sequence[int], symbol_bits: Sequence[int]) -> Tensor:

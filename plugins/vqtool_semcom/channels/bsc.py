@@ -60,4 +60,5 @@ class Bsc(BitChannel):
         rate = level[:, None]
         arrived = torch.where(noise[0][:, : bits.shape[1]] < rate, 1 - bits, bits)
         rate = rate.clamp_min(1e-9)
-        return Transmission((2 * arrived - 1) * torch.log((1 - rate) / rate), {}, {"ber.theory": level})
+        llr = (2 * arrived - 1) * torch.log((1 - rate) / rate)
+        return Transmission(llr, {}, {"ber.theory": level}, {"arrived": arrived})

@@ -38,7 +38,8 @@ class Classify(Task):
         quantizer = make("quantizer", encoder.dim, optional=True)
         if quantizer is not None:
             make("channel", quantizer.codebook_sizes, optional=True)
-        make("classifier", encoder.dim, prod(spec.signal.shape[1:]) // encoder.stride, len(label.names))
+        self.tokens = prod(spec.signal.shape[1:]) // encoder.stride
+        make("classifier", encoder.dim, self.tokens, len(label.names))
 
     def begin(self, parts: Parts) -> None:
         """Give the channel the vectors of the codes, as they start."""
@@ -93,16 +94,56 @@ class Classify(Task):
 
     def classify(self, parts: Parts, batch: Batch) -> Tensor:
         """Logits [B, classes] of the deployed path, at the channel's own level."""
-        return self.transmit(parts, batch, None)
+        return self.transmit(parts, batch, None)[0]
 
-    def transmit(self, parts: Parts, batch: Batch, level: float | None) -> Tensor:
-        """The same at another level of the channel, where there is one."""
+    def transmit(
+        self, parts: Parts, batch: Batch, level: float | None, *, soft: bool = False
+    ) -> tuple[Tensor, Received | None]:
+        """The same at another level of the channel, where there is one; `soft` by expectations instead of codes.
+
+        Raises:
+            VqtoolError: `soft`, and the quantizer gives no probabilities.
+        """
+        z, quantized = self._coded(parts, batch)
+        received = None
+        if quantized is not None:
+            z, expected = quantized.hard, quantized.soft
+            if "channel" in parts:
+                received = parts.channel(quantized, code_tables(parts.quantizer), level=level)
+                z, expected = received.hard, received.soft
+            if soft and expected is None:
+                raise VqtoolError("this model has no soft path: its quantizer gives no probabilities",
+                                  hint="soft-ema and soft do")  # fmt: skip
+            z = expected if soft else z
+        return parts.classifier(z), received
+
+    def send(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
+        """What the channel is given for a batch, by its own names."""
+        return parts.channel.send(self._coded(parts, batch)[1])
+
+    def receive(self, parts: Parts, arrived: Mapping[str, Tensor]) -> Tensor:
+        """Logits [B, classes] from what arrived."""
+        return parts.classifier(parts.channel.receive(arrived, code_tables(parts.quantizer), self.tokens))
+
+    def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
+        """`codes` [B, T, Q]; there is no side information.
+
+        Raises:
+            VqtoolError: the model has no quantizer.
+        """
+        codes = self._quantized(parts, batch)[1].codes
+        return {"codes": codes, "sent": batch["x"].new_zeros(len(codes), 0, dtype=torch.float32)}
+
+    def embed(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
+        """`features` [B, T, D] before the quantizer, and `codes` [B, T, Q]."""
+        z, quantized = self._quantized(parts, batch)
+        return {"features": z, "codes": quantized.codes}
+
+    def _quantized(self, parts: Parts, batch: Batch) -> tuple[Tensor, Quantized]:
         z, quantized = self._coded(parts, batch)
         if quantized is None:
-            return parts.classifier(z)
-        if "channel" not in parts:
-            return parts.classifier(quantized.hard)
-        return parts.classifier(parts.channel(quantized, code_tables(parts.quantizer), level=level).hard)
+            raise VqtoolError("this model has no codes: its recipe has no [quantizer]")
+        return z, quantized
 
     def _coded(self, parts: Parts, batch: Batch) -> tuple[Tensor, Quantized | None]:
         normed, _ = parts.norm(batch)
