@@ -66,13 +66,14 @@ MAY = {
     "library": {"api", "catalog", "diagnosis", "conformance", "model", "foreign", "training"} | GROUND,
     "command": {"commands", "catalog", "shared_options"} | GROUND,
     "completion": {"catalog", "recipe", "bench"},
-    "shared_options": set(),
+    "shared_options": {"completion"},
     "cli": {"command", "completion", "shared_options"} | GROUND,
     "__main__": {"cli"},
     "": GROUND | {"quantizers", "library", "foreign"},
 }
 USE_CASE_MAY = {
     "vqtool.api", "vqtool.quantizers", "vqtool.layers", "vqtool.sequence", "vqtool.analysis",
+    "vqtool.command", "vqtool.commands", "vqtool.shared_options",
     "vqtool.catalog", "vqtool.diagnosis", "vqtool.errors", "vqtool.files", "vqtool.progress", "vqtool.untrusted",
 }  # fmt: skip
 FIELD_WORDS = re.compile(  # words of a field of use, which the engine must not hold
@@ -89,7 +90,7 @@ FIELD_WORDS = re.compile(  # words of a field of use, which the engine must not 
 )
 FIELD_LIBRARIES = {
     "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "pyarrow",
-    "charset_normalizer", "matplotlib", "PIL",
+    "charset_normalizer", "matplotlib", "PIL", "typer",
     "obspy", "wandb", "pesq", "pystoi", "statsforecast",
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import os
+import pkgutil
 import re
 import sys
 import traceback
@@ -20,6 +21,7 @@ from vqtool.shared_options import repeated
 if TYPE_CHECKING:
     from vqtool.errors import VqtoolError
 
+PLUGIN_COMMANDS = "vqtool_commands"
 UsageError: Any = typer.BadParameter.__bases__[0]  # typer exports this one subclass of it
 
 app = typer.Typer(
@@ -45,7 +47,7 @@ def command(target: str, *shared: Callable[..., None]) -> Callable[[Callable[...
     """Make a command of a signature: its values go to `vqtool.commands.MODULE:FUNCTION` as keyword arguments.
 
     The decorated function is only read: its parameters and those of `shared` are the command's, its docstring is the
-    help.
+    help. A `target` with a dot names a module of a plugin in full.
     """
 
     def made(signature: Callable[..., None]) -> Callable[..., None]:
@@ -59,6 +61,26 @@ def command(target: str, *shared: Callable[..., None]) -> Callable[[Callable[...
         return signature
 
     return made
+
+
+def add_plugin_commands() -> None:
+    """Import the modules of the namespace package `vqtool_commands`, each of which makes commands by `command`.
+
+    They are listed by every `vqtool --help`, so they hold signatures alone. A module that fails is left out with a
+    warning, and a command that has the name of another one is.
+    """
+    try:
+        package = importlib.import_module(PLUGIN_COMMANDS)
+    except ImportError:  # no plugin brings any
+        return
+    for name in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
+        taken = {one.name: one for one in app.registered_commands}
+        try:
+            importlib.import_module(f"{PLUGIN_COMMANDS}.{name}")
+        except Exception as error:
+            typer.echo(f"warning: the command `{name}` of a plugin is left out: {error}", err=True)
+        every = {one.name: one for one in app.registered_commands} | taken
+        app.registered_commands = sorted(every.values(), key=app.registered_commands.index)
 
 
 def parameters(signature: Callable[..., None]) -> list[inspect.Parameter]:
@@ -80,7 +102,8 @@ def guarded(target: str, json_: bool, quiet: bool, plugins: list[Path], values: 
             use_files(plugins)
         module, _, function = target.partition(":")
         with out.alone_on_stdout():
-            code = getattr(importlib.import_module(f"vqtool.commands.{module}"), function or "run")(**values)
+            place = module if "." in module else f"vqtool.commands.{module}"
+            code = getattr(importlib.import_module(place), function or "run")(**values)
         sys.stdout.flush()
         return int(code or 0)
     except KeyboardInterrupt:

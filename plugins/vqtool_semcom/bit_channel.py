@@ -47,7 +47,7 @@ class BitChannel(Channel):
     """
 
     knobs = frozenset({"hard"})
-    arrivals = (("llr",),)
+    arrivals: tuple[tuple[str, ...], ...] = (("llr",),)
     symbol_bits: tuple[int, ...] = (1,)  # bits that one use of the channel carries, by mode
     prepared: Tensor
 
@@ -196,6 +196,14 @@ class BitChannel(Channel):
     def carried(self, bits: Tensor) -> dict[str, Tensor]:
         """What goes into the channel for `bits` [B, n], beside these themselves."""
         return {}
+
+    def observe(self, quantized: Quantized, tables: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        received = self(quantized, tables)
+        return self.forms(received, torch.full((len(quantized.codes),), float(self.levels()[""])))
+
+    def forms(self, received: Received, level: Tensor) -> list[dict[str, Tensor]]:
+        """What arrived, in each of the forms of `arrivals`."""
+        return [{"llr": received.trace["llr"]}]
 
     def receive(self, arrived: Mapping[str, Tensor], tables: Sequence[Tensor], tokens: int) -> Tensor:
         """From `llr` [B, n] = log P(bit = 1) / P(bit = 0), or from what the channel has besides in `arrivals`."""

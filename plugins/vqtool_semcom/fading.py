@@ -10,11 +10,12 @@ from vqtool_semcom.qam import Llr, Order, Qam
 
 def times(a: Tensor, b: Tensor) -> Tensor:
     """The complex products [..., 2] of pairs (I, Q)."""
-    return torch.stack([a[..., 0] * b[..., 0] - a[..., 1] * b[..., 1], a[..., 0] * b[..., 1] + a[..., 1] * b[..., 0]], -1)
+    (ai, aq), (bi, bq) = a.unbind(-1), b.unbind(-1)
+    return torch.stack([ai * bi - aq * bq, ai * bq + aq * bi], -1)
 
 
 def rotated(received: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-    """`received` [..., 2] by the phase of `gain` [..., 2] turned back, and |gain| [...]: y conj(h) / |h| = |h| x + n'."""
+    """`received` [..., 2] turned back by the phase of `gain`, and |gain| [...]: y conj(h) / |h| = |h| x + n'."""
     size = gain.square().sum(-1).clamp_min(1e-20).sqrt()
     return times(received, gain * gain.new_tensor([1.0, -1.0])) / size[..., None], size
 
@@ -27,10 +28,11 @@ def gaussian(*shape: int, device: torch.device) -> Tensor:
 def fading_error_rate(order: Order, snr: float, error: float = 0.0) -> float:
     """Bit error rate of M-QAM under Rayleigh fading h with nearest-point decisions on y / g, g an estimate of h.
 
-    g = h + e, e ~ CN(0, error / snr); snr is Es/N0 as a ratio, E|h|^2 = 1. Given g, h = a g + u with a = 1 / (1 + v) and
-    u ~ CN(0, a v), v = error / snr, so y / |g| has on an axis the mean a |g| s and the variance (a v |x|^2 + N0) / 2; a
-    Gaussian tail Q(k |g|) has the mean (1 - k / sqrt(k^2 + 2 / E|g|^2)) / 2 over |g|. For 4-QAM it is Proakis, Digital
-    Communications, equation 14.3-38 (four-phase, L = 1).
+    g = h + e, e ~ CN(0, v), v = error / snr; snr is Es/N0 as a ratio, E|h|^2 = 1. Given g, h = a g + u with
+    a = 1 / (1 + v) and u ~ CN(0, a v), so an axis of y conj(g) / |g| has the mean a |g| s and the variance
+    (a v |x|^2 + N0) / 2. A Gaussian tail Q(k |g|) has the mean (1 - k / sqrt(k^2 + 2 / E|g|^2)) / 2 over |g|.
+    For 4-QAM that is (1 - r / sqrt(2 - r^2)) / 2 with r the correlation of y and g (Proakis, Digital Communications,
+    appendix C, one branch); without an error it is that of `bit_error_rate`.
     """
     qam = Qam(order).double()
     levels, n0, v = qam.levels, 1 / snr, error / snr

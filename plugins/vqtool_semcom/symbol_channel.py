@@ -6,14 +6,14 @@ import inspect
 import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, ClassVar, Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, Interval, MinLen
 from torch import Tensor, nn
 
-from vqtool.api import Quantized
+from vqtool.api import Quantized, Received
 from vqtool.errors import VqtoolError
 from vqtool_semcom.bit_channel import BitChannel, Gradient, Noise, Transmission, towards_hard
 from vqtool_semcom.fading import rotated, times
@@ -32,7 +32,7 @@ class SymbolChannel(BitChannel):
 
     csi: Csi = "known"  # what the receiver knows of h
     estimate_error = 0.0  # variance of the estimate of h, as a multiple of N0
-    arrivals: ClassVar[tuple[tuple[str, ...], ...]] = (("symbols", "snr_db"), ("llr",))
+    arrivals: tuple[tuple[str, ...], ...] = (("symbols", "snr_db"), ("llr",))
 
     def __init__(
         self,
@@ -150,8 +150,13 @@ class SymbolChannel(BitChannel):
             arrived, size = rotated(arrived, gain)
         return self.qam(mode).llr(arrived, n0 * (1 + self.estimate_error), size, self.llr)
 
+    def forms(self, received: Received, level: Tensor) -> list[dict[str, Tensor]]:
+        names = {"symbols": "arrived", "gain": "gain"}
+        first = {name: received.trace[names[name]] for name in self.arrivals[0] if name in names}
+        return [{**first, "snr_db": level}, *super().forms(received, level)]
+
     def llr_of(self, arrived: Mapping[str, Tensor], bits: int) -> Tensor:
-        """From `symbols` [B, S] complex, or [B, S, 2] as (I, Q), `snr_db` [B] or one number, and `gain` like symbols."""
+        """From `symbols` and `gain`, [B, S] complex or [B, S, 2] as (I, Q), and `snr_db`, [B] or one number."""
         pairs = {name: as_pairs(arrived[name]) for name in ("symbols", "gain") if name in arrived}
         wanted = [self.data_symbols(bits), 2]
         for name, value in pairs.items():
@@ -159,9 +164,9 @@ class SymbolChannel(BitChannel):
                 raise VqtoolError(f"`{name}` should have the shape [B, {wanted[0]}] complex, or [B, {wanted[0]}, 2], "
                                   f"not {list(arrived[name].shape)}")  # fmt: skip
         rows = pairs["symbols"].shape[0]
-        level = arrived["snr_db"].float().reshape(-1)
-        if level.shape[0] not in (1, rows):
-            raise VqtoolError(f"`snr_db` should be one number or [{rows}], not {list(arrived['snr_db'].shape)}")
+        level = arrived["snr_db"].float()
+        if level.dim() and (level.dim() > 1 or level.shape[0] != rows):
+            raise VqtoolError(f"`snr_db` should be one number or [{rows}], not {list(level.shape)}")
         n0 = (10 ** (-level / 10)).expand(rows)
         return self._llr(pairs["symbols"], pairs.get("gain"), n0, 0)[:, :bits]
 

@@ -121,12 +121,12 @@ class Channel(nn.Module):
 
     Hard and soft path of one call get the same noise. The unit of `level`, how good the channel is, is its own.
 
-    A channel whose two ends can be used apart overrides `send` and `receive`, and names in `arrivals` each set of
-    tensors that `receive` can do with.
+    A channel whose two ends can be used apart overrides `send`, `observe` and `receive`, and names in `arrivals` each
+    set of tensors that `receive` can do with.
     """
 
     knobs: ClassVar[frozenset[str]] = frozenset()
-    arrivals: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    arrivals: tuple[tuple[str, ...], ...] = ()
 
     def prepare(self, tables: Sequence[Tensor]) -> None:
         """Once, before the first step of the first stage: the codes' vectors `tables`, Q of [K_q, D], as they start."""
@@ -156,6 +156,10 @@ class Channel(nn.Module):
 
     def send(self, quantized: Quantized) -> dict[str, Tensor]:
         """What the sender puts out for the codes, by name, [B, ...] each; real numbers only."""
+        raise NotImplementedError
+
+    def observe(self, quantized: Quantized, tables: Sequence[Tensor]) -> Sequence[Mapping[str, Tensor]]:
+        """What arrives of the codes at the default level, in each form of `arrivals`: to try `receive` with."""
         raise NotImplementedError
 
     def receive(self, arrived: Mapping[str, Tensor], tables: Sequence[Tensor], tokens: int) -> Tensor:

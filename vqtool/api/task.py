@@ -177,7 +177,7 @@ class Classifies(Protocol):
 
 @runtime_checkable
 class Transmits(Protocol):
-    """Signals are classified after the channel, as it is at a level of its own measure; its two ends also work apart."""
+    """Signals are classified after the channel, as it is at a level of its own measure, or its two ends work apart."""
 
     def transmit(
         self, parts: Parts, batch: Batch, level: float | None, *, soft: bool = False
@@ -191,6 +191,10 @@ class Transmits(Protocol):
 
     def send(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
         """What the sender puts out, by the channel's own names."""
+        ...
+
+    def observe(self, parts: Parts, batch: Batch) -> Sequence[Mapping[str, Tensor]]:
+        """What arrives, in each form that `receive` takes: to try it with."""
         ...
 
     def receive(self, parts: Parts, arrived: Mapping[str, Tensor]) -> Tensor:

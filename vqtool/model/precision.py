@@ -16,7 +16,7 @@ from vqtool.errors import VqtoolError
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 METHODS = ("estimate", "encode", "decode", "generate", "forecast", "quantiles", "compare", "classify", "transmit",
-           "embed")  # fmt: skip
+           "send", "receive", "embed")  # fmt: skip
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:

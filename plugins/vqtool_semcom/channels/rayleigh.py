@@ -31,7 +31,7 @@ class Rayleigh(SymbolChannel):
         *,
         block: Annotated[int, Ge(0), Doc("symbols in a row that share one h; 0: all of a window")] = 1,
         csi: Annotated[Csi, Doc("what the receiver knows of h: all of it, what pilots say, or nothing")] = "known",
-        pilots: Annotated[int, Ge(1), Doc("pilots of a block, with `csi = \"pilots\"`")] = 1,
+        pilots: Annotated[int, Ge(1), Doc('pilots of a block, with `csi = "pilots"`')] = 1,
         **options: Any,
     ) -> None:
         super().__init__(codebook_sizes, **options)

@@ -32,7 +32,7 @@ class ReceivedFigures(Metric):
                 self.sums[name + level] += float(figure.double().sum())
             self.sums["token_errors" + level] += float(wrong(one.codes, codes).sum())
             if one.soft is not None:
-                hard, soft = one.hard.double(), one.soft.double()
+                hard, soft = one.hard.detach().double(), one.soft.detach().double()
                 new = ((soft - hard).square().sum(), hard.sum(), hard.square().sum(), hard.new_tensor(hard.numel()))
                 self.moments[level] = [old + float(n) for old, n in zip(self.moments[level], new, strict=True)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from math import prod
 from typing import Any, ClassVar
@@ -105,21 +105,24 @@ class Classify(Task):
             VqtoolError: `soft`, and the quantizer gives no probabilities.
         """
         z, quantized = self._coded(parts, batch)
-        received = None
-        if quantized is not None:
-            z, expected = quantized.hard, quantized.soft
-            if "channel" in parts:
-                received = parts.channel(quantized, code_tables(parts.quantizer), level=level)
-                z, expected = received.hard, received.soft
-            if soft and expected is None:
-                raise VqtoolError("this model has no soft path: its quantizer gives no probabilities",
-                                  hint="soft-ema and soft do")  # fmt: skip
-            z = expected if soft else z
-        return parts.classifier(z), received
+        if quantized is None:
+            return parts.classifier(z), None
+        received: Received | None = None
+        if "channel" in parts:
+            received = parts.channel(quantized, code_tables(parts.quantizer), level=level)
+        got = quantized if received is None else received
+        if soft and got.soft is None:
+            raise VqtoolError("this model has no soft path: its quantizer gives no probabilities",
+                              hint="soft-ema and soft do")  # fmt: skip
+        return parts.classifier(got.soft if soft else got.hard), received
 
     def send(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
         """What the channel is given for a batch, by its own names."""
         return parts.channel.send(self._coded(parts, batch)[1])
+
+    def observe(self, parts: Parts, batch: Batch) -> Sequence[Mapping[str, Tensor]]:
+        """What arrives of a batch at the channel's own level."""
+        return parts.channel.observe(self._coded(parts, batch)[1], code_tables(parts.quantizer))
 
     def receive(self, parts: Parts, arrived: Mapping[str, Tensor]) -> Tensor:
         """Logits [B, classes] from what arrived."""
