@@ -162,6 +162,7 @@ class BitChannel(Channel):
         stages = {"bits": (soft_bits, bits), "llr": (soft.llr, hard.llr), "vectors": (arrived_soft, arrived)}
         stages |= {name: (soft.sent[name], hard.sent[name]) for name in hard.sent}
         figures |= {f"{name}.soft": figure for name, figure in soft.figures.items() if name != "ber.theory"}
+        figures |= self.soft_figures(soft_bits)
         z = arrived
         if self.training and self.gradient == "straight-through":
             z = straight_through(torch.lerp(arrived_soft.detach(), arrived, self.hard), quantized)
@@ -178,6 +179,10 @@ class BitChannel(Channel):
         """The bits [B, n] of the codes [B, T, Q] of a window, token after token."""
         columns = zip(self.index_bits, codes.unbind(-1), strict=True)
         return torch.cat([book.hard(column) for book, column in columns], -1).flatten(1)
+
+    def soft_figures(self, bits: Tensor) -> dict[str, Tensor]:
+        """Figures [B] of the soft path's bits [B, n], probabilities of ones."""
+        return {}
 
     def send(self, quantized: Quantized) -> dict[str, Tensor]:
         """`bits` [B, n], and what carries them.

@@ -50,6 +50,11 @@ class Qam(nn.Module):
         """
         return self._amplitude(self._by_axis(bits))
 
+    def weights(self, bits: Tensor) -> Tensor:
+        """Probabilities of ones [..., S * m] -> those of the points [..., S, M], for independent bits."""
+        each = bits.unflatten(-1, (-1, 1, self.bits))
+        return torch.where(self.labels.bool(), each, 1 - each).prod(-1)
+
     def llr(self, received: Tensor, noise: Tensor, gain: Tensor | None = None, how: Llr = "exact") -> Tensor:
         """log P(bit = 1) / P(bit = 0) [..., S * m] of `received` [..., S, 2] = `gain` x + n, for equally likely bits.
 
@@ -99,7 +104,7 @@ def sharpened(probability: Tensor, temperature: float) -> Tensor:
     The softmax over all symbols of a bit vector c factors into sigmoid((2 p_b - 1) / temperature) for each bit: certain
     bits become uncertain at every temperature above 0, and the symbols lose power: 4.8 dB at 0.7 for 16-QAM.
     """
-    return torch.sigmoid((2 * probability - 1) / temperature)
+    return torch.sigmoid((2 * probability - 1) / max(temperature, 1e-6))
 
 
 def bit_error_rate(order: Order, snr: float, *, fading: bool = False) -> float:

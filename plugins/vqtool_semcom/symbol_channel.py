@@ -30,6 +30,7 @@ class SymbolChannel(BitChannel):
     the variance N0 / 2, N0 = 10^(-SNR / 10). Eb/N0 = Es/N0 - 10 log10(m). Under fading it is the mean over E|h|^2 = 1.
     """
 
+    knobs = frozenset({"hard", "soft_symbol"})
     csi: Csi = "known"  # what the receiver knows of h
     estimate_error = 0.0  # variance of the estimate of h, as a multiple of N0
     arrivals: tuple[tuple[str, ...], ...] = (("symbols", "snr_db"), ("llr",))
@@ -53,7 +54,7 @@ class SymbolChannel(BitChannel):
         ] = "exact",
         soft_symbol: Annotated[
             Annotated[float, Gt(0)] | None,
-            Doc("temperature of distance-softmax symbols on the soft path; none: the exact expectation"),
+            Doc("temperature of distance-softmax symbols on the soft path, a knob; none: the exact expectation"),
         ] = None,
         labels: Annotated[
             Labelling, Doc("bits of the codes: their number, a Gray code along their first axis, or that, optimised")
@@ -117,12 +118,25 @@ class SymbolChannel(BitChannel):
         return {"symbols": self._symbols(bits, False, 0)}
 
     def _symbols(self, bits: Tensor, soft: bool, mode: int) -> Tensor:
-        """[B, n] -> [B, S, 2]; the pad bits are certain, but no bit stays certain under a distance softmax."""
+        """[B, n] -> [B, S, 2]."""
+        return self.qam(mode).symbols(self._symbol_bits(bits, soft, mode))
+
+    def _symbol_bits(self, bits: Tensor, soft: bool, mode: int) -> Tensor:
+        """[B, n] -> [B, S m]; the pad bits are certain, but no bit stays certain under a distance softmax."""
         padded = self.data_symbols(bits.shape[1], mode) * self.symbol_bits[mode]
         bits = torch.nn.functional.pad(bits, (0, padded - bits.shape[1]))
-        if soft and self.soft_symbol is not None:
-            bits = sharpened(bits, self.soft_symbol)
-        return self.qam(mode).symbols(bits)
+        return sharpened(bits, self.soft_symbol) if soft and self.soft_symbol is not None else bits
+
+    def soft_figures(self, bits: Tensor) -> dict[str, Tensor]:
+        """Of the distribution over points that the bits' probabilities [B, n] give a symbol; in bits, differentiable.
+
+        `symbols.choice` [B] is the mean entropy of a symbol, 0 where all are decided; `symbols.unused` is log2 M minus
+        the entropy of the batch's mean distribution, 0 where all points are used alike.
+        """
+        weights = self.qam(0).weights(self._symbol_bits(bits, True, 0))  # [B, S, M]
+        choice = torch.special.entr(weights).sum(-1).mean(-1) / math.log(2)
+        use = torch.special.entr(weights.mean((0, 1))).sum() / math.log(2)
+        return {"symbols.choice": choice, "symbols.unused": (self.symbol_bits[0] - use).expand_as(choice)}
 
     def _through(self, symbols: Tensor, bits: int, level: Tensor, noise: Noise, mode: int) -> Transmission:
         """y = h x + n, and the LLRs of `bits` bits from y and what is known of h."""

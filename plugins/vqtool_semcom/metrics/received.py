@@ -29,7 +29,7 @@ class ReceivedFigures(Metric):
         self.rows += len(codes)
         for level, one in received.items():
             for name, figure in one.figures.items():
-                self.sums[name + level] += float(figure.double().sum())
+                self.sums[name + level] += float(figure.detach().double().sum())
             self.sums["token_errors" + level] += float(wrong(one.codes, codes).sum())
             if one.soft is not None:
                 hard, soft = one.hard.detach().double(), one.soft.detach().double()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from math import prod
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_doc import Doc
 from torch import Tensor
 
 from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Quantized, Quantizer, Received, Task
@@ -26,6 +28,11 @@ class Classify(Task):
     trains: ClassVar[tuple[str, ...]] = ("encoder", "quantizer", "channel", "classifier")
     provides: ClassVar[frozenset[str]] = frozenset({"logits", "quantized", "codes", "received"})
     headline: ClassVar[Mapping[str, Better]] = {"accuracy": "max", "consistency": "min", **Task.headline}
+
+    def __init__(
+        self, *, both: Annotated[bool, Doc("classify the soft and the hard path in training, for losses")] = False
+    ) -> None:
+        self.both = both
 
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire norm, encoder, quantizer and channel (each optional but the encoder) and classifier."""
@@ -54,8 +61,11 @@ class Classify(Task):
             outputs = {"quantized": quantized, "codes": quantized.codes}
             z = quantized.z
             if "channel" in parts:
-                outputs["received"] = parts.channel(quantized, code_tables(parts.quantizer))
-                z = outputs["received"].z
+                received = parts.channel(quantized, code_tables(parts.quantizer))
+                if self.both and received.soft is not None:
+                    pair = parts.classifier(received.soft), parts.classifier(received.hard)
+                    received = replace(received, stages={**received.stages, "logits": pair})
+                outputs["received"], z = received, received.z
         logits = parts.classifier(z)
         return outputs | {"logits": logits, "figures": self._figures(logits, batch, outputs.get("received"))}
 
