@@ -49,7 +49,7 @@ def test_entropies_of_symbols() -> None:
     every = torch.nn.functional.one_hot(torch.arange(16).repeat(2)[:24].view(6, 4, 1), 16).float()
     choice, use = SymbolEntropy(spec), SymbolEntropy(spec, of="use")  # type: ignore[arg-type]  # it reads no spec
     assert float(choice(received=received_of(even)).detach()) == pytest.approx(4)
-    assert float(use(received=received_of(even))) == pytest.approx(0, abs=1e-5)
+    assert float(use(received=received_of(even)).detach()) == pytest.approx(0, abs=1e-5)
     assert float(choice(received=received_of(one))) == pytest.approx(0, abs=1e-5)
     assert float(use(received=received_of(one))) == pytest.approx(4)
     assert float(use(received=received_of(every))) < 0.2
@@ -112,3 +112,18 @@ def test_logits_of_both_paths_only_where_asked(pictures: Callable[..., Path]) ->
         task.begin(model.parts)
         stages = task.step(model.parts.train(), batch)["received"].stages
         assert ("logits" in stages) == both
+
+
+def test_improve_warns_of_a_gap_that_grows(
+    pictures: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deployed path alone is judged by `best`; a soft path that runs away from it is said."""
+    recipe = pictures().parent / "link.toml"
+    recipe.write_text(RECIPE.replace("steps = 60", "steps = 5").replace('baselines = ["pixels"]\n', ""))
+    assert within("train", recipe, "-o", tmp_path / "run").returncode == 0
+    for gaps, warned in (((0.011, 0.657), True), ((0.011, 0.02), False), ((0.7, 0.657), False)):
+        given = iter([{"gap": gap} for gap in gaps])
+        monkeypatch.setattr("vqtool.commands.improve.metrics", lambda *_, given=given: next(given))
+        done = within("improve", tmp_path / "run", "--steps", 0, "--out", tmp_path / "better.safetensors", "--force")
+        assert done.returncode == 0, done.stderr
+        assert ("`gap` grew from 0.011 to 0.657" in done.stderr) == warned
