@@ -10,6 +10,7 @@ import torch
 
 from vqtool.api import DataSpec, Files, Piece
 from vqtool.errors import VqtoolError
+from vqtool.untrusted import is_pickle, pickled
 from vqtool_images.splits import Report
 from vqtool_semcom.sentence_files import TABLES, Columns, decoded, text_column
 from vqtool_semcom.words import hashed
@@ -39,6 +40,8 @@ class SentenceFiles(Files):
             yield from super().open(path, condition=True)
         if path.is_dir():
             raise VqtoolError(f"`{path}` is a folder", hint="give a file: .txt with a sentence a line, .csv or .tsv")
+        if is_pickle(path):
+            raise pickled(path)
         report = Report()
         content = decoded(path, self.columns.encoding, report)
         if "\0" in content:

@@ -76,7 +76,7 @@ def test_received_vectors_are_pulled_to_those_sent() -> None:
 
 
 def test_all_of_them_can_be_said_in_a_recipe(pictures: Callable[..., Path], tmp_path: Path) -> None:
-    text = RECIPE[: RECIPE.index("losses = ")].replace('"awgn"', '"awgn"\nsoft_symbol = 0.7').replace(
+    text = RECIPE[: RECIPE.index("losses = ")].replace(
         'baselines = ["pixels"]\n', "").replace("steps = 60", "steps = 20") + """
 options = { both = true }
 stop_when = { "consistency.12db" = "< 1e9", "accuracy.hard.12db" = ">= 0" }

@@ -118,8 +118,11 @@ def with_overrides(model: Model, read: Checkpoint, overrides: Sequence[str]) -> 
         return model
     path = str(model.path)
     changed = build(apply_to_resolved(model.recipe, overrides), model.spec, until=read.metadata["stage"])
+    now, before = changed.recipe.parts, model.recipe.parts
+    others = {role for role, part in now.items() if role in before and part.kind != before[role].kind}
+    foreign = {name for name in read.metadata.get("knobs", {}) if name.split(".")[0] in others} - changed.knobs().keys()
     try:
-        restore(changed, read, path, exclude={".".join(parse(text)[0]) for text in overrides})
+        restore(changed, read, path, exclude=foreign.union(".".join(parse(text)[0]) for text in overrides))
     except VqtoolError as error:
         raise VqtoolError(
             f"`-s {' '.join(overrides)}` changes the shape of what was trained: {error.message}",
