@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 import torch
@@ -42,8 +42,9 @@ class BitChannel(Channel):
     the noise to the quantizer's `probs` ("link"), past channel and code choice to the latents as if z had arrived
     unchanged ("straight-through", the only way for a quantizer without probabilities), or both ways ("both").
 
-    With a quantizer that routes, the codes of a window are those of one codebook and use one mode of the channel; the
-    receiver gets both as side information.
+    Of a residual quantizer the first `send_levels` levels may be sent alone: fewer symbols for the same weights. The
+    bits of a window go level after level. With a quantizer that routes, the codes of a window are those of one codebook
+    and use one mode of the channel; the receiver gets both as side information.
     """
 
     knobs = frozenset({"hard"})
@@ -59,16 +60,25 @@ class BitChannel(Channel):
         radius: int | None,
         hard: float,
         gradient: Gradient,
+        send_levels: int = 0,
+        random_levels: bool = False,
     ) -> None:
         super().__init__()
         self._use_codes(codebook_sizes, labels, radius)
+        if send_levels > len(codebook_sizes):
+            raise VqtoolError(f"`send_levels` is {send_levels}, and there are {len(codebook_sizes)} levels")
+        self.send_levels, self.random_levels = send_levels, random_levels
         self.hard, self.gradient = hard, gradient
         self.register_buffer("prepared", torch.zeros((), dtype=torch.bool))
 
     def _use_codes(self, codebook_sizes: Sequence[int], labels: Labelling, radius: int | None) -> None:
         self.books = nn.ModuleList(IndexBits(size, radius=radius) for size in codebook_sizes)
-        self.width = sum(book.width for book in self.index_bits)  # bits per token
         self.labelling: Labelling = labels
+
+    @property
+    def width(self) -> int:
+        """Bits per token, of the levels that are sent."""
+        return sum(book.width for book in self.index_bits[: self.send_levels or None])
 
     @property
     def index_bits(self) -> list[IndexBits]:
@@ -88,6 +98,7 @@ class BitChannel(Channel):
         other = copy.deepcopy(self)
         other._use_codes(codebook_sizes, labels, None)
         other.prepared.fill_(False)
+        other.send_levels, other.random_levels = 0, False
         return other
 
     def transmit(self, bits: Tensor, level: Tensor, noise: Noise, *, soft: bool, mode: int = 0) -> Transmission:
@@ -141,10 +152,22 @@ class BitChannel(Channel):
         noise = self.draw(quantized) if noise is None else noise
         with own_precision(quantized.z):
             if route is not None:
+                if self.send_levels or self.random_levels:
+                    raise VqtoolError("a quantizer that routes has no levels to leave out", hint="send_levels = 0")
                 return send_by_route(self, quantized, route, tables, levels, noise)
             return self._send(quantized, tables, levels, noise)
 
+    def _first_levels(self, quantized: Quantized) -> Quantized:
+        """The codes of the levels that are sent: as many as `send_levels` says, in training at random where asked."""
+        count = self.send_levels or len(self.books)
+        if self.training and self.random_levels:
+            count = int(torch.randint(count, ())) + 1
+        probs = None if quantized.probs is None else quantized.probs[:, :, :count]
+        return replace(quantized, codes=quantized.codes[..., :count], probs=probs)
+
     def _send(self, quantized: Quantized, tables: Sequence[Tensor], level: Tensor, noise: Noise) -> Received:
+        quantized = self._first_levels(quantized)
+        tables = tables[: quantized.codes.shape[-1]]
         bits = self.bits(quantized.codes)
         hard = self.transmit(bits, level, noise, soft=False)
         posterior = self.posteriors(hard.llr, quantized)
@@ -176,9 +199,9 @@ class BitChannel(Channel):
         return Received(z, arrived.detach(), codes, arrived_soft, stages, figures, trace)
 
     def bits(self, codes: Tensor) -> Tensor:
-        """The bits [B, n] of the codes [B, T, Q] of a window, token after token."""
-        columns = zip(self.index_bits, codes.unbind(-1), strict=True)
-        return torch.cat([book.hard(column) for book, column in columns], -1).flatten(1)
+        """The bits [B, n] of the codes [B, T, Q] of a window, level after level: a part of them is the first levels."""
+        columns = zip(self.index_bits, codes.unbind(-1), strict=False)
+        return torch.cat([book.hard(column).flatten(1) for book, column in columns], -1)
 
     def soft_figures(self, bits: Tensor) -> dict[str, Tensor]:
         """Figures [B] of the soft path's bits [B, n], probabilities of ones."""
@@ -195,7 +218,7 @@ class BitChannel(Channel):
                 "the two ends of this link cannot be used apart: each window has a route of its own",
                 hint="vqtool transmit CKPT INPUT --snr DB sends, and receives with the route known",
             )
-        bits = self.bits(quantized.codes)
+        bits = self.bits(self._first_levels(quantized).codes)
         return {"bits": bits, **self.carried(bits)}
 
     def carried(self, bits: Tensor) -> dict[str, Tensor]:
@@ -222,24 +245,25 @@ class BitChannel(Channel):
         llr = arrived["llr"] if "llr" in arrived else self.llr_of(arrived, bits)
         if llr.dim() != 2 or llr.shape[1] != bits:
             raise VqtoolError(f"`llr` should have the shape [B, {bits}], not {list(llr.shape)}")
-        return mean_vectors(self._by_token(llr, tokens), tables)
+        levels = self.send_levels or len(self.books)
+        return mean_vectors(self._by_token(llr, tokens, levels), tables[:levels])
 
     def llr_of(self, arrived: Mapping[str, Tensor], bits: int) -> Tensor:
         """The LLRs [B, `bits`] of what arrived in another form."""
         raise NotImplementedError
 
     def _soft_bits(self, probs: Tensor) -> Tensor:
-        each = [book.soft(probs[:, :, q, : book.size]) for q, book in enumerate(self.index_bits)]
-        return torch.cat(each, -1).flatten(1)
+        books = self.index_bits[: probs.shape[2]]
+        return torch.cat([book.soft(probs[:, :, q, : book.size]).flatten(1) for q, book in enumerate(books)], -1)
 
     def posteriors(self, llr: Tensor, quantized: Quantized) -> list[Tensor]:
         """P(code | received), Q of [B, T, K_q], from the LLRs [B, n] of a window."""
-        return self._by_token(llr, quantized.codes.shape[1])
+        return self._by_token(llr, *quantized.codes.shape[1:])
 
-    def _by_token(self, llr: Tensor, tokens: int) -> list[Tensor]:
-        by_token = llr.reshape(-1, tokens, self.width)
-        parts = by_token.split([book.width for book in self.index_bits], -1)
-        return [book.posterior(part) for book, part in zip(self.index_bits, parts, strict=True)]
+    def _by_token(self, llr: Tensor, tokens: int, levels: int) -> list[Tensor]:
+        books = self.index_bits[:levels]
+        parts = llr.split([tokens * book.width for book in books], 1)
+        return [book.posterior(part.reshape(-1, tokens, book.width)) for book, part in zip(books, parts, strict=True)]
 
 
 def mean_vectors(posteriors: Sequence[Tensor], tables: Sequence[Tensor]) -> Tensor:

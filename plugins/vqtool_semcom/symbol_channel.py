@@ -69,8 +69,19 @@ class SymbolChannel(BitChannel):
         gradient: Annotated[
             Gradient, Doc("path of the gradient: past the channel, through its noise, or both")
         ] = "both",
+        send_levels: Annotated[
+            int, Ge(0), Doc("levels of a residual quantizer that are sent, the first ones; 0: all")
+        ] = 0,
+        random_levels: Annotated[
+            bool, Doc("send the first levels of each training batch alone, a random number of them")
+        ] = False,
+        protect: Annotated[
+            bool, Doc("first levels on the bits of a symbol that arrive best: the first of each axis's Gray label")
+        ] = False,
     ) -> None:
-        super().__init__(codebook_sizes, labels=labels, radius=radius, hard=hard, gradient=gradient)
+        super().__init__(codebook_sizes, labels=labels, radius=radius, hard=hard, gradient=gradient,
+                         send_levels=send_levels, random_levels=random_levels)  # fmt: skip
+        self.protect = protect
         if train_db[0] > train_db[1]:
             raise VqtoolError(f"`train_db` goes from {train_db[0]} down to {train_db[1]}", hint="the lower one first")
         self.qams = nn.ModuleList(Qam(one) for one in ((order,) if isinstance(order, int) else order))
@@ -125,7 +136,13 @@ class SymbolChannel(BitChannel):
         """[B, n] -> [B, S m]; the pad bits are certain, but no bit stays certain under a distance softmax."""
         padded = self.data_symbols(bits.shape[1], mode) * self.symbol_bits[mode]
         bits = torch.nn.functional.pad(bits, (0, padded - bits.shape[1]))
+        if self.protect:
+            bits = bits[:, self._slots(padded, mode).argsort().to(bits.device)]
         return sharpened(bits, self.soft_symbol) if soft and self.soft_symbol is not None else bits
+
+    def _slots(self, padded: int, mode: int) -> Tensor:
+        """Places [S m] of bits, those that arrive best first: the first bit of both axes of every symbol, and so on."""
+        return (torch.arange(padded) % self.symbol_bits[mode] // 2).argsort(stable=True)
 
     def soft_figures(self, bits: Tensor) -> dict[str, Tensor]:
         """Of the distribution over points that the bits' probabilities [B, n] give a symbol; in bits, differentiable.
@@ -158,11 +175,13 @@ class SymbolChannel(BitChannel):
         """
         n0 = n0[:, None]
         if self.csi == "none":
-            return self.qam(mode).blind_llr(arrived, n0, self.llr)
-        size = None
-        if gain is not None:
-            arrived, size = rotated(arrived, gain)
-        return self.qam(mode).llr(arrived, n0 * (1 + self.estimate_error), size, self.llr)
+            llr = self.qam(mode).blind_llr(arrived, n0, self.llr)
+        else:
+            size = None
+            if gain is not None:
+                arrived, size = rotated(arrived, gain)
+            llr = self.qam(mode).llr(arrived, n0 * (1 + self.estimate_error), size, self.llr)
+        return llr[:, self._slots(llr.shape[1], mode).to(llr.device)] if self.protect else llr
 
     def forms(self, received: Received, level: Tensor) -> list[dict[str, Tensor]]:
         names = {"symbols": "arrived", "gain": "gain"}
