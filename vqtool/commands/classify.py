@@ -15,11 +15,10 @@ from torch import Tensor
 
 from vqtool.api import Batch, Classifies
 from vqtool.commands import outputs
-from vqtool.commands.encode import report_skipped
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir, text_cell, write_atomic
-from vqtool.model.data import options_asked, report_notes
+from vqtool.model.data import options_asked, report_notes, report_skipped
 from vqtool.model.load import from_checkpoint, with_overrides
 from vqtool.model.model import Model
 from vqtool.model.runs import checkpoint_path
