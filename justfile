@@ -31,6 +31,10 @@ docs:
     python docs/make.py
     vqtool schema > recipes/recipe.schema.json
 
+# the site in site/, without the network; fails at a broken link: pip install -e '.[docs]'
+site:
+    mkdocs build --strict
+
 # the terminal picture of the README, of a run at hand: `just picture runs/demo`
 picture run:
     python docs/picture.py docs/images/diagnose.svg vqtool diagnose {{run}}

@@ -88,6 +88,7 @@ def diagnose(
     usage: opt.Usage = None,
     data: opt.EncodedData = None,
     split: opt.EncodedSplit = None,
+    against: opt.Against = None,
     report: opt.ReportFile = None,
     plot: opt.ReportPlot = None,
     tsne: opt.Tsne = False,
@@ -98,16 +99,6 @@ def diagnose(
     """Report how healthy codebooks are, why, and how to fix them: of vqtool's own runs and of any other model.
 
     Without --data or --split nothing is encoded: the counts of the last validation are read from the checkpoint.
-
-    vqtool diagnose runs/codec-1: a run, or a checkpoint, of vqtool's.
-
-    vqtool diagnose model.safetensors: any model's weights; a folder, a .pt, .ckpt, .bin or .npz as well.
-
-    vqtool diagnose model.safetensors --codes codes.npy: the same, with the use that codes of it show.
-
-    vqtool diagnose codes.npy --sizes 1024: codes alone.
-
-    vqtool diagnose model.pt --vectors 'vq\\.(\\d+)\\.table$' --usage 'vq\\.(\\d+)\\.hits$': by names of one's own.
     """
 
 
@@ -139,13 +130,7 @@ def convert(
     """Convert a quantizer of another library to vqtool with the same codes, or back.
 
     Quantizers of EnCodec, DAC, Mimi, VQGAN and vector-quantize-pytorch become a checkpoint for `diagnose`, `encode` and
-    `improve`:
-
-    vqtool convert encodec/ --to vqtool --out q.safetensors
-
-    vqtool improve q.safetensors --latents latents.npy --out better.safetensors
-
-    vqtool convert better.safetensors --to encodec --into encodec/ --out encodec-better/
+    `improve`.
     """
 
 
@@ -307,13 +292,7 @@ def verify(
 ) -> None:
     """Check the laws of a quantizer or prior, and report violations. It may be any torch module.
 
-    Violations are fatal, harmful or cosmetic; the first two end with exit code 3. Examples:
-
-    vqtool verify quantizer residual-ema
-
-    vqtool verify my_model.py:VectorQuantizer --arg dim=64 --forward 'm(x, mask=None)'
-
-    vqtool verify transformers.models.dac.modeling_dac:DacResidualVectorQuantizer --arg config.n_codebooks=4
+    Violations are fatal, harmful or cosmetic; the first two end with exit code 3.
     """
 
 
@@ -382,6 +361,13 @@ def plugins(
 @command("schema")
 def schema() -> None:
     """Print the JSON Schema of recipes, installed plugins included."""
+
+
+@command("help")
+def help(
+    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="A page, or a command.")] = None,
+) -> None:
+    """Show a page of the documentation, or list the pages."""
 
 
 add_plugin_commands()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vqtool.examples import EXAMPLES, START, epilog
 from vqtool.shared_options import repeated
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    epilog="\b\n" + START,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -43,11 +45,13 @@ def _common(
     """Options that every command has; they are handled here and not passed on."""
 
 
-def command(target: str, *shared: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(
+    target: str, *shared: Callable[..., None], examples: str = ""
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of a signature: its values go to `vqtool.commands.MODULE:FUNCTION` as keyword arguments.
 
     The decorated function is only read: its parameters and those of `shared` are the command's, its docstring is the
-    help. A `target` with a dot names a module of a plugin in full.
+    help. A `target` with a dot names a module of a plugin in full, which gives `examples`, some lines, itself.
     """
 
     def made(signature: Callable[..., None]) -> Callable[..., None]:
@@ -57,7 +61,8 @@ def command(target: str, *shared: Callable[..., None]) -> Callable[[Callable[...
 
         every = [p for each in (signature, *shared, _common) for p in parameters(each)]
         body.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]  # typer reads it
-        app.command(signature.__name__)(body)
+        EXAMPLES.setdefault(signature.__name__, examples)
+        app.command(signature.__name__, epilog=epilog(signature.__name__))(body)
         return signature
 
     return made

@@ -74,7 +74,8 @@ def verify(
         update: what follows each training step: a function of the module, a method's name, or an expression of m.
         decode: the way from its codes to vectors, likewise, of m and codes.
         layout: BTD, BDT, BDHW, ND, BHWD, BDTHW or BTHWD, where it is not found by trying.
-        laws, skip: ids of laws to check alone, or to leave out.
+        laws: ids of laws to check alone.
+        skip: ids of laws to leave out.
         seed: of its weights and of the latents.
         options: what `target` is called with.
 

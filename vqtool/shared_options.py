@@ -167,6 +167,9 @@ Axes = Annotated[str | None, typer.Option("--axes", metavar="X,Y", help="Plot me
 ReportFile = Annotated[
     Path | None, typer.Option("--report", metavar="FILE.html", help="Write an interactive HTML report.")
 ]
+Against = Annotated[
+    Path | None, typer.Option("--against", metavar="MODEL", help="Show what changed since this checkpoint or model.")
+]
 ReportPlot = Annotated[
     Path | None, typer.Option("--plot", metavar="FILE", help="Plot code use and code vectors: .png, .svg or .pdf.")
 ]

@@ -19,16 +19,17 @@ def number(value: float | None) -> str:
 
 
 def split_tables(splits: Mapping[str, Any]) -> Iterator[Table]:
-    """A table per split: a row per metric, the model beside each baseline."""
+    """A table per split: a row per metric, the model beside each baseline; details stay in the JSON."""
     for split, scores in splits.items():
         baselines = scores["baselines"]
         columns = [scores["model"], *baselines.values()]
-        rows = [[name, *(number(one.get(name)) for one in columns)] for name in dict.fromkeys(chain(*columns))]
+        rows = [[name, *(number(one.get(name)) for one in columns)] for name in dict.fromkeys(chain(*columns))
+                if not DETAIL.search(name)]  # fmt: skip
         if rows:
             yield f"held-out: {split}", ["metric", "model", *baselines], rows
 
 
 def show_splits(splits: Mapping[str, Any]) -> None:
-    """The held-out figures for people; details stay in the JSON."""
+    """The held-out figures for people."""
     for title, columns, rows in split_tables(splits):
-        out.table(title, columns, [row for row in rows if not DETAIL.search(row[0])])
+        out.table(title, columns, rows)

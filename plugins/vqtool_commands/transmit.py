@@ -10,8 +10,13 @@ import typer
 import vqtool.shared_options as opt
 from vqtool.command import command
 
+EXAMPLES = """\
+vqtool transmit runs/link-1 picture.png --snr 6
+vqtool transmit runs/link-1 pictures/ --snr 6 --channel rayleigh \\
+                            --out result.csv --symbols sent.npy"""
 
-@command("vqtool_semcom.transmit:run", opt.machine)
+
+@command("vqtool_semcom.transmit:run", opt.machine, examples=EXAMPLES)
 def transmit(
     *,
     checkpoint: opt.Checkpoint,
@@ -47,8 +52,4 @@ def transmit(
 
     What is sent is what would be deployed: bits of hard codes on constellation points. The table has a row for each
     input: its label and the probability of it, the bits and symbols it took, and how many of the bits arrived wrong.
-
-    vqtool transmit runs/link-1 picture.png --snr 6
-
-    vqtool transmit runs/link-1 pictures/ --snr 6 --channel rayleigh --out result.csv --symbols sent.npy
     """

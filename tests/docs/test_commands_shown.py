@@ -21,7 +21,8 @@ GENERATED = {"cli.md", "parts.md", "laws.md", "hooks.md", "findings.md"}
 def shown(path: Path) -> Iterator[str]:
     """The commands in a page's code blocks, joined over line ends."""
     text = path.read_text(encoding="utf-8")
-    for block in re.findall(r"```[a-z]*\n(.*?)```", text, re.S) + re.findall(r"(?m)^(?: {4}.*\n)+", text):
+    blocks = [block for language, block in re.findall(r"```([a-z]*)\n(.*?)```", text, re.S) if language != "text"]
+    for block in blocks + re.findall(r"(?m)^(?: {4}.*\n)+", text):
         for line in re.sub(r"\\\n\s*", " ", block).splitlines():
             for piece in re.split(r"&&|\|\||;", line.split("  #")[0]):
                 command = piece.strip().removeprefix("$ ")

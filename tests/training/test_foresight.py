@@ -114,3 +114,16 @@ def test_the_model_stays_as_it_was(tmp_path: Path) -> None:
     assert not made.model.quantizer.initialised
     assert all(p.requires_grad for p in made.model.parts.encoder.parameters())
     assert all(bool(torch.isfinite(p).all()) for p in made.model.parts.parameters())
+
+
+def test_metrics_that_are_tried_see_no_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def update(self: object, *, x_hat: torch.Tensor) -> None:
+        seen.append(x_hat.requires_grad)
+        raise RuntimeError("it needs more rows")
+
+    monkeypatch.setattr(catalog().load("metric", "si-sdr"), "update", update)
+    try_stages(load(write_recipe(tmp_path), ["evaluate.metrics=['si-sdr']"]))
+    assert seen
+    assert not any(seen)

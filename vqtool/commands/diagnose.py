@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vqtool.console import out
-from vqtool.diagnosis import terminal
+from vqtool.diagnosis import comparison, terminal
 from vqtool.diagnosis.findings import diagnosed
 from vqtool.diagnosis.foreign_report import Reading, report_of_any
 from vqtool.diagnosis.report import Report
@@ -32,10 +32,14 @@ def run(
     tsne: bool,
     strict: bool,
     device: str,
+    against: Path | None = None,
     force: bool = False,
 ) -> int:
     """Diagnose, print and draw; returns 3 with `strict` if a finding fails."""
     require_parent_dir(report, plot)
+    before = None
+    if against is not None:
+        before = diagnosed(report_of_any(against, Reading(None, layout, numbers(sizes), vectors, usage)))
     found = report_of_any(checkpoint, Reading(codes, layout, numbers(sizes), vectors, usage))
     foreign = "foreign" in found.metadata
     if foreign and (data is not None or split is not None):
@@ -45,7 +49,13 @@ def run(
         from vqtool.commands import outputs
         from vqtool.recipe.portable import files_named
 
-        read = [found.source, codes, data, *(files_named(found.recipe, found.source.parent) if not foreign else [])]
+        read = [
+            found.source,
+            codes,
+            data,
+            against,
+            *(files_named(found.recipe, found.source.parent) if not foreign else []),
+        ]
         outputs.check(report, plot, inputs=read, force=force)
     samples: Any = None
     if not foreign and (data is not None or split is not None or report is not None):
@@ -54,10 +64,12 @@ def run(
         wanted = data is not None or split is not None
         found, samples = encoded(found, data, split or "valid", device, count=wanted, pictures=report is not None)
     found = diagnosed(found)
-    draw(found, samples, report, plot, "tsne" if tsne else "pca")  # before the document: an error must not be a second
+    draw(
+        found, samples, report, plot, "tsne" if tsne else "pca", before
+    )  # before the document: an error must not be a second
     if out.mode != "json":
-        out.print(terminal.text(View(found), out.result_stream))
-    out.document(document(found))
+        out.print(terminal.text(View(found, before), out.result_stream))
+    out.document(document(found) | ({"against": comparison.document(before, found)} if before is not None else {}))
     sys.stdout.flush()
     return 3 if strict and found.worst() == "fail" else 0
 
@@ -75,7 +87,14 @@ def numbers(text: str | None) -> tuple[int, ...]:
     return found
 
 
-def draw(found: Report, samples: Any, report: Path | None, plot: Path | None, layout: Literal["pca", "tsne"]) -> None:
+def draw(
+    found: Report,
+    samples: Any,
+    report: Path | None,
+    plot: Path | None,
+    layout: Literal["pca", "tsne"],
+    before: Report | None,
+) -> None:
     """Write the page and the picture, where asked for."""
     if plot is not None:
         from vqtool.diagnosis import pictures
@@ -85,7 +104,7 @@ def draw(found: Report, samples: Any, report: Path | None, plot: Path | None, la
     if report is not None:
         from vqtool.diagnosis import page
 
-        page.write(found, report, samples, layout=layout)
+        page.write(found, report, samples, layout=layout, before=before)
         out.say(f"report: {report}")
 
 

@@ -22,7 +22,7 @@ from vqtool.model.format import (
     read_header,
 )
 from vqtool.model.runs import ENVIRONMENT, SUMMARY, checkpoint_path, is_run, rows_of
-from vqtool.tables import split_tables
+from vqtool.tables import DETAIL, split_tables
 
 
 def run(*, path: Path) -> int:
@@ -62,15 +62,20 @@ def show_foreign(path: Path) -> int:
 
 
 def show_checkpoint(path: Path) -> int:
-    """Say what a checkpoint was made by and what it holds."""
+    """Say what a checkpoint, or a file of codes, was made by and what it holds."""
     header = read_header(path)
     metadata = header.metadata
-    facts = [
-        ["checkpoint", path],
-        ["format", metadata.get("format", "")],
-        ["vqtool", metadata.get("version", "")],
-        ["stage", f"{metadata.get('stage', '')}, step {metadata.get('step', '?')}"],
-        ["plugins", ", ".join(f"{k} {v}" for k, v in items(metadata.get("plugins")))],
+    facts = [["checkpoint", path], ["format", metadata.get("format", "")], ["vqtool", metadata.get("version", "")]]
+    if metadata.get("kind") == "codes":
+        books = ", ".join(map(str, metadata.get("codebook_sizes", [])))
+        facts[0][0] = "codes"
+        facts += [["codebooks", books], ["of the model", metadata.get("model", "")]]
+    else:
+        facts += [
+            ["stage", f"{metadata.get('stage', '')}, step {metadata.get('step', '?')}"],
+            ["plugins", ", ".join(f"{k} {v}" for k, v in items(metadata.get("plugins")))],
+        ]
+    facts += [
         ["size", f"{path.stat().st_size:,} bytes, {header.numbers:,} numbers"],
     ]
     out.print(table_text("", ["", ""], facts, out.result_stream).strip())
@@ -157,7 +162,7 @@ def show_tensors(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
 
 def show_figures(title: str, figures: Any) -> None:
     """Names and values."""
-    rows = [[name, short(value)] for name, value in items(figures)]
+    rows = [[name, short(value)] for name, value in items(figures) if not DETAIL.search(name)]
     if rows:
         out.result_table(title, ["name", "value"], rows)
 

@@ -15,26 +15,34 @@ from vqtool.diagnosis.png import data_uri
 from vqtool.diagnosis.report import Report
 from vqtool.diagnosis.samples import Samples
 from vqtool.diagnosis.view import Card, StageHistory, View
-from vqtool.files import write_atomic
+from vqtool.files import as_given, write_atomic
 
 MAX_CHARTS = 12  # of one stage; more are folded away
 
 
-def write(report: Report, path: Path, samples: Samples | None = None, *, layout: Layout = "pca") -> None:
-    """Write the page; without `samples` the codes are shown by their figures only.
+def write(
+    report: Report,
+    path: Path,
+    samples: Samples | None = None,
+    *,
+    layout: Layout = "pca",
+    before: Report | None = None,
+) -> None:
+    """Write the page; without `samples` the codes are shown by their figures only, with `before` also what changed.
 
     Raises:
         VqtoolError: the file cannot be written, or `layout` is "tsne" and scikit-learn is not installed.
     """
-    write_atomic(path, page(report, samples, layout).encode())
+    write_atomic(path, page(report, samples, layout, before).encode())
 
 
-def page(report: Report, samples: Samples | None, layout: Layout = "pca") -> str:
+def page(report: Report, samples: Samples | None, layout: Layout = "pca", before: Report | None = None) -> str:
     """The page's text."""
-    view = View(report)
+    view = View(report, before)
     figures = folded(f"{len(view.measures.rows)} figures", table(view.measures, "all measures"))
     sections = [
         section("findings", "Findings", findings(view)),
+        *([section("comparison", "What changed", comparison(view))] if before is not None else []),
         section("codebooks", "Codebooks", codebooks(view)),
         *([section("reconstructions", "Reconstructions", reconstructions(samples)),
            section("history", "Training history", history(view))] if report.recipe else []),
@@ -68,6 +76,15 @@ def findings(view: View) -> str:
     cards = "".join(map(card_html, view.cards))
     passed = f'<p class="quiet">{escape(view.passed)}</p>' if view.passed else ""
     return (f'<ol class="findings">{cards}</ol>' if cards else "<p>No problems found.</p>") + passed
+
+
+def comparison(view: View) -> str:
+    """What changed since an earlier checkpoint."""
+    changed = view.comparison
+    assert changed is not None
+    assert view.before is not None
+    sources = f"{as_given(view.before.source)} -> {view.file}"
+    return f"<p>{escape(sources)}</p>" + table(changed, "each codebook before and now")
 
 
 def card_html(card: Card) -> str:

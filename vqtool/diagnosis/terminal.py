@@ -20,7 +20,7 @@ def text(view: View, stream: TextIO | None = None) -> str:
     """Everything, as lines for a stream; in colour where it has colours."""
     heading = f"{view.report.source}\n{'; '.join(view.subject)}"
     parts = [heading, codebooks(view, stream), histograms(view, stream), summary(view, stream)]
-    parts += [card_text(card, stream) for card in view.cards]
+    parts += [card_text(card, stream) for card in view.cards] + [comparison(view, stream)]
     parts += [f"{paint(view.state, 'bold', stream)}: {view.verdict}", quiet(view.passed, stream)]
     return "\n\n".join(part for part in parts if part)
 
@@ -30,6 +30,15 @@ def codebooks(view: View, stream: TextIO | None) -> str:
     table = view.codebooks
     note = quiet(table.note, stream)
     return table_text("", table.head, table.rows, stream) + (f"\n{note}" if note else "")
+
+
+def comparison(view: View, stream: TextIO | None) -> str:
+    """What changed since an earlier checkpoint."""
+    table = view.comparison
+    if view.before is None or table is None:
+        return ""
+    head = f"{view.before.source} -> {view.report.source}"
+    return "\n".join([head, table_text("", table.head, table.rows, stream), table.note])
 
 
 def histograms(view: View, stream: TextIO | None) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from vqtool.diagnosis import comparison
 from vqtool.diagnosis.report import SEVERITIES, Codebook, Finding, Report
 from vqtool.files import as_given
 from vqtool.recipe.thresholds import limits
@@ -106,10 +107,10 @@ class StageHistory:
 
 
 class View:
-    """A report as it is shown."""
+    """A report as it is shown; beside an earlier one where that is given."""
 
-    def __init__(self, report: Report) -> None:
-        self.report = report
+    def __init__(self, report: Report, before: Report | None = None) -> None:
+        self.report, self.before = report, before
         worst_first = sorted(report.findings, key=lambda finding: -SEVERITIES.index(finding.severity))
         self.cards = [card(n, f, report.run) for n, f in enumerate(worst_first, 1) if f.severity != "ok"]
         self.title = str(report.recipe.get("title") or report.metadata.get("title") or report.source.name)
@@ -149,6 +150,14 @@ class View:
             cells = [form.format(book.measures[m]) if m in book.measures else "" for m, _, form in shown]
             rows.append((book.name, f"{book.size:,}", *cells))
         return Table(("codebook", "codes", *(heading for _, heading, _ in shown)), tuple(rows), dead_note(books))
+
+    @property
+    def comparison(self) -> Table | None:
+        """What changed since `before`: a row for each codebook, and what became of the findings."""
+        if self.before is None:
+            return None
+        head, rows = comparison.rows(self.before, self.report)
+        return Table(head, rows, "; ".join(comparison.sentences(self.before, self.report)))
 
     @property
     def use(self) -> list[Use]:

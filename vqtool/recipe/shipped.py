@@ -1,4 +1,4 @@
-"""The recipes that come with vqtool, and copying one with the sample data that it names."""
+"""The recipes and pages that come with vqtool, and copying a recipe with the sample data that it names."""
 
 from __future__ import annotations
 
@@ -58,6 +58,11 @@ def template() -> Path:
         if (found / "pyproject.toml").is_file():
             return found
     raise VqtoolError("this installation carries no plugin to copy", hint="pip install --force-reinstall vqtool")
+
+
+def pages() -> Path:
+    """The folder of the documentation's pages; it lies beside that of the recipes."""
+    return folder().parent / "docs"
 
 
 def names() -> list[str]:

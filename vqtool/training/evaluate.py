@@ -160,7 +160,7 @@ def learned_scores(model: Model, stage: str, rows: Rows, runtime: Runtime) -> Sc
 def of_task(scores: Scores, stage: str, rows: Rows, runtime: Runtime, *, learn: bool = False) -> Scores:
     """Show `scores` what a stage's task estimates of every row."""
     model, task = scores.model, scores.model.tasks[stage]
-    with eval_mode(model.parts):
+    with eval_mode(model.parts), torch.no_grad():
         return shown(scores, lambda batch: task.estimate(model.parts, batch), rows, runtime, learn)
 
 

@@ -1,0 +1,88 @@
+"""The blocks of the pages that teach are run: Python as it stands, and commands, whose output must be as shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["first-hour", "collapse"]
+NUMBER = re.compile(r"\d[\d,.e+-]*%?")  # figures are those of another machine
+BARS = re.compile("[▁▂▃▄▅▆▇█·]+")
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The language and text of each block that is run, in order."""
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    return re.findall(r"```(python|console)\n(.*?)```", text, re.S)
+
+
+def words(line: str) -> str:
+    """A line without its figures and the space between."""
+    return " ".join(BARS.sub("|", NUMBER.sub("0", line)).split())
+
+
+def holds(shown: list[str], printed: list[str]) -> str | None:
+    """The first line shown that was not printed in this order; lines `...` and empty ones stand for anything."""
+    rest = iter(map(words, printed))
+    for line in shown:
+        if line.strip() not in ("", "...") and words(line) not in rest:
+            return line
+    return None
+
+
+def run_commands(block: str, folder: Path) -> None:
+    """Run each `$ command` and compare what it printed with the lines below it."""
+    for piece in re.split(r"(?m)^\$ ", block)[1:]:
+        command, *shown = piece.splitlines()
+        program, *rest = command.split(maxsplit=1)
+        assert program == "vqtool", command
+        environment = os.environ | {"COLUMNS": "100", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            f"{sys.executable} -m vqtool {rest[0]}", shell=True, cwd=folder, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+        assert (done.returncode == 0) != any(line.startswith("error: ") for line in shown), f"{command}\n{done.stdout}"
+        missing = holds(shown, done.stdout.splitlines())
+        assert missing is None, f"{command}\nshould print: {missing}\nbut printed:\n{done.stdout}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_runs_as_it_stands(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    ran = 0
+    for language, block in blocks(page):
+        if language == "console":
+            run_commands(block, tmp_path)
+        else:
+            exec(compile(block, f"docs/{page}.md", "exec"), names)
+        ran += 1
+    assert ran > 3
+
+
+def test_the_part_of_the_contributors_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, test = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.S)
+    (tmp_path / "huber.py").write_text(part, encoding="utf-8")
+    run_commands("$ vqtool plugins loss huber --plugin huber.py\n...\n", tmp_path)
+    module = types.ModuleType("vqtool.parts.losses.huber")
+    exec(part, module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    names: dict[str, Callable[[], None]] = {}
+    exec(test, names)
+    for name in [name for name in names if name.startswith("test_")]:
+        names[name]()
+
+
+def test_another_output_is_seen() -> None:
+    assert holds(["codes  128", "healthy: no"], ["codes 12", "", "healthy: no"]) is None
+    assert holds(["codes  128", "healthy: no"], ["codes 12", "unhealthy"]) == "healthy: no"
+    assert holds(["b", "a"], ["a", "b"]) == "a"
