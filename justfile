@@ -43,6 +43,10 @@ picture run:
 laws:
     python -m tests.quantizers.combinations
 
+# every law on the GPU kernels, in Triton's interpreter; minutes for each kind
+kernel-laws:
+    python -m tests.quantizers.kernel_laws
+
 # what only a GPU can show; the figures of docs/benchmarks.md
 gpu:
     python -m tests.gpu docs/figures/gpu.json

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -206,7 +208,103 @@ together, and more levels or bits than the data need. Even use is what a reconst
 in a contrastive task whose diversity loss pulls it there, and only a note where the context finds the codes.
 """
 
-PAGES = {"findings.md": findings, "cli.md": cli, "parts.md": parts, "laws.md": laws, "hooks.md": hooks}
+
+def benchmarks() -> str:
+    """The page of benchmarks: what is written by hand, then the figures of a GPU, if any were measured."""
+    path = DOCS / "figures/gpu.json"
+    written = (DOCS / "benchmarks.md").read_text(encoding="utf-8").partition(GPU_MARK)[0]
+    figures = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return f"{written}{GPU_MARK}\n{gpu_figures(figures)}"
+
+
+def gpu_figures(figures: dict[str, Any]) -> str:
+    """What `tests/gpu.py` found, part by part; a part that failed says so."""
+    if not figures:
+        return "No figure was measured on a GPU.\n"
+    on = any((figures.get("kernels") or {}).values())
+    lines = [
+        f"Measured on one {figures['machine']} with torch {figures['torch']} on {figures['date']},",
+        f"{'with' if on else 'without'} the kernels; float32, TF32 off, medians by CUDA events. Ratios are to ours.\n",
+    ]
+    rows = figures.get("benchmark", [])
+    if isinstance(rows, dict):
+        lines.append(f"The benchmark failed: {rows['error']}\n")
+    else:
+        lines += [
+            "| case | ours ms, train / encode | as CUDA graphs | peers / ours, train / encode | MiB, encode |",
+            "|---|---|---|---|---|",
+            *(gpu_row(row) for row in rows),
+            "",
+        ]
+    for name, text in GPU_PARTS.items():
+        part = figures.get(name)
+        if part is None:
+            lines.append(f"* {name}: not measured.")
+        elif "error" in part:
+            lines.append(f"* {name}: failed: {part['error']}")
+        else:
+            lines.append(textwrap.fill(f"* {text(part)}", 120, subsequent_indent="  ", break_on_hyphens=False))
+    return "\n".join(lines) + "\n"
+
+
+def gpu_row(row: dict[str, Any]) -> str:
+    """A case of the benchmark; of peers, how often ours fits into their time."""
+    modes, levels = ("train", "encode"), row["levels"]
+    name = f"{'' if levels == 1 else f'{levels} x '}{row['codes']:,} codes, N {row['tokens']:,}, D {row['dim']}"
+    peers = {"EnCodec's formula": {"train_ms": row["encodec_train_ms"]}} if "encodec_train_ms" in row else {}
+
+    def times(suffix: str) -> str:
+        found = [row.get(f"{mode}{suffix}") for mode in modes]
+        return " / ".join("-" if ms is None else f"{ms:.2f}" for ms in found) if any(found) else ""
+
+    def ratio(peer: dict[str, float], mode: str) -> str:
+        ms, ours = peer.get(f"{mode}_ms"), row.get(f"{mode}_ms")
+        return f"{ms / ours:.2f}" if ms and ours else "-"
+
+    raced = (f"{n} {ratio(p, 'train')} / {ratio(p, 'encode')}" for n, p in {**peers, **row.get("peers", {})}.items())
+    memory = row.get("encode_mib")
+    cells = [name, times("_ms"), times("_graph_ms"), "; ".join(raced), "" if memory is None else f"{memory:.0f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def listed(found: dict[str, Any], none: str) -> str:
+    """Names with what was found, or that there are none."""
+
+    def words(value: Any) -> str:
+        if isinstance(value, dict):
+            return f"{value['codes']} codes, gradient {value['gradient']:.2g}"
+        return {True: "yes", False: "no"}.get(value, value)
+
+    return "; ".join(f"{name} ({words(value)})" for name, value in found.items()) or none
+
+
+GPU_MARK = "<!-- from here made by docs/make.py from docs/figures/gpu.json -->"
+GPU_PARTS = {
+    "float64": lambda rows: (
+        f"{sum(row['wrong'] for row in rows):,} of {sum(row['tokens'] for row in rows):,} codes are wrong against "
+        f"float64, of these data: {', '.join(dict.fromkeys(row['data'] for row in rows))}."
+    ),
+    "same_bits": lambda found: f"Two runs end with the same bits: {listed(found, 'none tried')}.",
+    "laws": lambda found: (
+        f"{found['kept']} laws kept, {len(found['broken'])} broken: {listed(found['broken'], 'none')}; "
+        f"not run: {listed(found['not run'], 'none')}."
+    ),
+    "cpu": lambda found: (
+        f"Of {found['combinations']} combinations of topologies and kinds, these differ from the CPU: "
+        f"{listed(found['different'], 'none')}."
+    ),
+    "recipes": lambda found: f"Recipes, shortly trained: {listed(found, 'none')}.",
+    "ranks": lambda found: f"Under torchrun: {listed(found, 'none')}.",
+}
+
+PAGES = {
+    "benchmarks.md": benchmarks,
+    "findings.md": findings,
+    "cli.md": cli,
+    "parts.md": parts,
+    "laws.md": laws,
+    "hooks.md": hooks,
+}
 
 
 def main() -> int:

@@ -1,50 +1,226 @@
-"""What only a GPU can show, in one command: `python -m tests.gpu figures.json`, some minutes with torch on CUDA.
+"""What only a GPU can show, in one command: `python -m tests.gpu figures.json`, at most eight minutes.
 
-Every combination of quantizers against the CPU, the search against float64, whether two runs give the same bits, and
-the benchmark beside EnCodec's formula; the figures and the machine's name go into a JSON file. With VQTOOL_KERNELS=on
-all of it runs with the Triton kernels; `kernels` says for which sizes they passed their check.
+`--part NAME` measures one part alone, so that it can be run in pieces of four minutes at most; each part adds to the
+file what it found, and a part that fails leaves its error there. `python docs/make.py` makes the page of figures from
+the file. With VQTOOL_KERNELS=on everything runs with the Triton kernels. `--device cpu` runs all of it in small, to see
+that it works: with TRITON_INTERPRET=1 as well the kernels are interpreted. Needs torch, what vqtool depends on, and
+triton for the kernels; no pytest.
 """
 
 from __future__ import annotations
 
+import argparse
+import datetime
+import importlib.util
 import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from tests.quantizers.combinations import all_combinations
-from vqtool.bench.peers import EnCodecFormula
-from vqtool.quantizers import VQ, Residual
+from vqtool.bench.measure import machine, peak_memory
+from vqtool.bench.quantizers import Case, floors, ours, peers
+from vqtool.catalog import catalog
+from vqtool.conformance import QUANTIZER_LAWS, Subject, judge
+from vqtool.quantizers import VQ, Grouped, Residual
+from vqtool.quantizers.core.kmeans import kmeans
 from vqtool.quantizers.core.search import nearest
 from vqtool.quantizers.gpu import switch
 
-CUDA = torch.device("cuda")
-CASES = [(4096, 256, 64, 1), (32768, 256, 64, 1), (32768, 1024, 64, 1), (32768, 1024, 256, 1), (131072, 1024, 64, 1),
+ROOT = Path(__file__).parents[1]
+KINDS = {  # kinds of the catalog that kernels serve, in whole or in their search and sums, small
+    "ema": {}, "residual-ema": {"levels": 2}, "product-ema": {"groups": 2}, "rotation": {}, "gradient": {},
+    "simvq": {}, "cosine": {},
+}  # fmt: skip
+RECIPES = {
+    "voltage": ("tokenizer", 200), "seismic-tiny": ("contrast", 100), "images": ("tokenizer", 200),
+}  # stage, steps  # fmt: skip
+SIZES = [(4096, 256, 64, 1), (32768, 256, 64, 1), (32768, 1024, 64, 1), (32768, 1024, 256, 1), (131072, 1024, 64, 1),
          (4096, 1024, 128, 8)]  # tokens, codes, features, levels  # fmt: skip
 
 
-def against_the_cpu() -> dict[str, Any]:
+class Where:
+    """The device, and whether it is only tried."""
+
+    def __init__(self, device: str) -> None:
+        self.device = torch.device(device)
+        self.tiny = device == "cpu"
+        if self.tiny and switch.interpreted():
+            small_limits()
+
+
+def small_limits() -> None:
+    """Call a codebook large that takes not too long in the interpreter."""
+    if importlib.util.find_spec("triton") is not None:
+        importlib.import_module("vqtool.quantizers.gpu.launches").BY_PRODUCT = 310
+    switch.LARGE = 320
+
+
+# The laws.
+
+
+class Together(TorchFunctionMode):
+    """Moves what a law makes on the CPU to where the quantizer is."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        found = {t.device.type for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        if len(found) > 1 and getattr(func, "__name__", "") not in ("copy_", "to"):
+            args, kwargs = tree_map(lambda t: t.to(self.device) if isinstance(t, Tensor) else t, (args, kwargs))
+        return func(*args, **kwargs)
+
+
+class Elsewhere(Subject):
+    """A subject whose quantizers and inputs are on another device."""
+
+    where = torch.device("cpu")
+
+    def new(self, **changes: Any) -> Any:
+        return super().new(**changes).to(self.where)
+
+    def tokens(self, **options: Any) -> Tensor:
+        return super().tokens(**options).to(self.where)
+
+
+def laws(where: Where) -> dict[str, Any]:
+    """Every law of the conformance kit, for the kinds that kernels serve, but for compiling and exporting."""
+    Elsewhere.where = where.device
+    found: dict[str, Any] = {"kept": 0, "broken": {}, "not run": {}}
+    skipped = {"compiles", "exports"} | ({"revival-holds", "revival-relative", "unused-code-rests", "checkpointing"}
+                                         if where.tiny else set())  # fmt: skip
+    for kind in list(KINDS)[: 1 if where.tiny else None]:
+        made = catalog().load("quantizer", kind)
+        subject = Elsewhere(made, options={"codebook_size": 16, **KINDS[kind]})
+        for law in QUANTIZER_LAWS:
+            if law.id in skipped:
+                continue
+            try:
+                with Together(where.device):
+                    verdict = judge(law, subject).verdict
+            except Exception as error:
+                found["not run"][f"{kind}: {law.id}"] = problem(error)
+                continue
+            if verdict.status == "broken":
+                kind_of = "not run" if "same device" in str(verdict.note) else "broken"
+                found[kind_of][f"{kind}: {law.id}"] = f"{verdict.note} {verdict.figure}"[:200]
+            found["kept"] += verdict.status == "kept"
+    return found
+
+
+def problem(error: Exception) -> str:
+    """The first line of an error."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+
+# Exactness.
+
+
+def data_sets(many: int, size: int, dim: int) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """(name, tokens [N, D], codes [K, D]) that are hard to tell apart in less than float32."""
+    generator = torch.Generator().manual_seed(0)
+    normal = partial(torch.randn, generator=generator)
+    x, e = normal(many, dim), normal(size, dim)
+    yield "random codes", x, e
+    yield "8 features", x[:, :8], e[:, :8]
+    yield "codes by k-means", x, kmeans(x, size, generator)
+    flat = normal(many, 8) @ normal(8, dim)
+    yield "codes by k-means of 8 dimensions", flat, kmeans(flat, size, generator)
+    near = e.clone()
+    near[1::2] = near[: 2 * (size // 2) : 2] + 1e-4 * normal(size // 2, dim)
+    yield "pairs of codes 1e-4 apart", x, near
+    for offset in (1e2, 1e3, 1e4):
+        yield f"offset {offset:g}", x + offset, e + offset
+    for scale in (1e-18, 1e-6, 1e4):
+        yield f"scale {scale:g}", x * scale, e * scale
+    far = e.clone()
+    far[3] = 1e6
+    yield "a code at 1e6", x, far
+    yield "every code twice", x, torch.cat([e[: size // 2], e[: size // 2]])
+
+
+def against_float64(where: Where) -> list[dict[str, Any]]:
+    """Codes that are not those of float64, and those of them that float32 could have told apart.
+
+    That is by more than 2^-19 |x| |e| of half the squared distance, x and e relative to the median code.
+    """
+    rows = []
+    sizes = [(120, 70, 40)] if where.tiny else [(20000, 1024, 64), (4000, 257, 24), (4000, 8192, 64), (8000, 1024, 320)]
+    for many, size, dim in sizes:
+        for name, x, e in data_sets(many, size, dim):
+            x, e = x.contiguous().to(where.device), e.contiguous().to(where.device)
+            codes = switch.search(x, None, e) if switch.usable(x) else nearest(x, e)[0]
+            different = wrong = 0
+            centre = e.double().median(0).values
+            table = e.double() - centre
+            for part, code in zip(x.split(2**26 // e.numel() + 1), codes.split(2**26 // e.numel() + 1), strict=True):
+                near = part.double() - centre
+                score = table.square().sum(1) / 2 - near @ table.t()
+                best, wanted = score.min(1)
+                gap = score.gather(1, code[:, None])[:, 0] - best
+                longest = torch.maximum(table[code].norm(dim=1), table[wanted].norm(dim=1))
+                limit = 2**-19 * near.norm(dim=1) * longest + 2**-21 * longest.square()
+                first = (score == best[:, None]).int().argmax(1)
+                different += int((code != first).sum())
+                wrong += int((gap > limit).sum())
+            rows.append({"data": name, "tokens": many, "codes": len(e), "dim": e.shape[1],
+                         "different": different, "wrong": wrong})  # fmt: skip
+    return rows
+
+
+def same_bits(where: Where) -> dict[str, bool]:
+    """Whether two training runs of twenty steps end with the same bits."""
+    some = partial(VQ, codebook_size=16 if where.tiny else 256)
+    made = {
+        "vq": some, "residual of 4": partial(Residual, levels=4, of=some), "grouped of 2": partial(Grouped, of=some),
+        "vq of a large codebook": partial(VQ, codebook_size=330 if where.tiny else 8192),
+        "vq of 256 features": some,
+    }  # fmt: skip
+    found = {}
+    for name, make in made.items():
+        dim = 8 if where.tiny else 256 if "features" in name else 64
+        ends = []
+        for _ in range(2):
+            torch.manual_seed(0)
+            quantizer = make(dim).to(where.device)
+            for _ in range(2 if where.tiny else 20):
+                quantizer.update(quantizer(torch.randn(8, 40 if where.tiny else 2048, dim).to(where.device)).stats)
+            ends.append(torch.cat(quantizer.vectors()))
+        found[name] = bool(torch.equal(*ends))
+    return found
+
+
+def against_the_cpu(where: Where) -> dict[str, Any]:
     """A training pass and an evaluation of every combination, on both devices from the same state."""
     wrong: dict[str, Any] = {}
-    for name, make in all_combinations().items():
+    combinations = dict(list(all_combinations().items())[: 3 if where.tiny else None])
+    for name, make in combinations.items():
         torch.manual_seed(0)
-        cpu = make(8, **({"codebook_size": 16} if "codebook_size" in make.__signature__.parameters else {}))
+        options = {"codebook_size": 16} if "codebook_size" in make.__signature__.parameters else {}
         z = torch.randn(6, 50, 8)
         try:
+            cpu = make(8, **options)
             cpu(z)
-            gpu = make(8, **({"codebook_size": 16} if "codebook_size" in make.__signature__.parameters else {})).to(
-                CUDA
-            )
+            gpu = make(8, **options).to(where.device)
             gpu.load_state_dict(cpu.state_dict())
             differ, off = 0, 0.0
             for train in (True, False):
-                x, y = z.clone().requires_grad_(), z.to(CUDA).requires_grad_()
+                x, y = z.clone().requires_grad_(), z.clone().to(where.device).requires_grad_()
                 a, b = cpu.train(train)(x), gpu.train(train)(y)
                 differ += int((a.codes != b.codes.cpu()).sum())
                 (a.z.square().sum() + a.loss).backward()
@@ -53,134 +229,139 @@ def against_the_cpu() -> dict[str, Any]:
             if differ or off > 1e-3:
                 wrong[name] = {"codes": differ, "gradient": off}
         except Exception as error:
-            wrong[name] = f"{type(error).__name__}: {error}"[:200]
-    return {"combinations": len(all_combinations()), "different": wrong}
+            wrong[name] = problem(error)
+    return {"combinations": len(combinations), "different": wrong}
 
 
-def against_float64() -> list[dict[str, Any]]:
-    """Codes that are further than the nearest by more than float32 can tell."""
-    rows = []
-    generator = torch.Generator(CUDA).manual_seed(0)
-    for n, k, d in ((20000, 1024, 64), (20000, 257, 5), (4000, 8192, 64)):
-        for name, scale, offset in (
-            ("normal", 1.0, 0.0),
-            ("offset", 1.0, 1e4),
-            ("tiny", 1e-18, 0.0),
-            ("huge", 1e4, 0.0),
-        ):
-            x = torch.randn(n, d, device=CUDA, generator=generator) * scale + offset
-            e = torch.randn(k, d, device=CUDA, generator=generator) * scale + offset
-            codes, _ = nearest(x, e)
-            distance = torch.cat([
-                (part.double()[:, None] - e.double()[None]).square().sum(2) for part in x.split(2**26 // (k * d) + 1)
-            ])  # fmt: skip
-            best, taken = distance.min(1).values, distance.gather(1, codes[:, None]).squeeze(1)
-            spread = float(distance.mean()) * 1e-6
-            rows.append({"data": name, "tokens": n, "codes": k, "dim": d,
-                         "wrong": int((taken > best * (1 + 1e-5) + spread).sum())})  # fmt: skip
-    return rows
+# Speed.
 
 
-def quantizer(codes: int, dim: int, levels: int) -> torch.nn.Module:
-    of = partial(VQ, codebook_size=codes)
-    return (of(dim) if levels == 1 else Residual(dim, levels=levels, of=of)).to(CUDA)
-
-
-def same_bits() -> dict[str, bool]:
-    """Whether two training runs of twenty steps end with the same bits."""
-    found = {}
-    for levels in (1, 4):
-        ends = []
-        for _ in range(2):
-            torch.manual_seed(0)
-            made = quantizer(256, 64, levels)
-            for _ in range(20):
-                made.update(made(torch.randn(8, 1024, 64, device=CUDA)).stats)
-            ends.append(torch.cat(made.vectors()))
-        found[f"levels {levels}"] = bool(torch.equal(*ends))
-    return found
-
-
-def timed(call: Callable[[], Any], seconds: float = 1.0) -> float:
+def timed(call: Callable[[], Any], where: Where) -> float:
     """The median time of a call in ms, by CUDA events."""
-    for _ in range(5):
+    for _ in range(1 if where.tiny else 5):
         call()
-    torch.cuda.synchronize()
     times, began = [], time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        call()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end))
+    while len(times) < 3 or (time.perf_counter() - began < 0.4 and not where.tiny):
+        if where.device.type == "cuda":
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            call()
+            end.record()
+            torch.cuda.synchronize()
+            times.append(start.elapsed_time(end))
+        else:
+            start_at = time.perf_counter()
+            call()
+            times.append(1000 * (time.perf_counter() - start_at))
     return sorted(times)[len(times) // 2]
 
 
-def benchmark() -> list[dict[str, Any]]:
-    """A training step and an encode of ours and of EnCodec's formula, and the bare matrix product."""
+def captured(call: Callable[[], Any]) -> Callable[[], Any]:
+    """The call as a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+def benchmark(where: Where) -> list[dict[str, Any]]:
+    """A training step and an encode of ours, eagerly and as a graph, of the peers that are installed, and bare `mm`."""
+    kind = {True: "ema", False: "residual-ema"}
+    cases = [Case(kind[levels == 1], n, k, d, books=levels) for n, k, d, levels in SIZES]
+    cases.append(Case("product-gumbel", 4096, 320, 256, books=2))
+    if where.tiny:
+        cases = [Case("ema", 128, 16, 8), Case("residual-ema", 128, 16, 8, books=2)]
     rows = []
-    for n, k, d, levels in CASES:
-        x = torch.randn(1, n, d, device=CUDA, requires_grad=True)
-        upstream = torch.randn_like(x)
-        ours = quantizer(k, d, levels)
-        ours(x.detach())
-
-        def train(ours: Any = ours, x: torch.Tensor = x, upstream: torch.Tensor = upstream) -> None:
-            x.grad = None
-            result = ours.train()(x)
-            torch.autograd.backward([result.z, result.terms["commitment"]], [upstream, torch.tensor(0.25, device=CUDA)])
-            ours.update(result.stats)
-
-        def encode(ours: Any = ours, x: torch.Tensor = x) -> None:
-            with torch.no_grad():
-                ours.eval()(x)
-
-        row = {
-            "tokens": n,
-            "codes": k,
-            "dim": d,
-            "levels": levels,
-            "train_ms": timed(train),
-            "encode_ms": timed(encode),
-        }
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        encode()
-        row["encode_mib"] = (torch.cuda.max_memory_allocated() - before) / 2**20
-        row["mm_ms"] = timed(lambda x=x, k=k, d=d: torch.mm(x.detach()[0], torch.empty(d, k, device=CUDA)))
-        if levels == 1:
-            peer = EnCodecFormula(d, k).to(CUDA)
-
-            def peer_step(peer: Any = peer, x: torch.Tensor = x, upstream: torch.Tensor = upstream) -> None:
-                x.grad = None
-                value, loss = peer.train()(x)[:2]
-                torch.autograd.backward([value, loss], [upstream, torch.tensor(0.25, device=CUDA)])
-
+    for case in cases:
+        row: dict[str, Any] = {"kind": case.kind, "tokens": case.tokens, "codes": case.codes, "dim": case.dim,
+                               "levels": case.books, "peers": {}}  # fmt: skip
+        for mode in case.modes:
+            torch.manual_seed(0)
+            x = torch.randn(1, case.tokens, case.dim, device=where.device, requires_grad=mode == "train")
+            upstream = torch.randn_like(x)
+            call = ours(case, mode, x, upstream)
+            row[f"{mode}_ms"] = timed(call, where)
+            row[f"{mode}_mib"] = peak_memory(call, where.device)
             try:
-                row["encodec_train_ms"] = timed(peer_step)
+                row[f"{mode}_graph_ms"] = timed(captured(call), where) if where.device.type == "cuda" else None
             except Exception as error:
-                row["encodec_error"] = str(error)[:100]
+                row[f"{mode}_graph_error"] = problem(error)
+            for name, peer in peers(case, mode, x, upstream):
+                try:
+                    row["peers"].setdefault(name, {})[f"{mode}_ms"] = timed(peer, where)
+                except Exception as error:
+                    row["peers"].setdefault(name, {})[f"{mode}_error"] = problem(error)
+            row["mm_ms"] = timed(floors(case, x)["mm into a buffer"], where)
         rows.append(row)
-        print(row, flush=True)
+        print(json.dumps(row), flush=True)
     return rows
 
 
-def main(out: Path) -> None:
+# Training.
+
+
+def trained(command: list[str], recipe: str, stage: str, steps: int, where: Where) -> str:
+    """The figures that a short training prints last, or its error."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = [str(ROOT / f"recipes/{recipe}.toml"), "-o", f"{folder}/run", "--device", where.device.type,
+                   "--stage", stage, "-s", f"stage.{stage}.steps={steps}", "--json"]  # fmt: skip
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "plugins"), os.environ.get("PYTHONPATH", "")])
+        call, env = [*command, "-m", "vqtool", "train", *options], {**os.environ, "PYTHONPATH": paths}
+        made = subprocess.run(call, capture_output=True, text=True, timeout=200, env=env, cwd=ROOT, check=False)
+    last = (made.stderr.strip().splitlines() or [""])[-1]
+    return "trained" if made.returncode == 0 else f"failed with {made.returncode}: {last}"[:300]
+
+
+def recipes(where: Where) -> dict[str, str]:
+    """Three recipes with few steps."""
+    some = {"voltage": ("tokenizer", 2)} if where.tiny else RECIPES
+    return {name: trained([sys.executable], name, stage, steps, where) for name, (stage, steps) in some.items()}
+
+
+def ranks(where: Where) -> dict[str, str]:
+    """A recipe under torchrun, with a rank for each GPU (NCCL), or two ranks on a CPU."""
+    many = torch.cuda.device_count() if where.device.type == "cuda" else 2
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={many}"]
+    steps = 2 if where.tiny else 100
+    return {f"voltage, ranks: {many}": trained(start, "voltage", "tokenizer", steps, where)}
+
+
+PARTS: dict[str, Callable[[Where], Any]] = {
+    "float64": against_float64, "same_bits": same_bits, "benchmark": benchmark, "laws": laws, "cpu": against_the_cpu,
+    "recipes": recipes, "ranks": ranks,
+}  # fmt: skip
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--part", choices=PARTS, action="append")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
-    figures: dict[str, Any] = {
-        "machine": torch.cuda.get_device_name(), "torch": torch.__version__, "cuda": torch.version.cuda,
-    }  # fmt: skip
-    for name, measure in (("float64", against_float64), ("same_bits", same_bits), ("benchmark", benchmark),
-                          ("cpu", against_the_cpu)):  # fmt: skip
+    where = Where(given.device)
+    figures: dict[str, Any] = json.loads(given.out.read_text()) if given.part and given.out.exists() else {}
+    figures |= {"machine": machine(where.device)["device"], "torch": torch.__version__, "cuda": torch.version.cuda,
+                "date": datetime.datetime.now(datetime.UTC).date().isoformat()}  # fmt: skip
+    for name in given.part or PARTS:
         began = time.perf_counter()
-        figures[name] = measure()
-        figures["kernels"] = {
-            f"{dim} features, {levels} levels": ok for (_, dim, levels), ok in switch._trusted.items()
+        try:
+            figures[name] = PARTS[name](where)
+        except Exception as error:
+            figures[name] = {"error": problem(error)}
+        on = os.environ.get("VQTOOL_KERNELS") == "on"
+        figures.setdefault("kernels", {})[name] = on and {
+            f"{dim} features, {levels} levels": ok for (_, _, dim, levels), ok in switch._trusted.items()
         }
         print(name, f"{time.perf_counter() - began:.0f} s", json.dumps(figures[name])[:2000], flush=True)
-        out.write_text(json.dumps(figures, indent=1) + "\n")
+        given.out.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1:])

@@ -197,6 +197,7 @@ def backtest(
         int | None,
         typer.Option("--step-size", min=1, metavar="N", help="Rows between cutoffs; by default the horizon."),
     ] = None,
+    anomalies: opt.Anomalies = 0,
 ) -> None:
     """Score forecasts from past cutoffs, beside simple baselines.
 

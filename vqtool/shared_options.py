@@ -75,6 +75,9 @@ Conformal = Annotated[
     bool, typer.Option("--conformal", help="Set the quantiles by how far past forecasts of this file were off.")
 ]
 Explain = Annotated[bool, typer.Option("--explain", help="Show what each forecast is made of.")]
+Anomalies = Annotated[
+    int, typer.Option("--anomalies", min=0, metavar="N", help="Show the N values farthest outside their forecasts.")
+]
 Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Use only this held-out split.")]
 SeriesFile = Annotated[
     Path | None,

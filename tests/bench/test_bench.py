@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -136,3 +137,26 @@ def test_an_unknown_racer_is_reported_before_anything_is_measured(capsys):
 def test_only_quantizers_race():
     with pytest.raises(VqtoolError, match="only quantizers can be compared"):
         bench.run(case="generation", kinds=["ema"], device="cpu")
+
+
+def test_libraries_that_search_on_gpus_are_raced_where_installed(monkeypatch):
+    """A CPU in the place of the GPU, and stand-ins for the libraries."""
+    seen = []
+
+    def assign(x, centroids, x_sq, out=None):
+        seen.append((tuple(x.shape), tuple(centroids.shape), x_sq.allclose(x.square().sum(2))))
+
+    libraries = {
+        "flash_kmeans.assign_euclid_triton": SimpleNamespace(euclid_assign_triton=assign),
+        "cuvs.cluster.kmeans": SimpleNamespace(
+            KMeansParams=lambda n_clusters: n_clusters, predict=lambda params, x, table: seen.append(params)
+        ),
+    }
+    monkeypatch.setattr(quantizers, "installed", lambda name, *needed: libraries.get(name))
+    case, x = Case("ema", 64, 16, 8), torch.randn(1, 64, 8)
+    assert set(dict(quantizers.peers(case, "encode", x, x))) == {"EnCodec's formula"}
+    monkeypatch.setattr(quantizers, "GPUS", ("cpu",))
+    assert set(dict(quantizers.peers(case, "train", x, x))) == {"EnCodec's formula"}
+    for call in dict(quantizers.peers(case, "encode", x, x)).values():
+        call()
+    assert seen == [((1, 64, 8), (1, 16, 8), True), 16]

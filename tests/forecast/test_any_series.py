@@ -153,6 +153,21 @@ def test_the_data_are_the_same_again_and_their_splits_differ() -> None:
     assert not torch.equal(one.rows("valid").__getitems__([0])["x"], batch["x"][:1])
 
 
+def test_validation_is_on_sources_that_exist() -> None:
+    with pytest.raises(VqtoolError, match="valid_sources names `M9`, which"):
+        SyntheticSeries(synthetic=8, real=8, valid=2, valid_sources=("PBS", "M9"))
+
+
+def test_no_series_of_a_source_for_validation_is_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    series = [(f"{name}/{k}", level + rng.standard_normal(60), (4, 4)) for k in range(3)
+              for name, level in (("PBS", 1e3), ("tute1", 1e6))]  # fmt: skip
+    monkeypatch.setattr("vqtool_forecast.data.synthetic_series.real_series", lambda: series)
+    data = SyntheticSeries(synthetic=0, real=20, valid=20, valid_sources=("tute1",))
+    levels = {split: data.rows(split).__getitems__(list(range(20)))["floor"].abs() for split in data.splits}
+    assert levels["train"].max() < 1e4 < min(levels[split].min() for split in ("valid", "test"))
+
+
 def test_a_file_is_trained_on_up_to_its_end_part(tmp_path: Path) -> None:
     data = SyntheticSeries(path=file_of(tmp_path / "a.csv", "MS", 100), synthetic=0, own=50, valid=8, horizon=12)
     assert len(data.rows("train")) == 50
@@ -189,6 +204,23 @@ def test_its_quantiles_ascend_and_paths_have_them(model: Model) -> None:
     assert (quantiles.diff(dim=1) >= -1e-5).all()
     torch.testing.assert_close(paths.sort(1).values, quantiles, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(first, paths[..., :25], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_quantiles_are_those_of_both_networks(model: Model, share: float) -> None:
+    batch, _, _ = framed([30 + np.random.default_rng(0).standard_normal(40).cumsum()], (12, 12), 24)
+    task = list(model.tasks.values())[-1]
+    blend = type(task)(plain_share=share)
+    blend.horizon = task.horizon
+    with torch.no_grad():
+        each = [task._predict(model.parts.eval()[role], batch, 24, forms=forms) for role, forms in
+                (("regressor", True), ("plain_regressor", False))]  # fmt: skip
+        found = blend.quantiles(model.parts, batch, 24, head.LEVELS)[:, :, 0].transpose(1, 2)
+        names, weights = blend.explain(model.parts, batch, 24)
+    assert (each[0] - each[1]).abs().max() > 0.1
+    torch.testing.assert_close(found, (1 - share) * each[0] + share * each[1], rtol=1e-3, atol=1e-3)
+    assert float(weights[0, names.index("mlp")]) == pytest.approx(share)
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-4)
 
 
 def test_neighbouring_steps_of_a_path_go_together(model: Model) -> None:
@@ -248,6 +280,36 @@ def test_a_backtest_needs_no_run_either(tmp_path: Path) -> None:
     assert {"mase", "coverage.80", "wql"} <= set(overall["model"])
 
 
+def test_a_backtest_finds_the_values_that_no_forecast_expects(tmp_path: Path) -> None:
+    data = file_of(tmp_path / "mine.csv", "MS", 80)
+    table = pd.read_csv(data)
+    table.loc[70, "b"] *= 3
+    table.to_csv(data, index=False)
+    done = within("backtest", "--horizon", "6", "--n-windows", "5", "--step-size", "3", "--data", str(data),
+                  "--anomalies", "4", "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["anomalies"]
+    assert (found[0]["id"], found[0]["ds"][:10]) == ("b", table["ds"][70])
+    assert found[0]["y"] == pytest.approx(table["b"][70])
+    sizes = [abs(one["deviation"]) for one in found]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 1
+    assert len({(one["id"], one["ds"]) for one in found}) == len(found) == 4  # each once, however many windows hold it
+    assert "values that deviate the most" in done.stderr
+
+
+@pytest.mark.parametrize(("more", "problem"), [
+    (["--anomalies", "-1"], "invalid value for `--anomalies`"),
+    (["--anomalies", "3", "--quantiles", "0.5"], "--anomalies measures values by the interval"),
+    (["--anomalies", "3", "--greedy"], "--anomalies measures values by the interval"),
+])  # fmt: skip
+def test_anomalies_need_an_interval(more: list[str], problem: str, tmp_path: Path) -> None:
+    data = file_of(tmp_path / "mine.csv", "MS", 40)
+    done = within("backtest", "--horizon", "3", "--data", str(data), *more)
+    assert done.returncode == 2
+    assert problem in done.stderr
+
+
 def test_auto_theta_stands_beside_where_it_is_asked_for(tmp_path: Path) -> None:
     pytest.importorskip("statsforecast")
     data = file_of(tmp_path / "mine.csv", "MS", 60)
@@ -282,6 +344,17 @@ def test_it_is_trained_on_with_one_command(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     done = within("forecast", str(tmp_path / "run"), "--steps", "3", "--data", str(data), "--json")
     assert done.returncode == 0, done.stderr
+
+
+def test_training_that_makes_it_worse_leaves_it_as_it_was(tmp_path: Path) -> None:
+    data = file_of(tmp_path / "mine.csv", "MS", 80)
+    where = ["--from", "forecaster", "-s", f"data.path={data}", "--out", str(tmp_path / "run")]
+    done = within("train", *where, *SHORT, "-s", "train.lr=3", "-s", "stage.paths.lr=3")
+    assert done.stderr.count("never got better than it started") == 2
+    asked = ["--steps", "3", "--data", str(data), "--json"]
+    own, shipped = (json.loads(within("forecast", which, *asked).stdout)["series"] for which in
+                    (str(tmp_path / "run"), "forecaster"))  # fmt: skip
+    assert own == shipped
 
 
 def test_files_are_read_as_the_hints_of_errors_say(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.cli.run import within
 from tests.forecast.tiny import PLUGIN, write_recipe
 from vqtool.api import Forecast
-from vqtool.model.conformal import moved, score
+from vqtool.model.conformal import moved
 
 
 @pytest.fixture(autouse=True)
@@ -29,15 +29,15 @@ def of(median: np.ndarray, half: float, actual: np.ndarray | None = None, past: 
 def test_intervals_that_were_far_too_narrow_hold_their_share() -> None:
     rng = np.random.default_rng(0)
     past = of(np.zeros(2000), 0.1, rng.standard_normal(2000))
-    after = moved(of(np.zeros(2000), 0.1), np.sort(score(past)))
+    after = moved(of(np.zeros(2000), 0.1), np.sort(past.deviations))
     fresh = rng.standard_normal(2000)
     inside = (np.array(after.quantiles["0.1"]) <= fresh) & (fresh <= np.array(after.quantiles["0.9"]))
     assert 0.77 < inside.mean() < 0.83
     assert np.allclose(after.quantiles["0.5"], np.median(np.array(past.actual)), atol=0.01)
 
 
-def test_a_missing_truth_does_not_count_and_zero_is_a_floor() -> None:
-    assert len(score(of(np.zeros(3), 1.0, np.array([1.0, np.nan, 2.0])))) == 2
+def test_a_missing_truth_has_no_deviation_and_zero_is_a_floor() -> None:
+    assert of(np.zeros(3), 1.0, np.array([1.0, np.nan, 2.0])).deviations == pytest.approx([0.5, np.nan, 1], nan_ok=True)
     assert min(moved(of(np.zeros(3), 1.0, past=0.0), np.array([-3.0, 0.0, 3.0])).quantiles["0.1"]) == 0
 
 

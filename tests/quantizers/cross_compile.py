@@ -18,10 +18,13 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from vqtool.quantizers.gpu import kernels, launches, switch
+from vqtool.quantizers.gpu import codes, kernels, launches, switch, wide
 
 ASSEMBLER = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas-blackwell"  # the other one refuses newer code
-TYPES = {torch.float32: "*fp32", torch.int64: "*i64", torch.int32: "*i32", torch.uint8: "*u8"}
+TYPES = {
+    torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64", torch.int32: "*i32", torch.uint8: "*u8",
+}  # fmt: skip
+PARTS = ("nearest", "nearest_wide", "mixed", "given", "moved")  # of other kernels
 OPTIONS = {"num_warps", "num_stages"}
 
 
@@ -68,9 +71,12 @@ class Compiled:
 
 def compiled(capability, dim, levels):
     found = []
-    for name, kernel in list(vars(kernels).items()):
-        if isinstance(kernel, triton.JITFunction) and name not in ("nearest", "mixed", "given", "moved"):
-            setattr(kernels, name, Compiled(kernel, capability, found))
+    for room in (kernels, wide, codes):
+        for name, kernel in list(vars(room).items()):
+            if isinstance(kernel, triton.JITFunction) and name not in PARTS:
+                setattr(room, name, Compiled(kernel, capability, found))
+    launches.capability = lambda x: divmod(capability, 10)
+    torch.searchsorted = lambda sorted_codes, *_: sorted_codes
     x, tables, mask = torch.randn(700, dim), torch.randn(levels, 300, dim), torch.ones(700, dtype=torch.bool)
     torch.Tensor.topk = lambda keys, many, axis, **_: torch.return_types.topk(
         (keys[:, :many], torch.zeros(len(keys), many, dtype=torch.long))

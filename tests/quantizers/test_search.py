@@ -108,6 +108,21 @@ def test_memory_never_holds_all_scores():
     assert largest <= module.CHUNK_SCORES["cpu"]
 
 
+def test_an_accelerator_gets_few_large_products_that_are_bounded():
+    shapes = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if func is torch.ops.aten.mm.default:
+                shapes.append(out.numel())
+            return out
+
+    with Watch():
+        nearest(torch.empty(2**20, 8, device="meta"), torch.empty(1024, 8, device="meta"))
+    assert shapes == [module.CHUNK_SCORES_ELSEWHERE] * 4
+
+
 @pytest.mark.parametrize(("size", "few"), [(3, 3), (17, 4), (130, 1), (300, 8), (1024, 5)])
 def test_the_few_nearest_are_those_of_brute_force_in_order(size, few, monkeypatch):
     generator = torch.Generator().manual_seed(size)

@@ -43,7 +43,7 @@ def trust_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check runs on the CPU, and the CPU counts as CUDA."""
     agrees = switch.agrees
     monkeypatch.setattr(switch, "agrees", lambda device, dim, levels: agrees(CPU, dim, levels))
-    monkeypatch.setattr(switch, "usable", lambda x, levels=1: switch.trusted(0, x.shape[-1], levels))
+    monkeypatch.setattr(switch, "usable", lambda x, levels=1: switch.trusted("cuda", 0, x.shape[-1], levels))
 
 
 def off_by_one(x: torch.Tensor, mask: torch.Tensor | None, table: torch.Tensor) -> torch.Tensor:
@@ -57,7 +57,7 @@ def broken(*args: Any) -> Any:
 def test_kernels_that_agree_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(switch, "ops", kernels())
     trust_on_the_cpu(monkeypatch)
-    assert switch.trusted(0, 8, 2)
+    assert switch.trusted("cuda", 0, 8, 2)
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_kernels_that_fail_are_not_used_and_it_is_said_once(
     monkeypatch.setattr(switch, "ops", kernels(**other))
     trust_on_the_cpu(monkeypatch)
     with pytest.warns(UserWarning, match=note):
-        assert not switch.trusted(0, 8, levels)
+        assert not switch.trusted("cuda", 0, 8, levels)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not switch.trusted(0, 8, levels)
+        assert not switch.trusted("cuda", 0, 8, levels)
 
 
 def test_a_quantizer_goes_on_as_without_kernels_where_they_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,42 +98,58 @@ def test_they_are_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     for value in ("", "off", "1"):
         monkeypatch.setenv("VQTOOL_KERNELS", value)
         monkeypatch.setattr(switch, "_trusted", {})
-        assert not switch.trusted(0, 8, 1)
+        assert not switch.trusted("cuda", 0, 8, 1)
     monkeypatch.delenv("VQTOOL_KERNELS")
     monkeypatch.setattr(switch, "_trusted", {})
-    assert not switch.trusted(0, 8, 1)
+    assert not switch.trusted("cuda", 0, 8, 1)
 
 
 def test_without_triton_it_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, False)
     with pytest.warns(UserWarning, match="Triton is not installed"):
-        assert not switch.trusted(0, 8, 1)
+        assert not switch.trusted("cuda", 0, 8, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not switch.trusted(0, 16, 1)
+        assert not switch.trusted("cuda", 0, 16, 1)
 
 
 def test_a_capture_puts_the_check_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(switch, "ops", kernels())
     trust_on_the_cpu(monkeypatch)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    assert not switch.trusted(0, 8, 1)
+    assert not switch.trusted("cuda", 0, 8, 1)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    assert switch.trusted(0, 8, 1)
+    assert switch.trusted("cuda", 0, 8, 1)
+
+
+def like(dtype: torch.dtype = torch.float32, dim: int = 8, rows: int = 3) -> Any:
+    """Something with what the switch asks of tokens on CUDA."""
+    row = SimpleNamespace(device=SimpleNamespace(type="cuda", index=None), dtype=dtype, shape=(rows, dim))
+    return type("Rows", (SimpleNamespace,), {"__len__": lambda self: rows})(**vars(row))
 
 
 def test_the_cpu_and_other_types_use_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switch, "trusted", lambda *_: True)
-    assert not switch.usable(torch.zeros(3, 8))
+    monkeypatch.setattr(switch, "agrees", lambda *_: True)
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    with pytest.warns(UserWarning, match="need CUDA"):
+        assert not switch.usable(torch.zeros(3, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not switch.usable(torch.zeros(3, 8))
+        assert switch.usable(like())
+        assert switch.usable(like(torch.bfloat16))
+        assert switch.usable(like(dim=switch.WIDEST))
+        for other in (like(torch.float64), like(rows=0)):
+            assert not switch.usable(other)
 
-    def like(dtype: torch.dtype = torch.float32, dim: int = 8, rows: int = 3) -> Any:
-        row = SimpleNamespace(device=SimpleNamespace(type="cuda", index=None), dtype=dtype, shape=(rows, dim))
-        return type("Rows", (SimpleNamespace,), {"__len__": lambda self: rows})(**vars(row))
 
-    assert switch.usable(like())
-    assert switch.usable(like(dim=switch.WIDEST))
-    for other in (like(torch.bfloat16), like(dim=switch.WIDEST + 1), like(dim=0), like(rows=0)):
-        assert not switch.usable(other)
+def test_odd_sizes_are_left_to_pytorch_with_one_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switch, "agrees", lambda *_: pytest.fail("checked"))
+    with pytest.warns(UserWarning, match="up to 512 features"):
+        assert not switch.usable(like(dim=switch.WIDEST + 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not switch.usable(like(dim=switch.WIDEST + 2))
 
 
 def test_a_compiled_graph_takes_the_answer_as_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +159,7 @@ def test_a_compiled_graph_takes_the_answer_as_a_constant(monkeypatch: pytest.Mon
     trust_on_the_cpu(monkeypatch)
 
     def either(x: torch.Tensor) -> torch.Tensor:
-        return x + 1 if switch.trusted(0, 8, 1) else x - 1
+        return x + 1 if switch.trusted("cuda", 0, 8, 1) else x - 1
 
     with pytest.warns(UserWarning, match="cannot run here"):
         found = torch.compile(either, fullgraph=True, backend="eager")(torch.zeros(3))

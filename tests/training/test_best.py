@@ -80,6 +80,20 @@ def test_a_stage_s_checkpoint_carries_the_step_of_its_weights(tmp_path: Path) ->
     assert from_checkpoint(tmp_path / "run" / "last.safetensors", finite=False)[1].metadata["step"] == 8
 
 
+@pytest.mark.parametrize(("fresh", "kept"), [((), True), (("decoder",), False)])
+def test_weights_of_another_run_that_training_only_makes_worse_are_kept(
+    fresh: tuple[str, ...], kept: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not where a part that is trained starts anew: what it was at step 0 was never trained."""
+    start = trained(tmp_path, lr=3e-3) / "best.safetensors"
+    (tmp_path / "on").mkdir()
+    made = session(write_recipe(tmp_path / "on"), tmp_path / "on" / "run", [*SHORT, "train.lr=0.3"], start, fresh)
+    capsys.readouterr()
+    assert made.train() == 0
+    assert ("stage `tokenizer` never got better than it started" in capsys.readouterr().err) is kept
+    assert same(tmp_path / "on" / "run" / "best.safetensors", start) is kept
+
+
 def test_a_run_resumed_at_the_very_start_of_such_a_stage_logs_its_start_once(tmp_path: Path) -> None:
     whole = trained(tmp_path, lr=3e-3)
     (tmp_path / "other").mkdir()

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +26,12 @@ from vqtool.training.session import Session, resume
 HERE = Runtime(torch.device("cpu"))
 
 
-def session(recipe: Path, folder: Path, overrides: list[str] | None = None) -> Session:
+def session(
+    recipe: Path, folder: Path, overrides: list[str] | None = None, start: Path | None = None, fresh: Sequence[str] = ()
+) -> Session:
     loaded = load(recipe, overrides or [])
     made = Session(loaded, RunDir.create(loaded, folder, argv=[], device="cpu"), HERE)
-    made.start()
+    made.start(start, fresh=fresh)
     return made
 
 

@@ -13,6 +13,7 @@ from vqtool.api.files import Files
 from vqtool.api.spec import Batch
 
 Numbers = Sequence[float]
+TINY = 1e-30
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,18 @@ class Forecast:
     past: Numbers  # [L]
     actual: Numbers | None = None  # [steps] what came, in a backtest
     baselines: Mapping[str, Numbers] = field(default_factory=dict)  # the plain baselines' [steps], in a backtest
+
+    @property
+    def widths(self) -> list[float]:
+        """[steps] of the outermost interval; there are two quantiles at least."""
+        low, *_, high = self.quantiles.values()
+        return [max(above - below, TINY) for below, above in zip(low, high, strict=True)]
+
+    @property
+    def deviations(self) -> list[float]:
+        """[steps] how far the truth lay above the median, in `widths`; NaN where the truth is not known."""
+        known = zip(self.actual or (), self.median, self.widths, strict=True)
+        return [(truth - median) / width for truth, median, width in known]
 
 
 class Histories(Protocol):

@@ -23,7 +23,7 @@ def installed(name: str, *needed: str) -> ModuleType | None:
 
     Some libraries import their parts only when these are asked for, and a broken one may raise anything then.
     """
-    if importlib.util.find_spec(name) is None:
+    if importlib.util.find_spec(name.split(".")[0]) is None:
         return None
     try:
         module = importlib.import_module(name)
@@ -100,6 +100,6 @@ def trained(module: nn.Module, x: Tensor, upstream: Tensor) -> Callable[[], Any]
         module.zero_grad(set_to_none=True)
         out = module(x)
         losses = [t for t in out[1:] if t.is_floating_point() and t.requires_grad]
-        torch.autograd.backward([out[0], *(t.sum() for t in losses)], [upstream, *(torch.ones(()) for _ in losses)])
+        torch.autograd.backward([out[0], *(t.sum() for t in losses)], [upstream, *(t.new_ones(()) for t in losses)])
 
     return step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from vqtool.bench.peers import EnCodecFormula, GumbelFormula, installed, trained
 from vqtool.catalog import catalog
 
 Mode = Literal["train", "encode"]
+GPUS = ("cuda",)  # where the libraries for GPUs run
 LARGEST = 0.4  # share of the machine's memory that a peer may be expected to need
 
 
@@ -117,26 +119,45 @@ def peers(case: Case, mode: Mode, x: Tensor, upstream: Tensor) -> Iterator[tuple
         return trained(module, x, upstream) if mode == "train" else evaluated(module, x)
 
     if case.kind == "product-gumbel":
-        if fits(6 * case.tokens * codes * dim):
+        if fits(6 * case.tokens * codes * dim, x.device):
             yield "transformers' formula", both(GumbelFormula(dim, codes, books))
         return
     library = installed("vector_quantize_pytorch")
-    if library is not None and fits(6 * case.tokens * codes):
+    if library is not None and fits(6 * case.tokens * codes, x.device):
         for name, rotation in (("vector-quantize-pytorch", None), ("vector-quantize-pytorch plain", False)):
             options = {"dim": dim, "codebook_size": codes, "decay": 0.99, "rotation_trick": rotation}
             if books > 1:
                 yield name, both(library.ResidualVQ(num_quantizers=books, **options))
             else:
                 yield name, both(library.VectorQuantize(**options))
-    if books == 1 and fits(4 * case.tokens * codes):
+    if books == 1 and fits(4 * case.tokens * codes, x.device):
         yield "EnCodec's formula", both(EnCodecFormula(dim, codes))
-    faiss = installed("faiss")
-    if faiss is not None and books == 1 and mode == "encode" and x.device.type == "cpu":
+    if books == 1 and mode == "encode":
+        yield from searches(x.detach()[0], torch.randn(codes, dim, device=x.device))
+
+
+def searches(rows: Tensor, table: Tensor) -> Iterator[tuple[str, Call]]:
+    """Libraries that do the search alone, among the codes `table` [K, D] for each of `rows` [N, D]."""
+    kind = rows.device.type
+    faiss = installed("faiss") if kind == "cpu" else None
+    if faiss is not None:
         faiss.omp_set_num_threads(torch.get_num_threads())
-        index = faiss.IndexFlatL2(dim)
-        index.add(torch.randn(codes, dim).numpy())
-        rows = x.detach()[0].numpy()
-        yield "faiss IndexFlatL2", lambda: index.search(rows, 1)
+        index, points = faiss.IndexFlatL2(table.shape[1]), rows.numpy()
+        index.add(table.numpy())
+        yield "faiss IndexFlatL2", lambda: index.search(points, 1)
+    flash = installed("flash_kmeans.assign_euclid_triton", "euclid_assign_triton") if kind in GPUS else None
+    if flash is not None:
+        assign = flash.euclid_assign_triton
+        squares = "x_sq" in inspect.signature(assign).parameters  # of some versions
+
+        def assigned() -> None:
+            assign(rows[None], table[None], **({"x_sq": rows.square().sum(1)[None]} if squares else {}))
+
+        yield "flash-kmeans", assigned
+    cuvs = installed("cuvs.cluster.kmeans", "predict", "KMeansParams") if kind in GPUS else None
+    if cuvs is not None:
+        params = cuvs.KMeansParams(n_clusters=len(table))
+        yield "cuVS", lambda: cuvs.predict(params, rows, table)
 
 
 def floors(case: Case, x: Tensor) -> dict[str, Call]:
@@ -158,8 +179,10 @@ def floors(case: Case, x: Tensor) -> dict[str, Call]:
     return {"mm": anew, "mm into a buffer": into}
 
 
-def fits(numbers: int) -> bool:
-    """Whether so many float32 numbers fit into a share of the machine's memory."""
+def fits(numbers: int, device: torch.device) -> bool:
+    """Whether so many float32 numbers fit into a share of the memory of the device."""
+    if device.type == "cuda":
+        return 4 * numbers < LARGEST * torch.cuda.mem_get_info(device)[1]
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):

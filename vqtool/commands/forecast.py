@@ -192,6 +192,7 @@ def backtest(
     data: Path | None,
     cutoff: str | None,
     out_file: Path | None,
+    anomalies: int = 0,
     force: bool = False,
     **asked: Any,
 ) -> int:
@@ -199,6 +200,7 @@ def backtest(
     with opened(out_file, data=data, force=force, **asked) as (model, forecaster, here):
         rows = forecaster.histories(data, steps=horizon, cutoff=cutoff, windows=n_windows, step_size=step_size)
         forecasts = forecaster.forecasts(rows, horizon, here.device, compare=True)
+        found = most_deviating(forecasts, anomalies)
         reported = len(rows.notes)
         scores = rows.scores(forecasts)
     for note in rows.notes[reported:]:
@@ -209,13 +211,38 @@ def backtest(
     out.say(f"{n_windows} window{plural} of {horizon} steps for each series, each {step} rows after the one before; "
             f"cutoffs {cutoffs[0]} to {cutoffs[-1]}")  # fmt: skip
     show_scores(scores)
+    if found:
+        rows_shown = [[one["id"], one["ds"], *(f"{one[name]:.5g}" for name in ("y", "median", "deviation"))]
+                      for one in found]  # fmt: skip
+        out.table("values that deviate the most", ["series", "time", "value", "median", "deviation"], rows_shown)
     if out_file is not None:
         forecaster.files.save_forecasts(out_file, forecasts)
         out.say(f"wrote {out_file}")
         out.print(str(out_file))
     document = {"checkpoint": str(model.path), "horizon": horizon, "n_windows": n_windows, "step_size": step}
-    out.document(document | {"cutoffs": cutoffs} | scores)
+    out.document(document | {"cutoffs": cutoffs} | scores | ({"anomalies": found} if anomalies else {}))
     return 0
+
+
+def most_deviating(forecasts: Sequence[Forecast], count: int) -> list[dict[str, Any]]:
+    """The `count` known values farthest from their medians, in widths of the outermost interval; the farthest first.
+
+    A value that was forecast from several cutoffs counts with the newest of them.
+
+    Raises:
+        VqtoolError: the forecasts have no interval.
+    """
+    if not count:
+        return []
+    if len(forecasts[0].quantiles) < 2:
+        raise VqtoolError("--anomalies measures values by the interval that was forecast, and there is none",
+                          hint="--quantiles 0.1,0.5,0.9, and several --samples without --greedy")  # fmt: skip
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    for one in forecasts:  # of each series from the first cutoff to the last
+        for ds, y, median, deviation in zip(one.ds, one.actual or (), one.median, one.deviations, strict=True):
+            newest[one.id, ds] = {"id": one.id, "ds": ds, "y": y, "median": median, "deviation": deviation}
+    known = [row for row in newest.values() if is_finite(row["deviation"])]
+    return sorted(known, key=lambda row: -abs(row["deviation"]))[:count]
 
 
 def show_scores(scores: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from vqtool.model.forecasting import Forecaster
 
 WINDOWS = 8  # past forecasts of each series, as far as its length allows
 FEWEST = 20  # values to calibrate on
-TINY = 1e-30
 Numbers = NDArray[np.float64]
 
 
@@ -48,7 +48,7 @@ def calibrated(
             out.warn(f"calibration: {warning}")
         past = forecaster.forecasts(rows, steps, device)
         break
-    scores = np.concatenate([score(one) for one in past]) if past else np.zeros(0)
+    scores = np.array([value for one in past for value in one.deviations if not math.isnan(value)])
     if len(scores) < FEWEST:
         raise VqtoolError(
             f"--conformal needs past forecasts of at least {FEWEST} values; this file has room for {len(scores)}",
@@ -58,21 +58,9 @@ def calibrated(
     return [moved(one, np.sort(scores)) for one in forecasts]
 
 
-def score(one: Forecast) -> Numbers:
-    """How far the known truth lay from the median, in widths of the outermost interval."""
-    off = np.asarray(one.actual, float) - np.asarray(one.median)
-    return (off / width(one))[~np.isnan(off)]
-
-
-def width(one: Forecast) -> Numbers:
-    """[steps] of the outermost interval."""
-    low, *_, high = one.quantiles.values()
-    return np.maximum(np.asarray(high) - np.asarray(low), TINY)
-
-
 def moved(one: Forecast, scores: Numbers) -> Forecast:
     """A forecast with the quantiles that sorted `scores` give: the k-th of n is the quantile k / (n + 1)."""
-    median, unit = np.asarray(one.median), width(one)
+    median, unit = np.asarray(one.median), np.asarray(one.widths)
     least = 0.0 if min(one.past) >= 0 else -np.inf
     places = np.arange(1, len(scores) + 1) / (len(scores) + 1)
     quantiles = {name: np.maximum(median + unit * np.interp(float(name), places, scores), least).tolist()

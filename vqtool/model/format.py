@@ -67,6 +67,7 @@ METADATA = {  # the forms of all values that may ride with the tensors
     "scaler": {str: float},
     "weights": {str: float},
     "fresh": bool,
+    "learned": [str],
     "moved": {str: float},
     "met": bool,
     "headline": {str: [float]},

@@ -54,6 +54,7 @@ class Session:
         with rebuilding(run.folder, header) if header is not None else contextlib.nullcontext():
             self.model: Model = build(recipe, self.data.spec)
         self.done: list[dict[str, Any]] = []
+        self.learned: list[str] = []  # roles of the parts that another run's checkpoint filled
         self.order = [stage.name for stage in recipe.stages]
 
     def start(self, learned: Path | None = None, *, fresh: Collection[str] = ()) -> None:
@@ -63,7 +64,7 @@ class Session:
         """
         fit_parts(self.model, self.data)
         if learned is not None:
-            taken = warm_start(self.model, checkpoint.load(learned), str(learned), exclude=fresh)
+            taken = self.learned = warm_start(self.model, checkpoint.load(learned), str(learned), exclude=fresh)
             new = [f"[{role}]" for role, part in self.model.parts.items() if part.state_dict() and role not in taken]
             out.say(f"from {learned}: {', '.join(f'[{role}]' for role in taken)}"
                     + (f"; new: {', '.join(new)}" if new else ""))  # fmt: skip
@@ -79,7 +80,9 @@ class Session:
             stage_named(self.recipe, until)
         first: str | None = state.metadata["stage"] if state is not None else until if only else None
         begin = 0 if first is None else self.order.index(first)
-        if state is None:
+        if state is not None:
+            self.learned = state.metadata.get("learned", [])
+        else:
             self._turn_to(begin)
         catalog().hooks.vqtool_run_started(run=self.run_dir)
         status: Status = "failed"
@@ -103,7 +106,7 @@ class Session:
 
     def _stage(self, number: int, signals: Signals, state: checkpoint.Checkpoint | None) -> int:
         stage = self.recipe.stages[number]
-        again = any(shares_best(before, stage) for before in self.recipe.stages[:number])
+        again = any(shares_best(before, stage) for before in self.recipe.stages[:number]) or self._is_learned(stage)
         loop = StageLoop(self.model, stage, self.data, self.runtime, seed=self.recipe.seed, log=self.run_dir.log,
                          stop_on=self.stop_on, start_counts=again, validated=self.run_dir.validated)  # fmt: skip
         if state is not None:
@@ -118,7 +121,7 @@ class Session:
                 if kind == "resume":
                     with loop.average.applied():
                         self._checkpoint(LAST, stage.name, loop)
-                save_state(self.run_dir, loop, stage.name, {"done": self.done, "files": self.files})
+                save_state(self.run_dir, loop, stage.name, self._so_far())
 
         stopped = loop.run(signals, save)
         if stopped:
@@ -141,11 +144,20 @@ class Session:
             self._turn_to(number + 1)  # of the last stage the state at its end stays, until it is evaluated
         return 0
 
+    def _is_learned(self, stage: StageSpec) -> bool:
+        """Whether all that a stage trains came from another run: then the stage may end as it began."""
+        trained = [role for role in self.model.tasks[stage.name].trains
+                   if role in self.model.parts and self.model.parts[role].state_dict()]  # fmt: skip
+        return bool(trained) and set(trained) <= set(self.learned)
+
+    def _so_far(self) -> dict[str, Any]:
+        """What a resumed run needs to know of what was done."""
+        return {"done": self.done, "files": self.files, "learned": self.learned}
+
     def _turn_to(self, number: int) -> None:
         """Leave a resumable state at the very start of a stage."""
         if self.runtime.is_main:
-            metadata = {"stage": self.order[number], "done": self.done, "fresh": True, "files": self.files}
-            metadata |= self.model.metadata()
+            metadata = {"stage": self.order[number], "fresh": True, **self._so_far(), **self.model.metadata()}
             self.run_dir.save(RESUME, self.model.tensors(), metadata)
 
     def _checkpoint(self, name: str, stage: str, loop: StageLoop) -> None:

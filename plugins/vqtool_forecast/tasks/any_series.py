@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_doc import Doc
-from annotated_types import Gt
+from annotated_types import Gt, Interval
 from torch import Tensor
 
 from vqtool.api import Batch, Better, Condition, DataSpec, Estimates, Make, Parts, Task
@@ -127,9 +127,10 @@ class AnySeriesTokens(Task):
 class AnySeriesPaths(AnySeriesTokens):
     """Trains a prior over the tokens of the future, given what the network of the quantiles makes of the history.
 
-    With it the model is whole: `quantiles` are the network's, and each sample path is a sequence of tokens drawn from
-    the prior, whose scores say where among the quantiles it runs. So every step has the quantiles that were forecast,
-    and sums and extremes of several steps have honest ones, too. Provides `logits` [B, T, Q, K] and `codes` [B, T, Q].
+    With it the model is whole: `quantiles` are means of the two networks', and each sample path is a sequence of tokens
+    drawn from the prior, whose scores say where among the quantiles it runs. So every step has the quantiles that were
+    forecast, and sums and extremes of several steps have honest ones, too. Provides `logits` [B, T, Q, K] and `codes`
+    [B, T, Q].
     """
 
     uses: ClassVar[frozenset[str]] = AnySeriesTokens.uses | {"prior", "plain_regressor"}
@@ -137,8 +138,17 @@ class AnySeriesPaths(AnySeriesTokens):
     provides: ClassVar[frozenset[str]] = frozenset({"logits", "codes"})
     headline: ClassVar[Mapping[str, Better]] = {"tokens.accuracy": "max"}
 
+    def __init__(
+        self,
+        *,
+        steps: Annotated[int, Gt(0), Doc("steps ahead in a window of tokens")] = 24,
+        plain_share: Annotated[float, Interval(ge=0, le=1), Doc("weight of the plain network in the quantiles")] = 0.3,
+    ) -> None:
+        super().__init__(steps=steps)
+        self.plain_share = plain_share
+
     def build(self, make: Make, spec: DataSpec) -> None:
-        """Wire the tokenizer, the prior over its tokens, and the plain network to compare with."""
+        """Wire the tokenizer, the prior over its tokens, and the plain network."""
         super().build(make, spec)
         encoder, quantizer, regressor = (make(role) for role in ("encoder", "quantizer", "regressor"))
         self.horizon = spec.fields["future"].shape[-1]
@@ -160,8 +170,8 @@ class AnySeriesPaths(AnySeriesTokens):
         return {"logits": logits, "codes": codes, "figures": token_figures(logits, codes)}
 
     def quantiles(self, parts: Parts, batch: Batch, steps: int, levels: Sequence[float]) -> Tensor:
-        """[B, Q, 1, steps]: those of the network; straight between its levels over their normal scores."""
-        found = self._predict(parts.regressor, batch, steps)
+        """[B, Q, 1, steps]: those of the networks; straight between their levels over their normal scores."""
+        found = self._blended(parts, batch, steps)
         z = head.scores(tuple(levels)).to(found)[None, :, None].expand(1, -1, steps)
         return head.at_scores(found, z).maximum(batch["floor"][:, None, None])[:, :, None]
 
@@ -185,7 +195,7 @@ class AnySeriesPaths(AnySeriesTokens):
         if samples > 1:  # every step has all its quantiles once
             levels = head.scores(tuple((k + 1) / (samples + 1) for k in range(samples))).to(z)
             z = levels[z.argsort(1).argsort(1)]
-        found = head.at_scores(self._predict(parts.regressor, batch, steps), z)
+        found = head.at_scores(self._blended(parts, batch, steps), z)
         return found.maximum(batch["floor"][:, None, None])[:, :, None]
 
     def compare(self, parts: Parts, batch: Batch, steps: int) -> dict[str, Tensor]:
@@ -195,11 +205,18 @@ class AnySeriesPaths(AnySeriesTokens):
         return {**each, "mlp": plain[:, None, :, head.MIDDLE]}
 
     def explain(self, parts: Parts, batch: Batch, steps: int) -> tuple[tuple[str, ...], Tensor]:
-        """The names of the closed forms, and the weight [B, forms] of each in the medians, the mean over the steps."""
+        """The closed forms and `mlp`, and the weight [B, forms + 1] of each in the medians, the mean over the steps."""
         _, weights = predicted(parts.regressor, near_part(batch, steps, self.horizon), forms=True)
-        return NAMES, weights.mean(1)
+        each = (1 - self.plain_share) * weights.mean(1)
+        return (*NAMES, "mlp"), torch.cat([each, torch.full_like(each[:, :1], self.plain_share)], 1)
 
-    def _predict(self, network: Any, batch: Batch, steps: int, *, forms: bool = True) -> Tensor:
+    def _blended(self, parts: Parts, batch: Batch, steps: int) -> Tensor:
+        """Quantiles [B, steps, Q]: the mean of both networks', level by level."""
+        found = self._predict(parts.regressor, batch, steps, forms=True)
+        plain = self._predict(parts.plain_regressor, batch, steps, forms=False)
+        return found.lerp(plain, self.plain_share)
+
+    def _predict(self, network: Any, batch: Batch, steps: int, *, forms: bool) -> Tensor:
         """Quantiles [B, steps, Q]; beyond the trained steps their distances grow on as they grew."""
         found, _ = predicted(network, near_part(batch, steps, self.horizon), forms=forms)
         if steps <= self.horizon:

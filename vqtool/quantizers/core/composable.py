@@ -123,12 +123,11 @@ class Composable(Quantizer, metaclass=Checked):
             if not self.initialised:
                 self.start_on(batch, mask)
             shape = (batch.shape[0], batch.shape[1])
-            tokens = batch.reshape(-1, self.dim).to(self.own_dtype).contiguous()
-            tables = self.nearest_tables()
-            if tables and gpu.usable(tokens, len(tables)):
-                coded, not_finite = self.by_kernels(tokens, mask, tables)
+            flat, tables = batch.reshape(-1, self.dim), self.nearest_tables()
+            if tables and self.own_dtype == torch.float32 and gpu.usable(flat, len(tables)):
+                coded, not_finite = self.by_kernels(flat, mask, tables)
             else:
-                tokens, valid, not_finite = counted(tokens, mask)
+                tokens, valid, not_finite = counted(flat.to(self.own_dtype).contiguous(), mask)
                 coded = self.finished(tokens, self.code(tokens, valid, shape), valid)
             if coded.stats and not torch.compiler.is_compiling():
                 passed_without_update(self)

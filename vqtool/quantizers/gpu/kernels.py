@@ -1,8 +1,9 @@
-"""Triton kernels of codebook quantizers; imported only where Triton is, and launched by `launches.py`.
+"""Triton kernels of the search and its gradient; imported only where Triton is, and launched by `launches.py`.
 
 All sums are taken in a fixed order and none by atomics, so that two runs give the same bits. `*_ptr` are contiguous
-tensors of float32; codes, keys and indices are int64. N tokens, LEVELS codebooks of K codes, D features; tiles are DP
-wide, the power of two that holds D.
+tensors of float32, but for `x_ptr`: of any type, its tokens ROW and its features COLUMN numbers apart, computed as
+float32. Codes, keys and indices are int64. N tokens, LEVELS codebooks of K codes, D features; tiles are DP wide, the
+power of two that holds D. `wide.py` has the search of more than 128 features, `codes.py` what moves the codes.
 """
 
 from collections.abc import Callable
@@ -107,16 +108,17 @@ def nearest(
 
 @jit
 def quantize(
-    x_ptr: "Any", mask_ptr: "Any", table_ptr: "Any", near_ptr: "Any", half_ptr: "Any",
+    x_ptr: "Any", ROW: "Any", COLUMN: "Any", mask_ptr: "Any", table_ptr: "Any", near_ptr: "Any", half_ptr: "Any",
     centre_ptr: "Any", scale_ptr: "Any",
-    code_ptr: "Any", value_ptr: "Any", pull_ptr: "Any", rest_ptr: "Any", error_ptr: "Any",
+    code_ptr: "Any", value_ptr: "Any", rest_ptr: "Any", error_ptr: "Any",
     count_ptr: "Any", N: "Any", K: "Any",
     LEVELS: constexpr, D: constexpr, DP: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr,
     MASKED: constexpr, VALUE: constexpr, TRAIN: constexpr, PRECISION: constexpr,
 ) -> None:  # fmt: skip
     """Codes of all levels, what flows on, the squared error, and which tokens count: one launch, one pass over `x`.
 
-    Where TRAIN, also what each level but the first was given [LEVELS - 1, N, D] and the sum of what each left over.
+    Where TRAIN, also what each level but the first was given [LEVELS - 1, N, D]. Of several levels only the rest stays
+    in registers: the sum of their code vectors is added to where it is written.
     """
     program = tl.program_id(0)
     rows = program * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -124,7 +126,7 @@ def quantize(
     inside = rows < N
     here = inside[:, None] & (d < D)[None, :]
     at = rows[:, None].to(tl.int64) * D + d[None, :]
-    x = tl.load(x_ptr + at, mask=here, other=0.0)
+    x = tl.load(x_ptr + rows[:, None].to(tl.int64) * ROW + d[None, :] * COLUMN, mask=here, other=0.0).to(tl.float32)
     finite = tl.min((tl.abs(x) <= 3.4028234663852886e38).to(tl.int32), axis=1) > 0  # NaN compares as false
     real = inside
     if MASKED:
@@ -132,8 +134,6 @@ def quantize(
     good = real & finite
     rest = tl.where(good[:, None], x, 0.0)  # nothing of another row goes any further
     counts = here & good[:, None]
-    total = tl.zeros((BLOCK_N, DP), tl.float32)
-    pull = tl.zeros((BLOCK_N, DP), tl.float32)
     for level in range(LEVELS):
         centre = tl.load(centre_ptr + level * D + d, mask=d < D, other=0.0)
         scaled = (rest - centre[None, :]) * tl.load(scale_ptr + level)
@@ -143,19 +143,35 @@ def quantize(
             taken = (level * K + code)[:, None].to(tl.int64) * D + d[None, :]
             value = tl.load(table_ptr + taken, mask=counts, other=0.0)
             rest = rest - value
-            total = total + value
             part = tl.sum(tl.sum(rest * rest, axis=1), axis=0)
             tl.store(error_ptr + level * tl.num_programs(0) + program, part)
-            if TRAIN and LEVELS > 1:
-                pull = pull + rest
-                if level + 1 < LEVELS:
-                    tl.store(rest_ptr + level * tl.cast(N, tl.int64) * D + at, rest, mask=here)
+            if LEVELS > 1:
+                tl.debug_barrier()
+                value = value + tl.load(value_ptr + at, mask=here & (level > 0), other=0.0)
+                if TRAIN:
+                    tl.store(rest_ptr + level * tl.cast(N, tl.int64) * D + at, rest, mask=here & (level + 1 < LEVELS))
+            tl.store(value_ptr + at, value, mask=here)
     if VALUE:
-        tl.store(value_ptr + at, total, mask=here)
         tl.store(count_ptr + 2 * program, tl.sum(good.to(tl.int32), axis=0))
         tl.store(count_ptr + 2 * program + 1, tl.sum((real & (finite == 0)).to(tl.int32), axis=0))
-        if TRAIN and LEVELS > 1:
-            tl.store(pull_ptr + at, pull, mask=here)
+
+
+@jit
+def left_over(
+    x_ptr: "Any", ROW: "Any", COLUMN: "Any", value_ptr: "Any", rest_ptr: "Any", code_ptr: "Any", pull_ptr: "Any",
+    N: "Any", LEVELS: constexpr, D: constexpr, DP: constexpr, BLOCK_N: constexpr,
+) -> None:  # fmt: skip
+    """The sum of what each level left over: what the others were given, and what is left of `x` at the end."""
+    rows, d = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.arange(0, DP)
+    inside = rows < N
+    here = inside[:, None] & (d < D)[None, :]
+    good = (tl.load(code_ptr + rows.to(tl.int64) * LEVELS, mask=inside, other=-1) >= 0)[:, None] & (d < D)[None, :]
+    at = rows[:, None].to(tl.int64) * D + d[None, :]
+    x = tl.load(x_ptr + rows[:, None].to(tl.int64) * ROW + d[None, :] * COLUMN, mask=good, other=0.0).to(tl.float32)
+    pull = x - tl.load(value_ptr + at, mask=good, other=0.0)
+    for level in range(LEVELS - 1):
+        pull += tl.load(rest_ptr + level * tl.cast(N, tl.int64) * D + at, mask=here, other=0.0)
+    tl.store(pull_ptr + at, pull, mask=here)
 
 
 @jit
@@ -181,94 +197,8 @@ def conclude(
 
 
 @jit
-def given(
-    x_ptr: "Any", rest_ptr: "Any", level: "Any", rows: "Any", d: "Any", here: "Any", N: "Any", D: constexpr
-) -> "Any":
-    """What a level was given, for `rows` [n] and features `d` [m], where `here` [n, m]: 0 elsewhere."""
-    at = rows[:, None].to(tl.int64) * D + d[None, :]
-    if level == 0:
-        found = tl.load(x_ptr + at, mask=here, other=0.0)
-    else:
-        found = tl.load(rest_ptr + (level - 1) * tl.cast(N, tl.int64) * D + at, mask=here, other=0.0)
-    return found
-
-
-@jit
-def code_sums(
-    x_ptr: "Any", rest_ptr: "Any", code_ptr: "Any", sum_ptr: "Any", count_ptr: "Any", N: "Any", K: "Any",
-    LEVELS: constexpr, D: constexpr, DP: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr, SPLITS: constexpr,
-    SLABS: constexpr, PRECISION: constexpr,
-) -> None:  # fmt: skip
-    """Counts and sums of tokens by code, of a part of the tokens each: sums [SPLITS, LEVELS, K, D].
-
-    A product with codes in one column each, which are 0 and 1 and so exact; the order is fixed.
-    """
-    k = (tl.program_id(0) // SLABS) * BLOCK_K + tl.arange(0, BLOCK_K)
-    slab = tl.program_id(0) % SLABS
-    split, level = tl.program_id(1), tl.program_id(2)
-    d = slab * DP + tl.arange(0, DP)
-    total = tl.zeros((BLOCK_K, DP), tl.float32)
-    count = tl.zeros((BLOCK_K,), tl.float32)
-    span = tl.cdiv(N, SPLITS * BLOCK_N) * BLOCK_N
-    for first in range(split * span, tl.minimum(N, (split + 1) * span), BLOCK_N):
-        rows = first + tl.arange(0, BLOCK_N)
-        code = tl.load(code_ptr + rows.to(tl.int64) * LEVELS + level, mask=rows < N, other=-1).to(tl.int32)
-        x = given(x_ptr, rest_ptr, level, rows, d, (code >= 0)[:, None] & (d < D)[None, :], N, D)
-        hit = (k[:, None] == code[None, :]).to(tl.float32)
-        total += tl.dot(hit, x, input_precision=PRECISION)
-        count += tl.sum(hit, axis=1)
-    at = (split * LEVELS + level) * K + k
-    tl.store(sum_ptr + at[:, None].to(tl.int64) * D + d[None, :], total, mask=(k < K)[:, None] & (d < D)[None, :])
-    if slab == 0:
-        tl.store(count_ptr + at, count, mask=k < K)
-
-
-@jit
-def mixed(numbers: "Any", odd: "Any") -> "Any":
-    """`vqtool/api/quantizer.py: mixed` of whole numbers [n, 4]."""
-    keys = tl.sum(numbers * odd, axis=1)
-    keys = (keys ^ (keys >> 29)) * 0x3F58476D1CE4E5B9
-    return (keys ^ (keys >> 32)) & 0x3FFFFFFFFFFFFFFF
-
-
-@jit
-def order_keys(
-    x_ptr: "Any", rest_ptr: "Any", code_ptr: "Any", key_ptr: "Any", N: "Any",
-    LEVELS: constexpr, D: constexpr, BLOCK_N: constexpr, STEP: constexpr, ROUNDED: constexpr,
-) -> None:  # fmt: skip
-    """`vqtool/api/quantizer.py: order_keys` of what each level was given [LEVELS, N]; the largest for no code."""
-    rows = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-    level = tl.program_id(1)
-    j = tl.arange(0, 4)
-    code = tl.load(code_ptr + rows.to(tl.int64) * LEVELS + level, mask=rows < N, other=-1)
-    real = (code >= 0)[:, None] & (j * STEP < D)[None, :]
-    x = given(x_ptr, rest_ptr, level, rows, j * STEP, real, N, D)
-    bits = x.to(tl.int32, bitcast=True).to(tl.int64)
-    odd = ((j.to(tl.int64) * 2 + 1) * -0x61C8864680B583EB) & 0x7FFFFFFFFFFFFFFF | 1
-    coarse = mixed(tl.where((j * STEP < D)[None, :], (bits + (1 << (ROUNDED - 1))) >> ROUNDED, 0), odd[None, :])
-    key = ((coarse >> 22) << 22) | (mixed(bits, odd[None, :]) & 0x3FFFFF)
-    tl.store(key_ptr + level * tl.cast(N, tl.int64) + rows, tl.where(code >= 0, key, 0x7FFFFFFFFFFFFFFF), mask=rows < N)
-
-
-@jit
-def pick(
-    x_ptr: "Any", rest_ptr: "Any", code_ptr: "Any", chosen_ptr: "Any", sample_ptr: "Any", N: "Any", S: "Any",
-    LEVELS: constexpr, D: constexpr, DP: constexpr, BLOCK: constexpr,
-) -> None:  # fmt: skip
-    """The rows `chosen` [LEVELS, S] of what each level was given; NaN for a token without a code."""
-    level = tl.program_id(1)
-    place, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, DP)
-    rows = tl.load(chosen_ptr + level * S + place, mask=place < S, other=0)
-    code = tl.load(code_ptr + rows * LEVELS + level, mask=place < S, other=-1)
-    x = given(x_ptr, rest_ptr, level, rows, d, (code >= 0)[:, None] & (d < D)[None, :], N, D)
-    x = tl.where((code >= 0)[:, None], x, float("nan"))
-    at = (level * S + place)[:, None].to(tl.int64) * D + d[None, :]
-    tl.store(sample_ptr + at, x, mask=(place < S)[:, None] & (d < D)[None, :])
-
-
-@jit
 def pass_back(
-    upstream_ptr: "Any", by_mean_ptr: "Any", x_ptr: "Any", value_ptr: "Any", pull_ptr: "Any",
+    upstream_ptr: "Any", by_mean_ptr: "Any", x_ptr: "Any", ROW: "Any", COLUMN: "Any", value_ptr: "Any", pull_ptr: "Any",
     code_ptr: "Any", values_ptr: "Any",
     out_ptr: "Any", N: "Any",
     LEVELS: constexpr, D: constexpr, DP: constexpr, BLOCK_N: constexpr, UPSTREAM: constexpr, MEAN: constexpr,
@@ -284,84 +214,10 @@ def pass_back(
         out = tl.load(upstream_ptr + at, mask=good, other=0.0)
     if MEAN:
         if LEVELS == 1:
-            away = tl.load(x_ptr + at, mask=good, other=0.0) - tl.load(value_ptr + at, mask=good, other=0.0)
+            x_at = rows[:, None].to(tl.int64) * ROW + d[None, :] * COLUMN
+            x = tl.load(x_ptr + x_at, mask=good, other=0.0).to(tl.float32)
+            away = x - tl.load(value_ptr + at, mask=good, other=0.0)
         else:
             away = tl.load(pull_ptr + at, mask=good, other=0.0)
         out = out + away * (2.0 * tl.load(by_mean_ptr) / tl.load(values_ptr))
     tl.store(out_ptr + at, out, mask=inside[:, None] & (d < D)[None, :])
-
-
-@jit
-def follow(
-    code_ptr: "Any", weight_ptr: "Any", count_ptr: "Any", sum_ptr: "Any", sample_ptr: "Any",
-    after_ptr: "Any", K: "Any", S: "Any",
-    decay: "Any", rate: "Any", below: "Any", forgotten: "Any",
-    D: constexpr, DP: constexpr, BLOCK_K: constexpr, SPAN: constexpr, BLOCK_S: constexpr, REVIVE: constexpr,
-) -> None:  # fmt: skip
-    """`Codebook.update`: codes follow in place, those that are hardly used start again; the new weights beside.
-
-    Every program reads all weights, as they were; so they are written elsewhere.
-    """
-    many = tl.arange(0, SPAN)
-    old = tl.zeros((SPAN,), tl.float32)
-    now = tl.zeros((SPAN,), tl.float32)
-    for first in range(0, K, SPAN):
-        old += tl.load(weight_ptr + first + many, mask=first + many < K, other=0.0)
-        now += tl.load(count_ptr + first + many, mask=first + many < K, other=0.0)
-    fresh = tl.sum(old, axis=0) == 0.0
-    even = tl.sum(now, axis=0) / K
-    total = tl.zeros((SPAN,), tl.float32)
-    for first in range(0, K, SPAN):
-        at = first + many
-        after = moved(weight_ptr, count_ptr, at, K, fresh, even, decay, rate, forgotten)
-        total += tl.where(at < K, after, 0.0)
-    uniform = tl.sum(total, axis=0) / K
-    start = tl.program_id(0) * BLOCK_K
-    k, d = start + tl.arange(0, BLOCK_K), tl.arange(0, DP)
-    here = (k < K)[:, None] & (d < D)[None, :]
-    at = k[:, None].to(tl.int64) * D + d[None, :]
-    after = moved(weight_ptr, count_ptr, k, K, fresh, even, decay, rate, forgotten)
-    count = tl.load(count_ptr + k, mask=k < K, other=0.0)
-    code = tl.load(code_ptr + at, mask=here, other=0.0)
-    step = tl.where(count > 0, rate / tl.maximum(after, forgotten), 0.0)
-    code = code + step[:, None] * (tl.load(sum_ptr + at, mask=here, other=0.0) - count[:, None] * code)
-    if REVIVE:
-        dead = (after < below * uniform) & (k < K)
-        if tl.sum(dead.to(tl.int32), axis=0) > 0:
-            before = tl.zeros((SPAN,), tl.int32)
-            for first in range(0, start, SPAN):
-                some = first + many
-                weight = moved(weight_ptr, count_ptr, some, K, fresh, even, decay, rate, forgotten)
-                before += ((weight < below * uniform) & (some < start)).to(tl.int32)
-            place = tl.sum(before, axis=0) + tl.cumsum(dead.to(tl.int32), axis=0) - 1
-            s = tl.arange(0, BLOCK_S)
-            x = tl.load(sample_ptr + s[:, None] * D + d[None, :], mask=(s < S)[:, None] & (d < D)[None, :], other=0.0)
-            usable = (tl.min((tl.abs(x) <= 3.4028234663852886e38).to(tl.int32), axis=1) > 0) & (s < S)
-            order = tl.cumsum(usable.to(tl.int32), axis=0) - 1
-            match = usable[None, :] & (order[None, :] == place[:, None]) & dead[:, None]
-            source = tl.sum(tl.where(match, s[None, :], 0), axis=1)
-            revived = tl.sum(match.to(tl.int32), axis=1) > 0
-            other = tl.load(sample_ptr + source[:, None] * D + d[None, :], mask=here & revived[:, None], other=0.0)
-            code = tl.where(revived[:, None], other, code)
-            after = tl.where(revived, uniform, after)
-    tl.store(code_ptr + at, code, mask=here)
-    tl.store(after_ptr + k, after, mask=k < K)
-
-
-@jit
-def moved(
-    weight_ptr: "Any",
-    count_ptr: "Any",
-    k: "Any",
-    K: "Any",
-    fresh: "Any",
-    even: "Any",
-    decay: "Any",
-    rate: "Any",
-    forgotten: "Any",
-) -> "Any":
-    """The weights of the codes `k` after a step; before the first every code weighs as even use would."""
-    weight = tl.load(weight_ptr + k, mask=k < K, other=0.0)
-    before = tl.where(fresh, even, weight)
-    before = tl.where(before > forgotten, before, 0.0)
-    return decay * before + rate * tl.load(count_ptr + k, mask=k < K, other=0.0)

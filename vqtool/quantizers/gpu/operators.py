@@ -50,9 +50,9 @@ def operator(signature: str, shapes: Callable[..., Any]) -> Callable[[Callable[.
 def _quantized(x: Tensor, mask: Tensor | None, tables: Tensor, train: bool) -> tuple[Tensor, ...]:
     (count, dim), levels = x.shape, tables.shape[0]
     more = train and levels > 1
-    whole = x.new_empty(count, levels, dtype=torch.long)
-    pull, rests = x.new_empty(count if more else 0, dim), x.new_empty(levels - 1 if more else 0, count, dim)
-    return whole, torch.empty_like(x), pull, rests, x.new_empty(()), x.new_empty(()), whole.new_empty(())
+    whole, new = x.new_empty(count, levels, dtype=torch.long), tables.new_empty
+    pull, rests = new(count if more else 0, dim), new(levels - 1 if more else 0, count, dim)
+    return whole, new(count, dim), pull, rests, new(()), new(()), whole.new_empty(())
 
 
 @operator("(Tensor x, Tensor? mask, Tensor tables, bool train) -> "
@@ -60,10 +60,13 @@ def _quantized(x: Tensor, mask: Tensor | None, tables: Tensor, train: bool) -> t
 def quantize(x: Tensor, mask: Tensor | None, tables: Tensor, train: bool) -> tuple[Tensor, ...]:
     """Tokens `x` [N, D] by `tables` [Q, K, D], each of which codes what those before left over.
 
+    `x` may be of a narrower type, and of any strides; everything is computed as `tables` are, in float32.
+
     Returns: codes [N, Q], -1 for tokens that are masked or not finite; the sum of the code vectors [N, D]; where
     `train` and Q > 1 the sum of what each level left [N, D], and what each but the first was given [Q - 1, N, D] (both
     with no rows else); the mean squared error, of how many values it is (1 of none), how many tokens are not finite.
     """
+    x = x.to(tables.dtype)
     finite = x.isfinite().all(1)
     real = torch.ones_like(finite) if mask is None else mask
     good = finite & real
@@ -96,7 +99,7 @@ def search(x: Tensor, mask: Tensor | None, table: Tensor) -> Tensor:
 def _statistics(x: Tensor, rests: Tensor, codes: Tensor, size: int, samples: bool) -> tuple[Tensor, ...]:
     (count, dim), levels = x.shape, codes.shape[1]
     many = min(count, size, SAMPLES) if samples else 0
-    return x.new_empty(levels, size), x.new_empty(levels, size, dim), x.new_empty(levels, many, dim)
+    return rests.new_empty(levels, size), rests.new_empty(levels, size, dim), rests.new_empty(levels, many, dim)
 
 
 @operator("(Tensor x, Tensor rests, Tensor codes, int size, bool samples) -> (Tensor, Tensor, Tensor)", _statistics)
@@ -105,6 +108,7 @@ def statistics(x: Tensor, rests: Tensor, codes: Tensor, size: int, samples: bool
 
     That is `x` [N, D] for the first and `rests` [Q - 1, N, D] for the others; `codes` [N, Q], -1 for none.
     """
+    x = x.to(rests.dtype)
     each = [
         (*totals(given, code.clamp_min(0), code >= 0, size), sample(given, size, code >= 0)[: None if samples else 0])
         for given, code in zip([x, *rests], codes.unbind(1), strict=True)
@@ -114,13 +118,13 @@ def statistics(x: Tensor, rests: Tensor, codes: Tensor, size: int, samples: bool
 
 
 @operator("(Tensor? upstream, Tensor? by_mean, Tensor x, Tensor value, Tensor pull, Tensor codes, Tensor values) "
-          "-> Tensor", lambda upstream, by_mean, x, *rest: torch.empty_like(x))  # fmt: skip
+          "-> Tensor", lambda upstream, by_mean, x, value, *rest: torch.empty_like(value))  # fmt: skip
 def pass_back(
     upstream: Tensor | None, by_mean: Tensor | None, x: Tensor, value: Tensor, pull: Tensor, codes: Tensor,
     values: Tensor,
 ) -> Tensor:  # fmt: skip
     """The gradient [N, D] by tokens: that of the value passes unchanged, that of the mean squared error is added."""
-    out = torch.zeros_like(x) if upstream is None else upstream
+    out = torch.zeros_like(value) if upstream is None else upstream
     if by_mean is not None:
         out = out + (x - value if codes.shape[1] == 1 else pull) * (2 * by_mean / values)
     return torch.where(codes[:, :1] >= 0, out, 0)

@@ -15,41 +15,56 @@ from torch.autograd.function import once_differentiable
 from vqtool.api.quantizer import CodebookStats
 from vqtool.quantizers.gpu import operators
 
-WIDEST = 128  # features; tiles of wider ones do not fit into registers
+WIDEST = 512  # features
+TYPES = (torch.float32, torch.bfloat16, torch.float16)  # of tokens, computed as float32
 CHECKED = 256  # tokens of the check before first use
+LARGE = 2100  # codes of a codebook whose tokens are sorted to be summed
 ops = torch.ops.vqtool
-_trusted: dict[tuple[int, int, int], bool] = {}
+_trusted: dict[tuple[str, int, int, int], bool] = {}
 _noted: set[str] = set()
 
 
 def usable(x: Tensor, levels: int = 1) -> bool:
-    """Whether kernels take float32 rows like those of `x` [N, D]: on CUDA with Triton, after a check; not in exports.
+    """Whether kernels take rows like those of `x` [N, D]: on CUDA with Triton, after a check; not in exports.
 
     Only with VQTOOL_KERNELS=on in the environment, until they have been measured on a GPU. An exported program has to
-    run where vqtool is not.
+    run where vqtool is not. On a CPU they run in Triton's interpreter, with TRITON_INTERPRET=1 as well: for tests.
     """
-    if x.device.type != "cuda" or x.dtype != torch.float32 or torch.compiler.is_exporting():
+    kind = x.device.type
+    if kind not in ("cuda", "cpu") or x.dtype not in TYPES or torch.compiler.is_exporting():
         return False
-    return 0 < x.shape[-1] <= WIDEST and len(x) > 0 and trusted(x.device.index or 0, x.shape[-1], levels)
+    if kind == "cpu" and not interpreted():
+        return False
+    return trusted(kind, x.device.index or 0, x.shape[-1], levels) and len(x) > 0
 
 
-def trusted(index: int, dim: int, levels: int) -> bool:
+def interpreted() -> bool:
+    """Whether kernels are asked for on a CPU, and can be interpreted there."""
+    if os.environ.get("VQTOOL_KERNELS") != "on":
+        return False
+    return os.environ.get("TRITON_INTERPRET") == "1" or note("GPU kernels need CUDA: quantizers run without")
+
+
+def trusted(kind: str, index: int, dim: int, levels: int) -> bool:
     """Whether kernels gave on this device what plain PyTorch gives, when they were first asked for such a size."""
-    key = (index, dim, levels)
+    key = (kind, index, dim, levels)
     if key not in _trusted:
         if os.environ.get("VQTOOL_KERNELS") != "on":
             _trusted[key] = False
         elif importlib.util.find_spec("triton") is None:
             _trusted[key] = note("Triton is not installed: quantizers run without kernels")
-        elif torch.cuda.is_current_stream_capturing():
+        elif not 0 < dim <= WIDEST:
+            _trusted[key] = note(f"GPU kernels take up to {WIDEST} features: wider quantizers run without")
+        elif kind == "cuda" and torch.cuda.is_current_stream_capturing():
             return False  # a check waits for the device; the next use outside a capture makes it
         else:
-            _trusted[key] = agrees(torch.device("cuda", index), dim, levels)
+            _trusted[key] = agrees(torch.device(f"{kind}:{index}" if kind == "cuda" else kind), dim, levels)
     return _trusted[key]
 
 
 # what torch.compiler.assume_constant_result does; the decorator imports torch._dynamo: two seconds
 trusted._dynamo_marked_constant = True  # type: ignore[attr-defined]  # a function takes attributes
+interpreted._dynamo_marked_constant = True  # type: ignore[attr-defined]  # a function takes attributes
 
 
 def note(text: str) -> bool:
@@ -76,19 +91,23 @@ def agrees(device: torch.device, dim: int, levels: int) -> bool:
             for a, b in zip(found, wanted, strict=True)
         )
     except Exception as error:  # a compiler that is missing or too old is no reason to stop
-        return note(f"GPU kernels cannot run here, so quantizers run without: {type(error).__name__}: {error}"[:300])
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return note(f"GPU kernels cannot run here, so quantizers run without: {reason}"[:300])
     return close or note(f"GPU kernels disagree with plain PyTorch on {device} at {dim} features: they are not used")
 
 
 def trial(by: Any, x: Tensor, mask: Tensor, tables: Tensor, upstream: Tensor, by_mean: Tensor) -> list[Tensor]:
-    """What each operator `by` a module of them gives."""
+    """What each operator `by` a module of them gives; of a large codebook and of narrow, strided tokens too."""
     codes, value, pull, rests, mean, values, bad = by.quantize(x, mask, tables, True)
     counts, sums, samples = by.statistics(x, rests, codes, tables.shape[1], True)
     back = by.pass_back(upstream, by_mean, x, value, pull, codes, values)
     table, weights = tables[0].clone(), tables.new_zeros(tables.shape[1])
     by.follow(table, weights, counts[0], sums[0], samples[0], 0.9, 0.1)
     found = by.search(x, mask, tables[0])
-    return [codes, value, pull, rests, mean, values, bad, counts, sums, samples, back, table, weights, found]
+    narrow = x.bfloat16().t().contiguous().t()
+    more = [*by.quantize(narrow, mask, tables[:1], True)[:2],
+            *by.statistics(narrow, rests[:0], codes[:, :1], LARGE, False)[:2]]  # fmt: skip
+    return [codes, value, pull, rests, mean, values, bad, counts, sums, samples, back, table, weights, found, *more]
 
 
 class Pass(torch.autograd.Function):

@@ -1,0 +1,105 @@
+"""The search of more features than registers hold, slab by slab; see `kernels.py`."""
+
+from typing import TYPE_CHECKING, Any
+
+import triton.language as tl
+
+from vqtool.quantizers.gpu.kernels import jit
+
+if TYPE_CHECKING:
+    constexpr = Any
+else:  # Triton looks the other annotations up unless they are strings
+    constexpr = tl.constexpr
+
+
+@jit
+def nearest_wide(
+    x_ptr: "Any", ROW: "Any", COLUMN: "Any", rows: "Any", good: "Any", near_ptr: "Any", half_ptr: "Any",
+    centre_ptr: "Any", scale_ptr: "Any", level: "Any", K: "Any",
+    D: constexpr, DP: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr, PRECISION: constexpr,
+) -> "Any":  # fmt: skip
+    """`kernels.py: nearest` of the `rows` of `x` that are `good`, in slabs of DP features."""
+    lanes = tl.arange(0, BLOCK_K)
+    scale = tl.load(scale_ptr + level)
+    best = tl.full((BLOCK_N, BLOCK_K), float("inf"), tl.float32)
+    which = tl.zeros((BLOCK_N, BLOCK_K), tl.int32)
+    for first in range(0, K, BLOCK_K):
+        k = first + lanes
+        dots = tl.zeros((BLOCK_N, BLOCK_K), tl.float32)
+        for feature in range(0, D, DP):
+            d = feature + tl.arange(0, DP)
+            here = good[:, None] & (d < D)[None, :]
+            x = tl.load(x_ptr + rows[:, None].to(tl.int64) * ROW + d[None, :] * COLUMN, mask=here, other=0.0)
+            centre = tl.load(centre_ptr + level * D + d, mask=d < D, other=0.0)
+            x = (x.to(tl.float32) - centre[None, :]) * scale
+            at = (level * K + k)[None, :].to(tl.int64) * D + d[:, None]
+            e = tl.load(near_ptr + at, mask=(k < K)[None, :] & (d < D)[:, None], other=0.0)
+            dots = tl.dot(x, e, dots, input_precision=PRECISION)
+        half = tl.load(half_ptr + level * K + k, mask=k < K, other=float("inf"))
+        score = half[None, :] - dots
+        better = score < best  # strictly: an earlier tile keeps a tie
+        best = tl.where(better, score, best)
+        which = tl.where(better, k[None, :], which)
+    least = tl.min(best, axis=1)
+    return tl.min(tl.where(best == least[:, None], which, 2147483647), axis=1)
+
+
+@jit
+def quantize_wide(
+    x_ptr: "Any", ROW: "Any", COLUMN: "Any", mask_ptr: "Any", table_ptr: "Any", near_ptr: "Any", half_ptr: "Any",
+    centre_ptr: "Any", scale_ptr: "Any",
+    code_ptr: "Any", value_ptr: "Any", rest_ptr: "Any", left_ptr: "Any", error_ptr: "Any",
+    count_ptr: "Any", N: "Any", K: "Any",
+    LEVELS: constexpr, D: constexpr, DP: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr,
+    MASKED: constexpr, VALUE: constexpr, TRAIN: constexpr, PRECISION: constexpr,
+) -> None:  # fmt: skip
+    """`kernels.py: quantize`; of several levels `left` [N, D] holds what is left over so far."""
+    program = tl.program_id(0)
+    rows = program * BLOCK_N + tl.arange(0, BLOCK_N)
+    inside = rows < N
+    fine = inside.to(tl.int32)
+    for feature in range(0, D, DP):
+        d = feature + tl.arange(0, DP)
+        here = inside[:, None] & (d < D)[None, :]
+        x = tl.load(x_ptr + rows[:, None].to(tl.int64) * ROW + d[None, :] * COLUMN, mask=here, other=0.0)
+        fine = fine * tl.min((tl.abs(x.to(tl.float32)) <= 3.4028234663852886e38).to(tl.int32), axis=1)
+    finite = fine > 0  # NaN compares as false
+    real = inside
+    if MASKED:
+        real = inside & (tl.load(mask_ptr + rows, mask=inside, other=0) != 0)
+    good = real & finite
+    for level in range(LEVELS):
+        tl.debug_barrier()
+        if level == 0:
+            code = nearest_wide(x_ptr, ROW, COLUMN, rows, good, near_ptr, half_ptr, centre_ptr, scale_ptr, level, K,
+                                D, DP, BLOCK_N, BLOCK_K, PRECISION)  # fmt: skip
+        else:
+            code = nearest_wide(left_ptr, D, 1, rows, good, near_ptr, half_ptr, centre_ptr, scale_ptr, level, K,
+                                D, DP, BLOCK_N, BLOCK_K, PRECISION)  # fmt: skip
+        tl.debug_barrier()
+        tl.store(code_ptr + rows.to(tl.int64) * LEVELS + level, tl.where(good, code, -1).to(tl.int64), mask=inside)
+        if VALUE:
+            part = tl.zeros((BLOCK_N,), tl.float32)
+            for feature in range(0, D, DP):
+                d = feature + tl.arange(0, DP)
+                here = inside[:, None] & (d < D)[None, :]
+                counts = here & good[:, None]
+                at = rows[:, None].to(tl.int64) * D + d[None, :]
+                taken = (level * K + code)[:, None].to(tl.int64) * D + d[None, :]
+                value = tl.load(table_ptr + taken, mask=counts, other=0.0)
+                x_at = rows[:, None].to(tl.int64) * ROW + d[None, :] * COLUMN
+                rest = tl.load(x_ptr + x_at, mask=counts & (level == 0), other=0.0).to(tl.float32) - value
+                if LEVELS > 1:
+                    more = counts & (level > 0)
+                    rest += tl.load(left_ptr + at, mask=more, other=0.0)
+                    value += tl.load(value_ptr + at, mask=more, other=0.0)
+                    tl.store(left_ptr + at, rest, mask=here)
+                    if TRAIN:
+                        last = level + 1 == LEVELS
+                        tl.store(rest_ptr + level * tl.cast(N, tl.int64) * D + at, rest, mask=here & (last == 0))
+                tl.store(value_ptr + at, value, mask=here)
+                part += tl.sum(rest * rest, axis=1)
+            tl.store(error_ptr + level * tl.num_programs(0) + program, tl.sum(part, axis=0))
+    if VALUE:
+        tl.store(count_ptr + 2 * program, tl.sum(good.to(tl.int32), axis=0))
+        tl.store(count_ptr + 2 * program + 1, tl.sum((real & (finite == 0)).to(tl.int32), axis=0))
