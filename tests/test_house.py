@@ -67,13 +67,14 @@ MAY = {
     "command": {"commands", "catalog", "examples", "shared_options"} | GROUND,
     "completion": {"catalog", "recipe", "bench"},
     "examples": set(),
-    "shared_options": set(),
+    "shared_options": {"completion"},
     "cli": {"command", "completion", "shared_options"} | GROUND,
     "__main__": {"cli"},
     "": GROUND | {"quantizers", "library", "foreign"},
 }
 USE_CASE_MAY = {
     "vqtool.api", "vqtool.quantizers", "vqtool.layers", "vqtool.sequence", "vqtool.analysis",
+    "vqtool.command", "vqtool.commands", "vqtool.shared_options",
     "vqtool.catalog", "vqtool.diagnosis", "vqtool.errors", "vqtool.files", "vqtool.progress", "vqtool.untrusted",
 }  # fmt: skip
 FIELD_WORDS = re.compile(  # words of a field of use, which the engine must not hold
@@ -90,7 +91,7 @@ FIELD_WORDS = re.compile(  # words of a field of use, which the engine must not 
 )
 FIELD_LIBRARIES = {
     "torch", "numpy", "sklearn", "scipy", "h5py", "soundfile", "annotated_doc", "annotated_types", "pandas", "pyarrow",
-    "charset_normalizer", "matplotlib", "PIL",
+    "charset_normalizer", "matplotlib", "PIL", "typer",
     "obspy", "wandb", "pesq", "pystoi", "statsforecast",
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ from tests.cli.run import signatures, within
 from tests.fuzz import seeds
 from vqtool.catalog import catalog
 
-OUTPUTS = {"out_file", "out_dir", "plot", "report"}
+OUTPUTS = {"out_file", "out_dir", "plot", "report", "bits_file", "symbols_file"}
 RUN_BY_DESIGN = {"plugin"}  # --plugin FILE.py is code, and the user names it
 TINY, SERIES, VOLTAGE = (f"{{seeds}}/{name}/best.safetensors" for name in ("tiny", "series", "voltage"))
 INPUTS = {  # every path that a command reads, and how
@@ -44,6 +44,10 @@ INPUTS = {  # every path that a command reads, and how
     ("encode", "input_file"): f"encode {TINY} {{file}} --out {{dir}}/o.st",
     ("decode", "checkpoint"): "decode {file} {seeds}/codes/a.st --out {dir}/o.npz",
     ("decode", "codes_file"): f"decode {TINY} {{file}} --out {{dir}}/o.npz",
+    ("classify", "checkpoint"): "classify {file} {seeds}/shapes",
+    ("classify", "input_file"): "classify {seeds}/images/best.safetensors {file}",
+    ("transmit", "checkpoint"): "transmit {file} {seeds}/shapes",
+    ("transmit", "input_file"): "transmit {seeds}/images/best.safetensors {file}",
     ("export", "checkpoint"): "export {file} -o {dir}/new",
     ("codes", "checkpoint"): "codes {file} -o {dir}/new",
     ("codes", "data"): f"codes {TINY} --data {{file}} -o {{dir}}/new",

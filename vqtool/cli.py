@@ -9,7 +9,7 @@ import typer
 
 import vqtool.shared_options as opt
 from vqtool import completion
-from vqtool.command import app, command, main
+from vqtool.command import add_plugin_commands, app, command, main
 
 __all__ = ["app", "main"]
 
@@ -231,6 +231,19 @@ def decode(
     """Decode codes to signals, in their own units; `--out -` is stdout."""
 
 
+@command("classify", opt.machine)
+def classify(
+    *,
+    checkpoint: opt.Checkpoint,
+    input_file: opt.OwnInputs,
+    out_file: opt.TableFile = None,
+    overrides: opt.Overrides,
+    seed: opt.NoiseSeed = 0,
+    force: opt.Force = False,
+) -> None:
+    """Classify pictures, sentences or other inputs: the likeliest class of each, as the model would be deployed."""
+
+
 @command("export")
 def export(
     checkpoint: opt.Checkpoint,
@@ -241,7 +254,10 @@ def export(
     out_dir: opt.OutDir = None,
     force: opt.Force = False,
 ) -> None:
-    """Export encoder and decoder to ONNX or torch.export, run and compared with PyTorch; or a checkpoint as float16."""
+    """Export a model to ONNX or torch.export, run and compared with PyTorch; or its checkpoint as float16.
+
+    Encoder and decoder become files of their own; of a classifier the whole, or the two ends of its channel apart.
+    """
 
 
 @command("codes", opt.machine)
@@ -264,20 +280,8 @@ def codes(
 @command("verify")
 def verify(
     *,
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="ROLE|TARGET",
-            help="A role, FILE.py:CLASS or package.module:CLASS.",
-            autocompletion=completion.roles_with_laws,
-        ),
-    ],
-    kind: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="KIND", help="One kind of the role; by default all of them.", autocompletion=completion.kinds
-        ),
-    ] = None,
+    target: opt.VerifyTarget,
+    kind: opt.VerifyKind = None,
     arguments: opt.ConstructorArguments,
     laws: opt.LawsAlone,
     skip: opt.LawsSkipped,
@@ -297,22 +301,8 @@ def verify(
 @command("bench")
 def bench(
     *,
-    case: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="CASE", help="What to measure; without it, the cases are listed.", autocompletion=completion.cases
-        ),
-    ] = None,
-    kinds: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="KIND",
-            help="Kinds of quantizer to compare with each other.",
-            autocompletion=completion.quantizers,
-            default_factory=list,
-            show_default=False,
-        ),
-    ],
+    case: opt.BenchCase = None,
+    kinds: opt.BenchKinds,
     device: opt.Device = "auto",
 ) -> None:
     """Measure speed and memory beside other libraries."""
@@ -380,3 +370,6 @@ def help(
     topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="A page, or a command.")] = None,
 ) -> None:
     """Show a page of the documentation, or list the pages."""
+
+
+add_plugin_commands()

@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import os
+import pkgutil
 import re
 import sys
 import traceback
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vqtool.examples import START, epilog
+from vqtool.examples import EXAMPLES, START, epilog
 from vqtool.shared_options import repeated
 
 if TYPE_CHECKING:
     from vqtool.errors import VqtoolError
 
+PLUGIN_COMMANDS = "vqtool_commands"
 UsageError: Any = typer.BadParameter.__bases__[0]  # typer exports this one subclass of it
 
 app = typer.Typer(
@@ -43,11 +45,13 @@ def _common(
     """Options that every command has; they are handled here and not passed on."""
 
 
-def command(target: str, *shared: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(
+    target: str, *shared: Callable[..., None], examples: str = ""
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of a signature: its values go to `vqtool.commands.MODULE:FUNCTION` as keyword arguments.
 
     The decorated function is only read: its parameters and those of `shared` are the command's, its docstring is the
-    help.
+    help. A `target` with a dot names a module of a plugin in full, which gives `examples`, some lines, itself.
     """
 
     def made(signature: Callable[..., None]) -> Callable[..., None]:
@@ -57,10 +61,31 @@ def command(target: str, *shared: Callable[..., None]) -> Callable[[Callable[...
 
         every = [p for each in (signature, *shared, _common) for p in parameters(each)]
         body.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]  # typer reads it
+        EXAMPLES.setdefault(signature.__name__, examples)
         app.command(signature.__name__, epilog=epilog(signature.__name__))(body)
         return signature
 
     return made
+
+
+def add_plugin_commands() -> None:
+    """Import the modules of the namespace package `vqtool_commands`, each of which makes commands by `command`.
+
+    They are listed by every `vqtool --help`, so they hold signatures alone. A module that fails is left out with a
+    warning, and a command that has the name of another one is.
+    """
+    try:
+        package = importlib.import_module(PLUGIN_COMMANDS)
+    except ImportError:  # no plugin brings any
+        return
+    for name in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
+        taken = {one.name: one for one in app.registered_commands}
+        try:
+            importlib.import_module(f"{PLUGIN_COMMANDS}.{name}")
+        except Exception as error:
+            typer.echo(f"warning: the command `{name}` of a plugin is left out: {error}", err=True)
+        every = {one.name: one for one in app.registered_commands} | taken
+        app.registered_commands = sorted(every.values(), key=app.registered_commands.index)
 
 
 def parameters(signature: Callable[..., None]) -> list[inspect.Parameter]:
@@ -82,7 +107,8 @@ def guarded(target: str, json_: bool, quiet: bool, plugins: list[Path], values: 
             use_files(plugins)
         module, _, function = target.partition(":")
         with out.alone_on_stdout():
-            code = getattr(importlib.import_module(f"vqtool.commands.{module}"), function or "run")(**values)
+            place = module if "." in module else f"vqtool.commands.{module}"
+            code = getattr(importlib.import_module(place), function or "run")(**values)
         sys.stdout.flush()
         return int(code or 0)
     except KeyboardInterrupt:

@@ -59,6 +59,9 @@ vqtool encode runs/mine-1 signals.npz --out codes.safetensors""",
     "decode": """\
 vqtool decode runs/codec-1 talk.vqc --out talk.wav
 vqtool decode runs/codec-1 talk.vqc --out rough.wav --levels 2""",
+    "classify": """\
+vqtool classify runs/mine-1 picture.png
+vqtool classify runs/mine-1 pictures/ --out labels.csv""",
     "export": """\
 vqtool export runs/codec-1 --to onnx --out exported
 vqtool export runs/codec-1 --to fp16""",

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from vqtool import completion
+
 MAX_STEPS = 100_000  # of a forecast: more is a typing error, and would fill the memory
 DECILES = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
 
@@ -98,6 +100,8 @@ Fill = Annotated[
     typer.Option("--fill", help="Fill gaps and missing values; by default they are an error."),
 ]
 
+OwnInputs = Annotated[Path, typer.Argument(metavar="INPUT", help="A file of signals, or a folder of files.")]
+
 # --- what to change --------------------------------------------------------------------------------------------------
 
 Overrides = Annotated[
@@ -182,6 +186,11 @@ ReportPlot = Annotated[
 ]
 Tsne = Annotated[bool, typer.Option("--tsne", help="Lay out code vectors with t-SNE instead of PCA.")]
 
+TableFile = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE.csv", help="File to write the table to; by default shown.")
+]
+NoiseSeed = Annotated[int, typer.Option("--seed", help="Seed for noise, where the model has any.")]
+
 # --- convert and improve ---------------------------------------------------------------------------------------------
 
 ConvertSource = Annotated[
@@ -250,6 +259,36 @@ DecodeMethod = Annotated[
 ]
 ResumedRun = Annotated[
     Path | None, typer.Argument(metavar="RUN", help="A run's folder; by default the newest under runs/.")
+]
+VerifyTarget = Annotated[
+    str,
+    typer.Argument(
+        metavar="ROLE|TARGET",
+        help="A role, FILE.py:CLASS or package.module:CLASS.",
+        autocompletion=completion.roles_with_laws,
+    ),
+]
+VerifyKind = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="KIND", help="One kind of the role; by default all of them.", autocompletion=completion.kinds
+    ),
+]
+BenchCase = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="CASE", help="What to measure; without it, the cases are listed.", autocompletion=completion.cases
+    ),
+]
+BenchKinds = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="KIND",
+        help="Kinds of quantizer to compare with each other.",
+        autocompletion=completion.quantizers,
+        default_factory=list,
+        show_default=False,
+    ),
 ]
 MergeTwins = Annotated[
     bool, typer.Option("--merge", help="Also merge nearly identical codes, and re-initialise the freed ones.")

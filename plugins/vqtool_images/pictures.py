@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
 from vqtool.untrusted import arrays
+from vqtool_images.cifar import cifar_folder
 from vqtool_images.idx import idx_array, idx_files
 from vqtool_images.picture_folder import picture_folder
 from vqtool_images.splits import PARTS, Report, made_split
@@ -40,7 +41,7 @@ class Pictures:
 
 
 def pictures(path: Path, size: int = 0, *, labelled: bool = True) -> Pictures:
-    """The pictures of an .npz, of a folder with IDX files, or of a folder with a folder of pictures for each class.
+    """The pictures of an .npz, of a folder with the files of MNIST or CIFAR, or of one with a folder for each class.
 
     Args:
         path: the file or folder.
@@ -53,8 +54,10 @@ def pictures(path: Path, size: int = 0, *, labelled: bool = True) -> Pictures:
     report = Report()
     names: Array | None = None
     if path.is_dir():
-        files = idx_files(path)
-        if files:
+        files, cifar = idx_files(path), cifar_folder(path)
+        if cifar is not None:
+            found, names = cifar
+        elif files:
             found = {key: idx_array(file) for key, file in files.items() if labelled or key.endswith("_images")}
         else:
             return _of_folder(path, size, report, labelled)

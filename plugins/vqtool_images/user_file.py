@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from vqtool.api import DataSpec, Files, Piece
 from vqtool.errors import VqtoolError
 from vqtool.files import make_dir, save_npz, write_atomic
+from vqtool_images.cifar import cifar_file
+from vqtool_images.idx import PATTERN, idx_array
 from vqtool_images.picture_folder import FORMATS, Reader, pillow
 from vqtool_images.pictures import archive, bytes_of
 from vqtool_images.splits import Report
@@ -25,7 +27,7 @@ Array = NDArray[np.uint8]
 
 
 class PictureFiles(Files):
-    """Reads pictures, folders of pictures (in any subfolders), npy and npz; writes a PNG, a folder of PNG, or an npz.
+    """Reads pictures, folders of them (in any subfolders), npy, npz, IDX and CIFAR's .bin; writes PNG, or an npz.
 
     Colours become grey for a model of grey pictures, and grey pictures colours for one of colours; pictures of another
     size are scaled where the recipe, or `-s data.size=N`, says so. Decoded values are limited to [0, 1].
@@ -87,7 +89,7 @@ class PictureFiles(Files):
 
     def _arrays(self, path: Path) -> Iterator[Piece]:
         """The pictures of an npy or npz: those of training, validation and test one after the other."""
-        found, _ = archive(path, self.report, labelled=False)
+        found = self._found(path)
         order = [f"{part}_images" for part in ("train", "valid", "test") if f"{part}_images" in found]
         every = bytes_of({name: found[name] for name in order}, {}, path, self.report)
         for name in order:
@@ -96,6 +98,14 @@ class PictureFiles(Files):
         total = -(-len(whole) // AT_A_TIME)
         for begin in range(0, len(whole), AT_A_TIME):
             yield self._piece(whole[begin : begin + AT_A_TIME], {}, self.report.notes, total)
+
+    def _found(self, path: Path) -> dict[str, Array]:
+        """The arrays of an npy or npz, of an IDX file of pictures, or of a file of CIFAR's."""
+        if PATTERN.fullmatch(path.name):
+            return {"train_images": idx_array(path)}
+        if path.suffix.lower() == ".bin":
+            return {"train_images": cifar_file(path)[0]}
+        return archive(path, self.report, labelled=False)[0]
 
     def _check(self, shape: tuple[int, ...], path: Path) -> None:
         """Refuse pictures of another form than the model's."""

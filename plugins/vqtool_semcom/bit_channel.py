@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 import torch
@@ -30,6 +30,7 @@ class Transmission:
     llr: Tensor  # [B, n]  log P(bit = 1) / P(bit = 0)
     sent: Mapping[str, Tensor] = field(default_factory=dict)  # what was transmitted, to compare soft with hard
     figures: Mapping[str, Tensor] = field(default_factory=dict)  # [B] each
+    arrived: Mapping[str, Tensor] = field(default_factory=dict)  # what the receiver computed them from
 
 
 class BitChannel(Channel):
@@ -41,11 +42,13 @@ class BitChannel(Channel):
     the noise to the quantizer's `probs` ("link"), past channel and code choice to the latents as if z had arrived
     unchanged ("straight-through", the only way for a quantizer without probabilities), or both ways ("both").
 
-    With a quantizer that routes, the codes of a window are those of one codebook and use one mode of the channel; the
-    receiver gets both as side information.
+    Of a residual quantizer the first `send_levels` levels may be sent alone: fewer symbols for the same weights. The
+    bits of a window go level after level. With a quantizer that routes, the codes of a window are those of one codebook
+    and use one mode of the channel; the receiver gets both as side information.
     """
 
     knobs = frozenset({"hard"})
+    arrivals: tuple[tuple[str, ...], ...] = (("llr",),)
     symbol_bits: tuple[int, ...] = (1,)  # bits that one use of the channel carries, by mode
     prepared: Tensor
 
@@ -57,16 +60,25 @@ class BitChannel(Channel):
         radius: int | None,
         hard: float,
         gradient: Gradient,
+        send_levels: int = 0,
+        random_levels: bool = False,
     ) -> None:
         super().__init__()
         self._use_codes(codebook_sizes, labels, radius)
+        if send_levels > len(codebook_sizes):
+            raise VqtoolError(f"`send_levels` is {send_levels}, and there are {len(codebook_sizes)} levels")
+        self.send_levels, self.random_levels = send_levels, random_levels
         self.hard, self.gradient = hard, gradient
         self.register_buffer("prepared", torch.zeros((), dtype=torch.bool))
 
     def _use_codes(self, codebook_sizes: Sequence[int], labels: Labelling, radius: int | None) -> None:
         self.books = nn.ModuleList(IndexBits(size, radius=radius) for size in codebook_sizes)
-        self.width = sum(book.width for book in self.index_bits)  # bits per token
         self.labelling: Labelling = labels
+
+    @property
+    def width(self) -> int:
+        """Bits per token, of the levels that are sent."""
+        return sum(book.width for book in self.index_bits[: self.send_levels or None])
 
     @property
     def index_bits(self) -> list[IndexBits]:
@@ -86,6 +98,7 @@ class BitChannel(Channel):
         other = copy.deepcopy(self)
         other._use_codes(codebook_sizes, labels, None)
         other.prepared.fill_(False)
+        other.send_levels, other.random_levels = 0, False
         return other
 
     def transmit(self, bits: Tensor, level: Tensor, noise: Noise, *, soft: bool, mode: int = 0) -> Transmission:
@@ -139,12 +152,23 @@ class BitChannel(Channel):
         noise = self.draw(quantized) if noise is None else noise
         with own_precision(quantized.z):
             if route is not None:
+                if self.send_levels or self.random_levels:
+                    raise VqtoolError("a quantizer that routes has no levels to leave out", hint="send_levels = 0")
                 return send_by_route(self, quantized, route, tables, levels, noise)
             return self._send(quantized, tables, levels, noise)
 
+    def _first_levels(self, quantized: Quantized) -> Quantized:
+        """The codes of the levels that are sent: as many as `send_levels` says, in training at random where asked."""
+        count = self.send_levels or len(self.books)
+        if self.training and self.random_levels:
+            count = int(torch.randint(count, ())) + 1
+        probs = None if quantized.probs is None else quantized.probs[:, :, :count]
+        return replace(quantized, codes=quantized.codes[..., :count], probs=probs)
+
     def _send(self, quantized: Quantized, tables: Sequence[Tensor], level: Tensor, noise: Noise) -> Received:
-        columns = zip(self.index_bits, quantized.codes.unbind(-1), strict=True)
-        bits = torch.cat([book.hard(column) for book, column in columns], -1).flatten(1)
+        quantized = self._first_levels(quantized)
+        tables = tables[: quantized.codes.shape[-1]]
+        bits = self.bits(quantized.codes)
         hard = self.transmit(bits, level, noise, soft=False)
         posterior = self.posteriors(hard.llr, quantized)
         arrived = mean_vectors(posterior, tables)
@@ -152,14 +176,16 @@ class BitChannel(Channel):
         figures = {**hard.figures, "ber": bit_error_share(hard.llr, bits)}
         figures |= {name: torch.full_like(level, value) for name, value in size.items()}
         codes = torch.stack([p.argmax(-1) for p in posterior], -1)
+        trace = {"bits": bits, **hard.sent, "llr": hard.llr, **hard.arrived}
         if quantized.probs is None:
-            return Received(straight_through(arrived, quantized), arrived.detach(), codes, None, {}, figures)
+            return Received(straight_through(arrived, quantized), arrived.detach(), codes, None, {}, figures, trace)
         soft_bits = self._soft_bits(quantized.probs)
         soft = self.transmit(soft_bits, level, noise, soft=True)
         arrived_soft = mean_vectors(self.posteriors(soft.llr, quantized), tables)
         stages = {"bits": (soft_bits, bits), "llr": (soft.llr, hard.llr), "vectors": (arrived_soft, arrived)}
         stages |= {name: (soft.sent[name], hard.sent[name]) for name in hard.sent}
         figures |= {f"{name}.soft": figure for name, figure in soft.figures.items() if name != "ber.theory"}
+        figures |= self.soft_figures(soft_bits)
         z = arrived
         if self.training and self.gradient == "straight-through":
             z = straight_through(torch.lerp(arrived_soft.detach(), arrived, self.hard), quantized)
@@ -170,17 +196,74 @@ class BitChannel(Channel):
                 llr = self.transmit_blend(soft, hard, mixed, level, noise).llr
                 z = mean_vectors(self.posteriors(llr, quantized), tables)
             z = z if self.gradient == "link" else straight_through(z, quantized)
-        return Received(z, arrived.detach(), codes, arrived_soft, stages, figures)
+        return Received(z, arrived.detach(), codes, arrived_soft, stages, figures, trace)
+
+    def bits(self, codes: Tensor) -> Tensor:
+        """The bits [B, n] of the codes [B, T, Q] of a window, level after level: a part of them is the first levels."""
+        columns = zip(self.index_bits, codes.unbind(-1), strict=False)
+        return torch.cat([book.hard(column).flatten(1) for book, column in columns], -1)
+
+    def soft_figures(self, bits: Tensor) -> dict[str, Tensor]:
+        """Figures [B] of the soft path's bits [B, n], probabilities of ones."""
+        return {}
+
+    def send(self, quantized: Quantized) -> dict[str, Tensor]:
+        """`bits` [B, n], and what carries them.
+
+        Raises:
+            VqtoolError: the quantizer routes: how a window is sent is known with its codes only.
+        """
+        if quantized.route is not None:
+            raise VqtoolError(
+                "the two ends of this link cannot be used apart: each window has a route of its own",
+                hint="vqtool transmit CKPT INPUT --snr DB sends, and receives with the route known",
+            )
+        bits = self.bits(self._first_levels(quantized).codes)
+        return {"bits": bits, **self.carried(bits)}
+
+    def carried(self, bits: Tensor) -> dict[str, Tensor]:
+        """What goes into the channel for `bits` [B, n], beside these themselves."""
+        return {}
+
+    def observe(self, quantized: Quantized, tables: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        received = self(quantized, tables)
+        return self.forms(received, torch.full((len(quantized.codes),), float(self.levels()[""])))
+
+    def forms(self, received: Received, level: Tensor) -> list[dict[str, Tensor]]:
+        """What arrived, in each of the forms of `arrivals`."""
+        return [{"llr": received.trace["llr"]}]
+
+    def receive(self, arrived: Mapping[str, Tensor], tables: Sequence[Tensor], tokens: int) -> Tensor:
+        """From `llr` [B, n] = log P(bit = 1) / P(bit = 0), or from what the channel has besides in `arrivals`."""
+        if not any(set(names) == arrived.keys() for names in self.arrivals):
+            forms = " or ".join(" and ".join(f"`{name}`" for name in names) for names in self.arrivals)
+            given = ", ".join(f"`{name}`" for name in arrived) or "nothing"
+            raise VqtoolError(f"this receiver takes {forms}, not {given}")
+        if len(self.symbol_bits) > 1:
+            raise VqtoolError("this receiver must know how each window was sent", hint="vqtool transmit CKPT INPUT")
+        bits = tokens * self.width
+        llr = arrived["llr"] if "llr" in arrived else self.llr_of(arrived, bits)
+        if llr.dim() != 2 or llr.shape[1] != bits:
+            raise VqtoolError(f"`llr` should have the shape [B, {bits}], not {list(llr.shape)}")
+        levels = self.send_levels or len(self.books)
+        return mean_vectors(self._by_token(llr, tokens, levels), tables[:levels])
+
+    def llr_of(self, arrived: Mapping[str, Tensor], bits: int) -> Tensor:
+        """The LLRs [B, `bits`] of what arrived in another form."""
+        raise NotImplementedError
 
     def _soft_bits(self, probs: Tensor) -> Tensor:
-        each = [book.soft(probs[:, :, q, : book.size]) for q, book in enumerate(self.index_bits)]
-        return torch.cat(each, -1).flatten(1)
+        books = self.index_bits[: probs.shape[2]]
+        return torch.cat([book.soft(probs[:, :, q, : book.size]).flatten(1) for q, book in enumerate(books)], -1)
 
     def posteriors(self, llr: Tensor, quantized: Quantized) -> list[Tensor]:
         """P(code | received), Q of [B, T, K_q], from the LLRs [B, n] of a window."""
-        by_token = llr.view(llr.shape[0], quantized.codes.shape[1], self.width)
-        parts = by_token.split([book.width for book in self.index_bits], -1)
-        return [book.posterior(part) for book, part in zip(self.index_bits, parts, strict=True)]
+        return self._by_token(llr, *quantized.codes.shape[1:])
+
+    def _by_token(self, llr: Tensor, tokens: int, levels: int) -> list[Tensor]:
+        books = self.index_bits[:levels]
+        parts = llr.split([tokens * book.width for book in books], 1)
+        return [book.posterior(part.reshape(-1, tokens, book.width)) for book, part in zip(books, parts, strict=True)]
 
 
 def mean_vectors(posteriors: Sequence[Tensor], tables: Sequence[Tensor]) -> Tensor:
@@ -218,6 +301,7 @@ def send_by_route(
     hard, all_modes = torch.zeros_like(quantized.hard), torch.zeros_like(quantized.hard)
     codes = torch.full_like(quantized.codes, -1)
     figures: dict[str, Tensor] = {}
+    trace: dict[str, Tensor] = {}
     for expert, book in enumerate(channel.index_bits):
         for mode in range(len(channel.symbol_bits)):
             taken = (route.expert == expert) & (route.mode == mode)
@@ -237,15 +321,27 @@ def send_by_route(
             codes[rows, :, expert] = posterior.argmax(-1)[mine]
             wrong = bit_error_share(got.llr, bits)
             symbols = torch.full_like(wrong, channel.symbols_of(bits.shape[1], mode) + route.side_bits)
-            for name, figure in {**got.figures, "ber": wrong, "symbols": symbols}.items():
+            size = {"bits": torch.full_like(wrong, bits.shape[1]), "symbols": symbols}
+            for name, figure in {**got.figures, "ber": wrong, **size}.items():
                 figures.setdefault(name, level.new_zeros(len(level)))[rows] = figure[mine]
+            for name, value in {"bits": bits, **got.sent, **got.arrived}.items():
+                put(trace, name, value[mine], rows, len(level))
     figures["side_bits"] = torch.full_like(level, route.side_bits)
     widths = [book.width for book in channel.index_bits]
     figures["symbols.expected"] = expected_symbols(route, quantized.codes.shape[1], widths, channel.symbol_bits)
     z = straight_through(hard.clone(), quantized)
     if learns:
         z = AddGradient.apply(all_modes, z)
-    return Received(z, hard, codes, figures=figures)
+    return Received(z, hard, codes, figures=figures, trace=trace)
+
+
+def put(trace: dict[str, Tensor], name: str, value: Tensor, rows: Tensor, count: int) -> None:
+    """Set `rows` of a [`count`, ...] tensor of the trace, as wide as its widest row; NaN where a row is shorter."""
+    held = trace.get(name, value.new_full((count, 0, *value.shape[2:]), torch.nan))
+    if short := max(0, value.shape[1] - held.shape[1]):
+        held = torch.cat([held, held.new_full((count, short, *value.shape[2:]), torch.nan)], 1)
+    held[rows, : value.shape[1]] = value.detach()
+    trace[name] = held
 
 
 def expected_symbols(route: ModeRoute, tokens: int, widths: Sequence[int], symbol_bits: Sequence[int]) -> Tensor:

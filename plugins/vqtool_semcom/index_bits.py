@@ -24,8 +24,8 @@ class IndexBits(nn.Module):
 
     def table(self) -> Tensor:
         """The bits [K, k] of every code's label, the most significant first."""
-        places = torch.arange(self.width - 1, -1, -1, device=self.labels.device)
-        return (self.labels[:, None] >> places & 1).float()
+        places = 2 ** torch.arange(self.width - 1, -1, -1, device=self.labels.device)
+        return (self.labels[:, None] // places % 2).float()  # no shift: ONNX has none for int64
 
     def hard(self, codes: Tensor) -> Tensor:
         """Codes [...] -> their bits [..., k]; zeros for -1."""

@@ -24,6 +24,8 @@ class Qam(nn.Module):
     levels: Tensor  # [L]  the amplitude of an axis by its label, first bit the most significant
     ones: Tensor  # [n, L / 2]  the labels whose bit is 1
     zeros: Tensor  # [n, L / 2]
+    labels: Tensor  # [M, m]  the bits of each point
+    points: Tensor  # [M, 2]
 
     def __init__(self, order: Order) -> None:
         super().__init__()
@@ -36,6 +38,9 @@ class Qam(nn.Module):
         self.register_buffer("levels", self._amplitude(table.float()), persistent=False)
         self.register_buffer("ones", torch.stack([labels[bit == 1] for bit in table.unbind(1)]), persistent=False)
         self.register_buffer("zeros", torch.stack([labels[bit == 0] for bit in table.unbind(1)]), persistent=False)
+        whole = torch.arange(order)[:, None] >> torch.arange(self.bits - 1, -1, -1) & 1
+        self.register_buffer("labels", whole, persistent=False)
+        self.register_buffer("points", self.symbols(whole.float())[:, 0], persistent=False)
 
     def symbols(self, bits: Tensor) -> Tensor:
         """Bits, or probabilities of ones, [..., S * m] -> symbols [..., S, 2] as (I, Q).
@@ -44,6 +49,11 @@ class Qam(nn.Module):
         amplitude is linear in each of its independent bits. At certain bits it is the constellation's point itself.
         """
         return self._amplitude(self._by_axis(bits))
+
+    def weights(self, bits: Tensor) -> Tensor:
+        """Probabilities of ones [..., S * m] -> those of the points [..., S, M], for independent bits."""
+        each = bits.unflatten(-1, (-1, 1, self.bits))
+        return torch.where(self.labels.bool(), each, 1 - each).prod(-1)
 
     def llr(self, received: Tensor, noise: Tensor, gain: Tensor | None = None, how: Llr = "exact") -> Tensor:
         """log P(bit = 1) / P(bit = 0) [..., S * m] of `received` [..., S, 2] = `gain` x + n, for equally likely bits.
@@ -58,6 +68,17 @@ class Qam(nn.Module):
         gather = torch.logsumexp if how == "exact" else torch.amax
         llr = gather(metric[..., self.ones], -1) - gather(metric[..., self.zeros], -1)  # [..., S, 2, n]
         return llr.transpose(-1, -2).flatten(-3)
+
+    def blind_llr(self, received: Tensor, noise: Tensor, how: Llr = "exact") -> Tensor:
+        """The same for `received` = h x + n where h ~ CN(0, 1) is known by nobody: y ~ CN(0, |x|^2 + N0).
+
+        Only energies differ, so bits that turn a point alone have an LLR of 0.
+        """
+        spread = self.points.square().sum(-1) + noise[..., None]  # [..., M]
+        metric = -received.square().sum(-1, keepdim=True) / spread - spread.log()
+        gather = torch.logsumexp if how == "exact" else torch.amax
+        each = [(metric[..., bit == 1], metric[..., bit == 0]) for bit in self.labels.unbind(1)]
+        return torch.stack([gather(one, -1) - gather(zero, -1) for one, zero in each], -1).flatten(-2)
 
     def points_used(self, symbols: Tensor) -> Tensor:
         """The share of `symbols` [..., 2] that are nearest to each of the M points [M]."""
@@ -83,7 +104,7 @@ def sharpened(probability: Tensor, temperature: float) -> Tensor:
     The softmax over all symbols of a bit vector c factors into sigmoid((2 p_b - 1) / temperature) for each bit: certain
     bits become uncertain at every temperature above 0, and the symbols lose power: 4.8 dB at 0.7 for 16-QAM.
     """
-    return torch.sigmoid((2 * probability - 1) / temperature)
+    return torch.sigmoid((2 * probability - 1) / max(temperature, 1e-6))
 
 
 def bit_error_rate(order: Order, snr: float, *, fading: bool = False) -> float:

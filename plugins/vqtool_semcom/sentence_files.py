@@ -168,6 +168,46 @@ def _table(path: Path, text: str, columns: Columns, report: Report, parts: list[
     return found
 
 
+def text_column(path: Path, content: str, asked: str, usual: str, report: Report) -> list[str]:
+    """The texts of a table that needs no labels: of the column `asked`, else `usual` or one of the usual names.
+
+    Raises:
+        VqtoolError: which column holds the texts is not known.
+    """
+    rows = _records(path, content) if path.suffix.lower() in LINES else _rows(path, content)
+    head = [cell.strip() for cell in rows[0][1]] if rows else []
+    if asked.isdigit() and asked not in head and 0 < int(asked) <= len(head):
+        at, named = int(asked) - 1, 0
+    elif asked:
+        if asked not in head:
+            raise VqtoolError(f"`{path.name}` has no column `{asked}`", hint=_choice_of_text(rows), where=str(path))
+        at, named = head.index(asked), 1
+    else:
+        lower = [cell.lower() for cell in head]
+        found = next((lower.index(name) for name in (usual.lower(), *TEXTS) if name in lower), None)
+        if found is None:
+            raise VqtoolError(
+                f"which column of `{path.name}` holds the texts is not known",
+                hint=_choice_of_text(rows),
+                where=str(path),
+            )
+        at, named = found, 1
+        if len(head) > 1:
+            report.add(f"the text is the column `{head[at]}`")
+    kept = [cells[at].strip() for _, cells in rows[named:] if len(cells) > at and cells[at].strip()]
+    if len(kept) < len(rows) - named:
+        report.add(f"{len(rows) - named - len(kept)} of {len(rows) - named} rows of `{path.name}` are skipped: no text")
+    return kept
+
+
+def _choice_of_text(rows: list[tuple[int, list[str]]]) -> str:
+    """An option that reads a table: of its longest column."""
+    if not rows:
+        return "a row for each sentence"
+    lengths = [sum(len(cells[k]) for _, cells in rows if len(cells) > k) for k in range(len(rows[0][1]))]
+    return f"-s data.text={lengths.index(max(lengths)) + 1} (without names of columns), or -s data.text=NAME"
+
+
 def _records(path: Path, text: str) -> list[tuple[int, list[str]]]:
     """A header, then (line, cells) of each object of JSON lines, or of one JSON list of objects."""
     try:

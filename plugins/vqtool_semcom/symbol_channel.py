@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, cast
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Literal, cast
 
 import torch
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, Interval, MinLen
 from torch import Tensor, nn
 
-from vqtool.api import Quantized
+from vqtool.api import Quantized, Received
 from vqtool.errors import VqtoolError
 from vqtool_semcom.bit_channel import BitChannel, Gradient, Noise, Transmission, towards_hard
+from vqtool_semcom.fading import rotated, times
 from vqtool_semcom.labels import Labelling
 from vqtool_semcom.qam import Llr, Order, Qam, bit_error_rate, expected_llr, sharpened
+
+Csi = Literal["known", "pilots", "none"]
 
 
 class SymbolChannel(BitChannel):
@@ -25,7 +30,10 @@ class SymbolChannel(BitChannel):
     the variance N0 / 2, N0 = 10^(-SNR / 10). Eb/N0 = Es/N0 - 10 log10(m). Under fading it is the mean over E|h|^2 = 1.
     """
 
-    fading = False
+    knobs = frozenset({"hard", "soft_symbol"})
+    csi: Csi = "known"  # what the receiver knows of h
+    estimate_error = 0.0  # variance of the estimate of h, as a multiple of N0
+    arrivals: tuple[tuple[str, ...], ...] = (("symbols", "snr_db"), ("llr",))
 
     def __init__(
         self,
@@ -46,7 +54,7 @@ class SymbolChannel(BitChannel):
         ] = "exact",
         soft_symbol: Annotated[
             Annotated[float, Gt(0)] | None,
-            Doc("temperature of distance-softmax symbols on the soft path; none: the exact expectation"),
+            Doc("temperature of distance-softmax symbols on the soft path, a knob; none: the exact expectation"),
         ] = None,
         labels: Annotated[
             Labelling, Doc("bits of the codes: their number, a Gray code along their first axis, or that, optimised")
@@ -61,15 +69,26 @@ class SymbolChannel(BitChannel):
         gradient: Annotated[
             Gradient, Doc("path of the gradient: past the channel, through its noise, or both")
         ] = "both",
+        send_levels: Annotated[
+            int, Ge(0), Doc("levels of a residual quantizer that are sent, the first ones; 0: all")
+        ] = 0,
+        random_levels: Annotated[
+            bool, Doc("send the first levels of each training batch alone, a random number of them")
+        ] = False,
+        protect: Annotated[
+            bool, Doc("first levels on the bits of a symbol that arrive best: the first of each axis's Gray label")
+        ] = False,
     ) -> None:
-        super().__init__(codebook_sizes, labels=labels, radius=radius, hard=hard, gradient=gradient)
+        super().__init__(codebook_sizes, labels=labels, radius=radius, hard=hard, gradient=gradient,
+                         send_levels=send_levels, random_levels=random_levels)  # fmt: skip
+        self.protect = protect
         if train_db[0] > train_db[1]:
             raise VqtoolError(f"`train_db` goes from {train_db[0]} down to {train_db[1]}", hint="the lower one first")
         self.qams = nn.ModuleList(Qam(one) for one in ((order,) if isinstance(order, int) else order))
         self.symbol_bits = tuple(self.qam(mode).bits for mode in range(len(self.qams)))
         self.snr_db, self.train_db, self.report_db = snr_db, train_db, report_db
         self.llr, self.soft_symbol = llr, soft_symbol
-        self._theory: dict[tuple[float, int], tuple[float, float]] = {}
+        self._theory: dict[tuple[float, int], tuple[float, float | None]] = {}
 
     def qam(self, mode: int) -> Qam:
         """The constellation of a mode."""
@@ -84,12 +103,17 @@ class SymbolChannel(BitChannel):
 
     def draw(self, quantized: Quantized) -> Noise:
         bits, modes = self.bits_of(quantized), range(len(self.qams))
-        rows, symbols = len(quantized.codes), max(self.symbols_of(bits, mode) for mode in modes)
-        return (torch.randn(rows, symbols, 2, device=quantized.z.device),)
+        rows, symbols = len(quantized.codes), max(self.data_symbols(bits, mode) for mode in modes)
+        device = quantized.z.device
+        return (torch.randn(rows, symbols, 2, device=device), *self.draw_gains(rows, symbols, device))
 
-    def gain(self, noise: Noise) -> Tensor | None:
-        """|h| [B, S] of what `draw` gave; None: 1."""
-        return None
+    def draw_gains(self, rows: int, symbols: int, device: torch.device) -> tuple[Tensor, ...]:
+        """Of a fading channel, h [B, S, 2] of every symbol; then, where it is estimated, (estimate - h) / sqrt(N0)."""
+        return ()
+
+    def data_symbols(self, bits: int, mode: int = 0) -> int:
+        """S, the symbols that carry `bits` bits of a window."""
+        return -(-bits // self.symbol_bits[mode])
 
     def transmit(self, bits: Tensor, level: Tensor, noise: Noise, *, soft: bool, mode: int = 0) -> Transmission:
         return self._through(self._symbols(bits, soft, mode), bits.shape[1], level, noise, mode)
@@ -100,23 +124,84 @@ class SymbolChannel(BitChannel):
         symbols = towards_hard((self._symbols(bits, True, 0), hard.sent["symbols"]), self.hard)
         return self._through(symbols, bits.shape[1], level, noise, 0)
 
+    def carried(self, bits: Tensor) -> dict[str, Tensor]:
+        """`symbols` [B, S, 2] as (I, Q)."""
+        return {"symbols": self._symbols(bits, False, 0)}
+
     def _symbols(self, bits: Tensor, soft: bool, mode: int) -> Tensor:
-        """[B, n] -> [B, S, 2]; the pad bits are certain, but no bit stays certain under a distance softmax."""
-        padded = self.symbols_of(bits.shape[1], mode) * self.symbol_bits[mode]
+        """[B, n] -> [B, S, 2]."""
+        return self.qam(mode).symbols(self._symbol_bits(bits, soft, mode))
+
+    def _symbol_bits(self, bits: Tensor, soft: bool, mode: int) -> Tensor:
+        """[B, n] -> [B, S m]; the pad bits are certain, but no bit stays certain under a distance softmax."""
+        padded = self.data_symbols(bits.shape[1], mode) * self.symbol_bits[mode]
         bits = torch.nn.functional.pad(bits, (0, padded - bits.shape[1]))
-        if soft and self.soft_symbol is not None:
-            bits = sharpened(bits, self.soft_symbol)
-        return self.qam(mode).symbols(bits)
+        if self.protect:
+            bits = bits[:, self._slots(padded, mode).argsort().to(bits.device)]
+        return sharpened(bits, self.soft_symbol) if soft and self.soft_symbol is not None else bits
+
+    def _slots(self, padded: int, mode: int) -> Tensor:
+        """Places [S m] of bits, those that arrive best first: the first bit of both axes of every symbol, and so on."""
+        return (torch.arange(padded) % self.symbol_bits[mode] // 2).argsort(stable=True)
+
+    def soft_figures(self, bits: Tensor) -> dict[str, Tensor]:
+        """Of the distribution over points that the bits' probabilities [B, n] give a symbol; in bits, differentiable.
+
+        `symbols.choice` [B] is the mean entropy of a symbol, 0 where all are decided; `symbols.unused` is log2 M minus
+        the entropy of the batch's mean distribution, 0 where all points are used alike.
+        """
+        weights = self.qam(0).weights(self._symbol_bits(bits, True, 0))  # [B, S, M]
+        choice = torch.special.entr(weights).sum(-1).mean(-1) / math.log(2)
+        use = torch.special.entr(weights.mean((0, 1))).sum() / math.log(2)
+        return {"symbols.choice": choice, "symbols.unused": (self.symbol_bits[0] - use).expand_as(choice)}
 
     def _through(self, symbols: Tensor, bits: int, level: Tensor, noise: Noise, mode: int) -> Transmission:
-        """The LLRs of `bits` bits. Known fading: y conj(h) / |h| = |h| x + n', with noise of the same variance."""
+        """y = h x + n, and the LLRs of `bits` bits from y and what is known of h."""
         noise = tuple(each[:, : symbols.shape[1]] for each in noise)
         n0 = 10 ** (-level / 10)
-        gain = self.gain(noise)
-        arrived = symbols if gain is None else gain[..., None] * symbols
+        arrived = times(noise[1], symbols) if len(noise) > 1 else symbols
         arrived = arrived + (n0 / 2).sqrt()[:, None, None] * noise[0]
-        llr = self.qam(mode).llr(arrived, n0[:, None], gain, self.llr)[:, :bits]
-        return Transmission(llr, {"symbols": symbols}, self._figures(llr, symbols, level, mode))
+        gain = noise[1] if len(noise) > 1 and self.csi != "none" else None
+        if len(noise) > 2 and gain is not None:
+            gain = gain + n0.sqrt()[:, None, None] * noise[2]
+        llr = self._llr(arrived, gain, n0, mode)[:, :bits]
+        seen = {"arrived": arrived} if gain is None else {"arrived": arrived, "gain": gain}
+        return Transmission(llr, {"symbols": symbols}, self._figures(llr, symbols, level, mode), seen)
+
+    def _llr(self, arrived: Tensor, gain: Tensor | None, n0: Tensor, mode: int) -> Tensor:
+        """LLRs [B, S m] of `arrived` [B, S, 2]; `gain` [B, S, 2] is what the receiver takes h to be, None for 1.
+
+        An estimate's own error acts on a symbol of unit energy like noise of the variance `estimate_error` N0.
+        """
+        n0 = n0[:, None]
+        if self.csi == "none":
+            llr = self.qam(mode).blind_llr(arrived, n0, self.llr)
+        else:
+            size = None
+            if gain is not None:
+                arrived, size = rotated(arrived, gain)
+            llr = self.qam(mode).llr(arrived, n0 * (1 + self.estimate_error), size, self.llr)
+        return llr[:, self._slots(llr.shape[1], mode).to(llr.device)] if self.protect else llr
+
+    def forms(self, received: Received, level: Tensor) -> list[dict[str, Tensor]]:
+        names = {"symbols": "arrived", "gain": "gain"}
+        first = {name: received.trace[names[name]] for name in self.arrivals[0] if name in names}
+        return [{**first, "snr_db": level}, *super().forms(received, level)]
+
+    def llr_of(self, arrived: Mapping[str, Tensor], bits: int) -> Tensor:
+        """From `symbols` and `gain`, [B, S] complex or [B, S, 2] as (I, Q), and `snr_db`, [B] or one number."""
+        pairs = {name: as_pairs(arrived[name]) for name in ("symbols", "gain") if name in arrived}
+        wanted = [self.data_symbols(bits), 2]
+        for name, value in pairs.items():
+            if list(value.shape[1:]) != wanted or value.shape[0] != pairs["symbols"].shape[0]:
+                raise VqtoolError(f"`{name}` should have the shape [B, {wanted[0]}] complex, or [B, {wanted[0]}, 2], "
+                                  f"not {list(arrived[name].shape)}")  # fmt: skip
+        rows = pairs["symbols"].shape[0]
+        level = arrived["snr_db"].float()
+        if level.dim() and (level.dim() > 1 or level.shape[0] != rows):
+            raise VqtoolError(f"`snr_db` should be one number or [{rows}], not {list(level.shape)}")
+        n0 = (10 ** (-level / 10)).expand(rows)
+        return self._llr(pairs["symbols"], pairs.get("gain"), n0, 0)[:, :bits]
 
     @torch.no_grad()
     def _figures(self, llr: Tensor, symbols: Tensor, level: Tensor, mode: int) -> dict[str, Tensor]:
@@ -128,16 +213,34 @@ class SymbolChannel(BitChannel):
         figures = {"tx_power": symbols.square().sum(-1).mean(-1), "llr": llr.abs().mean(-1),
                    "symbols.entropy": used.to(level).expand_as(level)}  # fmt: skip
         if not self.training and len(level):
-            ber, size = self._expected(float(level[0]), mode)
+            key = (float(level[0]), mode)
+            if key not in self._theory:
+                self._theory[key] = self.theory(self.qam(mode).order, math.pow(10, key[0] / 10))
+            ber, size = self._theory[key]
             figures["ber.theory"] = torch.full_like(level, ber)
-            figures["llr.ratio"] = llr.abs().mean(-1) / size
+            if size is not None:
+                figures["llr.ratio"] = llr.abs().mean(-1) / size
         return figures
 
-    def _expected(self, snr_db: float, mode: int) -> tuple[float, float]:
-        if (snr_db, mode) not in self._theory:
-            snr, order = math.pow(10, snr_db / 10), self.qam(mode).order
-            self._theory[snr_db, mode] = (
-                bit_error_rate(order, snr, fading=self.fading),
-                expected_llr(order, snr, fading=self.fading, how=self.llr),
-            )
-        return self._theory[snr_db, mode]
+    def theory(self, order: Order, snr: float) -> tuple[float, float | None]:
+        """The bit error rate at Es/N0 = `snr` (a ratio), and the mean |LLR| where it is known."""
+        return bit_error_rate(order, snr), expected_llr(order, snr, how=self.llr)
+
+
+def as_pairs(value: Tensor) -> Tensor:
+    """Complex numbers as pairs (I, Q), which may be given as such."""
+    return torch.view_as_real(value).float() if value.is_complex() else value
+
+
+def with_options_of(base: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A constructor whose `**options` go to that of `base`, announced with the options of `base` after its own."""
+
+    def announced(init: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(init).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        more = [p for p in inspect.signature(base).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        init.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]  # a function may have one
+        hints = typing.get_type_hints(base.__init__, include_extras=True)  # type: ignore[misc]  # not of an instance
+        init.__annotations__ = hints | typing.get_type_hints(init, include_extras=True)
+        return init
+
+    return announced

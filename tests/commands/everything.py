@@ -20,7 +20,7 @@ def work(*_: Any, **__: Any) -> Any:
 class Everything(Autoencode):
     """Squeezes signals through a codebook, and claims to do all else."""
 
-    generate = forecast = embed = work
+    generate = forecast = embed = classify = transmit = send = observe = receive = work
 
 
 class SignalFiles(ForecastFiles):

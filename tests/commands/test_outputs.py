@@ -31,6 +31,10 @@ WRITES = {
     ("backtest", "out_file"): ["CKPT", "--horizon", "1", "--data", "FILE", "--out", "OUT.csv"],
     ("encode", "out_file"): ["CKPT", "FILE", "--out", "OUT.npz"],
     ("decode", "out_file"): ["CKPT", "FILE", "--out", "OUT.npz"],
+    ("classify", "out_file"): ["CKPT", "FILE", "--out", "OUT.csv"],
+    ("transmit", "out_file"): ["CKPT", "FILE", "--out", "OUT.csv"],
+    ("transmit", "bits_file"): ["CKPT", "FILE", "--bits", "OUT.txt"],
+    ("transmit", "symbols_file"): ["CKPT", "FILE", "--symbols", "OUT.npy"],
     ("export", "out_dir"): ["CKPT", "--to", "pt2", "--out", "OUT/encode.pt2"],
     ("codes", "out_dir"): ["CKPT", "--data", "FILE", "--out", "OUT/use.png"],
 }

@@ -62,4 +62,4 @@ def test_every_command_that_runs_networks_has_it() -> None:
         for command in app.registered_commands
         if command.callback is not None and "precision" in command.callback.__signature__.parameters
     }
-    assert having == {"evaluate", "encode", "generate", "forecast", "backtest", "codes"}
+    assert having == {"evaluate", "encode", "generate", "forecast", "backtest", "codes", "classify", "transmit"}

@@ -114,6 +114,7 @@ def check(recipe: str, option: str = "path", what: str = "{file}") -> str:
 
 
 ENCODE = "encode {{seeds}}/{}/best.safetensors {} --force --out {{dir}}.out{}".format
+TRANSMIT = "transmit {{seeds}}/{}/best.safetensors {} --snr 6".format
 IMPROVE = "improve {seeds}/latents/best.safetensors --latents {file} --layout NTD --force --out {dir}.o.safetensors"
 FORECAST = "forecast {seeds}/series/direct.safetensors --data {file} --steps 6 --force --out {dir}.out.csv"
 FORECAST_ANY = "forecast forecaster --data {file} --steps 6 --force --out {dir}.out.csv"
@@ -128,7 +129,8 @@ KINDS = (
     Kind("npy of latents", "arrays", "z.npy", "npy",
          (check("latents"), IMPROVE)),
     Kind("npz of voltages", "arrays", "v.npz", "npz", (check("voltage"), ENCODE("voltage", "{file}", ".st"))),
-    Kind("npz of pictures", "arrays", "p.npz", "npz", (check("images"),)),
+    Kind("npz of pictures", "arrays", "p.npz", "npz", (check("images"), TRANSMIT("images", "{file}"))),
+    Kind("cifar", "cifar", "data_batch_1.bin", "bytes", (check("images", what="{dir}"),)),
     Kind("idx", "idx", "train-images-idx3-ubyte.gz", "gzip", (check("images", what="{dir}"),)),
     Kind("idx of labels", "idx", "t10k-labels-idx1-ubyte", "bytes", (check("images", what="{dir}"),)),
     Kind("png", "shapes", "bar/00.png", "bytes", (check("images", what="{dir}"),)),
@@ -136,7 +138,8 @@ KINDS = (
     Kind("png without a label", "shapes", "bar/00.png", "bytes", (check("unlabelled", what="{dir}"),)),
     Kind("csv of sentences", "sentences_csv", "reviews.csv", "table", (check("sentences"),)),
     Kind("tsv of sentences", "sentences_csv", "train.tsv", "table", (check("sentences", what="{dir}"),)),
-    Kind("sentences", "sentences", "train.txt", "table", (check("sentences", what="{dir}"),)),
+    Kind("sentences", "sentences", "train.txt", "table",
+         (check("sentences", what="{dir}"), TRANSMIT("link", "{file}"))),
     Kind("csv", "tables", "wide.csv", "table", (check("series"), FORECAST, ENCODE("series", "{file}", ".st"))),
     Kind("csv of any series", "tables", "wide.csv", "table", (check("any"), FORECAST_ANY)),
     Kind("csv, long", "tables", "long.csv", "table", (check("series"), FORECAST)),
@@ -176,14 +179,15 @@ def models(root: Path) -> None:
     (root / "clips" / "1.wav").unlink()
     np.savez(root / "voltage.npz", **winding())
     np.savez(root / "pictures.npz", **pictures(40, 12))
-    for write in (arrays, tables, seismograms, idx, shapes, sentences, sentence_tables):
+    for write in (arrays, tables, seismograms, idx, cifar, shapes, sentences, sentence_tables):
         write(root)
     for name, (data, parts) in MODELS.items():
         (root / f"{name}.toml").write_text(f"[data]\n{data}\n" + (parts.format(steps=1) if parts is PARTS else parts))
     run("train", root / "tiny.toml", "-o", root / "tiny", "--stage", "tokenizer", "-q", "-s", "stage.tokenizer.steps=5")
     run("train", root / "series.toml", "-o", root / "series", "-q")
-    for name in ("codec", "voltage", "miniseed", "latents"):
+    for name in ("codec", "voltage", "miniseed", "latents", "images"):
         run("train", root / f"{name}.toml", "-o", root / name, "-q")
+    run("train", root / "sentences.toml", "-o", root / "link", "-q")  # `sentences` is the folder of the data
     for folder in ("vqc", "codes"):
         (root / folder).mkdir()
     run("encode", root / "codec" / "best.safetensors", root / "clips" / "0.wav", "--out", root / "vqc" / "a.vqc")
@@ -265,6 +269,15 @@ def idx(root: Path) -> None:
             zipped = name == "train"
             path = folder / f"{name}-{kind}-ubyte{'.gz' * zipped}"
             path.write_bytes(gzip.compress(content) if zipped else content)
+
+
+def cifar(root: Path) -> None:
+    """`cifar/`: two files of the binary version."""
+    (root / "cifar").mkdir()
+    made = np.random.default_rng(0).integers(0, 256, (40, 3073)).astype(np.uint8)
+    made[:, 0] = np.arange(40) % 4
+    for name, rows in (("data_batch_1", made), ("test_batch", made[:12])):
+        rows.tofile(root / "cifar" / f"{name}.bin")
 
 
 def shapes(root: Path) -> None:

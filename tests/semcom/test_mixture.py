@@ -289,11 +289,16 @@ def test_shares_of_the_routes() -> None:
 @pytest.fixture
 def recipe(pictures: Callable[..., Path]) -> Path:
     path = pictures().parent / "mixture.toml"
+    path.write_text(mixture())
+    return path
+
+
+def mixture() -> str:
+    """The recipe of a mixture of two codebooks and two orders."""
     text = RECIPE.replace('"soft-ema"\ncodebook_size = 20', '"mixture-ema"\ncodebook_sizes = [4, 20]\nmodes = 2')
     text = text.replace('kind = "awgn"', 'kind = "awgn"\norder = [4, 16]').replace('baselines = ["pixels"]', "")
     at = text.index(", alignment")
-    path.write_text(text[:at] + ", balance = 0.02, expected-symbols = 0.002 }\n")
-    return path
+    return text[:at] + ", balance = 0.02, expected-symbols = 0.002 }\n"
 
 
 def test_a_short_run_learns_routes_and_is_deployed(recipe: Path, tmp_path: Path) -> None:

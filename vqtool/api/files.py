@@ -24,7 +24,8 @@ class Piece:
     """
 
     batch: Batch
-    metadata: Mapping[str, Any] = field(default_factory=dict)  # JSON values `save` needs: own units, rates, lengths
+    # JSON values `save` needs: own units, rates, lengths; "names", where inputs have any, are shown in tables
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()  # what was done to the signals, in sentences; they are reported
     total: int | None = None  # how many pieces there are in all, where that is known
 

@@ -121,15 +121,20 @@ class Received:
     soft: Tensor | None = None  # [B, T, D]  the vectors expected under the quantizer's distribution
     stages: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # (soft, hard) at points in between
     figures: Mapping[str, Tensor] = field(default_factory=dict)  # [B] each, whatever the channel reports
+    trace: Mapping[str, Tensor] = field(default_factory=dict)  # [B, ...] each, what was sent and what arrived, deployed
 
 
 class Channel(nn.Module):
     """A part between quantizer and decoder or classifier that may alter the codes. Wiring: `(codebook_sizes,)`.
 
     Hard and soft path of one call get the same noise. The unit of `level`, how good the channel is, is its own.
+
+    A channel whose two ends can be used apart overrides `send`, `observe` and `receive`, and names in `arrivals` each
+    set of tensors that `receive` can do with.
     """
 
     knobs: ClassVar[frozenset[str]] = frozenset()
+    arrivals: tuple[tuple[str, ...], ...] = ()
 
     def prepare(self, tables: Sequence[Tensor]) -> None:
         """Once, before the first step of the first stage: the codes' vectors `tables`, Q of [K_q, D], as they start."""
@@ -154,6 +159,22 @@ class Channel(nn.Module):
 
         Without a `level`, training draws one for each row and evaluation uses the default; without `noise` it is
         drawn.
+        """
+        raise NotImplementedError
+
+    def send(self, quantized: Quantized) -> dict[str, Tensor]:
+        """What the sender puts out for the codes, by name, [B, ...] each; real numbers only."""
+        raise NotImplementedError
+
+    def observe(self, quantized: Quantized, tables: Sequence[Tensor]) -> Sequence[Mapping[str, Tensor]]:
+        """What arrives of the codes at the default level, in each form of `arrivals`: to try `receive` with."""
+        raise NotImplementedError
+
+    def receive(self, arrived: Mapping[str, Tensor], tables: Sequence[Tensor], tokens: int) -> Tensor:
+        """The vectors [B, T, D] of T = `tokens` tokens from what arrived: one of the sets in `arrivals`.
+
+        Raises:
+            VqtoolError: it is none of these sets, or of another size than T tokens take.
         """
         raise NotImplementedError
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 from torch import Tensor, nn
 
 from vqtool.api.data import Batch, DataSpec
+from vqtool.api.parts import Received
 
 Better = Literal["min", "max"] | None  # of a figure: whether less or more is better, or neither
 
@@ -176,8 +177,26 @@ class Classifies(Protocol):
 
 @runtime_checkable
 class Transmits(Protocol):
-    """Signals are classified after the channel, as it is at a level of its own measure."""
+    """Signals are classified after the channel, as it is at a level of its own measure, or its two ends work apart."""
 
-    def transmit(self, parts: Parts, batch: Batch, level: float) -> Tensor:
-        """Logits [B, classes] after the channel at `level`, its own measure of quality."""
+    def transmit(
+        self, parts: Parts, batch: Batch, level: float | None, *, soft: bool = False
+    ) -> tuple[Tensor, Received | None]:
+        """Logits [B, classes] after the channel at `level`, and what it gave; None where there is no channel.
+
+        The level is of the channel's own measure of quality, None its default. `soft`: by expectations instead of the
+        codes that are deployed.
+        """
+        ...
+
+    def send(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
+        """What the sender puts out, by the channel's own names."""
+        ...
+
+    def observe(self, parts: Parts, batch: Batch) -> Sequence[Mapping[str, Tensor]]:
+        """What arrives, in each form that `receive` takes: to try it with."""
+        ...
+
+    def receive(self, parts: Parts, arrived: Mapping[str, Tensor]) -> Tensor:
+        """Logits [B, classes] from what arrived: one of the channel's `arrivals`."""
         ...

@@ -17,7 +17,7 @@ from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
 from vqtool.forms import damaged
 from vqtool.model.codes import check_codes, codes_metadata, load_codes, save_codes
-from vqtool.model.data import options_asked, report_notes
+from vqtool.model.data import options_asked, report_notes, report_skipped
 from vqtool.model.load import capable
 from vqtool.model.model import Model
 from vqtool.progress import Progress
@@ -162,13 +162,6 @@ def report_files(
         out.say(f"{name} {value:.3f}")
     out.print("\n".join(map(str, files)))
     out.document({"out": out_file, "files": files, **document, **figures})
-
-
-def report_skipped(skipped: Sequence[str]) -> int:
-    """Warn of what was left out, once the rest is written; the exit code says whether anything was."""
-    for sentence in skipped:
-        out.warn(sentence)
-    return 1 if skipped else 0
 
 
 @contextlib.contextmanager

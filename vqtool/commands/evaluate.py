@@ -11,14 +11,13 @@ from vqtool.commands.sweep import draw, draw_axes, parse_sweep, show
 from vqtool.console import out
 from vqtool.diagnosis import plotting
 from vqtool.errors import VqtoolError
-from vqtool.model.build import build, stage_named
+from vqtool.model.build import stage_named
 from vqtool.model.checkpoint import Checkpoint, not_finite
 from vqtool.model.data import open_data
-from vqtool.model.load import from_checkpoint, restore
+from vqtool.model.load import from_checkpoint, with_overrides
 from vqtool.model.model import Model
 from vqtool.model.runs import checkpoint_path
 from vqtool.recipe import PartSpec, Recipe
-from vqtool.recipe.overrides import parse
 from vqtool.recipe.recipe import apply_to_resolved
 from vqtool.tables import show_splits
 from vqtool.training.evaluate import evaluate
@@ -61,17 +60,7 @@ def run(
 def _scores(path: Path, model: Model, read: Checkpoint, data: Path | None, overrides: list[str], split: str | None,
             here: Runtime, opened: Opened | None = None) -> dict[str, Any]:  # fmt: skip
     """One evaluation; overrides may change options that change no weight."""
-    if overrides:
-        recipe = apply_to_resolved(model.recipe, overrides)
-        model = build(recipe, model.spec, until=read.metadata["stage"])
-        changed = {".".join(parse(text)[0]) for text in overrides}
-        try:
-            restore(model, read, str(path), exclude=changed)
-        except VqtoolError as error:
-            raise VqtoolError(
-                f"`-s {' '.join(overrides)}` changes the shape of what was trained: {error.message}",
-                hint="only options that change no weight can be set here; others need new training",
-            ) from error
+    model = with_overrides(model, read, overrides)
     here.place(model)
     rows = (opened or Opened()).of(model.recipe, data)
     splits = evaluate(model, read.metadata["stage"], rows, here, split=split)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vqtool.api import Batch, Decodes, Encodes, Task
+from vqtool.api import Batch, Classifies, Decodes, Encodes, Task
 from vqtool.api.task import Parts
 from vqtool.commands import outputs
 from vqtool.console import out
@@ -33,23 +33,25 @@ AGREE = 1e-5  # the largest difference to PyTorch, as a share of the largest val
 class Way(nn.Module):
     """A way through a task's parts, from tensors in a fixed order to tensors in a fixed order."""
 
-    def __init__(self, name: str, task: Task, parts: Parts, takes: Sequence[str], gives: Sequence[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        parts: Parts,
+        function: Callable[[Batch], Mapping[str, Tensor]],
+        takes: Sequence[str],
+        gives: Sequence[str],
+    ) -> None:
         super().__init__()
-        self.name, self.task, self.parts, self.takes, self.gives = name, task, parts, tuple(takes), tuple(gives)
+        self.name, self.parts, self.function, self.takes, self.gives = name, parts, function, tuple(takes), tuple(gives)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """`encode` takes fields and gives `codes` [B, T, Q] and `sent` [B, S]; `decode` gives `x_hat` [B, C, L]."""
-        named = dict(zip(self.takes, inputs, strict=True))
-        if self.name == "encode":
-            coded = self.task.encode(self.parts, named)  # type: ignore[attr-defined]  # the task `Encodes`
-            return tuple(coded[name] for name in self.gives)
-        codes = named.pop("codes")
-        sent = named.pop("sent", codes.new_zeros(codes.shape[0], 0, dtype=torch.float32))
-        return (self.task.decode(self.parts, {"codes": codes, "sent": sent}, named),)  # type: ignore[attr-defined]  # of tasks that decode
+        """What `function` gives for the inputs under their names."""
+        given = self.function(dict(zip(self.takes, inputs, strict=True)))
+        return tuple(given[name] for name in self.gives)
 
 
 def run(*, checkpoint: Path, to: str, out_dir: Path | None, force: bool = False) -> int:
-    """Write the checkpoint as float16; or `encode.onnx` and `decode.onnx` (or `.pt2`), compared with PyTorch."""
+    """Write the checkpoint as float16; or each way of its task as ONNX or `.pt2`, compared with PyTorch."""
     if to == "fp16":
         path = checkpoint_path(checkpoint)
         return export_half(path, out_dir or (path.parent if checkpoint.exists() else Path()), force=force)
@@ -57,12 +59,12 @@ def run(*, checkpoint: Path, to: str, out_dir: Path | None, force: bool = False)
         need("onnx", "onnxscript", "onnxruntime")
     model, task = capable(checkpoint, Encodes, "encode")
     folder = out_dir or (checkpoint if checkpoint.is_dir() else checkpoint.parent)
-    names = [f"{way}.{to}" for way in ("encode", "decode")]
-    outputs.check(*(folder / name for name in names), inputs=[checkpoint_path(checkpoint)], force=force,
-                  recipe=model.recipe, folder=folder)  # fmt: skip
-    make_dir(folder)
     model.parts.eval().requires_grad_(False)
     paths: dict[str, Any] = {}
+    targets = [folder / f"{name}.{to}" for name in names_of_ways(model, task)]
+    outputs.check(*targets, inputs=[checkpoint_path(checkpoint)], force=force,
+                  recipe=model.recipe, folder=folder)  # fmt: skip
+    make_dir(folder)
     with writing_beside(folder), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own; the comparison is what counts
         for way, inputs in ways(model, task):
@@ -99,20 +101,62 @@ def need(*libraries: str) -> None:
             raise missing_extra(library, "onnx", "`--to onnx`") from error
 
 
+def names_of_ways(model: Model, task: Any) -> list[str]:
+    """What the files of the ways are called; a further form of what arrives names its tensors."""
+    if isinstance(task, Decodes) or not isinstance(task, Classifies):
+        return ["encode", *(["decode"] if isinstance(task, Decodes) else [])]
+    if "channel" not in model.parts:
+        return ["classify"]
+    others = model.parts.channel.arrivals[1:]
+    return ["transmit", "receive", *("-".join(["receive", *form]) for form in others)]
+
+
 def ways(model: Model, task: Any) -> list[tuple[Way, tuple[Tensor, ...]]]:
     """The ways a task has, with the inputs to trace them by."""
     batch = sample(model)
+    if "encode" not in names_of_ways(model, task):
+        return ways_to_classes(model, task, batch)
     coded = task.encode(model.parts, batch)
     sent = ("sent",) if coded["sent"].shape[1] else ()
-    fields = needed(batch, lambda given: task.encode(model.parts, given))
-    found = [(Way("encode", task, model.parts, fields, ("codes", *sent)), tuple(batch[name] for name in fields))]
+    found = [made("encode", model.parts, lambda given: task.encode(model.parts, given), batch, ("codes", *sent))]
     if isinstance(task, Decodes) and isinstance(task, Task):
+
+        def decode(given: Batch) -> dict[str, Tensor]:
+            codes = given["codes"]
+            none = codes.new_zeros(codes.shape[0], 0, dtype=torch.float32)
+            pair = {"codes": codes, "sent": given.get("sent", none)}
+            rest = {name: value for name, value in given.items() if name not in pair}
+            return {"x_hat": task.decode(model.parts, pair, rest)}
+
         conditions = {name: value for name, value in batch.items() if name != "x"}
-        fields = needed(conditions, lambda given: task.decode(model.parts, coded, given))
-        given = {**coded, **conditions}
-        takes = ("codes", *sent, *fields)
-        found.append((Way("decode", task, model.parts, takes, ("x_hat",)), tuple(given[name] for name in takes)))
+        codes = {name: coded[name] for name in ("codes", *sent)}
+        found.append(made("decode", model.parts, decode, conditions, ("x_hat",), always=codes))
     return found
+
+
+def ways_to_classes(model: Model, task: Any, batch: Batch) -> list[tuple[Way, tuple[Tensor, ...]]]:
+    """`classify`; where a channel lies in between, both of its ends apart: noise is no part of what is exported."""
+    parts = model.parts
+    if "channel" not in parts:
+        return [made("classify", parts, lambda given: {"logits": task.classify(parts, given)}, batch, ("logits",))]
+    gives = tuple(task.send(parts, batch))
+    found = [made("transmit", parts, lambda given: task.send(parts, given), batch, gives)]
+    names = names_of_ways(model, task)[1:]
+    for name, form in zip(names, task.observe(parts, batch), strict=True):
+        found.append(made(name, parts, lambda given: {"logits": task.receive(parts, given)}, {}, ("logits",),
+                          always=form))  # fmt: skip
+    return found
+
+
+def made(
+    name: str, parts: Parts, function: Callable[[Batch], Mapping[str, Tensor]], batch: Batch, gives: Sequence[str], *,
+    always: Mapping[str, Tensor] | None = None,
+) -> tuple[Way, tuple[Tensor, ...]]:  # fmt: skip
+    """A way that takes all of `always` and the fields of `batch` that `function` reads, with these inputs."""
+    first = dict(always or {})
+    fields = needed(batch, lambda given: function({**first, **given}))
+    inputs = {**first, **{name: batch[name] for name in fields}}
+    return Way(name, parts, function, tuple(inputs), gives), tuple(inputs.values())
 
 
 def sample(model: Model) -> Batch:

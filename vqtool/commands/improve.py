@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from vqtool.model.load import from_checkpoint
 from vqtool.model.model import Model
 from vqtool.model.runs import checkpoint_path
 from vqtool.recipe import Recipe, StageSpec
+from vqtool.recipe.thresholds import limits
 from vqtool.tables import DETAIL, number
 from vqtool.training.dead_codes import Improvement, improve
 from vqtool.training.evaluate import evaluate_rows
@@ -59,6 +61,10 @@ def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_fil
     sign = 1 if done.loop.options.best_mode == "min" else -1
     if best in done.before.row and sign * done.after.row[best] > sign * done.before.row[best]:
         out.warn(f"`{best}` is worse than before: more --steps may help")
+    for name, was, now in grown_gaps(done.before.row | before, done.after.row | after):
+        out.warn(
+            f"`{name}` grew from {was:.3g} to {now:.3g}: the path that these steps trained is not the one deployed"
+        )
     later = [s.name for s in model.recipe.stages if s.name not in model.tasks]
     if later:
         out.say(f"stage {', '.join(later)} knows the old codes: train it again on this checkpoint's")
@@ -73,6 +79,17 @@ def run(*, checkpoint: Path, data: Path | None, merge: bool, steps: int, out_fil
         "after": done.after.row | after,
     })  # fmt: skip
     return 0
+
+
+def grown_gaps(before: Mapping[str, float], after: Mapping[str, float]) -> Iterator[tuple[str, float, float]]:
+    """Distances of the soft from the deployed path that grew beyond what `vqtool diagnose` warns of: (name, was, is).
+
+    `best` does not see them, since it judges one path alone.
+    """
+    for name, finding in (("gap", "soft-hard-accuracy"), ("soft_hard.gap", "soft-hard-gap")):
+        most = limits()[finding].warn
+        if name in before and name in after and most is not None and after[name] > max(most, before[name]):
+            yield name, before[name], after[name]
 
 
 def on_latents(model: Model, path: Path | None, layout: str | None) -> Recipe:

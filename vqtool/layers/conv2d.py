@@ -35,16 +35,18 @@ def normed(channels: int, norm: ImageNorm) -> nn.Module:
 
 
 class Down(nn.Module):
-    """Halves both sides, rounding up."""
+    """Halves both sides, rounding up: by a stride, or (`pool`) by the largest of each 2 x 2 behind the convolution."""
 
-    def __init__(self, channels: int, out: int, norm: ImageNorm = "batch") -> None:
+    def __init__(self, channels: int, out: int, norm: ImageNorm = "batch", *, pool: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=norm == "none")
+        self.pool = pool
+        self.conv = nn.Conv2d(channels, out, 3, stride=1 if pool else 2, padding=1, bias=norm == "none")
         self.norm = normed(out, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, out, ceil(H / 2), ceil(W / 2)]."""
-        return F.relu(self.norm(self.conv(x)))
+        h = F.relu(self.norm(self.conv(x)))
+        return F.max_pool2d(h, 2, ceil_mode=True) if self.pool else h
 
 
 class Up(nn.Module):

@@ -89,3 +89,10 @@ def report_notes(notes: Iterable[str]) -> None:
     for note in dict.fromkeys(notes):
         rest = note.removeprefix("warning: ")
         (out.say if rest == note else out.warn)(rest)
+
+
+def report_skipped(skipped: Sequence[str]) -> int:
+    """Warn of what was left out, once the rest is written; the exit code says whether anything was."""
+    for sentence in skipped:
+        out.warn(sentence)
+    return 1 if skipped else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from vqtool.model.model import Model, UnableError
 from vqtool.model.runs import checkpoint_path, newest_checkpoints, pretrained
 from vqtool.model.seen import Seen
 from vqtool.recipe import from_resolved
+from vqtool.recipe.overrides import parse
+from vqtool.recipe.recipe import apply_to_resolved
 
 
 def load(path: str | Path | None = None, *, precision: str = "fp32") -> Model:
@@ -104,6 +106,30 @@ def from_checkpoint(
     if able is not None and last is None:  # of a damaged file, what is wrong with it is said first
         raise UnableError(able[1], recipe, trained, path)
     return model, read
+
+
+def with_overrides(model: Model, read: Checkpoint, overrides: Sequence[str]) -> Model:
+    """The same model with options of its recipe changed: only such as change no weight.
+
+    Raises:
+        VqtoolError: an option is unknown, or changes the shape of what was trained.
+    """
+    if not overrides:
+        return model
+    path = str(model.path)
+    changed = build(apply_to_resolved(model.recipe, overrides), model.spec, until=read.metadata["stage"])
+    now, before = changed.recipe.parts, model.recipe.parts
+    others = {role for role, part in now.items() if role in before and part.kind != before[role].kind}
+    foreign = {name for name in read.metadata.get("knobs", {}) if name.split(".")[0] in others} - changed.knobs().keys()
+    try:
+        restore(changed, read, path, exclude=foreign.union(".".join(parse(text)[0]) for text in overrides))
+    except VqtoolError as error:
+        raise VqtoolError(
+            f"`-s {' '.join(overrides)}` changes the shape of what was trained: {error.message}",
+            hint="only options that change no weight can be set here; others need new training",
+        ) from error
+    changed.path = model.path
+    return changed
 
 
 def last_able(trained: Mapping[str, str], protocol: type) -> str | None:

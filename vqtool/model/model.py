@@ -8,7 +8,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from vqtool.api.task import (
 from vqtool.errors import VqtoolError
 from vqtool.model.checkpoint import layout
 from vqtool.model.data import user_files
+from vqtool.model.fields import batch_of, fields_of
 from vqtool.model.forecasting import Forecaster, SamplingOptions, as_file, data_frame
 from vqtool.model.format import PARTS
 from vqtool.model.precision import compute_in, require_precision
@@ -238,18 +239,51 @@ class Model:
         with self._computing(x) as batch:
             return task.classify(self.parts, batch)
 
-    def transmit(self, x: Tensor | Batch, snr_db: float) -> Tensor:
-        """Logits [B, classes] of `x` after the channel of the model at a signal-to-noise ratio in dB.
+    @overload
+    def transmit(self, x: Tensor | Batch, snr_db: None = None, *, soft: bool = False) -> dict[str, Tensor]: ...
+    @overload
+    def transmit(self, x: Tensor | Batch, snr_db: float, *, soft: bool = False) -> Tensor: ...
+    def transmit(
+        self, x: Tensor | Batch, snr_db: float | None = None, *, soft: bool = False
+    ) -> Tensor | dict[str, Tensor]:
+        """What the model sends for `x`; or, at a signal-to-noise ratio in dB, what is made of it at the other end.
 
         The noise comes from torch's generator: `torch.manual_seed` makes it repeatable.
+
+        Args:
+            x: [B, C, L] or [B, C, H, W], or a dict of fields.
+            snr_db: of the model's own channel. Without it nothing is disturbed, and `receive` takes what arrives.
+            soft: by expectations in place of the codes that are deployed.
+
+        Returns:
+            Logits [B, classes]; without `snr_db` what the sender puts out, by the channel's own names.
         """
-        task: Transmits = self.capable(Transmits, "transmit")
-        if "channel" not in self.parts:
-            raise VqtoolError("this model cannot transmit: its recipe has no [channel]")
+        task = self._link("transmit")
+        if snr_db is None:
+            if soft:
+                raise VqtoolError("`soft` is of the whole way, at an `snr_db`")
+            with self._computing(x) as batch:
+                return task.send(self.parts, batch)
         if not (isinstance(snr_db, int | float) and math.isfinite(snr_db)):
             raise VqtoolError(f"`snr_db` should be a number of decibels, not {snr_db!r}")
         with self._computing(x) as batch:
-            return task.transmit(self.parts, batch, snr_db)
+            return task.transmit(self.parts, batch, snr_db, soft=soft)[0]
+
+    def receive(self, **arrived: Any) -> Tensor:
+        """Logits [B, classes] from what arrived through a channel of one's own, under the names of the model's channel.
+
+        An error lists these names. What `transmit` sent goes by the same ones, beside what this end knows.
+        """
+        task = self._link("receive")
+        given = {name: value.to(self.device) for name, value in fields_of(arrived, "arrived").items()}
+        with torch.no_grad(), eval_mode(self.parts):
+            return task.receive(self.parts, given)
+
+    def _link(self, verb: str) -> Any:
+        task = self.capable(Transmits, verb)
+        if "channel" not in self.parts:
+            raise VqtoolError(f"this model cannot {verb}: its recipe has no [channel]")
+        return task
 
     def embed(self, x: Tensor | Batch) -> dict[str, Tensor]:
         """`features` [B, T, D] before the quantizer and `codes` [B, T, Q]; `context` [B, T, D'] where there is one."""
@@ -272,7 +306,8 @@ class Model:
     @contextlib.contextmanager
     def _computing(self, x: Tensor | Batch) -> Iterator[Batch]:
         """Evaluation mode without gradients, and the fields as a batch; a field that a part misses is one error."""
-        batch = self._batch(x)
+        encoder = self.parts.encoder if "encoder" in self.parts else None
+        batch = batch_of(x, self.spec, encoder, self.device)
         fields = self.spec.fields
         other = [name for name, value in batch.items() if value.shape[1:] != fields[name].shape]
         with torch.no_grad(), eval_mode(self.parts):
@@ -291,37 +326,6 @@ class Model:
                 name, wanted = other[0], fields[other[0]].shape[-1]
                 raise VqtoolError(f"this model cannot take {batch[name].shape[-1]} samples of `{name}`",
                                   hint=f"it was trained on {wanted}") from error  # fmt: skip
-
-    def _batch(self, x: Tensor | Batch) -> Batch:
-        """A batch on the model's device; its fields must fit the data's spec."""
-        batch = fields_of(x, "x")
-        for name, value in batch.items():
-            fits = self.spec.fields.get(name)
-            if fits is None:
-                known = ", ".join(f"`{one}`" for one in self.spec.fields)
-                raise VqtoolError(f"the model's data have no field `{name}`", hint=f"they have {known}")
-            shape, wanted = tuple(value.shape[1:]), tuple(fits.shape)
-            waveform = fits.role == "mask" or (fits.role in ("signal", "wave") and len(wanted) == 2)  # of any length
-            end = len(wanted) - 1 if waveform else None
-            if value.dim() != len(wanted) + 1 or shape[:end] != wanted[:end]:
-                text = ", ".join(["B", *map(str, wanted)])
-                raise VqtoolError(f"`{name}` should have the shape [{text}], not {list(value.shape)}")
-            if fits.role == "signal" and waveform and MASK not in batch:
-                self._check_length(name, shape[1], wanted[1])
-        if MASK in batch and "x" in batch and batch[MASK].shape[-1] != batch["x"].shape[-1]:
-            raise VqtoolError(f"the mask has {batch[MASK].shape[-1]} samples, and `x` has {batch['x'].shape[-1]}")
-        return {name: value.to(self.device) for name, value in batch.items()}
-
-    def _check_length(self, name: str, length: int, trained: int) -> None:
-        """A signal longer or shorter than those of training must differ by whole tokens: nothing is cut off."""
-        encoder = self.parts.encoder if "encoder" in self.parts else None
-        step = encoder.stride * encoder.bands if encoder is not None else trained
-        if (rest := (length - trained) % step) or not length:
-            near = f"{length - rest} or {length - rest + step}" if length > rest else f"{length - rest + step}"
-            raise VqtoolError(
-                f"this model does not take {length} samples of `{name}`: they must be whole tokens of {step}",
-                hint=f"cut or pad it to {near} samples",
-            )
 
     def knobs(self) -> dict[str, Any]:
         """The values of every knob of every part: they are not tensors, and evaluation needs them as trained."""
@@ -344,25 +348,6 @@ class Model:
         """What goes with these tensors: the knobs, what a diagnosis reads, and the tensors that must be there."""
         metadata: dict[str, Any] = {"knobs": self.knobs(), "validation": self.seen.row, "layout": layout(self.state())}
         return metadata | ({"quantizer": quantizer_metadata(self.quantizer)} if self.quantizer is not None else {})
-
-
-def fields_of(value: Any, name: str) -> Batch:
-    """Tensors or arrays by name, or one of them under `name`, as tensors; floating-point numbers as float32.
-
-    Raises:
-        VqtoolError: a value is neither a tensor nor an array of numbers.
-    """
-    given = value if isinstance(value, Mapping) else {name: value}
-    fields: Batch = {}
-    for each, one in given.items():
-        try:
-            tensor = torch.as_tensor(one)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise VqtoolError(
-                f"`{each}` should be a tensor or an array of numbers, not {type(one).__name__}"
-            ) from error
-        fields[each] = tensor.float() if tensor.is_floating_point() else tensor
-    return fields
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from vqtool.api.task import Task
 from vqtool.errors import VqtoolError
 
 METHODS = ("estimate", "encode", "decode", "generate", "forecast", "quantiles", "compare", "classify", "transmit",
-           "embed")  # fmt: skip
+           "send", "receive", "embed")  # fmt: skip
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:

@@ -100,7 +100,8 @@ class Options:
         """
         dated = [Problem(path, f"{what}: `{shown(path)}` is a date", "write it as a string, in quotes")
                  for path in dates_in(table)]  # fmt: skip
-        plain = {key: self._or_none(key, value) for key, value in table.items()}
+        plain = {key: self._or_none(key, self._as_text(value) if key in typed and self._takes_text(key) else value)
+                 for key, value in table.items()}  # fmt: skip
         try:
             checked = self.model.model_validate_json(json.dumps(plain, default=str))
         except ValidationError as error:
@@ -127,6 +128,14 @@ class Options:
 
     def _too_large(self, name: str, value: Any, what: str) -> Problem:
         return Problem((name,), f"{what}: `{name}` should be at most {LARGEST_COUNT:,}", f"got {toml_value(value)}")
+
+    def _takes_text(self, key: str) -> bool:
+        return key in self.fields and self.fields[key].annotation is str
+
+    @staticmethod
+    def _as_text(value: Any) -> Any:
+        """A whole number, of the command line, as it was typed: `-s data.text=2` has no place for quotes."""
+        return str(value) if type(value) is int else value
 
     def _or_none(self, key: str, value: Any) -> Any:
         """The string "none" as None, where the option may be None and takes no other string."""

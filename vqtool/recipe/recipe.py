@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError, Where
 from vqtool.recipe import overrides as override
 from vqtool.recipe.checking import Checker
+from vqtool.recipe.options import options_of
 from vqtool.recipe.places import Places, one_error
 from vqtool.recipe.resolved import table_of
 from vqtool.recipe.spec import Recipe
@@ -56,7 +59,20 @@ def apply_to_resolved(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
     places = Places("", "the checkpoint's recipe")
     table = table_of(recipe.values(), "the checkpoint")
     errors = override.apply(table, overrides, places)
+    set_now = {tuple(override.parse(text)[0]) for text in overrides} if not errors else set()
+    for role, part in recipe.parts.items():
+        _leave_foreign(role, part.kind, table.get(role), {path[1] for path in set_now if path[:1] == (role,)})
     return check_table(table, places, errors, text=recipe.text, path=recipe.path, folder=recipe.folder)
+
+
+def _leave_foreign(role: str, before: str, part: Any, set_now: set[str]) -> None:
+    """Of a part that became another kind, drop what only the kind `before` had, except what was `set_now`."""
+    if not isinstance(part, dict) or part.get("kind") in (before, None):
+        return
+    with contextlib.suppress(VqtoolError):  # an unknown kind is an error of the check
+        known = options_of(catalog().load(role, str(part["kind"]))).names
+        for name in [name for name in part if name not in {*known, *set_now, "kind"}]:
+            del part[name]
 
 
 def check_table(

@@ -42,8 +42,15 @@ class Bsc(BitChannel):
         gradient: Annotated[
             Gradient, Doc("path of the gradient: past the channel, through its noise, or both")
         ] = "both",
+        send_levels: Annotated[
+            int, Ge(0), Doc("levels of a residual quantizer that are sent, the first ones; 0: all")
+        ] = 0,
+        random_levels: Annotated[
+            bool, Doc("send the first levels of each training batch alone, a random number of them")
+        ] = False,
     ) -> None:
-        super().__init__(codebook_sizes, labels=labels, radius=radius, hard=hard, gradient=gradient)
+        super().__init__(codebook_sizes, labels=labels, radius=radius, hard=hard, gradient=gradient,
+                         send_levels=send_levels, random_levels=random_levels)  # fmt: skip
         self.flip, self.train_flip, self.report = flip, train_flip, report
 
     def levels(self) -> Mapping[str, float]:
@@ -60,4 +67,5 @@ class Bsc(BitChannel):
         rate = level[:, None]
         arrived = torch.where(noise[0][:, : bits.shape[1]] < rate, 1 - bits, bits)
         rate = rate.clamp_min(1e-9)
-        return Transmission((2 * arrived - 1) * torch.log((1 - rate) / rate), {}, {"ber.theory": level})
+        llr = (2 * arrived - 1) * torch.log((1 - rate) / rate)
+        return Transmission(llr, {}, {"ber.theory": level}, {"arrived": arrived})

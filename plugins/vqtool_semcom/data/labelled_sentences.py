@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +14,9 @@ from vqtool.api import Data, DataSpec, Field, Rows, TensorRows
 from vqtool.errors import VqtoolError
 from vqtool_images.splits import Report, made_split
 from vqtool_semcom.sentence_files import FORM, Columns, Line, by_part
+from vqtool_semcom.user_sentences import SentenceFiles
+from vqtool_semcom.words import hashed
 
-HASHES = 2**31 - 1
 MANY, RARE = 100, 2  # of so many lines, a label on no more than two may be a slip
 
 
@@ -32,6 +31,7 @@ class LabelledSentences(Data):
     gets a note.
     """
 
+    files = SentenceFiles
     splits: tuple[str, ...] = ("train", "valid", "dev", "test")
 
     def __init__(
@@ -104,12 +104,3 @@ def _odd_labels(files: dict[str, Path], read: dict[str, list[Line]]) -> tuple[st
                         f"{len(read['train'])} lines of {files['train'].name} have: is it one? ({FORM})",
                     )
     return ()
-
-
-def hashed(words: Sequence[str], length: int, piece: int = 0) -> list[int]:
-    """A stable hash of each word, of each run of `piece` characters in <word>, then zeros."""
-    pieces = [
-        f"<{word}>"[i : i + piece] for word in words if 0 < piece <= len(word) for i in range(len(word) + 3 - piece)
-    ]
-    known = [zlib.crc32(part.encode()) % (HASHES - 1) + 1 for part in [*words, *pieces][:length]]
-    return known + [0] * (length - len(known))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vqtool.api import DataSpec, Loss, Received
 from vqtool.errors import VqtoolError
+from vqtool_semcom.distance import distance
 
 
 class Alignment(Loss):
@@ -17,7 +18,7 @@ class Alignment(Loss):
 
     The hard side is constant: it has no gradient. Thanks to the variance, a soft path that always gives the mean has
     a loss of 1, whatever the scale. "bits" and "symbols" are as sent, "llr" and "vectors"
-    (what the classifier reads) as received.
+    (what the classifier reads) as received; "logits" is what the classifier says, with the task's option `both`.
     """
 
     def __init__(
@@ -25,7 +26,7 @@ class Alignment(Loss):
         spec: DataSpec,
         *,
         stages: Annotated[
-            tuple[str, ...], MinLen(1), Doc("of bits, symbols, llr and vectors, as far as the channel has them")
+            tuple[str, ...], MinLen(1), Doc("of bits, symbols, llr, vectors and logits, as far as the link has them")
         ] = ("vectors",),
     ) -> None:
         super().__init__(spec)
@@ -43,9 +44,3 @@ class Alignment(Loss):
         return sum((distance(*received.stages[name]) for name in self.stages), start=received.z.new_zeros(())) / len(
             self.stages
         )
-
-
-def distance(soft: Tensor, hard: Tensor) -> Tensor:
-    """|soft - hard|^2 over the variance of `hard`, which gets no gradient."""
-    hard = hard.detach().float()
-    return (soft.float() - hard).square().mean() / (hard.var(correction=0) + 1e-8)

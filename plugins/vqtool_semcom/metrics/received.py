@@ -29,10 +29,10 @@ class ReceivedFigures(Metric):
         self.rows += len(codes)
         for level, one in received.items():
             for name, figure in one.figures.items():
-                self.sums[name + level] += float(figure.double().sum())
+                self.sums[name + level] += float(figure.detach().double().sum())
             self.sums["token_errors" + level] += float(wrong(one.codes, codes).sum())
             if one.soft is not None:
-                hard, soft = one.hard.double(), one.soft.double()
+                hard, soft = one.hard.detach().double(), one.soft.detach().double()
                 new = ((soft - hard).square().sum(), hard.sum(), hard.square().sum(), hard.new_tensor(hard.numel()))
                 self.moments[level] = [old + float(n) for old, n in zip(self.moments[level], new, strict=True)]
 
@@ -46,6 +46,10 @@ class ReceivedFigures(Metric):
 
 
 def wrong(received: Tensor, codes: Tensor) -> Tensor:
-    """The share of each row's codes [B, T, Q] that arrived as other codes [B]; -1 is no code and not counted."""
+    """The share of each row's codes [B, T, Q] that arrived as other codes [B]; -1 is no code and not counted.
+
+    Of fewer levels than Q the first ones were sent.
+    """
+    codes = codes[..., : received.shape[-1]]
     sent = codes >= 0
     return ((received != codes) & sent).double().flatten(1).sum(1) / sent.flatten(1).sum(1).clamp_min(1)

@@ -38,6 +38,9 @@ class Conv2dEncoder(Encoder):
         blocks: Annotated[int, Ge(0), Doc("residual blocks per stage")] = 1,
         features: Annotated[int, Gt(0), Doc("width of the bottleneck before the tokens; not read with `grid`")] = 256,
         grid: Annotated[bool, Doc("a token for each cell of 2^stages pixels each way")] = False,
+        pool: Annotated[
+            bool, Doc("halve by the largest of 2 x 2 behind a convolution of every pixel; else by its stride")
+        ] = False,
         norm: Annotated[ImageNorm, Doc("normalisation after each convolution")] = "batch",
     ) -> None:
         super().__init__()
@@ -50,7 +53,7 @@ class Conv2dEncoder(Encoder):
         self.stride = pixels // self.tokens
         stages: list[nn.Module] = []
         for before, after in zip((channels, *widths), widths, strict=False):
-            stages += [Down(before, after, norm), *(Residual(after, norm) for _ in range(blocks))]
+            stages += [Down(before, after, norm, pool=pool), *(Residual(after, norm) for _ in range(blocks))]
         self.stages = nn.Sequential(*stages)
         self.stages.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave it out
         self.bottleneck = None if grid else nn.Linear(widths[-1] * height * width, features)

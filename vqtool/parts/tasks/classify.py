@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from math import prod
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_doc import Doc
 from torch import Tensor
 
 from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Quantized, Quantizer, Received, Task
@@ -27,6 +29,11 @@ class Classify(Task):
     provides: ClassVar[frozenset[str]] = frozenset({"logits", "quantized", "codes", "received"})
     headline: ClassVar[Mapping[str, Better]] = {"accuracy": "max", "consistency": "min", **Task.headline}
 
+    def __init__(
+        self, *, both: Annotated[bool, Doc("classify the soft and the hard path in training, for losses")] = False
+    ) -> None:
+        self.both = both
+
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire norm, encoder, quantizer and channel (each optional but the encoder) and classifier."""
         labels = spec.named("label")
@@ -38,7 +45,8 @@ class Classify(Task):
         quantizer = make("quantizer", encoder.dim, optional=True)
         if quantizer is not None:
             make("channel", quantizer.codebook_sizes, optional=True)
-        make("classifier", encoder.dim, prod(spec.signal.shape[1:]) // encoder.stride, len(label.names))
+        self.tokens = prod(spec.signal.shape[1:]) // encoder.stride
+        make("classifier", encoder.dim, self.tokens, len(label.names))
 
     def begin(self, parts: Parts) -> None:
         """Give the channel the vectors of the codes, as they start."""
@@ -53,8 +61,11 @@ class Classify(Task):
             outputs = {"quantized": quantized, "codes": quantized.codes}
             z = quantized.z
             if "channel" in parts:
-                outputs["received"] = parts.channel(quantized, code_tables(parts.quantizer))
-                z = outputs["received"].z
+                received = parts.channel(quantized, code_tables(parts.quantizer))
+                if self.both and received.soft is not None:
+                    pair = parts.classifier(received.soft), parts.classifier(received.hard)
+                    received = replace(received, stages={**received.stages, "logits": pair})
+                outputs["received"], z = received, received.z
         logits = parts.classifier(z)
         return outputs | {"logits": logits, "figures": self._figures(logits, batch, outputs.get("received"))}
 
@@ -93,16 +104,59 @@ class Classify(Task):
 
     def classify(self, parts: Parts, batch: Batch) -> Tensor:
         """Logits [B, classes] of the deployed path, at the channel's own level."""
-        return self.transmit(parts, batch, None)
+        return self.transmit(parts, batch, None)[0]
 
-    def transmit(self, parts: Parts, batch: Batch, level: float | None) -> Tensor:
-        """The same at another level of the channel, where there is one."""
+    def transmit(
+        self, parts: Parts, batch: Batch, level: float | None, *, soft: bool = False
+    ) -> tuple[Tensor, Received | None]:
+        """The same at another level of the channel, where there is one; `soft` by expectations instead of codes.
+
+        Raises:
+            VqtoolError: `soft`, and the quantizer gives no probabilities.
+        """
         z, quantized = self._coded(parts, batch)
         if quantized is None:
-            return parts.classifier(z)
-        if "channel" not in parts:
-            return parts.classifier(quantized.hard)
-        return parts.classifier(parts.channel(quantized, code_tables(parts.quantizer), level=level).hard)
+            return parts.classifier(z), None
+        received: Received | None = None
+        if "channel" in parts:
+            received = parts.channel(quantized, code_tables(parts.quantizer), level=level)
+        got = quantized if received is None else received
+        if soft and got.soft is None:
+            raise VqtoolError("this model has no soft path: its quantizer gives no probabilities",
+                              hint="soft-ema and soft do")  # fmt: skip
+        return parts.classifier(got.soft if soft else got.hard), received
+
+    def send(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
+        """What the channel is given for a batch, by its own names."""
+        return parts.channel.send(self._coded(parts, batch)[1])
+
+    def observe(self, parts: Parts, batch: Batch) -> Sequence[Mapping[str, Tensor]]:
+        """What arrives of a batch at the channel's own level."""
+        return parts.channel.observe(self._coded(parts, batch)[1], code_tables(parts.quantizer))
+
+    def receive(self, parts: Parts, arrived: Mapping[str, Tensor]) -> Tensor:
+        """Logits [B, classes] from what arrived."""
+        return parts.classifier(parts.channel.receive(arrived, code_tables(parts.quantizer), self.tokens))
+
+    def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
+        """`codes` [B, T, Q]; there is no side information.
+
+        Raises:
+            VqtoolError: the model has no quantizer.
+        """
+        codes = self._quantized(parts, batch)[1].codes
+        return {"codes": codes, "sent": batch["x"].new_zeros(len(codes), 0, dtype=torch.float32)}
+
+    def embed(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
+        """`features` [B, T, D] before the quantizer, and `codes` [B, T, Q]."""
+        z, quantized = self._quantized(parts, batch)
+        return {"features": z, "codes": quantized.codes}
+
+    def _quantized(self, parts: Parts, batch: Batch) -> tuple[Tensor, Quantized]:
+        z, quantized = self._coded(parts, batch)
+        if quantized is None:
+            raise VqtoolError("this model has no codes: its recipe has no [quantizer]")
+        return z, quantized
 
     def _coded(self, parts: Parts, batch: Batch) -> tuple[Tensor, Quantized | None]:
         normed, _ = parts.norm(batch)

@@ -1,0 +1,55 @@
+"""The signature of `vqtool transmit`: each of a user's inputs over the link that a model was trained for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import vqtool.shared_options as opt
+from vqtool.command import command
+
+EXAMPLES = """\
+vqtool transmit runs/link-1 picture.png --snr 6
+vqtool transmit runs/link-1 pictures/ --snr 6 --channel rayleigh \\
+                            --out result.csv --symbols sent.npy"""
+
+
+@command("vqtool_semcom.transmit:run", opt.machine, examples=EXAMPLES)
+def transmit(
+    *,
+    checkpoint: opt.Checkpoint,
+    input_file: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A picture, a file of sentences or an array, or a folder.")
+    ],
+    out_file: opt.TableFile = None,
+    snr: Annotated[
+        float | None, typer.Option("--snr", metavar="DB", help="Es/N0 in dB; by default the recipe's channel.snr_db.")
+    ] = None,
+    channel: Annotated[
+        str | None, typer.Option("--channel", metavar="KIND", help="Another channel, such as rayleigh or ofdm.")
+    ] = None,
+    soft: Annotated[
+        bool, typer.Option("--soft", help="Send expectations instead of bits and constellation points.")
+    ] = False,
+    bits_file: Annotated[
+        Path | None, typer.Option("--bits", metavar="FILE", help="Write the bits: .txt, a line an input, or .npy.")
+    ] = None,
+    symbols_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--symbols",
+            metavar="FILE",
+            help="Write the complex baseband as sent: .npy, or .cf32 (raw); .npz also as received.",
+        ),
+    ] = None,
+    overrides: opt.Overrides,
+    seed: opt.NoiseSeed = 0,
+    force: opt.Force = False,
+) -> None:
+    """Send pictures or sentences over a noisy link, and show what its receiver takes them for.
+
+    What is sent is what would be deployed: bits of hard codes on constellation points. The table has a row for each
+    input: its label and the probability of it, the bits and symbols it took, and how many of the bits arrived wrong.
+    """

@@ -1,0 +1,98 @@
+"""One model for several rates: the first levels alone, at random in training, and on the bits that arrive best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.cli.run import document, within
+from tests.semcom.test_channels import quantized
+from tests.semcom.test_classify import RECIPE
+from vqtool.errors import VqtoolError
+from vqtool_semcom.channels.awgn import Awgn
+from vqtool_semcom.channels.bsc import Bsc
+
+LEVELS = 3
+
+
+def test_the_first_levels_are_sent_alone() -> None:
+    """What arrives is the sum of their vectors, on as many symbols as they take."""
+    sent, tables, _ = quantized(16, 5, books=LEVELS)
+    for count in range(1, LEVELS + 1):
+        for kind, level in ((Awgn, 90.0), (Bsc, 0.0)):
+            channel = kind((16,) * LEVELS, labels="identity", send_levels=count).eval()
+            received = channel(sent, tables, level=level)
+            wanted = sum(tables[q][sent.codes[..., q]] for q in range(count))
+            torch.testing.assert_close(received.hard, wanted, atol=1e-4, rtol=1e-4)
+            assert torch.equal(received.codes, sent.codes[..., :count])
+            assert received.figures["bits"].tolist() == [20 * count] * 6
+            if kind is Awgn:
+                assert received.figures["symbols"].tolist() == [5 * count] * 6
+                ends = channel.send(sent)
+                back = channel.receive({"symbols": ends["symbols"], "snr_db": torch.tensor(90.0)}, tables, 5)
+                torch.testing.assert_close(back, wanted, atol=1e-4, rtol=1e-4)
+    whole = Awgn((16,) * LEVELS, labels="identity").eval().send(sent)["bits"]
+    first = Awgn((16,) * LEVELS, labels="identity", send_levels=1).eval().send(sent)["bits"]
+    assert torch.equal(whole[:, :20], first)  # a prefix: more levels are sent on top
+
+
+def test_training_sends_a_random_number_of_levels_and_evaluation_all() -> None:
+    torch.manual_seed(0)
+    sent, tables, _ = quantized(16, 5, books=LEVELS)
+    channel = Awgn((16,) * LEVELS, random_levels=True)
+    seen = {int(channel.train()(sent, tables).codes.shape[-1]) for _ in range(40)}
+    assert seen == {1, 2, 3}
+    assert channel.eval()(sent, tables).codes.shape[-1] == 3
+
+
+def level_errors(channel: Awgn, rows: int = 400) -> Tensor:
+    """The share of wrong codes of each level."""
+    torch.manual_seed(0)
+    sent, tables, _ = quantized(64, 8, rows=rows, books=LEVELS)
+    received = channel.eval()(sent, tables, level=9.0)
+    return (received.codes != sent.codes).double().mean((0, 1))
+
+
+def test_protection_moves_errors_from_the_first_levels_to_the_last() -> None:
+    """Gray 64-QAM: the first bit of an axis arrives best. No error is saved, each level has its own rate."""
+    options = {"order": 64, "labels": "identity"}
+    even = level_errors(Awgn((64,) * LEVELS, **options))
+    protected = level_errors(Awgn((64,) * LEVELS, **options, protect=True))
+    assert float(even.max() - even.min()) < 0.05
+    assert float(protected[0]) < float(even[0]) - 0.1
+    assert float(protected[2]) > float(even[2]) + 0.05
+    assert protected.tolist() == sorted(protected.tolist())
+
+
+@pytest.mark.parametrize("tokens", [5, 7])
+def test_a_protected_link_without_noise_is_exact(tokens: int) -> None:
+    """Padding included: 7 tokens of 3 x 5 bits fill no whole number of symbols."""
+    sent, tables, _ = quantized(20, tokens, books=LEVELS)
+    channel = Awgn((20,) * LEVELS, order=64, labels="identity", protect=True).eval()
+    received = channel(sent, tables, level=90.0)
+    assert torch.equal(received.codes, sent.codes)
+    assert torch.equal(received.stages["llr"][1] > 0, received.trace["bits"] > 0.5)
+
+
+def test_more_levels_than_there_are_is_an_error() -> None:
+    with pytest.raises(VqtoolError, match="`send_levels` is 4, and there are 3 levels"):
+        Awgn((16,) * 3, send_levels=4)
+
+
+def test_one_checkpoint_at_several_rates(pictures: Callable[..., Path], tmp_path: Path) -> None:
+    text = RECIPE.replace('"soft-ema"\ncodebook_size = 20', '"residual-ema"\nlevels = 3\ncodebook_size = 8')
+    text = text.replace('"awgn"', '"awgn"\nrandom_levels = true').replace('baselines = ["pixels"]\n', "")
+    recipe = pictures().parent / "rates.toml"
+    recipe.write_text(text[: text.index(", alignment")] + " }\n")
+    assert within("train", recipe, "-o", tmp_path / "run").returncode == 0
+    points = document("evaluate", tmp_path / "run", "--sweep", "channel.send_levels=1:3:1")["sweep"]["points"]
+    assert [point["model"]["bits"] for point in points] == [12, 24, 36]
+    assert all(point["model"]["accuracy.hard"] > 0.6 for point in points)
+    answers = document("transmit", tmp_path / "run", tmp_path / "pictures.npz", "-s", "channel.send_levels=1")[
+        "answers"
+    ]
+    assert {row["symbols"] for row in answers} == {3}
