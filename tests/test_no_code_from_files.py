@@ -27,6 +27,7 @@ INPUTS = {  # every path that a command reads, and how
     ("evaluate", "checkpoint"): "evaluate {file}",
     ("evaluate", "data"): f"evaluate {TINY} --data {{file}}",
     ("diagnose", "checkpoint"): "diagnose {file}",
+    ("diagnose", "against"): f"diagnose {TINY} --against {{file}}",
     ("diagnose", "codes"): f"diagnose {TINY} --codes {{file}}",
     ("diagnose", "data"): f"diagnose {TINY} --data {{file}}",
     ("improve", "checkpoint"): "improve {file} --merge 0.1 --out {dir}/o.safetensors",

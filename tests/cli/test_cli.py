@@ -154,7 +154,7 @@ def test_the_body_chooses_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (["trian"], "no such command `trian`", "did you mean `train`?"),
+        (["trian"], "no such command `trian`", "did you mean `train`, `transmit`?"),
         (["check"], "missing argument `RECIPE`", "vqtool check --help"),
         (["check", "r.toml", "--dry-rum"], "no such option: --dry-rum", "did you mean --dry-run?"),
         (["train", "r.toml", "--seed", "x"], "invalid value for `--seed`", "vqtool train --help"),

@@ -16,7 +16,7 @@ from vqtool.catalog import use_files
 from vqtool.commands import train
 
 PLUGIN = Path(__file__).with_name("everything.py")
-READ = {"data", "condition", "start", "plugin", "codes", "latents", "into"}  # options that name what is read
+READ = {"against", "data", "condition", "start", "plugin", "codes", "latents", "into"}  # options that name what is read
 SAFE = {("train", "out_dir")}  # a folder that must be new or empty
 ALONE = {("convert", "out_file")}  # reads the files that are named, and none of the recipe's
 # Each option that names an output: the command's other words. `CKPT`, `FILE` and `OUT` are filled in.

@@ -47,6 +47,7 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], St
         one = session(write_recipe(tmp_path), tmp_path / precision, overrides)
         loop = StageLoop(one.model, one.recipe.stages[0], one.data, one.runtime, seed=0, log=lambda row: None)
         start_codebooks(loop)
+        loop.progress.step = 1  # the first step has a row of its own
         loop.shown = float("inf")  # as if the bar had just been given figures
         return loop
 
