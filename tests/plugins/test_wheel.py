@@ -34,6 +34,12 @@ def test_the_forecaster_travels(environment: Environment, away: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_pages_the_codec_and_commands_of_plugins_travel(environment: Environment, away: Path) -> None:
+    assert environment.run("vqtool", "help", "collapse", cwd=away).stdout.startswith("# My codebook collapsed")
+    assert "residual-waterfill" in environment.run("vqtool", "show", "codec", cwd=away).stdout
+    assert "--snr" in environment.run("vqtool", "transmit", "--help", cwd=away).stdout
+
+
 def test_every_shipped_recipe_is_sound(environment: Environment, away: Path) -> None:
     names = environment.run("python", "-c", "from vqtool.recipe import shipped; print(*shipped.names())", cwd=away)
     assert "voltage" in names.stdout.split(), names.stderr
