@@ -12,13 +12,12 @@ from annotated_doc import Doc
 
 from vqtool.errors import VqtoolError
 from vqtool_forecast.dialect import plain
-from vqtool_forecast.numbers import is_flag, is_mostly_words, is_text
+from vqtool_forecast.numbers import Decimal, is_flag, is_mostly_words, is_text
 from vqtool_forecast.time_columns import TIME_NAMES, joined_times, listed, time_column
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SENTINELS = (-999.0, -9999.0, -99999.0)
 REPEATING = 0.2  # share of the rows of a long file whose time was there before, at least
 FEWEST_ROWS = 3  # of a series in a long file, on average
 ROWS = "#"  # in place of a time column: the rows are counted
@@ -39,46 +38,32 @@ TARGET_NAMES = (
 )
 
 
-FileLayout = Annotated[Literal["auto", "long", "wide"], Doc("a row per value with an id, or a column per series")]
-IdColumn = Annotated[str, Doc("column that names the series of a long file; several: store,item")]
-TimeColumn = Annotated[str, Doc("column of time stamps; by default `ds`, or the one column without numbers")]
-TargetColumn = Annotated[str, Doc("column of a long file that holds the values")]
-Chosen = Annotated[tuple[str, ...], Doc("the series to take; all by default")]
-Freq = Annotated[str, Doc("step of the calendar: h, 15min, D, B, W, M, Q, Y; inferred by default")]
-TimeFormat = Annotated[str, Doc("how stamps are written, as %d/%m/%Y; ISO needs none")]
-Timezone = Annotated[str, Doc("the stamps' zone, as Europe/Berlin, where days of summer time count")]
-Fill = Annotated[
-    Literal["none", "ffill", "interp"], Doc("what to do with gaps, NaN and sentinels; none makes them errors")
-]
-Sentinels = Annotated[tuple[float, ...], Doc("values that stand for a missing one")]
-Encoding = Annotated[str, Doc("how text is written, as latin-1; by default seen from the bytes")]
-DecimalMark = Annotated[Literal["auto", ".", ","], Doc("the decimal mark; the other one marks thousands")]
-Header = Annotated[bool, Doc("whether the first line of text names the columns")]
-Repeated = Annotated[
-    Literal["none", "first", "last", "mean", "sum"], Doc("what to take of rows of one time; none makes them errors")
-]
-Sort = Annotated[bool, Doc("sort the rows of each series by time")]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """How to read a file: these are options of the data kinds that read series."""
+    """How to read a file: the options of every data kind that reads series."""
 
-    layout: FileLayout = "auto"
-    id: IdColumn = "unique_id"
-    time: TimeColumn = ""
-    target: TargetColumn = "y"
-    series: Chosen = ()
-    freq: Freq = ""
-    time_format: TimeFormat = ""
-    timezone: Timezone = ""
-    fill: Fill = "none"
-    sentinels: Sentinels = SENTINELS
-    encoding: Encoding = ""
-    decimal: DecimalMark = "auto"
-    header: Header = True
-    repeated: Repeated = "none"
-    sort: Sort = False
+    layout: Annotated[Literal["auto", "long", "wide"], Doc("a row per value with an id, or a column per series")] = (
+        "auto"
+    )
+    id: Annotated[str, Doc("column that names the series of a long file; several: store,item")] = "unique_id"
+    time: Annotated[str, Doc("column of time stamps; by default `ds`, or the one column without numbers")] = ""
+    target: Annotated[str, Doc("column of a long file that holds the values")] = "y"
+    series: Annotated[tuple[str, ...], Doc("the series to take; all by default")] = ()
+    freq: Annotated[str, Doc("step of the calendar: h, 15min, D, B, W, M, Q, Y; inferred by default")] = ""
+    time_format: Annotated[str, Doc("how stamps are written, as %d/%m/%Y; ISO needs none")] = ""
+    timezone: Annotated[str, Doc("the stamps' zone, as Europe/Berlin, where days of summer time count")] = ""
+    fill: Annotated[
+        Literal["none", "ffill", "interp"], Doc("what to do with gaps, NaN and sentinels; none makes them errors")
+    ] = "none"
+    sentinels: Annotated[tuple[float, ...], Doc("values that stand for a missing one")] = (-999.0, -9999.0, -99999.0)
+    encoding: Annotated[str, Doc("how text is written, as latin-1; by default seen from the bytes")] = ""
+    decimal: Annotated[Decimal, Doc("the decimal mark; the other one marks thousands")] = "auto"
+    header: Annotated[bool, Doc("whether the first line of text names the columns")] = True
+    repeated: Annotated[
+        Literal["none", "first", "last", "mean", "sum"],
+        Doc("what to take of rows of one time; none makes them errors"),
+    ] = "none"
+    sort: Annotated[bool, Doc("sort the rows of each series by time")] = False
 
     @property
     def text(self) -> tuple[str, ...]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, cast
 
 import torch
@@ -230,17 +228,3 @@ class SymbolChannel(BitChannel):
 def as_pairs(value: Tensor) -> Tensor:
     """Complex numbers as pairs (I, Q), which may be given as such."""
     return torch.view_as_real(value).float() if value.is_complex() else value
-
-
-def with_options_of(base: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A constructor whose `**options` go to that of `base`, announced with the options of `base` after its own."""
-
-    def announced(init: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(init).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        more = [p for p in inspect.signature(base).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        init.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]  # a function may have one
-        hints = typing.get_type_hints(base.__init__, include_extras=True)  # type: ignore[misc]  # not of an instance
-        init.__annotations__ = hints | typing.get_type_hints(init, include_extras=True)
-        return init
-
-    return announced

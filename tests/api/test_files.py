@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,3 +39,18 @@ def test_files_say_what_they_cannot_do() -> None:
         Written(SPEC).open(Path("a"))
     with pytest.raises(VqtoolError, match="`Written` does not write signals"):
         Written(SPEC).save(Path("a"), iter([]))
+
+
+def test_a_path_may_be_text() -> None:
+    class Named(Files):
+        def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:
+            yield Piece({}, {"suffix": path.suffix, "condition": condition})
+
+        def histories(self, path: Path | None, *, steps: int) -> tuple[Path | None, int]:
+            return path, steps
+
+    files: Any = Named(SPEC)  # its hints say `Path`, which is what it gets
+    assert next(files.open("a/b.npz", condition=True)).metadata == {"suffix": ".npz", "condition": True}
+    assert next(files.open(path="b.csv")).metadata["suffix"] == ".csv"
+    assert files.histories("b.csv", steps=3) == (Path("b.csv"), 3)
+    assert files.histories(None, steps=3) == (None, 3)

@@ -337,6 +337,16 @@ def test_python_users_get_what_the_command_writes(run: Path, tmp_path: Path) -> 
         model.forecast(wide, 2, greedy=True, top_k=3)
 
 
+@pytest.mark.parametrize(("given", "message"), [
+    ({"steps": 0}, "`steps` should be"), ({"steps": 2.5}, "`steps` should be"), ({"steps": "3"}, "`steps` should be"),
+    ({"quantiles": [0, 2]}, "are not quantiles"), ({"quantiles": 0.5}, "are not quantiles"),
+    ({"series": [1.0, 2.0]}, "a pandas DataFrame or the path of a file, not list"),
+])  # fmt: skip
+def test_wrong_arguments_in_python_are_one_error(run: Path, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(VqtoolError, match=message):
+        load_model(run).forecast(**{"series": frame(), "steps": 2, **given})
+
+
 def written(folder: Path) -> Path:
     frame().to_csv(folder / "in.csv", index=False)
     return folder / "in.csv"

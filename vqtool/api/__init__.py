@@ -7,6 +7,7 @@ from vqtool.api.forecast import Forecast, ForecastFiles, Histories
 from vqtool.api.loss import Adversarial, Loss
 from vqtool.api.metric import Baseline, Metric
 from vqtool.api.nested import Nested
+from vqtool.api.options import with_options_of
 from vqtool.api.parts import (
     Channel,
     Classifier,
@@ -98,4 +99,5 @@ __all__ = [
     "expect_images",
     "expect_windows",
     "sum_stats",
+    "with_options_of",
 ]

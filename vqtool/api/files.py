@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
+from inspect import signature
 from pathlib import Path
+from types import FunctionType
 from typing import Any, ClassVar
 
 import torch
@@ -48,15 +51,33 @@ class CodedPiece:
     total: int | None = None
 
 
+def _by_path_or_name(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method whose first argument may be a path, its name, or None where the method takes that."""
+
+    @wraps(method)
+    def called(self: Any, path: Path | str | None, *args: Any, **named: Any) -> Any:
+        return method(self, Path(path) if isinstance(path, str) else path, *args, **named)
+
+    return called
+
+
 class Files:
     """Base of what reads and writes a user's files. A data kind names its class as `Data.files`.
 
     It is made from what a checkpoint holds, so it works without the training data. Override `open` and
     `save`; `inputs` and `outputs` where a path stands for several files; `open_codes`, `save_codes` and `code_figures`
-    where codes have a file format of their own (`own_codes = True`), else they go to one safetensors file.
+    where codes have a file format of their own (`own_codes = True`), else they go to one safetensors file. Methods that
+    take a `path` may be called with its name as text: they always get a `Path`.
     """
 
     own_codes: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Let the methods that take a path take its name, too."""
+        super().__init_subclass__(**more)
+        for name, method in vars(cls).copy().items():
+            if isinstance(method, FunctionType) and list(signature(method).parameters)[1:2] == ["path"]:
+                setattr(cls, name, _by_path_or_name(method))
 
     def __init__(
         self, spec: DataSpec, options: Mapping[str, Any] | None = None, asked: Mapping[str, Any] | None = None

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from vqtool.console import out
 from vqtool.diagnosis import comparison, terminal
 from vqtool.diagnosis.findings import diagnosed
-from vqtool.diagnosis.foreign_report import Reading, report_of_any
+from vqtool.diagnosis.foreign_report import Reading, is_own, report_of_any
 from vqtool.diagnosis.report import Report
 from vqtool.diagnosis.view import View
 from vqtool.errors import VqtoolError
@@ -37,11 +37,15 @@ def run(
 ) -> int:
     """Diagnose, print and draw; returns 3 with `strict` if a finding fails."""
     require_parent_dir(report, plot)
-    before = None
-    if against is not None:
-        before = diagnosed(report_of_any(against, Reading(None, layout, numbers(sizes), vectors, usage)))
-    found = report_of_any(checkpoint, Reading(codes, layout, numbers(sizes), vectors, usage))
-    foreign = "foreign" in found.metadata
+    others = [path for path in (checkpoint, against) if path is not None and not is_own(path)]
+
+    def reported(path: Path | None, codes: Path | None) -> Report:
+        names = (None, None) if others and path not in others else (vectors, usage)  # names are not of vqtool's own
+        return report_of_any(path, Reading(codes, layout, numbers(sizes), *names))
+
+    before = reported(against, None) if against is not None else None
+    found = reported(checkpoint, codes)
+    foreign = is_foreign(found)
     if foreign and (data is not None or split is not None):
         raise VqtoolError(f"`{found.source}` holds no recipe, so vqtool cannot encode data with it",
                           hint="--codes FILE counts the codes that the model made itself")  # fmt: skip
@@ -49,29 +53,29 @@ def run(
         from vqtool.commands import outputs
         from vqtool.recipe.portable import files_named
 
-        read = [
-            found.source,
-            codes,
-            data,
-            against,
-            *(files_named(found.recipe, found.source.parent) if not foreign else []),
-        ]
-        outputs.check(report, plot, inputs=read, force=force)
+        named = files_named(found.recipe, found.source.parent) if not foreign else []
+        outputs.check(report, plot, inputs=[found.source, codes, data, against, *named], force=force)
     samples: Any = None
     if not foreign and (data is not None or split is not None or report is not None):
         from vqtool.commands.diagnose_data import encoded  # torch
 
         wanted = data is not None or split is not None
         found, samples = encoded(found, data, split or "valid", device, count=wanted, pictures=report is not None)
-    found = diagnosed(found)
-    draw(
-        found, samples, report, plot, "tsne" if tsne else "pca", before
-    )  # before the document: an error must not be a second
+        if wanted and before is not None and not is_foreign(before):
+            before, _ = encoded(before, data, split or "valid", device, count=True, pictures=False)
+    found, before = diagnosed(found), diagnosed(before) if before is not None else None
+    # before the document: an error must not be a second
+    draw(found, samples, report, plot, "tsne" if tsne else "pca", before)
     if out.mode != "json":
         out.print(terminal.text(View(found, before), out.result_stream))
     out.document(document(found) | ({"against": comparison.document(before, found)} if before is not None else {}))
     sys.stdout.flush()
     return 3 if strict and found.worst() == "fail" else 0
+
+
+def is_foreign(found: Report) -> bool:
+    """Whether a report is of a model that vqtool did not train, or of codes."""
+    return "foreign" in found.metadata
 
 
 def numbers(text: str | None) -> tuple[int, ...]:

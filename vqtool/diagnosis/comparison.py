@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from vqtool.diagnosis.report import Codebook, Report
+from vqtool.diagnosis.report import COLUMNS, Codebook, Report
 
-COMPARED = (  # measures of a codebook: name, heading, format
-    ("used", "used", "{:,.0f}"),
-    ("dead", "dead", "{:,.0f}"),
-    ("perplexity", "perplexity", "{:.1f}"),
-    ("effective_rank", "rank", "{:.1f}"),
-    ("error", "error", "{:.3g}"),
-)
+COMPARED = ("used", "dead", "perplexity", "effective_rank", "error")  # of COLUMNS
 
 
 def pairs(before: Report, now: Report) -> Iterator[tuple[str, Codebook | None, Codebook | None]]:
@@ -30,7 +24,7 @@ def rows(before: Report, now: Report) -> tuple[tuple[str, ...], tuple[tuple[str,
     """The heading and a row for each codebook, with cells such as "117 -> 128"; measures of neither are left out."""
     both = list(pairs(before, now))
     known = {name for _, *books in both for book in books if book is not None for name in book.measures}
-    shown = [column for column in COMPARED if column[0] in known]
+    shown = [column for column in COLUMNS if column[0] in known.intersection(COMPARED)]
     cells = [
         (name, *(f"{_cell(old, measure, form)} -> {_cell(new, measure, form)}" for measure, _, form in shown))
         for name, old, new in both
@@ -45,20 +39,18 @@ def _cell(book: Codebook | None, name: str, form: str) -> str:
 def findings(before: Report, now: Report) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(gone, new): findings of the one that the other has not, such as "fail dead-codes in level3"."""
     old, new = (
-        {(f.id, f.where): f"{f.severity} {f.id}" + (f" in {f.where}" if f.where else "")
-         for f in report.findings if f.severity != "ok"}
-        for report in (before, now)
-    )  # fmt: skip
-    return tuple(text for key, text in old.items() if key not in new), tuple(
-        text for key, text in new.items() if key not in old
+        tuple(f"{f.severity} {f.id}" + (f" in {f.where}" if f.where else "") for f in r.findings if f.severity != "ok")
+        for r in (before, now)
     )
+    return tuple(one for one in old if one not in new), tuple(one for one in new if one not in old)
 
 
 def sentences(before: Report, now: Report) -> tuple[str, ...]:
-    """What became of the findings, in a line each."""
+    """What became of the findings, and what use was counted in where that differs."""
     gone, new = findings(before, now)
     lines = ([f"gone: {', '.join(gone)}"] if gone else []) + ([f"new: {', '.join(new)}"] if new else [])
-    return tuple(lines) or ("the same findings",)
+    old, counted = (f"{one.tokens:,} tokens of {one.counted}" if one.tokens else one.counted for one in (before, now))
+    return *(lines or ["the same findings"]), *([f"counted: {old} -> {counted}"] if old != counted else [])
 
 
 def document(before: Report, now: Report) -> dict[str, Any]:

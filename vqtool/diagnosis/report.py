@@ -15,6 +15,19 @@ from vqtool.recipe.thresholds import limit_of
 
 Severity = Literal["ok", "note", "warn", "fail"]
 SEVERITIES: tuple[Severity, ...] = ("ok", "note", "warn", "fail")  # from the best to the worst
+COLUMNS = (  # measures of a codebook: name, heading, format
+    ("used", "used", "{:,.0f}"),
+    ("dead", "dead", "{:,.0f}"),
+    ("perplexity", "perplexity", "{:.1f}"),
+    ("perplexity_share", "of codes", "{:.0%}"),
+    ("entropy_bits", "bits", "{:.2f}"),
+    ("hottest", "hottest", "{:.1%}"),
+    ("gini", "Gini", "{:.2f}"),
+    ("duplicates", "twins", "{:.0f}"),
+    ("effective_rank", "rank", "{:.1f}"),
+    ("error", "error", "{:.3g}"),
+    ("drift", "drift", "{:.2g}"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,23 +17,10 @@ from typing import Any
 import numpy as np
 
 from vqtool.diagnosis import comparison
-from vqtool.diagnosis.report import SEVERITIES, Codebook, Finding, Report
+from vqtool.diagnosis.report import COLUMNS, SEVERITIES, Codebook, Finding, Report
 from vqtool.files import as_given
 from vqtool.recipe.thresholds import limits
 
-COLUMNS = (  # measures of a codebook: name, heading, format
-    ("used", "used", "{:,.0f}"),
-    ("dead", "dead", "{:,.0f}"),
-    ("perplexity", "perplexity", "{:.1f}"),
-    ("perplexity_share", "of codes", "{:.0%}"),
-    ("entropy_bits", "bits", "{:.2f}"),
-    ("hottest", "hottest", "{:.1%}"),
-    ("gini", "Gini", "{:.2f}"),
-    ("duplicates", "twins", "{:.0f}"),
-    ("effective_rank", "rank", "{:.1f}"),
-    ("error", "error", "{:.3g}"),
-    ("drift", "drift", "{:.2g}"),
-)
 WHOLE = (  # measures of all codebooks together: name, meaning, format
     ("codes.snr_db", "signal to quantization noise", "{:.1f} dB"),
     ("output.snr_db", "signal to the output's error", "{:.1f} dB"),

@@ -75,14 +75,15 @@ class SamplingOptions:
         return {"samples": self.samples, "seeds": seeds} | {k: v for k, v in given.items() if v is not None}
 
 
-def quantile_levels(text: str) -> list[float]:
-    """`0.1,0.5,0.9` as ascending numbers between 0 and 1."""
+def quantile_levels(given: str | Sequence[float]) -> list[float]:
+    """`0.1,0.5,0.9`, or numbers, in ascending order; a sequence may be empty."""
     try:
-        found = sorted({float(part) for part in text.split(",") if part.strip()})
-    except ValueError:
-        found = []
-    if not found or not 0 < found[0] <= found[-1] < 1:
-        raise VqtoolError(f"`{text}` are not quantiles", hint="numbers between 0 and 1, as in --quantiles 0.1,0.5,0.9")
+        parts = [part for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+        found = sorted({float(part) for part in parts})
+    except (TypeError, ValueError):
+        found = [0.0]
+    if not all(0 < level < 1 for level in found) or (isinstance(given, str) and not found):
+        raise VqtoolError(f"`{given}` are not quantiles", hint="numbers between 0 and 1, as in --quantiles 0.1,0.5,0.9")
     return found
 
 
@@ -119,6 +120,9 @@ class Forecaster:
 
         What was done to the series is reported.
         """
+        steps = which.get("steps")
+        if type(steps) is not int or steps < 1:
+            raise VqtoolError(f"`steps` should be a whole number of at least 1, not {steps!r}")
         data = data or self.file
         if data is None:
             check_found(self.recipe.data.options)
@@ -180,6 +184,8 @@ def as_file(frame: Any) -> Iterator[Path]:
     if isinstance(frame, str | Path):
         yield Path(frame)
         return
+    if not (hasattr(frame, "columns") and hasattr(frame, "to_csv")):
+        raise VqtoolError(f"series should be a pandas DataFrame or the path of a file, not {type(frame).__name__}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frame.csv"
         (frame if frame.index.name is None else frame.reset_index()).to_csv(path, index=False)

@@ -32,7 +32,7 @@ from vqtool.errors import VqtoolError
 from vqtool.model.checkpoint import layout
 from vqtool.model.data import user_files
 from vqtool.model.fields import batch_of, fields_of
-from vqtool.model.forecasting import Forecaster, SamplingOptions, as_file, data_frame
+from vqtool.model.forecasting import Forecaster, SamplingOptions, as_file, data_frame, quantile_levels
 from vqtool.model.format import PARTS
 from vqtool.model.precision import compute_in, require_precision
 from vqtool.model.seen import Seen, quantizer_metadata, vector_tensors
@@ -210,7 +210,7 @@ class Model:
         Returns:
             A DataFrame with the columns `unique_id`, `ds`, `median` and `q0.1`, ...: a row for each series and step.
         """
-        how = SamplingOptions(samples, temperature, top_k, top_p, greedy, seed, sorted(quantiles))
+        how = SamplingOptions(samples, temperature, top_k, top_p, greedy, seed, quantile_levels(quantiles))
         forecaster = self.forecaster(how, freq=freq, fill=fill)
         with self._computing({}), as_file(series) as path:
             rows = forecaster.histories(path, steps=steps, cutoff=cutoff)

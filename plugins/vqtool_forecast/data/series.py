@@ -14,27 +14,9 @@ from annotated_types import Gt, MinLen
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqtool.api import MASK, Data, DataSpec, Field
+from vqtool.api import MASK, Data, DataSpec, Field, with_options_of
 from vqtool.errors import VqtoolError
-from vqtool_forecast.columns import (
-    SENTINELS,
-    Chosen,
-    DecimalMark,
-    Encoding,
-    FileLayout,
-    Fill,
-    Freq,
-    Header,
-    IdColumn,
-    ReadOptions,
-    Repeated,
-    Sentinels,
-    Sort,
-    TargetColumn,
-    TimeColumn,
-    TimeFormat,
-    Timezone,
-)
+from vqtool_forecast.columns import ReadOptions
 from vqtool_forecast.frequency import season_of
 from vqtool_forecast.read_series import read_series
 from vqtool_forecast.read_table import about_file
@@ -71,25 +53,11 @@ class Series(Data):
     splits = SPLITS
     files = SeriesFiles
 
+    @with_options_of(ReadOptions)
     def __init__(
         self,
         *,
         path: Annotated[Path, Doc("CSV, TSV, Excel, JSON lines, Parquet, Feather or .tsf")],
-        layout: FileLayout = "auto",
-        id: IdColumn = "unique_id",
-        time: TimeColumn = "",
-        target: TargetColumn = "y",
-        series: Chosen = (),
-        freq: Freq = "",
-        time_format: TimeFormat = "",
-        timezone: Timezone = "",
-        fill: Fill = "none",
-        sentinels: Sentinels = SENTINELS,
-        encoding: Encoding = "",
-        decimal: DecimalMark = "auto",
-        header: Header = True,
-        repeated: Repeated = "none",
-        sort: Sort = False,
         protocol: Protocol = "shares",
         shares: Annotated[tuple[float, float, float], Doc("of rows to train, validate, test")] = (0.7, 0.1, 0.2),
         scale: Scale = "train",
@@ -105,10 +73,9 @@ class Series(Data):
         train_stride: Annotated[int, Gt(0), Doc("take every k-th training window")] = 1,
         valid_stride: Annotated[int, Gt(0), Doc("take every k-th validation window")] = 1,
         test_stride: Annotated[int, Gt(0), Doc("take every k-th held-out window; 1 is the protocol")] = 1,
+        **reading: Any,
     ) -> None:
-        how = ReadOptions(layout, id, time, target, series, freq, time_format, timezone, fill, sentinels,
-                          encoding, decimal, header, repeated, sort)  # fmt: skip
-        found, freq, notes = read_series(path, how)
+        found, freq, notes = read_series(path, ReadOptions(**reading))
         lengths = [len(one.values) for one in found]
         with about_file(path):
             if channels == "joint":

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, Interval
 
-from vqtool.api import Batch, Data, DataSpec, TensorRows
+from vqtool.api import Batch, Data, DataSpec, TensorRows, with_options_of
 from vqtool.errors import VqtoolError
-from vqtool_forecast.columns import (
-    SENTINELS,
-    Chosen,
-    DecimalMark,
-    Encoding,
-    FileLayout,
-    Fill,
-    Freq,
-    Header,
-    IdColumn,
-    ReadOptions,
-    Repeated,
-    Sentinels,
-    Sort,
-    TargetColumn,
-    TimeColumn,
-    TimeFormat,
-    Timezone,
-)
+from vqtool_forecast.columns import ReadOptions
 from vqtool_forecast.data.series import LEVELS
 from vqtool_forecast.read_series import read_series
 from vqtool_forecast.zero_shot.frame import fields
@@ -51,25 +33,11 @@ class SyntheticSeries(Data):
     splits = ("train", "valid", "test")
     files = AnySeriesFiles
 
+    @with_options_of(ReadOptions)
     def __init__(
         self,
         *,
         path: Annotated[Path | None, Doc("a file of series to train on")] = None,
-        layout: FileLayout = "auto",
-        id: IdColumn = "unique_id",
-        time: TimeColumn = "",
-        target: TargetColumn = "y",
-        series: Chosen = (),
-        freq: Freq = "",
-        time_format: TimeFormat = "",
-        timezone: Timezone = "",
-        fill: Fill = "none",
-        sentinels: Sentinels = SENTINELS,
-        encoding: Encoding = "",
-        decimal: DecimalMark = "auto",
-        header: Header = True,
-        repeated: Repeated = "none",
-        sort: Sort = False,
         synthetic: Annotated[int, Ge(0), Doc("training windows of synthetic series")] = 4000,
         real: Annotated[int, Ge(0), Doc("training windows of real series")] = 0,
         own: Annotated[int, Ge(0), Doc("training windows of the file's series")] = 4000,
@@ -86,13 +54,13 @@ class SyntheticSeries(Data):
             bool, Doc("in backtests, AutoTheta of the library statsforecast beside the rest")
         ] = False,
         draw: Annotated[int, Ge(0), Doc("seed of the series and windows")] = 0,
+        **reading: Any,
     ) -> None:
         self.draw, self.synthetic, self.count_real, self.own, self.valid = draw, synthetic, real, own, valid
         self.notes: tuple[str, ...] = ()
         windows: dict[str, list[Window]] = {split: [] for split in self.splits}
+        how = ReadOptions(**reading)
         if path is not None:
-            how = ReadOptions(layout, id, time, target, series, freq, time_format, timezone, fill, sentinels,
-                              encoding, decimal, header, repeated, sort)  # fmt: skip
             self._add_own(windows, path, how, horizon)
         for split, count in (("train", synthetic), ("valid", valid), ("test", valid)):
             windows[split] += synthetic_windows(count if synthetic else 0, self._rng("synthetic", split))

@@ -11,10 +11,11 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt
 from torch import Tensor
 
+from vqtool.api import with_options_of
 from vqtool.errors import VqtoolError
 from vqtool_semcom.fading import fading_error_rate, gaussian
 from vqtool_semcom.qam import Order, expected_llr
-from vqtool_semcom.symbol_channel import SymbolChannel, with_options_of
+from vqtool_semcom.symbol_channel import SymbolChannel
 
 
 class Ofdm(SymbolChannel):
