@@ -30,7 +30,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from tests.quantizers.combinations import all_combinations
-from vqtool.bench.measure import machine, peak_memory
+from tests.quantizers.kernel_laws import SERVED
+from vqtool.bench.measure import machine, peak_memory, timed
 from vqtool.bench.quantizers import Case, floors, ours, peers
 from vqtool.catalog import catalog
 from vqtool.conformance import QUANTIZER_LAWS, Subject, judge
@@ -40,10 +41,6 @@ from vqtool.quantizers.core.search import nearest
 from vqtool.quantizers.gpu import switch
 
 ROOT = Path(__file__).parents[1]
-KINDS = {  # kinds of the catalog that kernels serve, in whole or in their search and sums, small
-    "ema": {}, "residual-ema": {"levels": 2}, "product-ema": {"groups": 2}, "rotation": {}, "gradient": {},
-    "simvq": {}, "cosine": {},
-}  # fmt: skip
 RECIPES = {
     "voltage": ("tokenizer", 200), "seismic-tiny": ("contrast", 100), "images": ("tokenizer", 200),
 }  # stage, steps  # fmt: skip
@@ -104,9 +101,8 @@ def laws(where: Where) -> dict[str, Any]:
     found: dict[str, Any] = {"kept": 0, "broken": {}, "not run": {}}
     skipped = {"compiles", "exports"} | ({"revival-holds", "revival-relative", "unused-code-rests", "checkpointing"}
                                          if where.tiny else set())  # fmt: skip
-    for kind in list(KINDS)[: 1 if where.tiny else None]:
-        made = catalog().load("quantizer", kind)
-        subject = Elsewhere(made, options={"codebook_size": 16, **KINDS[kind]})
+    for kind, options in list(SERVED.items())[: 1 if where.tiny else None]:
+        subject = Elsewhere(catalog().load("quantizer", kind), options=options)
         for law in QUANTIZER_LAWS:
             if law.id in skipped:
                 continue
@@ -236,23 +232,13 @@ def against_the_cpu(where: Where) -> dict[str, Any]:
 # Speed.
 
 
-def timed(call: Callable[[], Any], where: Where) -> float:
+def median(call: Callable[[], Any], where: Where) -> float:
     """The median time of a call in ms, by CUDA events."""
     for _ in range(1 if where.tiny else 5):
         call()
     times, began = [], time.perf_counter()
     while len(times) < 3 or (time.perf_counter() - began < 0.4 and not where.tiny):
-        if where.device.type == "cuda":
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            call()
-            end.record()
-            torch.cuda.synchronize()
-            times.append(start.elapsed_time(end))
-        else:
-            start_at = time.perf_counter()
-            call()
-            times.append(1000 * (time.perf_counter() - start_at))
+        times.append(timed(call, where.device))
     return sorted(times)[len(times) // 2]
 
 
@@ -286,18 +272,18 @@ def benchmark(where: Where) -> list[dict[str, Any]]:
             x = torch.randn(1, case.tokens, case.dim, device=where.device, requires_grad=mode == "train")
             upstream = torch.randn_like(x)
             call = ours(case, mode, x, upstream)
-            row[f"{mode}_ms"] = timed(call, where)
+            row[f"{mode}_ms"] = median(call, where)
             row[f"{mode}_mib"] = peak_memory(call, where.device)
             try:
-                row[f"{mode}_graph_ms"] = timed(captured(call), where) if where.device.type == "cuda" else None
+                row[f"{mode}_graph_ms"] = median(captured(call), where) if where.device.type == "cuda" else None
             except Exception as error:
                 row[f"{mode}_graph_error"] = problem(error)
             for name, peer in peers(case, mode, x, upstream):
                 try:
-                    row["peers"].setdefault(name, {})[f"{mode}_ms"] = timed(peer, where)
+                    row["peers"].setdefault(name, {})[f"{mode}_ms"] = median(peer, where)
                 except Exception as error:
                     row["peers"].setdefault(name, {})[f"{mode}_error"] = problem(error)
-            row["mm_ms"] = timed(floors(case, x)["mm into a buffer"], where)
+            row["mm_ms"] = median(floors(case, x)["mm into a buffer"], where)
         rows.append(row)
         print(json.dumps(row), flush=True)
     return rows

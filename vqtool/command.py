@@ -109,7 +109,8 @@ def guarded(target: str, json_: bool, quiet: bool, plugins: list[Path], values: 
         with out.alone_on_stdout():
             place = module if "." in module else f"vqtool.commands.{module}"
             code = getattr(importlib.import_module(place), function or "run")(**values)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever started vqtool
+            sys.stdout.flush()
         return int(code or 0)
     except KeyboardInterrupt:
         out.warn("stopped")

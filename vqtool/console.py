@@ -62,7 +62,13 @@ class Output:
 
     @contextmanager
     def bytes_on_stdout(self) -> Iterator[BinaryIO]:
-        """Stdout for the bytes of a file: results in words are left out meanwhile."""
+        """Stdout for the bytes of a file: results in words are left out meanwhile.
+
+        Raises:
+            VqtoolError: it is closed.
+        """
+        if sys.__stdout__ is None:
+            raise VqtoolError("stdout is closed", hint="--out FILE, or a pipe or a file behind stdout")
         stdout, self._results = self.result_stream, io.StringIO()
         try:
             yield stdout.buffer

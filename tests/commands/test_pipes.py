@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,36 @@ def test_a_pipe_without_a_signal_is_an_error_and_nothing_is_written(
     assert message in done.stderr
     assert b"Traceback" not in done.stderr
     assert done.stdout == b""
+
+
+def test_what_goes_through_a_pipe_is_named_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for name in ("speech.wav", "folder/speech.wav"):
+        soundfile.write(name, 0.5 * voice(0.3, 16_000, seed=2), 16_000)
+    done = piped("encode", "codec", "-", "--out", "-", given=b"words")
+    assert b"`stdin` is not an audio file" in done.stderr
+    assert tempfile.gettempdir().encode() not in done.stderr
+    done = piped("encode", "codec", "speech.wav", "--out", "-", given=b"")
+    assert b"to stdout\n" in done.stderr
+    done = piped("encode", "codec", "folder", "--out", "-", given=b"")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"stdout takes one" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("encode codec - --out - <&-", "nothing came through the pipe"),
+        ("encode codec speech.wav --out - >&-", "stdout is closed"),
+        ("encode codec - --out no/x.vqc < speech.wav", "there is no folder `no`"),
+    ],
+)
+def test_closed_ends_are_errors(words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("speech.wav", 0.5 * voice(0.3, 16_000, seed=2), 16_000)
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" -m vqtool {words}', sys.executable], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert message in done.stderr

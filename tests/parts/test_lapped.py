@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -13,6 +15,10 @@ from vqtool.parts.decoders.conv1d import Conv1dDecoder
 from vqtool.parts.decoders.lapped import LappedDecoder
 from vqtool.parts.encoders.conv1d import Conv1dEncoder
 from vqtool.parts.encoders.lapped import LappedEncoder
+from vqtool.recipe import load
+from vqtool.training.session import try_stages
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @given(st.sampled_from([2, 8, 20]), st.sampled_from([2, 4, 6]))
@@ -60,6 +66,25 @@ def test_no_token_sees_beyond_its_reach_and_no_sample_either() -> None:
     z, w = torch.randn(1, 20, 16), torch.randn(1, 20, 16)
     moved = (decoder(z) - decoder(torch.cat([z[:, :10], w[:, 10:]], 1))).abs()[0, 0] > 0
     assert 160 - int(moved.nonzero()[0]) <= decoder.reach * 16
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("bands", 20), ("weighting", "none"), ("exponent", 0.3), ("exponent", 0.6)]
+)
+def test_the_check_of_a_recipe_compares_both_ends(option: str, value: object) -> None:
+    recipe = load(RECIPES / "codec.toml", [f"decoder.{option}={value}"])
+    if value == 0.6:  # as the encoder's
+        try_stages(recipe, step=False)
+        return
+    with pytest.raises(VqtoolError, match=f"the decoder `lapped` has `{option}` = {value}, and the encoder has"):
+        try_stages(recipe, step=False)
+
+
+def test_a_weighting_needs_an_encoder_that_has_it() -> None:
+    decoder = LappedDecoder(16, 1, 320, 16, weighting="envelope")
+    with pytest.raises(VqtoolError, match="the encoder has none"):
+        decoder.check_encoder(Conv1dEncoder(1, 320, dim=16, strides=(16,)))
+    LappedDecoder(16, 1, 320, 16, bands=2).check_encoder(Conv1dEncoder(1, 320, dim=16, strides=(16,)))
 
 
 def test_what_does_not_divide_is_refused() -> None:

@@ -24,7 +24,10 @@ ASSEMBLER = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas-blackwell"
 TYPES = {
     torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64", torch.int32: "*i32", torch.uint8: "*u8",
 }  # fmt: skip
-PARTS = ("nearest", "nearest_wide", "mixed", "given", "moved")  # of other kernels
+PARTS = {  # of other kernels
+    "tokens", "finite", "code_rows", "farthest", "nearer", "lowest", "nearest", "nearest_wide", "mixed", "given",
+    "moved",
+}  # fmt: skip
 OPTIONS = {"num_warps", "num_stages"}
 
 

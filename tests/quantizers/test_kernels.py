@@ -181,7 +181,7 @@ PLANTED = {  # what is changed in the source of a kernel: the room, the text, wh
     "the later of two codes": ("kernels", "better = score < best", "better = score > best", 8, 1),
     "codes that are not there": ("kernels", 'mask=k < K, other=float("inf")', "mask=k < K, other=-9.0", 8, 1),
     "no centre": ("kernels", "(rest - centre[None, :]) * tl.load", "rest * tl.load", 8, 1),
-    "NaN counts": ("kernels", "good = real & finite", "good = real", 8, 1),
+    "NaN counts": ("kernels", "good = real & (finite(x) > 0)", "good = real", 8, 1),
     "masked tokens count": ("kernels", "real = inside & (tl.load(mask_ptr", "real = inside | (tl.load(mask_ptr", 8, 1),
     "a level skipped": ("kernels", "rest = rest - value", "rest = rest - value * (level > 0)", 8, 2),
     "half the gradient": ("kernels", "away * (2.0 *", "away * (1.0 *", 8, 1),

@@ -48,11 +48,21 @@ def test_fewer_levels_are_a_lower_rate_and_a_coarser_sound(tmp_path: Path) -> No
     assert sizes[0] < 0.4 * sizes[1]
 
 
-@pytest.mark.parametrize("words", [["encode", "--out", "x.vqc"], ["decode", "--out", "x.wav"]])
-def test_a_file_must_be_named(words: list[str]) -> None:
-    done = within(*words)
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        ("encode --out x.vqc", "a file is needed", "vqtool encode FILE"),
+        ("decode --out x.wav", "a file is needed", "vqtool decode FILE"),
+        ("encode codec --out x.vqc", "a file is needed", "vqtool encode codec FILE"),
+        ("encode speech.wav codec --out x.vqc", "`codec` is a model", "vqtool encode codec speech.wav"),
+    ],
+)
+def test_a_file_must_be_named_after_the_model(words: str, message: str, hint: str, tmp_path: Path) -> None:
+    (tmp_path / "speech.wav").touch()
+    done = within(*words.split())
     assert done.returncode == 2
-    assert "a file is needed" in done.stderr
+    assert message in done.stderr
+    assert hint in done.stderr
 
 
 def test_it_is_small_and_says_where_it_comes_from() -> None:

@@ -107,6 +107,13 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """[B, T, D] -> [B, C, L]. Wiring: `(dim, channels, length, stride, condition_dim)`."""
 
+    def check_encoder(self, encoder: Encoder) -> None:
+        """Called once, when both are built.
+
+        Raises:
+            VqtoolError: an option has to be as the encoder's, and is not.
+        """
+
     def forward(self, z: Tensor, condition: Condition | None = None) -> Tensor:
         raise NotImplementedError
 

@@ -20,6 +20,7 @@ from vqtool.model.codes import check_codes, codes_metadata, load_codes, save_cod
 from vqtool.model.data import options_asked, report_notes, report_skipped
 from vqtool.model.load import capable
 from vqtool.model.model import Model
+from vqtool.model.runs import is_model
 from vqtool.progress import Progress
 from vqtool.recipe.spec import paths_in
 from vqtool.training.runtime import Runtime, runtime
@@ -37,32 +38,28 @@ def run(
     force: bool = False,
 ) -> int:
     """Signals to codes, piece by piece: in the data's own format of codes, or in a safetensors file."""
-    checkpoint, input_file = model_and_file(checkpoint, input_file)
-    if PIPE in (input_file, out_file):
-        with piped(input_file, out_file) as (source, target):
-            return run(checkpoint=checkpoint, input_file=source, out_file=target, levels=levels, device=device,
-                       precision=precision, overrides=overrides, force=force)  # fmt: skip
+    checkpoint, input_file = model_and_file(checkpoint, input_file, "encode")
     require_parent_dir(out_file)
-    if not input_file.exists():
+    if input_file != PIPE and not input_file.exists():
         raise VqtoolError(f"there is no file or folder `{input_file}`")
-    with runtime(device, precision) as here, torch.no_grad():
+    with piped(input_file, out_file) as (source, target), runtime(device, precision) as here, torch.no_grad():
         model, task = capable(checkpoint, Encodes, "encode")
         model.check_levels(levels)
         asked = options_asked(model.recipe, overrides)
         files = model.files(asked)
-        check_files(model, files, input_file, out_file, asked, decode=False, force=force)
+        check_files(model, files, source, target, asked, decode=False, force=force, piped=out_file == PIPE)
         here.place(model)
         if levels is not None:
             model.parts.quantizer.use_levels(levels)
         with out.progress(None, "encode") as bar:
-            coded = Watched(encoded(model, task, files.open(input_file), here, levels), bar)
+            coded = Watched(encoded(model, task, files.open(source), here, levels), bar)
             save = files.save_codes if files.own_codes else save_codes
-            written = save(out_file, iter(coded), codes_metadata(model))
-    shape = (coded.rows, *coded.shape)
-    figures = files.code_figures(written)
-    report_notes(files.remarks())
-    what, left_out = f"codes {shape} (windows, tokens, codebooks)", list(files.skipped())
-    report_files(what, out_file, written, figures, codes=shape, skipped=left_out)
+            written = save(target, iter(coded), codes_metadata(model))
+        shape = (coded.rows, *coded.shape)
+        figures = files.code_figures(written)
+        report_notes(files.remarks())
+        what, left_out = f"codes {shape} (windows, tokens, codebooks)", list(files.skipped())
+        report_files(what, out_file, written, figures, codes=shape, skipped=left_out)
     return report_skipped(left_out)
 
 
@@ -76,52 +73,51 @@ def decode(
     force: bool = False,
 ) -> int:
     """Codes back to signals in the units they came in, piece by piece."""
-    checkpoint, codes_file = model_and_file(checkpoint, codes_file)
-    if PIPE in (codes_file, out_file):
-        with piped(codes_file, out_file) as (source, target):
-            return decode(checkpoint=checkpoint, codes_file=source, out_file=target, levels=levels, device=device,
-                          force=force)  # fmt: skip
+    checkpoint, codes_file = model_and_file(checkpoint, codes_file, "decode")
     require_parent_dir(out_file)
-    with runtime(device) as here, torch.no_grad():
+    with piped(codes_file, out_file) as (source, target), runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Decodes, "decode")
         model.check_levels(levels)
         files = model.files()
-        check_files(model, files, codes_file, out_file, {}, decode=True, force=force)
+        check_files(model, files, source, target, {}, decode=True, force=force, piped=out_file == PIPE)
         metadata = codes_metadata(model)
-        digest, pieces = (files.open_codes if files.own_codes else load_codes)(codes_file, metadata)
+        digest, pieces = (files.open_codes if files.own_codes else load_codes)(source, metadata)
         if digest != metadata["model"]:
             raise VqtoolError(
-                f"`{codes_file}` was written with another model than `{model.path}`",
-                hint="decode with the checkpoint that encoded it",
+                f"`{source}` was written with another model than `{model.path}`",
+                hint=f"name the model that encoded it: vqtool decode CKPT {codes_file}",
             )
         here.place(model)
 
         def signals(coded: Watched) -> Iterator[Piece]:
             for piece in coded:
-                check_codes(model, piece.codes, piece.sent, piece.conditions, codes_file)
+                check_codes(model, piece.codes, piece.sent, piece.conditions, source)
                 tensors = here.to_device({"codes": piece.codes[..., :levels], "sent": piece.sent})
                 signal = task.decode(model.parts, tensors, here.to_device(piece.conditions)).cpu()
                 yield Piece({"x": signal, **piece.conditions}, piece.metadata)
 
-        with from_codes(codes_file), out.progress(None, "decode") as bar:
+        with from_codes(source), out.progress(None, "decode") as bar:
             coded = Watched(pieces, bar)
-            written = files.save(out_file, signals(coded))
-    left_out = list(files.skipped())
-    report_files(f"{coded.rows} signals", out_file, written, {}, signals=coded.rows, skipped=left_out)
+            written = files.save(target, signals(coded))
+        left_out = list(files.skipped())
+        report_files(f"{coded.rows} signals", out_file, written, {}, signals=coded.rows, skipped=left_out)
     return report_skipped(left_out)
 
 
-def model_and_file(first: Path | None, second: Path | None) -> tuple[Path | None, Path]:
+def model_and_file(first: Path | None, second: Path | None, verb: str) -> tuple[Path | None, Path]:
     """What `[CKPT] FILE` name: one argument alone is the file, and the model is then chosen by what it can do.
 
     Raises:
-        VqtoolError: none is given.
+        VqtoolError: no file is given, or the model comes after it.
     """
-    if second is not None:
-        return first, second
-    if first is None:
-        raise VqtoolError("a file is needed", hint="vqtool encode FILE --out CODES")
-    return None, first
+    if first is None or (second is None and is_model(first)):
+        model = "" if first is None else f"{first} "
+        raise VqtoolError("a file is needed", hint=f"vqtool {verb} {model}FILE --out OUT")
+    if second is None:
+        return None, first
+    if is_model(second) and not is_model(first):
+        raise VqtoolError(f"`{second}` is a model, which comes first", hint=f"vqtool {verb} {second} {first} --out OUT")
+    return first, second
 
 
 def encoded(
@@ -157,7 +153,8 @@ def report_files(
     what: str, out_file: Path, files: Sequence[Path], figures: Mapping[str, float], **document: Any
 ) -> None:
     """Show what was written, and the figures of it."""
-    out.say(f"wrote {what} to {files[0] if len(files) == 1 else f'{len(files)} files'}")
+    one = "stdout" if out_file == PIPE else files[0] if files else ""
+    out.say(f"wrote {what} to {one if len(files) == 1 else f'{len(files)} files'}")
     for name, value in figures.items():
         out.say(f"{name} {value:.3f}")
     out.print("\n".join(map(str, files)))
@@ -175,11 +172,14 @@ def from_codes(path: Path) -> Iterator[None]:
 
 
 def check_files(
-    model: Model, files: Files, source: Path, out_file: Path, asked: Mapping[str, Any], *, decode: bool, force: bool
-) -> None:
+    model: Model, files: Files, source: Path, out_file: Path, asked: Mapping[str, Any], *, decode: bool, force: bool,
+    piped: bool,
+) -> None:  # fmt: skip
     """Every file that coding (or decoding) `source` to `out_file` writes, against all that is read."""
     targets = files.outputs(source, out_file, decode=decode)
     folder = None if targets == [out_file] else out_file
+    if folder is not None and piped:
+        raise VqtoolError(f"`{source}` becomes a folder of files, and stdout takes one", hint="--out FOLDER")
     if folder is not None and folder.exists() and folder.samefile(source):
         raise VqtoolError(f"`{folder}` is an input as well", hint="write to another folder")
     read = [*files.inputs(source, decode=decode), model.path, *paths_in(asked)]

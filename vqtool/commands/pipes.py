@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
@@ -20,25 +21,38 @@ def piped(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
     """Files in place of `-`: stdin is read to its end first, and stdout gets the file that was written last.
 
     Raises:
-        VqtoolError: stdin is a terminal, or holds nothing.
+        VqtoolError: stdin is a terminal, or holds nothing; stdout is closed.
     """
+    if PIPE not in (source, target):
+        yield source, target
+        return
     with contextlib.ExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="vqtool-")))
+        stdout = held.enter_context(out.bytes_on_stdout()) if target == PIPE else None
         if source == PIPE:
             source = folder / "stdin"
-            if sys.stdin.isatty():
-                raise VqtoolError(
-                    "`-` reads a file from a pipe, and stdin is a terminal", hint="vqtool encode - < FILE"
-                )
-            with source.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-            if not source.stat().st_size:
-                raise VqtoolError("nothing came through the pipe", hint="see what the command before it reported")
-        if target != PIPE:
-            yield source, target
-            return
-        stdout = held.enter_context(out.bytes_on_stdout())
-        yield source, folder / "stdout"
-        if (folder / "stdout").is_file():
-            with (folder / "stdout").open("rb") as file:
+            save_stdin(source)
+        written = folder / "stdout"
+        try:
+            yield source, target if stdout is None else written
+        except VqtoolError as error:
+            error.message = error.message.replace(f"{folder}{os.sep}", "")  # `stdin` is what the user knows
+            raise
+        if stdout is not None:
+            with written.open("rb") as file:
                 shutil.copyfileobj(file, stdout)
+
+
+def save_stdin(path: Path) -> None:
+    """Write what comes through stdin to a file.
+
+    Raises:
+        VqtoolError: stdin is a terminal, or nothing comes.
+    """
+    if sys.stdin is not None and sys.stdin.isatty():
+        raise VqtoolError("`-` reads a file from a pipe, and stdin is a terminal", hint="put `< FILE` at the end")
+    if sys.stdin is not None:
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+    if not path.exists() or not path.stat().st_size:
+        raise VqtoolError("nothing came through the pipe", hint="see what the command before it reported")

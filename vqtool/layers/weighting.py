@@ -65,6 +65,12 @@ class Weighting(nn.Module):
         return (x.unflatten(1, (self.bands, -1)) * weights.to(x.dtype)[:, :, None]).flatten(1, 2)
 
 
+def shared_options(bands: int, weighting: str, exponent: float) -> dict[str, int | float | str]:
+    """The options, by name, that a decoder which undoes a weighting has to have as the encoder has them."""
+    same: dict[str, int | float | str] = {"weighting": weighting}
+    return same if weighting == "none" else same | {"bands": bands, "exponent": exponent}
+
+
 def smoothed(values: Tensor, shares: tuple[int, ...], axis: int) -> Tensor:
     """The mean of `values` and their neighbours along an axis, weighted by `shares`; zeros lie around.
 

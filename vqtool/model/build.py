@@ -9,7 +9,7 @@ import torch
 
 from vqtool.api.data import Data, DataSpec
 from vqtool.api.loss import opposed
-from vqtool.api.parts import Conditioner, Norm
+from vqtool.api.parts import Conditioner, Decoder, Encoder, Norm
 from vqtool.api.task import Parts, Task
 from vqtool.catalog import catalog
 from vqtool.errors import VqtoolError
@@ -45,6 +45,8 @@ class Builder:
                 torch.manual_seed(seed_of(self.recipe.seed, "part", role))
                 try:
                     part = catalog().make(wanted.role, wanted.kind, wanted.options, *wiring)
+                    if isinstance(part, Decoder) and isinstance(encoder := dict(self.parts).get("encoder"), Encoder):
+                        part.check_encoder(encoder)
                 except VqtoolError as error:
                     error.where = error.where or f"[{role}]"
                     raise

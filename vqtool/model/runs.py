@@ -73,6 +73,12 @@ def newest_in(run: Path) -> Path | None:
     return next((run / name for name in names if (run / name).is_file()), None)
 
 
+def is_model(path: Path) -> bool:
+    """Whether a path is that of a run or of a checkpoint in one, or the name of a model that comes with vqtool."""
+    named = not path.exists() and any(one.name == str(path) for one in pretrained())
+    return named or is_run(path) or (path.is_file() and path in own_files(path.parent))
+
+
 def checkpoint_path(given: Path | None) -> Path:
     """A checkpoint file: the given one, that of the given run, or that of the newest run, which is then reported."""
     if given is None:

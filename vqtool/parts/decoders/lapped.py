@@ -8,12 +8,12 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt, MultipleOf
 from torch import Tensor
 
-from vqtool.api import Condition, Decoder, expect_windows
+from vqtool.api import Condition, Decoder, Encoder, expect_windows
 from vqtool.errors import VqtoolError
 from vqtool.layers.activation import Activation
 from vqtool.layers.lapped import Synthesis
 from vqtool.layers.refine import Refine
-from vqtool.layers.weighting import Exponent, Weighting
+from vqtool.layers.weighting import Exponent, Weighting, shared_options
 
 
 class LappedDecoder(Decoder):
@@ -41,12 +41,22 @@ class LappedDecoder(Decoder):
     ) -> None:
         super().__init__()
         expect_windows(length, "the decoder `lapped`", otherwise="conv2d")
-        self.bands = bands
+        self.bands, self.shared = bands, shared_options(bands, weighting, exponent)
         self.refine = Refine(
             bands * dim, width=width, blocks=blocks, kernel=kernel, condition_dim=condition_dim, act=activation
         )
         self.weighting = Weighting(bands, exponent) if weighting == "envelope" else None
         self.map = Synthesis(channels, stride * bands, bands * dim, span)
+
+    def check_encoder(self, encoder: Encoder) -> None:
+        """The weighting that is undone has to be the encoder's."""
+        theirs = getattr(encoder, "shared", {"weighting": "none"})
+        for name, own in self.shared.items():
+            if own != theirs.get(name, own):
+                raise VqtoolError(
+                    f"the decoder `lapped` has `{name}` = {own}, and the encoder has {theirs[name]}",
+                    hint=f"give [encoder] and [decoder] the same `{name}`",
+                )
 
     def forward(self, z: Tensor, condition: Condition | None = None) -> Tensor:
         """Decode `z` [B, T, D]."""

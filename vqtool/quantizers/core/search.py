@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 CHUNK_SCORES = {"cpu": 2**20}  # scores per chunk: 4 MiB, so that they stay in the cache
-FEW_ROWS = 2**13  # codes above which half of that would leave a product too few tokens to be fast
+LARGE = 2**13  # codes of a codebook; of fewer, half of that is faster, and a product still has enough tokens
 CHUNK_SCORES_ELSEWHERE = 2**28  # on accelerators a launch costs more than a trip to memory
 LEAST_ROWS = 8  # a product with fewer tokens may round equal columns unequally, and so break a tie the wrong way
 
@@ -97,7 +97,7 @@ def chunked(x: Tensor, centre: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     count, width = x.shape
     blocks, block, _ = weight.shape
     size = blocks * block
-    chunk = CHUNK_SCORES["cpu"] if size > FEW_ROWS else CHUNK_SCORES["cpu"] // 2
+    chunk = CHUNK_SCORES["cpu"] if size > LARGE else CHUNK_SCORES["cpu"] // 2
     rows = max(LEAST_ROWS, min(count, chunk // size))
     codes = torch.empty(count, dtype=torch.long, device=x.device)
     lowest = x.new_empty(count)

@@ -1,15 +1,10 @@
 """Triton kernels of what moves the codes: counts and sums by code, samples, the moving average; see `kernels.py`."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import triton.language as tl
 
-from vqtool.quantizers.gpu.kernels import jit
-
-if TYPE_CHECKING:
-    constexpr = Any
-else:  # Triton looks the other annotations up unless they are strings
-    constexpr = tl.constexpr
+from vqtool.quantizers.gpu.kernels import constexpr, finite, jit, tokens
 
 
 @jit
@@ -19,8 +14,7 @@ def given(
 ) -> "Any":  # fmt: skip
     """What a level was given, for `rows` [n] and features `d` [m], where `here` [n, m]: 0 elsewhere."""
     if level == 0:
-        at = rows[:, None].to(tl.int64) * ROW + d[None, :] * COLUMN
-        found = tl.load(x_ptr + at, mask=here, other=0.0).to(tl.float32)
+        found = tokens(x_ptr, ROW, COLUMN, rows, d, here)
     else:
         at = rows[:, None].to(tl.int64) * D + d[None, :]
         found = tl.load(rest_ptr + (level - 1) * tl.cast(N, tl.int64) * D + at, mask=here, other=0.0)
@@ -179,7 +173,7 @@ def follow(
                 some = feature + tl.arange(0, SLAB)
                 x_at = s[:, None] * D + some[None, :]
                 x = tl.load(sample_ptr + x_at, mask=(s < S)[:, None] & (some < D)[None, :], other=0.0)
-                fine = fine * tl.min((tl.abs(x) <= 3.4028234663852886e38).to(tl.int32), axis=1)
+                fine = fine * finite(x)
             usable = fine > 0
             order = tl.cumsum(usable.to(tl.int32), axis=0) - 1
             match = usable[None, :] & (order[None, :] == place[:, None]) & dead[:, None]
@@ -194,16 +188,9 @@ def follow(
 
 @jit
 def moved(
-    weight_ptr: "Any",
-    count_ptr: "Any",
-    k: "Any",
-    K: "Any",
-    fresh: "Any",
-    even: "Any",
-    decay: "Any",
-    rate: "Any",
+    weight_ptr: "Any", count_ptr: "Any", k: "Any", K: "Any", fresh: "Any", even: "Any", decay: "Any", rate: "Any",
     forgotten: "Any",
-) -> "Any":
+) -> "Any":  # fmt: skip
     """The weights of the codes `k` after a step; before the first every code weighs as even use would."""
     weight = tl.load(weight_ptr + k, mask=k < K, other=0.0)
     before = tl.where(fresh, even, weight)

@@ -24,6 +24,40 @@ def jit(kernel: Callable[..., Any]) -> Any:
 
 
 @jit
+def tokens(x_ptr: "Any", ROW: "Any", COLUMN: "Any", rows: "Any", d: "Any", here: "Any") -> "Any":
+    """Features `d` [m] of the tokens `rows` [n] in float32, where `here` [n, m]: 0 elsewhere."""
+    at = rows[:, None].to(tl.int64) * ROW + d[None, :] * COLUMN
+    return tl.load(x_ptr + at, mask=here, other=0.0).to(tl.float32)
+
+
+@jit
+def finite(x: "Any") -> "Any":
+    """Which rows [n] of `x` [n, m] are finite: 1 or 0."""
+    return tl.min((tl.abs(x) <= 3.4028234663852886e38).to(tl.int32), axis=1)  # NaN compares as false
+
+
+@jit
+def code_rows(table_ptr: "Any", level: "Any", k: "Any", d: "Any", K: "Any", D: constexpr) -> "Any":
+    """Features `d` [m] of the codes `k` [n] of a level: 0 beyond the last."""
+    at = (level * K + k)[:, None].to(tl.int64) * D + d[None, :]
+    return tl.load(table_ptr + at, mask=(k < K)[:, None] & (d < D)[None, :], other=0.0)
+
+
+@jit
+def farthest(
+    table_ptr: "Any", level: "Any", centre: "Any", K: "Any", D: constexpr, DP: constexpr, BLOCK_K: constexpr
+) -> "Any":
+    """The largest distance of a number in the codes of a level from that of the `centre` [DP]."""
+    d = tl.arange(0, DP)
+    found = tl.zeros((BLOCK_K, DP), tl.float32)
+    for first in range(0, K, BLOCK_K):
+        k = first + tl.arange(0, BLOCK_K)
+        away = tl.abs(code_rows(table_ptr, level, k, d, K, D) - centre[None, :])
+        found = tl.maximum(found, tl.where((k < K)[:, None] & (d < D)[None, :], away, 0.0))
+    return tl.maximum(tl.max(tl.max(found, axis=1), axis=0), 1.1754943508222875e-38)
+
+
+@jit
 def prepare(
     table_ptr: "Any", near_ptr: "Any", half_ptr: "Any", centre_ptr: "Any", scale_ptr: "Any", K: "Any",
     D: constexpr, DP: constexpr, BLOCK_K: constexpr,
@@ -37,37 +71,22 @@ def prepare(
     wide = d < D
     total = tl.zeros((BLOCK_K, DP), tl.float32)
     for first in range(0, K, BLOCK_K):
-        k = first + lanes
-        at = (level * K + k)[:, None].to(tl.int64) * D + d[None, :]
-        total += tl.load(table_ptr + at, mask=(k < K)[:, None] & wide[None, :], other=0.0)
+        total += code_rows(table_ptr, level, first + lanes, d, K, D)
     mean = tl.sum(total, axis=0) / K
-    farthest = tl.zeros((BLOCK_K, DP), tl.float32)
-    for first in range(0, K, BLOCK_K):
-        k = first + lanes
-        here = (k < K)[:, None] & wide[None, :]
-        e = tl.load(table_ptr + (level * K + k)[:, None].to(tl.int64) * D + d[None, :], mask=here, other=0.0)
-        farthest = tl.maximum(farthest, tl.where(here, tl.abs(e - mean[None, :]), 0.0))
-    largest = tl.maximum(tl.max(tl.max(farthest, axis=1), axis=0), 1.1754943508222875e-38)
+    largest = farthest(table_ptr, level, mean, K, D, DP, BLOCK_K)
     total = tl.zeros((BLOCK_K, DP), tl.float32)
     weights = tl.zeros((BLOCK_K,), tl.float32)
     for first in range(0, K, BLOCK_K):
         k = first + lanes
         here = (k < K)[:, None] & wide[None, :]
-        e = tl.load(table_ptr + (level * K + k)[:, None].to(tl.int64) * D + d[None, :], mask=here, other=0.0)
-        away = tl.where(here, e - mean[None, :], 0.0)
+        away = tl.where(here, code_rows(table_ptr, level, k, d, K, D) - mean[None, :], 0.0)
         ratio = away / largest
         weight = tl.where(k < K, 1.0 / (tl.sum(ratio * ratio, axis=1) + 1e-12), 0.0)
         weights += weight
         total += away * weight[:, None]
     centre = mean + tl.sum(total, axis=0) / tl.sum(weights, axis=0)
     tl.store(centre_ptr + level * D + d, centre, mask=wide)
-    farthest = tl.zeros((BLOCK_K, DP), tl.float32)
-    for first in range(0, K, BLOCK_K):
-        k = first + lanes
-        here = (k < K)[:, None] & wide[None, :]
-        e = tl.load(table_ptr + (level * K + k)[:, None].to(tl.int64) * D + d[None, :], mask=here, other=0.0)
-        farthest = tl.maximum(farthest, tl.where(here, tl.abs(e - centre[None, :]), 0.0))
-    largest = tl.maximum(tl.max(tl.max(farthest, axis=1), axis=0), 1.1754943508222875e-38)
+    largest = farthest(table_ptr, level, centre, K, D, DP, BLOCK_K)
     exponent = (largest.to(tl.int32, bitcast=True) >> 23) - 126  # floor of the binary logarithm, and one
     exponent = tl.minimum(tl.maximum(-exponent, -120), 120)
     scale = ((exponent + 127) << 23).to(tl.float32, bitcast=True)
@@ -76,9 +95,22 @@ def prepare(
         k = first + lanes
         here = (k < K)[:, None] & wide[None, :]
         at = (level * K + k)[:, None].to(tl.int64) * D + d[None, :]
-        e = (tl.load(table_ptr + at, mask=here, other=0.0) - centre[None, :]) * scale
+        e = (code_rows(table_ptr, level, k, d, K, D) - centre[None, :]) * scale
         tl.store(near_ptr + at, e, mask=here)
         tl.store(half_ptr + level * K + k, tl.sum(tl.where(here, e * e, 0.0), axis=1) * 0.5, mask=k < K)
+
+
+@jit
+def nearer(score: "Any", k: "Any", best: "Any", which: "Any") -> "Any":
+    """(the least score so far, its code) [n, m] after one more tile, of codes `k` [m]: of equals the earlier one."""
+    better = score < best
+    return tl.where(better, score, best), tl.where(better, k[None, :], which)
+
+
+@jit
+def lowest(best: "Any", which: "Any") -> "Any":
+    """The code [n] of the least of the scores `best` [n, m], kept lane by lane; the lowest of equals."""
+    return tl.min(tl.where(best == tl.min(best, axis=1)[:, None], which, 2147483647), axis=1)
 
 
 @jit
@@ -98,12 +130,8 @@ def nearest(
         at = (level * K + k)[None, :].to(tl.int64) * D + d[:, None]
         e = tl.load(near_ptr + at, mask=(k < K)[None, :] & (d < D)[:, None], other=0.0)
         half = tl.load(half_ptr + level * K + k, mask=k < K, other=float("inf"))
-        score = half[None, :] - tl.dot(x, e, input_precision=PRECISION)
-        better = score < best  # strictly: an earlier tile keeps a tie
-        best = tl.where(better, score, best)
-        which = tl.where(better, k[None, :], which)
-    least = tl.min(best, axis=1)
-    return tl.min(tl.where(best == least[:, None], which, 2147483647), axis=1)
+        best, which = nearer(half[None, :] - tl.dot(x, e, input_precision=PRECISION), k, best, which)
+    return lowest(best, which)
 
 
 @jit
@@ -126,12 +154,11 @@ def quantize(
     inside = rows < N
     here = inside[:, None] & (d < D)[None, :]
     at = rows[:, None].to(tl.int64) * D + d[None, :]
-    x = tl.load(x_ptr + rows[:, None].to(tl.int64) * ROW + d[None, :] * COLUMN, mask=here, other=0.0).to(tl.float32)
-    finite = tl.min((tl.abs(x) <= 3.4028234663852886e38).to(tl.int32), axis=1) > 0  # NaN compares as false
+    x = tokens(x_ptr, ROW, COLUMN, rows, d, here)
     real = inside
     if MASKED:
         real = inside & (tl.load(mask_ptr + rows, mask=inside, other=0) != 0)
-    good = real & finite
+    good = real & (finite(x) > 0)
     rest = tl.where(good[:, None], x, 0.0)  # nothing of another row goes any further
     counts = here & good[:, None]
     for level in range(LEVELS):
@@ -153,7 +180,7 @@ def quantize(
             tl.store(value_ptr + at, value, mask=here)
     if VALUE:
         tl.store(count_ptr + 2 * program, tl.sum(good.to(tl.int32), axis=0))
-        tl.store(count_ptr + 2 * program + 1, tl.sum((real & (finite == 0)).to(tl.int32), axis=0))
+        tl.store(count_ptr + 2 * program + 1, tl.sum((real & (good == 0)).to(tl.int32), axis=0))
 
 
 @jit
@@ -167,8 +194,7 @@ def left_over(
     here = inside[:, None] & (d < D)[None, :]
     good = (tl.load(code_ptr + rows.to(tl.int64) * LEVELS, mask=inside, other=-1) >= 0)[:, None] & (d < D)[None, :]
     at = rows[:, None].to(tl.int64) * D + d[None, :]
-    x = tl.load(x_ptr + rows[:, None].to(tl.int64) * ROW + d[None, :] * COLUMN, mask=good, other=0.0).to(tl.float32)
-    pull = x - tl.load(value_ptr + at, mask=good, other=0.0)
+    pull = tokens(x_ptr, ROW, COLUMN, rows, d, good) - tl.load(value_ptr + at, mask=good, other=0.0)
     for level in range(LEVELS - 1):
         pull += tl.load(rest_ptr + level * tl.cast(N, tl.int64) * D + at, mask=here, other=0.0)
     tl.store(pull_ptr + at, pull, mask=here)
@@ -214,9 +240,7 @@ def pass_back(
         out = tl.load(upstream_ptr + at, mask=good, other=0.0)
     if MEAN:
         if LEVELS == 1:
-            x_at = rows[:, None].to(tl.int64) * ROW + d[None, :] * COLUMN
-            x = tl.load(x_ptr + x_at, mask=good, other=0.0).to(tl.float32)
-            away = x - tl.load(value_ptr + at, mask=good, other=0.0)
+            away = tokens(x_ptr, ROW, COLUMN, rows, d, good) - tl.load(value_ptr + at, mask=good, other=0.0)
         else:
             away = tl.load(pull_ptr + at, mask=good, other=0.0)
         out = out + away * (2.0 * tl.load(by_mean_ptr) / tl.load(values_ptr))

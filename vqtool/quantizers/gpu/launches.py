@@ -113,18 +113,9 @@ def statistics(x: Tensor, rests: Tensor, codes: Tensor, size: int, samples: bool
     if many:
         keys = torch.empty(levels, count, dtype=torch.long, device=x.device)
         by_code.order_keys[(triton.cdiv(count, 256), levels)](
-            x,
-            *x.stride(),
-            rests,
-            codes,
-            keys,
-            count,
-            LEVELS=levels,
-            D=dim,
-            BLOCK_N=256,
-            STEP=-(-dim // 4),
+            x, *x.stride(), rests, codes, keys, count, LEVELS=levels, D=dim, BLOCK_N=256, STEP=-(-dim // 4),
             ROUNDED=ROUNDED,
-        )
+        )  # fmt: skip
         chosen = keys.topk(many, 1, largest=False, sorted=True).indices
         by_code.pick[(triton.cdiv(many, 16), levels)](
             x, *x.stride(), rests, codes, chosen, taken, count, many, LEVELS=levels, D=dim, DP=width(dim), BLOCK=16

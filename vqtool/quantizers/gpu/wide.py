@@ -1,15 +1,10 @@
 """The search of more features than registers hold, slab by slab; see `kernels.py`."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import triton.language as tl
 
-from vqtool.quantizers.gpu.kernels import jit
-
-if TYPE_CHECKING:
-    constexpr = Any
-else:  # Triton looks the other annotations up unless they are strings
-    constexpr = tl.constexpr
+from vqtool.quantizers.gpu.kernels import constexpr, finite, jit, lowest, nearer, tokens
 
 
 @jit
@@ -28,20 +23,14 @@ def nearest_wide(
         dots = tl.zeros((BLOCK_N, BLOCK_K), tl.float32)
         for feature in range(0, D, DP):
             d = feature + tl.arange(0, DP)
-            here = good[:, None] & (d < D)[None, :]
-            x = tl.load(x_ptr + rows[:, None].to(tl.int64) * ROW + d[None, :] * COLUMN, mask=here, other=0.0)
-            centre = tl.load(centre_ptr + level * D + d, mask=d < D, other=0.0)
-            x = (x.to(tl.float32) - centre[None, :]) * scale
+            x = tokens(x_ptr, ROW, COLUMN, rows, d, good[:, None] & (d < D)[None, :])
+            x = (x - tl.load(centre_ptr + level * D + d, mask=d < D, other=0.0)[None, :]) * scale
             at = (level * K + k)[None, :].to(tl.int64) * D + d[:, None]
             e = tl.load(near_ptr + at, mask=(k < K)[None, :] & (d < D)[:, None], other=0.0)
             dots = tl.dot(x, e, dots, input_precision=PRECISION)
         half = tl.load(half_ptr + level * K + k, mask=k < K, other=float("inf"))
-        score = half[None, :] - dots
-        better = score < best  # strictly: an earlier tile keeps a tie
-        best = tl.where(better, score, best)
-        which = tl.where(better, k[None, :], which)
-    least = tl.min(best, axis=1)
-    return tl.min(tl.where(best == least[:, None], which, 2147483647), axis=1)
+        best, which = nearer(half[None, :] - dots, k, best, which)
+    return lowest(best, which)
 
 
 @jit
@@ -60,14 +49,11 @@ def quantize_wide(
     fine = inside.to(tl.int32)
     for feature in range(0, D, DP):
         d = feature + tl.arange(0, DP)
-        here = inside[:, None] & (d < D)[None, :]
-        x = tl.load(x_ptr + rows[:, None].to(tl.int64) * ROW + d[None, :] * COLUMN, mask=here, other=0.0)
-        fine = fine * tl.min((tl.abs(x.to(tl.float32)) <= 3.4028234663852886e38).to(tl.int32), axis=1)
-    finite = fine > 0  # NaN compares as false
+        fine = fine * finite(tokens(x_ptr, ROW, COLUMN, rows, d, inside[:, None] & (d < D)[None, :]))
     real = inside
     if MASKED:
         real = inside & (tl.load(mask_ptr + rows, mask=inside, other=0) != 0)
-    good = real & finite
+    good = real & (fine > 0)
     for level in range(LEVELS):
         tl.debug_barrier()
         if level == 0:
@@ -87,8 +73,7 @@ def quantize_wide(
                 at = rows[:, None].to(tl.int64) * D + d[None, :]
                 taken = (level * K + code)[:, None].to(tl.int64) * D + d[None, :]
                 value = tl.load(table_ptr + taken, mask=counts, other=0.0)
-                x_at = rows[:, None].to(tl.int64) * ROW + d[None, :] * COLUMN
-                rest = tl.load(x_ptr + x_at, mask=counts & (level == 0), other=0.0).to(tl.float32) - value
+                rest = tokens(x_ptr, ROW, COLUMN, rows, d, counts & (level == 0)) - value
                 if LEVELS > 1:
                     more = counts & (level > 0)
                     rest += tl.load(left_ptr + at, mask=more, other=0.0)
@@ -102,4 +87,4 @@ def quantize_wide(
             tl.store(error_ptr + level * tl.num_programs(0) + program, tl.sum(part, axis=0))
     if VALUE:
         tl.store(count_ptr + 2 * program, tl.sum(good.to(tl.int32), axis=0))
-        tl.store(count_ptr + 2 * program + 1, tl.sum((real & (finite == 0)).to(tl.int32), axis=0))
+        tl.store(count_ptr + 2 * program + 1, tl.sum((real & (good == 0)).to(tl.int32), axis=0))
