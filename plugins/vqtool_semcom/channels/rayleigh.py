@@ -11,8 +11,9 @@ from annotated_types import Ge
 from torch import Tensor
 
 from vqtool_semcom.fading import blind_error_rate, fading_error_rate, gaussian
+from vqtool_semcom.options import with_options_of
 from vqtool_semcom.qam import Order, expected_llr
-from vqtool_semcom.symbol_channel import Csi, SymbolChannel, with_options_of
+from vqtool_semcom.symbol_channel import Csi, SymbolChannel
 
 
 class Rayleigh(SymbolChannel):
