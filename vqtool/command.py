@@ -71,21 +71,25 @@ def command(
 def add_plugin_commands() -> None:
     """Import the modules of the namespace package `vqtool_commands`, each of which makes commands by `command`.
 
-    They are listed by every `vqtool --help`, so they hold signatures alone. A module that fails is left out with a
-    warning, and a command that has the name of another one is.
+    They are listed by every `vqtool --help`, so they hold signatures alone. A module that fails, exits or takes the
+    name of another command is left out with a warning; all are left out where VQTOOL_PLUGINS is empty.
     """
+    if os.environ.get("VQTOOL_PLUGINS") == "":
+        return
     try:
         package = importlib.import_module(PLUGIN_COMMANDS)
     except ImportError:  # no plugin brings any
         return
     for name in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
-        taken = {one.name: one for one in app.registered_commands}
+        before = list(app.registered_commands)
         try:
             importlib.import_module(f"{PLUGIN_COMMANDS}.{name}")
-        except Exception as error:
-            typer.echo(f"warning: the command `{name}` of a plugin is left out: {error}", err=True)
-        every = {one.name: one for one in app.registered_commands} | taken
-        app.registered_commands = sorted(every.values(), key=app.registered_commands.index)
+            if taken := {one.name for one in app.registered_commands[len(before) :]} & {one.name for one in before}:
+                raise ValueError(f"there is a command `{min(map(str, taken))}` already")
+        except (Exception, SystemExit) as error:  # another's code; the other commands must work all the same
+            app.registered_commands = before
+            what = f"{type(error).__name__}: {error}"
+            typer.echo(f"warning: the commands of `{PLUGIN_COMMANDS}.{name}` are left out: {what}", err=True)
 
 
 def parameters(signature: Callable[..., None]) -> list[inspect.Parameter]:

@@ -102,4 +102,4 @@ vqtool help train        a command""",
 def epilog(command: str) -> str:
     """The examples of a command's help, in lines that are not wrapped."""
     lines = EXAMPLES[command].splitlines()
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""

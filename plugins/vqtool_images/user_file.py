@@ -29,8 +29,8 @@ Array = NDArray[np.uint8]
 class PictureFiles(Files):
     """Reads pictures, folders of them (in any subfolders), npy, npz, IDX and CIFAR's .bin; writes PNG, or an npz.
 
-    Colours become grey for a model of grey pictures, and grey pictures colours for one of colours; pictures of another
-    size are scaled where the recipe, or `-s data.size=N`, says so. Decoded values are limited to [0, 1].
+    Colours become grey for a model of grey pictures, and grey pictures colours for one of colours; picture files of
+    another size are scaled where the recipe, or `-s data.size=N`, says so. Decoded values are limited to [0, 1].
     """
 
     def __init__(
@@ -90,14 +90,13 @@ class PictureFiles(Files):
     def _arrays(self, path: Path) -> Iterator[Piece]:
         """The pictures of an npy or npz: those of training, validation and test one after the other."""
         found = self._found(path)
-        order = [f"{part}_images" for part in ("train", "valid", "test") if f"{part}_images" in found]
-        every = bytes_of({name: found[name] for name in order}, {}, path, self.report)
-        for name in order:
-            self._check(every[name].shape[1:], path)
-        whole = np.concatenate([every[name] for name in order])
+        parts = [part for part in ("train", "valid", "test") if f"{part}_images" in found]
+        every = bytes_of({part: found[f"{part}_images"] for part in parts}, {}, path, self.report)
+        whole = [picture.transpose(1, 2, 0) for part in parts for picture in every[part]]
         total = -(-len(whole) // AT_A_TIME)
         for begin in range(0, len(whole), AT_A_TIME):
-            yield self._piece(whole[begin : begin + AT_A_TIME], {}, self.report.notes, total)
+            some = [self._fitted(picture, path) for picture in whole[begin : begin + AT_A_TIME]]
+            yield self._piece(np.stack(some), {}, self.report.notes, total)
 
     def _found(self, path: Path) -> dict[str, Array]:
         """The arrays of an npy or npz, of an IDX file of pictures, or of a file of CIFAR's."""
@@ -112,11 +111,14 @@ class PictureFiles(Files):
         if shape == self.spec.signal.shape:
             return
         channels, height, width = self.spec.signal.shape
-        square = height == width and shape[0] == channels and path.suffix.lower() in FORMATS
+        square = height == width and shape[0] == channels
+        scales = f"-s data.size={height} scales " + (
+            "them" if path.suffix.lower() in FORMATS else "picture files, not arrays"
+        )
         raise VqtoolError(
             f"`{path}` has pictures of the shape {shape}; the model knows {self.spec.signal.shape} (channels, height, "
             "width)",
-            hint=f"-s data.size={height} scales them" if square else None,
+            hint=scales if square else None,
         )
 
     def _piece(self, array: Array, metadata: Mapping[str, Any], notes: Sequence[str], total: int) -> Piece:

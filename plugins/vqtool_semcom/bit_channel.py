@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
+from annotated_doc import Doc
+from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
 from vqtool.api import Channel, Quantized, Received
@@ -21,6 +23,7 @@ from vqtool_semcom.mode_router import ModeRoute, with_mode
 Gradient = Literal["straight-through", "link", "both"]
 Noise = tuple[Tensor, ...]
 Pair = tuple[Tensor, Tensor]  # (soft, hard)
+SURE = 1e6  # an LLR of a bit beyond doubt: sums of infinite ones are NaN
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class BitChannel(Channel):
 
     knobs = frozenset({"hard"})
     arrivals: tuple[tuple[str, ...], ...] = (("llr",),)
+    measure: str  # what a level is
+    span: tuple[float, float]  # the lowest and the highest level
     symbol_bits: tuple[int, ...] = (1,)  # bits that one use of the channel carries, by mode
     prepared: Tensor
 
@@ -56,12 +61,23 @@ class BitChannel(Channel):
         self,
         codebook_sizes: Sequence[int],
         *,
-        labels: Labelling,
-        radius: int | None,
-        hard: float,
-        gradient: Gradient,
-        send_levels: int = 0,
-        random_levels: bool = False,
+        labels: Annotated[
+            Labelling, Doc("bits of the codes: their number, a Gray code along their first axis, or that, optimised")
+        ] = "pseudo-gray",
+        radius: Annotated[
+            Annotated[int, Ge(0)] | None,
+            Doc("largest Hamming distance of codes that the receiver considers; none: all"),
+        ] = None,
+        hard: Annotated[float, Interval(ge=0, le=1), Doc("share of the hard path in what training transmits")] = 1.0,
+        gradient: Annotated[
+            Gradient, Doc("path of the gradient: past the channel, through its noise, or both")
+        ] = "both",
+        send_levels: Annotated[
+            int, Ge(0), Doc("levels of a residual quantizer that are sent, the first ones; 0: all")
+        ] = 0,
+        random_levels: Annotated[
+            bool, Doc("send the first levels of each training batch alone, a random number of them")
+        ] = False,
     ) -> None:
         super().__init__()
         self._use_codes(codebook_sizes, labels, radius)
@@ -137,6 +153,9 @@ class BitChannel(Channel):
     ) -> Received:
         rows, device = quantized.codes.shape[0], quantized.z.device
         if level is not None:
+            low, high = self.span
+            if not low <= level <= high:
+                raise VqtoolError(f"{self.measure} should be from {low:g} to {high:g}, not {level:g}")
             levels = torch.full((rows,), float(level), device=device)
         elif self.training:
             levels = self.training_level(rows, device)
@@ -239,10 +258,8 @@ class BitChannel(Channel):
             forms = " or ".join(" and ".join(f"`{name}`" for name in names) for names in self.arrivals)
             given = ", ".join(f"`{name}`" for name in arrived) or "nothing"
             raise VqtoolError(f"this receiver takes {forms}, not {given}")
-        if len(self.symbol_bits) > 1:
-            raise VqtoolError("this receiver must know how each window was sent", hint="vqtool transmit CKPT INPUT")
         bits = tokens * self.width
-        llr = arrived["llr"] if "llr" in arrived else self.llr_of(arrived, bits)
+        llr = real(arrived, "llr").clamp(-SURE, SURE) if "llr" in arrived else self.llr_of(arrived, bits)
         if llr.dim() != 2 or llr.shape[1] != bits:
             raise VqtoolError(f"`llr` should have the shape [B, {bits}], not {list(llr.shape)}")
         levels = self.send_levels or len(self.books)
@@ -264,6 +281,13 @@ class BitChannel(Channel):
         books = self.index_bits[:levels]
         parts = llr.split([tokens * book.width for book in books], 1)
         return [book.posterior(part.reshape(-1, tokens, book.width)) for book, part in zip(books, parts, strict=True)]
+
+
+def real(arrived: Mapping[str, Tensor], name: str) -> Tensor:
+    """One of the tensors that arrived, as float32."""
+    if arrived[name].is_complex():
+        raise VqtoolError(f"`{name}` should be real numbers, not complex ones")
+    return arrived[name].float()
 
 
 def mean_vectors(posteriors: Sequence[Tensor], tables: Sequence[Tensor]) -> Tensor:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from annotated_doc import Doc
-from annotated_types import Ge, Gt, Interval, MinLen
+from annotated_types import Gt, Interval, MinLen
 from torch import Tensor, nn
 
-from vqtool.api import Quantized, Received
+from vqtool.api import Quantized, Received, with_options_of
 from vqtool.errors import VqtoolError
-from vqtool_semcom.bit_channel import BitChannel, Gradient, Noise, Transmission, towards_hard
+from vqtool_semcom.bit_channel import BitChannel, Noise, Transmission, real, towards_hard
 from vqtool_semcom.fading import rotated, times
-from vqtool_semcom.labels import Labelling
 from vqtool_semcom.qam import Llr, Order, Qam, bit_error_rate, expected_llr, sharpened
 
 Csi = Literal["known", "pilots", "none"]
+SPAN = -100.0, 200.0  # dB, beyond any link and within float32
+Decibels = Annotated[float, Interval(ge=SPAN[0], le=SPAN[1])]
 
 
 class SymbolChannel(BitChannel):
@@ -29,10 +30,12 @@ class SymbolChannel(BitChannel):
     """
 
     knobs = frozenset({"hard", "soft_symbol"})
+    measure, span = "Es/N0 in dB", SPAN
     csi: Csi = "known"  # what the receiver knows of h
     estimate_error = 0.0  # variance of the estimate of h, as a multiple of N0
     arrivals: tuple[tuple[str, ...], ...] = (("symbols", "snr_db"), ("llr",))
 
+    @with_options_of(BitChannel)
     def __init__(
         self,
         codebook_sizes: Sequence[int],
@@ -41,12 +44,14 @@ class SymbolChannel(BitChannel):
             Order | Annotated[tuple[Order, ...], MinLen(1)],
             Doc("M of the M-QAM constellation, log2 M bits per symbol; several: those that a router chooses among"),
         ] = 16,
-        snr_db: Annotated[float, Doc("Es/N0 in evaluation, in dB, with E|x|^2 = 1 over complex symbols")] = 12.0,
-        train_db: Annotated[tuple[float, float], Doc("range of Es/N0 in training, in dB; each row draws its own")] = (
+        snr_db: Annotated[Decibels, Doc("Es/N0 in evaluation, in dB, with E|x|^2 = 1 over complex symbols")] = 12.0,
+        train_db: Annotated[
+            tuple[Decibels, Decibels], Doc("range of Es/N0 in training, in dB; each row draws its own")
+        ] = (
             0.0,
             20.0,
         ),
-        report_db: Annotated[tuple[float, ...], Doc("further Es/N0 to evaluate at, in dB")] = (3.0, 6.0, 12.0),
+        report_db: Annotated[tuple[Decibels, ...], Doc("further Es/N0 to evaluate at, in dB")] = (3.0, 6.0, 12.0),
         llr: Annotated[
             Llr, Doc("LLRs of the receiver: log-sum-exp over a bit's symbols, or its largest term")
         ] = "exact",
@@ -54,31 +59,12 @@ class SymbolChannel(BitChannel):
             Annotated[float, Gt(0)] | None,
             Doc("temperature of distance-softmax symbols on the soft path, a knob; none: the exact expectation"),
         ] = None,
-        labels: Annotated[
-            Labelling, Doc("bits of the codes: their number, a Gray code along their first axis, or that, optimised")
-        ] = "pseudo-gray",
-        radius: Annotated[
-            Annotated[int, Ge(0)] | None,
-            Doc("largest Hamming distance of codes that the receiver considers; none: all"),
-        ] = None,
-        hard: Annotated[
-            float, Interval(ge=0, le=1), Doc("share of hard bits and symbols in what training transmits")
-        ] = 1.0,
-        gradient: Annotated[
-            Gradient, Doc("path of the gradient: past the channel, through its noise, or both")
-        ] = "both",
-        send_levels: Annotated[
-            int, Ge(0), Doc("levels of a residual quantizer that are sent, the first ones; 0: all")
-        ] = 0,
-        random_levels: Annotated[
-            bool, Doc("send the first levels of each training batch alone, a random number of them")
-        ] = False,
         protect: Annotated[
             bool, Doc("first levels on the bits of a symbol that arrive best: the first of each axis's Gray label")
         ] = False,
+        **options: Any,
     ) -> None:
-        super().__init__(codebook_sizes, labels=labels, radius=radius, hard=hard, gradient=gradient,
-                         send_levels=send_levels, random_levels=random_levels)  # fmt: skip
+        super().__init__(codebook_sizes, **options)
         self.protect = protect
         if train_db[0] > train_db[1]:
             raise VqtoolError(f"`train_db` goes from {train_db[0]} down to {train_db[1]}", hint="the lower one first")
@@ -195,7 +181,7 @@ class SymbolChannel(BitChannel):
                 raise VqtoolError(f"`{name}` should have the shape [B, {wanted[0]}] complex, or [B, {wanted[0]}, 2], "
                                   f"not {list(arrived[name].shape)}")  # fmt: skip
         rows = pairs["symbols"].shape[0]
-        level = arrived["snr_db"].float()
+        level = real(arrived, "snr_db").clamp(*self.span)
         if level.dim() and (level.dim() > 1 or level.shape[0] != rows):
             raise VqtoolError(f"`snr_db` should be one number or [{rows}], not {list(level.shape)}")
         n0 = (10 ** (-level / 10)).expand(rows)
@@ -227,4 +213,4 @@ class SymbolChannel(BitChannel):
 
 def as_pairs(value: Tensor) -> Tensor:
     """Complex numbers as pairs (I, Q), which may be given as such."""
-    return torch.view_as_real(value).float() if value.is_complex() else value
+    return (torch.view_as_real(value) if value.is_complex() else value).float()

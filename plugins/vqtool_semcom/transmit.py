@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vqtool.api import Batch, Transmits
-from vqtool.commands.classify import Asked, Columns, answered
+from vqtool.commands.classify import Columns, InputOptions, write_table
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir, save_npz, write_atomic
 from vqtool_semcom.bit_channel import BitChannel
@@ -55,12 +55,14 @@ def run(
         task = model.capable(Transmits, "transmit")
         logits, received = task.transmit(model.parts, batch, snr, soft=soft)
         sent.add(received.trace)
-        figures = {name: received.figures[name].double() for name in ("bits", "symbols", "ber")}
-        figures["bit_errors"] = figures.pop("ber") * figures["bits"]
+        figures = {"symbols": received.figures["symbols"].double()}
+        if not soft:
+            figures = {"bits": received.figures["bits"].double(), **figures}
+            figures["bit_errors"] = received.figures["ber"].double() * figures["bits"]
         return logits, {name: value.round().long().tolist() for name, value in figures.items()}
 
-    done = answered(
-        Asked(**given, overrides=[*kind, *overrides]), answer, Transmits, "transmit",
+    done = write_table(
+        InputOptions(**given, overrides=[*kind, *overrides]), answer, Transmits, "transmit",
         others=(bits_file, symbols_file), check=check,
     )  # fmt: skip
     if bits_file is not None:

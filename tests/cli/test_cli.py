@@ -210,3 +210,32 @@ def test_a_reader_that_stops_early_is_not_a_traceback() -> None:
     assert process.returncode == 1
     assert "Traceback" not in result
     assert "BrokenPipe" not in result
+
+
+GOOD = """
+from vqtool.command import command
+@command("my_plugin.mine:run")
+def {name}(size: int) -> None:
+    'What mine does.'
+"""
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("raise RuntimeError('boom')", "RuntimeError: boom"),
+    ("raise SystemExit(3)", "SystemExit: 3"),
+    (GOOD.format(name="mine") + "raise RuntimeError('late')", "RuntimeError: late"),
+    (GOOD.format(name="train"), "there is a command `train` already"),
+])  # fmt: skip
+def test_a_plugin_s_command_that_fails_is_left_out(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "vqtool_commands").mkdir()
+    (tmp_path / "vqtool_commands" / "bad.py").write_text(text)
+    (tmp_path / "vqtool_commands" / "good.py").write_text(GOOD.format(name="fine"))
+    done = vqtool("--help", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0
+    assert f"the commands of `vqtool_commands.bad` are left out: {message}" in done.stderr.replace("ValueError: ", "")
+    assert "Train every stage of a recipe." in done.stdout
+    assert done.stdout.count("What mine does.") == 1
+    none = vqtool("--help", PYTHONPATH=str(tmp_path), VQTOOL_PLUGINS="")
+    assert (none.returncode, none.stderr) == (0, "")
+    assert "transmit" not in none.stdout
+    assert "Examples:" not in vqtool("fine", "--help", PYTHONPATH=str(tmp_path)).stdout

@@ -97,3 +97,17 @@ def test_an_idx_file_of_one_s_own(tmp_path: Path) -> None:
     path.write_bytes(bytes([0, 0, 8, 3]) + np.array(images.shape, ">u4").tobytes() + images.tobytes())
     (piece,) = PictureFiles(DataSpec({"x": Field((1, 8, 8), "signal")})).open(path)
     assert (piece.batch["x"][:, 0] * 255).round().byte().tolist() == images.tolist()
+
+
+def test_arrays_become_grey_for_a_model_of_grey_pictures(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    np.save(tmp_path / "colours.npy", colours)
+    files = PictureFiles(DataSpec({"x": Field((1, 8, 8), "signal")}))
+    (piece,) = files.open(tmp_path / "colours.npy")
+    wanted = torch.from_numpy(colours @ np.array([0.299, 0.587, 0.114])).float()
+    torch.testing.assert_close(piece.batch["x"][:, 0] * 255, wanted, atol=0.51, rtol=0)
+    assert "5 pictures read as grey" in files.remarks()
+    np.save(tmp_path / "large.npy", colours[:, :, :, 0].repeat(2, 1).repeat(2, 2))
+    with pytest.raises(VqtoolError, match=r"shape \(1, 16, 16\)") as caught:
+        list(files.open(tmp_path / "large.npy"))
+    assert "picture files, not arrays" in str(caught.value.hint)

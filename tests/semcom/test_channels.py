@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqtool.api import Quantized
+from vqtool.errors import VqtoolError
 from vqtool_semcom.channels.awgn import Awgn
 from vqtool_semcom.channels.bsc import Bsc
 from vqtool_semcom.channels.rayleigh import Rayleigh
@@ -197,3 +198,10 @@ def test_products_over_windows_do_not_mix() -> None:
         alone = channel(one, tables, level=5.0, noise=tuple(part[row : row + 1] for part in noise))
         torch.testing.assert_close(alone.hard, whole[row : row + 1])
     assert len(list(itertools.chain(noise))) == 2
+
+
+@pytest.mark.parametrize(("channel", "level"), [(Bsc((16,)), 6.0), (Bsc((16,)), -0.1), (Awgn((16,)), float("inf"))])
+def test_a_level_that_cannot_be_is_an_error(channel: Awgn | Bsc, level: float) -> None:
+    sent, tables, _ = quantized(16, 4)
+    with pytest.raises(VqtoolError, match="should be from"):
+        channel.eval()(sent, tables, level=level)

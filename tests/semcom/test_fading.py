@@ -136,9 +136,9 @@ def test_the_estimate_of_ofdm_is_that_of_least_squares() -> None:
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"taps": 20}, "reach beyond a prefix"),
-    ({"pilots": 7}, "cannot tell"),
-    ({"pilots": 64}, "cannot tell"),
-    ({"pilots": 2}, "cannot tell"),
+    ({"pilots": 7}, "cannot show"),
+    ({"pilots": 64}, "cannot show"),
+    ({"pilots": 2}, "cannot show"),
 ])  # fmt: skip
 def test_what_ofdm_cannot_do(options: dict, message: str) -> None:
     with pytest.raises(VqtoolError, match=message):

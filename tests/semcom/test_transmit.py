@@ -75,6 +75,8 @@ def test_other_channels_by_name(home: Path, tmp_path: Path) -> None:
     assert good < errors("--snr", 12, "--channel", "ofdm", "-s", "channel.taps=2")
     assert 0.07 < errors("--channel", "bsc", "-s", "channel.flip=0.1") / 4000 < 0.13
     assert errors("--channel", "bsc", "-s", "channel.flip=0.0") == 0
+    soft = document("transmit", home / "run", home / "mine", "--soft")["answers"]
+    assert {tuple(row) for row in soft} == {("input", "label", "probability", "symbols")}  # no bits are sent
     out = tmp_path / "s.npz"
     within("transmit", home / "run", home / "mine", "--snr", 30, "--channel", "rayleigh", "--symbols", out)
     seen = np.load(out)
@@ -84,6 +86,9 @@ def test_other_channels_by_name(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("words", "message"), [
     (["--channel", "bsc", "--snr", "3"], "`bsc` carries bits"),
     (["--channel", "bsc", "--symbols", "{tmp}/s.npy"], "`bsc` carries bits"),
+    (["--snr", "nan"], "Es/N0 in dB should be from -100 to 200, not nan"),
+    (["--snr", "5000"], "Es/N0 in dB should be from -100 to 200, not 5000"),
+    (["-s", "channel.snr_db=5000"], "`snr_db` should be less than or equal to 200"),
     (["--channel", "nope"], 'no channel called "nope"'),
     (["--soft", "--bits", "{tmp}/b.txt"], "--soft sends no bits"),
     (["--bits", "{tmp}/b.png"], "is not one of .txt, .npy"),
@@ -151,11 +156,15 @@ def test_its_ends_apart_in_python(home: Path) -> None:
     for symbols in (pairs, torch.view_as_complex(pairs), torch.view_as_complex(pairs).numpy()):
         torch.testing.assert_close(model.receive(symbols=symbols, snr_db=60.0), whole, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(model.receive(llr=60 * (2 * sent["bits"] - 1)), whole, atol=1e-3, rtol=1e-3)
+    for llr in (torch.inf * (2 * sent["bits"] - 1), 60 * (2 * sent["bits"] - 1).long()):
+        torch.testing.assert_close(model.receive(llr=llr), whole, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(model.receive(symbols=pairs, snr_db=1e9), whole, atol=1e-3, rtol=1e-3)
     assert not torch.allclose(model.receive(symbols=pairs, snr_db=torch.zeros(8)), whole, atol=1e-3)
     assert model.transmit(x, 6.0, soft=True).shape == whole.shape
     known = {"symbols": pairs, "snr_db": 6.0}
     for wrong in ({}, {"bits": sent["bits"]}, {"llr": sent["bits"][:, :7]}, known | {"symbols": pairs[:, :2]},
-                  known | {"snr_db": torch.zeros(3)}, known | {"gain": pairs}):  # fmt: skip
+                  known | {"snr_db": torch.zeros(3)}, known | {"snr_db": 6j}, {"llr": 1j * sent["bits"]},
+                  known | {"gain": pairs}):  # fmt: skip
         with pytest.raises(VqtoolError, match=r"takes `symbols` and `snr_db` or `llr`|should"):
             model.receive(**wrong)
 
@@ -214,3 +223,6 @@ def test_routed_windows_are_sent_but_have_no_ends_apart(home: Path, tmp_path: Pa
     done = within("export", tmp_path / "run", "-o", tmp_path / "out", "--to", "pt2")
     assert done.returncode == 2
     assert "cannot be used apart" in done.stderr
+    one_mode, _ = built(home / "mixture.toml", "quantizer.modes=1", "channel.order=16")
+    with pytest.raises(VqtoolError, match="which route each window took"):
+        one_mode.receive(llr=torch.zeros(2, 4 * (2 + 5)))

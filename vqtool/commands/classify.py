@@ -31,8 +31,8 @@ Answer = Callable[[Model, Batch], tuple[Tensor, Columns]]  # logits [B, classes]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a command that answers for each input is given: see `vqtool classify --help`."""
+class InputOptions:
+    """The options of a command that writes a row for each input: see `vqtool classify --help`."""
 
     checkpoint: Path
     input_file: Path
@@ -50,17 +50,17 @@ def run(**given: Any) -> int:
     def answer(model: Model, batch: Batch) -> tuple[Tensor, Columns]:
         return model.classify(batch), {}
 
-    return answered(Asked(**given), answer, Classifies, "classify")
+    return write_table(InputOptions(**given), answer, Classifies, "classify")
 
 
-def answered(
-    asked: Asked, answer: Answer, protocol: type, verb: str, *, others: Sequence[Path | None] = (),
+def write_table(
+    asked: InputOptions, answer: Answer, protocol: type, verb: str, *, others: Sequence[Path | None] = (),
     check: Callable[[Model], None] = lambda model: None,
 ) -> int:  # fmt: skip
     """Write a row for each input, with what `answer` says about it; returns the exit code.
 
     Args:
-        asked: the command's own options.
+        asked: the options that `vqtool classify` has.
         answer: of the model and a batch of inputs.
         protocol: what the model's task must do, and `verb`, what that is called.
         others: files that the caller writes once this is done.
@@ -68,7 +68,7 @@ def answered(
     """
     require_parent_dir(asked.out_file)
     if asked.out_file is not None and asked.out_file.suffix.lower() != ".csv":
-        raise VqtoolError(f"the table is not written as `{asked.out_file.suffix}`", hint="--out FILE.csv")
+        raise VqtoolError(f"the table is a .csv file, not `{asked.out_file}`", hint="--out FILE.csv")
     if not asked.input_file.exists():
         raise VqtoolError(f"there is no file or folder `{asked.input_file}`")
     with runtime(asked.device, asked.precision) as here, torch.no_grad():

@@ -246,7 +246,7 @@ class Model:
     def transmit(
         self, x: Tensor | Batch, snr_db: float | None = None, *, soft: bool = False
     ) -> Tensor | dict[str, Tensor]:
-        """What the model sends for `x`; or, at a signal-to-noise ratio in dB, what is made of it at the other end.
+        """What the model sends for `x`; or, at a signal-to-noise ratio in dB, what the other end classifies it as.
 
         The noise comes from torch's generator: `torch.manual_seed` makes it repeatable.
 
@@ -261,7 +261,7 @@ class Model:
         task = self._link("transmit")
         if snr_db is None:
             if soft:
-                raise VqtoolError("`soft` is of the whole way, at an `snr_db`")
+                raise VqtoolError("`soft` needs an `snr_db`: what a sender sends are codes")
             with self._computing(x) as batch:
                 return task.send(self.parts, batch)
         if not (isinstance(snr_db, int | float) and math.isfinite(snr_db)):

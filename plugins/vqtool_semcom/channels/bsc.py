@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_doc import Doc
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 from torch import Tensor
 
-from vqtool.api import Quantized
-from vqtool_semcom.bit_channel import BitChannel, Gradient, Noise, Transmission
-from vqtool_semcom.labels import Labelling
+from vqtool.api import Quantized, with_options_of
+from vqtool_semcom.bit_channel import BitChannel, Noise, Transmission
+
+Share = Annotated[float, Interval(ge=0, le=0.5)]
 
 
 class Bsc(BitChannel):
@@ -22,35 +23,21 @@ class Bsc(BitChannel):
     as 1 - p if flipped.
     """
 
+    measure, span = "the probability of a flip", (0.0, 0.5)
+
+    @with_options_of(BitChannel)
     def __init__(
         self,
         codebook_sizes: Sequence[int],
         *,
-        flip: Annotated[float, Interval(ge=0, le=0.5), Doc("probability of a flip in evaluation")] = 0.05,
+        flip: Annotated[Share, Doc("probability of a flip in evaluation")] = 0.05,
         train_flip: Annotated[
-            tuple[float, float], Doc("range of the probability in training; each row draws its own")
+            tuple[Share, Share], Doc("range of the probability in training; each row draws its own")
         ] = (0.0, 0.1),
-        report: Annotated[tuple[float, ...], Doc("further probabilities to evaluate at")] = (),
-        labels: Annotated[
-            Labelling, Doc("bits of the codes: their number, a Gray code along their first axis, or that, optimised")
-        ] = "pseudo-gray",
-        radius: Annotated[
-            Annotated[int, Ge(0)] | None,
-            Doc("largest Hamming distance of codes that the receiver considers; none: all"),
-        ] = None,
-        hard: Annotated[float, Interval(ge=0, le=1), Doc("share of the hard bits in what training transmits")] = 1.0,
-        gradient: Annotated[
-            Gradient, Doc("path of the gradient: past the channel, through its noise, or both")
-        ] = "both",
-        send_levels: Annotated[
-            int, Ge(0), Doc("levels of a residual quantizer that are sent, the first ones; 0: all")
-        ] = 0,
-        random_levels: Annotated[
-            bool, Doc("send the first levels of each training batch alone, a random number of them")
-        ] = False,
+        report: Annotated[tuple[Share, ...], Doc("further probabilities to evaluate at")] = (),
+        **options: Any,
     ) -> None:
-        super().__init__(codebook_sizes, labels=labels, radius=radius, hard=hard, gradient=gradient,
-                         send_levels=send_levels, random_levels=random_levels)  # fmt: skip
+        super().__init__(codebook_sizes, **options)
         self.flip, self.train_flip, self.report = flip, train_flip, report
 
     def levels(self) -> Mapping[str, float]:

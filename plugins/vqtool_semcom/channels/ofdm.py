@@ -54,7 +54,7 @@ class Ofdm(SymbolChannel):
             raise VqtoolError(f"{taps} taps reach beyond a prefix of {prefix} samples", hint=f"`prefix` = {taps - 1}")
         if carriers % pilots or pilots == carriers or taps > pilots:
             raise VqtoolError(
-                f"{pilots} pilots among {carriers} carriers cannot tell {taps} taps",
+                f"{pilots} pilots among {carriers} carriers cannot show {taps} taps",
                 hint="a divisor of the carriers, at least the taps and fewer than all",
             )
         self.carriers, self.prefix, self.pilots, self.csi = carriers, prefix, pilots, csi

@@ -12,11 +12,11 @@ from vqtool.errors import VqtoolError
 
 
 class SymbolEntropy(Loss):
-    """In bits: the mean entropy of a soft symbol ("choice"), or of the constellation, what its use lacks ("use").
+    """In bits: the mean entropy of a soft symbol ("choice"), or log2 M minus the entropy of the M points' use ("use").
 
     A symbol's distribution over the M points is that of its bits' probabilities, under `channel.soft_symbol`'s
-    temperature. "choice" is 0 where every symbol is a point, "use" where the batch uses all points alike: its value is
-    log2 M minus the entropy of the mean distribution. A weight that rises is a schedule of `losses.symbol-entropy`.
+    temperature; the use is its mean over the batch. "choice" is 0 where every symbol is a point, "use" where the batch
+    uses all points alike. A weight that rises is a schedule of `losses.symbol-entropy`.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class SymbolEntropy(Loss):
         spec: DataSpec,
         *,
         of: Annotated[
-            Literal["choice", "use"], Doc("each symbol's own entropy, to be made small, or what even use lacks")
+            Literal["choice", "use"], Doc("entropy of each symbol, or distance of the points' use from even use")
         ] = "choice",
     ) -> None:
         super().__init__(spec)

@@ -135,7 +135,15 @@ class Classify(Task):
         return parts.channel.observe(self._coded(parts, batch)[1], code_tables(parts.quantizer))
 
     def receive(self, parts: Parts, arrived: Mapping[str, Tensor]) -> Tensor:
-        """Logits [B, classes] from what arrived."""
+        """Logits [B, classes] from what arrived.
+
+        Raises:
+            VqtoolError: the quantizer routes, so what arrived does not say which codes were sent.
+        """
+        if parts.quantizer.topology == "routed":
+            raise VqtoolError(
+                "what arrives does not say which route each window took", hint="vqtool transmit CKPT INPUT"
+            )
         return parts.classifier(parts.channel.receive(arrived, code_tables(parts.quantizer), self.tokens))
 
     def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
