@@ -52,8 +52,8 @@ def follow(
 def revive(codes: Tensor, weights: Tensor, samples: Tensor, below: float) -> Tensor:
     """Replace, in place, the rows of `codes` [..., K, d] whose use is under `below` times uniform use; returns which.
 
-    `weights` [..., K] is the moving average of use; a revived code gets uniform use, so that it survives the next checks.
-    The threshold is a share of uniform use, hence the same for every batch size and K. The replacements come from
+    `weights` [..., K] is the moving average of use; a revived code gets uniform use: it survives the next checks. The
+    threshold is a share of uniform use, hence the same for every batch size and K. The replacements come from
     `samples` [..., S, d] (rows that are not finite are skipped), in order and with no draw: all ranks revive alike.
     """
     if below <= 0 or samples.shape[-2] == 0:
