@@ -164,18 +164,64 @@ def nearest(
 
 
 @jit
+def halves(x: "Any") -> "Any":
+    """`x` rounded to bfloat16, and the rest of it rounded so: for the interpreter, where such products are wrong."""
+    bits = x.to(tl.int32, bitcast=True)
+    high = ((bits + 0x7FFF + ((bits >> 16) & 1)) & -65536).to(tl.float32, bitcast=True)
+    bits = (x - high).to(tl.int32, bitcast=True)
+    return high, ((bits + 0x7FFF + ((bits >> 16) & 1)) & -65536).to(tl.float32, bitcast=True)
+
+
+@jit
+def certified(
+    x: "Any", near_ptr: "Any", half_ptr: "Any", book: "Any", K: "Any",
+    D: constexpr, DP: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr, EMULATED: constexpr,
+) -> "Any":  # fmt: skip
+    """(`nearest` by three products of bfloat16, which rows [BLOCK_N] could have another code by float32).
+
+    Such a product is wrong by at most 2^-14 |x| max |e| (2^-15 was measured): the code is right where the second best
+    is farther by more than twice that.
+    """
+    d, lanes = tl.arange(0, DP), tl.arange(0, BLOCK_K)
+    best = tl.full((BLOCK_N, BLOCK_K), float("inf"), tl.float32)
+    second = tl.full((BLOCK_N, BLOCK_K), float("inf"), tl.float32)
+    which = tl.zeros((BLOCK_N, BLOCK_K), tl.int32)
+    longest = tl.zeros((BLOCK_K,), tl.float32)
+    for first in range(0, K, BLOCK_K):
+        k = first + lanes
+        at = (book * K + k)[None, :].to(tl.int64) * D + d[:, None]
+        e = tl.load(near_ptr + at, mask=(k < K)[None, :] & (d < D)[:, None], other=0.0)
+        half = tl.load(half_ptr + book * K + k, mask=k < K, other=float("inf"))
+        longest = tl.maximum(longest, tl.where(k < K, half, 0.0))
+        if EMULATED:
+            x_high, x_low = halves(x)
+            e_high, e_low = halves(e)
+            dots = tl.dot(x_low, e_high) + tl.dot(x_high, e_low) + tl.dot(x_high, e_high)
+        else:
+            dots = tl.dot(x, e, input_precision="bf16x3")
+        score = half[None, :] - dots
+        second = tl.minimum(second, tl.maximum(best, score))
+        best, which = nearer(score, k, best, which)
+    code = lowest(best, which)
+    others = tl.min(tl.where(which == code[:, None], second, best), axis=1)
+    bound = tl.sqrt(tl.sum(x * x, axis=1) * (2.0 * tl.max(longest, axis=0))) * 6.103515625e-05
+    return code, others - tl.min(best, axis=1) <= 2.0 * bound
+
+
+@jit
 def quantize(
     x_ptr: "Any", ROW: "Any", COLUMN: "Any", mask_ptr: "Any", table_ptr: "Any", near_ptr: "Any", half_ptr: "Any",
     centre_ptr: "Any", scale_ptr: "Any",
     code_ptr: "Any", value_ptr: "Any", rest_ptr: "Any", error_ptr: "Any",
     count_ptr: "Any", N: "Any", K: "Any",
     GROUPS: constexpr, LEVELS: constexpr, D: constexpr, DP: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr,
-    MASKED: constexpr, VALUE: constexpr, TRAIN: constexpr, PRECISION: constexpr,
+    MASKED: constexpr, VALUE: constexpr, TRAIN: constexpr, PRECISION: constexpr, CERTIFIED: constexpr,
 ) -> None:  # fmt: skip
     """Codes of all books, what flows on, the squared error, and which tokens count: one launch, one pass over `x`.
 
     Where TRAIN, also what each level but the first was given [LEVELS - 1, N, GROUPS x D]. Of several levels only the
-    rest stays in registers: the sum of their code vectors is added to where it is written.
+    rest stays in registers: the sum of their code vectors is added to where it is written. If CERTIFIED (2: emulated),
+    products are taken in bfloat16 first, and again where their error could have changed a code.
     """
     group = tl.program_id(1)
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -191,7 +237,12 @@ def quantize(
         book = group * LEVELS + level
         centre = tl.load(centre_ptr + book * D + d, mask=d < D, other=0.0)
         scaled = (rest - centre[None, :]) * tl.load(scale_ptr + book)
-        code = nearest(scaled, near_ptr, half_ptr, book, K, D, DP, BLOCK_N, BLOCK_K, PRECISION)
+        if CERTIFIED:
+            code, unsure = certified(scaled, near_ptr, half_ptr, book, K, D, DP, BLOCK_N, BLOCK_K, CERTIFIED == 2)
+            if tl.max((unsure & good).to(tl.int32), axis=0) > 0:
+                code = nearest(scaled, near_ptr, half_ptr, book, K, D, DP, BLOCK_N, BLOCK_K, PRECISION)
+        else:
+            code = nearest(scaled, near_ptr, half_ptr, book, K, D, DP, BLOCK_N, BLOCK_K, PRECISION)
         tl.store(code_ptr + rows * LEVELS + level, tl.where(good, code, -1).to(tl.int64), mask=inside)
         if VALUE:
             taken = (book * K + code)[:, None].to(tl.int64) * D + d[None, :]

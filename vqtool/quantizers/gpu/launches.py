@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -35,6 +36,12 @@ def capability(x: Tensor) -> tuple[int, int]:
 def precision(x: Tensor, dim: int) -> str:
     """How products are taken: three of TF32 come as close as float32; few features gain nothing from them."""
     return "ieee" if capability(x) < (8, 0) or dim <= 16 else "tf32x3"
+
+
+def fast(x: Tensor, dim: int) -> int:
+    """Whether products are taken in bfloat16 first: 2 if that is emulated, as the interpreter cannot."""
+    fits = precision(x, dim) == "tf32x3" and (dim <= 64 or capability(x) >= (9, 0))
+    return (1 if x.is_cuda else 2) * int(fits and os.environ.get("VQTOOL_KERNELS") == "certified")
 
 
 def tiles(x: Tensor, dim: int, levels: int) -> dict[str, int]:
@@ -88,6 +95,9 @@ def quantize(
     if chosen["DP"] < width(dim):
         kernel = wide.quantize_wide
         given.append(tables.new_empty(count if levels > 1 else 0, wide_dim))
+    else:
+        chosen["CERTIFIED"] = fast(x, dim)
+        chosen["BLOCK_K"] //= 2 if fast(x, dim) else 1  # the second best takes registers too
     kernel[(programs, groups)](
         *given, errors, counts, count, size, GROUPS=groups, LEVELS=levels, D=dim, MASKED=mask is not None,
         VALUE=value or levels > 1, TRAIN=train, PRECISION=precision(x, dim), **chosen,
@@ -237,7 +247,7 @@ def mask_of(mask: Tensor | None, other: Tensor) -> Tensor:
 def rows_of_logits(
     logits: Tensor, tokens: Tensor, weight: Tensor, groups: Tensor, valid: Tensor | None, noisy: bool
 ) -> dict[str, Any]:
-    """Tiles of whole rows of logits, of `groups` [G, K, ...] codes."""
+    """Tiles of whole rows of logits, of `groups` [G, K, ...] codes; without the limit sm_90 would spill registers."""
     codes = width(groups.shape[1])
     return {"GROUPS": len(groups), "D": tokens.shape[1], "INPUTS": weight.shape[1], "KP": codes,
-            "BLOCK_N": max(1, 2048 // codes), "MASKED": valid is not None, "NOISY": noisy, "num_warps": 8}  # fmt: skip
+            "BLOCK_N": max(1, 1024 // codes), "MASKED": valid is not None, "NOISY": noisy, "maxnreg": 128}  # fmt: skip

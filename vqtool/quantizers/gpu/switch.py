@@ -16,6 +16,7 @@ from vqtool.api.quantizer import CodebookStats
 from vqtool.quantizers.gpu import operators
 
 WIDEST = 512  # features
+ASKED = ("on", "certified")  # VQTOOL_KERNELS; the second takes products in bfloat16 where that gives the same codes
 TYPES = (torch.float32, torch.bfloat16, torch.float16)  # of tokens, computed as float32
 CHECKED = 256  # tokens of the check before first use
 LARGE = 2100  # codes of a codebook whose tokens are sorted to be summed
@@ -51,7 +52,7 @@ def whole(x: Tensor, levels: int, groups: int) -> Any:
 
 def interpreted() -> bool:
     """Whether kernels are asked for on a CPU, and can be interpreted there."""
-    if os.environ.get("VQTOOL_KERNELS") != "on":
+    if os.environ.get("VQTOOL_KERNELS") not in ASKED:
         return False
     return os.environ.get("TRITON_INTERPRET") == "1" or note("GPU kernels need CUDA: quantizers run without")
 
@@ -60,7 +61,7 @@ def trusted(kind: str, index: int, dim: int, levels: int, groups: int = 1, check
     """Whether kernels gave on this device what plain PyTorch gives, when they were first asked for such a size."""
     key = (kind, index, dim, levels, groups, check)
     if key not in _trusted:
-        if os.environ.get("VQTOOL_KERNELS") != "on":
+        if os.environ.get("VQTOOL_KERNELS") not in ASKED:
             _trusted[key] = False
         elif importlib.util.find_spec("triton") is None:
             _trusted[key] = note("Triton is not installed: quantizers run without kernels")
@@ -131,6 +132,7 @@ def trial_of_choice(
     by: Any, x: Tensor, mask: Tensor, tables: Tensor, upstream: Tensor, temperature: Tensor, groups: int
 ) -> list[Tensor]:
     """The same of codes drawn by logits, in windows of one token, and of two."""
+    tables = tables[:groups]
     tokens, weight = x.nan_to_num(0, 0, 0), torch.block_diag(*tables)
     logits, found = tokens @ weight.t() / weight.shape[1], []
     by_choice = upstream.view(len(x), groups, -1).transpose(0, 1) @ tables.mT / weight.shape[1]
