@@ -28,8 +28,9 @@ _noted: set[str] = set()
 def usable(x: Tensor, levels: int = 1, groups: int = 1, check: str = "pass") -> bool:
     """Whether kernels take rows like those of `x` [N, groups x D]: on CUDA with Triton, after a check; not in exports.
 
-    Only with VQTOOL_KERNELS=on in the environment, until they have been measured on a GPU. An exported program has to
-    run where vqtool is not. On a CPU they run in Triton's interpreter, with TRITON_INTERPRET=1 as well: for tests.
+    Only with VQTOOL_KERNELS=on or certified in the environment, until they have been measured on a GPU. An exported
+    program has to run where vqtool is not. On a CPU they run in Triton's interpreter, with TRITON_INTERPRET=1 as well:
+    for tests.
     """
     kind = x.device.type
     if kind not in ("cuda", "cpu") or x.dtype not in TYPES or torch.compiler.is_exporting():
