@@ -18,10 +18,10 @@ NUMBER = re.compile(r"\d[\d,.e+-]*%?")  # figures are those of another machine
 BARS = re.compile("[▁▂▃▄▅▆▇█·]+")
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
-    """The language and text of each block that is run, in order."""
+def blocks(page: str) -> list[tuple[str, str, str]]:
+    """What makes it short here (`<!-- short: ... -->` before it), the language and text of each block, in order."""
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
-    return re.findall(r"```(python|console)\n(.*?)```", text, re.S)
+    return re.findall(r"(?:<!-- short: (.*?) -->\n+)?```(python|console)\n(.*?)```", text, re.S)
 
 
 def words(line: str) -> str:
@@ -38,12 +38,17 @@ def holds(shown: list[str], printed: list[str]) -> str | None:
     return None
 
 
-def run_commands(block: str, folder: Path) -> None:
-    """Run each `$ command` and compare what it printed with the lines below it."""
+def run_commands(block: str, folder: Path, short: str = "") -> None:
+    """Run each `$ command`, one that trains with the options `short`, and compare what it printed with the lines below.
+
+    Raises:
+        AssertionError: it failed, or printed something else.
+    """
     for piece in re.split(r"(?m)^\$ ", block)[1:]:
         command, *shown = piece.splitlines()
         program, *rest = command.split(maxsplit=1)
         assert program == "vqtool", command
+        rest[0] += f" {short}" if rest[0].startswith("train") else ""
         environment = os.environ | {"COLUMNS": "100", "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
             f"{sys.executable} -m vqtool {rest[0]}", shell=True, cwd=folder, env=environment, text=True,
@@ -60,9 +65,9 @@ def test_a_page_runs_as_it_stands(page: str, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     ran = 0
-    for language, block in blocks(page):
+    for short, language, block in blocks(page):
         if language == "console":
-            run_commands(block, tmp_path)
+            run_commands(block, tmp_path, short)
         else:
             exec(compile(block, f"docs/{page}.md", "exec"), names)
         ran += 1

@@ -24,6 +24,7 @@ from vqtool.model.data import open_data, with_data
 from vqtool.model.format import BEST, LAST, RESUME, SUMMARY_FILE, Header, stage_file
 from vqtool.model.load import restore
 from vqtool.model.model import Model
+from vqtool.model.runs import pretrained
 from vqtool.model.warm_start import warm_start
 from vqtool.recipe import Recipe, StageSpec
 from vqtool.training.batches import Batches
@@ -66,7 +67,8 @@ class Session:
         if learned is not None:
             taken = self.learned = warm_start(self.model, checkpoint.load(learned), str(learned), exclude=fresh)
             new = [f"[{role}]" for role, part in self.model.parts.items() if part.state_dict() and role not in taken]
-            out.say(f"from {learned}: {', '.join(f'[{role}]' for role in taken)}"
+            named = next((one.name for one in pretrained() if one.weights == learned), learned)
+            out.say(f"from {named}: {', '.join(f'[{role}]' for role in taken)}"
                     + (f"; new: {', '.join(new)}" if new else ""))  # fmt: skip
         self.model.parts.to(self.runtime.device)
         check_stages(self.model, self.data, self.runtime)
