@@ -64,7 +64,7 @@ def parts() -> str:
     from vqtool.recipe.options import options_of, toml_value
 
     found, own = catalog(), f"vqtool {vqtool.__version__}"  # not what else is installed here
-    about = "What a recipe can name, by role, with the type and default of options, as `vqtool plugins ROLE KIND` shows."
+    about = "What a recipe can name, by role, with the type and default of options, as `vqtool plugins ROLE` shows."
     lines = [f"# Parts\n\n{NOTE}\n{about}\n"]
     for role in found.roles:
         kinds = [c for c in found.components if c.role == role and found.provider(c) == own]
