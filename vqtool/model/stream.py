@@ -161,8 +161,8 @@ def _obstacle(parts: Parts, spec: DataSpec) -> str | None:
     """Why a model cannot stream, but for its encoder and decoder, which report that themselves."""
     if "norm" in parts and type(parts.norm) is not Norm:
         return "its norm reads whole windows"
-    if len(spec.fields) > 1 or not isinstance(spec.extent, int):
-        return "it reads other fields beside one signal along time"
+    if "conditioner" in parts or not isinstance(spec.extent, int):
+        return "it reads a condition, or images"
     if any(getattr(part, "topology", "") == "routed" for part in parts.quantizer.modules()):
         return "its quantizer chooses an expert for a whole window"
     return None
