@@ -20,7 +20,7 @@ from vqtool.layers.conv import Continued
 from vqtool.model.build import build
 from vqtool.model.data import open_data
 from vqtool.model.model import Model
-from vqtool.model.stream import Begun
+from vqtool.model.stream import Begun, framewise
 from vqtool.recipe import load
 
 ENCODER = """kind = "conv1d"
@@ -227,7 +227,7 @@ def test_a_model_that_looks_ahead_says_so(tmp_path: Path, pair: str) -> None:
     assert model.decode(model.encode(signal(32))).shape == (1, 1, 32)
 
 
-def test_a_norm_of_whole_windows_cannot_stream(tmp_path: Path, model: Model) -> None:
+def test_a_norm_of_whole_windows_cannot_stream_nor_a_model_without_codes(model: Model) -> None:
     class Scale(Norm):
         """A gain for each window."""
 
@@ -235,3 +235,7 @@ def test_a_norm_of_whole_windows_cannot_stream(tmp_path: Path, model: Model) -> 
     other.parts["norm"] = Scale(model.spec)
     with pytest.raises(VqtoolError, match="its norm reads whole windows"):
         other.stream()
+    other = replace(model, parts=type(model.parts)({"encoder": model.parts.encoder}))
+    with pytest.raises(VqtoolError, match="no encoder and quantizer"):
+        other.stream()
+    assert framewise(other.parts, model.spec, {"x": signal(8)}, "fp32") is None

@@ -168,7 +168,8 @@ class Model:
             VqtoolError: the model looks ahead, or reads whole windows, as the message says; or it has another rate.
         """
         self.capable(Encodes, "stream")
-        self.check_levels(levels)
+        if levels is not None:
+            self.check_levels(levels)
         return Stream(self.parts, self.spec, levels=levels, rate=rate, precision=self.precision)
 
     def generate(

@@ -159,6 +159,8 @@ def framewise(parts: Parts, spec: DataSpec, batch: Batch, precision: str) -> Str
 
 def _obstacle(parts: Parts, spec: DataSpec) -> str | None:
     """Why a model cannot stream, but for its encoder and decoder, which report that themselves."""
+    if "encoder" not in parts or "quantizer" not in parts:
+        return "it has no encoder and quantizer"
     if "norm" in parts and type(parts.norm) is not Norm:
         return "its norm reads whole windows"
     if "conditioner" in parts or not isinstance(spec.extent, int):
