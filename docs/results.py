@@ -89,9 +89,9 @@ def has_waves(batch: dict[str, torch.Tensor]) -> bool:
 def codec(top: Any, bottom: Any, run: Path) -> None:
     """The spectrograms of a sentence before and after the codec."""
     model, batch = held_out(run, "test", [0])
-    back = model.decode(model.encode(batch), {name: v for name, v in batch.items() if name != "x"})
+    back = model.decode(model.encode(batch, levels=6), {name: v for name, v in batch.items() if name != "x"})
     rate = float(model.spec.sample_rate)
-    for axes, sound, title in ((top, batch["x"], "speech"), (bottom, back, "decoded at about 15 kbit/s")):
+    for axes, sound, title in ((top, batch["x"], "speech"), (bottom, back, "decoded at about 10 kbit/s")):
         axes.specgram(sound[0, 0].numpy() + 1e-6, NFFT=512, Fs=rate, noverlap=384, cmap="magma", vmin=-120, vmax=-30)
         axes.set(ylim=(0, 8000), yticks=[0, 4000, 8000], yticklabels=["0", "4", "8 kHz"])
         axes.set_title(title)
