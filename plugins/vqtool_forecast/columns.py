@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from annotated_doc import Doc
+from annotated_types import Ge
 
 from vqtool.errors import VqtoolError
 from vqtool_forecast.dialect import plain
@@ -64,6 +65,8 @@ class ReadOptions:
         Doc("what to take of rows of one time; none makes them errors"),
     ] = "none"
     sort: Annotated[bool, Doc("sort the rows of each series by time")] = False
+    until: Annotated[str, Doc("ignore the rows after this time")] = ""
+    leave_out: Annotated[int, Ge(0), Doc("rows at the end of each series that are not read")] = 0
 
     @property
     def text(self) -> tuple[str, ...]:

@@ -39,8 +39,10 @@ class Reading(NamedTuple):
 def read_series(path: Path, options: ReadOptions, cutoff: str | None = None) -> Reading:
     """Every series of a file, up to and with `cutoff`, on one calendar; its frequency; what was assumed or left out.
 
-    A series that is broken is left out with a note, unless it was asked for or is the only one.
+    By default the cutoff is `options.until`. A series that is broken is left out with a note, unless it was asked for
+    or is the only one.
     """
+    cutoff = cutoff or options.until or None
     if not path.is_file():
         raise VqtoolError(f"there is no file `{path}`")
     notes: list[str] = []
@@ -105,7 +107,7 @@ def on_one_calendar(series: list[TimeSeries], options: ReadOptions, notes: list[
         end = (one.stamps[0], one.stamps[-1])
         if end not in grids:
             grids[end] = frequency.between(*end, freq)
-        return on_calendar(one, grids[end], freq, options)
+        return on_calendar(*without_end(one, grids[end], options.leave_out), freq, options)
 
     series = _that_work(series, placed, options, left_out)
     if left_out:
@@ -281,6 +283,16 @@ def check_order(one: TimeSeries) -> TimeSeries:
 def _in_zone(zone: str) -> str:
     """The hint for stamps on a local clock."""
     return f"a local clock over summer time: its time zone, as in -s data.timezone={zone}"
+
+
+def without_end(one: TimeSeries, grid: pd.Index, rows: int) -> tuple[TimeSeries, pd.Index]:
+    """A series and its calendar without the last `rows` stamps of that, before any gap is filled."""
+    if not rows:
+        return one, grid
+    if rows >= len(grid):
+        raise VqtoolError(f"series `{one.id}` has {len(grid)} rows, and {rows} at its end are to be left out")
+    grid = grid[: len(grid) - rows]
+    return one.only(one.stamps <= grid[-1]), grid
 
 
 def on_calendar(one: TimeSeries, grid: pd.Index, freq: str, options: ReadOptions) -> TimeSeries:

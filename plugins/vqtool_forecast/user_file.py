@@ -15,10 +15,11 @@ from torch import Tensor
 from vqtool.api import Batch, DataSpec, Forecast, Piece
 from vqtool.errors import VqtoolError
 from vqtool_forecast import frequency, outliers, output, times
+from vqtool_forecast.columns import ReadOptions
 from vqtool_forecast.read_series import WARNING, Reading, read_series
 from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import backtest_scores
-from vqtool_forecast.table_files import TableFiles, TableHistories, long_enough, median_and_quantiles
+from vqtool_forecast.table_files import READ_OPTIONS, TableFiles, TableHistories, long_enough, median_and_quantiles
 from vqtool_forecast.time_series import TimeSeries
 from vqtool_forecast.windows import nonzero_std, split_rows, table_of
 
@@ -75,7 +76,7 @@ class SeriesFiles(TableFiles):
     ) -> SeriesHistories:
         """Every series of a file up to a cutoff, or up to several of them; without a path, of the training data's."""
         backtest = windows is not None
-        trained_to = self._trained_to(path) if backtest and self._is_training_file(path) else None
+        trained_to = self._trained_to() if backtest and self._is_training_file(path) else None
         file = Path(self.options["path"]) if path is None else path
         series, freq, notes = self._read(file, another=path is not None, cutoff=cutoff)
         step = step_size or steps
@@ -89,16 +90,17 @@ class SeriesFiles(TableFiles):
             self.spec, series, cuts, freq, notes, steps=steps, backtest=backtest, trained_to=trained_to
         )
 
-    def _is_training_file(self, path: Path | None) -> bool:
-        """Whether this is the file of the training data; no path stands for it."""
-        trained = Path(self.options.get("path", ""))
-        return path is None or (path.is_file() and trained.is_file() and path.samefile(trained))
+    def training_options(self, path: Path | None, *, cutoff: str | None, leave_out: int) -> dict[str, Any]:
+        """The rows that are left out are those to test on: all others are to train and validate on."""
+        train, valid, _ = self.options["shares"]
+        shares = {"protocol": "shares", "shares": (train / (train + valid), valid / (train + valid), 0.0)}
+        return super().training_options(path, cutoff=cutoff, leave_out=leave_out) | shares
 
-    def _trained_to(self, path: Path | None) -> dict[str, Any] | None:
+    def _trained_to(self) -> dict[str, Any] | None:
         """The last stamp of each series that was trained on; None where the file can no longer be cut as it was."""
-        file = Path(self.options["path"])
+        how = {name: value for name, value in self.options.items() if name in READ_OPTIONS}
         try:
-            found, freq, _ = read_series(file, self._read_options(another=path is not None))
+            found, freq, _ = read_series(Path(self.options["path"]), ReadOptions(**how))
             lengths = [len(one.values) for one in found]
             ends = split_rows(lengths, freq, self.options["protocol"], self.options["shares"])[1].tolist()
         except VqtoolError:

@@ -53,6 +53,13 @@ class SeriesTable:
             where = torch.where(self.next_known[where] >= cut, self.last_known[where], where)
         return self.values[where]
 
+    def known_before(self, at: Tensor) -> Tensor:
+        """All `values`, those before row `at` [S] of their series as they were known then."""
+        if self.last_known is None or self.next_known is None:
+            return self.values
+        row, cut = torch.arange(len(self.values)), (self.offset + at).repeat_interleave(self.length)
+        return self.values[torch.where((row < cut) & (self.next_known >= cut), self.last_known, row)]
+
     def phase(self, series: Tensor, at: Tensor) -> Tensor:
         """The place in the season of row `at` of each series, from its time stamp; -1 where that is not known."""
         return torch.full_like(at, -1) if self.first is None else (self.first[series] + at) % self.season
@@ -199,8 +206,8 @@ def neighbours(known: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.
 def split_rows(lengths: Sequence[int], freq: str, protocol: str, shares: Sequence[float]) -> Tensor:
     """[4, S] the rows of each series at which the splits begin, and its end.
 
-    By `shares`, where what rounding leaves goes to validation; or with the protocol `ltsf` 12, 4 and 4 months of 30
-    days, as Informer (Zhou et al., AAAI 2021) and its successors have them.
+    By `shares`, where what rounding leaves goes to validation and the last may be 0; or with the protocol `ltsf` 12, 4
+    and 4 months of 30 days, as Informer (Zhou et al., AAAI 2021) and its successors have them.
     """
     if protocol == "ltsf":
         day = season_of(freq)
@@ -214,7 +221,7 @@ def split_rows(lengths: Sequence[int], freq: str, protocol: str, shares: Sequenc
                 hint='protocol = "shares"',
             )
         return torch.tensor([months * 30 * day for months in (0, 12, 16, 20)])[:, None].expand(-1, len(lengths))
-    if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+    if min(shares[:2]) <= 0 or shares[2] < 0 or abs(sum(shares) - 1) > 1e-6:
         raise VqtoolError(f"`shares` are {list(shares)}; they must be positive and sum to 1", where="[data] shares")
     return torch.tensor([(0, int(n * shares[0]), n - int(n * shares[2]), n) for n in lengths]).T
 

@@ -50,7 +50,7 @@ class Series(Data):
     `mask` [lookback] is true for the values they have.
     """
 
-    splits = SPLITS
+    splits: tuple[str, ...] = SPLITS
     files = SeriesFiles
 
     @with_options_of(ReadOptions)
@@ -59,7 +59,11 @@ class Series(Data):
         *,
         path: Annotated[Path, Doc("CSV, TSV, Excel, JSON lines, Parquet, Feather or .tsf")],
         protocol: Protocol = "shares",
-        shares: Annotated[tuple[float, float, float], Doc("of rows to train, validate, test")] = (0.7, 0.1, 0.2),
+        shares: Annotated[tuple[float, float, float], Doc("of rows to train, validate, test")] = (
+            0.7,
+            0.1,
+            0.2,
+        ),
         scale: Scale = "train",
         lookback: Annotated[int, Gt(1), Doc("values in a history")] = 96,
         shortest: Shortest = None,
@@ -85,6 +89,8 @@ class Series(Data):
         mean, std = scaler([one.values[:n][one.measured[:n]] for one, n in zip(found, end, strict=True)], scale)
         season = season or season_of(freq)
         self.table = table_of(found, mean, std, freq=freq, season=season, borders=borders)
+        if protocol == "shares" and shares[2] == 0:
+            self.splits = SPLITS[:2]
         strides = {"train": train_stride, "valid": valid_stride, "test": test_stride}
         rows = partial(SeriesRows, self.table, lookback=lookback, horizons=horizons, joint=channels == "joint")
         self._rows = {s: rows(s, stride=strides[s], whole=s != "test", shortest=shortest) for s in self.splits}
@@ -139,10 +145,10 @@ class Series(Data):
 
 def fitting(longest: int, freq: str, shares: tuple[float, float, float], season: int | None) -> str:
     """The options that fit series of `longest` rows; "" where nothing does."""
-    if min(shares) <= 0:
+    if min(shares[:2]) <= 0:
         return ""
     train, test = int(longest * shares[0]), int(longest * shares[2])
-    room = min(longest - train - test, test, 96)
+    room = min(longest - train - test, test or 96, 96)
     season = season or season_of(freq)
     horizon = season if 4 <= season <= room and season % 4 == 0 else room - room % 4 if room >= 4 else room
     lookback = min(96, (train - horizon) // 2)
