@@ -14,8 +14,7 @@ from vqtool.errors import VqtoolError
 from vqtool.sequence.forecasting import path_quantiles
 from vqtool_forecast import frequency, output, times
 from vqtool_forecast.columns import ReadOptions
-from vqtool_forecast.read_series import WARNING
-from vqtool_forecast.time_series import TimeSeries
+from vqtool_forecast.time_series import WARNING, TimeSeries
 
 READ_OPTIONS = tuple(field.name for field in dataclasses.fields(ReadOptions))
 OF_THE_FILE = (

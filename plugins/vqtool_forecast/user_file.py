@@ -14,14 +14,14 @@ from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Forecast, Piece
 from vqtool.errors import VqtoolError
-from vqtool_forecast import frequency, outliers, output, times
+from vqtool_forecast import covariates, frequency, outliers, output, times
 from vqtool_forecast.columns import ReadOptions
-from vqtool_forecast.read_series import WARNING, Reading, read_series
+from vqtool_forecast.read_series import Reading, read_series
 from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import backtest_scores
 from vqtool_forecast.table_files import READ_OPTIONS, TableFiles, TableHistories, long_enough, median_and_quantiles
-from vqtool_forecast.time_series import TimeSeries
-from vqtool_forecast.windows import nonzero_std, split_rows, table_of
+from vqtool_forecast.time_series import WARNING, TimeSeries
+from vqtool_forecast.windows import beside_of, nonzero_std, split_rows, table_of
 
 FAR, SIZES = 10.0, 0.01  # a history so far off, in training deviations, or so small beside one, has another scale
 
@@ -175,7 +175,7 @@ class SeriesHistories(TableHistories):
         self.mean, self.std = self._scales(raw)  # [B, C]
         x = ((raw - self.mean[..., None]) / self.std[..., None]).float()
         phase = self.table.phase(self.of[:, 0], self.at[:, 0])
-        self.batch: Batch = {"x": x, "at": self.at[:, 0], "phase": phase}
+        self.batch: Batch = {"x": x, "at": self.at[:, 0], "phase": phase, **self._beside()}
         if not joint(spec):
             self.batch["series"] = self.place[self.of[:, 0]]
         self.season = season if freq == spec.metadata["freq"] else frequency.season_of(freq)
@@ -183,6 +183,21 @@ class SeriesHistories(TableHistories):
         self.seen = None if trained_to is None else self._trained_windows(trained_to)
         self.keys = self._keys() if steps else []
         self._warn()
+
+    def _beside(self) -> Batch:
+        """The fields `known` and `observed`, in the units of training."""
+        about = self.spec.metadata
+        known = about.get("known", [])
+        if not known and not about.get("observed"):
+            return {}
+        if self.steps and not self.backtest:
+            for s, at in zip(self.of.flatten().tolist(), self.at.flatten().tolist(), strict=True):
+                covariates.check_ahead(self.series[s], known, at, self.steps)
+        own = [one.covariates.values[: self.lookback].mean(0) for one in self.series if one.covariates is not None]
+        trained = np.array(about["covariate_mean"])
+        mean = np.where(self.place.numpy()[:, None] >= 0, trained[self.place.clamp_min(0)], np.stack(own))
+        table = beside_of(self.series, mean, np.array(about["covariate_std"]), len(known))
+        return table.fields(self.of, self.at, self.lookback, self.steps or int(about["horizon"]))
 
     def _keys(self) -> list[str]:
         """What each row is, as text."""

@@ -20,6 +20,31 @@ CHUNK = 2048  # windows that `SeriesRows.windows` gives at once
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Columns beside all series, end to end, scaled: row r of series s is `values[offset[s] + r]`.
+
+    Their rows go on after the last value of a series. The first `known` columns are known ahead, the others never read
+    at or after the row that a future begins with.
+    """
+
+    values: Tensor  # [N, K] float32
+    offset: Tensor  # [S] long
+    length: Tensor  # [S] long
+    known: int
+
+    def fields(self, series: Tensor, at: Tensor, lookback: int, steps: int) -> Batch:
+        """`known` [..., K, lookback + steps] and `observed` [..., K, lookback] around row `at`; [...] as `at`.
+
+        Before the first row and after the last one these stand for others.
+        """
+        row = at[..., None] + torch.arange(-lookback, steps)
+        inside = row.clamp_min(0).minimum(self.length[series][..., None] - 1)
+        found = self.values[self.offset[series][..., None] + inside].transpose(-1, -2)
+        both = {"known": found[..., : self.known, :], "observed": found[..., self.known :, :lookback]}
+        return {name: value for name, value in both.items() if value.shape[-2]}
+
+
+@dataclass(frozen=True)
 class SeriesTable:
     """All series end to end. Row r of series s is `values[offset[s] + r]`.
 
@@ -36,6 +61,7 @@ class SeriesTable:
     next_known: Tensor | None = None  # [N] long
     first: Tensor | None = None  # [S] long, the number of row 0 on the calendar (`frequency.number`); None: unknown
     season: int = 1
+    beside: Beside | None = None
 
     @property
     def series(self) -> int:
@@ -139,6 +165,8 @@ class SeriesRows:
         }
         if self.table.last_known is not None:
             batch["measured"] = self.table.measured(rows, cut, max(self.horizons))
+        if self.table.beside is not None:
+            batch |= self.table.beside.fields(rows, cut, self.lookback, max(self.horizons))
         if self.shortest is not None:
             batch[MASK] = at[:, None] + torch.arange(-self.lookback, 0) >= 0
         return batch if self.joint else batch | {"series": series}
@@ -193,6 +221,15 @@ def table_of(
         torch.cat([torch.from_numpy(pair[i]) + begin for pair, begin in zip(both, offset, strict=True)]) for i in (0, 1)
     )
     return replace(table, last_known=last, next_known=following)
+
+
+def beside_of(series: Sequence[TimeSeries], mean: NDArray[np.float64], std: NDArray[np.float64], known: int) -> Beside:
+    """The covariates of all series, scaled by `mean` [S, K] and `std` [K]; what is missing counts as the mean."""
+    each = [one.covariates for one in series]
+    values = [(c.values - m) / std for c, m in zip(each, mean, strict=True) if c is not None]
+    length = torch.tensor([len(one) for one in values])
+    joined = torch.from_numpy(np.nan_to_num(np.concatenate(values)).astype(np.float32))
+    return Beside(joined, length.cumsum(0) - length, length, known)
 
 
 def neighbours(known: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
