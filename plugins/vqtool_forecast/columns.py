@@ -68,7 +68,7 @@ class ReadOptions:
     until: Annotated[str, Doc("ignore the rows after this time")] = ""
     leave_out: Annotated[int, Ge(0), Doc("rows at the end of each series that are not read")] = 0
     known: Annotated[
-        tuple[str, ...], Doc("columns known ahead of time: promotions, calendars; their future in rows without a value")
+        tuple[str, ...], Doc("columns known ahead, as promotions; their future stands in rows without a value")
     ] = ()
     observed: Annotated[tuple[str, ...], Doc("columns that are known up to the last value only")] = ()
 

@@ -20,6 +20,7 @@ from vqtool_forecast.read_series import Reading, read_series
 from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import backtest_scores
 from vqtool_forecast.table_files import READ_OPTIONS, TableFiles, TableHistories, long_enough, median_and_quantiles
+from vqtool_forecast.time_columns import listed
 from vqtool_forecast.time_series import WARNING, TimeSeries
 from vqtool_forecast.windows import beside_of, nonzero_std, split_rows, table_of
 
@@ -110,7 +111,16 @@ class SeriesFiles(TableFiles):
     def _read(self, path: Path, *, another: bool, cutoff: str | None = None) -> Reading:
         """A file's series, checked to be of the kind that the model knows; its frequency; notes."""
         options, about = self._read_options(another=another), self.spec.metadata
+        for role, columns in (("known", options.known), ("observed", options.observed)):
+            names = about.get(role) or []
+            if names and len(columns) != len(names):
+                raise VqtoolError(
+                    f"the model reads {len(names)} columns that are {role}, {listed(names)}, and not {len(columns)}",
+                    hint=f"-s data.{role}=[...] names as many columns of this file, in that order",
+                )
         series, freq, notes = read_series(path, options, cutoff)
+        if not about.get("known") and not about.get("observed"):
+            notes += covariates.unused(options)
         trained = str(about["freq"])
         if frequency.kind(freq) != frequency.kind(trained):
             if not options.freq:

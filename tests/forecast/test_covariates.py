@@ -130,6 +130,18 @@ def test_python_takes_them_in_the_frame(run: Path) -> None:
         model.forecast(table, 7)
 
 
+def test_another_file_may_name_them_otherwise(run: Path, tmp_path: Path) -> None:
+    table = long(ahead=6).query("unique_id == 'a'").drop(columns="unique_id")
+    table = table.rename(columns={"promo": "sale", "temp": "t2m", "stock": "held"}).sample(frac=1, random_state=0)
+    table.to_csv(tmp_path / "own.csv", index=False)
+    named = ['data.known=["sale", "t2m"]', 'data.observed=["held"]', "data.sort=true"]
+    found = forecast(run, tmp_path / "f.csv", 6, data=tmp_path / "own.csv", overrides=named)
+    usual = load(run).forecast(long(ahead=6), 6).query("unique_id == 'a'")
+    np.testing.assert_allclose(found["median"], usual["median"], rtol=1e-5)
+    with pytest.raises(VqtoolError, match="the model reads 2 columns that are known, `promo`, `temp`, and not 1"):
+        forecast(run, tmp_path / "f.csv", 6, data=tmp_path / "own.csv", overrides=['data.known=["sale"]', *named[1:]])
+
+
 def test_the_future_of_what_is_observed_changes_nothing(run: Path, tmp_path: Path) -> None:
     table = long(ahead=12)
     cutoff = table.ds[ROWS - 30]
