@@ -42,10 +42,15 @@ def long(seed: int = 0, ahead: int = 0, observed: float = 0.0) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def opened(folder: Path, table: pd.DataFrame, **options: Any) -> Series:
+    """The table as data to train on."""
+    table.to_csv(folder / "it.csv", index=False)
+    return Series(path=folder / "it.csv", layout="long", lookback=28, horizons=(7, 14), **options)
+
+
 def error(folder: Path, table: pd.DataFrame, **options: Any) -> float:
     """The mean absolute error of the linear forecasts of the held-out windows."""
-    table.to_csv(folder / "it.csv", index=False)
-    data = Series(path=folder / "it.csv", layout="long", lookback=28, horizons=(7, 14), **options)
+    data = opened(folder, table, **options)
     norm, rows = RidgeNorm(data.spec), data.rows("test")
     norm.fit(data.rows("train"))
     batch = rows.__getitems__(list(range(len(rows))))
@@ -69,6 +74,23 @@ def test_what_was_observed_helps_the_steps_after_it(tmp_path: Path) -> None:
     table = long(observed=3.0)
     plain = error(tmp_path, table, shares=(0.7, 0.1, 0.2))
     assert error(tmp_path, table, observed=("stock",)) < 0.99 * plain
+
+
+def test_no_forecast_reads_what_is_observed_after_it(tmp_path: Path) -> None:
+    table, cutoff = long(observed=3.0), ROWS - 40
+    data = opened(tmp_path, table, observed=("stock",))
+    norm = RidgeNorm(data.spec)
+    norm.fit(data.rows("train"))
+    assert norm.own_effect[:, 0, 0].abs().min() > 0.1  # the next value depends on the last one observed
+    late = table.groupby("unique_id").cumcount() >= cutoff
+    other = opened(tmp_path, table.assign(stock=table.stock.mask(late, 9.0)), observed=("stock",))
+    rows = [each.rows("test") for each in (data, other)]
+    batches = [each.__getitems__(list(range(len(each)))) for each in rows]
+    one, again = (norm.future_stats(batch, 14)[0] for batch in batches)
+    before = batches[0]["at"] <= cutoff
+    assert before.any()
+    assert torch.equal(one[before], again[before])
+    assert not torch.equal(one[~before], again[~before])
 
 
 def test_without_columns_the_norm_is_as_it_was(tmp_path: Path) -> None:
