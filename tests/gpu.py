@@ -2,9 +2,9 @@
 
 `--part NAME` measures one part alone, so that it can be run in pieces of four minutes at most; each part adds to the
 file what it found, and a part that fails leaves its error there. `python docs/make.py` makes the page of figures from
-the file. With VQTOOL_KERNELS=on everything runs with the Triton kernels. `--device cpu` runs all of it in small, to see
-that it works: with TRITON_INTERPRET=1 as well the kernels are interpreted. Needs torch, what vqtool depends on, and
-triton for the kernels; no pytest.
+the file. With VQTOOL_KERNELS=on, or certified, everything runs with the Triton kernels. `--device cpu` runs all of it
+in small, to see that it works: with TRITON_INTERPRET=1 as well the kernels are interpreted. Needs torch, what vqtool
+depends on, and triton for the kernels; no pytest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from vqtool.bench.measure import machine, peak_memory, timed
 from vqtool.bench.quantizers import Case, floors, ours, peers
 from vqtool.catalog import catalog
 from vqtool.conformance import QUANTIZER_LAWS, Subject, judge
-from vqtool.quantizers import VQ, Grouped, Residual
+from vqtool.quantizers import VQ, Grouped, Gumbel, Residual
 from vqtool.quantizers.core.kmeans import kmeans
 from vqtool.quantizers.core.search import nearest
 from vqtool.quantizers.gpu import switch
@@ -180,12 +180,14 @@ def against_float64(where: Where) -> list[dict[str, Any]]:
 
 
 def same_bits(where: Where) -> dict[str, bool]:
-    """Whether two training runs of twenty steps end with the same bits."""
+    """Whether two training runs of twenty steps end with the same bits, gradients by the tokens among them."""
     some = partial(VQ, codebook_size=16 if where.tiny else 256)
     made = {
         "vq": some, "residual of 4": partial(Residual, levels=4, of=some), "grouped of 2": partial(Grouped, of=some),
         "vq of a large codebook": partial(VQ, codebook_size=330 if where.tiny else 8192),
         "vq of 256 features": some,
+        "gumbel of 2 groups": partial(Gumbel, groups=2, **some.keywords),
+        "grouped of 2 residuals": partial(Grouped, of=partial(Residual, levels=2, of=some)),
     }  # fmt: skip
     found = {}
     for name, make in made.items():
@@ -193,10 +195,16 @@ def same_bits(where: Where) -> dict[str, bool]:
         ends = []
         for _ in range(2):
             torch.manual_seed(0)
-            quantizer = make(dim).to(where.device)
+            quantizer, end = make(dim).to(where.device), []
+            trained = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1)), *quantizer.parameters()], lr=0.1)
             for _ in range(2 if where.tiny else 20):
-                quantizer.update(quantizer(torch.randn(8, 40 if where.tiny else 2048, dim).to(where.device)).stats)
-            ends.append(torch.cat(quantizer.vectors()))
+                x = torch.randn(8, 40 if where.tiny else 2048, dim).to(where.device).requires_grad_()
+                result = quantizer(x)
+                (result.z.square().mean() + result.loss).backward()
+                trained.step()
+                quantizer.update(result.stats)
+                end.append(x.grad.flatten(0, 1))
+            ends.append(torch.cat([*end, *quantizer.vectors()]))
         found[name] = bool(torch.equal(*ends))
     return found
 
@@ -260,9 +268,10 @@ def benchmark(where: Where) -> list[dict[str, Any]]:
     """A training step and an encode of ours, eagerly and as a graph, of the peers that are installed, and bare `mm`."""
     kind = {True: "ema", False: "residual-ema"}
     cases = [Case(kind[levels == 1], n, k, d, books=levels) for n, k, d, levels in SIZES]
-    cases.append(Case("product-gumbel", 4096, 320, 256, books=2))
+    cases += [Case("product-gumbel", 4096, 320, 256, books=2), Case("product-ema", 32768, 1024, 256, books=4)]
     if where.tiny:
-        cases = [Case("ema", 128, 16, 8), Case("residual-ema", 128, 16, 8, books=2)]
+        cases = [Case(kind, 128, 16, 8, books=books) for kind, books in
+                 (("ema", 1), ("residual-ema", 2), ("product-ema", 2), ("product-gumbel", 2))]  # fmt: skip
     rows = []
     for case in cases:
         row: dict[str, Any] = {"kind": case.kind, "tokens": case.tokens, "codes": case.codes, "dim": case.dim,
@@ -341,9 +350,10 @@ def main(arguments: list[str]) -> None:
             figures[name] = PARTS[name](where)
         except Exception as error:
             figures[name] = {"error": problem(error)}
-        on = os.environ.get("VQTOOL_KERNELS") == "on"
+        on = os.environ.get("VQTOOL_KERNELS") in switch.ASKED
         figures.setdefault("kernels", {})[name] = on and {
-            f"{dim} features, {levels} levels": ok for (_, _, dim, levels), ok in switch._trusted.items()
+            f"{check}: {dim} features, {levels} levels, {groups} groups": ok
+            for (_, _, dim, levels, groups, check), ok in switch._trusted.items()
         }
         print(name, f"{time.perf_counter() - began:.0f} s", json.dumps(figures[name])[:2000], flush=True)
         given.out.write_text(json.dumps(figures, indent=1) + "\n")

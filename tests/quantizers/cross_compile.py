@@ -1,4 +1,6 @@
-"""Compiles every launch for GPUs that are not there: `python -m tests.quantizers.cross_compile 90 DIM LEVELS`, as JSON.
+"""Compiles every launch for GPUs that are not there, as JSON: `python -m tests.quantizers.cross_compile 90 64 1 1`.
+
+The numbers are the GPU's generation, and the features, levels and groups.
 
 The launches run as they are, with tensors on the CPU; instead of starting, a kernel is compiled by Triton and by the
 assembler that comes with it, which says how many registers it takes and how many bytes do not fit into them.
@@ -18,17 +20,18 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from vqtool.quantizers.gpu import codes, kernels, launches, switch, wide
+from vqtool.quantizers.gpu import choice, codes, kernels, launches, switch, wide
 
 ASSEMBLER = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas-blackwell"  # the other one refuses newer code
 TYPES = {
     torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64", torch.int32: "*i32", torch.uint8: "*u8",
 }  # fmt: skip
 PARTS = {  # of other kernels
-    "tokens", "finite", "code_rows", "farthest", "nearer", "lowest", "nearest", "nearest_wide", "mixed", "given",
-    "moved",
+    "tokens", "finite", "countable", "store_counts", "code_rows", "farthest", "nearer", "lowest", "nearest",
+    "nearest_wide", "halves", "certified", "mixed", "given",
+    "moved", "multipliers", "content", "gumbel", "log_sum",
 }  # fmt: skip
-OPTIONS = {"num_warps", "num_stages"}
+OPTIONS = {"num_warps", "num_stages", "maxnreg"}
 
 
 class Compiled:
@@ -72,19 +75,23 @@ class Compiled:
         })  # fmt: skip
 
 
-def compiled(capability, dim, levels):
+def compiled(capability, dim, levels, groups):
     found = []
-    for room in (kernels, wide, codes):
+    for room in (kernels, wide, codes, choice):
         for name, kernel in list(vars(room).items()):
             if isinstance(kernel, triton.JITFunction) and name not in PARTS:
                 setattr(room, name, Compiled(kernel, capability, found))
+    fast = launches.fast
+    launches.fast = lambda x, dim: min(1, fast(x, dim))  # not emulated
     launches.capability = lambda x: divmod(capability, 10)
     torch.searchsorted = lambda sorted_codes, *_: sorted_codes
-    x, tables, mask = torch.randn(700, dim), torch.randn(levels, 300, dim), torch.ones(700, dtype=torch.bool)
+    x, tables = torch.randn(700, groups * dim), torch.randn(groups * levels, 300, dim)
     torch.Tensor.topk = lambda keys, many, axis, **_: torch.return_types.topk(
         (keys[:, :many], torch.zeros(len(keys), many, dtype=torch.long))
     )
-    switch.trial(launches, x, mask, tables, torch.randn_like(x), torch.tensor(0.5))
+    mask = torch.ones(700, dtype=torch.bool)
+    for trial in switch.TRIALS.values():
+        trial(launches, x, mask, tables, torch.randn_like(x), torch.tensor(0.5), groups)
     return found
 
 

@@ -18,6 +18,7 @@ SERVED = {  # kinds whose passes, searches or sums are kernels, small
     "gradient": {"codebook_size": 16},
     "simvq": {"codebook_size": 16},
     "cosine": {"codebook_size": 16},
+    "product-gumbel": {"codebook_size": 16, "groups": 2},
 }
 
 

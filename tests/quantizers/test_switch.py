@@ -42,8 +42,10 @@ def kernels(**others: Any) -> SimpleNamespace:
 def trust_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check runs on the CPU, and the CPU counts as CUDA."""
     agrees = switch.agrees
-    monkeypatch.setattr(switch, "agrees", lambda device, dim, levels: agrees(CPU, dim, levels))
-    monkeypatch.setattr(switch, "usable", lambda x, levels=1: switch.trusted("cuda", 0, x.shape[-1], levels))
+    monkeypatch.setattr(switch, "agrees", lambda device, *sizes: agrees(CPU, *sizes))
+    monkeypatch.setattr(
+        switch, "usable", lambda x, levels=1, groups=1: switch.trusted("cuda", 0, x.shape[-1] // groups, levels)
+    )
 
 
 def off_by_one(x: torch.Tensor, mask: torch.Tensor | None, table: torch.Tensor) -> torch.Tensor:

@@ -59,19 +59,24 @@ def order_keys(rows: Tensor) -> Tensor:
     What is left over by a level depends on its codes, and those on the order in which sums were taken: several ranks
     would else reinitialise other codes than one rank does.
     """
-    bits = bits_of(rows)
-    return (mixed((bits + (1 << ROUNDED - 1)) >> ROUNDED) >> 22 << 22) | (mixed(bits) & (2**22 - 1))
+    return order_of(bits_of(rows))
+
+
+def order_of(bits: Tensor) -> Tensor:
+    """`order_keys` [...] of rows whose `bits_of` are [..., n]."""
+    coarse, fine = mixed(torch.stack([(bits + (1 << ROUNDED - 1)) >> ROUNDED, bits]))
+    return (coarse & -(2**22)) | (fine & (2**22 - 1))
 
 
 def bits_of(rows: Tensor) -> Tensor:
-    """The bits of up to four numbers of each row, as whole numbers [N, <= 4]."""
-    return rows[:, :: -(-rows.shape[1] // 4)].float().contiguous().view(torch.int32).long()
+    """The bits of up to four numbers of each row of `rows` [..., d], as whole numbers [..., <= 4]."""
+    return rows[..., :: -(-rows.shape[-1] // 4)].float().contiguous().view(torch.int32).long()
 
 
 def mixed(numbers: Tensor) -> Tensor:
-    """A non-negative 62-bit hash [N] of each row of whole numbers [N, n]."""
-    odd = torch.tensor([(0x9E3779B97F4A7C15 * (2 * i + 1)) % 2**63 | 1 for i in range(numbers.shape[1])])
-    keys = (numbers * odd.to(numbers.device)).sum(1)
+    """A non-negative 62-bit hash [...] of each row of whole numbers [..., n]."""
+    odd = torch.arange(1, 2 * numbers.shape[-1], 2, device=numbers.device) * -0x61C8864680B583EB  # the golden ratio
+    keys = (numbers * (odd & (2**63 - 1) | 1)).sum(-1)
     keys = (keys ^ (keys >> 29)) * 0x3F58476D1CE4E5B9
     return (keys ^ (keys >> 32)) & (2**62 - 1)
 

@@ -86,7 +86,8 @@ def measured(case: Case, mode: Mode, device: torch.device, seconds: float) -> di
 
 def ours(case: Case, mode: Mode, x: Tensor, upstream: Tensor) -> Call:
     """One training step (forward, backward, update) or encode of our quantizer, as large as the case says."""
-    sizes = {"residual-ema": {"levels": case.books}, "product-gumbel": {"groups": case.books}}.get(case.kind, {})
+    parts = {"residual-ema": "levels", "product-gumbel": "groups", "product-ema": "groups"}.get(case.kind)
+    sizes = {} if parts is None else {parts: case.books}
     make: Callable[..., Quantizer] = catalog().load("quantizer", case.kind)
     return run(make(case.dim, codebook_size=case.codes, **sizes), mode, x, upstream)
 
@@ -121,6 +122,8 @@ def peers(case: Case, mode: Mode, x: Tensor, upstream: Tensor) -> Iterator[tuple
     if case.kind == "product-gumbel":
         if fits(6 * case.tokens * codes * dim, x.device):
             yield "transformers' formula", both(GumbelFormula(dim, codes, books))
+        return
+    if case.kind == "product-ema":  # no peer has groups with a codebook each
         return
     library = installed("vector_quantize_pytorch")
     if library is not None and fits(6 * case.tokens * codes, x.device):
@@ -162,10 +165,10 @@ def searches(rows: Tensor, table: Tensor) -> Iterator[tuple[str, Call]]:
 
 def floors(case: Case, x: Tensor) -> dict[str, Call]:
     """The bare products: all N x K scores once per codebook, allocated anew or into a buffer."""
-    rows = x.detach()[0]
+    rows = x.detach()[0, :, : case.dim // (case.books if case.kind == "product-ema" else 1)]
     gumbel = case.kind == "product-gumbel"
     width, times = (case.codes * case.books, 1) if gumbel else (case.codes, case.books)
-    table = torch.randn(case.dim, width, device=x.device)
+    table = torch.randn(rows.shape[1], width, device=x.device)
     buffer = torch.empty(rows.shape[0], width, device=x.device)
 
     def anew() -> None:

@@ -59,6 +59,7 @@ class Grouped(Topology):
         self.width = (code_dim or dim) // len(makers)
         self.groups = nn.ModuleList(made(make, self.width) for make in makers)
         self.adopt(self.groups)
+        self.side_by_side = sum(group.side_by_side for group in self.parts)
         self.bounded = any(group.bounded for group in self.parts)
         self.straight_through = self.inwards is None and all(group.straight_through for group in self.parts)
 
@@ -108,6 +109,15 @@ class Grouped(Topology):
                 for p, c in zip(parts, each, strict=True)
             )
             whole.commit_grad = torch.cat(list(pulls), 1)
+
+    def nearest_tables(self) -> tuple[Tensor, ...]:
+        each = [group.nearest_tables() for group in self.parts]
+        alike = len({(book.kind, book.codes.shape) for book in self.books}) == 1
+        simple = (
+            type(self).coded is Grouped.coded and self.inwards is None and self.estimator.identity and alike
+            and len({(len(tables), group.side_by_side) for tables, group in zip(each, self.parts, strict=True)}) == 1
+        )  # fmt: skip
+        return tuple(table for tables in each for table in tables) if simple else ()
 
     def estimate(self, tokens: Tensor, value: Tensor) -> Tensor:
         """Each group by its own features: a rotation in the whole space would mix them."""

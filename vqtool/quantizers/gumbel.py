@@ -20,6 +20,7 @@ from vqtool.quantizers.core.composable import Coded, Composable, Layout
 from vqtool.quantizers.core.draw import column_keys, gumbel, noise_keys
 from vqtool.quantizers.core.entropy import entropy
 from vqtool.quantizers.estimators.straight_through import mean_of, slices
+from vqtool.quantizers.gpu import switch as gpu
 from vqtool.quantizers.grouped import Groups
 from vqtool.quantizers.vq import Size, Weights
 
@@ -27,6 +28,7 @@ Logits = Annotated[Literal["linear", "distance"], Doc("of a linear map, or of th
 Spread = Annotated[
     float, Gt(0), Doc("standard deviation of a token's logits over the codes; of a linear map at its start")
 ]
+MOST = 4096  # codes whose logits a kernel holds in registers
 CHUNK = 2**18  # logits handled at a time
 
 
@@ -78,6 +80,12 @@ class Gumbel(Composable):
 
     def coded(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
         inputs, weight, bias = self.logits_of(tokens)
+        groups, size, _ = self.codes.shape
+        if size <= MOST and gpu.usable(tokens, groups=groups, check="choice"):
+            logits = torch.addmm(bias, inputs, weight.t())
+            how = (valid, shape[1], self.temperature, self.training)
+            value, codes, usage = gpu.Choice.apply(logits, tokens.detach(), weight.detach(), self.codes, *how)
+            return Coded(codes, value, terms=self.all_terms(usage), usage=usage.detach(), complete=True)
         keys = noise_keys(tokens.detach().view(*shape, tokens.shape[1]), weight.detach()) if self.training else None
         pick = Choice.apply if torch.is_grad_enabled() else choose
         value, codes, usage = pick(inputs, weight, bias, self.codes, valid, self.temperature, keys)

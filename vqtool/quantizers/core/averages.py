@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 FORGOTTEN = 1e-30  # a use below this becomes zero, before it turns into slow denormal numbers
 
@@ -37,34 +38,34 @@ def totals(tokens: Tensor, codes: Tensor, valid: Tensor | None, size: int) -> tu
 def follow(
     codes: Tensor, weights: Tensor, counts: Tensor, sums: Tensor, samples: Tensor, decay: float, below: float
 ) -> None:
-    """Move `codes` [K, d] and `weights` [K] in place; see `Codebook.update`."""
-    fresh = weights.sum() == 0
-    before = torch.where(fresh, counts.mean(), weights)
-    before = torch.where(before > FORGOTTEN, before, 0)
-    after = decay * before + (1 - decay) * counts
-    rate = torch.where(counts > 0, (1 - decay) / after.clamp_min(FORGOTTEN), 0)
-    codes.addcmul_(rate[:, None], sums - counts[:, None] * codes)
-    weights.copy_(after)
+    """Move `codes` [..., K, d] and `weights` [..., K] in place; see `Codebook.update`."""
+    fresh = weights.sum(-1, keepdim=True) == 0
+    before = F.threshold(torch.where(fresh, counts.mean(-1, keepdim=True), weights), FORGOTTEN, 0)
+    torch.add(decay * before, (1 - decay) * counts, out=weights)
+    rate = (1 - decay) / weights.clamp_min(FORGOTTEN)  # of codes that nobody chose, 0 is added
+    counts = counts.unsqueeze(-1)
+    codes.addcmul_(rate.unsqueeze(-1), sums - counts * codes)
     revive(codes, weights, samples, below)
 
 
 @torch.no_grad()
 def revive(codes: Tensor, weights: Tensor, samples: Tensor, below: float) -> Tensor:
-    """Replace, in place, the rows of `codes` [K, d] whose use is under `below` times uniform use; returns which [K].
+    """Replace, in place, the rows of `codes` [..., K, d] whose use is under `below` times uniform use; returns which.
 
-    `weights` [K] is the moving average of use; a revived code gets uniform use, so that it survives the next checks.
-    The threshold is a share of uniform use, hence the same for every batch size and K. The replacements come from
-    `samples` [S, d] (rows that are not finite are skipped), in order and with no draw: all ranks revive alike.
+    `weights` [..., K] is the moving average of use; a revived code gets uniform use: it survives the next checks. The
+    threshold is a share of uniform use, hence the same for every batch size and K. The replacements come from
+    `samples` [..., S, d] (rows that are not finite are skipped), in order and with no draw: all ranks revive alike.
     """
-    if below <= 0 or samples.shape[0] == 0:
+    if below <= 0 or samples.shape[-2] == 0:
         return torch.zeros_like(weights, dtype=torch.bool)
-    uniform = weights.mean()
-    usable = samples.isfinite().all(1)
-    samples = samples[usable.logical_not().argsort(stable=True)]
+    uniform = weights.mean(-1, keepdim=True)
+    unusable = (samples * 0).sum(-1) != 0  # NaN where a number is not finite
+    order = unusable.argsort(stable=True, dim=-1)
     dead = weights < below * uniform
-    rank = dead.cumsum(0) - 1
-    revived = dead & (rank < usable.sum())
-    fresh = samples[rank.clamp(0, samples.shape[0] - 1)]
-    codes.copy_(torch.where(revived[:, None], fresh.to(codes.dtype), codes))
-    weights.copy_(torch.where(revived, uniform, weights))
+    rank = dead.cumsum(-1)  # from 1
+    revived = dead & (rank <= samples.shape[-2] - unusable.sum(-1, keepdim=True))
+    chosen = order.gather(-1, rank.clamp(1, samples.shape[-2]) - 1)
+    fresh = samples.gather(-2, chosen.unsqueeze(-1).expand_as(codes)).to(codes.dtype)
+    torch.where(revived.unsqueeze(-1), fresh, codes, out=codes)
+    torch.where(revived, uniform, weights, out=weights)
     return revived

@@ -13,12 +13,14 @@ from torch.nn import functional as F
 from vqtool.api.quantizer import SAMPLES, CodebookStats, sample
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.arithmetic import Arithmetic
-from vqtool.quantizers.core.averages import follow, look_up, totals
+from vqtool.quantizers.core.averages import look_up, totals
 from vqtool.quantizers.core.search import nearest
 from vqtool.quantizers.estimators.straight_through import mean_of
+from vqtool.quantizers.gpu import operators
 from vqtool.quantizers.gpu import switch as gpu
 
 Codes = Literal["ema", "learned", "mapped", "frozen"]
+TOGETHER = 2**22  # numbers of a codebook up to which several are copied to be moved as one
 Start = Callable[[Tensor, int, torch.Generator], Tensor]  # chooses the first codes among points
 
 
@@ -188,11 +190,7 @@ class Codebook(Started):
         bit for bit. Before the first update every code weighs as uniform use of that update's batch would: the start
         survives. Then codes that are hardly ever chosen start again at inputs that were seen.
         """
-        codes, dtype = self.codes, self.codes.dtype
-        step = gpu.ops.follow if gpu.usable(codes) else follow
-        step(codes, self.weights, stats.counts.to(dtype), stats.sums.to(dtype), stats.samples, self.decay,
-             self.revive_below)  # fmt: skip
-        self.keep_length()
+        update_all({self: stats})
 
     def keep_length(self) -> None:
         """Give codes that another library's arithmetic takes as they are the length one, if they should have it."""
@@ -201,6 +199,25 @@ class Codebook(Started):
 
     def extra_repr(self) -> str:
         return f"{' x '.join(map(str, self.codes.shape))}, {self.kind}{'' if self.is_ready else ', not started'}"
+
+
+@torch.no_grad()
+def update_all(stats: Mapping[Codebook, CodebookStats]) -> None:
+    """`Codebook.update` of many; of those that are alike as one, where a launch costs more than what it does."""
+    alike: dict[tuple[Any, object], list[Codebook]] = {}
+    for book, some in stats.items():
+        codes, by = book.codes, gpu.ops if gpu.usable(book.codes) else operators
+        alone = codes.numel() > TOGETHER or (by is operators and codes.device.type == "cpu")
+        kind = (codes.shape, codes.dtype, codes.device, some.samples.shape, book.decay, book.revive_below)
+        alike.setdefault((by, book if alone else kind), []).append(book)
+    for (by, _), books in alike.items():
+        each = [stats[book] for book in books]
+        counts, sums = ([part.to(books[0].codes.dtype) for part in parts]
+                        for parts in zip(*((s.counts, s.sums) for s in each), strict=True))  # fmt: skip
+        by.follow([book.codes for book in books], [book.weights for book in books], counts, sums,
+                  [s.samples for s in each], books[0].decay, books[0].revive_below)  # fmt: skip
+        for book in books:
+            book.keep_length()
 
 
 class _CodebookError(torch.autograd.Function):

@@ -16,7 +16,7 @@ from vqtool.api import CodebookStats, Estimator, Quantized, Quantizer, Route
 from vqtool.api.precision import own_precision
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.checked import Checked
-from vqtool.quantizers.core.codebook import Codebook, not_started
+from vqtool.quantizers.core.codebook import Codebook, not_started, update_all
 from vqtool.quantizers.core.kmeans import points_wanted, starting_points
 from vqtool.quantizers.core.maps import made_maps
 from vqtool.quantizers.core.updates import gather_rows, passed_without_update, updated
@@ -76,6 +76,7 @@ class Composable(Quantizer, metaclass=Checked):
     inwards: nn.Module | None
     outwards: nn.Module | None
     books: tuple[Codebook, ...] = ()  # in the order of the codes; one that several parts share as often
+    side_by_side = 1  # groups of features that have codebooks of their own
     nested = False  # part of another quantizer, which asks for the gradient of the commitment itself
     given: Mapping[str, Any]  # the options that the constructor got
     origin: object = None  # the quantizer of another library that it was converted from: see vqtool.convert
@@ -123,9 +124,11 @@ class Composable(Quantizer, metaclass=Checked):
             if not self.initialised:
                 self.start_on(batch, mask)
             shape = (batch.shape[0], batch.shape[1])
-            flat, tables = batch.reshape(-1, self.dim), self.nearest_tables()
-            if tables and self.own_dtype == torch.float32 and gpu.usable(flat, len(tables)):
-                coded, not_finite = self.by_kernels(flat, mask, tables)
+            flat, tables, by = batch.reshape(-1, self.dim), self.nearest_tables(), None
+            if tables and self.own_dtype == torch.float32:
+                by = gpu.whole(flat, len(tables) // self.side_by_side, self.side_by_side)
+            if by is not None:
+                coded, not_finite = self.at_once(by, flat, mask, tables)
             else:
                 tokens, valid, not_finite = counted(flat.to(self.own_dtype).contiguous(), mask)
                 coded = self.finished(tokens, self.code(tokens, valid, shape), valid)
@@ -150,16 +153,17 @@ class Composable(Quantizer, metaclass=Checked):
         )
 
     def nearest_tables(self) -> tuple[Tensor, ...]:
-        """Tables [K, dim], all as large, whose nearest codes are taken one after the other and nothing else is done.
+        """Tables [K, D], all as large, whose nearest codes are taken one after the other and nothing else is done.
 
-        None where more is done, or less: kernels do only this, with the moving average and straight-through.
+        Of `side_by_side` groups of features each has as many, those of the first group first. None where more is done,
+        or less: only this is done `at_once`, with the moving average and straight-through.
         """
         return ()
 
-    def by_kernels(self, tokens: Tensor, mask: Tensor | None, tables: Sequence[Tensor]) -> tuple[Coded, Tensor]:
+    def at_once(self, by: Any, tokens: Tensor, mask: Tensor | None, tables: Sequence[Tensor]) -> tuple[Coded, Tensor]:
         """What `tokens` [N, dim] become, in few launches, and how many of them are not finite."""
-        moving = self.training and self.books[0].kind == "ema"
-        codes, value, mean, not_finite, stats = gpu.passed(tokens, mask, tables, stats=moving)
+        moving, groups = self.training and self.books[0].kind == "ema", self.side_by_side
+        codes, value, mean, not_finite, stats = gpu.passed(by, tokens, mask, tables, groups, stats=moving)
         return Coded(codes, value, stats, {"commitment": mean}, complete=True), not_finite
 
     def code(self, tokens: Tensor, valid: Tensor | None, shape: tuple[int, int]) -> Coded:
@@ -284,8 +288,7 @@ class Composable(Quantizer, metaclass=Checked):
         sums: dict[Codebook, CodebookStats] = {}
         for book, some in zip((book for book in self.books if book.kind == "ema"), stats, strict=True):
             sums[book] = sums[book] + some if book in sums else some
-        for book, some in sums.items():
-            book.update(some)
+        update_all(sums)
 
     def extra_repr(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.given.items() if not callable(value))

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 CHUNK_SCORES = {"cpu": 2**20}  # scores per chunk: 4 MiB, so that they stay in the cache
 LARGE = 2**13  # codes of a codebook; of fewer, half of that is faster, and a product still has enough tokens
@@ -26,54 +27,58 @@ def nearest(x: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     """
     x = x.to(codebook.dtype)
     centre, weight = prepared(codebook)
-    compiling = torch.compiler.is_compiling()
-    if compiling or x.device.type != "cpu":  # few large operators; compiled and exported it is one plain graph
-        rows = x.shape[0] if compiling else max(1, CHUNK_SCORES_ELSEWHERE // codebook.shape[0])
-        parts = [x] if compiling or x.shape[0] <= rows else x.split(rows)
-        found = [torch.mm(with_ones(part, centre), weight.t()).min(1) for part in parts]
-        lowest, codes = found[0] if len(found) == 1 else (torch.cat(part) for part in zip(*found, strict=True))
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        codes, lowest = (found.squeeze(0) for found in closest(x[None], centre[None], weight[None]))
         return codes, lowest.isfinite()
     codes, lowest = chunked(x, centre, in_blocks(weight))
     return codes.clamp_(max=codebook.shape[0] - 1), lowest.isfinite()
 
 
+def closest(x: Tensor, centre: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(codes, scores) [G, N] of `x` [G, N, d] among G codebooks as `prepared`; a few large operators."""
+    compiling = torch.compiler.is_compiling()  # compiled and exported it is one plain graph
+    rows = x.shape[1] if compiling else max(1, CHUNK_SCORES_ELSEWHERE // (weight.shape[0] * weight.shape[1]))
+    parts = [x] if compiling or x.shape[1] <= rows else x.split(rows, 1)
+    found = [torch.bmm(with_ones(part, centre), weight.mT).min(2) for part in parts]
+    lowest, codes = found[0] if len(found) == 1 else (torch.cat(part, 1) for part in zip(*found, strict=True))
+    return codes, lowest
+
+
 def prepared(codebook: Tensor) -> tuple[Tensor, Tensor]:
-    """The centre [d] and the rows (-s^2 e', s^2 |e'|^2 / 2) [K, d + 1], e' = e - centre and s = 1 / max |e'|."""
+    """The centre [..., 1, d] and the rows (-s^2 e', s^2 |e'|^2 / 2) [..., K, d + 1] of codebooks [..., K, d].
+
+    e' = e - centre, and s is about 1 / max |e'|.
+    """
     centre, scale, offset, half = scaled(codebook)
-    return centre, torch.cat([offset * -scale, half], 1)
+    return centre, torch.cat([offset * -scale, half], -1)
 
 
 def scaled(codebook: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The centre [d], s [], the rows s e' [K, d] and s^2 |e'|^2 / 2 [K, 1]; s is a power of two."""
+    """The centre [..., 1, d], s [..., 1, 1], rows s e' [..., K, d], s^2 |e'|^2 / 2 [..., K, 1]; s is a power of two."""
     centre = robust_centre(codebook)
     offset = codebook - centre
-    largest = largest_of(offset)
-    scale = torch.exp2(-(largest.log2().floor() + 1).clamp(-120, 120))  # ONNX has no frexp
+    scale = torch.exp2((-1 - largest_of(offset).log2().floor()).clamp(-120, 120))  # ONNX has no frexp
     offset = offset * scale
-    return centre, scale, offset, offset.square().sum(1, keepdim=True) / 2
+    return centre, scale, offset, offset.square().sum(-1, keepdim=True) / 2
 
 
 def robust_centre(codebook: Tensor) -> Tensor:
-    """The mean [d] of the codes, weighted so that a few far-off codes do not pull it away from the many."""
-    mean = codebook.mean(0)
+    """The mean [..., 1, d] of the codes, weighted so that a few far-off codes do not pull it away from the many."""
+    mean = codebook.mean(-2, keepdim=True)
     offset = codebook - mean
-    weight = 1 / ((offset / largest_of(offset)).square().sum(1, keepdim=True) + 1e-12)
-    return mean + (offset * (weight / weight.sum())).sum(0)
+    weight = ((offset / largest_of(offset)).square().sum(-1, keepdim=True) + 1e-12).reciprocal()
+    return mean + (offset * (weight / weight.sum((-2, -1), keepdim=True))).sum(-2, keepdim=True)
 
 
 def largest_of(values: Tensor) -> Tensor:
-    """The largest absolute value, at least the smallest normal number."""
-    if torch.compiler.is_compiling():  # ONNX knows no aminmax
-        low, high = values.min(), values.max()
-    else:
-        low, high = torch.aminmax(values)
+    """The largest absolute value [..., 1, 1] of each table [..., K, d], at least the smallest normal number."""
     limits = torch.finfo(values.dtype)
-    return torch.maximum(high, -low).clamp(limits.tiny, limits.max)
+    return values.abs().amax((-2, -1), keepdim=True).clamp(limits.tiny, limits.max)
 
 
 def with_ones(x: Tensor, centre: Tensor) -> Tensor:
-    """(x - centre, 1) [N, d + 1]: the ones carry the codes' own share of the score through the product."""
-    return torch.cat([x - centre, x.new_ones(x.shape[0], 1)], 1)
+    """(x - centre, 1) [..., N, d + 1]: the ones carry the codes' own share of the score through the product."""
+    return F.pad(x - centre, (0, 1), value=1.0)
 
 
 def in_blocks(weight: Tensor) -> Tensor:

@@ -9,15 +9,16 @@ from vqtool.quantizers.gpu.kernels import constexpr, finite, jit, tokens
 
 @jit
 def given(
-    x_ptr: "Any", ROW: "Any", COLUMN: "Any", rest_ptr: "Any", level: "Any", rows: "Any", d: "Any", here: "Any",
-    N: "Any", D: constexpr,
+    x_ptr: "Any", ROW: "Any", COLUMN: "Any", rest_ptr: "Any", book: "Any", n: "Any", d: "Any", here: "Any",
+    N: "Any", GROUPS: constexpr, LEVELS: constexpr, D: constexpr,
 ) -> "Any":  # fmt: skip
-    """What a level was given, for `rows` [n] and features `d` [m], where `here` [n, m]: 0 elsewhere."""
+    """What a book was given, for the tokens `n` [m] and features `d` [k], where `here` [m, k]: 0 elsewhere."""
+    group, level = book // LEVELS, book % LEVELS
     if level == 0:
-        found = tokens(x_ptr, ROW, COLUMN, rows, d, here)
+        found = tokens(x_ptr, ROW, COLUMN, n, group * D + d, here)
     else:
-        at = rows[:, None].to(tl.int64) * D + d[None, :]
-        found = tl.load(rest_ptr + (level - 1) * tl.cast(N, tl.int64) * D + at, mask=here, other=0.0)
+        at = ((level - 1) * tl.cast(N, tl.int64) + n[:, None]) * (GROUPS * D) + group * D + d[None, :]
+        found = tl.load(rest_ptr + at, mask=here, other=0.0)
     return found
 
 
@@ -25,28 +26,30 @@ def given(
 def code_sums(
     x_ptr: "Any", ROW: "Any", COLUMN: "Any", rest_ptr: "Any", code_ptr: "Any",
     sum_ptr: "Any", count_ptr: "Any", N: "Any", K: "Any",
-    LEVELS: constexpr, D: constexpr, DP: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr, SPLITS: constexpr,
-    SLABS: constexpr, PRECISION: constexpr,
+    GROUPS: constexpr, LEVELS: constexpr, D: constexpr, DP: constexpr, BLOCK_N: constexpr, BLOCK_K: constexpr,
+    SPLITS: constexpr, SLABS: constexpr, PRECISION: constexpr,
 ) -> None:  # fmt: skip
-    """Counts and sums of tokens by code, of a part of the tokens each: sums [SPLITS, LEVELS, K, D].
+    """Counts and sums of tokens by code, of a part of the tokens each: sums [SPLITS, books, K, D].
 
     A product with codes in one column each, which are 0 and 1 and so exact; the order is fixed.
     """
     k = (tl.program_id(0) // SLABS) * BLOCK_K + tl.arange(0, BLOCK_K)
     slab = tl.program_id(0) % SLABS
-    split, level = tl.program_id(1), tl.program_id(2)
+    split, book = tl.program_id(1), tl.program_id(2)
     d = slab * DP + tl.arange(0, DP)
     total = tl.zeros((BLOCK_K, DP), tl.float32)
     count = tl.zeros((BLOCK_K,), tl.float32)
     span = tl.cdiv(N, SPLITS * BLOCK_N) * BLOCK_N
     for first in range(split * span, tl.minimum(N, (split + 1) * span), BLOCK_N):
         rows = first + tl.arange(0, BLOCK_N)
-        code = tl.load(code_ptr + rows.to(tl.int64) * LEVELS + level, mask=rows < N, other=-1).to(tl.int32)
-        x = given(x_ptr, ROW, COLUMN, rest_ptr, level, rows, d, (code >= 0)[:, None] & (d < D)[None, :], N, D)
+        code_at = rows.to(tl.int64) * (GROUPS * LEVELS) + book
+        code = tl.load(code_ptr + code_at, mask=rows < N, other=-1).to(tl.int32)
+        here = (code >= 0)[:, None] & (d < D)[None, :]
+        x = given(x_ptr, ROW, COLUMN, rest_ptr, book, rows, d, here, N, GROUPS, LEVELS, D)
         hit = (k[:, None] == code[None, :]).to(tl.float32)
         total += tl.dot(hit, x, input_precision=PRECISION)
         count += tl.sum(hit, axis=1)
-    at = (split * LEVELS + level) * K + k
+    at = (split * GROUPS * LEVELS + book) * K + k
     tl.store(sum_ptr + at[:, None].to(tl.int64) * D + d[None, :], total, mask=(k < K)[:, None] & (d < D)[None, :])
     if slab == 0:
         tl.store(count_ptr + at, count, mask=k < K)
@@ -56,23 +59,23 @@ def code_sums(
 def sorted_sums(
     x_ptr: "Any", ROW: "Any", COLUMN: "Any", rest_ptr: "Any", order_ptr: "Any", bound_ptr: "Any", sum_ptr: "Any",
     count_ptr: "Any", N: "Any", K: "Any",
-    LEVELS: constexpr, D: constexpr, DP: constexpr, BLOCK_N: constexpr,
+    GROUPS: constexpr, LEVELS: constexpr, D: constexpr, DP: constexpr, BLOCK_N: constexpr,
 ) -> None:  # fmt: skip
-    """The same for large codebooks: of tokens in the `order` [LEVELS, N] of their codes, those of a code in a row.
+    """The same for large codebooks: of tokens in the `order` [books, N] of their codes, those of a code in a row.
 
-    The tokens of code k are from place `bound` [LEVELS, K + 1] k to the next. The sort is stable: the order is fixed.
+    The tokens of code k are from place `bound` [books, K + 1] k to the next. The sort is stable: the order is fixed.
     """
     code, d = tl.program_id(0), tl.program_id(1) * DP + tl.arange(0, DP)
-    level = tl.program_id(2)
-    first = tl.load(bound_ptr + level * (K + 1) + code)
-    last = tl.load(bound_ptr + level * (K + 1) + code + 1)
+    book = tl.program_id(2)
+    first = tl.load(bound_ptr + book * (K + 1) + code)
+    last = tl.load(bound_ptr + book * (K + 1) + code + 1)
     total = tl.zeros((BLOCK_N, DP), tl.float32)
     for start in range(first, last, BLOCK_N):
         place = start + tl.arange(0, BLOCK_N)
-        rows = tl.load(order_ptr + level * tl.cast(N, tl.int64) + place, mask=place < last, other=0)
+        rows = tl.load(order_ptr + book * tl.cast(N, tl.int64) + place, mask=place < last, other=0)
         here = (place < last)[:, None] & (d < D)[None, :]
-        total += given(x_ptr, ROW, COLUMN, rest_ptr, level, rows, d, here, N, D)
-    at = tl.cast(level * K + code, tl.int64)
+        total += given(x_ptr, ROW, COLUMN, rest_ptr, book, rows, d, here, N, GROUPS, LEVELS, D)
+    at = tl.cast(book * K + code, tl.int64)
     tl.store(sum_ptr + at * D + d, tl.sum(total, axis=0), mask=d < D)
     if tl.program_id(1) == 0:
         tl.store(count_ptr + at, (last - first).to(tl.float32))
@@ -87,39 +90,46 @@ def mixed(numbers: "Any", odd: "Any") -> "Any":
 
 
 @jit
+def multipliers() -> "Any":
+    """The odd numbers [1, 4] that the numbers of a row are multiplied by."""
+    return (((tl.arange(0, 4).to(tl.int64) * 2 + 1) * -0x61C8864680B583EB) & 0x7FFFFFFFFFFFFFFF | 1)[None, :]
+
+
+@jit
 def order_keys(
     x_ptr: "Any", ROW: "Any", COLUMN: "Any", rest_ptr: "Any", code_ptr: "Any",
     key_ptr: "Any", N: "Any",
-    LEVELS: constexpr, D: constexpr, BLOCK_N: constexpr, STEP: constexpr, ROUNDED: constexpr,
+    GROUPS: constexpr, LEVELS: constexpr, D: constexpr, BLOCK_N: constexpr, STEP: constexpr, ROUNDED: constexpr,
 ) -> None:  # fmt: skip
-    """`vqtool/api/quantizer.py: order_keys` of what each level was given [LEVELS, N]; the largest for no code."""
+    """`vqtool/api/quantizer.py: order_keys` of what each book was given [books, N]; the largest for no code."""
     rows = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-    level = tl.program_id(1)
+    book = tl.program_id(1)
     j = tl.arange(0, 4)
-    code = tl.load(code_ptr + rows.to(tl.int64) * LEVELS + level, mask=rows < N, other=-1)
+    code = tl.load(code_ptr + rows.to(tl.int64) * (GROUPS * LEVELS) + book, mask=rows < N, other=-1)
     real = (code >= 0)[:, None] & (j * STEP < D)[None, :]
-    x = given(x_ptr, ROW, COLUMN, rest_ptr, level, rows, j * STEP, real, N, D)
+    x = given(x_ptr, ROW, COLUMN, rest_ptr, book, rows, j * STEP, real, N, GROUPS, LEVELS, D)
     bits = x.to(tl.int32, bitcast=True).to(tl.int64)
-    odd = ((j.to(tl.int64) * 2 + 1) * -0x61C8864680B583EB) & 0x7FFFFFFFFFFFFFFF | 1
-    coarse = mixed(tl.where((j * STEP < D)[None, :], (bits + (1 << (ROUNDED - 1))) >> ROUNDED, 0), odd[None, :])
-    key = ((coarse >> 22) << 22) | (mixed(bits, odd[None, :]) & 0x3FFFFF)
-    tl.store(key_ptr + level * tl.cast(N, tl.int64) + rows, tl.where(code >= 0, key, 0x7FFFFFFFFFFFFFFF), mask=rows < N)
+    odd = multipliers()
+    coarse = mixed(tl.where((j * STEP < D)[None, :], (bits + (1 << (ROUNDED - 1))) >> ROUNDED, 0), odd)
+    key = ((coarse >> 22) << 22) | (mixed(bits, odd) & 0x3FFFFF)
+    tl.store(key_ptr + book * tl.cast(N, tl.int64) + rows, tl.where(code >= 0, key, 0x7FFFFFFFFFFFFFFF), mask=rows < N)
 
 
 @jit
 def pick(
     x_ptr: "Any", ROW: "Any", COLUMN: "Any", rest_ptr: "Any", code_ptr: "Any",
     chosen_ptr: "Any", sample_ptr: "Any", N: "Any", S: "Any",
-    LEVELS: constexpr, D: constexpr, DP: constexpr, BLOCK: constexpr,
+    GROUPS: constexpr, LEVELS: constexpr, D: constexpr, DP: constexpr, BLOCK: constexpr,
 ) -> None:  # fmt: skip
-    """The rows `chosen` [LEVELS, S] of what each level was given; NaN for a token without a code."""
-    level = tl.program_id(1)
+    """The rows `chosen` [books, S] of what each book was given; NaN for a token without a code."""
+    book = tl.program_id(1)
     place, d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, DP)
-    rows = tl.load(chosen_ptr + level * S + place, mask=place < S, other=0)
-    code = tl.load(code_ptr + rows * LEVELS + level, mask=place < S, other=-1)
-    x = given(x_ptr, ROW, COLUMN, rest_ptr, level, rows, d, (code >= 0)[:, None] & (d < D)[None, :], N, D)
+    rows = tl.load(chosen_ptr + book * S + place, mask=place < S, other=0)
+    code = tl.load(code_ptr + rows * (GROUPS * LEVELS) + book, mask=place < S, other=-1)
+    here = (code >= 0)[:, None] & (d < D)[None, :]
+    x = given(x_ptr, ROW, COLUMN, rest_ptr, book, rows, d, here, N, GROUPS, LEVELS, D)
     x = tl.where((code >= 0)[:, None], x, float("nan"))
-    at = (level * S + place)[:, None].to(tl.int64) * D + d[None, :]
+    at = (book * S + place)[:, None].to(tl.int64) * D + d[None, :]
     tl.store(sample_ptr + at, x, mask=(place < S)[:, None] & (d < D)[None, :])
 
 
@@ -131,10 +141,17 @@ def follow(
     D: constexpr, DP: constexpr, BLOCK_K: constexpr, SPAN: constexpr, SLAB: constexpr, BLOCK_S: constexpr,
     REVIVE: constexpr,
 ) -> None:  # fmt: skip
-    """`Codebook.update`: codes follow in place, those that are hardly used start again; the new weights beside.
+    """`averages.py: follow` of many codebooks: codes follow in place, unused ones start again; new weights beside.
 
-    Every program reads all weights, as they were; so they are written elsewhere.
+    Every program reads all weights of a codebook, as they were; so they are written elsewhere.
     """
+    book = tl.program_id(1)
+    code_ptr += book * tl.cast(K, tl.int64) * D
+    sum_ptr += book * tl.cast(K, tl.int64) * D
+    weight_ptr += book * K
+    count_ptr += book * K
+    after_ptr += book * K
+    sample_ptr += book * S * D
     many = tl.arange(0, SPAN)
     old = tl.zeros((SPAN,), tl.float32)
     now = tl.zeros((SPAN,), tl.float32)
