@@ -37,7 +37,7 @@ site:
 
 # the terminal picture of the README, of a run at hand: `just picture runs/demo`
 picture run:
-    python docs/picture.py docs/images/diagnose.svg vqtool diagnose {{run}}
+    python docs/picture.py docs/images/diagnose.svg "vqtool diagnose {{run}}"
 
 # every law on every combination of quantizers, some minutes
 laws:

@@ -64,7 +64,8 @@ def parts() -> str:
     from vqtool.recipe.options import options_of, toml_value
 
     found, own = catalog(), f"vqtool {vqtool.__version__}"  # not what else is installed here
-    lines = [f"# Parts\n\n{NOTE}\nWhat a recipe can name, by role; `vqtool plugins ROLE KIND` prints the same.\n"]
+    about = "What a recipe can name, by role, with the type and default of options, as `vqtool plugins ROLE` shows."
+    lines = [f"# Parts\n\n{NOTE}\n{about}\n"]
     for role in found.roles:
         kinds = [c for c in found.components if c.role == role and found.provider(c) == own]
         if not kinds:
@@ -75,10 +76,9 @@ def parts() -> str:
             lines.append(f"### {role} `{component.name}`\n\n{quoted(inspect.getdoc(cls) or component.summary)}\n")
             options = options_of(cls).documented()
             if options:
-                lines.append("| option | type | default | meaning |\n|---|---|---|---|")
                 for o in options:
                     default = "required" if o.required else f"`{toml_value(o.default)}`"
-                    lines.append(f"| `{o.name}` | {cell(o.type)} | {cell(default)} | {cell(o.doc)} |")
+                    lines.append(item(f"`{o.name}` ({o.type}; {default}): {o.doc}"))
                 lines.append("")
             lines.extend(f"{title}: {', '.join(f'`{n}`' for n in sorted(names))}\n" for title, names in lists(cls))
     return "\n".join(lines)
@@ -92,9 +92,10 @@ def lists(cls: type) -> Iterator[tuple[str, frozenset[str]]]:
             yield title.capitalize(), names
 
 
-def cell(text: str) -> str:
-    """Text that does not end a table's cell."""
-    return text.replace("|", "\\|")
+def item(text: str) -> str:
+    """An item of a list, in lines of the pages' length."""
+    lines = textwrap.wrap(f"* {text}", 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def quoted(text: str) -> str:
@@ -178,12 +179,14 @@ def findings() -> str:
     from vqtool.recipe.thresholds import key, limits
 
     lines = [f"# Findings of vqtool diagnose\n\n{NOTE}\n{FINDINGS_INTRO}"]
-    lines.append("| finding | warns | fails | the figure | source of the thresholds |\n|---|---|---|---|---|")
     for name, limit in limits().items():
         sign = "at most" if limit.worse == "low" else "at least"
-        warns, fails = (f"{sign} {v:g}" if v is not None else "" for v in (limit.warn, limit.fail))
-        lines.append(f"| `{name}` | {warns} | {fails} | {cell(limit.figure)} | {cell(limit.source)} |")
-    lines.append("\nIn a recipe, for instance:\n\n```toml\n[diagnose]")
+        given = {"warns": limit.warn, "fails": limit.fail}
+        lines.append(f"## `{name}`\n")
+        lines.append(item(f"**figure**: {limit.figure}"))
+        lines.append(item(", ".join(f"**{word}** {sign} {v:g}" for word, v in given.items() if v is not None)))
+        lines.append(item(f"**why there**: {limit.source}") + "\n")
+    lines.append("## Other limits\n\nIn a recipe, for instance:\n\n```toml\n[diagnose]")
     lines.append(f"{key('dead-codes', 'warn')} = 0.4\n```\n\nOthers have no threshold to set:\n")
     lines.extend(f"* `{name}`: {words}." for name, words in OTHER_FINDINGS.items())
     return "\n".join(lines)

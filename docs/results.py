@@ -1,8 +1,8 @@
-"""Draws the README's picture of results: `python docs/results.py docs/images/results.png RUNS`.
+"""Draws pictures of results: `python docs/results.py docs/images RUNS`.
 
-RUNS is a folder with trained runs of the shipped recipes: `voltage`, `semcom`, `seismic-tiny` and `codec`. Every
-signal shown is held out: a voltage of median error, the first test
-record with three labels, the first test clip.
+RUNS is a folder with trained runs of the shipped recipes: `voltage`, `semcom`, `seismic-tiny`, `codec` and `images`.
+Every signal shown is held out: a voltage of median error (in its own picture, also of the 10th and 90th percentile),
+the first test record with three labels, the first test clip, the first test pictures.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ def held_out(run: Path, split: str, rows: list[int]) -> tuple[Any, dict[str, tor
     return model, open_data(model.recipe).rows(split).__getitems__(rows)
 
 
-def voltage(axes: Any, run: Path) -> None:
-    """One period of a voltage, measured and generated from the current alone: the row of median error among 101."""
+def voltages(places: Any, run: Path, percentiles: tuple[int, ...]) -> None:
+    """Periods of a voltage, measured and generated from the current alone: of given percentiles of the error."""
     model, batch = held_out(run, "test_random", list(range(101)))
     found = model.generate({name: value for name, value in batch.items() if name != "x" and name in model.spec.fields})
     error = (found - batch["x"]).square().sum((1, 2)).sqrt() / batch["x"].square().sum((1, 2)).sqrt()
-    row = int(error.argsort()[50])
     degrees = np.linspace(0, 360, batch["x"].shape[-1], endpoint=False)
-    axes.plot(degrees, batch["x"][row, 0], color=GREY, lw=3, alpha=0.35, label="measured")
-    axes.plot(degrees, found[row, 0], color=BLUE, lw=1.3, label="generated from the current")
-    axes.set_title(f"voltage of a magnetic component, error {100 * float(error[row]):.1f} %")
-    axes.set(xlabel="phase in degrees", ylabel="V", xticks=range(0, 361, 90))
-    axes.legend(frameon=False)
+    for axes, percentile in zip(places, percentiles, strict=True):
+        row = int(error.argsort()[percentile])
+        axes.plot(degrees, batch["x"][row, 0], color=GREY, lw=3, alpha=0.35, label="measured")
+        axes.plot(degrees, found[row, 0], color=BLUE, lw=1.3, label="generated from the current")
+        axes.set_title(f"voltage of a magnetic component, error {100 * float(error[row]):.1f} %")
+        axes.set(xlabel="phase in degrees", ylabel="V", xticks=range(0, 361, 90))
+    places[0].legend(frameon=False)
 
 
 def link(axes: Any, run: Path) -> None:
@@ -88,9 +89,9 @@ def has_waves(batch: dict[str, torch.Tensor]) -> bool:
 def codec(top: Any, bottom: Any, run: Path) -> None:
     """The spectrograms of a sentence before and after the codec."""
     model, batch = held_out(run, "test", [0])
-    back = model.decode(model.encode(batch), {name: v for name, v in batch.items() if name != "x"})
+    back = model.decode(model.encode(batch, levels=6), {name: v for name, v in batch.items() if name != "x"})
     rate = float(model.spec.sample_rate)
-    for axes, sound, title in ((top, batch["x"], "speech"), (bottom, back, "decoded at about 15 kbit/s")):
+    for axes, sound, title in ((top, batch["x"], "speech"), (bottom, back, "decoded at about 10 kbit/s")):
         axes.specgram(sound[0, 0].numpy() + 1e-6, NFFT=512, Fs=rate, noverlap=384, cmap="magma", vmin=-120, vmax=-30)
         axes.set(ylim=(0, 8000), yticks=[0, 4000, 8000], yticklabels=["0", "4", "8 kHz"])
         axes.set_title(title)
@@ -98,17 +99,36 @@ def codec(top: Any, bottom: Any, run: Path) -> None:
     bottom.set_xlabel("seconds")
 
 
+def pictures(places: Any, run: Path) -> None:
+    """Pictures, above, and what their codes decode to, below."""
+    model, batch = held_out(run, "test", list(range(places.shape[1])))
+    back = model.decode(model.encode(batch), {name: v for name, v in batch.items() if name != "x"})
+    for row, (title, shown) in enumerate({"pictures": batch["x"], "from 49 codes each": back}.items()):
+        for axes, picture in zip(places[row], shown, strict=True):
+            axes.imshow(picture[0], cmap="gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+        places[row, 0].set_ylabel(title)
+
+
 def main() -> None:
-    """Draw and write the picture."""
-    target, runs = Path(sys.argv[1]), Path(sys.argv[2])
+    """Draw and write the pictures."""
+    folder, runs = Path(sys.argv[1]), Path(sys.argv[2])
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10})
     figure = plt.figure(figsize=(11, 6.2), layout="constrained")
     grid = figure.add_gridspec(4, 2)
-    voltage(figure.add_subplot(grid[:2, 0]), runs / "voltage")
+    voltages([figure.add_subplot(grid[:2, 0])], runs / "voltage", (50,))
     link(figure.add_subplot(grid[:2, 1]), runs / "semcom")
     seismogram(figure.add_subplot(grid[2:, 0]), runs / "seismic-tiny")
     codec(figure.add_subplot(grid[2, 1]), figure.add_subplot(grid[3, 1]), runs / "codec")
-    figure.savefig(target, dpi=110)
+    figure.savefig(folder / "results.png", dpi=110)
+
+    figure, places = plt.subplots(1, 3, figsize=(11, 3.1), layout="constrained")
+    voltages(places, runs / "voltage", (10, 50, 90))
+    figure.savefig(folder / "voltage.png", dpi=110)
+
+    figure, places = plt.subplots(2, 10, figsize=(11, 2.4), layout="constrained")
+    pictures(places, runs / "images")
+    figure.savefig(folder / "images.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ def test_a_part_has_lines_of_its_own_where_it_takes_long(
         monkeypatch.setattr(progress, "FIRST", 0.0)
         with progress.progress_of(9, "long") as part:
             part.advance(4)
-        monkeypatch.setattr(progress, "FIRST", 3.0)
+        monkeypatch.undo()
         bar.advance()
     output = [line.split("  ")[0] for line in capsys.readouterr().err.splitlines()]
     assert output == ["long 4/9", "encode 1/2"]

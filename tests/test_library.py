@@ -38,6 +38,18 @@ def test_diagnose_gives_a_report(run: Path) -> None:
     assert report.findings
 
 
+def test_diagnose_takes_a_loaded_model(run: Path) -> None:
+    assert str(vqtool.diagnose(vqtool.load(run))) == str(vqtool.diagnose(run))
+
+
+@pytest.mark.parametrize("dim", [64, 128])
+@pytest.mark.parametrize("options", [{}, {"metric": "cosine"}, {"revive_below": 0.0}], ids=str)
+def test_laws_do_not_depend_on_how_many_features_there_are(dim: int, options: dict) -> None:
+    report = vqtool.verify(vqtool.quantizers.VQ, dim, laws=["revival-holds", "gradient-bounded"], **options)
+    broken = {one.law.id for one in report if one.verdict.status == "broken"}
+    assert broken == set()
+
+
 def test_a_path_that_is_not_there_is_one_error() -> None:
     for call in (vqtool.load, vqtool.diagnose):
         with pytest.raises(vqtool.VqtoolError, match=r"there is no checkpoint or run `nothing"):

@@ -45,9 +45,14 @@ def test_plugins_and_show_need_no_torch(tmp_path: object) -> None:
     assert "torch" not in loaded_after(command("show", "nothing-here"), "torch")
 
 
-def test_check_leaves_the_compiler_of_torch_out(tmp_path: Path) -> None:
+def test_check_and_training_leave_the_compiler_of_torch_out(tmp_path: Path) -> None:
+    """The optimizers of torch import it: the first figures would come four seconds later."""
     recipe = write_recipe(tmp_path)
     assert loaded_after(command("check", str(recipe)), "torch", "torch._dynamo") == {"torch"}
+    assert loaded_after(command("train", str(recipe), "-o", str(tmp_path / "run")), "torch", "torch._dynamo") == {
+        "torch"
+    }
+    assert (tmp_path / "run" / "summary.json").is_file()
 
 
 def test_public_names_load_when_asked() -> None:

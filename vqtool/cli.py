@@ -198,6 +198,7 @@ def backtest(
         typer.Option("--step-size", min=1, metavar="N", help="Rows between cutoffs; by default the horizon."),
     ] = None,
     anomalies: opt.Anomalies = 0,
+    refit: opt.Refit = False,
 ) -> None:
     """Score forecasts from past cutoffs, beside simple baselines.
 

@@ -80,6 +80,15 @@ class Output:
         """Lines that are not ours (of a library, a traceback), on stderr."""
         self._people(text)
 
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Say nothing meanwhile but errors: what is computed is a part of something that speaks for it."""
+        before, self.muted = self.muted, True
+        try:
+            yield
+        finally:
+            self.muted = before
+
     def mute(self) -> None:
         """Say nothing but errors from now on: this is not rank 0."""
         self.muted = True

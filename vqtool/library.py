@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,10 @@ def diagnose(
     """How healthy codebooks are: `report.healthy`, `report.findings` with causes and fixes; `print(report)`.
 
     Args:
-        source: a checkpoint or run of vqtool's (as for `load`; None is the newest), a file of tensors (.safetensors,
-            .npz, .npy, .pt), the folder of a Hugging Face model, a module, a state dict, or codes: whole numbers, such
-            as [N, T, Q] (see `layout`). torch is imported for its own files alone, and no code in them is run.
+        source: a checkpoint or run of vqtool's (as for `load`, or loaded; None is the newest), a file of tensors
+            (.safetensors, .npz, .npy, .pt), the folder of a Hugging Face model, a module, a state dict, or codes: whole
+            numbers, such as [N, T, Q] (see `layout`). torch is imported for its own files alone, and no code in them is
+            run.
         codes: codes that the model made, as an array or a file: what use is counted from.
         layout: a letter for each axis of the codes: "n" sequences, "q" levels or groups, any other positions, as in
             "nqt" or "nhw"; inferred by default.
@@ -43,6 +45,9 @@ def diagnose(
     from vqtool.diagnosis.diagnosis import diagnosis_of
     from vqtool.diagnosis.foreign_report import Reading, report_of_any
 
+    models = sys.modules.get("vqtool.model.model")  # where it is not imported, nothing is a model of vqtool's
+    if models is not None and isinstance(source, models.Model):
+        source = source.path or source.parts
     given, made = (Path(one) if isinstance(one, str) else one for one in (source, codes))
     each = () if sizes is None else (sizes,) if isinstance(sizes, int) else tuple(sizes)
     return diagnosis_of(report_of_any(given, Reading(made, layout, each, vectors, usage)))

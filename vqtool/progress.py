@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO
 
-EVERY, FIRST = 10.0, 3.0  # seconds between two plain lines, and before the first
+EVERY, FIRST = 10.0, 2.0  # seconds between two plain lines, and before the first
 _shown: list[Progress] = []  # the innermost last
 
 

@@ -86,6 +86,7 @@ Explain = Annotated[bool, typer.Option("--explain", help="Show what each forecas
 Anomalies = Annotated[
     int, typer.Option("--anomalies", min=0, metavar="N", help="Show the N values farthest outside their forecasts.")
 ]
+Refit = Annotated[bool, typer.Option("--refit", help="Train the model again on the rows before each cutoff.")]
 Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Use only this held-out split.")]
 SeriesFile = Annotated[
     Path | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from annotated_doc import Doc
+from annotated_types import Ge
 
 from vqtool.errors import VqtoolError
 from vqtool_forecast.dialect import plain
@@ -64,6 +65,17 @@ class ReadOptions:
         Doc("what to take of rows of one time; none makes them errors"),
     ] = "none"
     sort: Annotated[bool, Doc("sort the rows of each series by time")] = False
+    until: Annotated[str, Doc("ignore the rows after this time")] = ""
+    leave_out: Annotated[int, Ge(0), Doc("rows at the end of each series that are not read")] = 0
+    known: Annotated[
+        tuple[str, ...], Doc("columns known ahead, as promotions; their future stands in rows without a value")
+    ] = ()
+    observed: Annotated[tuple[str, ...], Doc("columns that are known up to the last value only")] = ()
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """The columns beside the values: the known ones, then the observed."""
+        return (*self.known, *self.observed)
 
     @property
     def text(self) -> tuple[str, ...]:
@@ -179,7 +191,7 @@ def long_form(table: pd.DataFrame, time: str) -> str:
 
 def series_columns(table: pd.DataFrame, time: str, options: ReadOptions, notes: list[str]) -> list[str]:
     """The columns of a wide file that may be series: unless some are asked for, no id, index, flags or words."""
-    there = [str(c) for c in table.columns if c != time]
+    there = [str(c) for c in table.columns if c != time and c not in options.covariates]
     if options.series:
         return there
     if options.layout == "auto" and options.id in there and options.time != ROWS:

@@ -12,17 +12,16 @@ from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
 from vqtool.files import cell_text
-from vqtool_forecast import frequency, outliers, rows_as_series, times
+from vqtool_forecast import covariates, frequency, outliers, rows_as_series, times
 from vqtool_forecast.columns import ROWS, ReadOptions, find_columns, series_columns
 from vqtool_forecast.numbers import read_numbers, series_values
 from vqtool_forecast.read_table import Table, about_file, kind_of, read_table
 from vqtool_forecast.time_columns import listed, without_footer
-from vqtool_forecast.time_series import TimeSeries
+from vqtool_forecast.time_series import WARNING, TimeSeries
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WARNING = "warning: "  # how a note begins that is one
 MOST_LEFT_OUT = 0.75  # of the series of a file
 TRIES = 10  # series whose stamps are asked for the frequency
 FILLING = "--fill ffill or --fill interp (in a recipe: fill under [data]) fills them"
@@ -39,19 +38,24 @@ class Reading(NamedTuple):
 def read_series(path: Path, options: ReadOptions, cutoff: str | None = None) -> Reading:
     """Every series of a file, up to and with `cutoff`, on one calendar; its frequency; what was assumed or left out.
 
-    A series that is broken is left out with a note, unless it was asked for or is the only one.
+    By default the cutoff is `options.until`. A series that is broken is left out with a note, unless it was asked for
+    or is the only one.
     """
+    cutoff = cutoff or options.until or None
     if not path.is_file():
         raise VqtoolError(f"there is no file `{path}`")
     notes: list[str] = []
     with about_file(path):
         if kind_of(path) == ".tsf":
+            if options.covariates:
+                raise VqtoolError("a .tsf file has no columns for `known` and `observed`", hint="leave them out")
             series = rows_as_series.from_monash(path, options, notes)
         else:
             table = read_table(path, notes, text=options.text, encoding=options.encoding, header=options.header,
                                counted=options.time == ROWS)  # fmt: skip
             table = replace(table, frame=without_footer(table.frame, notes))
-            found = rows_as_series.from_table(table.frame, options, notes)
+            covariates.check_columns(table.frame, options)
+            found = rows_as_series.from_table(table.frame, options, notes) if not options.covariates else None
             series = series_of(table, options, cutoff, notes) if found is None else found
         series, freq = on_one_calendar(tidied(up_to(cutoff, series), options, notes), options, notes)
     filled = sum(int((~one.measured).sum()) for one in series)
@@ -68,7 +72,7 @@ def tidied(series: list[TimeSeries], options: ReadOptions, notes: list[str]) -> 
     found, joined = [], 0
     for one in series:
         order = one.stamps.argsort(kind="stable") if options.sort else np.arange(len(one.stamps))
-        one = TimeSeries(one.id, one.stamps[order], one.values[order], one.rows[order])
+        one = one.only(order)
         if options.repeated != "none" and not one.stamps.is_unique:
             import pandas as pd
 
@@ -76,7 +80,7 @@ def tidied(series: list[TimeSeries], options: ReadOptions, notes: list[str]) -> 
             how = {"min_count": 1} if options.repeated == "sum" else {}
             values = getattr(rows["value"], options.repeated)(**how)
             joined += len(one.rows) - len(values)
-            one = TimeSeries(one.id, values.index, values.to_numpy(), rows["row"].first().to_numpy())
+            one = replace(one, stamps=values.index, values=values.to_numpy(), rows=rows["row"].first().to_numpy())
         found.append(one)
     notes += [f"{joined} rows of times that were there already joined ({options.repeated})"] if joined else []
     notes += ["rows sorted by time"] if options.sort else []
@@ -102,10 +106,12 @@ def on_one_calendar(series: list[TimeSeries], options: ReadOptions, notes: list[
     grids: dict[tuple[Any, Any], pd.Index] = {}  # which most series share
 
     def placed(one: TimeSeries) -> TimeSeries:
+        one = covariates.without_future(one) if options.covariates else one
         end = (one.stamps[0], one.stamps[-1])
         if end not in grids:
             grids[end] = frequency.between(*end, freq)
-        return on_calendar(one, grids[end], freq, options)
+        one = on_calendar(*without_end(one, grids[end], options.leave_out), freq, options)
+        return covariates.aligned(one, freq, options)
 
     series = _that_work(series, placed, options, left_out)
     if left_out:
@@ -156,7 +162,13 @@ def _dated_by_months(series: list[TimeSeries], options: ReadOptions, notes: list
     if not all(frequency.is_monthly(one.stamps, fewest=1) for one in series):
         return series
     notes.append(f"one value a month, stamped on days like {longest.stamps[0].date()}: dated on the month's first day")
-    return [replace(one, stamps=frequency.month_begins(one.stamps)) for one in series]
+    return [_on_first_days(one) for one in series]
+
+
+def _on_first_days(one: TimeSeries) -> TimeSeries:
+    """Dated on the first days of its months, with what stands beside it."""
+    both = one.covariates and replace(one.covariates, stamps=frequency.month_begins(one.covariates.stamps))
+    return replace(one, stamps=frequency.month_begins(one.stamps), covariates=both)
 
 
 def series_of(read: Table, options: ReadOptions, cutoff: str | None, notes: list[str]) -> list[TimeSeries]:
@@ -175,12 +187,16 @@ def series_of(read: Table, options: ReadOptions, cutoff: str | None, notes: list
         names = _chosen(series_columns(table, columns.time, options, notes), options)
         places = [(name, name, kept) for name in names]
     else:
-        unused = [f"`{c}`" for c in table.columns if c not in (columns.id, columns.time, columns.target)]
+        used = (columns.id, columns.time, columns.target, *options.covariates)
+        unused = [f"`{c}`" for c in table.columns if c not in used]
         if unused:
             notes.append(f"columns not used: {', '.join(unused[:5])}{', ...' if len(unused) > 5 else ''}")
         places = [(name, columns.target, at) for name, at in _rows_by_id(table[columns.id], options).items()]
     numbers = read_numbers(
-        replace(read, frame=table), list(dict.fromkeys(c for _, c, _ in places)), options.decimal, notes
+        replace(read, frame=table),
+        list(dict.fromkeys([c for _, c, _ in places] + [*options.covariates])),
+        options.decimal,
+        notes,
     )
     found, broken, before, own = [], [], 0, None
     order = np.cumsum(~empty) - 1  # the place of a row among those that are not empty
@@ -194,7 +210,8 @@ def series_of(read: Table, options: ReadOptions, cutoff: str | None, notes: list
             continue
         rows = at[known]
         try:
-            found.append(TimeSeries(name, own[known], series_values(numbers, column, rows, name), rows + 1))
+            others = covariates.beside(numbers, options, at, own, name)
+            found.append(TimeSeries(name, own[known], series_values(numbers, column, rows, name), rows + 1, others))
         except VqtoolError as error:
             if options.series or len(places) == 1:
                 raise
@@ -283,6 +300,16 @@ def _in_zone(zone: str) -> str:
     return f"a local clock over summer time: its time zone, as in -s data.timezone={zone}"
 
 
+def without_end(one: TimeSeries, grid: pd.Index, rows: int) -> tuple[TimeSeries, pd.Index]:
+    """A series and its calendar without the last `rows` stamps of that, before any gap is filled."""
+    if not rows:
+        return one, grid
+    if rows >= len(grid):
+        raise VqtoolError(f"series `{one.id}` has {len(grid)} rows, and {rows} at its end are to be left out")
+    grid = grid[: len(grid) - rows]
+    return one.only(one.stamps <= grid[-1]), grid
+
+
 def on_calendar(one: TimeSeries, grid: pd.Index, freq: str, options: ReadOptions) -> TimeSeries:
     """The series with a value at every stamp of `grid`, the calendar between its first stamp and its last."""
     missing = np.isnan(one.values) | np.isin(one.values, options.sentinels)
@@ -302,10 +329,10 @@ def on_calendar(one: TimeSeries, grid: pd.Index, freq: str, options: ReadOptions
             raise _gap(one, grid, place)
         if missing.any():
             raise _missing(one, missing)
-        return TimeSeries(one.id, grid, one.values, one.rows)
+        return replace(one, stamps=grid)
     values, rows = np.zeros(len(grid)), np.zeros(len(grid), dtype=np.int64)
     values[place], rows[place] = one.values, np.where(missing, 0, one.rows)
-    return _filled(TimeSeries(one.id, grid, values, rows), options.fill)
+    return _filled(replace(one, stamps=grid, values=values, rows=rows), options.fill)
 
 
 def _gap(one: TimeSeries, grid: pd.Index, place: NDArray[np.intp]) -> VqtoolError:
@@ -348,4 +375,4 @@ def _filled(one: TimeSeries, fill: str) -> TimeSeries:
         full = one.values[places[np.cumsum(one.measured[first:]) - 1]]
     else:
         full = np.interp(np.arange(first, n), places, one.values[places])  # level after the last measured value
-    return TimeSeries(one.id, one.stamps[first:], full, one.rows[first:])
+    return replace(one, stamps=one.stamps[first:], values=full, rows=one.rows[first:])

@@ -14,8 +14,7 @@ from vqtool.errors import VqtoolError
 from vqtool.sequence.forecasting import path_quantiles
 from vqtool_forecast import frequency, output, times
 from vqtool_forecast.columns import ReadOptions
-from vqtool_forecast.read_series import WARNING
-from vqtool_forecast.time_series import TimeSeries
+from vqtool_forecast.time_series import WARNING, TimeSeries
 
 READ_OPTIONS = tuple(field.name for field in dataclasses.fields(ReadOptions))
 OF_THE_FILE = (
@@ -28,6 +27,8 @@ OF_THE_FILE = (
     "header",
     "repeated",
     "sort",
+    "until",
+    "leave_out",
 )  # options that hold for the training file alone
 
 
@@ -46,6 +47,20 @@ class TableFiles(ForecastFiles):
     def plot_forecasts(self, path: Path, forecasts: Sequence[Forecast]) -> None:
         """A picture of histories, medians and fans."""
         output.plot_forecasts(path, forecasts)
+
+    def training_options(self, path: Path | None, *, cutoff: str | None, leave_out: int) -> dict[str, Any]:
+        """As the file is read for forecasts, but for what comes after the cutoff and the last rows of each series."""
+        file = path or self.options.get("path")
+        if file is None:
+            raise VqtoolError("which series should be forecast?", hint="--data FILE.csv")
+        how = dataclasses.asdict(self._read_options(another=path is not None))
+        how |= {"path": Path(file).absolute(), "leave_out": how["leave_out"] + leave_out}
+        return how | ({"until": cutoff} if cutoff else {})
+
+    def _is_training_file(self, path: Path | None) -> bool:
+        """Whether this is the file of the training data; no path stands for it."""
+        trained = Path(self.options.get("path") or "")
+        return path is None or (path.is_file() and trained.is_file() and path.samefile(trained))
 
     def _read_options(self, *, another: bool) -> ReadOptions:
         """As the training data were read, unless asked otherwise; `another` file has series and stamps of its own."""

@@ -14,13 +14,15 @@ from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Forecast, Piece
 from vqtool.errors import VqtoolError
-from vqtool_forecast import frequency, outliers, output, times
-from vqtool_forecast.read_series import WARNING, Reading, read_series
+from vqtool_forecast import covariates, frequency, outliers, output, times
+from vqtool_forecast.columns import ReadOptions
+from vqtool_forecast.read_series import Reading, read_series
 from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import backtest_scores
-from vqtool_forecast.table_files import TableFiles, TableHistories, long_enough, median_and_quantiles
-from vqtool_forecast.time_series import TimeSeries
-from vqtool_forecast.windows import nonzero_std, split_rows, table_of
+from vqtool_forecast.table_files import READ_OPTIONS, TableFiles, TableHistories, long_enough, median_and_quantiles
+from vqtool_forecast.time_columns import listed
+from vqtool_forecast.time_series import WARNING, TimeSeries
+from vqtool_forecast.windows import beside_of, nonzero_std, split_rows, table_of
 
 FAR, SIZES = 10.0, 0.01  # a history so far off, in training deviations, or so small beside one, has another scale
 
@@ -75,7 +77,7 @@ class SeriesFiles(TableFiles):
     ) -> SeriesHistories:
         """Every series of a file up to a cutoff, or up to several of them; without a path, of the training data's."""
         backtest = windows is not None
-        trained_to = self._trained_to(path) if backtest and self._is_training_file(path) else None
+        trained_to = self._trained_to() if backtest and self._is_training_file(path) else None
         file = Path(self.options["path"]) if path is None else path
         series, freq, notes = self._read(file, another=path is not None, cutoff=cutoff)
         step = step_size or steps
@@ -89,16 +91,17 @@ class SeriesFiles(TableFiles):
             self.spec, series, cuts, freq, notes, steps=steps, backtest=backtest, trained_to=trained_to
         )
 
-    def _is_training_file(self, path: Path | None) -> bool:
-        """Whether this is the file of the training data; no path stands for it."""
-        trained = Path(self.options.get("path", ""))
-        return path is None or (path.is_file() and trained.is_file() and path.samefile(trained))
+    def training_options(self, path: Path | None, *, cutoff: str | None, leave_out: int) -> dict[str, Any]:
+        """The rows that are left out are those to test on: all others are to train and validate on."""
+        train, valid, _ = self.options["shares"]
+        shares = {"protocol": "shares", "shares": (train / (train + valid), valid / (train + valid), 0.0)}
+        return super().training_options(path, cutoff=cutoff, leave_out=leave_out) | shares
 
-    def _trained_to(self, path: Path | None) -> dict[str, Any] | None:
+    def _trained_to(self) -> dict[str, Any] | None:
         """The last stamp of each series that was trained on; None where the file can no longer be cut as it was."""
-        file = Path(self.options["path"])
+        how = {name: value for name, value in self.options.items() if name in READ_OPTIONS}
         try:
-            found, freq, _ = read_series(file, self._read_options(another=path is not None))
+            found, freq, _ = read_series(Path(self.options["path"]), ReadOptions(**how))
             lengths = [len(one.values) for one in found]
             ends = split_rows(lengths, freq, self.options["protocol"], self.options["shares"])[1].tolist()
         except VqtoolError:
@@ -108,7 +111,16 @@ class SeriesFiles(TableFiles):
     def _read(self, path: Path, *, another: bool, cutoff: str | None = None) -> Reading:
         """A file's series, checked to be of the kind that the model knows; its frequency; notes."""
         options, about = self._read_options(another=another), self.spec.metadata
+        for role, columns in (("known", options.known), ("observed", options.observed)):
+            names = about.get(role) or []
+            if names and len(columns) != len(names):
+                raise VqtoolError(
+                    f"the model reads {len(names)} columns that are {role}, {listed(names)}, and not {len(columns)}",
+                    hint=f"-s data.{role}=[...] names as many columns of this file, in that order",
+                )
         series, freq, notes = read_series(path, options, cutoff)
+        if not about.get("known") and not about.get("observed"):
+            notes += covariates.unused(options)
         trained = str(about["freq"])
         if frequency.kind(freq) != frequency.kind(trained):
             if not options.freq:
@@ -173,7 +185,7 @@ class SeriesHistories(TableHistories):
         self.mean, self.std = self._scales(raw)  # [B, C]
         x = ((raw - self.mean[..., None]) / self.std[..., None]).float()
         phase = self.table.phase(self.of[:, 0], self.at[:, 0])
-        self.batch: Batch = {"x": x, "at": self.at[:, 0], "phase": phase}
+        self.batch: Batch = {"x": x, "at": self.at[:, 0], "phase": phase, **self._beside()}
         if not joint(spec):
             self.batch["series"] = self.place[self.of[:, 0]]
         self.season = season if freq == spec.metadata["freq"] else frequency.season_of(freq)
@@ -181,6 +193,21 @@ class SeriesHistories(TableHistories):
         self.seen = None if trained_to is None else self._trained_windows(trained_to)
         self.keys = self._keys() if steps else []
         self._warn()
+
+    def _beside(self) -> Batch:
+        """The fields `known` and `observed`, in the units of training."""
+        about = self.spec.metadata
+        known = about.get("known", [])
+        if not known and not about.get("observed"):
+            return {}
+        if self.steps and not self.backtest:
+            for s, at in zip(self.of.flatten().tolist(), self.at.flatten().tolist(), strict=True):
+                covariates.check_ahead(self.series[s], known, at, self.steps)
+        own = [one.covariates.values[: self.lookback].mean(0) for one in self.series if one.covariates is not None]
+        trained = np.array(about["covariate_mean"])
+        mean = np.where(self.place.numpy()[:, None] >= 0, trained[self.place.clamp_min(0)], np.stack(own))
+        table = beside_of(self.series, mean, np.array(about["covariate_std"]), len(known))
+        return table.fields(self.of, self.at, self.lookback, self.steps or int(about["horizon"]))
 
     def _keys(self) -> list[str]:
         """What each row is, as text."""

@@ -20,6 +20,31 @@ CHUNK = 2048  # windows that `SeriesRows.windows` gives at once
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Columns beside all series, end to end, scaled: row r of series s is `values[offset[s] + r]`.
+
+    Their rows go on after the last value of a series. The first `known` columns are known ahead, the others never read
+    at or after the row that a future begins with.
+    """
+
+    values: Tensor  # [N, K] float32
+    offset: Tensor  # [S] long
+    length: Tensor  # [S] long
+    known: int
+
+    def fields(self, series: Tensor, at: Tensor, lookback: int, steps: int) -> Batch:
+        """`known` [..., K, lookback + steps] and `observed` [..., K, lookback] around row `at`; [...] as `at`.
+
+        Before the first row and after the last one these stand for others.
+        """
+        row = at[..., None] + torch.arange(-lookback, steps)
+        inside = row.clamp_min(0).minimum(self.length[series][..., None] - 1)
+        found = self.values[self.offset[series][..., None] + inside].transpose(-1, -2)
+        both = {"known": found[..., : self.known, :], "observed": found[..., self.known :, :lookback]}
+        return {name: value for name, value in both.items() if value.shape[-2]}
+
+
+@dataclass(frozen=True)
 class SeriesTable:
     """All series end to end. Row r of series s is `values[offset[s] + r]`.
 
@@ -36,6 +61,7 @@ class SeriesTable:
     next_known: Tensor | None = None  # [N] long
     first: Tensor | None = None  # [S] long, the number of row 0 on the calendar (`frequency.number`); None: unknown
     season: int = 1
+    beside: Beside | None = None
 
     @property
     def series(self) -> int:
@@ -52,6 +78,13 @@ class SeriesTable:
         if self.last_known is not None and self.next_known is not None:
             where = torch.where(self.next_known[where] >= cut, self.last_known[where], where)
         return self.values[where]
+
+    def known_before(self, at: Tensor) -> Tensor:
+        """All `values`, those before row `at` [S] of their series as they were known then."""
+        if self.last_known is None or self.next_known is None:
+            return self.values
+        row, cut = torch.arange(len(self.values)), (self.offset + at).repeat_interleave(self.length)
+        return self.values[torch.where((row < cut) & (self.next_known >= cut), self.last_known, row)]
 
     def phase(self, series: Tensor, at: Tensor) -> Tensor:
         """The place in the season of row `at` of each series, from its time stamp; -1 where that is not known."""
@@ -132,6 +165,8 @@ class SeriesRows:
         }
         if self.table.last_known is not None:
             batch["measured"] = self.table.measured(rows, cut, max(self.horizons))
+        if self.table.beside is not None:
+            batch |= self.table.beside.fields(rows, cut, self.lookback, max(self.horizons))
         if self.shortest is not None:
             batch[MASK] = at[:, None] + torch.arange(-self.lookback, 0) >= 0
         return batch if self.joint else batch | {"series": series}
@@ -188,6 +223,15 @@ def table_of(
     return replace(table, last_known=last, next_known=following)
 
 
+def beside_of(series: Sequence[TimeSeries], mean: NDArray[np.float64], std: NDArray[np.float64], known: int) -> Beside:
+    """The covariates of all series, scaled by `mean` [S, K] and `std` [K]; what is missing counts as the mean."""
+    each = [one.covariates for one in series]
+    values = [(c.values - m) / std for c, m in zip(each, mean, strict=True) if c is not None]
+    length = torch.tensor([len(one) for one in values])
+    joined = torch.from_numpy(np.nan_to_num(np.concatenate(values)).astype(np.float32))
+    return Beside(joined, length.cumsum(0) - length, length, known)
+
+
 def neighbours(known: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For each row the last measured one up to it, and the first from it on; the length where none follows."""
     n, rows = len(known), np.arange(len(known))
@@ -199,8 +243,8 @@ def neighbours(known: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.
 def split_rows(lengths: Sequence[int], freq: str, protocol: str, shares: Sequence[float]) -> Tensor:
     """[4, S] the rows of each series at which the splits begin, and its end.
 
-    By `shares`, where what rounding leaves goes to validation; or with the protocol `ltsf` 12, 4 and 4 months of 30
-    days, as Informer (Zhou et al., AAAI 2021) and its successors have them.
+    By `shares`, where what rounding leaves goes to validation and the last may be 0; or with the protocol `ltsf` 12, 4
+    and 4 months of 30 days, as Informer (Zhou et al., AAAI 2021) and its successors have them.
     """
     if protocol == "ltsf":
         day = season_of(freq)
@@ -214,7 +258,7 @@ def split_rows(lengths: Sequence[int], freq: str, protocol: str, shares: Sequenc
                 hint='protocol = "shares"',
             )
         return torch.tensor([months * 30 * day for months in (0, 12, 16, 20)])[:, None].expand(-1, len(lengths))
-    if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+    if min(shares[:2]) <= 0 or shares[2] < 0 or abs(sum(shares) - 1) > 1e-6:
         raise VqtoolError(f"`shares` are {list(shares)}; they must be positive and sum to 1", where="[data] shares")
     return torch.tensor([(0, int(n * shares[0]), n - int(n * shares[2]), n) for n in lengths]).T
 

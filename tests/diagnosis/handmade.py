@@ -64,7 +64,7 @@ def picked(sizes: tuple[int, ...], windows: int = 40, tokens: int = 20, channels
     x, codes = windows_with_codes(sizes, windows, tokens, channels, seed)
     picker = Picker(sizes)
     picker.add(x, codes)
-    return picker.samples("valid", x[:3], x[:3] + 0.5, "V")
+    return picker.samples("valid", x[:3], reconstructions=x[:3] + 0.5, unit="V", codes=codes[:3])
 
 
 def windows_with_codes(

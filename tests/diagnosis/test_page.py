@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import re
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +19,7 @@ import pytest
 from tests.diagnosis.handmade import NASTY, codebook, picked, report, rows
 from vqtool.diagnosis.charts import Axis
 from vqtool.diagnosis.code_map import places
+from vqtool.diagnosis.explorer import streams_data
 from vqtool.diagnosis.page import page, write
 from vqtool.diagnosis.png import data_uri
 from vqtool.diagnosis.report import Codebook, Finding, Report
@@ -114,11 +118,29 @@ def test_images_are_shown_beside_their_reconstructions() -> None:
     samples = Samples("valid", images, 4, (np.zeros((4, 4, 2), np.int32),), images, images)
     assert page(report(codebook(size=4, dead=0)), samples).count('src="data:image/png;base64,') == 4
     matplotlib = pytest.importorskip("matplotlib.image")
-    import base64
-    import io
-
     read = matplotlib.imread(io.BytesIO(base64.b64decode(data_uri(images[0], 0, 1).split(",")[1])), format="png")
     np.testing.assert_allclose(read, images[0].transpose(1, 2, 0), atol=1 / 255)
+
+
+def test_windows_that_can_be_heard_have_their_sound_and_their_first_tokens() -> None:
+    rng = np.random.default_rng(0)
+    signals, codes = rng.normal(size=(2, 1, 12_000)), rng.integers(-1, 4, (2, 6000, 1))
+    samples = replace(picked((4,)), originals=signals, reconstructions=0.5 * signals, codes=codes, rate=16_000.0)
+    shown = streams_data(samples)
+    assert shown["shape"] == [2, 4096, 1]
+    assert shown["seconds"] == 8192 / 16_000
+    np.testing.assert_array_equal(unpacked(shown["codes"], "<i4").reshape(2, -1), codes[:, :4096, 0])
+    heard = unpacked(shown["sound"], "<i2").reshape(2, -1).astype(float)
+    wanted = signals[:, 0, :8192] / np.abs(signals[:, 0, :8192]).max(1, keepdims=True)
+    np.testing.assert_allclose(heard / 32767, wanted, atol=1e-4)
+    assert abs(unpacked(shown["rebuilt"], "<i2").max() - heard.max()) <= 1
+    for rate in (0.0, 100.0):
+        assert "sound" not in streams_data(replace(samples, rate=rate))
+
+
+def unpacked(text: str, kind: str) -> np.ndarray:
+    """The numbers that the page's script reads."""
+    return np.frombuffer(base64.b64decode(text), kind)
 
 
 def test_a_large_codec_makes_a_small_page(tmp_path: Path) -> None:
@@ -202,6 +224,13 @@ note("book", heading());
 const code = document.getElementById("code");
 code.value = "5"; code.dispatchEvent(new Event("change"));
 note("number", heading());
+const raster = document.getElementById("raster");
+raster.dispatchEvent(new MouseEvent("click", at(raster, 0.525, 0.25)));
+note("token", heading() + "/" + chooser.value);
+raster.dispatchEvent(new PointerEvent("pointermove", at(raster, 0.525, 0.25)));
+note("hover", document.getElementById("stream-note").textContent);
+note("streams", document.getElementById("stream").options.length + "/" +
+  document.querySelectorAll("#signal path").length + "/" + document.getElementById("play").hidden);
 note("wide", document.documentElement.scrollWidth <= document.documentElement.clientWidth);
 const result = document.createElement("pre"); result.id = "notes"; result.textContent = notes.join("\\n");
 document.body.append(result);
@@ -238,4 +267,9 @@ def test_in_a_browser_the_page_loads_and_a_click_shows_windows(tmp_path: Path) -
     assert result["keys"] == "1/true"
     assert result["book"].endswith("of level1")
     assert result["number"] == "Code 5 of level1"
+    assert samples.codes is not None
+    code, other = samples.codes[0, 10].tolist()
+    assert result["token"] == f"Code {code} of level0/0"
+    assert result["hover"] == f"token 11 of 20: level0 {code}, level1 {other}"
+    assert result["streams"] == "3/1/true"  # no sound: the rate is not known
     assert result["wide"] == "true", "the page is wider than a phone"

@@ -342,6 +342,7 @@ def test_it_is_trained_on_with_one_command(tmp_path: Path) -> None:
     where = ["--from", "forecaster", "-s", f"data.path={data}", "--out", str(tmp_path / "run")]
     done = within("train", *where, *SHORT)
     assert done.returncode == 0, done.stderr
+    assert "from forecaster: [" in done.stderr
     done = within("forecast", str(tmp_path / "run"), "--steps", "3", "--data", str(data), "--json")
     assert done.returncode == 0, done.stderr
 

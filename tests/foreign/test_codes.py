@@ -42,6 +42,9 @@ def test_a_layout_says_which_axis_is_what(layout: str) -> None:
         ((5, 1, 40), 1, (5, 40, 1)),
         ((5, 40), 1, (5, 40, 1)),
         ((2, 5, 3, 40), None, (10, 40, 3)),
+        ((2, 5, 3, 40), 3, (10, 40, 3)),
+        ((5, 7, 6, 1), 1, (5, 42, 1)),
+        ((5, 7, 6, 3), 3, (5, 42, 3)),
     ],
 )
 def test_the_axes_are_inferred(shape: tuple[int, ...], levels: int | None, read: tuple[int, ...]) -> None:

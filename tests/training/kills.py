@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # imported by the optimizers
 
 import vqtool.commands.train  # noqa: F401
 from tests.training.tiny import write_recipe

@@ -46,8 +46,6 @@ def work(rank: int, port: int, base: Path) -> int:
 
 def main(base: Path, port: int) -> None:
     """Fork the ranks, so that torch is loaded once, and print how each ended, and after how long: [code, seconds]."""
-    import torch._dynamo  # imported by the optimizers
-
     torch.set_num_threads(1)
     ranks = []
     for rank in range(WORLD):

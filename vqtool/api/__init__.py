@@ -21,6 +21,7 @@ from vqtool.api.parts import (
     Prior,
     Received,
     Regressor,
+    not_streaming,
 )
 from vqtool.api.quantizer import CodebookStats, Quantized, Quantizer, Route, sum_stats
 from vqtool.api.renamed import Renamed
@@ -98,6 +99,7 @@ __all__ = [
     "UnfitError",
     "expect_images",
     "expect_windows",
+    "not_streaming",
     "sum_stats",
     "with_options_of",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vqtool.api.files import Files
 from vqtool.api.spec import Batch
+from vqtool.errors import VqtoolError
 
 Numbers = Sequence[float]
 TINY = 1e-30
@@ -101,6 +102,17 @@ class ForecastFiles(Files):
             VqtoolError: the file cannot be read, its steps are not the model's, or a series is too short.
         """
         raise NotImplementedError
+
+    def training_options(self, path: Path | None, *, cutoff: str | None, leave_out: int) -> dict[str, Any]:
+        """The data options that train on a file up to a cutoff, without the last `leave_out` rows of each series.
+
+        Among them is the option `leave_out`, how many rows are left out in all, which `histories` obeys as well: both
+        are what `vqtool backtest --refit` needs.
+
+        Raises:
+            VqtoolError: these data cannot leave out rows.
+        """
+        raise VqtoolError("--refit needs data that can leave out the last rows of each series, and these cannot")
 
     def save_forecasts(self, path: Path, forecasts: Sequence[Forecast]) -> None:
         """Write forecasts to a file of the format that its name ends in."""

@@ -13,6 +13,7 @@ from vqtool.api.data import Batch, DataSpec, Rows
 from vqtool.api.precision import in_float32
 from vqtool.api.quantizer import Quantized
 from vqtool.api.spec import MASK
+from vqtool.errors import VqtoolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,14 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
         raise NotImplementedError
 
+    def streaming(self) -> nn.Module:
+        """A copy that takes a signal in pieces of whole tokens, and remembers what it needs of those before.
+
+        Raises:
+            VqtoolError: a token depends on samples after its own, or on all before.
+        """
+        raise not_streaming("encoder", self)
+
 
 class Decoder(nn.Module):
     """[B, T, D] -> [B, C, L]. Wiring: `(dim, channels, length, stride, condition_dim)`."""
@@ -116,6 +125,20 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor, condition: Condition | None = None) -> Tensor:
         raise NotImplementedError
+
+    def streaming(self) -> nn.Module:
+        """A copy that takes tokens in pieces, all of a moment at a time, and remembers what it needs of those before.
+
+        Raises:
+            VqtoolError: a sample depends on tokens after its own, or on all before.
+        """
+        raise not_streaming("decoder", self)
+
+
+def not_streaming(role: str, part: nn.Module, why: str = "it has no causal form") -> VqtoolError:
+    """The error of an encoder or decoder that cannot follow a signal as it comes."""
+    return VqtoolError(f"this model cannot stream: of its {role} `{type(part).__name__}`, {why}",
+                       hint="recipes/codec-conv.toml is a causal model")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,11 +73,11 @@ def samples(model: Model, rows: Rows, split: str, here: Runtime) -> Samples | No
     if coder is None or quantizer is None or "x" not in model.spec.fields:
         return None
     task, picker = coder[1], Picker(quantizer.codebook_sizes)
-    originals = reconstructions = None
+    originals = reconstructions = codes = None
     for batch in in_order(rows, model.recipe.evaluate.batch, here, model.spec):
         coded = task.encode(model.parts, batch)  # type: ignore[attr-defined]  # of the protocol
         if originals is None:
-            originals = batch["x"][:SHOWN].cpu().numpy()
+            originals, codes = batch["x"][:SHOWN].cpu().numpy(), coded["codes"][:SHOWN].cpu().numpy()
             if isinstance(task, Decodes):
                 reconstructions = task.decode(model.parts, coded, batch)[:SHOWN].cpu().numpy()
         picker.add(batch["x"].cpu().numpy(), coded["codes"].cpu().numpy())
@@ -85,4 +85,5 @@ def samples(model: Model, rows: Rows, split: str, here: Runtime) -> Samples | No
             break
     if originals is None:
         return None
-    return picker.samples(split, originals, reconstructions, model.spec.signal.unit)
+    return picker.samples(split, originals, reconstructions=reconstructions, unit=model.spec.signal.unit, codes=codes,
+                          rate=float(model.spec.sample_rate or 0))  # fmt: skip

@@ -22,6 +22,7 @@ from vqtool.model.load import capable
 from vqtool.model.model import Model
 from vqtool.recipe.spec import paths_in
 from vqtool.tables import number
+from vqtool.training.refit import refit_windows
 from vqtool.training.runtime import Runtime, runtime
 
 SHOWN = 20  # the most series in the table
@@ -193,20 +194,28 @@ def backtest(
     cutoff: str | None,
     out_file: Path | None,
     anomalies: int = 0,
+    refit: bool = False,
     force: bool = False,
     **asked: Any,
 ) -> int:
-    """Forecast from every cutoff and score; `asked` is what `opened` takes. Returns the exit code."""
+    """Forecast from every cutoff and score; `asked` is what `opened` takes. Returns the exit code.
+
+    With `refit`, each window is forecast by a model that was trained on what comes before it.
+    """
+    step = step_size or horizon
     with opened(out_file, data=data, force=force, **asked) as (model, forecaster, here):
-        rows = forecaster.histories(data, steps=horizon, cutoff=cutoff, windows=n_windows, step_size=step_size)
-        forecasts = forecaster.forecasts(rows, horizon, here.device, compare=True)
+        if refit:
+            rows, forecasts = refit_windows(model, forecaster, here, data, horizon=horizon, windows=n_windows,
+                                            step_size=step, cutoff=cutoff)  # fmt: skip
+        else:
+            rows = forecaster.histories(data, steps=horizon, cutoff=cutoff, windows=n_windows, step_size=step)
+            forecasts = forecaster.forecasts(rows, horizon, here.device, compare=True)
         found = most_deviating(forecasts, anomalies)
         reported = len(rows.notes)
         scores = rows.scores(forecasts)
     for note in rows.notes[reported:]:
         out.warn(note)
     cutoffs = sorted({one.cutoff for one in forecasts})
-    step = step_size or horizon
     plural = "s" if n_windows > 1 else ""
     out.say(f"{n_windows} window{plural} of {horizon} steps for each series, each {step} rows after the one before; "
             f"cutoffs {cutoffs[0]} to {cutoffs[-1]}")  # fmt: skip
@@ -220,7 +229,7 @@ def backtest(
         out.say(f"wrote {out_file}")
         out.print(str(out_file))
     document = {"checkpoint": str(model.path), "horizon": horizon, "n_windows": n_windows, "step_size": step}
-    out.document(document | {"cutoffs": cutoffs} | scores | ({"anomalies": found} if anomalies else {}))
+    out.document(document | {"refit": refit, "cutoffs": cutoffs} | scores | ({"anomalies": found} if anomalies else {}))
     return 0
 
 

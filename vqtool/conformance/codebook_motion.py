@@ -11,6 +11,7 @@ from vqtool.conformance.codebooks import everything, given, levels_of, rows_now,
 from vqtool.conformance.foreign_laws import needs_forward
 from vqtool.conformance.foreign_module import TOKENS, ForeignModule
 from vqtool.conformance.law import Laws, NoSuchFeature, NotApplicable, Verdict, broken, kept, not_applicable, within
+from vqtool.conformance.subject import clustered
 
 LAWS: Laws[ForeignModule] = Laws()
 
@@ -218,11 +219,13 @@ def revival_holds(foreign: ForeignModule) -> Verdict:
         raise NoSuchFeature("it does not claim to reinitialise dead codes")
     needs_own_updates(foreign)
     module = foreign.warmed_up()
-    offset = 30.0
+
+    def tokens(salt: int) -> Tensor:
+        return clustered(foreign.tokens(salt, offset=30.0), salt, foreign.spread)
 
     def used() -> int:
         with torch.no_grad():
-            codes = foreign.see(module.eval(), foreign.tokens(3, offset=offset)).codes
+            codes = foreign.see(module.eval(), tokens(3)).codes
         module.train()
         return int(codes[:, 0].unique().numel())
 
@@ -230,7 +233,7 @@ def revival_holds(foreign: ForeignModule) -> Verdict:
     reachable = min(rows_now(foreign, module)[0].shape[0], foreign.tokens().shape[0])
     wanted = max(2 * first, reachable // 4)
     for step in range(PATIENCE):  # the inputs went elsewhere: all codes but a few are dead
-        foreign.step(module, foreign.tokens(200 + step, offset=offset), seed=step)
+        foreign.step(module, tokens(200 + step), seed=step)
         if step % 20 == 19 and (now := used()) >= wanted:
             break
     note = f"of {reachable} reachable codes in use after reinitialising ({first} before)"

@@ -61,7 +61,10 @@ def gains_bounded(
     upstream: Tensor,
     grade: Grade | None = None,
 ) -> Verdict:
-    """Whether the largest |gradient by a token| / |gradient by its output| at `odd` inputs is like the usual one's."""
+    """Whether the largest |gradient by a token| / |gradient by its output| at `odd` inputs is like the usual one's.
+
+    Or like 1: a quantizer of directions has a usual gain of one over the length of its tokens.
+    """
     gains = []
     for x in (usual, *odd):
         x = x.clone().requires_grad_()
@@ -70,8 +73,9 @@ def gains_bounded(
             return not_applicable("no gradient reaches the input")
         gain = float((gradient.norm(dim=-1) / upstream.norm(dim=-1)).max())
         gains.append(gain if bool(gradient.isfinite().all()) else float("inf"))
-    figure = max(gains[1:]) / max(gains[0], 1e-12)
-    return within(figure, 100.0, "largest gain of a token at zero, tiny or exact inputs, to the usual largest", grade)
+    figure = max(gains[1:]) / max(gains[0], 1.0)
+    note = "largest gain of a token at zero, tiny or exact inputs, to the usual largest or 1"
+    return within(figure, 100.0, note, grade)
 
 
 def gradient_of(value: Tensor, x: Tensor, upstream: Tensor | None = None) -> Tensor | None:

@@ -17,6 +17,7 @@ SMALL = {
     "codebook_size": 48,
     "codebook_sizes": (8, 16, 24),
 }  # large enough to distinguish laws, small enough to try many things
+EVEN = 8  # features of normal tokens up to which any code can win some of them
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,19 @@ class Subject:
         generator = torch.Generator().manual_seed(self.seed * 1000 + salt)
         shape = (windows or self.batch, self.length, self.dim)
         return torch.randn(shape, generator=generator) * scale + offset
+
+
+def clustered(tokens: Tensor, seed: int, spread: float | Tensor = 1.0) -> Tensor:
+    """Tokens [..., D] of many features, normal with that spread, in 64 clusters; others as they are.
+
+    Between many evenly spread ones, codes in their middle would win them all, and one at a token that token alone.
+    """
+    features = tokens.shape[-1]
+    if features <= EVEN:
+        return tokens
+    centres = torch.randn(64, features, generator=torch.Generator().manual_seed(0))
+    which = torch.randint(64, tokens.shape[:-1], generator=torch.Generator().manual_seed(seed))
+    return tokens + 2 * spread * centres[which]
 
 
 def state_of(module: torch.nn.Module) -> dict[str, Tensor]:

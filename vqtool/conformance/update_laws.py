@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vqtool.api import CodebookStats, Quantizer
 from vqtool.conformance.law import Laws, NotApplicable, Verdict, broken, kept, not_applicable, within
-from vqtool.conformance.subject import Subject, codebook_tensors, flat_vectors, inputs_by_level, same
+from vqtool.conformance.subject import Subject, clustered, codebook_tensors, flat_vectors, inputs_by_level, same
 
 LAWS: Laws[Subject] = Laws()
 
@@ -166,18 +166,18 @@ def revival_holds(subject: Subject) -> Verdict:
     needs_moving_average(subject)
     if subject.accepts("revive_below") and subject.options.get("revive_below", 1) == 0:
         return not_applicable("revival is turned off")
-    far = subject.tokens(salt=11, windows=16, offset=50.0)
+    far = clustered(subject.tokens(salt=11, windows=16, offset=50.0), 11)
     far[:1] -= 50.0  # a few codes are where the inputs are, the rest far off: dead
     quick: dict[str, Any] = {"decay": 0.9} if subject.accepts("decay") else {}
     quantizer = subject.started(far, **quick)
     size = sum(quantizer.codebook_sizes) if quantizer.topology == "routed" else quantizer.codebook_sizes[0]
-    probe = subject.tokens(salt=5000, windows=-(-4 * size // subject.length))
+    probe = clustered(subject.tokens(salt=5000, windows=-(-4 * size // subject.length)), 5000)
     if quantizer.topology == "routed":  # codes of an expert that no window takes have nothing to start again from
         reached = zip(quantizer.codebook_sizes, watched(quantizer, probe), strict=True)
         size = sum(n for n, column in reached if bool((column >= 0).any()))
     before = used(quantizer, probe)
     for i in range(200 if quick else 1200):
-        step(quantizer, subject.tokens(salt=i))
+        step(quantizer, clustered(subject.tokens(salt=i), i))
         if i % 20 == 19 and used(quantizer, probe) >= 0.8 * size:
             break
     now = used(quantizer, probe)

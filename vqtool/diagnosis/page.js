@@ -1,11 +1,12 @@
-// The explorer: choose a code in the bars or on the map and see pieces of real signals that it stands for.
+// The explorer: choose a code in the bars, on the map or in a window's tokens, and see and hear what it stands for.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
   const [bars, map, panel] = [byId("bars"), byId("map"), byId("windows")];
-  const pieces = data.pieces;
-  const bytes = pieces ? Uint8Array.from(atob(pieces.bytes), (c) => c.charCodeAt(0)) : null;
+  const [pieces, streams] = [data.pieces, data.streams];
+  const unpacked = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const bytes = pieces ? unpacked(pieces.bytes) : null;
   let book = null; // the codebook that is shown
   let order = []; // its codes as indices, the most used first
   let rank = []; // where each index stands in `order`
@@ -104,6 +105,7 @@
     const place = book.counts ? `; number ${rank[index] + 1} of ${book.size} by use` : "";
     byId("panel-note").textContent = share(index) + place + ".";
     drawWindows(book.examples ? book.examples[index] : []);
+    drawRaster();
   }
 
   function drawWindows(examples) {
@@ -133,24 +135,145 @@
   const lanes = (piece, values) => values.slice(piece * pieces.shape[1], (piece + 1) * pieces.shape[1]);
 
   function line(piece, token) {
-    const [, channels, points] = pieces.shape;
+    const [, channels] = pieces.shape;
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("viewBox", "0 0 320 110");
     svg.setAttribute("role", "img");
     svg.setAttribute("aria-label", `a piece of the signal; the code is that of token ${token + 1}`);
     const wide = 320 / pieces.tokens;
     if (pieces.tokens > 1) draw(svg, "rect", { class: "token", x: token * wide, width: wide, y: 0, height: 110 });
+    drawLines(svg, bytes, pieces.shape, piece, 320, 110);
+    return svg;
+  }
+
+  function drawLines(svg, levels, [, channels, points], which, wide, high) {
+    const tall = high / channels;
     for (let channel = 0; channel < channels; channel++) {
-      const from = (piece * channels + channel) * points;
-      const tall = 110 / channels;
+      const from = (which * channels + channel) * points;
       let path = "";
       for (let i = 0; i < points; i++) {
-        const y = tall * (channel + 0.06 + (0.88 * (255 - bytes[from + i])) / 255);
-        path += `${i ? "L" : "M"}${((320 * (i + 0.5)) / points).toFixed(1)} ${y.toFixed(1)}`;
+        const y = tall * (channel + 0.06 + (0.88 * (255 - levels[from + i])) / 255);
+        path += `${i ? "L" : "M"}${((wide * (i + 0.5)) / points).toFixed(1)} ${y.toFixed(1)}`;
       }
       draw(svg, "path", { d: path });
     }
-    return svg;
+  }
+
+  // Windows over time: a row of coloured tokens for each codebook under the signal.
+
+  const tokens = streams ? new Int32Array(unpacked(streams.codes).buffer) : null;
+  const codeAt = (token, q) => tokens[(stream * streams.shape[1] + token) * streams.shape[2] + q];
+  let stream = 0; // the window that is shown
+
+  function drawStream(index) {
+    stream = index;
+    byId("signal").replaceChildren();
+    const signals = streams.signals;
+    drawLines(byId("signal"), unpacked(signals.bytes), signals.shape, index, 1000, 120);
+    drawRaster();
+  }
+
+  function drawRaster() {
+    if (!streams) return;
+    const [, many, books] = streams.shape;
+    const canvas = byId("raster");
+    [canvas.width, canvas.height] = [many, books];
+    canvas.style.height = `${Math.min(1.2 * books, 14)}rem`;
+    const context = canvas.getContext("2d");
+    let places = 0;
+    for (let q = 0; q < books; q++) {
+      for (let token = 0; token < many; token++) {
+        const code = codeAt(token, q);
+        if (code < 0) continue;
+        const own = data.books[q] === book && code === number(chosen);
+        places += own;
+        context.fillStyle = own ? getComputedStyle(canvas).color : colour(data.books[q], code);
+        context.fillRect(token, q, 1, 1);
+      }
+    }
+    byId("play-code").disabled = !places;
+    showStreamNote(null);
+  }
+
+  function colour(of, code) { // near codes have near colours, where the map is known
+    const index = of.codes ? of.codes.indexOf(code) : code;
+    const place = of.x && index >= 0 ? of.x[index] / 1000 : code / of.size;
+    const light = of.y && index >= 0 ? 40 + (25 * of.y[index]) / 1000 : 52;
+    return `hsl(${(300 * place).toFixed(0)} 60% ${light.toFixed(0)}%)`;
+  }
+
+  function showStreamNote(token) {
+    const [, many, books] = streams.shape;
+    let text = `${streams.split}; similar codes have similar colours, the chosen one stands out; click to choose`;
+    if (token !== null) {
+      const when = streams.seconds ? ` (${((streams.seconds * token) / many).toPrecision(3)} s)` : "";
+      const codes = Array.from({ length: Math.min(books, 16) }, (_, q) => `${data.books[q].name} ${codeAt(token, q)}`);
+      text = `token ${token + 1} of ${many}${when}: ${codes.join(", ")}`;
+    }
+    byId("stream-note").textContent = text;
+  }
+
+  function tokenUnder(event) {
+    const [, many, books] = streams.shape;
+    const [x, y] = place(event, byId("raster"));
+    return [Math.min(many - 1, Math.floor(x * many)), Math.min(books - 1, Math.floor(y * books))];
+  }
+
+  let player = null; // the sound that is heard
+
+  function play(which, parts) { // parts: [begin, end) in shares of the window, one after the other
+    const all = new Int16Array(unpacked(streams[which]).buffer);
+    const long = all.length / streams.shape[0];
+    const own = all.subarray(stream * long, (stream + 1) * long);
+    const cut = parts.map(([a, b]) => own.subarray(Math.floor(a * long), Math.ceil(b * long)));
+    const context = (play.context ??= new AudioContext());
+    const sound = context.createBuffer(1, Math.max(1, cut.reduce((n, part) => n + part.length, 0)), streams.rate);
+    let at = 0;
+    for (const part of cut) {
+      sound.getChannelData(0).set(Float32Array.from(part, (v) => v / 32768), at);
+      at += part.length;
+    }
+    player?.stop();
+    player = context.createBufferSource();
+    player.buffer = sound;
+    player.connect(context.destination);
+    player.start();
+  }
+
+  function playCode() { // a quarter of a second around its first places
+    const [, many] = streams.shape;
+    const [q, around] = [data.books.indexOf(book), 0.125 / streams.seconds];
+    const parts = [];
+    for (let token = 0; token < many && parts.length < 8; token++) {
+      const middle = (token + 0.5) / many;
+      if (codeAt(token, q) !== number(chosen) || (parts.length && middle < parts.at(-1)[1])) continue;
+      parts.push([Math.max(0, middle - around), Math.min(1, middle + around)]);
+    }
+    if (parts.length) play("sound", parts);
+  }
+
+  function startStreams() {
+    const [windows] = streams.shape;
+    for (let i = 0; i < windows; i++) byId("stream").add(new Option(i + 1, i));
+    byId("stream").addEventListener("change", (event) => drawStream(Number(event.target.value)));
+    byId("raster").addEventListener("pointermove", (event) => showStreamNote(tokenUnder(event)[0]));
+    byId("raster").addEventListener("pointerleave", () => showStreamNote(null));
+    byId("raster").addEventListener("click", (event) => {
+      const [token, q] = tokenUnder(event);
+      const code = codeAt(token, q);
+      if (code < 0) return;
+      byId("book").value = q;
+      if (data.books[q] !== book) show(q);
+      const index = book.codes ? book.codes.indexOf(code) : code;
+      if (index >= 0) choose(index);
+    });
+    byId("play").addEventListener("click", () => play("sound", [[0, 1]]));
+    byId("play-rebuilt").addEventListener("click", () => play("rebuilt", [[0, 1]]));
+    byId("play-code").addEventListener("click", playCode);
+    byId("play").hidden = byId("play-code").hidden = !streams.sound;
+    byId("play-rebuilt").hidden = !streams.rebuilt;
+    byId("streams").hidden = false;
+    drawStream(0);
   }
 
   function image(piece) {
@@ -213,4 +336,5 @@
   data.books.forEach((each, i) => byId("book").add(new Option(each.name, i)));
   byId("explorer").hidden = false;
   show(0);
+  if (streams) startStreams();
 })();

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ PIECE_POINTS = 96  # the most points kept of each channel of a piece
 PIECE_SIDE = 32  # the same for each side of an image
 MOST_CHANNELS = 3
 MOST_NUMBERS = 1_200_000  # in all pieces together: one byte each in the page
+MOST_TOKENS = 4096  # of a window whose codes are shown over time
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Samples:
     originals: np.ndarray  # [R, C, L] or [R, C, H, L]
     reconstructions: np.ndarray | None = None  # like `originals`
     unit: str = ""
+    codes: np.ndarray | None = None  # [R, T, Q] of the `originals`; -1: none
+    rate: float = 0.0  # samples in a second; 0: not known
 
 
 class Picker:
@@ -79,10 +83,9 @@ class Picker:
                     examples[code, have[code]] = number, place
                     have[code] += 1
 
-    def samples(self, split: str, originals: np.ndarray, reconstructions: np.ndarray | None, unit: str) -> Samples:
-        """What was picked, together with a few windows and their reconstructions."""
-        return Samples(split, np.stack(self.pieces), self.piece_tokens, tuple(self.examples), originals,
-                       reconstructions, unit)  # fmt: skip
+    def samples(self, split: str, originals: np.ndarray, **more: Any) -> Samples:
+        """What was picked, together with a few windows and what else `Samples` holds."""
+        return Samples(split, np.stack(self.pieces), self.piece_tokens, tuple(self.examples), originals, **more)
 
 
 def thinned(x: np.ndarray, points: int = PIECE_POINTS) -> np.ndarray:

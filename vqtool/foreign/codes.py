@@ -47,7 +47,8 @@ def arranged(codes: Any, layout: str | None, levels: int | None) -> Codes:
         codes: whole numbers of any shape; negative ones are padding.
         layout: a letter for each axis: "n" (or "b") sequences, "q" levels, any other positions. By default it is
             inferred: [T], [N, T] of one level; of several, the axis that is as long as there are levels, or the much
-            shorter one of the last two; 4 axes are EnCodec's [chunks, N, Q, T].
+            shorter one of the last two; 4 axes are EnCodec's [chunks, N, Q, T], or vqtool's [N, H, W, Q] where the last
+            one alone is as long as there are levels.
         levels: how many levels there are, where that is known.
 
     Raises:
@@ -73,6 +74,8 @@ def _axes(shape: Sequence[int], layout: str | None, levels: int | None) -> str:
             raise VqtoolError(f"the layout `{layout}` does not fit codes of the shape {list(shape)}", hint=LAYOUT_HINT)
         return axes
     if len(shape) == 4:
+        if shape[3] == levels != shape[2]:
+            return "nhwq"
         return "bn" + _axes(shape[1:], None, levels)[1:]
     plain = {1: "t", 2: "nt", 3: "nhw"}.get(len(shape))
     if plain is None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Literal, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
@@ -53,6 +55,32 @@ class Conv(nn.Module):
         total = max(0, (want - 1) * self.stride + self.kernel - x.shape[-1])
         left = total if self.causal else total // 2
         return self.conv(pad(x, left, total - left, self.mode))
+
+
+class Continued(nn.Module):
+    """A causal `Conv` that takes a signal in pieces of whole strides: it keeps the end of each for the next."""
+
+    def __init__(self, of: Conv) -> None:
+        super().__init__()
+        self.weight, self.bias, self.stride = of.conv.weight.detach(), of.conv.bias, of.stride
+        self.mode, self.left = of.mode, max(0, of.kernel - of.stride)
+        self.past: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [B, C, L]."""
+        x = pad(x, self.left, 0, self.mode) if self.past is None else torch.cat([self.past, x], -1)
+        self.past = x[..., x.shape[-1] - self.left :]
+        return F.conv1d(x, self.weight, self.bias, self.stride)
+
+
+def continued(network: nn.Module) -> nn.Module:
+    """A copy of a causal network, to be used and not trained, that takes a signal in pieces of whole tokens."""
+    network = copy.deepcopy(network).eval().requires_grad_(False)
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Conv):
+                setattr(module, name, Continued(child))
+    return network
 
 
 class Stages(nn.ModuleList):

@@ -104,7 +104,8 @@ class Forecaster:
         if warning := how.check(task):
             out.warn(warning)
         set_by_name = [f'data.{name}="{value}"' for name, value in options.items() if value is not None]
-        self.asked = options_asked(recipe, [*overrides, *set_by_name])
+        self.overrides = [*overrides, *set_by_name]
+        self.asked = options_asked(recipe, self.overrides)
         files = user_files(recipe, spec, self.asked)
         if not isinstance(files, ForecastFiles):
             raise VqtoolError(f"the model was trained on data `{recipe.data.kind}`, which are not time series")

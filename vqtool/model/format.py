@@ -68,6 +68,7 @@ METADATA = {  # the forms of all values that may ride with the tensors
     "weights": {str: float},
     "fresh": bool,
     "learned": [str],
+    "started_from": str,
     "moved": {str: float},
     "met": bool,
     "headline": {str: [float]},

@@ -36,6 +36,7 @@ from vqtool.model.forecasting import Forecaster, SamplingOptions, as_file, data_
 from vqtool.model.format import PARTS
 from vqtool.model.precision import compute_in, require_precision
 from vqtool.model.seen import Seen, quantizer_metadata, vector_tensors
+from vqtool.model.stream import Stream, framewise
 from vqtool.recipe import Recipe
 
 
@@ -59,6 +60,7 @@ class Model:
     tasks: dict[str, Task]  # by stage name, in the recipe's order
     seen: Seen = field(default_factory=Seen)  # what the last validation saw of the quantizer
     path: Path | None = None  # the checkpoint it was loaded from
+    precision: str = "fp32"  # set by `compute_in`
 
     @property
     def quantizer(self) -> Quantizer | None:
@@ -87,6 +89,7 @@ class Model:
         require_precision(self.device, precision)
         for task in self.tasks.values():
             compute_in(task, precision, lambda: self.device)
+        self.precision = precision
         return self
 
     def task(self, protocol: type) -> tuple[str, Task] | None:
@@ -117,7 +120,11 @@ class Model:
         before = self.parts.quantizer.use_levels(levels) if levels is not None else None
         try:
             with self._computing(x) as batch:
-                coded: dict[str, Tensor] = task.encode(self.parts, batch)
+                stream = framewise(self.parts, self.spec, batch, self.precision)
+                if stream is not None:
+                    coded = {"codes": stream.encode(batch["x"]), "sent": batch["x"].new_zeros(len(batch["x"]), 0)}
+                else:
+                    coded = task.encode(self.parts, batch)
         finally:
             if before is not None:
                 self.parts.quantizer.use_levels(before)
@@ -143,7 +150,27 @@ class Model:
                               hint="give `decode` all that `encode` returned")  # fmt: skip
         masked = {MASK: coded[MASK]} if MASK in coded else {}
         with self._computing({**masked, **(conditions or {})}) as batch:
-            return task.decode(self.parts, {"codes": values, "sent": sent}, batch)
+            stream = framewise(self.parts, self.spec, batch, self.precision)
+            decoded: Tensor = (
+                stream.decode(values) if stream is not None
+                else task.decode(self.parts, {"codes": values, "sent": sent}, batch)
+            )  # fmt: skip
+            return decoded
+
+    def stream(self, *, levels: int | None = None, rate: float | None = None) -> Stream:
+        """Encode and decode a signal as it comes, in chunks of any size: `with model.stream() as stream`.
+
+        Args:
+            levels: encode with the first levels of a residual quantizer only.
+            rate: samples a second of the chunks; it is compared with the model's.
+
+        Raises:
+            VqtoolError: the model looks ahead, or reads whole windows, as the message says; or it has another rate.
+        """
+        self.capable(Encodes, "stream")
+        if levels is not None:
+            self.check_levels(levels)
+        return Stream(self.parts, self.spec, levels=levels, rate=rate, precision=self.precision)
 
     def generate(
         self,

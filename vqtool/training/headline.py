@@ -14,6 +14,7 @@ from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.recipe.spec import TrainOptions
 
+CODEBOOK = re.compile(r"codes\..+\.")  # a figure of one codebook: too many to list
 Best = tuple[float, int]  # a value, and the step it was reached at
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -102,7 +103,7 @@ def require_figures(options: TrainOptions, there: Collection[str], stage: str) -
         if name not in there:
             raise VqtoolError(
                 f"`{option}` names `{name}`, which is not among the validation metrics",
-                hint="one of " + ", ".join(sorted(there)),
+                hint="one of " + ", ".join(sorted(one for one in there if not CODEBOOK.match(one))),
                 where=f"stage `{stage}`",
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Collection, Mapping
 from functools import cached_property
@@ -14,6 +15,15 @@ from vqtool.errors import VqtoolError
 from vqtool.recipe.spec import TrainOptions
 
 MAIN, DISCRIMINATOR = "main", "discriminator"  # names of optimizers: of a task that has one, and of the discriminator
+
+
+class AdamW(torch.optim.AdamW):
+    """AdamW without torch's wrappers for its compiler: the first call of each would import that, for four seconds."""
+
+
+for _name in ("add_param_group", "state_dict", "load_state_dict", "zero_grad"):
+    setattr(AdamW, _name, inspect.unwrap(getattr(torch.optim.AdamW, _name)))
+AdamW.step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))  # type: ignore[method-assign]  # as the wrapper does
 
 
 class Optimiser:
@@ -35,9 +45,9 @@ class Optimiser:
         self.fused = device.type in ("cpu", "cuda")  # one kernel for all parameters
 
     @cached_property
-    def adam(self) -> torch.optim.AdamW:
-        """Made at the first step: torch imports its compiler for it, which `vqtool check` need not wait for (4 s)."""
-        return torch.optim.AdamW(self._groups(), lr=self.options.lr, betas=self.betas, fused=self.fused)
+    def adam(self) -> AdamW:
+        """Made at the first step, which `vqtool check` never takes."""
+        return AdamW(self._groups(), lr=self.options.lr, betas=self.betas, fused=self.fused)
 
     def _groups(self) -> list[dict[str, Any]]:
         """Weight decay for matrices only: biases, gains and embeddings of one row are left alone; `rates` by role."""

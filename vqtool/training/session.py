@@ -24,6 +24,7 @@ from vqtool.model.data import open_data, with_data
 from vqtool.model.format import BEST, LAST, RESUME, SUMMARY_FILE, Header, stage_file
 from vqtool.model.load import restore
 from vqtool.model.model import Model
+from vqtool.model.runs import pretrained
 from vqtool.model.warm_start import warm_start
 from vqtool.recipe import Recipe, StageSpec
 from vqtool.training.batches import Batches
@@ -55,6 +56,7 @@ class Session:
             self.model: Model = build(recipe, self.data.spec)
         self.done: list[dict[str, Any]] = []
         self.learned: list[str] = []  # roles of the parts that another run's checkpoint filled
+        self.started_from: dict[str, str] = {}  # that checkpoint, as the run's own ones name it; see `start`
         self.order = [stage.name for stage in recipe.stages]
 
     def start(self, learned: Path | None = None, *, fresh: Collection[str] = ()) -> None:
@@ -64,9 +66,12 @@ class Session:
         """
         fit_parts(self.model, self.data)
         if learned is not None:
+            names = [one.name for one in pretrained() if one.weights == learned]
+            self.started_from = {"started_from": names[0] if names else learned.name}
             taken = self.learned = warm_start(self.model, checkpoint.load(learned), str(learned), exclude=fresh)
             new = [f"[{role}]" for role, part in self.model.parts.items() if part.state_dict() and role not in taken]
-            out.say(f"from {learned}: {', '.join(f'[{role}]' for role in taken)}"
+            named = next((one.name for one in pretrained() if one.weights == learned), learned)
+            out.say(f"from {named}: {', '.join(f'[{role}]' for role in taken)}"
                     + (f"; new: {', '.join(new)}" if new else ""))  # fmt: skip
         self.model.parts.to(self.runtime.device)
         check_stages(self.model, self.data, self.runtime)
@@ -82,6 +87,7 @@ class Session:
         begin = 0 if first is None else self.order.index(first)
         if state is not None:
             self.learned = state.metadata.get("learned", [])
+            self.started_from = {k: v for k, v in state.metadata.items() if k == "started_from"}
         else:
             self._turn_to(begin)
         catalog().hooks.vqtool_run_started(run=self.run_dir)
@@ -152,7 +158,7 @@ class Session:
 
     def _so_far(self) -> dict[str, Any]:
         """What a resumed run needs to know of what was done."""
-        return {"done": self.done, "files": self.files, "learned": self.learned}
+        return {"done": self.done, "files": self.files, "learned": self.learned, **self.started_from}
 
     def _turn_to(self, number: int) -> None:
         """Leave a resumable state at the very start of a stage."""
@@ -171,6 +177,7 @@ class Session:
             "step": loop.progress.step,
             "data": self.data.spec.to_json(),
             "plugins": plugin_versions(),
+            **self.started_from,
             "metrics": {"best": loop.progress.best, "best_step": loop.progress.best_step, "named": loop.options.best},
             **self.model.metadata(),
         })  # fmt: skip

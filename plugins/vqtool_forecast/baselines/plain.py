@@ -141,6 +141,7 @@ def backtest_forecasts(
 def _backtest_ridge(table: SeriesTable, of: Tensor, at: Tensor, x: Tensor, steps: int) -> Tensor:
     """The closed form, fitted on the rows before the first cutoff, each series scaled by those rows."""
     first = [int(at[of == s].min()) for s in range(table.series)]
+    table = dataclasses.replace(table, values=table.known_before(torch.tensor(first)))
     train = [int((1 - VALID_SHARE) * n) for n in first]
     parts = [table.values[a : a + n] for a, n in zip(table.offset.tolist(), first, strict=True)]
     mean, std = (torch.stack([getattr(part, name)() for part in parts]) for name in ("mean", "std"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +24,7 @@ from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import in_sample, without_season
 from vqtool_forecast.time_series import TimeSeries
 from vqtool_forecast.user_file import SeriesFiles, begin_of, check_aligned
-from vqtool_forecast.windows import SPLITS, SeriesRows, nonzero_std, split_rows, table_of
+from vqtool_forecast.windows import SPLITS, SeriesRows, beside_of, nonzero_std, split_rows, table_of
 
 LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
@@ -47,10 +48,11 @@ class Series(Data):
     soon as the shortest of the horizons fits into the split; its `future` is NaN beyond the end. Values are in units
     of the training rows' standard deviation. Where gaps were filled, `measured` [C, max(horizons)] is false for
     the values of the future that were filled in. With `shortest`, histories at the begin of a series are shorter, and
-    `mask` [lookback] is true for the values they have.
+    `mask` [lookback] is true for the values they have. The columns that `known` and `observed` name stand in fields of
+    these names, [C, K, lookback + max(horizons)] and [C, K, lookback], in units of their own deviation.
     """
 
-    splits = SPLITS
+    splits: tuple[str, ...] = SPLITS
     files = SeriesFiles
 
     @with_options_of(ReadOptions)
@@ -59,7 +61,11 @@ class Series(Data):
         *,
         path: Annotated[Path, Doc("CSV, TSV, Excel, JSON lines, Parquet, Feather or .tsf")],
         protocol: Protocol = "shares",
-        shares: Annotated[tuple[float, float, float], Doc("of rows to train, validate, test")] = (0.7, 0.1, 0.2),
+        shares: Annotated[tuple[float, float, float], Doc("of rows to train, validate, test")] = (
+            0.7,
+            0.1,
+            0.2,
+        ),
         scale: Scale = "train",
         lookback: Annotated[int, Gt(1), Doc("values in a history")] = 96,
         shortest: Shortest = None,
@@ -75,7 +81,8 @@ class Series(Data):
         test_stride: Annotated[int, Gt(0), Doc("take every k-th held-out window; 1 is the protocol")] = 1,
         **reading: Any,
     ) -> None:
-        found, freq, notes = read_series(path, ReadOptions(**reading))
+        how = ReadOptions(**reading)
+        found, freq, notes = read_series(path, how)
         lengths = [len(one.values) for one in found]
         with about_file(path):
             if channels == "joint":
@@ -85,6 +92,12 @@ class Series(Data):
         mean, std = scaler([one.values[:n][one.measured[:n]] for one, n in zip(found, end, strict=True)], scale)
         season = season or season_of(freq)
         self.table = table_of(found, mean, std, freq=freq, season=season, borders=borders)
+        columns = covariate_scales(found, end, how)
+        if columns:
+            scales = np.array(columns["covariate_mean"]), np.array(columns["covariate_std"])
+            self.table = replace(self.table, beside=beside_of(found, *scales, len(how.known)))
+        if protocol == "shares" and shares[2] == 0:
+            self.splits = SPLITS[:2]
         strides = {"train": train_stride, "valid": valid_stride, "test": test_stride}
         rows = partial(SeriesRows, self.table, lookback=lookback, horizons=horizons, joint=channels == "joint")
         self._rows = {s: rows(s, stride=strides[s], whole=s != "test", shortest=shortest) for s in self.splits}
@@ -107,6 +120,7 @@ class Series(Data):
             "mase_scale": mase,
             "rmsse_scale": rmsse,
             "begins": [begin_of(one.values, lookback) for one in found],
+            **columns,
         }, gaps=self.table.last_known is not None, mask=shortest is not None)  # fmt: skip
 
     def rows(self, split: str) -> SeriesRows:
@@ -139,10 +153,10 @@ class Series(Data):
 
 def fitting(longest: int, freq: str, shares: tuple[float, float, float], season: int | None) -> str:
     """The options that fit series of `longest` rows; "" where nothing does."""
-    if min(shares) <= 0:
+    if min(shares[:2]) <= 0:
         return ""
     train, test = int(longest * shares[0]), int(longest * shares[2])
-    room = min(longest - train - test, test, 96)
+    room = min(longest - train - test, test or 96, 96)
     season = season or season_of(freq)
     horizon = season if 4 <= season <= room and season % 4 == 0 else room - room % 4 if room >= 4 else room
     lookback = min(96, (train - horizon) // 2)
@@ -162,9 +176,27 @@ def describe(about: dict[str, Any], *, gaps: bool = False, mask: bool = False) -
     }
     if gaps:
         fields["measured"] = Field((channels, about["horizon"]))
+    for name, length in (("known", about["lookback"] + about["horizon"]), ("observed", about["lookback"])):
+        if about.get(name):
+            fields[name] = Field((channels, len(about[name]), length), unit=unit)
     if mask:
         fields[MASK] = Field((about["lookback"],), "mask")
     return DataSpec(fields if joint else fields | {"series": Field(())}, metadata=about)
+
+
+def covariate_scales(series: Sequence[TimeSeries], end: Sequence[int], how: ReadOptions) -> dict[str, Any]:
+    """The columns beside the values, and what they are scaled by; empty where there are none.
+
+    Each is centred at its mean in each series' training rows, and divided by its deviation from that over all series.
+    """
+    if not how.covariates:
+        return {}
+    parts = [one.covariates.values[:n] for one, n in zip(series, end, strict=True) if one.covariates is not None]
+    mean = np.stack([part.mean(0) for part in parts])
+    off = np.concatenate([part - m for part, m in zip(parts, mean, strict=True)])
+    std = nonzero_std(torch.from_numpy(mean.mean(0)), torch.from_numpy(off.std(0)))
+    columns = {"known": list(how.known), "observed": list(how.observed)}
+    return {**columns, "covariate_mean": mean.tolist(), "covariate_std": std.tolist()}
 
 
 def error_scales(

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Interval
 from vqtool.api import Batch, Data, DataSpec, TensorRows, with_options_of
 from vqtool.errors import VqtoolError
 from vqtool_forecast.columns import ReadOptions
+from vqtool_forecast.covariates import unused
 from vqtool_forecast.data.series import LEVELS
 from vqtool_forecast.read_series import read_series
 from vqtool_forecast.zero_shot.frame import fields
@@ -105,7 +106,7 @@ class SyntheticSeries(Data):
     def _add_own(self, windows: dict[str, list[Window]], path: Path, how: ReadOptions, horizon: int) -> None:
         """Windows of a file: the last tenth of each series' futures are for validation."""
         series, freq, notes = read_series(path, how)
-        self.notes += tuple(notes)
+        self.notes += (*unused(how), *notes)
         seasons = seasons_of(freq)
         cut = {
             one.id: max(len(one.values) - max(horizon, len(one.values) // 10), len(one.values) // 2) for one in series

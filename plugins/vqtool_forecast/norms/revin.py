@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Norm, expect_windows
+from vqtool.errors import VqtoolError
 
 FLAT = 1e-6  # of a history's size: a smaller deviation is float noise, and counts as this much
 TINY = 1e-30
@@ -32,8 +33,12 @@ class RevIn(Norm):
     own statistics are not known when it is forecast. For a history a x + b, a > 0, the frame is the same.
     """
 
+    reads_covariates = False
+
     def __init__(self, spec: DataSpec) -> None:
         super().__init__(spec)
+        if not self.reads_covariates and (spec.metadata.get("known") or spec.metadata.get("observed")):
+            raise VqtoolError("the norm `revin` reads no `known` and `observed` columns", hint="norm.kind=ridge")
         expect_windows(spec.extent, "the norm `revin`")
         places = range(spec.channels) if spec.channels > 1 else ("",)
         self.sends = tuple(f"{name}{place}" for name in ("mean", "deviation", "low", "high") for place in places)

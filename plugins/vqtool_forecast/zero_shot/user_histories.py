@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vqtool.api import Batch, DataSpec, Forecast, Piece
 from vqtool.errors import VqtoolError, missing_extra
-from vqtool_forecast import outliers
+from vqtool_forecast import covariates, outliers
 from vqtool_forecast.read_series import Reading, read_series
 from vqtool_forecast.read_table import about_file
 from vqtool_forecast.scores import backtest_scores
@@ -57,10 +57,11 @@ class AnySeriesFiles(TableFiles):
         file = path or self.options.get("path")
         if file is None:
             raise VqtoolError("which series should be forecast?", hint="--data FILE.csv")
+        how = self._read_options(another=path is not None)
         if self.reading is None or self.reading[0] != (file, cutoff):
-            self.reading = (file, cutoff), read_series(file, self._read_options(another=path is not None), cutoff)
+            self.reading = (file, cutoff), read_series(file, how, cutoff)
         series, freq, notes = self.reading[1]
-        notes = list(notes)
+        notes = [*covariates.unused(how), *notes]
         step = step_size or steps
         after = 0 if windows is None else steps + (windows - 1) * step
         with about_file(file):

@@ -10,10 +10,10 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from vqtool.api import Condition, Decoder, expect_windows
+from vqtool.api import Condition, Decoder, expect_windows, not_streaming
 from vqtool.errors import VqtoolError
 from vqtool.layers.activation import Activation
-from vqtool.layers.conv import Conv, Padding, ResidualBlock, Stages
+from vqtool.layers.conv import Conv, Padding, ResidualBlock, Stages, continued
 
 
 class Conv1dDecoder(Decoder):
@@ -49,6 +49,7 @@ class Conv1dDecoder(Decoder):
             )
         how: dict[str, Any] = {"mode": padding, "causal": causal, "normed": weight_norm}
         inner = how | {"condition_dim": condition_dim, "act": activation}
+        self.causal = causal
         self.start = nn.Conv1d(dim, width, 1)
         self.stages = Stages(
             [
@@ -65,6 +66,12 @@ class Conv1dDecoder(Decoder):
         vector = condition.vector if condition is not None else None
         x = self.end(self.stages(self.start(z.transpose(1, 2)), vector))
         return x if self.scale is None else x * self.scale
+
+    def streaming(self) -> nn.Module:
+        """With `causal`, a copy that remembers the ends of the pieces before in every convolution."""
+        if not self.causal:
+            raise not_streaming("decoder", self, "`causal` is false: a sample depends on later tokens")
+        return continued(self)
 
 
 def factors_of(stride: int) -> tuple[int, ...]:

@@ -9,10 +9,10 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt, MinLen
 from torch import Tensor, nn
 
-from vqtool.api import Condition, Encoder, expect_windows
+from vqtool.api import Condition, Encoder, expect_windows, not_streaming
 from vqtool.errors import VqtoolError
 from vqtool.layers.activation import Activation
-from vqtool.layers.conv import Conv, Padding, ResidualBlock, Stages
+from vqtool.layers.conv import Conv, Padding, ResidualBlock, Stages, continued
 
 
 class Conv1dEncoder(Encoder):
@@ -35,7 +35,7 @@ class Conv1dEncoder(Encoder):
         weight_norm: Annotated[bool, Doc("train the gain and direction of each filter separately")] = False,
     ) -> None:
         super().__init__()
-        self.dim, self.stride = dim, prod(strides)
+        self.dim, self.stride, self.causal = dim, prod(strides), causal
         check_length(length, self.stride)
         how: dict[str, Any] = {"mode": padding, "causal": causal, "normed": weight_norm}
         inner = how | {"condition_dim": condition_dim, "act": activation}
@@ -53,6 +53,12 @@ class Conv1dEncoder(Encoder):
         """Encode `x` [B, C, L]; the condition's vector modulates every residual block."""
         vector = condition.vector if condition is not None else None
         return self.end(self.stages(self.start(x), vector)).transpose(1, 2)  # [B, T, D]
+
+    def streaming(self) -> nn.Module:
+        """With `causal`, a copy that remembers the ends of the pieces before in every convolution."""
+        if not self.causal:
+            raise not_streaming("encoder", self, "`causal` is false: a token depends on later samples")
+        return continued(self)
 
 
 def check_length(length: int, stride: int) -> None:

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, MultipleOf
-from torch import Tensor
+from torch import Tensor, nn
 
-from vqtool.api import Condition, Encoder, expect_windows
+from vqtool.api import Condition, Encoder, expect_windows, not_streaming
 from vqtool.errors import VqtoolError
 from vqtool.layers.activation import Activation
 from vqtool.layers.lapped import Analysis
@@ -81,3 +81,8 @@ class LappedEncoder(Encoder):
     def reach(self) -> int:
         """How many samples before and after its own hop a token sees at most."""
         return self.map.before + (self.refine.reach + (self.weighting is not None)) * self.hop
+
+    def streaming(self) -> nn.Module:
+        """There is none."""
+        undo = "" if self.weighting is None else f", and undoing the weighting on {self.weighting.reach} hops after it"
+        raise not_streaming("encoder", self, f"a token depends on the {self.reach} samples after its hop{undo}")
