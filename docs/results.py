@@ -41,7 +41,8 @@ def voltages(places: Any, run: Path, percentiles: tuple[int, ...]) -> None:
         row = int(error.argsort()[percentile])
         axes.plot(degrees, batch["x"][row, 0], color=GREY, lw=3, alpha=0.35, label="measured")
         axes.plot(degrees, found[row, 0], color=BLUE, lw=1.3, label="generated from the current")
-        axes.set_title(f"voltage of a magnetic component, error {100 * float(error[row]):.1f} %")
+        wide = "voltage of a magnetic component, " if len(percentiles) == 1 else ""
+        axes.set_title(f"{wide}error {100 * float(error[row]):.1f} %")
         axes.set(xlabel="phase in degrees", ylabel="V", xticks=range(0, 361, 90))
     places[0].legend(frameon=False)
 
@@ -103,7 +104,7 @@ def pictures(places: Any, run: Path) -> None:
     """Pictures, above, and what their codes decode to, below."""
     model, batch = held_out(run, "test", list(range(places.shape[1])))
     back = model.decode(model.encode(batch), {name: v for name, v in batch.items() if name != "x"})
-    for row, (title, shown) in enumerate({"pictures": batch["x"], "from 49 codes each": back}.items()):
+    for row, (title, shown) in enumerate({"pictures": batch["x"], "decoded": back}.items()):
         for axes, picture in zip(places[row], shown, strict=True):
             axes.imshow(picture[0], cmap="gray", vmin=0, vmax=1)
             axes.set(xticks=[], yticks=[])
