@@ -94,6 +94,13 @@ def test_every_metric_says_what_it_measures() -> None:
 PAGES = [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_lines_are_no_longer_than_a_screen(page: Path) -> None:
+    long = [f"{n}: {line[:60]}" for n, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+            if len(line) > 120]  # fmt: skip
+    assert long == []
+
+
 def test_every_picture_shown_is_there() -> None:
     shown = {(page.parent / target).resolve() for page in PAGES
              for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))}  # fmt: skip

@@ -19,6 +19,10 @@ def test_the_site_builds_and_every_page_is_in_it(tmp_path: Path) -> None:
     built = {path.stem for path in (tmp_path / "site").glob("*.html")}
     assert {path.stem for path in (ROOT / "docs").glob("*.md")} <= built
     assert "not included in the" not in done.stderr  # a page that the navigation leaves out
+    notebooks = list((tmp_path / "site/notebooks").glob("*.html"))
+    assert len(notebooks) == 4
+    for page in notebooks:
+        assert "mermaid.esm" not in page.read_text(encoding="utf-8")  # which would be fetched
 
 
 def test_pages_fetch_nothing() -> None:
