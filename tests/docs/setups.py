@@ -51,15 +51,18 @@ MyQuantizer = VectorQuantizer
 class Own(vqtool.quantizers.VQ):
     """A quantizer that is moved by a method of its own."""
 
-    def forward(self, z):
-        self.result = super().forward(z)
-        return self.result.z, self.result.codes, self.result.loss
+    def forward(self, z, mask=None):
+        result = super().forward(z, mask)
+        if self.training:
+            self.stats = result.stats
+        return result.z, result.codes, result.loss
 
     def update_ema(self):
-        self.update(self.result.stats)
+        self.update(self.stats)
 
 
 model.quantizer, latents = Own(16, codebook_size=32), torch.randn(8, 40, 16)
+model.quantizer.initialise(latents)
 ''',
     "forecast": '''
 import pandas
