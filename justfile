@@ -39,6 +39,11 @@ site:
 picture run:
     python docs/picture.py docs/images/diagnose.svg "vqtool diagnose {{run}}"
 
+# the animated one: a forecast, and the codebooks of a run of voltage.toml
+terminal run:
+    python docs/picture.py docs/images/terminal.svg "vqtool forecast --steps 24 --data recipes/data/ETTh1.csv" \
+        "vqtool diagnose {{run}} | head -14"
+
 # every law on every combination of quantizers, some minutes
 laws:
     python -m tests.quantizers.combinations

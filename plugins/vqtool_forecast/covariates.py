@@ -77,7 +77,7 @@ def aligned(one: TimeSeries, freq: str, options: ReadOptions) -> TimeSeries:
     values = np.where(np.isin(raw.values, options.sentinels), np.nan, raw.values)
     rows_of = pd.DataFrame(values[there]).groupby(place[there].to_numpy())
     placed = getattr(rows_of, options.repeated if options.repeated in ("first", "last") else "mean")()
-    values = placed.reindex(range(len(grid))).to_numpy()
+    values = placed.reindex(range(len(grid))).to_numpy(copy=True)  # which may be filled below
     rows = pd.Series(raw.rows[there]).groupby(place[there].to_numpy()).first().reindex(range(len(grid))).fillna(0)
     if options.fill != "none":
         for k, name in enumerate(raw.names):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
@@ -17,6 +17,7 @@ from vqtool.api import CodebookStats
 from vqtool.catalog import catalog
 from vqtool.parts.losses.mse import Mse
 from vqtool.parts.tasks.contrast import Contrast
+from vqtool.quantizers.core import composable
 from vqtool.quantizers.core.codebook import Codebook
 from vqtool.recipe import load
 from vqtool.training.rundir import RunDir
@@ -152,20 +153,21 @@ def every_second_far(codes: Tensor) -> Tensor:
 
 
 def never_updated() -> contextlib.AbstractContextManager[object]:
-    """A loop that forgets to call `update`."""
-    return mock.patch.object(Codebook, "update")
+    """A quantizer whose `update` does nothing."""
+    return mock.patch.object(composable, "update_all")
 
 
 @contextlib.contextmanager
 def decay_of_one() -> Iterator[None]:
     """A moving average that keeps all of the past; the recipe's check refuses it, code by hand does not."""
-    original = Codebook.update
+    original = composable.update_all
 
-    def update(self: Codebook, stats: CodebookStats) -> None:
-        self.decay = 1.0
-        original(self, stats)
+    def update(stats: Mapping[Codebook, CodebookStats]) -> None:
+        for book in stats:
+            book.decay = 1.0
+        original(stats)
 
-    with mock.patch.object(Codebook, "update", update):
+    with mock.patch.object(composable, "update_all", update):
         yield
 
 
