@@ -97,14 +97,15 @@ def read_numbers(table: Table, names: list[str], decimal: Decimal, notes: list[s
     """
     found = Numbers()
     texts = {}
+    as_written = _as_written(table, names, decimal)
     for name in names:
         column = table.frame[name]
         if column.dtype.kind in "mMc":
             what = {"m": "time differences", "M": "dates", "c": "complex numbers"}[column.dtype.kind]
             good = (c for c in names if table.frame[c].dtype.kind in "iuf")
             raise VqtoolError(f"series `{name}` holds {what}, not numbers", hint=choose(good))
-        if table.text is not None and (text := _as_written(column, name, table, decimal)) is not None:
-            texts[name] = cleaned(text)
+        if name in as_written:
+            texts[name] = cleaned(as_written[name])
         elif is_text(column):
             texts[name] = cleaned(column)
             _note_signs(column, name, notes)
@@ -116,13 +117,19 @@ def read_numbers(table: Table, names: list[str], decimal: Decimal, notes: list[s
     return found
 
 
-def _as_written(column: pd.Series, name: str, table: Table, decimal: Decimal) -> pd.Series | None:
-    """The text of a column of numbers that may have been written with another decimal mark; None where it was not."""
-    assert table.text is not None
-    if not (_may_be_thousands(column) if decimal == "auto" else decimal == "," and column.dtype.kind == "f"):
-        return None
-    text = table.text(name).loc[table.frame.index]
-    return text if decimal == "," or table.semicolons or bool(text.str.strip(" +-").str.isdigit().any()) else None
+def _as_written(table: Table, names: list[str], decimal: Decimal) -> dict[str, pd.Series]:
+    """The texts of those columns of numbers that may have been written with another decimal mark, by name."""
+    doubtful = [
+        name for name in names
+        if (_may_be_thousands(table.frame[name]) if decimal == "auto"
+            else decimal == "," and table.frame[name].dtype.kind == "f")
+    ]  # fmt: skip
+    if table.text is None or not doubtful:
+        return {}
+    texts = table.text(doubtful).loc[table.frame.index]  # the file is read once more, not once for each column
+    certain = decimal == "," or table.semicolons
+    return {name: texts[name] for name in doubtful
+            if certain or bool(texts[name].str.strip(" +-").str.isdigit().any())}  # fmt: skip
 
 
 def _may_be_thousands(column: pd.Series) -> bool:

@@ -33,7 +33,7 @@ class Table:
     """A file's table, and its columns as they are written where that is text."""
 
     frame: pd.DataFrame
-    text: Callable[[str], pd.Series] | None = None
+    text: Callable[[Collection[str]], pd.DataFrame] | None = None  # of columns by name
     semicolons: bool = False  # as they separate columns where the decimal mark is a comma
 
 
@@ -143,8 +143,8 @@ def _read_text(
 
     kept = [name for name in dialect.names if name in text or plain(name) in text]
 
-    def written(name: str) -> pd.Series:
-        return read([name], usecols=[dialect.names.index(name)])[name]
+    def written(names: Collection[str]) -> pd.DataFrame:
+        return read(names, usecols=[dialect.names.index(name) for name in names])
 
     return Table(read(kept), written, semicolons=dialect.separator == ";")
 

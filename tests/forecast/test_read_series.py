@@ -403,3 +403,18 @@ def test_text_that_is_not_utf8_in_parquet_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content.replace(b"2020-03-05", b"2020-03-0\xff"))
     with pytest.raises(VqtoolError, match=r"damaged\.parquet"):
         read_table.read_table(path, [])
+
+
+def test_a_file_is_read_no_more_often_for_more_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every column here may be thousands with a point, and is looked at as text."""
+    read, calls = pd.read_csv, []
+    monkeypatch.setattr(pd, "read_csv", lambda *args, **more: calls.append(1) or read(*args, **more))
+    for columns in (2, 40):
+        calls.append(0)
+        values = np.tile([1.5, 2.0, 3.125, 4.25, 5.0, 6.5], (columns, 2)).T
+        table = pd.DataFrame(values, columns=[f"s{i}" for i in range(columns)])
+        table.insert(0, "ds", pd.date_range("2020-01-01", periods=len(table)))
+        table.to_csv(tmp_path / "wide.csv", index=False)
+        assert len(read_series(tmp_path / "wide.csv", ReadOptions())[0]) == columns
+    fewer, more = "".join(map(str, calls)).split("0")[1:]
+    assert len(fewer) == len(more)

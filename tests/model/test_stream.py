@@ -219,7 +219,7 @@ def test_what_cannot_be_streamed_is_an_error(model: Model) -> None:
 @pytest.mark.parametrize("pair", ["conv1d", "lapped", "resnet1d", "transformer"])
 def test_a_model_that_looks_ahead_says_so(tmp_path: Path, pair: str) -> None:
     model = built(tmp_path, *PAIRS[pair])
-    with pytest.raises(VqtoolError, match="cannot stream: of its encoder") as caught:
+    with pytest.raises(VqtoolError, match="cannot stream, because of its encoder") as caught:
         model.stream()
     assert {"conv1d": "`causal` is false", "lapped": "samples after its hop"}.get(pair, "no causal form") in str(
         caught.value

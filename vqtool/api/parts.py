@@ -137,7 +137,7 @@ class Decoder(nn.Module):
 
 def not_streaming(role: str, part: nn.Module, why: str = "it has no causal form") -> VqtoolError:
     """The error of an encoder or decoder that cannot follow a signal as it comes."""
-    return VqtoolError(f"this model cannot stream: of its {role} `{type(part).__name__}`, {why}",
+    return VqtoolError(f"this model cannot stream, because of its {role} `{type(part).__name__}`: {why}",
                        hint="recipes/codec-conv.toml is a causal model")  # fmt: skip
 
 

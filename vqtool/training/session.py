@@ -66,12 +66,11 @@ class Session:
         """
         fit_parts(self.model, self.data)
         if learned is not None:
-            names = [one.name for one in pretrained() if one.weights == learned]
-            self.started_from = {"started_from": names[0] if names else learned.name}
+            own = next((one.name for one in pretrained() if one.weights == learned), None)
+            self.started_from = {"started_from": own or learned.name}
             taken = self.learned = warm_start(self.model, checkpoint.load(learned), str(learned), exclude=fresh)
             new = [f"[{role}]" for role, part in self.model.parts.items() if part.state_dict() and role not in taken]
-            named = next((one.name for one in pretrained() if one.weights == learned), learned)
-            out.say(f"from {named}: {', '.join(f'[{role}]' for role in taken)}"
+            out.say(f"from {own or learned}: {', '.join(f'[{role}]' for role in taken)}"
                     + (f"; new: {', '.join(new)}" if new else ""))  # fmt: skip
         self.model.parts.to(self.runtime.device)
         check_stages(self.model, self.data, self.runtime)
