@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from pathlib import Path
@@ -35,6 +36,8 @@ def worker(rank: int, port: int, folder: str) -> None:
         {"counts": counts, "rows": list(monitor.rows), "names": [tap.outlet.path for tap in monitor.taps]},
         f"{folder}/{rank}.pt",
     )
+    del wrapped, monitor  # torch hangs at times where what reduces gradients outlives its group
+    gc.collect()
     dist.destroy_process_group()
 
 
