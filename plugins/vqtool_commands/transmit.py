@@ -13,7 +13,8 @@ from vqtool.command import command
 EXAMPLES = """\
 vqtool transmit runs/link-1 picture.png --snr 6
 vqtool transmit runs/link-1 pictures/ --snr 6 --channel rayleigh \\
-                            --out result.csv --symbols sent.npy"""
+                            --out result.csv --symbols sent.npy
+vqtool transmit runs/pictures-1 pictures/ --snr 6 --out received"""
 
 
 @command("vqtool_semcom.transmit:run", opt.machine, examples=EXAMPLES)
@@ -23,7 +24,15 @@ def transmit(
     input_file: Annotated[
         Path, typer.Argument(metavar="INPUT", help="A picture, a file of sentences or an array, or a folder.")
     ],
-    out_file: opt.TableFile = None,
+    out_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="OUT",
+            help="FILE.csv for the table; or a new folder, FILE.png or FILE.npz for the pictures that arrive. "
+            "By default the table is shown.",
+        ),
+    ] = None,
     snr: Annotated[
         float | None, typer.Option("--snr", metavar="DB", help="Es/N0 in dB; by default the recipe's channel.snr_db.")
     ] = None,
@@ -48,8 +57,9 @@ def transmit(
     seed: opt.NoiseSeed = 0,
     force: opt.Force = False,
 ) -> None:
-    """Send pictures or sentences over a noisy link, and show what its receiver takes them for.
+    """Send pictures or sentences over a noisy link, and show what its receiver takes them for, or gets.
 
     What is sent is what would be deployed: bits of hard codes on constellation points. The table has a row for each
-    input: its label and the probability of it, the bits and symbols it took, and how many of the bits arrived wrong.
+    input: its label and the probability of it, or the PSNR of the picture that arrives; the bits and symbols it took,
+    and how many of the bits arrived wrong.
     """

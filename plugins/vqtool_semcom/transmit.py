@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqtool.api import Batch, Transmits
-from vqtool.commands.classify import Columns, InputOptions, write_table
+from vqtool.api import Batch, Classifies, DataSpec, Transmits
+from vqtool.commands.classify import Columns, InputOptions, labels, write_table
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir, save_npz, write_atomic
+from vqtool_images.levels import pair
+from vqtool_images.metrics.psnr import FLOOR
 from vqtool_semcom.bit_channel import BitChannel
 from vqtool_semcom.symbol_channel import SymbolChannel
 
@@ -40,9 +42,9 @@ def run(
     sent = Sent(bits_file is not None, symbols_file is not None, soft)
 
     def check(model: Any) -> None:
-        part = model.parts.channel if "channel" in model.parts else None
+        part = model.parts.channel
         if not isinstance(part, BitChannel):
-            raise VqtoolError(f"`{model.path}` has no channel to transmit over", hint="vqtool classify CKPT INPUT")
+            raise VqtoolError(f"the channel of `{model.path}` carries no bits")
         if (snr is not None or symbols_file is not None) and not isinstance(part, SymbolChannel):
             option = "--snr" if snr is not None else "--symbols"
             kind = model.recipe.parts["channel"].kind
@@ -51,15 +53,18 @@ def run(
                 hint="--channel awgn; its own options are set by -s channel.KEY=VALUE",
             )
 
-    def answer(model: Any, batch: Batch) -> tuple[Tensor, Columns]:
+    def answer(model: Any, batch: Batch) -> tuple[Columns, Tensor | None]:
         task = model.capable(Transmits, "transmit")
-        logits, received = task.transmit(model.parts, batch, snr, soft=soft)
+        got, received = task.transmit(model.parts, batch, snr, soft=soft)
         sent.add(received.trace)
         figures = {"symbols": received.figures["symbols"].double()}
         if not soft:
             figures = {"bits": received.figures["bits"].double(), **figures}
             figures["bit_errors"] = received.figures["ber"].double() * figures["bits"]
-        return logits, {name: value.round().long().tolist() for name, value in figures.items()}
+        counts = {name: value.round().long().tolist() for name, value in figures.items()}
+        if isinstance(task, Classifies):
+            return {**labels(model, got), **counts}, None
+        return {**closeness(model.spec, batch["x"], got), **counts}, got
 
     done = write_table(
         InputOptions(**given, overrides=[*kind, *overrides]), answer, Transmits, "transmit",
@@ -70,6 +75,19 @@ def run(
     if symbols_file is not None:
         sent.save_symbols(symbols_file)
     return done
+
+
+def closeness(spec: DataSpec, x: Tensor, x_hat: Tensor) -> Columns:
+    """`psnr.db` of pictures [B, C, H, W], as the metric has it; `snr.db` of windows [B, C, L], in their own units."""
+    if isinstance(spec.extent, int):
+        x, x_hat = x.detach().cpu().double(), x_hat.detach().cpu().double()
+        name, peak = "snr.db", x.square().flatten(1).mean(1)
+    else:
+        x, x_hat = pair(spec, x, x_hat)
+        name, peak = "psnr.db", x.new_ones(len(x))
+    error = (x - x_hat).square().flatten(1).mean(1)
+    ratio = (peak / error.clamp_min(FLOOR * FLOOR)).clamp(FLOOR, 1 / FLOOR)
+    return {name: [round(value, 3) for value in (10 * ratio.log10()).tolist()]}
 
 
 class Sent:

@@ -186,5 +186,5 @@ def test_a_model_classifies_and_transmits(recipe: Path) -> None:
     assert not torch.equal(logits[0], logits[2])
     without, _ = built(recipe, without=("channel",))
     assert without.classify(batch["x"]).shape == logits[0].shape
-    with pytest.raises(VqtoolError, match=r"this model cannot transmit: its recipe has no \[channel\]"):
+    with pytest.raises(VqtoolError, match=r"cannot transmit; it was trained with `classify`, without a \[channel\]"):
         without.transmit(batch["x"], 12.0)

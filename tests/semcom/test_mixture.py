@@ -17,7 +17,7 @@ from tests.cli.run import document, vqtool
 from tests.semcom.test_classify import RECIPE
 from vqtool.api import Quantized, Received
 from vqtool.errors import VqtoolError
-from vqtool.parts.tasks.classify import code_tables
+from vqtool.sequence.link import code_tables
 from vqtool_semcom.bit_channel import expected_symbols
 from vqtool_semcom.channels.awgn import Awgn
 from vqtool_semcom.channels.bsc import Bsc

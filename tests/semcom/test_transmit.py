@@ -131,7 +131,7 @@ def test_classify_is_for_models_without_a_channel_too(home: Path, tmp_path: Path
     assert set(answers[0]) == {"input", "label", "probability"}
     done = within("transmit", tmp_path / "run", home / "mine")
     assert done.returncode == 2
-    assert "has no channel" in done.stderr
+    assert "cannot transmit; it was trained with `classify`, without a [channel]" in done.stderr
     paths = document("export", tmp_path / "run", "--to", "pt2", "-o", tmp_path / "out")["paths"]
     assert set(paths) == {"classify"}
 

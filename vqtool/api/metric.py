@@ -53,5 +53,8 @@ class Baseline:
         """Fit on the training rows."""
 
     def predict(self, batch: Batch) -> Mapping[str, Any]:
-        """What metrics read, e.g. `{"x_hat": [B, C, L]}` in the signal's own units; reads conditions only."""
+        """What metrics read, e.g. `{"x_hat": [B, C, L]}` in the signal's own units; reads conditions only.
+
+        `x_hat` may be several estimates by name, as in `Estimates`.
+        """
         raise NotImplementedError

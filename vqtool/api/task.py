@@ -38,7 +38,10 @@ class Make(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """What evaluation measures. Estimates [B, C, L] are in the signal's own units, by prefix ("" = deployed)."""
+    """What evaluation measures. Estimates [B, C, L] are in the signal's own units, by prefix ("" = deployed).
+
+    A name with a leading dot is a suffix of the metrics instead, such as a level of a channel: `psnr.db.LEVEL`.
+    """
 
     x_hat: Mapping[str, Tensor] = field(default_factory=dict)
     named: Mapping[str, Any] = field(default_factory=dict)  # everything else that metrics may read, e.g. codes
@@ -177,12 +180,16 @@ class Classifies(Protocol):
 
 @runtime_checkable
 class Transmits(Protocol):
-    """Signals are classified after the channel, as it is at a level of its own measure, or its two ends work apart."""
+    """Signals are read after a `channel`, as it is at a level of its own measure, or its two ends work apart.
+
+    What reads them gives logits [B, classes], or signals [B, C, L] in their own units. A model without the part
+    `channel` cannot do this, whatever its task.
+    """
 
     def transmit(
         self, parts: Parts, batch: Batch, level: float | None, *, soft: bool = False
     ) -> tuple[Tensor, Received | None]:
-        """Logits [B, classes] after the channel at `level`, and what it gave; None where there is no channel.
+        """What is read after the channel at `level`, and what that gave; None where there is no channel.
 
         The level is of the channel's own measure of quality, None its default. `soft`: by expectations instead of the
         codes that are deployed.
@@ -198,5 +205,5 @@ class Transmits(Protocol):
         ...
 
     def receive(self, parts: Parts, arrived: Mapping[str, Tensor]) -> Tensor:
-        """Logits [B, classes] from what arrived: one of the channel's `arrivals`."""
+        """What is read from what arrived: one of the channel's `arrivals`, and conditions where they are read."""
         ...

@@ -1,4 +1,4 @@
-"""`vqtool classify`: the likeliest class of each of a user's own inputs, and its probability, as a table."""
+"""`vqtool classify`, and what a table with a row for each of a user's own inputs needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqtool.api import Batch, Classifies
+from vqtool.api import Batch, Classifies, Piece
 from vqtool.commands import outputs
 from vqtool.console import out
 from vqtool.errors import VqtoolError
@@ -27,7 +27,7 @@ from vqtool.training.runtime import runtime
 
 SHOWN = 10  # rows of the table for people
 Columns = Mapping[str, Sequence[object]]  # a value for each input, by the column's name
-Answer = Callable[[Model, Batch], tuple[Tensor, Columns]]  # logits [B, classes], and more columns
+Answer = Callable[[Model, Batch], tuple[Columns, Tensor | None]]  # and signals [B, C, L], where there are any
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,18 @@ class InputOptions:
 def run(**given: Any) -> int:
     """Classify each input."""
 
-    def answer(model: Model, batch: Batch) -> tuple[Tensor, Columns]:
-        return model.classify(batch), {}
+    def answer(model: Model, batch: Batch) -> tuple[Columns, None]:
+        return labels(model, model.classify(batch)), None
 
     return write_table(InputOptions(**given), answer, Classifies, "classify")
+
+
+def labels(model: Model, logits: Tensor) -> Columns:
+    """The likeliest class of each row of logits [B, classes], and its probability."""
+    (classes,) = (field.names for field in model.spec.named("label").values())
+    best, chosen = logits.float().softmax(-1).max(-1)
+    return {"label": [classes[index] for index in chosen.tolist()],
+            "probability": [round(share, 6) for share in best.tolist()]}  # fmt: skip
 
 
 def write_table(
@@ -58,6 +66,8 @@ def write_table(
     check: Callable[[Model], None] = lambda model: None,
 ) -> int:  # fmt: skip
     """Write a row for each input, with what `answer` says about it; returns the exit code.
+
+    Where the output is no .csv and the model gives signals, these are written there, and the table is shown.
 
     Args:
         asked: the options that `vqtool classify` has.
@@ -67,8 +77,6 @@ def write_table(
         check: called with the model before any work, once the outputs are found to be none of the inputs.
     """
     require_parent_dir(asked.out_file)
-    if asked.out_file is not None and asked.out_file.suffix.lower() != ".csv":
-        raise VqtoolError(f"the table is a .csv file, not `{asked.out_file}`", hint="--out FILE.csv")
     if not asked.input_file.exists():
         raise VqtoolError(f"there is no file or folder `{asked.input_file}`")
     with runtime(asked.device, asked.precision) as here, torch.no_grad():
@@ -77,47 +85,66 @@ def write_table(
         options = options_asked(model.recipe, of_data)
         model = with_overrides(model, read, [text for text in asked.overrides if text not in of_data])
         files = model.files(options)
+        signals = signals_to(asked.out_file, isinstance(model.capable(protocol, verb), Classifies))
+        targets = [asked.out_file] if signals is None else files.outputs(asked.input_file, signals, decode=True)
         inputs = [*files.inputs(asked.input_file), model.path, *paths_in(options)]
-        outputs.check(asked.out_file, *others, inputs=inputs, force=asked.force, recipe=model.recipe)
+        outputs.check(*targets, *others, inputs=inputs, force=asked.force, recipe=model.recipe,
+                      folder=signals if targets != [asked.out_file] else None)  # fmt: skip
         check(model)
         here.place(model)
         torch.manual_seed(asked.seed)
-        table = Table(next(iter(model.spec.named("label").values())).names)
-        with out.progress(None, verb) as bar:
+        table = Table()
+
+        def answered() -> Iterator[Piece]:
             for piece in files.open(asked.input_file):
                 report_notes(piece.notes)
                 bar.expect(piece.total)
-                table.add(piece.metadata.get("names"), *answer(model, here.to_device(piece.batch)))
+                columns, signal = answer(model, here.to_device(piece.batch))
+                table.add(piece.metadata.get("names"), columns)
+                if signal is not None:
+                    metadata = {**piece.metadata, "notes": list(piece.notes)}
+                    yield Piece({**piece.batch, "x": signal.float().cpu()}, metadata)
                 bar.advance()
+
+        with out.progress(None, verb) as bar:
+            saved = list(answered()) and [] if signals is None else files.save(signals, answered())
     report_notes(files.remarks())
     left_out = list(files.skipped())
-    written = [path for path in (asked.out_file, *others) if path is not None]
-    table.show(asked.out_file, written, left_out)
+    if saved:
+        out.say(f"wrote {len(table.rows)} signals to {saved[0] if len(saved) == 1 else signals}")
+    written = [path for path in (*(saved or [asked.out_file]), *others) if path is not None]
+    table.show(asked.out_file if signals is None else None, written, left_out)
     return report_skipped(left_out)
 
 
-class Table:
-    """A row for each input: its name, the likeliest class, the probability of it, and what else is known."""
+def signals_to(path: Path | None, classifies: bool) -> Path | None:
+    """Where signals are to be written; None where the table goes there, or nothing is written."""
+    if path is None or path.suffix.lower() == ".csv":
+        return None
+    if classifies:
+        raise VqtoolError(f"the table is a .csv file, not `{path}`", hint="--out FILE.csv")
+    return path
 
-    def __init__(self, classes: Sequence[str]) -> None:
-        self.classes = classes
-        self.columns = ["input", "label", "probability"]
+
+class Table:
+    """A row for each input: its name, and what is known about it by column."""
+
+    def __init__(self) -> None:
+        self.columns = ["input"]
         self.rows: list[list[object]] = []
 
-    def add(self, names: Sequence[str] | None, logits: Tensor, more: Columns) -> None:
-        """Rows of logits [B, classes]; inputs without names are counted."""
-        self.columns = ["input", "label", "probability", *more]
-        best, chosen = logits.float().softmax(-1).max(-1)
-        for row, (share, index) in enumerate(zip(best.tolist(), chosen.tolist(), strict=True)):
-            name = str(len(self.rows)) if names is None else names[row]
-            self.rows.append([name, self.classes[index], round(share, 6), *(values[row] for values in more.values())])
+    def add(self, names: Sequence[str] | None, columns: Columns) -> None:
+        """Rows by column; inputs without names are counted."""
+        self.columns = ["input", *columns]
+        for row, values in enumerate(zip(*columns.values(), strict=True)):
+            self.rows.append([str(len(self.rows)) if names is None else names[row], *values])
 
     def text(self) -> str:
         """As CSV; what a spreadsheet would take for a formula is marked as text."""
         content = io.StringIO()
         writer = csv.writer(content, lineterminator="\n")
         writer.writerow(self.columns)
-        writer.writerows([text_cell(str(name)), text_cell(str(label)), *rest] for name, label, *rest in self.rows)
+        writer.writerows([text_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in self.rows)
         return content.getvalue()
 
     def dictionaries(self) -> Iterator[dict[str, object]]:
@@ -126,8 +153,10 @@ class Table:
 
     def show(self, path: Path | None, written: Sequence[Path], left_out: Sequence[str]) -> None:
         """Write to `path`, or show all on stdout; and say which labels there are how often."""
-        labels = dict(Counter(str(row[1]) for row in self.rows).most_common())
-        document = {"inputs": len(self.rows), "labels": labels, "files": list(written), "skipped": list(left_out)}
+        document: dict[str, object] = {"inputs": len(self.rows), "files": list(written), "skipped": list(left_out)}
+        if "label" in self.columns:
+            at = self.columns.index("label")
+            document["labels"] = dict(Counter(str(row[at]) for row in self.rows).most_common())
         if path is None:
             out.print(self.text().rstrip("\n"))
             out.document({**document, "answers": list(self.dictionaries())})

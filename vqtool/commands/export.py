@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqtool.api import Batch, Classifies, Decodes, Encodes, Task
+from vqtool.api import Batch, Classifies, Decodes, Encodes, Task, Transmits
 from vqtool.api.task import Parts
 from vqtool.commands import outputs
 from vqtool.console import out
@@ -103,19 +103,24 @@ def need(*libraries: str) -> None:
 
 def names_of_ways(model: Model, task: Any) -> list[str]:
     """What the files of the ways are called; a further form of what arrives names its tensors."""
+    ends: list[str] = []
+    if "channel" in model.parts and isinstance(task, Transmits):
+        others = model.parts.channel.arrivals[1:]
+        ends = ["transmit", "receive", *("-".join(["receive", *form]) for form in others)]
     if isinstance(task, Decodes) or not isinstance(task, Classifies):
-        return ["encode", *(["decode"] if isinstance(task, Decodes) else [])]
-    if "channel" not in model.parts:
-        return ["classify"]
-    others = model.parts.channel.arrivals[1:]
-    return ["transmit", "receive", *("-".join(["receive", *form]) for form in others)]
+        return ["encode", *(["decode"] if isinstance(task, Decodes) else []), *ends]
+    return ends or ["classify"]
 
 
 def ways(model: Model, task: Any) -> list[tuple[Way, tuple[Tensor, ...]]]:
     """The ways a task has, with the inputs to trace them by."""
     batch = sample(model)
-    if "encode" not in names_of_ways(model, task):
-        return ways_to_classes(model, task, batch)
+    names = names_of_ways(model, task)
+    ends = ends_apart(model, task, batch) if "transmit" in names else []
+    if "classify" in names:
+        return [made("classify", model.parts, lambda x: {"logits": task.classify(model.parts, x)}, batch, ("logits",))]
+    if "encode" not in names:
+        return ends
     coded = task.encode(model.parts, batch)
     sent = ("sent",) if coded["sent"].shape[1] else ()
     found = [made("encode", model.parts, lambda given: task.encode(model.parts, given), batch, ("codes", *sent))]
@@ -131,19 +136,18 @@ def ways(model: Model, task: Any) -> list[tuple[Way, tuple[Tensor, ...]]]:
         conditions = {name: value for name, value in batch.items() if name != "x"}
         codes = {name: coded[name] for name in ("codes", *sent)}
         found.append(made("decode", model.parts, decode, conditions, ("x_hat",), always=codes))
-    return found
+    return found + ends
 
 
-def ways_to_classes(model: Model, task: Any, batch: Batch) -> list[tuple[Way, tuple[Tensor, ...]]]:
-    """`classify`; where a channel lies in between, both of its ends apart: noise is no part of what is exported."""
-    parts = model.parts
-    if "channel" not in parts:
-        return [made("classify", parts, lambda given: {"logits": task.classify(parts, given)}, batch, ("logits",))]
+def ends_apart(model: Model, task: Any, batch: Batch) -> list[tuple[Way, tuple[Tensor, ...]]]:
+    """Both ends of a channel: noise is no part of what is exported."""
+    parts, reads = model.parts, "logits" if isinstance(task, Classifies) else "x_hat"
+    conditions = {name: value for name, value in batch.items() if name != "x"}
     gives = tuple(task.send(parts, batch))
     found = [made("transmit", parts, lambda given: task.send(parts, given), batch, gives)]
-    names = names_of_ways(model, task)[1:]
+    names = [name for name in names_of_ways(model, task) if name.startswith("receive")]
     for name, form in zip(names, task.observe(parts, batch), strict=True):
-        found.append(made(name, parts, lambda given: {"logits": task.receive(parts, given)}, {}, ("logits",),
+        found.append(made(name, parts, lambda given: {reads: task.receive(parts, given)}, conditions, (reads,),
                           always=form))  # fmt: skip
     return found
 

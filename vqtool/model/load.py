@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vqtool.api.data import DataSpec
 from vqtool.api.quantizer import Quantizer
+from vqtool.api.task import Transmits
 from vqtool.catalog import catalog
 from vqtool.console import out
 from vqtool.errors import VqtoolError
@@ -90,7 +91,7 @@ def from_checkpoint(
     if stage not in names:
         raise damaged(path, f"its recipe has no stage `{stage}`")
     trained = {one["name"]: one["task"]["kind"] for one in resolved["stages"][: names.index(stage) + 1]}
-    last = last_able(trained, able[0]) if able is not None else None
+    last = last_able(trained, able[0], resolved["parts"]) if able is not None else None
     only = needed_for(last, trained) if last is not None else None
     recipe = from_resolved(resolved, text=text, beside=path.parent, source=path, only=only)
     try:
@@ -132,9 +133,13 @@ def with_overrides(model: Model, read: Checkpoint, overrides: Sequence[str]) -> 
     return changed
 
 
-def last_able(trained: Mapping[str, str], protocol: type) -> str | None:
-    """The last of the trained stages (task kinds by name) whose task can do `protocol`."""
-    able = [name for name, kind in trained.items() if issubclass(catalog().load("task", kind), protocol)]
+def last_able(trained: Mapping[str, str], protocol: type, parts: Collection[str] = ()) -> str | None:
+    """The last of the trained stages (task kinds by name) whose task can do `protocol` with these `parts`."""
+    able = [
+        name
+        for name, kind in trained.items()
+        if issubclass(catalog().load("task", kind), protocol) and (protocol is not Transmits or "channel" in parts)
+    ]
     return able[-1] if able else None
 
 

@@ -94,7 +94,8 @@ class Model:
 
     def task(self, protocol: type) -> tuple[str, Task] | None:
         """The last stage whose task can do `protocol`, and its task."""
-        able = [(name, task) for name, task in self.tasks.items() if isinstance(task, protocol)]
+        linked = protocol is not Transmits or "channel" in self.parts
+        able = [(name, task) for name, task in self.tasks.items() if linked and isinstance(task, protocol)]
         return able[-1] if able else None
 
     def capable(self, protocol: type, verb: str) -> Any:
@@ -273,7 +274,7 @@ class Model:
     def transmit(
         self, x: Tensor | Batch, snr_db: float | None = None, *, soft: bool = False
     ) -> Tensor | dict[str, Tensor]:
-        """What the model sends for `x`; or, at a signal-to-noise ratio in dB, what the other end classifies it as.
+        """What the model sends for `x`; or, at a signal-to-noise ratio in dB, what the other end reads.
 
         The noise comes from torch's generator: `torch.manual_seed` makes it repeatable.
 
@@ -283,9 +284,10 @@ class Model:
             soft: by expectations in place of the codes that are deployed.
 
         Returns:
-            Logits [B, classes]; without `snr_db` what the sender puts out, by the channel's own names.
+            Logits [B, classes], or signals [B, C, L] of a model that reconstructs; without `snr_db` what the sender
+            puts out, by the channel's own names.
         """
-        task = self._link("transmit")
+        task = self.capable(Transmits, "transmit")
         if snr_db is None:
             if soft:
                 raise VqtoolError("`soft` needs an `snr_db`: what a sender sends are codes")
@@ -297,20 +299,15 @@ class Model:
             return task.transmit(self.parts, batch, snr_db, soft=soft)[0]
 
     def receive(self, **arrived: Any) -> Tensor:
-        """Logits [B, classes] from what arrived through a channel of one's own, under the names of the model's channel.
+        """Logits [B, classes] or signals [B, C, L] from what arrived through a channel of one's own.
 
-        An error lists these names. What `transmit` sent goes by the same ones, beside what this end knows.
+        It goes by the names of the model's channel, which an error lists. What `transmit` sent has the same ones,
+        beside what this end knows; so have conditions, where the model reads any.
         """
-        task = self._link("receive")
+        task = self.capable(Transmits, "receive")
         given = {name: value.to(self.device) for name, value in fields_of(arrived, "arrived").items()}
-        with torch.no_grad(), eval_mode(self.parts):
+        with self._computing({}):
             return task.receive(self.parts, given)
-
-    def _link(self, verb: str) -> Any:
-        task = self.capable(Transmits, verb)
-        if "channel" not in self.parts:
-            raise VqtoolError(f"this model cannot {verb}: its recipe has no [channel]")
-        return task
 
     def embed(self, x: Tensor | Batch) -> dict[str, Tensor]:
         """`features` [B, T, D] before the quantizer and `codes` [B, T, Q]; `context` [B, T, D'] where there is one."""
@@ -395,4 +392,5 @@ class UnableError(VqtoolError):
     def __init__(self, verb: str, recipe: Recipe, trained: Collection[str], path: Path | None) -> None:
         tasks = ", ".join(f"`{stage.task.kind}`" for stage in recipe.stages if stage.name in trained)
         what = f"`{path}`" if path is not None else "this model"
-        super().__init__(f"{what} cannot {verb}; it was trained with {tasks}")
+        missing = "" if verb not in ("transmit", "receive") or "channel" in recipe.parts else ", without a [channel]"
+        super().__init__(f"{what} cannot {verb}; it was trained with {tasks}{missing}")

@@ -89,11 +89,11 @@ class Scores:
         return other
 
     def compute(self) -> dict[str, float]:
-        """All metrics by dotted name; those of an estimate but the deployed one carry its prefix."""
+        """All metrics by dotted name; those of an estimate but the deployed one carry its prefix, or its suffix."""
         values: dict[str, float] = {}
         for (_, prefix), metric in self.metrics.items():
-            lead = f"{prefix}." if prefix else ""
-            values |= {lead + name: float(value) for name, value in metric.compute().items()}
+            lead, tail = ("", prefix) if prefix.startswith(".") else (f"{prefix}." if prefix else "", "")
+            values |= {lead + name + tail: float(value) for name, value in metric.compute().items()}
         free, forced = values.get("error.mean"), values.get("forced.error.mean")
         if free is not None and forced:
             values["exposure_gap"] = free / forced - 1  # how much worse the model fares on its own past
@@ -185,7 +185,8 @@ def evaluate_baselines(model: Model, data: Data, splits: Mapping[str, Rows]) -> 
 
         def estimate(batch: Batch, baseline: Baseline = baseline) -> Estimates:
             given = dict(baseline.predict(batch))
-            return Estimates({"": given.pop("x_hat")} if "x_hat" in given else {}, given)
+            x_hat = given.pop("x_hat", {})
+            return Estimates(x_hat if isinstance(x_hat, Mapping) else {"": x_hat}, given)
 
         learned = Scores(model)
         if learned.learns():

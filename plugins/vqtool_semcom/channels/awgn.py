@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from vqtool_semcom.symbol_channel import SymbolChannel
 
 
 class Awgn(SymbolChannel):
     """y = x + n; see `SymbolChannel` for what SNR means."""
+
+    def capacity(self, level: float) -> float:
+        """log2(1 + Es/N0), with any points: square constellations carry less."""
+        return math.log1p(10 ** (level / 10)) / math.log(2)

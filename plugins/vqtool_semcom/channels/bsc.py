@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -42,6 +43,10 @@ class Bsc(BitChannel):
 
     def levels(self) -> Mapping[str, float]:
         return {"": self.flip} | {f".{flip:g}flip": flip for flip in self.report}
+
+    def capacity(self, level: float) -> float:
+        """1 minus the entropy of a flip, in bits."""
+        return 1 + sum(p * math.log2(p) for p in (level, 1 - level) if p > 0)
 
     def draw(self, quantized: Quantized) -> tuple[Tensor, ...]:
         return (torch.rand(len(quantized.codes), self.bits_of(quantized), device=quantized.z.device),)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import chain
 from math import prod
 from typing import Annotated, Any, ClassVar
 
@@ -12,11 +11,12 @@ import torch
 from annotated_doc import Doc
 from torch import Tensor
 
-from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Quantized, Quantizer, Received, Task
+from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Quantized, Received, Task
 from vqtool.errors import VqtoolError
+from vqtool.sequence.link import Link, by_level, code_figures, code_tables, means
 
 
-class Classify(Task):
+class Classify(Link, Task):
     """x -> norm -> encoder -> quantizer -> channel -> classifier -> logits; quantizer and channel may be left out.
 
     Provides `logits` [B, classes], `quantized`, `codes` [B, T, Q] and `received`. In evaluation every level of the
@@ -48,11 +48,6 @@ class Classify(Task):
         self.tokens = prod(spec.signal.shape[1:]) // encoder.stride
         make("classifier", encoder.dim, self.tokens, len(label.names))
 
-    def begin(self, parts: Parts) -> None:
-        """Give the channel the vectors of the codes, as they start."""
-        if "channel" in parts:
-            parts.channel.prepare(code_tables(parts.quantizer))
-
     def step(self, parts: Parts, batch: Batch) -> dict[str, Any]:
         """One pass through the whole chain."""
         z, quantized = self._coded(parts, batch)
@@ -75,27 +70,18 @@ class Classify(Task):
         label = batch[self.label]
         known = label >= 0
         right = ((logits.argmax(-1) == label) & known).sum() / known.sum().clamp_min(1)
-        figures = {} if received is None else {name: each.float().mean() for name, each in received.figures.items()}
-        return {"accuracy": right, **figures}
+        return {"accuracy": right, **({} if received is None else means(received))}
 
     def estimate(self, parts: Parts, batch: Batch) -> Estimates:
         """`scores`, logits by path and level, as "hard.LEVEL"; `received`, outputs of the channel by level."""
         z, quantized = self._coded(parts, batch)
         if quantized is None:
             return Estimates(named={"scores": {"": parts.classifier(z)}})
-        named: dict[str, Any] = {
-            "codes": quantized.codes,
-            "codebook_sizes": parts.quantizer.codebook_sizes,
-            "codebook_names": parts.quantizer.codebook_names,
-        }
-        if quantized.route is not None:
-            named["route"] = quantized.route
-        if quantized.probs is not None:
-            named["probs"] = quantized.probs
+        named = code_figures(parts, quantized)
         if "channel" not in parts:
             return Estimates(named={**named, "scores": {"": parts.classifier(quantized.hard)}})
         scores: dict[str, Tensor] = {"no-channel": parts.classifier(z)}
-        received = dict(self._levels(parts, quantized))
+        received = dict(by_level(parts, quantized))
         for level, one in received.items():
             scores[f"hard{level}"] = parts.classifier(one.hard)
             if one.soft is not None:
@@ -114,37 +100,12 @@ class Classify(Task):
         Raises:
             VqtoolError: `soft`, and the quantizer gives no probabilities.
         """
-        z, quantized = self._coded(parts, batch)
-        if quantized is None:
-            return parts.classifier(z), None
-        received: Received | None = None
-        if "channel" in parts:
-            received = parts.channel(quantized, code_tables(parts.quantizer), level=level)
-        got = quantized if received is None else received
-        if soft and got.soft is None:
-            raise VqtoolError("this model has no soft path: its quantizer gives no probabilities",
-                              hint="soft-ema and soft do")  # fmt: skip
-        return parts.classifier(got.soft if soft else got.hard), received
-
-    def send(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
-        """What the channel is given for a batch, by its own names."""
-        return parts.channel.send(self._coded(parts, batch)[1])
-
-    def observe(self, parts: Parts, batch: Batch) -> Sequence[Mapping[str, Tensor]]:
-        """What arrives of a batch at the channel's own level."""
-        return parts.channel.observe(self._coded(parts, batch)[1], code_tables(parts.quantizer))
+        z, received = self._arriving(parts, batch, level, soft)
+        return parts.classifier(z), received
 
     def receive(self, parts: Parts, arrived: Mapping[str, Tensor]) -> Tensor:
-        """Logits [B, classes] from what arrived.
-
-        Raises:
-            VqtoolError: the quantizer routes, so what arrived does not say which codes were sent.
-        """
-        if parts.quantizer.topology == "routed":
-            raise VqtoolError(
-                "what arrives does not say which route each window took", hint="vqtool transmit CKPT INPUT"
-            )
-        return parts.classifier(parts.channel.receive(arrived, code_tables(parts.quantizer), self.tokens))
+        """Logits [B, classes] from what arrived."""
+        return parts.classifier(self._vectors(parts, arrived))
 
     def encode(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
         """`codes` [B, T, Q]; there is no side information.
@@ -170,31 +131,3 @@ class Classify(Task):
         normed, _ = parts.norm(batch)
         z = parts.encoder(normed["x"])
         return z, parts.quantizer(z) if "quantizer" in parts else None
-
-    @staticmethod
-    def _levels(parts: Parts, quantized: Quantized) -> Iterator[tuple[str, Received]]:
-        tables, noise = code_tables(parts.quantizer), parts.channel.draw(quantized)
-        for name, level in parts.channel.levels().items():
-            yield name, parts.channel(quantized, tables, level=level, noise=noise)
-
-
-def code_tables(quantizer: Quantizer) -> tuple[Tensor, ...]:
-    """The vectors of every codebook's codes, Q of [K_q, D], whose sum a token decodes to; with their gradient.
-
-    Raises:
-        VqtoolError: several codebooks that do not add up.
-    """
-    sizes = quantizer.codebook_sizes
-    vectors = quantizer.vectors()
-    if len(sizes) > 1 and vectors is None:
-        raise VqtoolError(
-            "a channel needs code vectors that add up, and those of this quantizer do not",
-            hint="use residual-ema or product-ema",
-        )
-    device = next(chain(vectors or (), quantizer.parameters(), quantizer.buffers())).device
-    tables = []
-    for q, size in enumerate(sizes):
-        codes = torch.full((1, size, len(sizes)), -1, device=device)
-        codes[0, :, q] = torch.arange(size, device=device)
-        tables.append(quantizer.decode(codes)[0])
-    return tuple(tables)
