@@ -151,6 +151,7 @@ def test_pictures_arrive_as_files_and_a_row_each(home: Path, tmp_path: Path) -> 
     (["--out", "{tmp}/got.png"], "there are 6 pictures, and one in a PNG"),
     (["--out", "{home}/mine"], "exists already"),
     (["--out", "{tmp}/no/got"], "there is no folder"),
+    (["--doubt", "0.5"], "that takes a model that classifies"),
 ])  # fmt: skip
 def test_what_cannot_be_written_is_one_error(home: Path, tmp_path: Path, words: list[str], message: str) -> None:
     done = within("transmit", home / "run", home / "mine", *(w.format(tmp=tmp_path, home=home) for w in words))

@@ -187,12 +187,12 @@ class Transmits(Protocol):
     """
 
     def transmit(
-        self, parts: Parts, batch: Batch, level: float | None, *, soft: bool = False
+        self, parts: Parts, batch: Batch, level: float | None, *, soft: bool = False, doubt: float | None = None
     ) -> tuple[Tensor, Received | None]:
         """What is read after the channel at `level`, and what that gave; None where there is no channel.
 
         The level is of the channel's own measure of quality, None its default. `soft`: by expectations instead of the
-        codes that are deployed.
+        codes that are deployed. `doubt`: entropy of the classes, in bits, above which the next level of codes is sent.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -38,26 +38,6 @@ class Link:
         """What arrives of a batch at the channel's own level."""
         return parts.channel.observe(self._coded(parts, batch)[1], code_tables(parts.quantizer))
 
-    def _arriving(self, parts: Parts, batch: Batch, level: float | None, soft: bool) -> tuple[Tensor, Received | None]:
-        """The vectors [B, T, D] behind the channel at `level`; by expectations instead of codes where `soft`.
-
-        Raises:
-            VqtoolError: `soft`, and the quantizer gives no probabilities.
-        """
-        z, quantized = self._coded(parts, batch)
-        if quantized is None:
-            return z, None
-        received: Received | None = None
-        if "channel" in parts:
-            received = parts.channel(quantized, code_tables(parts.quantizer), level=level)
-        got = quantized if received is None else received
-        if not soft:
-            return got.hard, received
-        if got.soft is None:
-            raise VqtoolError("this model has no soft path: its quantizer gives no probabilities",
-                              hint="soft-ema and soft do")  # fmt: skip
-        return got.soft, received
-
     def _vectors(self, parts: Parts, arrived: Mapping[str, Tensor]) -> Tensor:
         """The vectors [B, T, D] from what arrived.
 
@@ -72,11 +52,16 @@ class Link:
         return z
 
 
-def by_level(parts: Parts, quantized: Quantized) -> Iterator[tuple[str, Received]]:
-    """What arrives at every level of the channel, by its suffix, with the same noise."""
-    tables, noise = code_tables(parts.quantizer), parts.channel.draw(quantized)
-    for name, level in parts.channel.levels().items():
-        yield name, parts.channel(quantized, tables, level=level, noise=noise)
+def the_soft(got: Quantized | Received) -> Tensor:
+    """The vectors of the soft path [B, T, D].
+
+    Raises:
+        VqtoolError: the quantizer gives no probabilities.
+    """
+    if got.soft is None:
+        raise VqtoolError("this model has no soft path: its quantizer gives no probabilities",
+                          hint="soft-ema and soft do")  # fmt: skip
+    return got.soft
 
 
 def means(received: Received) -> dict[str, Tensor]:

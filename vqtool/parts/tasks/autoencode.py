@@ -16,7 +16,7 @@ from vqtool.api import MASK, Batch, Better, DataSpec, Estimates, Make, Parts, Qu
 from vqtool.errors import VqtoolError
 from vqtool.layers.lengths import Lengths
 from vqtool.sequence.chain import decode, decode_normed, encode, encoded, from_latents, latents
-from vqtool.sequence.link import Link, by_level, code_figures, code_tables, means
+from vqtool.sequence.link import Link, code_figures, code_tables, means, the_soft
 
 FAINT = 0.05  # a sum that nearly vanishes is not blown up to more than 1 / this
 TINY = 1e-12
@@ -136,7 +136,9 @@ class Autoencode(Link, Task):
 
     def _arrived(self, parts: Parts, batch: Batch, quantized: Quantized) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What the decoder makes of each level of the channel, and what metrics read of the channel itself."""
-        received = dict(by_level(parts, quantized))
+        tables, noise = code_tables(parts.quantizer), parts.channel.draw(quantized)
+        received = {name: parts.channel(quantized, tables, level=level, noise=noise)
+                    for name, level in parts.channel.levels().items()}  # fmt: skip
         vectors = {level: one.hard for level, one in received.items()}
         vectors |= {f".soft{level}": one.soft for level, one in received.items() if one.soft is not None}
         signals = {name: self._signal(parts, z, batch) for name, z in vectors.items()}
@@ -147,15 +149,17 @@ class Autoencode(Link, Task):
         return from_latents(parts, z, z.new_zeros(z.shape[0], 0), batch)
 
     def transmit(
-        self, parts: Parts, batch: Batch, level: float | None, *, soft: bool = False
-    ) -> tuple[Tensor, Received | None]:
+        self, parts: Parts, batch: Batch, level: float | None, *, soft: bool = False, doubt: float | None = None
+    ) -> tuple[Tensor, Received]:
         """[B, C, L] as it arrives at a level of the channel; `soft` by expectations instead of codes.
 
         Raises:
-            VqtoolError: `soft`, and the quantizer gives no probabilities.
+            VqtoolError: `soft`, and the quantizer gives no probabilities; or `doubt`, which needs classes.
         """
-        z, received = self._arriving(parts, batch, level, soft)
-        return self._signal(parts, z, batch), received
+        if doubt is not None:
+            raise VqtoolError("a decoder has no doubt that could ask for more: that takes a model that classifies")
+        received = parts.channel(self._coded(parts, batch)[1], code_tables(parts.quantizer), level=level)
+        return self._signal(parts, the_soft(received) if soft else received.hard, batch), received
 
     def receive(self, parts: Parts, arrived: Mapping[str, Tensor]) -> Tensor:
         """[B, C, L] from what arrived; fields of the data among it are conditions."""
