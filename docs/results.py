@@ -1,6 +1,7 @@
 """Draws pictures of results: `python docs/results.py docs/images RUNS`.
 
-RUNS is a folder with trained runs of the shipped recipes: `voltage`, `semcom`, `seismic-tiny`, `codec` and `images`.
+RUNS is a folder with trained runs of the shipped recipes: `voltage`, `semcom`, `seismic-tiny`, `codec`, `images`
+and `semcom-pictures`. `python docs/results.py docs/images RUNS semcom-pictures` draws the picture of the last alone.
 Every signal shown is held out: a voltage of median error (in its own picture, also of the 10th and 90th percentile),
 the first test record with three labels, the first test clip, the first test pictures.
 """
@@ -111,10 +112,41 @@ def pictures(places: Any, run: Path) -> None:
         places[row, 0].set_ylabel(title)
 
 
+def received(folder: Path, run: Path) -> None:
+    """PSNR of pictures over a noisy channel, beside JPEG compressed for one state of it; and some as they arrive."""
+    scores = json.loads((run / "summary.json").read_text(encoding="utf-8"))["splits"]["test"]
+    shown, levels = 6, [0, 3, 6, 12, 18]
+    figure = plt.figure(figsize=(11, 4), layout="constrained")
+    grid = figure.add_gridspec(4, shown + 8)
+    axes = figure.add_subplot(grid[:, :7])
+    axes.plot(levels, [scores["model"][f"psnr.db.{at}db"] for at in levels], "o-", color=BLUE, label="one model")
+    for name, figures in scores["baselines"].items():
+        at = float(name.split("=")[1])
+        steps = sorted({*levels, at - 1e-3, at})
+        before, after = min(figures[f"psnr.db.{one}db"] for one in levels), figures["psnr.db.no-channel"]
+        label = "JPEG at capacity, for one Es/N0" if at == 0 else None
+        axes.plot(steps, [after if one >= at else before for one in steps], color=GREY, lw=1, label=label)
+    axes.set(xlabel="Es/N0 in dB", ylabel="PSNR in dB", xticks=levels)
+    axes.set_title("pictures after a noisy channel")
+    axes.legend(frameon=False)
+    model, batch = held_out(run, "test", list(range(shown)))
+    torch.manual_seed(0)
+    rows = {"sent": batch["x"], **{f"{at} dB": model.transmit(batch["x"], float(at)) for at in (12, 6, 0)}}
+    for row, (title, some) in enumerate(rows.items()):
+        for column, picture in enumerate(some):
+            place = figure.add_subplot(grid[row, 8 + column])
+            place.imshow(picture[0], cmap="gray", vmin=0, vmax=1)
+            place.set(xticks=[], yticks=[], ylabel="" if column else title)
+    figure.savefig(folder / "semcom-pictures.png", dpi=110)
+
+
 def main() -> None:
     """Draw and write the pictures."""
     folder, runs = Path(sys.argv[1]), Path(sys.argv[2])
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10})
+    received(folder, runs / "semcom-pictures")
+    if sys.argv[3:] == ["semcom-pictures"]:
+        return
     figure = plt.figure(figsize=(11, 6.2), layout="constrained")
     grid = figure.add_gridspec(4, 2)
     voltages([figure.add_subplot(grid[:2, 0])], runs / "voltage", (50,))
