@@ -90,13 +90,12 @@ def code_tables(quantizer: Quantizer) -> tuple[Tensor, ...]:
         VqtoolError: several codebooks that do not add up.
     """
     sizes = quantizer.codebook_sizes
-    vectors = quantizer.vectors()
-    if len(sizes) > 1 and vectors is None:
+    if not quantizer.additive:
         raise VqtoolError(
             "a channel needs code vectors that add up, and those of this quantizer do not",
             hint="use residual-ema or product-ema",
         )
-    device = next(chain(vectors or (), quantizer.parameters(), quantizer.buffers())).device
+    device = next(chain(quantizer.vectors() or (), quantizer.parameters(), quantizer.buffers())).device
     tables = []
     for q, size in enumerate(sizes):
         codes = torch.full((1, size, len(sizes)), -1, device=device)

@@ -25,7 +25,7 @@ class Classify(Link, Task):
     expectations ("soft"), both with the same noise; "no-channel" is the same network without quantizer and channel.
 
     With `doubt`, levels of the quantizer are sent one after the other on the deployed path, each only for the rows of
-    whose class the receiver is not sure yet (incremental redundancy). Its asking for more is taken to be free.
+    whose class the other end is not sure yet (incremental redundancy). Its asking for more is taken to be free.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "channel", "classifier"})
@@ -131,7 +131,7 @@ class Classify(Link, Task):
         noise: tuple[Tensor, ...] | None = None,
         doubt: float | None = None,
     ) -> tuple[Tensor, Received]:
-        """Logits of the deployed path, and what arrived: of each row as many levels as its receiver asked for."""
+        """Logits of the deployed path, and what arrived: of each row as many levels as were asked for."""
         tables = code_tables(parts.quantizer)
         doubt = self.doubt if doubt is None else doubt
         if doubt is None:
