@@ -131,10 +131,6 @@ class BitChannel(Channel):
         """What training transmits, given the blended `bits`; a channel with more stages may blend them as well."""
         return self.transmit(bits, level, noise, soft=True)
 
-    def capacity(self, level: float) -> float | None:
-        """The most bits that any code gets through one use of the channel at a level; None where it is not known."""
-        return None
-
     def training_level(self, rows: int, device: torch.device) -> Tensor:
         """A level [B] for each row of a training batch."""
         raise NotImplementedError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -49,7 +49,8 @@ class JpegAtCapacity(Baseline):
     def prepare(self, parts: Parts) -> None:
         """Take the levels and the capacity of the model's channel, and how often a picture of it uses that."""
         channel = getattr(parts, "channel", None)
-        if not isinstance(channel, BitChannel) or channel.capacity(channel.levels()[""]) is None:
+        capacity: Callable[[float], float] | None = getattr(channel, "capacity", None)  # of one use, at a level
+        if not isinstance(channel, BitChannel) or capacity is None:
             raise VqtoolError(
                 "the baseline `jpeg-at-capacity` needs a channel whose capacity is known: awgn or bsc",
                 hint="remove it from `evaluate.baselines`",
@@ -58,15 +59,9 @@ class JpegAtCapacity(Baseline):
             raise VqtoolError(f"`design` is {channel.measure}, from {channel.span[0]:g} to {channel.span[1]:g}")
         height, width = self.spec.signal.shape[-2:]
         uses = channel.symbols_of(height * width // parts.encoder.stride * channel.width)
-        self.bits = int(uses * self._capacity(channel, self.design))
-        self.arrives = {
-            suffix: self._capacity(channel, level) >= self._capacity(channel, self.design)
-            for suffix, level in channel.levels().items()
-        }
-
-    @staticmethod
-    def _capacity(channel: BitChannel, level: float) -> float:
-        return channel.capacity(level) or 0.0
+        wanted = capacity(self.design)
+        self.bits = int(uses * wanted)
+        self.arrives = {suffix: capacity(level) >= wanted for suffix, level in channel.levels().items()}
 
     def fit(self, rows: Rows) -> None:
         """Take the mean of the training pictures."""

@@ -11,5 +11,5 @@ class Awgn(SymbolChannel):
     """y = x + n; see `SymbolChannel` for what SNR means."""
 
     def capacity(self, level: float) -> float:
-        """log2(1 + Es/N0), with any points: square constellations carry less."""
+        """The most bits that any code gets through one symbol: log2(1 + Es/N0); square constellations carry less."""
         return math.log1p(10 ** (level / 10)) / math.log(2)

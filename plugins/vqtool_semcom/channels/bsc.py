@@ -45,7 +45,7 @@ class Bsc(BitChannel):
         return {"": self.flip} | {f".{flip:g}flip": flip for flip in self.report}
 
     def capacity(self, level: float) -> float:
-        """1 minus the entropy of a flip, in bits."""
+        """The most bits that any code gets through one use: 1 minus the entropy of a flip, in bits."""
         return 1 + sum(p * math.log2(p) for p in (level, 1 - level) if p > 0)
 
     def draw(self, quantized: Quantized) -> tuple[Tensor, ...]:
