@@ -1,0 +1,96 @@
+"""The convolutional code that corrects bit errors: bits or their probabilities to coded ones, and LLRs back."""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Rate = Literal["1/2", "2/3", "3/4"]
+MEMORY = 6
+STATES = 2**MEMORY
+TAPS = 0o133, 0o171  # of the two bits that each bit becomes, the newest bit first
+KEPT: dict[Rate, tuple[int, ...]] = {"1/2": (1, 1), "2/3": (1, 1, 1, 0), "3/4": (1, 1, 1, 0, 0, 1)}  # A1 B1 A2 B2 ...
+MOST = 1e3  # |LLR|: larger ones decide no more, and would leave float32 no digits for the others
+
+
+class Convolutional(nn.Module):
+    """The code of constraint length 7 with the generators 133 and 171 (octal) of IEEE 802.11, ended by 6 zeros.
+
+    Rates above 1/2 leave coded bits out by the patterns of that standard. They are sent in another order: neighbours
+    in the code, which correct each other, lie about .38 of a window apart and share neither a symbol nor a fade.
+    """
+
+    outputs: Tensor  # [2, 128]  the coded bits of each window of 7 bits, the newest its highest
+
+    def __init__(self, rate: Rate = "1/2") -> None:
+        super().__init__()
+        self.rate = rate
+        ones = [[(window & taps).bit_count() % 2 for window in range(2 * STATES)] for taps in TAPS]
+        self.register_buffer("outputs", torch.tensor(ones).float(), persistent=False)
+
+    def coded(self, bits: int) -> int:
+        """The number of coded bits of `bits` bits."""
+        return len(self._places(bits))
+
+    def carried(self, coded: int) -> int:
+        """The most bits that take no more than `coded` coded bits; 0 where none do."""
+        return next((bits for bits in range(coded, 0, -1) if self.coded(bits) <= coded), 0)
+
+    def encode(self, bits: Tensor) -> Tensor:
+        """Bits, or probabilities of ones, [B, n] -> coded ones [B, m].
+
+        The parity of independent bits has 1 - 2 p = prod (1 - 2 p_i): at certain bits that is the coded bit itself.
+        """
+        sign = nn.functional.pad(1 - 2 * bits, (MEMORY, MEMORY), value=1.0)
+        steps = bits.shape[1] + MEMORY
+        each = []
+        for taps in TAPS:
+            product = torch.ones_like(sign[:, :steps])
+            for delay in range(MEMORY + 1):
+                if taps >> (MEMORY - delay) & 1:
+                    product = product * sign[:, MEMORY - delay : MEMORY - delay + steps]
+            each.append(product)
+        coded = (1 - torch.stack(each, -1).flatten(1)) / 2
+        return coded[:, self._places(bits.shape[1]).to(bits.device)]
+
+    def decode(self, llr: Tensor, bits: int) -> Tensor:
+        """The LLRs [B, `bits`] of the bits, log P(1) / P(0), from those of the coded bits [B, m].
+
+        Exact for each bit, given independent noise: Bahl, Cocke, Jelinek and Raviv 1974, in logarithms. A path of the
+        trellis is a window of 7 bits a step: its state before is the window without its newest bit, the one after that
+        without its oldest.
+        """
+        steps = bits + MEMORY
+        whole = llr.new_zeros(llr.shape[0], 2 * steps)
+        whole = whole.index_copy(1, self._places(bits).to(llr.device), llr.clamp(-MOST, MOST))
+        gain = whole.unflatten(1, (steps, 2)).unbind(1)
+        never = -MOST * 2 * steps * 2  # below every path that may be
+        start = torch.full_like(llr[:, :1].expand(-1, STATES), never).index_fill(1, llr.new_zeros(1).long(), 0.0)
+        forward = [start]
+        for step in range(steps):
+            paths = forward[-1].repeat(1, 2) + gain[step] @ self.outputs
+            if step >= bits:  # the zeros at the end
+                paths = paths.index_fill(1, torch.arange(STATES, 2 * STATES, device=llr.device), never)
+            state = torch.logaddexp(*paths.unflatten(1, (STATES, 2)).unbind(2))
+            forward.append(state - state.amax(1, keepdim=True))
+        back, found = start, []
+        for step in reversed(range(steps)):
+            after = back.repeat_interleave(2, 1) + gain[step] @ self.outputs
+            zero, one = after.unflatten(1, (2, STATES)).unbind(1)
+            if step < bits:
+                past = forward[step]
+                found.append(torch.logsumexp(past + one, 1) - torch.logsumexp(past + zero, 1))
+            back = zero if step >= bits else torch.logaddexp(zero, one)
+            back = back - back.amax(1, keepdim=True)
+        return torch.stack(found[::-1], 1)
+
+    def _places(self, bits: int) -> Tensor:
+        """The place of each coded bit, in the order sent, among A1 B1 A2 B2 ... before any is left out."""
+        kept = KEPT[self.rate]
+        every = torch.arange(2 * (bits + MEMORY))
+        left = every[torch.tensor(kept)[every % len(kept)] > 0]
+        apart = next(step for step in range(int(0.382 * len(left)), len(left)) if gcd(step, len(left)) == 1)
+        return left[(torch.arange(len(left)) * apart % len(left)).argsort()]
