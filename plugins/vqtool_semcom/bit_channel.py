@@ -16,11 +16,11 @@ from vqtool.api import Channel, Quantized, Received
 from vqtool.api.precision import own_precision
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.estimators.straight_through import AddGradient
-from vqtool_semcom.convolutional import Convolutional, Rate
+from vqtool_semcom.convolutional import Convolutional, Rate, Uncoded
 from vqtool_semcom.index_bits import IndexBits
 from vqtool_semcom.labels import Labelling
 from vqtool_semcom.mode_router import ModeRoute, expected_symbols, with_mode
-from vqtool_semcom.paths import mean_vectors, straight_through, towards_hard
+from vqtool_semcom.paths import bit_error_share, mean_vectors, put, straight_through, towards_hard
 
 Fec = Literal["none", "convolutional"]
 Gradient = Literal["straight-through", "link", "both"]
@@ -92,7 +92,7 @@ class BitChannel(Channel):
     ) -> None:
         super().__init__()
         self._use_codes(codebook_sizes, labels, radius)
-        self.fec = None if fec == "none" else Convolutional(code_rate)
+        self.fec = Uncoded() if fec == "none" else Convolutional(code_rate)
         if send_levels > len(codebook_sizes):
             raise VqtoolError(f"`send_levels` is {send_levels}, and there are {len(codebook_sizes)} levels")
         self.send_levels, self.random_levels = send_levels, random_levels
@@ -138,16 +138,12 @@ class BitChannel(Channel):
 
     def transmit(self, bits: Tensor, level: Tensor, noise: Noise, *, soft: bool, mode: int = 0) -> Transmission:
         """`disturb` for the bits [B, n] themselves: coded, disturbed and decoded."""
-        coded = self.encoded(bits)
+        coded = self.fec.encode(bits)
         return self.decoded(self.disturb(coded, level, noise, soft=soft, mode=mode), coded, bits.shape[1])
-
-    def encoded(self, bits: Tensor) -> Tensor:
-        """The bits, or probabilities of ones, [B, m] that carry those of a window [B, n]."""
-        return bits if self.fec is None else self.fec.encode(bits)
 
     def decoded(self, got: Transmission, coded: Tensor, bits: int) -> Transmission:
         """LLRs of `bits` bits from what was `coded`; what came through the noise stays in `sent` and `arrived`."""
-        llr = got.llr if self.fec is None else self.fec.decode(got.llr, bits)
+        llr = self.fec.decode(got.llr, bits)
         return replace(got, llr=llr, sent={"bits": coded, **got.sent}, arrived={"llr": got.llr, **got.arrived})
 
     def transmit_blend(
@@ -165,13 +161,9 @@ class BitChannel(Channel):
         width = self.width if quantized.route is None else max(book.width for book in self.index_bits)
         return quantized.codes.shape[1] * width
 
-    def coded_bits(self, bits: int) -> int:
-        """m, the coded bits that carry `bits` bits of a window."""
-        return bits if self.fec is None else self.fec.coded(bits)
-
     def data_symbols(self, bits: int, mode: int = 0) -> int:
         """S, the uses of the channel that carry `bits` bits of a window."""
-        return -(-self.coded_bits(bits) // self.symbol_bits[mode])
+        return -(-self.fec.coded(bits) // self.symbol_bits[mode])
 
     def symbols_of(self, bits: int, mode: int = 0) -> int:
         """S, and those that only help the receiver."""
@@ -181,7 +173,7 @@ class BitChannel(Channel):
         """`ber` [B], bit errors of what was sent, the size of a window in sent bits and symbols, and `ber.decoded`."""
         sent = got.sent["bits"]
         wrong = {"ber": bit_error_share(got.arrived["llr"], sent)}
-        if self.fec is not None:
+        if self.fec.corrects:
             wrong["ber.decoded"] = bit_error_share(got.llr, bits)
         size = {"bits": sent.shape[1], "symbols": self.symbols_of(bits.shape[1], mode)}
         return wrong | {name: torch.full_like(wrong["ber"], value) for name, value in size.items()}
@@ -225,6 +217,9 @@ class BitChannel(Channel):
         if quantized.route is not None or len(self.books) == 1:
             raise VqtoolError("this quantizer has no levels to send one after the other",
                               hint="leave `doubt` out; residual-ema has levels")  # fmt: skip
+        if self.fec.corrects:
+            raise VqtoolError("with `fec` all levels are one word of the code, and are sent at once",
+                              hint='fec = "none", or leave `doubt` out')  # fmt: skip
         if self.protect:
             raise VqtoolError("with `protect` the bits of all levels share the symbols, and are sent at once",
                               hint="protect = false, or leave `doubt` out")  # fmt: skip
@@ -294,7 +289,7 @@ class BitChannel(Channel):
                 "the two ends of this link cannot be used apart: each window has a route of its own",
                 hint="vqtool transmit CKPT INPUT --snr DB sends, and receives with the route known",
             )
-        coded = self.encoded(self.bits(self._first_levels(quantized).codes))
+        coded = self.fec.encode(self.bits(self._first_levels(quantized).codes))
         return {"bits": coded, **self.carried(coded)}
 
     def carried(self, bits: Tensor) -> dict[str, Tensor]:
@@ -316,13 +311,12 @@ class BitChannel(Channel):
             given = ", ".join(f"`{name}`" for name in arrived) or "nothing"
             raise VqtoolError(f"this receiver takes {forms}, not {given}")
         bits = tokens * self.width
-        coded = self.coded_bits(bits)
+        coded = self.fec.coded(bits)
         llr = real(arrived, "llr").clamp(-SURE, SURE) if "llr" in arrived else self.llr_of(arrived, coded)
         if llr.dim() != 2 or llr.shape[1] != coded:
             raise VqtoolError(f"`llr` should have the shape [B, {coded}], not {list(llr.shape)}")
-        llr = llr if self.fec is None else self.fec.decode(llr, bits)
         levels = self.send_levels or len(self.books)
-        return mean_vectors(self._by_token(llr, tokens, levels), tables[:levels])
+        return mean_vectors(self._by_token(self.fec.decode(llr, bits), tokens, levels), tables[:levels])
 
     def llr_of(self, arrived: Mapping[str, Tensor], bits: int) -> Tensor:
         """The LLRs [B, `bits`] of coded bits from what arrived in another form."""
@@ -353,11 +347,6 @@ def real(arrived: Mapping[str, Tensor], name: str) -> Tensor:
     if arrived[name].is_complex():
         raise VqtoolError(f"`{name}` should be real numbers, not complex ones")
     return arrived[name].float()
-
-
-def bit_error_share(llr: Tensor, bits: Tensor) -> Tensor:
-    """The share of wrong bits [B] among those decided by the sign of `llr` [B, n]."""
-    return ((llr > 0) != (bits > 0.5)).float().mean(1)
 
 
 def send_by_route(
@@ -400,18 +389,9 @@ def send_by_route(
                 put(trace, name, value[mine], rows, len(level))
     figures["side_bits"] = torch.full_like(level, route.side_bits)
     tokens = quantized.codes.shape[1]
-    widths = [channel.coded_bits(tokens * book.width) / tokens for book in channel.index_bits]
+    widths = [channel.fec.coded(tokens * book.width) / tokens for book in channel.index_bits]
     figures["symbols.expected"] = expected_symbols(route, tokens, widths, channel.symbol_bits)
     z = straight_through(hard.clone(), quantized)
     if learns:
         z = AddGradient.apply(all_modes, z)
     return Received(z, hard, codes, figures=figures, trace=trace)
-
-
-def put(trace: dict[str, Tensor], name: str, value: Tensor, rows: Tensor, count: int) -> None:
-    """Set `rows` of a [`count`, ...] tensor of the trace, as wide as its widest row; NaN where a row is shorter."""
-    held = trace.get(name, value.new_full((count, 0, *value.shape[2:]), torch.nan))
-    if short := max(0, value.shape[1] - held.shape[1]):
-        held = torch.cat([held, held.new_full((count, short, *value.shape[2:]), torch.nan)], 1)
-    held[rows, : value.shape[1]] = value.detach()
-    trace[name] = held

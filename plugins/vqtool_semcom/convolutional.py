@@ -16,13 +16,32 @@ KEPT: dict[Rate, tuple[int, ...]] = {"1/2": (1, 1), "2/3": (1, 1, 1, 0), "3/4": 
 MOST = 1e3  # |LLR|: larger ones decide no more, and would leave float32 no digits for the others
 
 
-class Convolutional(nn.Module):
+class Uncoded(nn.Module):
+    """No error correction: what a code does to the bits of a window, which here is nothing."""
+
+    corrects = False
+
+    def coded(self, bits: int) -> int:
+        """The number of coded bits of `bits` bits."""
+        return bits
+
+    def encode(self, bits: Tensor) -> Tensor:
+        """Bits, or probabilities of ones, [B, n] -> coded ones [B, m]."""
+        return bits
+
+    def decode(self, llr: Tensor, bits: int) -> Tensor:
+        """The LLRs [B, `bits`] of the bits, log P(1) / P(0), from those of the coded bits [B, m]."""
+        return llr
+
+
+class Convolutional(Uncoded):
     """The code of constraint length 7 with the generators 133 and 171 (octal) of IEEE 802.11, ended by 6 zeros.
 
     Rates above 1/2 leave coded bits out by the patterns of that standard. They are sent in another order: neighbours
     in the code, which correct each other, lie about .38 of a window apart and share neither a symbol nor a fade.
     """
 
+    corrects = True
     outputs: Tensor  # [2, 128]  the coded bits of each window of 7 bits, the newest its highest
 
     def __init__(self, rate: Rate = "1/2") -> None:
@@ -32,7 +51,6 @@ class Convolutional(nn.Module):
         self.register_buffer("outputs", torch.tensor(ones).float(), persistent=False)
 
     def coded(self, bits: int) -> int:
-        """The number of coded bits of `bits` bits."""
         return len(self._places(bits))
 
     def carried(self, coded: int) -> int:
@@ -40,10 +58,7 @@ class Convolutional(nn.Module):
         return next((bits for bits in range(coded, 0, -1) if self.coded(bits) <= coded), 0)
 
     def encode(self, bits: Tensor) -> Tensor:
-        """Bits, or probabilities of ones, [B, n] -> coded ones [B, m].
-
-        The parity of independent bits has 1 - 2 p = prod (1 - 2 p_i): at certain bits that is the coded bit itself.
-        """
+        """The parity of independent bits has 1 - 2 p = prod (1 - 2 p_i): at certain bits that is the bit itself."""
         sign = nn.functional.pad(1 - 2 * bits, (MEMORY, MEMORY), value=1.0)
         steps = bits.shape[1] + MEMORY
         each = []
@@ -57,11 +72,10 @@ class Convolutional(nn.Module):
         return coded[:, self._places(bits.shape[1]).to(bits.device)]
 
     def decode(self, llr: Tensor, bits: int) -> Tensor:
-        """The LLRs [B, `bits`] of the bits, log P(1) / P(0), from those of the coded bits [B, m].
+        """Exact for each bit, given independent noise: Bahl, Cocke, Jelinek and Raviv 1974, in logarithms.
 
-        Exact for each bit, given independent noise: Bahl, Cocke, Jelinek and Raviv 1974, in logarithms. A path of the
-        trellis is a window of 7 bits a step: its state before is the window without its newest bit, the one after that
-        without its oldest.
+        A path of the trellis is a window of 7 bits for each step: its state before is the window without its newest
+        bit, its state after is the window without its oldest.
         """
         steps = bits + MEMORY
         whole = llr.new_zeros(llr.shape[0], 2 * steps)

@@ -1,4 +1,4 @@
-"""From the posterior over codes to vectors, and how the values and gradients of soft and hard path are mixed."""
+"""What arrived on the soft and the hard path: vectors, bit errors, and how values and gradients are mixed."""
 
 from __future__ import annotations
 
@@ -27,3 +27,17 @@ def towards_hard(pair: Pair, share: float) -> Tensor:
     """soft + share (hard - soft), with the gradient of `soft`."""
     soft, hard = pair
     return soft + share * (hard - soft).detach()
+
+
+def bit_error_share(llr: Tensor, bits: Tensor) -> Tensor:
+    """The share of wrong bits [B] among those decided by the sign of `llr` [B, n]."""
+    return ((llr > 0) != (bits > 0.5)).float().mean(1)
+
+
+def put(trace: dict[str, Tensor], name: str, value: Tensor, rows: Tensor, count: int) -> None:
+    """Set `rows` of a [`count`, ...] tensor of the trace, as wide as its widest row; NaN where a row is shorter."""
+    held = trace.get(name, value.new_full((count, 0, *value.shape[2:]), torch.nan))
+    if short := max(0, value.shape[1] - held.shape[1]):
+        held = torch.cat([held, held.new_full((count, short, *value.shape[2:]), torch.nan)], 1)
+    held[rows, : value.shape[1]] = value.detach()
+    trace[name] = held

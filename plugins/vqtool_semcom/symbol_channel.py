@@ -66,7 +66,7 @@ class SymbolChannel(BitChannel):
         **options: Any,
     ) -> None:
         super().__init__(codebook_sizes, **options)
-        if protect and self.fec is not None:
+        if protect and self.fec.corrects:
             raise VqtoolError(
                 "`protect` has no meaning with `fec`: each bit is spread over many coded bits, which are interleaved",
                 hint='`protect = false`, or `fec = "none"`',
@@ -107,7 +107,7 @@ class SymbolChannel(BitChannel):
     def transmit_blend(
         self, soft: Transmission, hard: Transmission, bits: Tensor, level: Tensor, noise: Noise
     ) -> Transmission:
-        coded = self.encoded(bits)
+        coded = self.fec.encode(bits)
         symbols = towards_hard((self._symbols(coded, True, 0), hard.sent["symbols"]), self.hard)
         return self.decoded(self._through(symbols, coded.shape[1], level, noise, 0), coded, bits.shape[1])
 
@@ -136,7 +136,7 @@ class SymbolChannel(BitChannel):
         `symbols.choice` [B] is the mean entropy of a symbol, 0 where all are decided; `symbols.unused` is log2 M minus
         the entropy of the batch's mean distribution, 0 where all points are used alike.
         """
-        weights = self.qam(0).weights(self._symbol_bits(self.encoded(bits), True, 0))  # [B, S, M]
+        weights = self.qam(0).weights(self._symbol_bits(self.fec.encode(bits), True, 0))  # [B, S, M]
         choice = torch.special.entr(weights).sum(-1).mean(-1) / math.log(2)
         use = torch.special.entr(weights.mean((0, 1))).sum() / math.log(2)
         return {"symbols.choice": choice, "symbols.unused": (self.symbol_bits[0] - use).expand_as(choice)}

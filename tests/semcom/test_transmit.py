@@ -212,6 +212,31 @@ def test_its_ends_are_exported_apart(home: Path, tmp_path: Path, to: str) -> Non
     torch.testing.assert_close(ran("receive", symbols=symbols, snr_db=snr), wanted, atol=1e-4, rtol=1e-4)
 
 
+def test_a_code_for_the_bits_by_name(home: Path, tmp_path: Path) -> None:
+    """No training: 20 bits and 6 zeros are 52 coded bits on 13 symbols, and all of them are in the files."""
+    coded = ["-s", "channel.fec=convolutional"]
+    bits, symbols = tmp_path / "b.txt", tmp_path / "s.npy"
+    answers = document(
+        "transmit", home / "run", home / "mine", "--snr", 9, "--bits", bits, "--symbols", symbols, *coded
+    )["answers"]
+    assert {(row["bits"], row["symbols"]) for row in answers} == {(52, 13)}
+    assert {len(line) for line in bits.read_text().splitlines()} == {52}
+    assert np.load(symbols).shape == (6, 13)
+    figures = document("evaluate", home / "run", *coded)["splits"]["test"]["model"]
+    assert figures["ber.decoded.12db"] < figures["ber.12db"] == pytest.approx(figures["ber.theory.12db"], rel=0.3)
+    assert figures["bits"] == 52
+
+
+@pytest.mark.parametrize("to", ["onnx", "pt2"])
+def test_a_coded_receiver_is_exported(home: Path, tmp_path: Path, to: str) -> None:
+    if to == "onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    coded = "channel.fec=convolutional"
+    paths = document("export", home / "run", "--to", to, "-o", tmp_path, "-s", coded)["paths"]
+    assert set(paths) == {"transmit", "receive", "receive-llr"}
+
+
 def test_routed_windows_are_sent_but_have_no_ends_apart(home: Path, tmp_path: Path) -> None:
     (home / "mixture.toml").write_text(mixture().replace("steps = 60", "steps = 5"))
     assert within("train", home / "mixture.toml", "-o", tmp_path / "run").returncode == 0
