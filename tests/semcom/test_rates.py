@@ -94,6 +94,7 @@ class Tables(torch.nn.Module):
         super().__init__()
         self.tables = torch.nn.ParameterList(tables)
         self.codebook_sizes = tuple(len(table) for table in tables)
+        self.additive = True
 
     def vectors(self) -> tuple[Tensor, ...]:
         return tuple(self.tables)

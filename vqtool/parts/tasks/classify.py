@@ -25,7 +25,7 @@ class Classify(Task):
     expectations ("soft"), both with the same noise; "no-channel" is the same network without quantizer and channel.
 
     With `doubt`, levels of the quantizer are sent one after the other on the deployed path, each only for the rows of
-    whose class the receiver is not sure yet (incremental redundancy). Its asking for more is taken to be free.
+    whose class the other end is not sure yet (incremental redundancy). Its asking for more is taken to be free.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "channel", "classifier"})
@@ -145,7 +145,7 @@ class Classify(Task):
         noise: tuple[Tensor, ...] | None = None,
         doubt: float | None = None,
     ) -> tuple[Tensor, Received]:
-        """Logits of the deployed path, and what arrived: of each row as many levels as its receiver asked for."""
+        """Logits of the deployed path, and what arrived: of each row as many levels as were asked for."""
         tables = code_tables(parts.quantizer)
         doubt = self.doubt if doubt is None else doubt
         if doubt is None:
@@ -250,13 +250,12 @@ def code_tables(quantizer: Quantizer) -> tuple[Tensor, ...]:
         VqtoolError: several codebooks that do not add up.
     """
     sizes = quantizer.codebook_sizes
-    vectors = quantizer.vectors()
-    if len(sizes) > 1 and vectors is None:
+    if not quantizer.additive:
         raise VqtoolError(
             "a channel needs code vectors that add up, and those of this quantizer do not",
             hint="use residual-ema or product-ema",
         )
-    device = next(chain(vectors or (), quantizer.parameters(), quantizer.buffers())).device
+    device = next(chain(quantizer.vectors() or (), quantizer.parameters(), quantizer.buffers())).device
     tables = []
     for q, size in enumerate(sizes):
         codes = torch.full((1, size, len(sizes)), -1, device=device)
