@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from math import gcd
 from typing import Literal
 
@@ -51,7 +52,7 @@ class Convolutional(Uncoded):
         self.register_buffer("outputs", torch.tensor(ones).float(), persistent=False)
 
     def coded(self, bits: int) -> int:
-        return len(self._places(bits))
+        return len(places(self.rate, bits))
 
     def carried(self, coded: int) -> int:
         """The most bits that take no more than `coded` coded bits; 0 where none do."""
@@ -69,7 +70,7 @@ class Convolutional(Uncoded):
                     product = product * sign[:, MEMORY - delay : MEMORY - delay + steps]
             each.append(product)
         coded = (1 - torch.stack(each, -1).flatten(1)) / 2
-        return coded[:, self._places(bits.shape[1]).to(bits.device)]
+        return coded[:, torch.tensor(places(self.rate, bits.shape[1]), device=bits.device)]
 
     def decode(self, llr: Tensor, bits: int) -> Tensor:
         """Exact for each bit, given independent noise: Bahl, Cocke, Jelinek and Raviv 1974, in logarithms.
@@ -78,21 +79,22 @@ class Convolutional(Uncoded):
         bit, its state after is the window without its oldest.
         """
         steps = bits + MEMORY
-        whole = llr.new_zeros(llr.shape[0], 2 * steps)
-        whole = whole.index_copy(1, self._places(bits).to(llr.device), llr.clamp(-MOST, MOST))
-        gain = whole.unflatten(1, (steps, 2)).unbind(1)
+        place = {at: number for number, at in enumerate(places(self.rate, bits))}
+        order = torch.tensor([place.get(at, len(place)) for at in range(2 * steps)], device=llr.device)
+        known = nn.functional.pad(llr.clamp(-MOST, MOST), (0, 1))  # of a bit that was left out nothing is known
+        gain = known[:, order].unflatten(1, (steps, 2)).unbind(1)
         never = -MOST * 2 * steps * 2  # below every path that may be
-        start = torch.full_like(llr[:, :1].expand(-1, STATES), never).index_fill(1, llr.new_zeros(1).long(), 0.0)
+        start = nn.functional.pad(torch.zeros_like(llr[:, :1]), (0, STATES - 1), value=never)
         forward = [start]
         for step in range(steps):
             paths = forward[-1].repeat(1, 2) + gain[step] @ self.outputs
             if step >= bits:  # the zeros at the end
-                paths = paths.index_fill(1, torch.arange(STATES, 2 * STATES, device=llr.device), never)
+                paths = nn.functional.pad(paths[:, :STATES], (0, STATES), value=never)
             state = torch.logaddexp(*paths.unflatten(1, (STATES, 2)).unbind(2))
             forward.append(state - state.amax(1, keepdim=True))
         back, found = start, []
         for step in reversed(range(steps)):
-            after = back.repeat_interleave(2, 1) + gain[step] @ self.outputs
+            after = torch.stack([back, back], 2).flatten(1) + gain[step] @ self.outputs
             zero, one = after.unflatten(1, (2, STATES)).unbind(1)
             if step < bits:
                 past = forward[step]
@@ -101,10 +103,12 @@ class Convolutional(Uncoded):
             back = back - back.amax(1, keepdim=True)
         return torch.stack(found[::-1], 1)
 
-    def _places(self, bits: int) -> Tensor:
-        """The place of each coded bit, in the order sent, among A1 B1 A2 B2 ... before any is left out."""
-        kept = KEPT[self.rate]
-        every = torch.arange(2 * (bits + MEMORY))
-        left = every[torch.tensor(kept)[every % len(kept)] > 0]
-        apart = next(step for step in range(int(0.382 * len(left)), len(left)) if gcd(step, len(left)) == 1)
-        return left[(torch.arange(len(left)) * apart % len(left)).argsort()]
+
+@cache
+def places(rate: Rate, bits: int) -> tuple[int, ...]:
+    """The place of each coded bit, in the order sent, among A1 B1 A2 B2 ... before any is left out."""
+    kept = KEPT[rate]
+    left = [place for place in range(2 * (bits + MEMORY)) if kept[place % len(kept)]]
+    apart = next(step for step in range(int(0.382 * len(left)), len(left)) if gcd(step, len(left)) == 1)
+    sent = {at * apart % len(left): place for at, place in enumerate(left)}
+    return tuple(sent[at] for at in range(len(left)))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqtool_semcom.convolutional import KEPT, MEMORY, TAPS, Convolutional
+from vqtool_semcom.convolutional import KEPT, MEMORY, TAPS, Convolutional, places
 from vqtool_semcom.qam import Qam
 
 SIONNA = json.loads((Path(__file__).parent / "sionna_channels.json").read_text())  # "how" each was made stands in it
@@ -26,7 +26,7 @@ def all_words(bits: int) -> Tensor:
 def in_order(coded: Tensor, code: Convolutional, bits: int) -> Tensor:
     """Coded bits as the trellis has them, before any is left out; NaN where one is."""
     whole = torch.full((len(coded), 2 * (bits + MEMORY)), torch.nan)
-    whole[:, code._places(bits)] = coded
+    whole[:, places(code.rate, bits)] = coded
     return whole
 
 
@@ -77,9 +77,9 @@ class NoEnd(Convolutional):
     """The decoder does not know that the window ends with zeros."""
 
     def decode(self, llr: Tensor, bits: int) -> Tensor:
-        places = self._places(bits)
-        longer, more = self._places(bits + MEMORY), llr.new_zeros(len(llr), 2 * (bits + 2 * MEMORY))
-        more[:, places] = llr
+        sent = places(self.rate, bits)
+        longer, more = places(self.rate, bits + MEMORY), llr.new_zeros(len(llr), 2 * (bits + 2 * MEMORY))
+        more[:, sent] = llr
         return super().decode(more[:, longer], bits + MEMORY)[:, :bits]
 
 
@@ -88,7 +88,7 @@ class BackwardTaps(Convolutional):
 
     def encode(self, bits: Tensor) -> Tensor:
         whole = in_order(super().encode(bits.flip(1)), self, bits.shape[1]).unflatten(1, (-1, 2)).flip(1).flatten(1)
-        return whole[:, self._places(bits.shape[1])]
+        return whole[:, torch.tensor(places(self.rate, bits.shape[1]))]
 
 
 class OtherSign(Convolutional):
@@ -109,7 +109,7 @@ class Shuffled(Convolutional):
     """The decoder reads the bits in the order of the trellis, not in the order sent."""
 
     def decode(self, llr: Tensor, bits: int) -> Tensor:
-        return super().decode(llr[:, self._places(bits).argsort().argsort()], bits)
+        return super().decode(llr[:, torch.tensor(places(self.rate, bits)).argsort().argsort()], bits)
 
 
 MUTANTS = {
@@ -150,7 +150,7 @@ def test_as_many_coded_bits_as_the_rate_says(rate: str) -> None:
 def test_neighbours_are_sent_apart() -> None:
     """Of 31 or 32 symbols of 4 bits, no two of six coded bits in a row share one."""
     for bits in (56, 58):
-        place = Convolutional()._places(bits).argsort()
+        place = torch.tensor(places("1/2", bits)).argsort()
         for lag in range(1, 6):
             assert int((place[lag:] - place[:-lag]).abs().min()) >= 4
 
@@ -179,7 +179,7 @@ def test_llrs_beyond_all_doubt_and_none_at_all() -> None:
 def test_words_and_decoded_llrs_are_sionnas(row: dict) -> None:
     code, bits = Convolutional(), torch.tensor([row["bits"]]).float()
     assert in_order(code.encode(bits), code, bits.shape[1])[0].tolist() == row["coded"]
-    llr = torch.tensor([row["arrived"]])[:, code._places(bits.shape[1])]
+    llr = torch.tensor([row["arrived"]])[:, places(code.rate, bits.shape[1])]
     torch.testing.assert_close(code.decode(llr, bits.shape[1])[0], torch.tensor(row["decoded"]), atol=1e-4, rtol=1e-4)
 
 
