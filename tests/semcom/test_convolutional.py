@@ -172,6 +172,26 @@ def test_llrs_beyond_all_doubt_and_none_at_all() -> None:
     torch.testing.assert_close(nothing, torch.zeros(1, 40), atol=1e-4, rtol=0)
 
 
+class Decoder(torch.nn.Module):
+    """Of six bits."""
+
+    code = Convolutional("3/4")
+
+    def forward(self, llr: Tensor) -> Tensor:
+        return self.code.decode(llr, 6)
+
+
+def test_the_decoder_is_onnx_for_any_number_of_rows() -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    decoder = Decoder()
+    llr = torch.randn(7, decoder.code.coded(6), generator=torch.Generator().manual_seed(0))
+    program = torch.export.export(decoder, (llr[:4],), dynamic_shapes=({0: torch.export.Dim("rows")},))
+    session = runtime.InferenceSession(torch.onnx.export(program, dynamo=True).model_proto.SerializeToString())
+    (got,) = session.run(None, {session.get_inputs()[0].name: llr.numpy()})
+    torch.testing.assert_close(torch.from_numpy(got), decoder(llr), atol=1e-4, rtol=1e-4)
+
+
 # --- others' figures ---------------------------------------------------------------------------------------------
 
 
