@@ -16,13 +16,15 @@ from vqtool.api import Channel, Quantized, Received
 from vqtool.api.precision import own_precision
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.estimators.straight_through import AddGradient
+from vqtool_semcom.convolutional import Convolutional, Rate, Uncoded
 from vqtool_semcom.index_bits import IndexBits
 from vqtool_semcom.labels import Labelling
-from vqtool_semcom.mode_router import ModeRoute, with_mode
+from vqtool_semcom.mode_router import ModeRoute, expected_symbols, with_mode
+from vqtool_semcom.paths import bit_error_share, mean_vectors, put, straight_through, towards_hard
 
+Fec = Literal["none", "convolutional"]
 Gradient = Literal["straight-through", "link", "both"]
 Noise = tuple[Tensor, ...]
-Pair = tuple[Tensor, Tensor]  # (soft, hard)
 SURE = 1e6  # an LLR of a bit beyond doubt: sums of infinite ones are NaN
 
 
@@ -37,7 +39,11 @@ class Transmission:
 
 
 class BitChannel(Channel):
-    """Codes -> labels -> bits -> `transmit` (a subclass's noise) -> LLRs -> P(code | received) -> the mean code vector.
+    """Codes -> labels -> bits -> `disturb` (a subclass's noise) -> LLRs -> P(code | received) -> the mean code vector.
+
+    With `fec` the bits are coded before the noise and decoded after it: n bits travel as m coded bits, and `bits`,
+    `symbols` and `ber` are those of the coded ones. The decoder gives LLRs of each bit, which here, as without a code,
+    are taken for independent.
 
     The soft path transmits, in place of a code's bits, each bit's probability under the quantizer's distribution.
     Training transmits p = soft + hard_share (bits - soft), where the bracket has no gradient: the value is moved by
@@ -79,9 +85,14 @@ class BitChannel(Channel):
         random_levels: Annotated[
             bool, Doc("send the first levels of each training batch alone, a random number of them")
         ] = False,
+        fec: Annotated[
+            Fec, Doc("error correction: none, or the convolutional code 133, 171 (octal), decoded bit by bit (BCJR)")
+        ] = "none",
+        code_rate: Annotated[Rate, Doc("bits per coded bit, before the 6 zeros that end a window")] = "1/2",
     ) -> None:
         super().__init__()
         self._use_codes(codebook_sizes, labels, radius)
+        self.fec = Uncoded() if fec == "none" else Convolutional(code_rate)
         if send_levels > len(codebook_sizes):
             raise VqtoolError(f"`send_levels` is {send_levels}, and there are {len(codebook_sizes)} levels")
         self.send_levels, self.random_levels = send_levels, random_levels
@@ -118,12 +129,22 @@ class BitChannel(Channel):
         other.send_levels, other.random_levels = 0, False
         return other
 
-    def transmit(self, bits: Tensor, level: Tensor, noise: Noise, *, soft: bool, mode: int = 0) -> Transmission:
-        """Bits or, where `soft`, probabilities of ones [B, n] through the noise at `level` [B]; differentiable.
+    def disturb(self, bits: Tensor, level: Tensor, noise: Noise, *, soft: bool, mode: int = 0) -> Transmission:
+        """Coded bits or, where `soft`, probabilities of ones [B, m] through the noise at `level` [B]; differentiable.
 
-        The noise may be for more than n bits: then its first part is used.
+        The noise may be for more than m bits: then its first part is used.
         """
         raise NotImplementedError
+
+    def transmit(self, bits: Tensor, level: Tensor, noise: Noise, *, soft: bool, mode: int = 0) -> Transmission:
+        """`disturb` for the bits [B, n] themselves: coded, disturbed and decoded."""
+        coded = self.fec.encode(bits)
+        return self.decoded(self.disturb(coded, level, noise, soft=soft, mode=mode), coded, bits.shape[1])
+
+    def decoded(self, got: Transmission, coded: Tensor, bits: int) -> Transmission:
+        """LLRs of `bits` bits from what was `coded`; what came through the noise stays in `sent` and `arrived`."""
+        llr = self.fec.decode(got.llr, bits)
+        return replace(got, llr=llr, sent={"bits": coded, **got.sent}, arrived={"llr": got.llr, **got.arrived})
 
     def transmit_blend(
         self, soft: Transmission, hard: Transmission, bits: Tensor, level: Tensor, noise: Noise
@@ -140,9 +161,22 @@ class BitChannel(Channel):
         width = self.width if quantized.route is None else max(book.width for book in self.index_bits)
         return quantized.codes.shape[1] * width
 
-    def symbols_of(self, bits: int, mode: int = 0) -> int:
+    def data_symbols(self, bits: int, mode: int = 0) -> int:
         """S, the uses of the channel that carry `bits` bits of a window."""
-        return -(-bits // self.symbol_bits[mode])
+        return -(-self.fec.coded(bits) // self.symbol_bits[mode])
+
+    def symbols_of(self, bits: int, mode: int = 0) -> int:
+        """S, and those that only help the receiver."""
+        return self.data_symbols(bits, mode)
+
+    def counted(self, got: Transmission, bits: Tensor, mode: int = 0) -> dict[str, Tensor]:
+        """`ber` [B], bit errors of what was sent, the size of a window in sent bits and symbols, and `ber.decoded`."""
+        sent = got.sent["bits"]
+        wrong = {"ber": bit_error_share(got.arrived["llr"], sent)}
+        if self.fec.corrects:
+            wrong["ber.decoded"] = bit_error_share(got.llr, bits)
+        size = {"bits": sent.shape[1], "symbols": self.symbols_of(bits.shape[1], mode)}
+        return wrong | {name: torch.full_like(wrong["ber"], value) for name, value in size.items()}
 
     def forward(
         self,
@@ -183,6 +217,9 @@ class BitChannel(Channel):
         if quantized.route is not None or len(self.books) == 1:
             raise VqtoolError("this quantizer has no levels to send one after the other",
                               hint="leave `doubt` out; residual-ema has levels")  # fmt: skip
+        if self.fec.corrects:
+            raise VqtoolError("with `fec` all levels are one word of the code, and are sent at once",
+                              hint='fec = "none", or leave `doubt` out')  # fmt: skip
         if self.protect:
             raise VqtoolError("with `protect` the bits of all levels share the symbols, and are sent at once",
                               hint="protect = false, or leave `doubt` out")  # fmt: skip
@@ -208,17 +245,15 @@ class BitChannel(Channel):
         hard = self.transmit(bits, level, noise, soft=False)
         posterior = self.posteriors(hard.llr, quantized)
         arrived = mean_vectors(posterior, tables)
-        size = {"bits": bits.shape[1], "symbols": self.symbols_of(bits.shape[1])}  # of a window
-        figures = {**hard.figures, "ber": bit_error_share(hard.llr, bits)}
-        figures |= {name: torch.full_like(level, value) for name, value in size.items()}
+        figures = {**hard.figures, **self.counted(hard, bits)}
         codes = torch.stack([p.argmax(-1) for p in posterior], -1)
-        trace = {"bits": bits, **hard.sent, "llr": hard.llr, **hard.arrived}
+        trace = {**hard.sent, **hard.arrived}
         if quantized.probs is None:
             return Received(straight_through(arrived, quantized), arrived.detach(), codes, None, {}, figures, trace)
         soft_bits = self._soft_bits(quantized.probs)
         soft = self.transmit(soft_bits, level, noise, soft=True)
         arrived_soft = mean_vectors(self.posteriors(soft.llr, quantized), tables)
-        stages = {"bits": (soft_bits, bits), "llr": (soft.llr, hard.llr), "vectors": (arrived_soft, arrived)}
+        stages = {"llr": (soft.llr, hard.llr), "vectors": (arrived_soft, arrived)}
         stages |= {name: (soft.sent[name], hard.sent[name]) for name in hard.sent}
         figures |= {f"{name}.soft": figure for name, figure in soft.figures.items() if name != "ber.theory"}
         figures |= self.soft_figures(soft_bits)
@@ -244,7 +279,7 @@ class BitChannel(Channel):
         return {}
 
     def send(self, quantized: Quantized) -> dict[str, Tensor]:
-        """`bits` [B, n], and what carries them.
+        """`bits` [B, m] as they are sent, and what carries them.
 
         Raises:
             VqtoolError: the quantizer routes: how a window is sent is known with its codes only.
@@ -254,11 +289,11 @@ class BitChannel(Channel):
                 "the two ends of this link cannot be used apart: each window has a route of its own",
                 hint="vqtool transmit CKPT INPUT --snr DB sends, and receives with the route known",
             )
-        bits = self.bits(self._first_levels(quantized).codes)
-        return {"bits": bits, **self.carried(bits)}
+        coded = self.fec.encode(self.bits(self._first_levels(quantized).codes))
+        return {"bits": coded, **self.carried(coded)}
 
     def carried(self, bits: Tensor) -> dict[str, Tensor]:
-        """What goes into the channel for `bits` [B, n], beside these themselves."""
+        """What goes into the channel for the coded `bits` [B, m], beside these themselves."""
         return {}
 
     def observe(self, quantized: Quantized, tables: Sequence[Tensor]) -> list[dict[str, Tensor]]:
@@ -270,20 +305,21 @@ class BitChannel(Channel):
         return [{"llr": received.trace["llr"]}]
 
     def receive(self, arrived: Mapping[str, Tensor], tables: Sequence[Tensor], tokens: int) -> Tensor:
-        """From `llr` [B, n] = log P(bit = 1) / P(bit = 0), or from what the channel has besides in `arrivals`."""
+        """From `llr` [B, m] = log P(bit = 1) / P(bit = 0) of the bits as sent, or from another set in `arrivals`."""
         if not any(set(names) == arrived.keys() for names in self.arrivals):
             forms = " or ".join(" and ".join(f"`{name}`" for name in names) for names in self.arrivals)
             given = ", ".join(f"`{name}`" for name in arrived) or "nothing"
             raise VqtoolError(f"this receiver takes {forms}, not {given}")
         bits = tokens * self.width
-        llr = real(arrived, "llr").clamp(-SURE, SURE) if "llr" in arrived else self.llr_of(arrived, bits)
-        if llr.dim() != 2 or llr.shape[1] != bits:
-            raise VqtoolError(f"`llr` should have the shape [B, {bits}], not {list(llr.shape)}")
+        coded = self.fec.coded(bits)
+        llr = real(arrived, "llr").clamp(-SURE, SURE) if "llr" in arrived else self.llr_of(arrived, coded)
+        if llr.dim() != 2 or llr.shape[1] != coded:
+            raise VqtoolError(f"`llr` should have the shape [B, {coded}], not {list(llr.shape)}")
         levels = self.send_levels or len(self.books)
-        return mean_vectors(self._by_token(llr, tokens, levels), tables[:levels])
+        return mean_vectors(self._by_token(self.fec.decode(llr, bits), tokens, levels), tables[:levels])
 
     def llr_of(self, arrived: Mapping[str, Tensor], bits: int) -> Tensor:
-        """The LLRs [B, `bits`] of what arrived in another form."""
+        """The LLRs [B, `bits`] of coded bits from what arrived in another form."""
         raise NotImplementedError
 
     def _soft_bits(self, probs: Tensor) -> Tensor:
@@ -311,27 +347,6 @@ def real(arrived: Mapping[str, Tensor], name: str) -> Tensor:
     if arrived[name].is_complex():
         raise VqtoolError(f"`{name}` should be real numbers, not complex ones")
     return arrived[name].float()
-
-
-def mean_vectors(posteriors: Sequence[Tensor], tables: Sequence[Tensor]) -> Tensor:
-    """The mean code vectors [B, T, D], summed over codebooks."""
-    return torch.stack([p @ table for p, table in zip(posteriors, tables, strict=True)]).sum(0)
-
-
-def bit_error_share(llr: Tensor, bits: Tensor) -> Tensor:
-    """The share of wrong bits [B] among those decided by the sign of `llr` [B, n]."""
-    return ((llr > 0) != (bits > 0.5)).float().mean(1)
-
-
-def straight_through(arrived: Tensor, quantized: Quantized) -> Tensor:
-    """The value of `arrived` with its own gradient and, in addition, the identity to what the quantizer passed on."""
-    return AddGradient.apply(quantized.z, arrived) if quantized.z.requires_grad else arrived
-
-
-def towards_hard(pair: Pair, share: float) -> Tensor:
-    """soft + share (hard - soft), with the gradient of `soft`."""
-    soft, hard = pair
-    return soft + share * (hard - soft).detach()
 
 
 def send_by_route(
@@ -366,33 +381,17 @@ def send_by_route(
             rows = rows[mine]
             hard[rows] = arrived[mine]
             codes[rows, :, expert] = posterior.argmax(-1)[mine]
-            wrong = bit_error_share(got.llr, bits)
-            symbols = torch.full_like(wrong, channel.symbols_of(bits.shape[1], mode) + route.side_bits)
-            size = {"bits": torch.full_like(wrong, bits.shape[1]), "symbols": symbols}
-            for name, figure in {**got.figures, "ber": wrong, **size}.items():
+            counted = channel.counted(got, bits, mode)
+            counted["symbols"] += route.side_bits
+            for name, figure in {**got.figures, **counted}.items():
                 figures.setdefault(name, level.new_zeros(len(level)))[rows] = figure[mine]
-            for name, value in {"bits": bits, **got.sent, **got.arrived}.items():
+            for name, value in {**got.sent, **got.arrived}.items():
                 put(trace, name, value[mine], rows, len(level))
     figures["side_bits"] = torch.full_like(level, route.side_bits)
-    widths = [book.width for book in channel.index_bits]
-    figures["symbols.expected"] = expected_symbols(route, quantized.codes.shape[1], widths, channel.symbol_bits)
+    tokens = quantized.codes.shape[1]
+    widths = [channel.fec.coded(tokens * book.width) / tokens for book in channel.index_bits]
+    figures["symbols.expected"] = expected_symbols(route, tokens, widths, channel.symbol_bits)
     z = straight_through(hard.clone(), quantized)
     if learns:
         z = AddGradient.apply(all_modes, z)
     return Received(z, hard, codes, figures=figures, trace=trace)
-
-
-def put(trace: dict[str, Tensor], name: str, value: Tensor, rows: Tensor, count: int) -> None:
-    """Set `rows` of a [`count`, ...] tensor of the trace, as wide as its widest row; NaN where a row is shorter."""
-    held = trace.get(name, value.new_full((count, 0, *value.shape[2:]), torch.nan))
-    if short := max(0, value.shape[1] - held.shape[1]):
-        held = torch.cat([held, held.new_full((count, short, *value.shape[2:]), torch.nan)], 1)
-    held[rows, : value.shape[1]] = value.detach()
-    trace[name] = held
-
-
-def expected_symbols(route: ModeRoute, tokens: int, widths: Sequence[int], symbol_bits: Sequence[int]) -> Tensor:
-    """sum_{r,m} p_r p_m N k_r / log2 M_m [B] for N `tokens`, k_r = `widths` bits a code, log2 M_m = `symbol_bits`."""
-    bits = route.expert_probs @ route.expert_probs.new_tensor([tokens * width for width in widths])
-    uses = route.mode_probs @ route.mode_probs.new_tensor([1 / width for width in symbol_bits])
-    return bits * uses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,13 @@ def with_mode(route: Route) -> ModeRoute:
         return route
     probs = torch.ones_like(route.expert_probs[:, :1])
     return ModeRoute(route.expert, route.expert_probs, torch.zeros_like(route.expert), probs)
+
+
+def expected_symbols(route: ModeRoute, tokens: int, widths: Sequence[float], symbol_bits: Sequence[int]) -> Tensor:
+    """sum_{r,m} p_r p_m N k_r / log2 M_m [B] for N `tokens`, k_r = `widths` sent bits, log2 M_m = `symbol_bits`."""
+    bits = route.expert_probs @ route.expert_probs.new_tensor([tokens * width for width in widths])
+    uses = route.mode_probs @ route.mode_probs.new_tensor([1 / width for width in symbol_bits])
+    return bits * uses
 
 
 class ModeRouter(Router):

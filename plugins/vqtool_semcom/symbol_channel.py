@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from vqtool.api import Quantized, Received, with_options_of
 from vqtool.errors import VqtoolError
-from vqtool_semcom.bit_channel import BitChannel, Noise, Transmission, real, towards_hard
+from vqtool_semcom.bit_channel import BitChannel, Noise, Transmission, real
 from vqtool_semcom.fading import rotated, times
+from vqtool_semcom.paths import towards_hard
 from vqtool_semcom.qam import Llr, Order, Qam, bit_error_rate, expected_llr, sharpened
 
 Csi = Literal["known", "pilots", "none"]
@@ -65,6 +66,11 @@ class SymbolChannel(BitChannel):
         **options: Any,
     ) -> None:
         super().__init__(codebook_sizes, **options)
+        if protect and self.fec.corrects:
+            raise VqtoolError(
+                "`protect` has no meaning with `fec`: each bit is spread over many coded bits, which are interleaved",
+                hint='`protect = false`, or `fec = "none"`',
+            )
         self.protect = protect
         if train_db[0] > train_db[1]:
             raise VqtoolError(f"`train_db` goes from {train_db[0]} down to {train_db[1]}", hint="the lower one first")
@@ -95,18 +101,15 @@ class SymbolChannel(BitChannel):
         """Of a fading channel, h [B, S, 2] of every symbol; then, where it is estimated, (estimate - h) / sqrt(N0)."""
         return ()
 
-    def data_symbols(self, bits: int, mode: int = 0) -> int:
-        """S, the symbols that carry `bits` bits of a window."""
-        return -(-bits // self.symbol_bits[mode])
-
-    def transmit(self, bits: Tensor, level: Tensor, noise: Noise, *, soft: bool, mode: int = 0) -> Transmission:
+    def disturb(self, bits: Tensor, level: Tensor, noise: Noise, *, soft: bool, mode: int = 0) -> Transmission:
         return self._through(self._symbols(bits, soft, mode), bits.shape[1], level, noise, mode)
 
     def transmit_blend(
         self, soft: Transmission, hard: Transmission, bits: Tensor, level: Tensor, noise: Noise
     ) -> Transmission:
-        symbols = towards_hard((self._symbols(bits, True, 0), hard.sent["symbols"]), self.hard)
-        return self._through(symbols, bits.shape[1], level, noise, 0)
+        coded = self.fec.encode(bits)
+        symbols = towards_hard((self._symbols(coded, True, 0), hard.sent["symbols"]), self.hard)
+        return self.decoded(self._through(symbols, coded.shape[1], level, noise, 0), coded, bits.shape[1])
 
     def carried(self, bits: Tensor) -> dict[str, Tensor]:
         """`symbols` [B, S, 2] as (I, Q)."""
@@ -118,10 +121,9 @@ class SymbolChannel(BitChannel):
 
     def _symbol_bits(self, bits: Tensor, soft: bool, mode: int) -> Tensor:
         """[B, n] -> [B, S m]; the pad bits are certain, but no bit stays certain under a distance softmax."""
-        padded = self.data_symbols(bits.shape[1], mode) * self.symbol_bits[mode]
-        bits = torch.nn.functional.pad(bits, (0, padded - bits.shape[1]))
+        bits = torch.nn.functional.pad(bits, (0, -bits.shape[1] % self.symbol_bits[mode]))
         if self.protect:
-            bits = bits[:, self._slots(padded, mode).argsort().to(bits.device)]
+            bits = bits[:, self._slots(bits.shape[1], mode).argsort().to(bits.device)]
         return sharpened(bits, self.soft_symbol) if soft and self.soft_symbol is not None else bits
 
     def _slots(self, padded: int, mode: int) -> Tensor:
@@ -134,7 +136,7 @@ class SymbolChannel(BitChannel):
         `symbols.choice` [B] is the mean entropy of a symbol, 0 where all are decided; `symbols.unused` is log2 M minus
         the entropy of the batch's mean distribution, 0 where all points are used alike.
         """
-        weights = self.qam(0).weights(self._symbol_bits(bits, True, 0))  # [B, S, M]
+        weights = self.qam(0).weights(self._symbol_bits(self.fec.encode(bits), True, 0))  # [B, S, M]
         choice = torch.special.entr(weights).sum(-1).mean(-1) / math.log(2)
         use = torch.special.entr(weights.mean((0, 1))).sum() / math.log(2)
         return {"symbols.choice": choice, "symbols.unused": (self.symbol_bits[0] - use).expand_as(choice)}
@@ -175,7 +177,7 @@ class SymbolChannel(BitChannel):
     def llr_of(self, arrived: Mapping[str, Tensor], bits: int) -> Tensor:
         """From `symbols` and `gain`, [B, S] complex or [B, S, 2] as (I, Q), and `snr_db`, [B] or one number."""
         pairs = {name: as_pairs(arrived[name]) for name in ("symbols", "gain") if name in arrived}
-        wanted = [self.data_symbols(bits), 2]
+        wanted = [-(-bits // self.symbol_bits[0]), 2]
         for name, value in pairs.items():
             if list(value.shape[1:]) != wanted or value.shape[0] != pairs["symbols"].shape[0]:
                 raise VqtoolError(f"`{name}` should have the shape [B, {wanted[0]}] complex, or [B, {wanted[0]}, 2], "

@@ -15,6 +15,7 @@ from vqtool.errors import VqtoolError
 from vqtool.model.build import build
 from vqtool.model.data import open_data
 from vqtool.recipe import parse
+from vqtool_semcom.baselines.separate import Separate
 
 RECIPE = """
 [data]
@@ -154,6 +155,43 @@ def test_alignment_holds_the_hard_side_fixed_and_knows_no_scale(recipe: Path) ->
     assert loss(100.0).item() == pytest.approx(loss(1.0).item(), rel=1e-4)
     with pytest.raises(VqtoolError, match="no stage `vectors`"):
         Alignment(model.spec)(received=Received(torch.zeros(1), torch.zeros(1), torch.zeros(1)))
+
+
+def test_the_separate_scheme_fits_the_links_symbols(recipe: Path, tmp_path: Path) -> None:
+    """64 bits of 16 codes of 4 bits, 16 symbols, carry 26 bits under the code: 5 x 5 pixels of 1 bit, sent coded."""
+    model, batch = built(recipe, "encoder.tokens=16", "quantizer.codebook_size=16")
+    figures = {}
+    for rate, side in (("1/2", 5), ("3/4", 6)):
+        baseline = Separate(model.spec, pixel_bits=1, code_rate=rate)
+        baseline.prepare(model.parts)
+        assert baseline.side == side
+        coded = baseline.channel.fec.coded(side**2)
+        assert coded <= 64 < baseline.channel.fec.coded((side + 1) ** 2)
+        baseline.net = torch.nn.Identity()
+        torch.manual_seed(0)
+        got = baseline.predict(batch)["scores"]
+        torch.testing.assert_close(got["hard.12db"], baseline._shown(baseline._pixels(batch["x"])), atol=0.5, rtol=0)
+        figures[rate] = (got["hard.3db"] - got["hard.12db"]).abs().mean()
+    assert figures["1/2"] > 0.1
+
+
+def test_the_separate_scheme_falls_off_a_cliff(recipe: Path) -> None:
+    """Above the threshold of the code its thumbnails arrive, below hardly anything does."""
+    loaded = parse(recipe.read_text(), path=recipe, overrides=["encoder.tokens=16", "channel.report_db=[-6.0]"])
+    data = open_data(loaded)
+    model = build(loaded, data.spec)
+    rows, test = data.rows("train"), data.rows("test")
+    batch = test.__getitems__(list(range(len(test))))
+    baseline = Separate(data.spec, pixel_bits=1)
+    baseline.prepare(model.parts)
+    baseline.fit(rows)
+    torch.manual_seed(0)
+    right = {level: float((s.argmax(1) == batch["label"]).float().mean())
+             for level, s in baseline.predict(batch)["scores"].items()}  # fmt: skip
+    assert right["hard"] > 0.8
+    assert right["hard.-6db"] < 0.6
+    with pytest.raises(VqtoolError, match="are too few or too many for a thumbnail"):
+        Separate(data.spec, pixel_bits=60).prepare(model.parts)
 
 
 @pytest.mark.parametrize("kind", ["conv1d", "patch"])

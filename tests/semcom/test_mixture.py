@@ -18,13 +18,13 @@ from tests.semcom.test_classify import RECIPE
 from vqtool.api import Quantized, Received
 from vqtool.errors import VqtoolError
 from vqtool.sequence.link import code_tables
-from vqtool_semcom.bit_channel import expected_symbols
 from vqtool_semcom.channels.awgn import Awgn
 from vqtool_semcom.channels.bsc import Bsc
 from vqtool_semcom.channels.rayleigh import Rayleigh
 from vqtool_semcom.losses.expected_symbols import ExpectedSymbols
 from vqtool_semcom.metrics.received import wrong
 from vqtool_semcom.metrics.route import RouteShares
+from vqtool_semcom.mode_router import expected_symbols
 from vqtool_semcom.quantizers.mixture_ema import MixtureEMA
 
 SIZES, ORDERS = (5, 16, 100), (4, 16, 64)

@@ -212,6 +212,33 @@ def test_its_ends_are_exported_apart(home: Path, tmp_path: Path, to: str) -> Non
     torch.testing.assert_close(ran("receive", symbols=symbols, snr_db=snr), wanted, atol=1e-4, rtol=1e-4)
 
 
+def test_a_code_for_the_bits_by_name(home: Path, tmp_path: Path) -> None:
+    """No training: 20 bits and 6 zeros are 52 coded bits on 13 symbols, and all of them are in the files."""
+    coded = ["-s", "channel.fec=convolutional"]
+    bits, symbols = tmp_path / "b.txt", tmp_path / "s.npy"
+    answers = document(
+        "transmit", home / "run", home / "mine", "--snr", 9, "--bits", bits, "--symbols", symbols, *coded
+    )["answers"]
+    assert {(row["bits"], row["symbols"]) for row in answers} == {(52, 13)}
+    assert {len(line) for line in bits.read_text().splitlines()} == {52}
+    assert np.load(symbols).shape == (6, 13)
+    figures = document("evaluate", home / "run", *coded)["splits"]["test"]["model"]
+    assert figures["ber.decoded.12db"] < figures["ber.12db"] == pytest.approx(figures["ber.theory.12db"], rel=0.3)
+    assert figures["bits"] == 52
+
+
+def test_a_coded_receiver_is_exported(home: Path, tmp_path: Path) -> None:
+    text = RECIPE.replace('baselines = ["pixels"]\n', "").replace("steps = 60", "steps = 2")
+    (home / "coded.toml").write_text(text.replace('kind = "awgn"', 'kind = "awgn"\nfec = "convolutional"'))
+    assert within("train", home / "coded.toml", "-o", tmp_path / "run").returncode == 0
+    paths = document("export", tmp_path / "run", "--to", "pt2", "-o", tmp_path / "out")["paths"]
+    assert set(paths) == {"transmit", "receive", "receive-llr"}
+    symbols, snr = torch.randn(5, 13, 2, generator=torch.Generator().manual_seed(0)), torch.full((5,), 3.0)
+    got = torch.export.load(tmp_path / "out" / "receive.pt2").module()(symbols, snr)[-1]
+    wanted = load(tmp_path / "run").receive(symbols=symbols, snr_db=snr)
+    torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_routed_windows_are_sent_but_have_no_ends_apart(home: Path, tmp_path: Path) -> None:
     (home / "mixture.toml").write_text(mixture().replace("steps = 60", "steps = 5"))
     assert within("train", home / "mixture.toml", "-o", tmp_path / "run").returncode == 0

@@ -49,13 +49,15 @@ class Bsc(BitChannel):
         return 1 + sum(p * math.log2(p) for p in (level, 1 - level) if p > 0)
 
     def draw(self, quantized: Quantized) -> tuple[Tensor, ...]:
-        return (torch.rand(len(quantized.codes), self.bits_of(quantized), device=quantized.z.device),)
+        return (
+            torch.rand(len(quantized.codes), self.data_symbols(self.bits_of(quantized)), device=quantized.z.device),
+        )
 
     def training_level(self, rows: int, device: torch.device) -> Tensor:
         low, high = self.train_flip
         return low + (high - low) * torch.rand(rows, device=device)
 
-    def transmit(self, bits: Tensor, level: Tensor, noise: Noise, *, soft: bool, mode: int = 0) -> Transmission:
+    def disturb(self, bits: Tensor, level: Tensor, noise: Noise, *, soft: bool, mode: int = 0) -> Transmission:
         rate = level[:, None]
         arrived = torch.where(noise[0][:, : bits.shape[1]] < rate, 1 - bits, bits)
         rate = rate.clamp_min(1e-9)
