@@ -36,8 +36,10 @@ def seeded(seed: int) -> Iterator[None]:
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         # Where no GPU is in use, `torch.manual_seed` would note the stack for when one is: slow, ten thousand times.
-        seed_torch = torch.manual_seed if torch.cuda.is_initialized() else torch.default_generator.manual_seed
-        seed_torch(seed)
+        if torch.cuda.is_initialized():
+            torch.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)
         try:
