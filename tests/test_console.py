@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -140,6 +141,28 @@ def test_plain_lines_come_at_most_every_ten_seconds(capsys: pytest.CaptureFixtur
     output = capsys.readouterr().err.splitlines()
     assert 2 <= len(output) <= 8
     assert output[-1].startswith("training 20/20  loss 1.9")
+
+
+def test_what_was_done_before_is_no_part_of_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that goes on from step 1000 is not a thousand steps faster."""
+    now = iter(range(0, 1000, 2))
+    lines = progress.Lines(1010, "training", clock=lambda: float(next(now)))
+    lines.begin_at(1000)
+    for _ in range(10):
+        lines.advance()
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(r"training 10\d\d/1010  0\.\d+/s", last), last
+    from rich.progress import Progress
+
+    clock = iter(range(1000))
+    drawn = Progress(get_time=lambda: float(next(clock)))
+    bar = progress.Bar(1010, "training", drawn)
+    bar.begin_at(1000)
+    for _ in range(5):
+        bar.advance()
+    assert (drawn.tasks[0].completed, bar.done) == (1005, 1005)
+    assert drawn.tasks[0].speed is not None
+    assert drawn.tasks[0].speed <= 1
 
 
 def test_no_bar_where_stderr_is_not_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

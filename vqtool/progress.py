@@ -19,11 +19,15 @@ class Progress:
         self.total = total
         self.label = label
         self.stream = stream
-        self.done = 0
+        self.done = self.before = 0
 
     def advance(self, n: int = 1, **figures: float | str) -> None:
         """`n` more are done; `figures` are shown beside, the last value of each."""
         self.done += n
+
+    def begin_at(self, n: int) -> None:
+        """`n` were done before: they say nothing about the rate."""
+        self.done = self.before = n
 
     def expect(self, total: int | None) -> None:
         """Now it is known how many there are."""
@@ -74,7 +78,7 @@ class Lines(Progress):
         self._reported, self._reported_at = self._clock(), self.done
         seconds = self._reported - self._began
         share = f"{self.done}/{self.total}" if self.total else str(self.done)
-        rate = f"{self.done / seconds:.3g}/s" if seconds > 0 else ""
+        rate = f"{(self.done - self.before) / seconds:.3g}/s" if seconds > 0 else ""
         self.say("  ".join(part for part in (f"{self.label} {share}", figures_text(self._figures), rate) if part))
 
 
@@ -86,6 +90,11 @@ class Bar(Progress):
         self._drawn = drawn
         self._task = drawn.add_task(label, total=total, figures="")
         self._figures: dict[str, float | str] = {}
+
+    def begin_at(self, n: int) -> None:
+        """The bar starts there."""
+        super().begin_at(n)
+        self._drawn.reset(self._task, completed=n)
 
     def expect(self, total: int | None) -> None:
         """Now it is known how many there are."""

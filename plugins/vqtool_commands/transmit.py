@@ -13,7 +13,8 @@ from vqtool.command import command
 EXAMPLES = """\
 vqtool transmit runs/link-1 picture.png --snr 6
 vqtool transmit runs/link-1 pictures/ --snr 6 --channel rayleigh \\
-                            --out result.csv --symbols sent.npy"""
+                            --out result.csv --symbols sent.npy
+vqtool transmit runs/link-1 pictures/ --snr 6 --doubt 0.5"""
 
 
 @command("vqtool_semcom.transmit:run", opt.machine, examples=EXAMPLES)
@@ -33,6 +34,16 @@ def transmit(
     soft: Annotated[
         bool, typer.Option("--soft", help="Send expectations instead of bits and constellation points.")
     ] = False,
+    doubt: Annotated[
+        float | None,
+        typer.Option(
+            "--doubt",
+            metavar="BITS",
+            min=0,
+            help="Send the levels of the quantizer one after the other, the next only where the entropy of the "
+            "classes is above this.",
+        ),
+    ] = None,
     bits_file: Annotated[
         Path | None, typer.Option("--bits", metavar="FILE", help="Write the bits: .txt, a line an input, or .npy.")
     ] = None,
@@ -52,4 +63,7 @@ def transmit(
 
     What is sent is what would be deployed: bits of hard codes on constellation points. The table has a row for each
     input: its label and the probability of it, the bits and symbols it took, and how many of the bits arrived wrong.
+
+    With --doubt, an input takes as many levels of its codes as the receiver needs to be sure of it. The receiver's
+    asking for more is taken to be free, and each level to meet the same fading as those before.
     """

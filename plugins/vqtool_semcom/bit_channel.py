@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, cast
 
@@ -55,6 +55,7 @@ class BitChannel(Channel):
     measure: str  # what a level is
     span: tuple[float, float]  # the lowest and the highest level
     symbol_bits: tuple[int, ...] = (1,)  # bits that one use of the channel carries, by mode
+    protect = False  # whether the bits of several levels share the uses of the channel
     prepared: Tensor
 
     def __init__(
@@ -176,13 +177,29 @@ class BitChannel(Channel):
                 return send_by_route(self, quantized, route, tables, levels, noise)
             return self._send(quantized, tables, levels, noise)
 
+    def rounds(
+        self, quantized: Quantized, tables: Sequence[Tensor], level: float | None, noise: Noise | None
+    ) -> Iterator[Received]:
+        if quantized.route is not None or len(self.books) == 1:
+            raise VqtoolError("this quantizer has no levels to send one after the other",
+                              hint="leave `doubt` out; residual-ema has levels")  # fmt: skip
+        if self.protect:
+            raise VqtoolError("with `protect` the bits of all levels share the symbols, and are sent at once",
+                              hint="protect = false, or leave `doubt` out")  # fmt: skip
+        bits, tokens = self.symbol_bits[0], quantized.codes.shape[1]
+        if any(tokens * book.width % bits for book in self.index_bits):
+            raise VqtoolError(f"a level of {tokens} tokens should fill whole symbols of {bits} bits to be sent alone",
+                              hint="another `order`, or leave `doubt` out")  # fmt: skip
+        noise = self.draw(quantized) if noise is None else noise
+        for count in range(1, (self.send_levels or len(self.books)) + 1):
+            yield self(first_levels(quantized, count), tables, level=level, noise=noise)
+
     def _first_levels(self, quantized: Quantized) -> Quantized:
         """The codes of the levels that are sent: as many as `send_levels` says, in training at random where asked."""
         count = self.send_levels or len(self.books)
         if self.training and self.random_levels:
             count = int(torch.randint(count, ())) + 1
-        probs = None if quantized.probs is None else quantized.probs[:, :, :count]
-        return replace(quantized, codes=quantized.codes[..., :count], probs=probs)
+        return first_levels(quantized, count)
 
     def _send(self, quantized: Quantized, tables: Sequence[Tensor], level: Tensor, noise: Noise) -> Received:
         quantized = self._first_levels(quantized)
@@ -281,6 +298,12 @@ class BitChannel(Channel):
         books = self.index_bits[:levels]
         parts = llr.split([tokens * book.width for book in books], 1)
         return [book.posterior(part.reshape(-1, tokens, book.width)) for book, part in zip(books, parts, strict=True)]
+
+
+def first_levels(quantized: Quantized, count: int) -> Quantized:
+    """The codes of the first `count` levels alone."""
+    probs = None if quantized.probs is None else quantized.probs[:, :, :count]
+    return replace(quantized, codes=quantized.codes[..., :count], probs=probs)
 
 
 def real(arrived: Mapping[str, Tensor], name: str) -> Tensor:

@@ -26,6 +26,7 @@ def run(
     snr: float | None,
     channel: str | None,
     soft: bool,
+    doubt: float | None,
     bits_file: Path | None,
     symbols_file: Path | None,
     overrides: Sequence[str],
@@ -36,6 +37,8 @@ def run(
         require_parent_dir(path)
         if path is not None and path.suffix.lower() not in known:
             raise VqtoolError(f"`{path}` is not one of {', '.join(known)}", hint=f"{path.stem}{known[0]}")
+    if soft and doubt is not None:
+        raise VqtoolError("--soft sends all levels at once", hint="leave --soft or --doubt out")
     kind = [] if channel is None else [f"channel.kind={channel}"]
     sent = Sent(bits_file is not None, symbols_file is not None, soft)
 
@@ -53,7 +56,7 @@ def run(
 
     def answer(model: Any, batch: Batch) -> tuple[Tensor, Columns]:
         task = model.capable(Transmits, "transmit")
-        logits, received = task.transmit(model.parts, batch, snr, soft=soft)
+        logits, received = task.transmit(model.parts, batch, snr, soft=soft, doubt=doubt)
         sent.add(received.trace)
         figures = {"symbols": received.figures["symbols"].double()}
         if not soft:

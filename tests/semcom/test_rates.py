@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,10 @@ from torch import Tensor
 from tests.cli.run import document, within
 from tests.semcom.test_channels import quantized
 from tests.semcom.test_classify import RECIPE
+from vqtool.api import Parts
 from vqtool.errors import VqtoolError
+from vqtool.parts.tasks.classify import Classify, entropy_bits
+from vqtool_semcom.bit_channel import first_levels
 from vqtool_semcom.channels.awgn import Awgn
 from vqtool_semcom.channels.bsc import Bsc
 
@@ -83,6 +87,71 @@ def test_more_levels_than_there_are_is_an_error() -> None:
         Awgn((16,) * 3, send_levels=4)
 
 
+class Tables(torch.nn.Module):
+    """A quantizer as far as a channel asks for it: the vectors of its codes."""
+
+    def __init__(self, tables: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        self.tables = torch.nn.ParameterList(tables)
+        self.codebook_sizes = tuple(len(table) for table in tables)
+        self.additive = True
+
+    def vectors(self) -> tuple[Tensor, ...]:
+        return tuple(self.tables)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        real = codes.clamp_min(0)
+        each = [table[real[..., q]] * (codes[..., q, None] >= 0) for q, table in enumerate(self.tables)]
+        return torch.stack(each).sum(0)
+
+
+class Unsure(torch.nn.Module):
+    """Scores of two classes from the first feature: the larger, the surer."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        scale = z.detach()[:, 0, 0].abs()
+        return torch.stack([scale, -scale], -1)
+
+
+def test_the_next_level_is_sent_to_those_in_doubt_alone() -> None:
+    """Each row gets what a link of as many levels gives it with the same noise, and asks again while it is unsure."""
+    torch.manual_seed(0)
+    sent, tables, _ = quantized(16, 4, rows=200, books=LEVELS)
+    channel = Awgn((16,) * LEVELS, labels="identity").eval()
+    noise, task = channel.draw(sent), Classify(doubt=0.7)
+    parts = Parts({"channel": channel, "classifier": Unsure(), "quantizer": Tables(tables)})
+    logits, received = task._heard(parts, sent, 6.0, noise)
+    fewer = [channel(first_levels(sent, count), tables, level=6.0, noise=noise) for count in (1, 2, 3)]
+    unsure = [entropy_bits(Unsure()(one.hard)) > 0.7 for one in fewer]
+    levels = 1 + unsure[0].long() + (unsure[0] & unsure[1]).long()
+    assert all((levels == count).any() for count in (1, 2, 3))
+    for row, count in enumerate(levels.tolist()):
+        one = fewer[count - 1]
+        assert torch.equal(received.hard[row], one.hard[row])
+        assert torch.equal(logits[row], Unsure()(one.hard)[row])
+        assert received.codes[row, :, count:].eq(-1).all()
+        assert torch.equal(received.codes[row, :, :count], one.codes[row])
+        for name, value in one.figures.items():
+            assert torch.equal(received.figures[name][row], value[row]), name
+        for name, value in one.trace.items():
+            assert torch.equal(received.trace[name][row, : value.shape[1]], value[row]), name
+            assert received.trace[name][row, value.shape[1] :].isnan().all(), name
+    assert received.figures["symbols"].tolist() == (4 * levels).tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "tokens", "said"),
+    [({"protect": True}, 4, "share the symbols"), ({"order": 64}, 4, "should fill whole symbols of 6 bits")],
+)
+def test_levels_that_cannot_be_sent_alone(options: dict[str, Any], tokens: int, said: str) -> None:
+    sent, tables, _ = quantized(16, tokens, books=LEVELS)
+    with pytest.raises(VqtoolError, match=said):
+        next(Awgn((16,) * LEVELS, **options).eval().rounds(sent, tables, None, None))
+    sent, tables, _ = quantized(16, tokens)
+    with pytest.raises(VqtoolError, match="has no levels to send"):
+        next(Awgn((16,)).eval().rounds(sent, tables, None, None))
+
+
 def test_one_checkpoint_at_several_rates(pictures: Callable[..., Path], tmp_path: Path) -> None:
     text = RECIPE.replace('"soft-ema"\ncodebook_size = 20', '"residual-ema"\nlevels = 3\ncodebook_size = 8')
     text = text.replace('"awgn"', '"awgn"\nrandom_levels = true').replace('baselines = ["pixels"]\n', "")
@@ -96,3 +165,16 @@ def test_one_checkpoint_at_several_rates(pictures: Callable[..., Path], tmp_path
         "answers"
     ]
     assert {row["symbols"] for row in answers} == {3}
+    sure, whole = (
+        document("transmit", tmp_path / "run", tmp_path / "pictures.npz", "--snr", 3, "--doubt", doubt)["answers"]
+        for doubt in (0.5, 0)
+    )
+    assert {row["symbols"] for row in whole} == {9}
+    assert {row["symbols"] for row in sure} >= {3, 6}
+    found = document("evaluate", tmp_path / "run", "-s", "stage.link.options.doubt=0.5")["splits"]["test"]["model"]
+    assert 3 < found["symbols.3db"] < 9
+    assert found["symbols.12db"] < found["symbols.3db"]  # less noise, less doubt
+    assert found["accuracy.hard.12db"] > 0.6
+    assert found["token_errors.12db"] < 0.2  # of the codes that were sent
+    refused = within("transmit", tmp_path / "run", tmp_path / "pictures.npz", "--doubt", 0.5, "--soft")
+    assert (refused.returncode, "--soft sends all levels at once" in refused.stderr) == (2, True)

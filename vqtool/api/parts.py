@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -191,6 +191,17 @@ class Channel(nn.Module):
         drawn.
         """
         raise NotImplementedError
+
+    def rounds(
+        self, quantized: Quantized, tables: Sequence[Tensor], level: float | None, noise: tuple[Tensor, ...] | None
+    ) -> Iterator[Received]:
+        """What has arrived after one level of the quantizer, after two, ..., where each is sent on top of those before.
+
+        Raises:
+            VqtoolError: the channel sends all levels at once.
+        """
+        raise VqtoolError(f"the channel `{type(self).__name__}` sends all levels of a quantizer at once",
+                          hint="leave `doubt` out")  # fmt: skip
 
     def send(self, quantized: Quantized) -> dict[str, Tensor]:
         """What the sender puts out for the codes, by name, [B, ...] each; real numbers only."""

@@ -259,6 +259,11 @@ class Quantizer(nn.Module):
         """
         return None
 
+    @property
+    def additive(self) -> bool:
+        """Whether `decode` is the sum of what each codebook's codes give alone, with -1 for those of the others."""
+        return len(self.codebook_sizes) == 1 or self.vectors() is not None
+
     def code_use(self) -> tuple[Tensor, ...] | None:
         """How much training used each code of each codebook, Q tensors [K_q] in any unit; None if it is not known.
 

@@ -180,12 +180,12 @@ class Transmits(Protocol):
     """Signals are classified after the channel, as it is at a level of its own measure, or its two ends work apart."""
 
     def transmit(
-        self, parts: Parts, batch: Batch, level: float | None, *, soft: bool = False
+        self, parts: Parts, batch: Batch, level: float | None, *, soft: bool = False, doubt: float | None = None
     ) -> tuple[Tensor, Received | None]:
         """Logits [B, classes] after the channel at `level`, and what it gave; None where there is no channel.
 
         The level is of the channel's own measure of quality, None its default. `soft`: by expectations instead of the
-        codes that are deployed.
+        codes that are deployed. `doubt`: entropy of the classes, in bits, above which the next level of codes is sent.
         """
         ...
 

@@ -152,7 +152,7 @@ class StageLoop:
         wrapped = self._wrap()
         every = self.options.valid_every or max(1, self.steps // 5)
         with out.progress(self.steps, self._label()) as bar:
-            bar.advance(self.progress.step)
+            bar.begin_at(self.progress.step)
             while self.progress.step < self.steps and not self._ends_early():
                 began = time.perf_counter()
                 shown = self._step(wrapped)

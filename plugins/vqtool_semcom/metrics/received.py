@@ -46,10 +46,10 @@ class ReceivedFigures(Metric):
 
 
 def wrong(received: Tensor, codes: Tensor) -> Tensor:
-    """The share of each row's codes [B, T, Q] that arrived as other codes [B]; -1 is no code and not counted.
+    """The share of each row's codes [B, T, Q] that arrived as other codes [B]; -1, not sent, is not counted.
 
     Of fewer levels than Q the first ones were sent.
     """
     codes = codes[..., : received.shape[-1]]
-    sent = codes >= 0
+    sent = (codes >= 0) & (received >= 0)
     return ((received != codes) & sent).double().flatten(1).sum(1) / sent.flatten(1).sum(1).clamp_min(1)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from math import prod
+from math import log, nan, prod
 from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_doc import Doc
+from annotated_types import Gt
 from torch import Tensor
 
 from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Quantized, Quantizer, Received, Task
@@ -22,6 +23,9 @@ class Classify(Task):
     Provides `logits` [B, classes], `quantized`, `codes` [B, T, Q] and `received`. In evaluation every level of the
     channel is measured on the deployed path ("hard") and, if the quantizer gives probabilities, on the path of its
     expectations ("soft"), both with the same noise; "no-channel" is the same network without quantizer and channel.
+
+    With `doubt`, levels of the quantizer are sent one after the other on the deployed path, each only for the rows of
+    whose class the other end is not sure yet (incremental redundancy). Its asking for more is taken to be free.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"norm", "encoder", "quantizer", "channel", "classifier"})
@@ -30,9 +34,15 @@ class Classify(Task):
     headline: ClassVar[Mapping[str, Better]] = {"accuracy": "max", "consistency": "min", **Task.headline}
 
     def __init__(
-        self, *, both: Annotated[bool, Doc("classify the soft and the hard path in training, for losses")] = False
+        self,
+        *,
+        both: Annotated[bool, Doc("classify the soft and the hard path in training, for losses")] = False,
+        doubt: Annotated[
+            Annotated[float, Gt(0)] | None,
+            Doc("entropy of the classes, in bits, above which the next level is sent; none: all levels at once"),
+        ] = None,
     ) -> None:
-        self.both = both
+        self.both, self.doubt = both, doubt
 
     def build(self, make: Make, spec: DataSpec) -> None:
         """Wire norm, encoder, quantizer and channel (each optional but the encoder) and classifier."""
@@ -95,11 +105,12 @@ class Classify(Task):
         if "channel" not in parts:
             return Estimates(named={**named, "scores": {"": parts.classifier(quantized.hard)}})
         scores: dict[str, Tensor] = {"no-channel": parts.classifier(z)}
-        received = dict(self._levels(parts, quantized))
-        for level, one in received.items():
-            scores[f"hard{level}"] = parts.classifier(one.hard)
+        noise, received = parts.channel.draw(quantized), {}
+        for name, level in parts.channel.levels().items():
+            scores[f"hard{name}"], one = self._heard(parts, quantized, level, noise)
+            received[name] = one
             if one.soft is not None:
-                scores[f"soft{level}"] = parts.classifier(one.soft)
+                scores[f"soft{name}"] = parts.classifier(one.soft)
         return Estimates(named={**named, "scores": scores, "received": received})
 
     def classify(self, parts: Parts, batch: Batch) -> Tensor:
@@ -107,9 +118,11 @@ class Classify(Task):
         return self.transmit(parts, batch, None)[0]
 
     def transmit(
-        self, parts: Parts, batch: Batch, level: float | None, *, soft: bool = False
+        self, parts: Parts, batch: Batch, level: float | None, *, soft: bool = False, doubt: float | None = None
     ) -> tuple[Tensor, Received | None]:
         """The same at another level of the channel, where there is one; `soft` by expectations instead of codes.
+
+        `doubt` is instead of the option.
 
         Raises:
             VqtoolError: `soft`, and the quantizer gives no probabilities.
@@ -117,14 +130,36 @@ class Classify(Task):
         z, quantized = self._coded(parts, batch)
         if quantized is None:
             return parts.classifier(z), None
-        received: Received | None = None
-        if "channel" in parts:
-            received = parts.channel(quantized, code_tables(parts.quantizer), level=level)
-        got = quantized if received is None else received
-        if soft and got.soft is None:
-            raise VqtoolError("this model has no soft path: its quantizer gives no probabilities",
-                              hint="soft-ema and soft do")  # fmt: skip
-        return parts.classifier(got.soft if soft else got.hard), received
+        if "channel" not in parts:
+            return parts.classifier(the_soft(quantized) if soft else quantized.hard), None
+        if not soft:
+            return self._heard(parts, quantized, level, doubt=doubt)
+        received = parts.channel(quantized, code_tables(parts.quantizer), level=level)
+        return parts.classifier(the_soft(received)), received
+
+    def _heard(
+        self,
+        parts: Parts,
+        quantized: Quantized,
+        level: float | None,
+        noise: tuple[Tensor, ...] | None = None,
+        doubt: float | None = None,
+    ) -> tuple[Tensor, Received]:
+        """Logits of the deployed path, and what arrived: of each row as many levels as were asked for."""
+        tables = code_tables(parts.quantizer)
+        doubt = self.doubt if doubt is None else doubt
+        if doubt is None:
+            received = parts.channel(quantized, tables, level=level, noise=noise)
+            return parts.classifier(received.hard), received
+        rounds = parts.channel.rounds(quantized, tables, level, noise)
+        received = next(rounds)
+        logits = parts.classifier(received.hard)
+        asks = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
+        for more in rounds:
+            asks = asks & (entropy_bits(logits) > doubt)
+            received = either(asks, more, received)
+            logits = torch.where(asks[:, None], parts.classifier(more.hard), logits)
+        return logits, received
 
     def send(self, parts: Parts, batch: Batch) -> dict[str, Tensor]:
         """What the channel is given for a batch, by its own names."""
@@ -171,11 +206,41 @@ class Classify(Task):
         z = parts.encoder(normed["x"])
         return z, parts.quantizer(z) if "quantizer" in parts else None
 
-    @staticmethod
-    def _levels(parts: Parts, quantized: Quantized) -> Iterator[tuple[str, Received]]:
-        tables, noise = code_tables(parts.quantizer), parts.channel.draw(quantized)
-        for name, level in parts.channel.levels().items():
-            yield name, parts.channel(quantized, tables, level=level, noise=noise)
+
+def the_soft(got: Quantized | Received) -> Tensor:
+    """The vectors of the soft path [B, T, D]."""
+    if got.soft is None:
+        raise VqtoolError("this model has no soft path: its quantizer gives no probabilities",
+                          hint="soft-ema and soft do")  # fmt: skip
+    return got.soft
+
+
+def entropy_bits(logits: Tensor) -> Tensor:
+    """The entropy [B] of the classes that `logits` [B, classes] stand for, in bits."""
+    return torch.special.entr(logits.float().softmax(-1)).sum(-1) / log(2)
+
+
+def either(rows: Tensor, more: Received, less: Received) -> Received:
+    """Of each row what arrived in `more`, where `rows` [B] says so, or in `less`, of fewer levels; the hard path alone.
+
+    Codes of a level that a row did not get are -1; what its trace lacks is NaN.
+    """
+    codes = [one.codes.movedim(-1, 1) for one in (more, less)]
+    return Received(
+        merged(rows, more.z, less.z),
+        merged(rows, more.hard, less.hard),
+        merged(rows, codes[0], codes[1], -1).movedim(1, -1),
+        figures={name: merged(rows, value, less.figures[name]) for name, value in more.figures.items()},
+        trace={name: merged(rows, value, less.trace[name], nan) for name, value in more.trace.items()},
+    )  # fmt: skip
+
+
+def merged(rows: Tensor, more: Tensor, less: Tensor, fill: float = 0) -> Tensor:
+    """[B, ...]: of the `rows` as in `more`, of others as in `less`, lengthened along its second axis by `fill`."""
+    if less.dim() > 1 and less.shape[1] < more.shape[1]:
+        short = less.new_full((len(less), more.shape[1] - less.shape[1], *less.shape[2:]), fill)
+        less = torch.cat([less, short], 1)
+    return torch.where(rows.view(-1, *[1] * (more.dim() - 1)), more, less)
 
 
 def code_tables(quantizer: Quantizer) -> tuple[Tensor, ...]:
@@ -185,13 +250,12 @@ def code_tables(quantizer: Quantizer) -> tuple[Tensor, ...]:
         VqtoolError: several codebooks that do not add up.
     """
     sizes = quantizer.codebook_sizes
-    vectors = quantizer.vectors()
-    if len(sizes) > 1 and vectors is None:
+    if not quantizer.additive:
         raise VqtoolError(
             "a channel needs code vectors that add up, and those of this quantizer do not",
             hint="use residual-ema or product-ema",
         )
-    device = next(chain(vectors or (), quantizer.parameters(), quantizer.buffers())).device
+    device = next(chain(quantizer.vectors() or (), quantizer.parameters(), quantizer.buffers())).device
     tables = []
     for q, size in enumerate(sizes):
         codes = torch.full((1, size, len(sizes)), -1, device=device)

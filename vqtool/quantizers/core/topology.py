@@ -81,6 +81,10 @@ class Topology(Composable):
         return tuple(self.placed(number, table) for number, tables in enumerate(each) for table in tables or ())
 
     @property
+    def additive(self) -> bool:
+        return (self.outwards is None and all(part.additive for part in self.parts)) or super().additive
+
+    @property
     def codebook_names(self) -> tuple[str, ...]:
         return tuple(
             f"{PART_NAMES[self.topology]}{i}" + (f".{name}" if len(part.codebook_sizes) > 1 else "")
