@@ -17,6 +17,9 @@ from vqtool.console import out
 hypothesis.settings.register_profile("ci", max_examples=25, deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci")
 
+# It draws pictures at every validation, three quarters of the time of a short training: on in tests/tensorboard alone.
+os.environ.setdefault("VQTOOL_PLUGINS", "-tensorboard")
+
 with contextlib.suppress(ImportError):
     import torch
 

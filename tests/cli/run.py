@@ -1,25 +1,58 @@
-"""Run a command as a user does: a process of its own."""
+"""Run a command as a user does: a process of its own, forked from one that has loaded what takes seconds to load."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import inspect
 import io
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+AT_ITS_START = re.compile(r"PYTHON|LANG|LC_|OMP|MKL|TORCH|TRITON|CUDA|LD_")  # variables that a process reads but once
+_servers: dict[str, tuple[subprocess.Popen[bytes], socket.socket]] = {}
 
-def vqtool(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What a command printed, and its exit code."""
+
+def vqtool(
+    *arguments: object, cwd: Path | None = None, merged: bool = False, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """What a command printed (`merged`: all of it on stdout), and its exit code."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    command = [sys.executable, "-m", "vqtool", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, check=False, timeout=300)
+    command = ["vqtool", *map(str, arguments)]
+    request = {"arguments": command[1:], "folder": str(cwd or Path.cwd()), "environment": env}
+    with tempfile.TemporaryFile() as outcome, tempfile.TemporaryFile() as result:
+        connection = server({name: value for name, value in env.items() if AT_ITS_START.match(name)})
+        streams = outcome.fileno(), outcome.fileno() if merged else result.fileno()
+        socket.send_fds(connection, [json.dumps(request).encode()], streams)
+        code = int(connection.recv(100))
+        printed = []
+        for file in (outcome, result):
+            file.seek(0)
+            printed.append(file.read().decode())
+    return subprocess.CompletedProcess(command, code, *printed)
+
+
+def server(settings: dict[str, str]) -> socket.socket:
+    """The connection to a process started with these variables, which starts commands: one for all tests."""
+    key = json.dumps(settings, sort_keys=True)
+    if key not in _servers:
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its:
+            env = {name: value for name, value in os.environ.items() if not AT_ITS_START.match(name)} | settings
+            process = subprocess.Popen([sys.executable, Path(__file__).with_name("server.py")], stdin=its,
+                                       stdout=subprocess.DEVNULL, env=env)  # fmt: skip
+        _servers[key] = process, ours
+        atexit.register(lambda: (ours.close(), process.wait()))
+    return _servers[key][1]
 
 
 def document(*arguments: object, code: int = 0, cwd: Path | None = None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -126,6 +127,13 @@ class SilentStart(EMA):
         return super().forward(z, mask)
 
 
+class StartsByChance(EMA):
+    starts = itertools.count()
+
+    def initialise(self, z, mask=None, *, seed=0):
+        super().initialise(z, mask, seed=next(self.starts))
+
+
 class DecodesAnything(EMA):
     """What a lookup does to an index is left to it."""
 
@@ -186,6 +194,7 @@ MUTANTS = {
     TwoOwners: {"one-owner", "commitment-spares-codebook"},
     WrongAtAnOffset: {"nearest-code"},
     SilentStart: {"never-silent-start"},
+    StartsByChance: {"deterministic"},
     DecodesAnything: {"refuses-foreign-codes"},
     LevelsPullOnce: {"commitment-reaches-encoder"},
     TwoExpertsACode: {

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
+import shlex
 import sys
 import types
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.run import vqtool
 from tests.docs.setups import SETUPS
 from vqtool.command import app
 
@@ -56,11 +56,7 @@ def run_commands(block: str, folder: Path, short: str = "") -> None:
         program, *rest = command.split(maxsplit=1)
         assert program == "vqtool", command
         rest[0] += f" {short}" if rest[0].startswith("train") else ""
-        environment = os.environ | {"COLUMNS": "100", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            f"{sys.executable} -m vqtool {rest[0]}", shell=True, cwd=folder, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-        )  # fmt: skip
+        done = vqtool(*shlex.split(rest[0]), cwd=folder, merged=True, COLUMNS="100")
         fine = (0, 3) if rest[0].startswith("verify") else (0,)  # 3: a law is broken
         failed = any(line.startswith("error: ") for line in shown)
         assert (done.returncode in fine) != failed, f"{command}\n{done.stdout}"

@@ -89,8 +89,9 @@ def main(part: str) -> int:
     warnings.simplefilter("ignore")
     broken = 0
     for name, make in all_combinations().items():
+        one = subject(make)
         for law in QUANTIZER_LAWS if part in name else ():
-            verdict = judge(law, subject(make)).verdict
+            verdict = judge(law, one).verdict
             if verdict.status == "broken":
                 broken += 1
                 print(f"{name}: {law.id}: {verdict.figure} {verdict.note}", flush=True)

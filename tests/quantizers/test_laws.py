@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -25,16 +27,28 @@ VARIANTS = {
 }
 
 
+@cache
+def subject(kind: str) -> Subject:
+    """One for all laws: it is started once."""
+    return Subject(catalog().load("quantizer", kind))
+
+
+@cache
+def variant(kind: str) -> Subject:
+    """The same of other options."""
+    return Subject(catalog().load("quantizer", kind), options=VARIANTS[kind], seed=1)
+
+
 @pytest.mark.parametrize("law", QUANTIZER_LAWS, ids=lambda law: law.id)
 @pytest.mark.parametrize("kind", KINDS)
 def test_law(kind, law):
-    require(law, Subject(catalog().load("quantizer", kind)))
+    require(law, subject(kind))
 
 
 @pytest.mark.parametrize("law", [law for law in QUANTIZER_LAWS if law.id not in GRAPHS], ids=lambda law: law.id)
 @pytest.mark.parametrize("kind", [k for k in VARIANTS if k in KINDS])
 def test_law_of_other_options(kind, law):
-    require(law, Subject(catalog().load("quantizer", kind), options=VARIANTS[kind], seed=1))
+    require(law, variant(kind))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -45,16 +59,13 @@ def test_law_of_other_options(kind, law):
 @example(dim=4, seed=0, batch=4, length=33)
 def test_fast_laws_of_any_shape(kind, dim, seed, batch, length):
     fewer = {"levels": 2} if kind.startswith("residual-") else {}
-    subject = Subject(catalog().load("quantizer", kind), dim=dim, options=fewer, seed=seed, batch=batch, length=length)
+    shaped = Subject(catalog().load("quantizer", kind), dim=dim, options=fewer, seed=seed, batch=batch, length=length)
     for law in FAST:
-        require(law, subject)
+        require(law, shaped)
 
 
 def test_every_law_applies_to_some_quantizer():
     applied = {
-        law.id
-        for law in FAST
-        for kind in ("ema", "gradient")
-        if judge(law, Subject(catalog().load("quantizer", kind))).verdict.status == "kept"
+        law.id for law in FAST for kind in ("ema", "gradient") if judge(law, subject(kind)).verdict.status == "kept"
     }
     assert applied == {law.id for law in FAST}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import vqtool
+from tests.diagnosis.unhealthy import healthy_case
 from tests.training.test_ranks import run_ranks
 from tests.training.test_resume import HERE, killed_at, rows, same, session, stopped_and_resumed
 from tests.training.tiny import PRIOR, TOKENIZER, write_recipe
@@ -25,14 +26,14 @@ HALF = ["stage.tokenizer.bypass=0.5", "stage.tokenizer.steps=12", "stage.tokeniz
 
 
 def recipe_of(folder: Path, kind: str) -> Path:
-    """The tiny recipe with a quantizer of a kind as it is by default, and a prior."""
+    """The tiny recipe with a small quantizer of a kind, and a prior."""
     recipe = write_recipe(folder)
     terms = sorted(catalog().load("quantizer", kind).terms)
     text = TOKENIZER.format(seed=0).replace(
         "mse = 1.0, commitment = 0.25", ", ".join(["mse = 1.0", *(f'"{term}" = 0.1' for term in terms)])
     )
     start, end = text.index("[quantizer]"), text.index("[decoder]")
-    recipe.write_text(text[:start] + f'[quantizer]\nkind = "{kind}"\n\n' + text[end:] + PRIOR)
+    recipe.write_text(text[:start] + f"[quantizer]\n{healthy_case(kind).quantizer}\n" + text[end:] + PRIOR)
     return recipe
 
 

@@ -87,12 +87,10 @@ def refuses_foreign_codes(subject: Subject) -> Verdict:
 @LAWS
 def deterministic(subject: Subject) -> Verdict:
     z = subject.tokens()
+    pair = [subject.start(subject.new()) for _ in range(2)]
     for train in (True, False):
-        results = []
-        for quantizer in (subject.started(train=train), subject.started(train=train)):
-            results += [quantizer(z), quantizer(z)]
-        first = results[0]
-        for other in results[1:]:
+        first, *others = [quantizer.train(train)(z) for quantizer in pair for _ in range(2)]
+        for other in others:
             if difference := unlike(first, other):
                 return broken(None, f"{difference} differ between two passes")
     return kept(0)

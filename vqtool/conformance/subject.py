@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class Subject:
     seed: int = 0
     batch: int = 4
     length: int = 64
+    _ready: dict[str, Quantizer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def accepts(self, option: str) -> bool:
         """Whether the constructor takes this keyword."""
@@ -52,12 +54,22 @@ class Subject:
             return self.make(self.dim, **{**small, **self.options, **changes})
 
     def started(self, z: Tensor | None = None, *, train: bool = True, **changes: Any) -> Quantizer:
-        """A quantizer that was started from `z` (default: plenty of `tokens`)."""
-        quantizer = self.new(**changes)
+        """A quantizer that was started from `z`, by default from plenty of `tokens`: then copied from one started once.
+
+        A start takes as long as ten passes, and nearly every law asks for one.
+        """
+        if z is not None:
+            return self.start(self.new(**changes), z).train(train)
+        options = repr(changes)
+        if options not in self._ready:
+            self._ready[options] = self.start(self.new(**changes))
+        return copy.deepcopy(self._ready[options]).train(train)
+
+    def start(self, quantizer: Quantizer, z: Tensor | None = None) -> Quantizer:
+        """Start a quantizer that needs it, from `z` or plenty of `tokens`."""
         if not quantizer.initialised:
-            z = self.tokens(salt=99, windows=4 * self.batch) if z is None else z
-            quantizer.initialise(z, seed=self.seed)
-        return quantizer.train(train)
+            quantizer.initialise(self.tokens(salt=99, windows=4 * self.batch) if z is None else z, seed=self.seed)
+        return quantizer
 
     def tokens(self, *, salt: int = 0, windows: int | None = None, scale: float = 1.0, offset: float = 0.0) -> Tensor:
         """Normal inputs [B, T, D] around `offset`; the same for the same `salt`."""

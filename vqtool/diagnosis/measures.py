@@ -190,12 +190,6 @@ def neighbour_distances(vectors: ArrayLike) -> Array:
     return np.asarray(np.linalg.norm(rows - rows[who], axis=1))  # exact: the expansion above loses small distances
 
 
-def twins(vectors: ArrayLike, share: float = TWIN) -> NDArray[np.bool_]:
-    """Which rows of `vectors` [K, d] have another one within their `twin_radius` [K]."""
-    distances = neighbour_distances(vectors)
-    return distances <= twin_radius(vectors, distances, share)
-
-
 def twin_radius(vectors: ArrayLike, distances: Array, share: float = TWIN) -> float:
     """How near two of the rows [K, d], with `distances` [K] to their neighbours, are the same code; -1: none can be.
 
