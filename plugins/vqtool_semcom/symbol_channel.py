@@ -60,6 +60,9 @@ class SymbolChannel(BitChannel):
             Annotated[float, Gt(0)] | None,
             Doc("temperature of distance-softmax symbols on the soft path, a knob; none: the exact expectation"),
         ] = None,
+        assumed_db: Annotated[
+            Decibels | None, Doc("Es/N0 that the receiver reckons with, in dB; none: it knows the true one")
+        ] = None,
         protect: Annotated[
             bool, Doc("first levels on the bits of a symbol that arrive best: the first of each axis's Gray label")
         ] = False,
@@ -77,7 +80,7 @@ class SymbolChannel(BitChannel):
         self.qams = nn.ModuleList(Qam(one) for one in ((order,) if isinstance(order, int) else order))
         self.symbol_bits = tuple(self.qam(mode).bits for mode in range(len(self.qams)))
         self.snr_db, self.train_db, self.report_db = snr_db, train_db, report_db
-        self.llr, self.soft_symbol = llr, soft_symbol
+        self.llr, self.soft_symbol, self.assumed_db = llr, soft_symbol, assumed_db
         self._theory: dict[tuple[float, int], tuple[float, float | None]] = {}
 
     def qam(self, mode: int) -> Qam:
@@ -160,6 +163,8 @@ class SymbolChannel(BitChannel):
         An estimate's own error acts on a symbol of unit energy like noise of the variance `estimate_error` N0.
         """
         n0 = n0[:, None]
+        if self.assumed_db is not None:
+            n0 = torch.full_like(n0, 10 ** (-self.assumed_db / 10))
         if self.csi == "none":
             llr = self.qam(mode).blind_llr(arrived, n0, self.llr)
         else:

@@ -66,6 +66,20 @@ def test_the_link_errs_as_theory_says(kind: type) -> None:
         assert float(figures["tx_power"].mean()) == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.parametrize("kind", CHANNELS)
+def test_a_receiver_that_reckons_with_another_noise(kind: type) -> None:
+    """Its bits are decided alike, with the confidence of that noise: LLRs of the largest term scale with 1 / N0."""
+    sent, tables, _ = quantized(256, 16, rows=50)
+    knows = kind((256,), llr="max-log").eval()
+    noise = knows.draw(sent)
+    assumes = kind((256,), llr="max-log", assumed_db=12.0).eval()
+    true, assumed = (one(sent, tables, level=2.0, noise=noise) for one in (knows, assumes))
+    torch.testing.assert_close(assumed.trace["llr"], true.trace["llr"] * 10)
+    assert torch.equal(assumed.figures["ber"], true.figures["ber"])
+    torch.testing.assert_close(assumed.trace["arrived"], true.trace["arrived"])
+    assert not torch.allclose(assumed.hard, true.hard, atol=1e-2)
+
+
 def test_flips_are_as_many_as_asked() -> None:
     torch.manual_seed(0)
     sent, tables, _ = quantized(64, 16, rows=500)
