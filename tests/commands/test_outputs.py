@@ -67,6 +67,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("outputs")
     write_recipe(folder)
     text = TOKENIZER.format(seed=0).replace('kind = "arrays"', 'kind = "everything"\nother = "other.txt"')
+    text = text.replace("[train]", '[channel]\nkind = "awgn"\n[train]')
     (folder / "all.toml").write_text(text.replace('"autoencode"', '"everything"').replace("steps = 20", "steps = 1"))
     (folder / "other.txt").write_text("other data")
     use_files([PLUGIN])
