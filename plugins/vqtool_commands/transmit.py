@@ -14,7 +14,7 @@ EXAMPLES = """\
 vqtool transmit runs/link-1 picture.png --snr 6
 vqtool transmit runs/link-1 pictures/ --snr 6 --channel rayleigh \\
                             --out result.csv --symbols sent.npy
-vqtool transmit runs/link-1 pictures/ --snr 6 --doubt 0.5
+vqtool transmit runs/link-1 pictures/ --snr 6 --doubt 1
 vqtool transmit runs/pictures-1 pictures/ --snr 6 --out received"""
 
 
