@@ -42,7 +42,11 @@ class Thumbnails(Baseline):
         raise NotImplementedError
 
     def prepare(self, parts: Parts) -> None:
-        """Take the model's channel, for pixels instead of codes, and its bits per picture."""
+        """Take the model's channel, for pixels instead of codes, and its bits per picture.
+
+        Raises:
+            VqtoolError: there is no channel of bits, it has several modes, or no thumbnail fits its bits.
+        """
         channel = getattr(parts, "channel", None)
         if not isinstance(channel, BitChannel):
             raise VqtoolError(f"the baseline `{self.kind}` needs a channel that carries bits")

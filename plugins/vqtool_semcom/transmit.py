@@ -47,7 +47,7 @@ def run(
     def check(model: Any) -> None:
         part = model.parts.channel
         if not isinstance(part, BitChannel):
-            raise VqtoolError(f"the channel of `{model.path}` carries no bits")
+            raise VqtoolError(f"the channel of `{model.path}` carries no bits", hint="awgn, rayleigh, ofdm and bsc do")
         if (snr is not None or symbols_file is not None) and not isinstance(part, SymbolChannel):
             option = "--snr" if snr is not None else "--symbols"
             kind = model.recipe.parts["channel"].kind

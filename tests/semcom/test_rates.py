@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.cli.run import document, within
 from tests.semcom.test_channels import quantized
-from tests.semcom.test_classify import RECIPE
+from tests.semcom.test_classify import RECIPE, built
 from vqtool.api import Parts
 from vqtool.errors import VqtoolError
 from vqtool.parts.tasks.classify import Classify, entropy_bits
@@ -150,6 +150,13 @@ def test_levels_that_cannot_be_sent_alone(options: dict[str, Any], tokens: int, 
     sent, tables, _ = quantized(16, tokens)
     with pytest.raises(VqtoolError, match="has no levels to send"):
         next(Awgn((16,)).eval().rounds(sent, tables, None, None))
+
+
+def test_doubt_needs_a_channel(pictures: Callable[..., Path]) -> None:
+    recipe = pictures().parent / "link.toml"
+    recipe.write_text(RECIPE)
+    with pytest.raises(VqtoolError, match="`doubt` asks for more over a channel, and there is none"):
+        built(recipe, "stage.link.options.doubt=1.0", without=("channel",))
 
 
 def test_one_checkpoint_at_several_rates(pictures: Callable[..., Path], tmp_path: Path) -> None:

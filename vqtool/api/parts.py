@@ -197,6 +197,8 @@ class Channel(nn.Module):
     ) -> Iterator[Received]:
         """What has arrived after one level of the quantizer, after two, ..., where each is sent on top of those before.
 
+        `level` and `noise` are as in `forward`; all levels meet the same.
+
         Raises:
             VqtoolError: the channel sends all levels at once.
         """

@@ -107,7 +107,10 @@ def write_table(
                 bar.advance()
 
         with out.progress(None, verb) as bar:
-            saved = list(answered()) and [] if signals is None else files.save(signals, answered())
+            pieces = answered()
+            saved: Sequence[Path | None] = files.save(signals, pieces) if signals is not None else []
+            for _ in pieces:  # those that are written nowhere have a row of the table all the same
+                pass
     report_notes(files.remarks())
     left_out = list(files.skipped())
     if saved:

@@ -93,7 +93,7 @@ def code_tables(quantizer: Quantizer) -> tuple[Tensor, ...]:
     if not quantizer.additive:
         raise VqtoolError(
             "a channel needs code vectors that add up, and those of this quantizer do not",
-            hint="use residual-ema or product-ema",
+            hint="residual-ema, product-ema, and grouped of fsq or lfq have such",
         )
     device = next(chain(quantizer.vectors() or (), quantizer.parameters(), quantizer.buffers())).device
     tables = []

@@ -47,7 +47,11 @@ class JpegAtCapacity(Baseline):
         self.design, self.image = design, pillow()
 
     def prepare(self, parts: Parts) -> None:
-        """Take the levels and the capacity of the model's channel, and how often a picture of it uses that."""
+        """Take the levels and the capacity of the model's channel, and how often a picture of it uses that.
+
+        Raises:
+            VqtoolError: its capacity is not known, or `design` is no level of it.
+        """
         channel = getattr(parts, "channel", None)
         capacity: Callable[[float], float] | None = getattr(channel, "capacity", None)  # of one use, at a level
         if not isinstance(channel, BitChannel) or capacity is None:

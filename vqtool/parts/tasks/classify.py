@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_doc import Doc
-from annotated_types import Gt
+from annotated_types import Ge
 from torch import Tensor
 
 from vqtool.api import Batch, Better, DataSpec, Estimates, Make, Parts, Quantized, Received, Task
@@ -38,7 +38,7 @@ class Classify(Link, Task):
         *,
         both: Annotated[bool, Doc("classify the soft and the hard path in training, for losses")] = False,
         doubt: Annotated[
-            Annotated[float, Gt(0)] | None,
+            Annotated[float, Ge(0)] | None,
             Doc("entropy of the classes, in bits, above which the next level is sent; none: all levels at once"),
         ] = None,
     ) -> None:
@@ -53,8 +53,9 @@ class Classify(Link, Task):
         make("norm", spec, optional=True)
         encoder = make("encoder", spec.channels, spec.extent, 0)
         quantizer = make("quantizer", encoder.dim, optional=True)
-        if quantizer is not None:
-            make("channel", quantizer.codebook_sizes, optional=True)
+        channel = None if quantizer is None else make("channel", quantizer.codebook_sizes, optional=True)
+        if self.doubt is not None and channel is None:
+            raise VqtoolError("`doubt` asks for more over a channel, and there is none", hint="a [channel]")
         self.tokens = prod(spec.signal.shape[1:]) // encoder.stride
         make("classifier", encoder.dim, self.tokens, len(label.names))
 
@@ -108,10 +109,10 @@ class Classify(Link, Task):
     ) -> tuple[Tensor, Received | None]:
         """The same at another level of the channel, where there is one; `soft` by expectations instead of codes.
 
-        `doubt` is instead of the option.
+        `doubt`, in bits, takes the place of the option.
 
         Raises:
-            VqtoolError: `soft`, and the quantizer gives no probabilities.
+            VqtoolError: `soft`, and the quantizer gives no probabilities; or `doubt`, and levels cannot be sent alone.
         """
         z, quantized = self._coded(parts, batch)
         if quantized is None:
@@ -185,7 +186,7 @@ def entropy_bits(logits: Tensor) -> Tensor:
 def either(rows: Tensor, more: Received, less: Received) -> Received:
     """Of each row what arrived in `more`, where `rows` [B] says so, or in `less`, of fewer levels; the hard path alone.
 
-    Codes of a level that a row did not get are -1; what its trace lacks is NaN.
+    Codes of a level that a row did not get are -1; what is missing from its trace is NaN.
     """
     codes = [one.codes.movedim(-1, 1) for one in (more, less)]
     return Received(
