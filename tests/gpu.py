@@ -355,6 +355,7 @@ def main(arguments: list[str]) -> None:
             f"{check}: {dim} features, {levels} levels, {groups} groups": ok
             for (_, _, dim, levels, groups, check), ok in switch._trusted.items()
         }
+        figures["notes"] = sorted({*figures.get("notes", []), *switch._noted})
         print(name, f"{time.perf_counter() - began:.0f} s", json.dumps(figures[name])[:2000], flush=True)
         given.out.write_text(json.dumps(figures, indent=1) + "\n")
 

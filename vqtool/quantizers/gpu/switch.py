@@ -93,14 +93,9 @@ def note(text: str) -> bool:
 @torch.no_grad()
 def agrees(device: torch.device, dim: int, levels: int, groups: int = 1, check: str = "pass") -> bool:
     """Whether kernels and plain PyTorch agree on a few tokens, masked ones and NaN among them; else a note."""
-    generator = torch.Generator().manual_seed(0)
-    x, upstream = (torch.randn(CHECKED, groups * dim, generator=generator) for _ in range(2))
-    tables = torch.randn(groups * levels, 300, dim, generator=generator) + 3
-    x, mask = x + 3, torch.rand(CHECKED, generator=generator) > 0.2
-    x[7, -1], x[9] = torch.nan, torch.inf
     try:
         with torch.autocast(device.type, enabled=False):
-            given = [t.to(device) for t in (x, mask, tables, upstream, torch.tensor(0.5))]
+            given = [t.to(device) for t in trial_inputs(dim, levels, groups)]
             found, wanted = (TRIALS[check](by, *given, groups) for by in (ops, operators))
         close = all(
             torch.allclose(a, b, rtol=1e-4, atol=1e-4, equal_nan=True) if a.is_floating_point() else torch.equal(a, b)
@@ -110,6 +105,16 @@ def agrees(device: torch.device, dim: int, levels: int, groups: int = 1, check: 
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return note(f"GPU kernels cannot run here, so quantizers run without: {reason}"[:300])
     return close or note(f"GPU kernels disagree with plain PyTorch on {device} at {dim} features: they are not used")
+
+
+def trial_inputs(dim: int, levels: int, groups: int) -> tuple[Tensor, ...]:
+    """Tokens [N, groups x D], a mask, codebooks, a gradient and a number for a trial; always the same."""
+    generator = torch.Generator().manual_seed(0)
+    x, upstream = (torch.randn(CHECKED, groups * dim, generator=generator) for _ in range(2))
+    tables = torch.randn(groups * levels, 300, dim, generator=generator) + 3
+    x, mask = x + 3, torch.rand(CHECKED, generator=generator) > 0.2
+    x[7, -1], x[9] = torch.nan, torch.inf
+    return x, mask, tables, upstream, torch.tensor(0.5)
 
 
 def trial(
