@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from vqtool.errors import VqtoolError
 from vqtool.parts.encoders.ngrams import NgramsEncoder
+from vqtool.parts.encoders.textcnn import TextCnnEncoder
 from vqtool_semcom.data.labelled_sentences import LabelledSentences, hashed
 
 
@@ -94,8 +98,28 @@ def test_a_bag_knows_no_order_of_words_but_its_pairs_do() -> None:
     assert singles(x).shape == (2, 2, 3)
 
 
-def test_padding_counts_for_nothing() -> None:
-    encoder = NgramsEncoder(1, 8, tokens=2, dim=3, longest=3).eval()
+def test_filters_know_the_order_of_words_but_not_their_place() -> None:
+    torch.manual_seed(0)
+    x = torch.tensor([[[5, 9, 7, 0, 0]], [[9, 5, 7, 0, 0]], [[0, 0, 5, 9, 7]]])
+    for spans in ((1,), (2,), (1, 3)):
+        found = TextCnnEncoder(1, 5, tokens=1, dim=6, spans=spans).eval()(x)
+        assert found.shape == (3, 1, 6)
+        assert torch.allclose(found[0], found[1]) == (spans == (1,))
+        torch.testing.assert_close(found[0], found[2])
+
+
+def test_a_word_that_is_left_out_is_as_if_unknown() -> None:
+    encoder = TextCnnEncoder(1, 4, tokens=1, dim=6, leave_out=0.9, dropout=0.0)
+    x = torch.tensor([[[5, 9, 7, 3]]]).expand(64, 1, 4)
+    torch.manual_seed(0)
+    left = len(torch.unique(encoder(x), dim=0))
+    assert 1 < left <= 16
+    assert len(torch.unique(encoder.eval()(x), dim=0)) == 1
+
+
+@pytest.mark.parametrize("kind", [partial(NgramsEncoder, longest=3), TextCnnEncoder])
+def test_padding_counts_for_nothing(kind: Callable[..., Any]) -> None:
+    encoder = kind(1, 8, tokens=2, dim=3).eval()
     x = torch.tensor([[[4, 8, 15, 0, 0, 0, 0, 0]]])
     with torch.no_grad():
         before = encoder(x)
@@ -105,5 +129,6 @@ def test_padding_counts_for_nothing() -> None:
 
 def test_an_encoder_that_does_not_fit_says_so() -> None:
     for wiring in ((2, 8), (1, (8, 8)), (1, 9)):
-        with pytest.raises(VqtoolError, match="ngrams"):
-            NgramsEncoder(*wiring, tokens=2)
+        for kind, name in ((NgramsEncoder, "ngrams"), (TextCnnEncoder, "textcnn")):
+            with pytest.raises(VqtoolError, match=f"the encoder `{name}` needs one channel of ids"):
+                kind(*wiring, tokens=2)

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from tests.semcom.test_classify import built
 from vqtool.api import DataSpec, Field, Parts
 from vqtool.errors import VqtoolError
 from vqtool.model.load import load
-from vqtool_semcom.baselines.jpeg_at_capacity import JpegAtCapacity, coefficient_bits, sizes
+from vqtool_semcom.baselines.jpeg_at_capacity import JpegAtCapacity
+from vqtool_semcom.baselines.jpeg_coded import JpegCoded
 from vqtool_semcom.channels.awgn import Awgn
 from vqtool_semcom.channels.bsc import Bsc
 from vqtool_semcom.channels.rayleigh import Rayleigh
+from vqtool_semcom.jpegs import coefficient_bits, sizes
 
 RECIPE = """
 [data]
@@ -50,7 +53,8 @@ best = "psnr.db.3db"
 best_mode = "max"
 [evaluate]
 metrics = ["psnr", "ssim", "received", "codes"]
-baselines = [{ kind = "jpeg-at-capacity", design = 3 }, { kind = "jpeg-at-capacity", design = 30 }]
+baselines = [{ kind = "jpeg-at-capacity", design = 3 }, { kind = "jpeg-at-capacity", design = 30 },
+    { kind = "jpeg-coded", order = 4 }]
 [[stage]]
 name = "link"
 task = "autoencode"
@@ -94,6 +98,9 @@ def test_every_level_is_measured_beside_the_codes_as_sent(home: Path) -> None:
     assert early["psnr.db.3db"] == early["psnr.db.60db"] == early["psnr.db.no-channel"]
     assert early["psnr.db.-30db"] == late["psnr.db.3db"] == late["psnr.db"]  # the mean picture, below the cliff
     assert late["psnr.db.60db"] > early["psnr.db.60db"] > early["psnr.db.-30db"]
+    coded = result["baselines"]["jpeg-coded order=4"]
+    assert coded["psnr.db.-30db"] == pytest.approx(early["psnr.db.-30db"])
+    assert coded["psnr.db.60db"] == pytest.approx(coded["psnr.db.no-channel"])
 
 
 def test_the_gradient_passes_and_losses_read_what_arrives(pictures: Callable[..., Path]) -> None:
@@ -204,7 +211,7 @@ def test_jpeg_has_the_bits_that_the_capacity_allows() -> None:
     assert jpeg(Awgn((256,), order=64), 0.0).bits == 11
     assert jpeg(Bsc((256,)), 0.5).bits == 0
     assert jpeg(Bsc((256,)), 0.11).bits == 32  # half a bit for each of 64
-    assert jpeg(Bsc((256,), flip=0.2, report=(0.05,)), 0.11).arrives == {"": False, ".0.05flip": True}
+    assert jpeg(Bsc((256,), flip=0.2, report=(0.05,)), 0.11).whole == {"": False, ".0.05flip": True}
     for channel in (Rayleigh((256,)), None):
         with pytest.raises(VqtoolError, match="whose capacity is known: awgn or bsc"):
             jpeg(channel, 3.0)
@@ -212,6 +219,49 @@ def test_jpeg_has_the_bits_that_the_capacity_allows() -> None:
         jpeg(Awgn((256,)), 500.0)
     with pytest.raises(VqtoolError, match="1 or 3 channels, and these pictures have 2"):
         JpegAtCapacity(DataSpec({"x": Field((2, 8, 8), "signal")}), design=0.0)
+
+
+def coded(channel: object, **options: Any) -> JpegCoded:
+    """JPEG with the convolutional code on 16 uses."""
+    parts = Parts()
+    object.__setattr__(parts, "channel", channel)
+    object.__setattr__(parts, "encoder", Stride)
+    baseline = JpegCoded(SPEC, **options)
+    baseline.prepare(parts)
+    return baseline
+
+
+def test_jpeg_with_a_code_has_the_bits_that_fit_and_arrives_where_the_code_holds() -> None:
+    assert coded(Awgn((256,))).bits == 26  # 64 coded bits, 12 of them for the zeros at the end
+    assert coded(Awgn((256,)), order=4).bits == 10
+    assert coded(Awgn((256,)), code_rate="3/4").bits == 42
+    assert coded(Bsc((256,))).bits == 26  # a use is a bit
+    assert coded(Rayleigh((256,), csi="pilots", block=4)).bits == 26  # on the symbols of data alone
+    channel = Awgn((256,), report_db=(-30.0, -3.0, 2.0, 4.0, 60.0))
+    torch.manual_seed(0)
+    strong, weak = ({at: float(whole.float().mean()) for at, whole in coded(channel, order=order).arrives(400).items()}
+                    for order in (4, 16))  # fmt: skip
+    assert strong[".60db"] == weak[".60db"] == 1
+    assert strong[".-30db"] < 0.02
+    assert strong[".4db"] > 0.9
+    assert strong[".2db"] > weak[".2db"] + 0.3
+    assert 0.2 < strong[".-3db"] < 0.9
+    assert channel.symbol_bits == (4,)  # the model's channel stays as it is
+    assert not channel.fec.corrects
+    with pytest.raises(VqtoolError, match="`order` of the baseline `jpeg-coded` is of QAM"):
+        coded(Bsc((256,)), order=16)
+    for other in (None, Awgn((256,), order=(4, 16))):
+        with pytest.raises(VqtoolError, match="needs a channel that carries bits, in one mode"):
+            coded(other)
+
+
+def test_a_picture_with_a_wrong_bit_is_lost() -> None:
+    baseline = coded(Awgn((256,), report_db=(-30.0, 60.0)))
+    x = torch.rand(5, 1, 24, 20)
+    baseline.fit(Known(x))
+    found = baseline.predict({"x": x})["x_hat"]
+    torch.testing.assert_close(found[".-30db"], x.mean(0).expand_as(x))
+    torch.testing.assert_close(found[".60db"], found[".no-channel"])
 
 
 class Known(list):
