@@ -64,7 +64,9 @@ class Incoming:
     def _wait(self, most: int) -> bytes:
         self._signals.at_once = True
         try:
-            came = b"" if self._ended or self._signals.received else self._file.read1(most)  # type: ignore[attr-defined]
+            came = b""
+            if not self._ended and not self._signals.received:
+                came = self._file.read1(most)  # type: ignore[attr-defined]  # buffered files have it
         except KeyboardInterrupt:
             if not self._signals.received:
                 raise
