@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,15 +14,12 @@ from tests.diagnosis.unhealthy import healthy_case
 from tests.training.test_ranks import run_ranks
 from tests.training.test_resume import HERE, killed_at, rows, same, session, stopped_and_resumed
 from tests.training.tiny import PRIOR, TOKENIZER, write_recipe
-from vqtool.api import Batch, Data
 from vqtool.catalog import catalog
 from vqtool.diagnosis.reading import report_of
 from vqtool.errors import VqtoolError
 from vqtool.model import checkpoint
 from vqtool.training.rundir import RunDir
-from vqtool.training.runtime import Runtime
 from vqtool.training.session import resume
-from vqtool.training.starting import quantizer_inputs
 
 KINDS = catalog().names("quantizer")
 HALF = ["stage.tokenizer.bypass=0.5", "stage.tokenizer.steps=12", "stage.tokenizer.valid_every=2", "train.log_every=2"]
@@ -217,24 +213,3 @@ def test_a_dry_run_quantizes(tmp_path: Path) -> None:
         patch.setattr(kind, "coded", coded)
         sessions.try_stages(recipe, step=True)
     assert seen
-
-
-@pytest.mark.parametrize(
-    ("steps", "varied", "batches"), [(2, True, 3), (5, True, 5), (5, False, 3), (10**6, True, 512)]
-)
-def test_a_start_reads_no_more_batches_than_the_stage_has(steps: int, varied: bool, batches: int) -> None:
-    """Or an epoch; of rows that never change no more than that."""
-
-    class Varied(Data):
-        def augment(self, batch: Batch, generator: torch.Generator) -> Batch:
-            return batch
-
-    part = SimpleNamespace(start_tokens=64, codebook_sizes=(2**20,))
-    task = SimpleNamespace(latents=lambda parts, batch: (torch.zeros(1, 2, 4), None))
-    loop = SimpleNamespace(
-        quantizer=part, steps=steps, seed=0, data=Varied() if varied else Data(), stage=SimpleNamespace(name="a"),
-        batches=SimpleNamespace(per_epoch=3, whole=lambda step: {}), options=SimpleNamespace(precision="fp32"),
-        module=SimpleNamespace(task=task, parts=None), runtime=Runtime(torch.device("cpu")),
-    )  # fmt: skip
-    z, _ = quantizer_inputs(loop)  # type: ignore[arg-type]
-    assert z.shape[0] * z.shape[1] == 2 * batches

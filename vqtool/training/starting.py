@@ -25,7 +25,6 @@ class Loop(Protocol):
     quantizer: Quantizer | None
     follows: bool
     seed: int
-    steps: int
     data: Data
     batches: Batches
     stage: StageSpec
@@ -46,16 +45,13 @@ def start_codebooks(loop: Loop, *, again: bool = False) -> None:
 def quantizer_inputs(loop: Loop) -> tuple[Tensor, Tensor | None]:
     """What the quantizer is given of the first batches: `z` [B, T, D] and the mask [B, T], `start_tokens` a code.
 
-    Of data that vary their rows it is as many epochs as that takes, but no more batches than the stage has steps, so
-    that a start does not outlast a short training; of others one: a second would add nothing.
+    Of data that vary their rows it is as many epochs as that takes; of others one: a second would add nothing.
     """
     assert loop.quantizer is not None
     given: list[tuple[Tensor, Tensor | None]] = []
     tokens, wanted = 0, loop.quantizer.start_tokens * max(loop.quantizer.codebook_sizes)
-    most = max(1, loop.batches.per_epoch)
-    if type(loop.data).augment is not Data.augment:
-        most = max(most, min(loop.steps, MOST_STARTING_BATCHES))
-    for step in range(most):
+    varied = type(loop.data).augment is not Data.augment
+    for step in range(max(1, loop.batches.per_epoch) if not varied else MOST_STARTING_BATCHES):
         torch.manual_seed(seed_of(loop.seed, loop.stage.name, "start", step))
         with loop.runtime.autocast(loop.options.precision):
             z, mask = loop.module.task.latents(loop.module.parts, loop.batches.whole(step))
