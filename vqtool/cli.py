@@ -214,6 +214,7 @@ def encode(
     out_file: opt.OutFile,
     overrides: opt.DataOverrides,
     levels: opt.Levels = None,
+    raw: opt.RawRate = None,
     force: opt.Force = False,
 ) -> None:
     """Encode signals to codes; `--out -` is stdout."""
@@ -226,6 +227,7 @@ def decode(
     codes_file: opt.CodesFile = None,
     out_file: opt.OutFile,
     levels: opt.Levels = None,
+    raw: opt.RawOutput = False,
     force: opt.Force = False,
     device: opt.Device = "auto",
 ) -> None:

@@ -55,10 +55,12 @@ vqtool forecast runs/forecast-1 --steps 96 --data mine.csv --out next.csv""",
 vqtool backtest --horizon 24 --n-windows 5 --data mine.csv""",
     "encode": """\
 vqtool encode runs/codec-1 talk.wav --out talk.vqc
-vqtool encode runs/mine-1 signals.npz --out codes.safetensors""",
+vqtool encode runs/mine-1 signals.npz --out codes.safetensors
+vqtool encode runs/codec-1 - --raw 16000 --out -    from a pipe to a pipe""",
     "decode": """\
 vqtool decode runs/codec-1 talk.vqc --out talk.wav
-vqtool decode runs/codec-1 talk.vqc --out rough.wav --levels 2""",
+vqtool decode runs/codec-1 talk.vqc --out rough.wav --levels 2
+vqtool decode runs/codec-1 - --raw --out -          from a pipe to a pipe""",
     "classify": """\
 vqtool classify runs/mine-1 picture.png
 vqtool classify runs/mine-1 pictures/ --out labels.csv""",

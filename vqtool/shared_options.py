@@ -134,6 +134,15 @@ StopOn = Annotated[
     ),
 ]
 Levels = Annotated[int | None, typer.Option("--levels", help="Use only the first levels of a residual quantizer.")]
+RawRate = Annotated[
+    int | None,
+    typer.Option(
+        "--raw", min=1, metavar="RATE", help="Stdin is samples without a header (16-bit, little-endian), RATE a second."
+    ),
+]
+RawOutput = Annotated[
+    bool, typer.Option("--raw", help="Write samples without a header (16-bit, little-endian) to stdout.")
+]
 
 # --- sampling --------------------------------------------------------------------------------------------------------
 

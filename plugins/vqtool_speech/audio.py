@@ -214,7 +214,7 @@ def written(path: Path, rate: int, channels: int, *, frames: int, loud: bool = F
     kind = (path.suffix.lower().lstrip(".") or "wav").upper()
     if kind not in soundfile.available_formats():
         raise VqtoolError(f"`{path}`: .{kind.lower()} cannot be written", hint="name it .wav or .flac")
-    fits = (s for s in ("FLOAT" if loud else "PCM_16", "PCM_16") if soundfile.check_format(kind, s))
+    fits = (s for s in ("FLOAT" if loud and kind != "RAW" else "PCM_16", "PCM_16") if soundfile.check_format(kind, s))
     subtype = next(fits, None)
     if kind == "WAV" and frames * channels * (4 if subtype == "FLOAT" else 2) > WAV_BYTES:
         raise VqtoolError(
@@ -225,7 +225,14 @@ def written(path: Path, rate: int, channels: int, *, frames: int, loud: bool = F
         with (
             replacing(path) as place,
             soundfile.SoundFile(
-                place.fileno(), "w", samplerate=rate, channels=channels, format=kind, subtype=subtype, closefd=False
+                place.fileno(),
+                "w",
+                samplerate=rate,
+                channels=channels,
+                format=kind,
+                subtype=subtype,
+                endian="LITTLE" if kind == "RAW" else None,
+                closefd=False,
             ) as file,
         ):
             yield Writer(file, whole=subtype == "PCM_16")

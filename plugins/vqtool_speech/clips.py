@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vqtool.api import DataSpec
 from vqtool.errors import VqtoolError
 from vqtool.progress import progress_of
 from vqtool_speech import audio
@@ -304,3 +305,21 @@ def _files_of(path: Path) -> list[Path]:
 def name_below(path: Path, file: Path) -> str:
     """The name of a file of a folder, with the folders in between."""
     return file.relative_to(path).as_posix() if path.is_dir() else file.name
+
+
+def manner_of(spec: DataSpec) -> Manner:
+    """How the model's data were read."""
+    return Manner(int(spec.sample_rate or 0), spec.metadata["mix"], spec.metadata["normalise"])
+
+
+def changes(path: Path, infos: Mapping[Path, audio.Info], manner: Manner) -> Tally:
+    """What happens to the files on the way."""
+    made = Tally()
+    for file, info in infos.items():
+        if info.rate != manner.rate:
+            what = f"resampled to {manner.rate} Hz, and back in the end"
+            made.add(what, name_below(path, file), f"from {info.rate} Hz")
+        if info.channels > 1 and manner.mix != "each":
+            how = "mixed to one channel" if manner.mix == "mean" else "read by the first channel alone"
+            made.add(how, name_below(path, file), f"of {info.channels}")
+    return made

@@ -18,29 +18,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqtool.api import CodedPiece, DataSpec, Files, Piece
+from vqtool.api import CodedPiece, DataSpec, Piece
 from vqtool.errors import VqtoolError
 from vqtool.files import make_dir, replacing
 from vqtool.progress import progress_of
 from vqtool_speech import audio
-from vqtool_speech.clips import PEAK, Checked, Manner, at_codec_rate, audio_files, measured, name_below
+from vqtool_speech.clips import (
+    PEAK,
+    Checked,
+    at_codec_rate,
+    audio_files,
+    changes,
+    manner_of,
+    measured,
+    name_below,
+)  # fmt: skip
 from vqtool_speech.spool import CodeSpool
+from vqtool_speech.stream_files import CHANNELS, StreamFiles
 from vqtool_speech.tally import Tally
 from vqtool_speech.vqc import GAINS, Header, damaged, header_of, packed, samples_at, symbols, unpack, widths
+from vqtool_speech.vqc_stream import is_stream
 
 CORE = 8
-CHANNELS = 255  # of a .vqc file
 DAMAGED = "damaged or cut short"
 SUFFIX = ".vqc"
 Metadata = Mapping[str, Any]
 
 
-def manner_of(spec: DataSpec) -> Manner:
-    """How the model's data were read."""
-    return Manner(int(spec.sample_rate or 0), spec.metadata["mix"], spec.metadata["normalise"])
-
-
-class AudioFiles(Files):
+class AudioFiles(StreamFiles):
     """Audio files and folders of them; codes as .vqc files."""
 
     own_codes = True
@@ -52,7 +57,6 @@ class AudioFiles(Files):
         super().__init__(spec, options, asked)
         if mix is not None:
             self.spec = replace(spec, metadata={**spec.metadata, "mix": mix})
-        self._checked: Checked | None = None
 
     def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:
         """Pieces [channels, 1, (n + 2) segments], n <= CORE, of every audio file of `path`, file by file in order.
@@ -66,7 +70,7 @@ class AudioFiles(Files):
         _check_names(found, path)
         self._checked = checked = Checked(path)
         infos = checked.infos(found)
-        notes = [*_changes(path, infos, manner), *checked.found.sentences()]
+        notes = [*changes(path, infos, manner).sentences(), *checked.found.sentences()]
         checked.found = Tally()
         total = sum(_pieces_of(samples_at(info.frames, info.rate, manner.rate), segment) for info in infos.values())
         any_read = False
@@ -144,6 +148,9 @@ class AudioFiles(Files):
         self._checked = checked = Checked(path)
         headers: dict[Path, Header] = {}
         for file in code_files(path):
+            if is_stream(file):
+                checked.skip(file, "a stream, which is decoded by itself")
+                continue
             with checked.attempt(file, DAMAGED):
                 headers[file] = _header(file)
         models = {header.model: file for file, header in headers.items()}
@@ -247,19 +254,6 @@ def spans(length: int, segment: int) -> Iterator[tuple[int, int]]:
 def _pieces_of(length: int, segment: int) -> int:
     """How many pieces `length` samples have."""
     return -(-length // (CORE * segment))
-
-
-def _changes(path: Path, infos: Mapping[Path, audio.Info], manner: Manner) -> list[str]:
-    """What happens to the files on the way, in sentences."""
-    made = Tally()
-    for file, info in infos.items():
-        if info.rate != manner.rate:
-            what = f"resampled to {manner.rate} Hz, and back in the end"
-            made.add(what, name_below(path, file), f"from {info.rate} Hz")
-        if info.channels > 1 and manner.mix != "each":
-            how = "mixed to one channel" if manner.mix == "mean" else "read by the first channel alone"
-            made.add(how, name_below(path, file), f"of {info.channels}")
-    return made.sentences()
 
 
 def _by_file(

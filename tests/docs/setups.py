@@ -28,6 +28,12 @@ class VectorQuantizer(nn.Module):
 '''
 
 SETUPS = {
+    "codec": '''
+import shutil
+from pathlib import Path
+
+shutil.copy(min(Path("recipes/data/telugu_cv_16k").glob("*.flac")), "talk.flac")
+''',
     "README": OWN_MODEL + "latents = torch.randn(2, 128, 50)\n",
     "index": OWN_MODEL + "latents = torch.randn(2, 50, 64)\n",
     "library": OWN_MODEL + '''

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -56,12 +57,22 @@ def run_commands(block: str, folder: Path, short: str = "") -> None:
         program, *rest = command.split(maxsplit=1)
         assert program == "vqtool", command
         rest[0] += f" {short}" if rest[0].startswith("train") else ""
-        done = vqtool(*shlex.split(rest[0]), cwd=folder, merged=True, COLUMNS="100")
+        done = (
+            in_a_shell(command, folder) if {"|", "<", ">"} & set(shlex.split(command))
+            else vqtool(*shlex.split(rest[0]), cwd=folder, merged=True, COLUMNS="100")
+        )  # fmt: skip
         fine = (0, 3) if rest[0].startswith("verify") else (0,)  # 3: a law is broken
         failed = any(line.startswith("error: ") for line in shown)
         assert (done.returncode in fine) != failed, f"{command}\n{done.stdout}"
         missing = holds(shown, done.stdout.splitlines())
         assert missing is None, f"{command}\nshould print: {missing}\nbut printed:\n{done.stdout}"
+
+
+def in_a_shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What commands that are joined by pipes print, and the exit code of the last."""
+    script = f'vqtool() {{ "$0" -m vqtool "$@"; }}; {command}'
+    return subprocess.run(["/bin/sh", "-c", script, sys.executable], cwd=folder, text=True, check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -24,7 +24,7 @@ def shown(path: Path) -> Iterator[str]:
     blocks = [block for language, block in re.findall(r"```([a-z]*)\n(.*?)```", text, re.S) if language != "text"]
     for block in blocks + re.findall(r"(?m)^(?: {4}.*\n)+", text):
         for line in re.sub(r"\\\n\s*", " ", block).splitlines():
-            for piece in re.split(r"&&|\|\||;", line.split("  #")[0]):
+            for piece in re.split(r"&&|\|\|?|;", line.split("  #")[0]):
                 command = piece.strip().removeprefix("$ ")
                 if command.startswith("vqtool "):
                     yield command
@@ -48,7 +48,7 @@ def test_some_are_shown() -> None:
 
 @pytest.mark.parametrize(("page", "line"), COMMANDS, ids=[f"{page}: {line[:60]}" for page, line in COMMANDS])
 def test_a_command_parses(page: str, line: str) -> None:
-    words = shlex.split(line.split(" > ")[0])[1:]
+    words = shlex.split(re.split(" [<>] ", line)[0])[1:]
     group = typer.main.get_command(app)
     name, rest = words[0], words[1:]
     command = group.commands.get(name)  # type: ignore[attr-defined]  # a group has commands
@@ -67,7 +67,7 @@ def test_a_command_that_is_named_exists_with_its_options(page: str, line: str) -
     assert command is not None, f"{page}: there is no command `{name}`"
     options = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
     for word in rest:
-        if word.startswith("-") and not word.lstrip("-").replace(".", "").isdigit():
+        if word.startswith("-") and word != "-" and not word.lstrip("-").replace(".", "").isdigit():
             assert word.split("=")[0] in options, f"{page}: `vqtool {name}` has no option `{word}`"
 
 

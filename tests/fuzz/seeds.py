@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import struct
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,6 +156,8 @@ KINDS = (
     Kind("wav", "clips", "0.wav", "bytes", (check("codec", what="{dir}"), ENCODE("codec", "{file}", ".vqc"))),
     Kind("flac", "clips", "1.flac", "bytes", (check("codec", what="{dir}"), ENCODE("codec", "{file}", ".vqc"))),
     Kind("vqc", "vqc", "a.vqc", "vqc", ("decode {seeds}/codec/best.safetensors {file} --force --out {dir}.out.wav",)),
+    Kind("vqc stream", "streams", "a.vqc", "bytes",
+         ("decode {seeds}/causal/run/best.safetensors {file} --force --out {dir}.out.wav",)),
     Kind("codes", "codes", "a.st", "safetensors",
          ("decode {seeds}/tiny/best.safetensors {file} --force --out {dir}.o.npz",)),
     Kind("recipe", ".", "tiny.toml", "toml", ("check {file}", "check {file} --dry-run")),
@@ -188,10 +192,21 @@ def models(root: Path) -> None:
     for name in ("codec", "voltage", "miniseed", "latents", "images"):
         run("train", root / f"{name}.toml", "-o", root / name, "-q")
     run("train", root / "sentences.toml", "-o", root / "link", "-q")  # `sentences` is the folder of the data
-    for folder in ("vqc", "codes"):
+    for folder in ("vqc", "codes", "streams"):
         (root / folder).mkdir()
+    stream(root)
     run("encode", root / "codec" / "best.safetensors", root / "clips" / "0.wav", "--out", root / "vqc" / "a.vqc")
     run("encode", root / "tiny" / "best.safetensors", root / "signals.npz", "--out", root / "codes" / "a.st")
+
+
+def stream(root: Path) -> None:
+    """A codec that sees no later sample, and codes that it wrote while the sound came."""
+    (root / "causal").mkdir()
+    recipe = sounds.convolutions(root / "causal", causal=True, activation="elu", steps=1)
+    run("train", recipe, "-o", root / "causal" / "run", "-q")
+    model = str(root / "causal" / "run" / "best.safetensors")
+    command = [sys.executable, "-m", "vqtool", "encode", model, "-", "--out", str(root / "streams" / "a.vqc")]
+    subprocess.run(command, input=(root / "clips" / "0.wav").read_bytes(), check=True, capture_output=True)
 
 
 def run(*arguments: object) -> None:

@@ -18,7 +18,7 @@ import soundfile
 import soxr
 import torch
 
-from tests.speech import whole
+from tests.speech import memory, whole
 from tests.speech.sounds import recipe, voice, write
 from tests.training.test_resume import session
 from vqtool.api import CodedPiece, Piece
@@ -107,14 +107,6 @@ def start(*words: str | Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def peak(*words: str | Path) -> float:
-    """The most memory that a command takes, in MiB."""
-    process = start(*words)
-    _, status, usage = os.wait4(process.pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    return usage.ru_maxrss / 1024
-
-
 @pytest.fixture(scope="module")
 def long(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ten seconds and five minutes of sound: `short.wav` and `long.wav`."""
@@ -128,10 +120,12 @@ def long(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured as Linux does")
 def test_memory_does_not_grow_with_the_sound(run: Path, long: Path) -> None:
     for verb, source, target in (("encode", "wav", "vqc"), ("decode", "vqc", "out.wav")):
-        short, whole = (
-            peak(verb, run, long / f"{name}.{source}", "--out", long / f"{name}.{target}") for name in ("short", "long")
-        )
-        assert whole - short < MEMORY, verb
+        peaks = []
+        for name in ("short", "long"):
+            words = (verb, run, long / f"{name}.{source}", "--out", long / f"{name}.{target}")
+            assert memory.started(long / "peak", *words).wait() == 0
+            peaks.append(memory.mib(long / "peak"))
+        assert peaks[1] - peaks[0] < MEMORY, (verb, peaks)
 
 
 def test_an_interrupted_decode_leaves_nothing(run: Path, long: Path, tmp_path: Path) -> None:

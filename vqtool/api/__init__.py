@@ -2,7 +2,7 @@
 
 from vqtool.api.data import Data, Rows, TensorRows
 from vqtool.api.estimator import Estimator
-from vqtool.api.files import CodedPiece, Files, Piece
+from vqtool.api.files import Arriving, CodedPiece, Files, Piece, Source
 from vqtool.api.forecast import Forecast, ForecastFiles, Histories
 from vqtool.api.loss import Adversarial, Loss
 from vqtool.api.metric import Baseline, Metric
@@ -47,6 +47,7 @@ from vqtool.api.task import (
 __all__ = [
     "MASK",
     "Adversarial",
+    "Arriving",
     "Baseline",
     "Batch",
     "Better",
@@ -93,6 +94,7 @@ __all__ = [
     "Route",
     "Rows",
     "Schedule",
+    "Source",
     "Task",
     "TensorRows",
     "Transmits",

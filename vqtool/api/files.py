@@ -8,7 +8,7 @@ from functools import wraps
 from inspect import signature
 from pathlib import Path
 from types import FunctionType
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -49,6 +49,25 @@ class CodedPiece:
     conditions: Batch  # what else decoding needs: the piece's batch without its signals
     metadata: Mapping[str, Any] = field(default_factory=dict)  # of the piece
     total: int | None = None
+
+
+class Source(Protocol):
+    """Bytes as they come through a pipe; fewer than asked for, or none, are the last."""
+
+    def peek(self, count: int) -> bytes:
+        """The next `count` bytes, which are read again."""
+
+    def read(self, count: int) -> bytes:
+        """The next `count` bytes."""
+
+    def some(self, most: int | None = None) -> bytes:
+        """What is there by now, `most` bytes of it; it waits for one."""
+
+
+class Arriving(Protocol):
+    """A signal that is read while it comes."""
+
+    length: int | None  # its own samples, once its end has come
 
 
 def _by_path_or_name(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -176,3 +195,42 @@ class Files:
     def code_figures(self, written: Sequence[Path]) -> dict[str, float]:
         """What to report of the files that `save_codes` wrote, by dotted names: `{"bitrate.kbps": 8.0}`."""
         return {}
+
+    def raw_header(self, rate: int) -> bytes:
+        """What makes bare samples, 16-bit integers in little-endian order, a file of this kind when it comes before.
+
+        Raises:
+            VqtoolError: this kind has no such files.
+        """
+        raise VqtoolError("these data are not read or written as bare samples", hint="leave out --raw")
+
+    def arriving(self, source: Source, raw: int | None) -> tuple[Arriving, Iterator[Tensor]] | None:
+        """A signal that comes through a pipe, in chunks [B, C, n]; None where only a whole file can be read.
+
+        Args:
+            source: nothing of it may be read where the result is None.
+            raw: the rate of bare samples, as `raw_header` describes them.
+        """
+        return None
+
+    def write_arriving_codes(
+        self, target: BinaryIO, signal: Arriving, codes: Iterator[Tensor], model: Mapping[str, Any]
+    ) -> dict[str, float]:
+        """Write codes [B, t, Q] as they come; `model` is that of `save_codes`, the result that of `code_figures`.
+
+        The `length` of the signal is known when the last ones come, those of the moment that was begun, if any.
+        """
+        raise NotImplementedError
+
+    def arriving_codes(self, source: Source, model: Mapping[str, Any]) -> tuple[str, Arriving, Iterator[Tensor]] | None:
+        """What `write_arriving_codes` wrote, while it comes: the digest of the model, the signal, and its codes.
+
+        None where these are none; nothing of `source` may be read then.
+        """
+        return None
+
+    def write_arriving(
+        self, target: Path | BinaryIO, signal: Arriving, chunks: Iterator[Tensor], *, raw: bool = False
+    ) -> None:
+        """Write decoded chunks [B, C, n] as they come; to a pipe, if `raw`, without a header."""
+        raise NotImplementedError

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from vqtool.api import CodedPiece, Decodes, Encodes, Files, Piece
-from vqtool.commands import outputs
-from vqtool.commands.pipes import PIPE, piped
+from vqtool.commands import outputs, streams
+from vqtool.commands.pipes import PIPE, as_files, incoming, outgoing
 from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.files import require_parent_dir
@@ -35,6 +35,7 @@ def run(
     device: str,
     precision: str = "fp32",
     overrides: Sequence[str] = (),
+    raw: int | None = None,
     force: bool = False,
 ) -> int:
     """Signals to codes, piece by piece: in the data's own format of codes, or in a safetensors file."""
@@ -42,25 +43,38 @@ def run(
     require_parent_dir(out_file)
     if input_file != PIPE and not input_file.exists():
         raise VqtoolError(f"there is no file or folder `{input_file}`")
-    with piped(input_file, out_file) as (source, target), runtime(device, precision) as here, torch.no_grad():
+    if raw is not None and input_file != PIPE:
+        raise VqtoolError("`--raw` is for samples from stdin", hint=f"vqtool encode - --raw {raw} < {input_file}")
+    arriving = incoming(input_file) if input_file == PIPE else contextlib.nullcontext()
+    with arriving as came, outgoing(out_file) as stdout, runtime(device, precision) as here, torch.no_grad():
         model, task = capable(checkpoint, Encodes, "encode")
         model.check_levels(levels)
         asked = options_asked(model.recipe, overrides)
         files = model.files(asked)
-        check_files(model, files, source, target, asked, decode=False, force=force, piped=out_file == PIPE)
+        before = b"" if raw is None else files.raw_header(raw)
         here.place(model)
-        if levels is not None:
-            model.parts.quantizer.use_levels(levels)
-        with out.progress(None, "encode") as bar:
-            coded = Watched(encoded(model, task, files.open(source), here, levels), bar)
-            save = files.save_codes if files.own_codes else save_codes
-            written = save(target, iter(coded), codes_metadata(model))
-        shape = (coded.rows, *coded.shape)
-        figures = files.code_figures(written)
-        report_notes(files.remarks())
-        what, left_out = f"codes {shape} (windows, tokens, codebooks)", list(files.skipped())
-        report_files(what, out_file, written, figures, codes=shape, skipped=left_out)
-    return report_skipped(left_out)
+        if came is not None:
+            read = paths_in(asked)
+            streamed = streams.encode(
+                model, files, came, out_file, stdout, levels=levels, raw=raw, read=read, force=force
+            )
+            if streamed is not None:
+                report_notes(files.remarks())
+                report_codes(*streamed, out_file, [out_file], skipped=[])
+                return came.exit_code
+        with as_files(input_file, out_file, came, stdout, before=before) as (source, target):
+            check_files(model, files, source, target, asked, decode=False, force=force, piped=stdout is not None)
+            if levels is not None:
+                model.parts.quantizer.use_levels(levels)
+            with out.progress(None, "encode") as bar:
+                coded = Watched(encoded(model, task, files.open(source), here, levels), bar)
+                save = files.save_codes if files.own_codes else save_codes
+                written = save(target, iter(coded), codes_metadata(model))
+            figures = files.code_figures(written)
+            report_notes(files.remarks())
+            left_out = list(files.skipped())
+            report_codes((coded.rows, *coded.shape), figures, out_file, written, skipped=left_out)
+    return report_skipped(left_out) or (came.exit_code if came else 0)
 
 
 def decode(
@@ -70,38 +84,47 @@ def decode(
     out_file: Path,
     levels: int | None,
     device: str,
+    raw: bool = False,
     force: bool = False,
 ) -> int:
     """Codes back to signals in the units they came in, piece by piece."""
     checkpoint, codes_file = model_and_file(checkpoint, codes_file, "decode")
     require_parent_dir(out_file)
-    with piped(codes_file, out_file) as (source, target), runtime(device) as here, torch.no_grad():
+    if raw and out_file != PIPE:
+        raise VqtoolError("`--raw` is for samples to stdout", hint=f"--out {out_file.with_suffix('.raw')}, without it")
+    with incoming(codes_file) as came, outgoing(out_file) as stdout, runtime(device) as here, torch.no_grad():
         model, task = capable(checkpoint, Decodes, "decode")
         model.check_levels(levels)
         files = model.files()
-        check_files(model, files, source, target, {}, decode=True, force=force, piped=out_file == PIPE)
-        metadata = codes_metadata(model)
-        digest, pieces = (files.open_codes if files.own_codes else load_codes)(source, metadata)
-        if digest != metadata["model"]:
-            raise VqtoolError(
-                f"`{source}` was written with another model than `{model.path}`",
-                hint=f"name the model that encoded it: vqtool decode CKPT {codes_file}",
-            )
+        if raw:
+            files.raw_header(1)
         here.place(model)
+        if came is not None:
+            rows = streams.decode(model, files, came, codes_file, out_file, stdout, levels=levels, raw=raw, force=force)
+            if rows is not None:
+                report_notes(files.remarks())
+                left_out = list(files.skipped())
+                report_files(f"{rows} signals", out_file, [out_file], {}, signals=rows, skipped=left_out)
+                return came.exit_code or report_skipped(left_out)
+        with as_files(codes_file, out_file, came, stdout, suffix=".raw" if raw else "") as (source, target):
+            check_files(model, files, source, target, {}, decode=True, force=force, piped=stdout is not None)
+            metadata = codes_metadata(model)
+            digest, pieces = (files.open_codes if files.own_codes else load_codes)(source, metadata)
+            streams.check_digest(digest, metadata, model, codes_file)
 
-        def signals(coded: Watched) -> Iterator[Piece]:
-            for piece in coded:
-                check_codes(model, piece.codes, piece.sent, piece.conditions, source)
-                tensors = here.to_device({"codes": piece.codes[..., :levels], "sent": piece.sent})
-                signal = task.decode(model.parts, tensors, here.to_device(piece.conditions)).cpu()
-                yield Piece({"x": signal, **piece.conditions}, piece.metadata)
+            def signals(coded: Watched) -> Iterator[Piece]:
+                for piece in coded:
+                    check_codes(model, piece.codes, piece.sent, piece.conditions, source)
+                    tensors = here.to_device({"codes": piece.codes[..., :levels], "sent": piece.sent})
+                    signal = task.decode(model.parts, tensors, here.to_device(piece.conditions)).cpu()
+                    yield Piece({"x": signal, **piece.conditions}, piece.metadata)
 
-        with from_codes(source), out.progress(None, "decode") as bar:
-            coded = Watched(pieces, bar)
-            written = files.save(target, signals(coded))
-        left_out = list(files.skipped())
-        report_files(f"{coded.rows} signals", out_file, written, {}, signals=coded.rows, skipped=left_out)
-    return report_skipped(left_out)
+            with from_codes(source), out.progress(None, "decode") as bar:
+                coded = Watched(pieces, bar)
+                written = files.save(target, signals(coded))
+            left_out = list(files.skipped())
+            report_files(f"{coded.rows} signals", out_file, written, {}, signals=coded.rows, skipped=left_out)
+    return report_skipped(left_out) or (came.exit_code if came else 0)
 
 
 def model_and_file(first: Path | None, second: Path | None, verb: str) -> tuple[Path | None, Path]:
@@ -147,6 +170,14 @@ class Watched:
             self.shape = tuple(piece.codes.shape[1:])
             yield piece
             self.bar.advance()
+
+
+def report_codes(
+    shape: tuple[int, ...], figures: Mapping[str, float], out_file: Path, files: Sequence[Path], *, skipped: list[str]
+) -> None:
+    """Show the codes that were written."""
+    what = f"codes {shape} (windows, tokens, codebooks)"
+    report_files(what, out_file, files, figures, codes=shape, skipped=skipped)
 
 
 def report_files(

@@ -37,6 +37,7 @@ def codes_metadata(model: Model) -> dict[str, Any]:
         "model": model_hash(model),
         "codebook_sizes": list(quantizer.codebook_sizes),
         "bands": model.parts.encoder.bands,
+        "stride": model.parts.encoder.stride,
         "code_use": None if use is None else [each.tolist() for each in use],
     }
 
