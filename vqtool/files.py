@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vqtool.errors import VqtoolError
+from vqtool.suggest import did_you_mean
 
 PAGE_MARK = '<meta name="generator" content="vqtool">'  # by which a page of vqtool's is known again
 LONGEST = 1 << 24  # bytes of a header that is read to know a file by
@@ -32,6 +33,18 @@ CAUSES = {
     errno.EPERM: "you have no permission to write there: choose another folder",
     errno.ELOOP: "its symbolic links lead in a circle",
 }
+
+
+def missing_file(path: Path, *, what: str = "file", where: str | None = None) -> VqtoolError:
+    """The error of a path where no `what` is; it names the nearest name that is there."""
+    if path.is_dir():
+        return VqtoolError(f"`{path}` is a folder, not a {what}", hint=f"ls {path}", where=where)
+    try:
+        beside = [str(path.with_name(name)) for name in os.listdir(path.parent)]
+    except OSError:
+        return VqtoolError(f"there is no {what} `{path}`, and no folder `{path.parent}`", where=where)
+    hint = did_you_mean(str(path), beside, otherwise=f"ls {path.parent}")
+    return VqtoolError(f"there is no {what} `{path}`", hint=hint, where=where)
 
 
 def check_outputs(

@@ -101,7 +101,7 @@ def read_table(path: Path, notes: list[str], *, text: Collection[str] = (), enco
         frame = frame.drop(columns=empty)
     if len(frame) == 0 or frame.shape[1] < (1 if counted else 2):
         raise VqtoolError(
-            f"`{path.name}` has {len(frame)} rows and {frame.shape[1]} columns",
+            f"`{path.name}` has {rows_and_columns(*frame.shape)}",
             hint=f"a column of times and one of values; {COUNTED}" if len(frame) else "a column of times and values",
         )
     return replace(table, frame=frame)

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vqtool.errors import VqtoolError
-from vqtool_seismic.messages import MOST, counted, listed, shown
+from vqtool.tables import counted
+from vqtool_seismic.messages import MOST, listed, shown
 from vqtool_seismic.traces import same_rate
 from vqtool_seismic.tracks import Track
 

@@ -14,7 +14,7 @@ from vqtool.commands import outputs
 from vqtool.commands.pipes import PIPE, piped
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.files import require_parent_dir
+from vqtool.files import missing_file, require_parent_dir
 from vqtool.forms import damaged
 from vqtool.model.codes import check_codes, codes_metadata, load_codes, save_codes
 from vqtool.model.data import options_asked, report_notes, report_skipped
@@ -23,6 +23,7 @@ from vqtool.model.model import Model
 from vqtool.model.runs import is_model
 from vqtool.progress import Progress
 from vqtool.recipe.spec import paths_in
+from vqtool.tables import counted
 from vqtool.training.runtime import Runtime, runtime
 
 
@@ -41,7 +42,7 @@ def run(
     checkpoint, input_file = model_and_file(checkpoint, input_file, "encode")
     require_parent_dir(out_file)
     if input_file != PIPE and not input_file.exists():
-        raise VqtoolError(f"there is no file or folder `{input_file}`")
+        raise missing_file(input_file, what="file or folder")
     with piped(input_file, out_file) as (source, target), runtime(device, precision) as here, torch.no_grad():
         model, task = capable(checkpoint, Encodes, "encode")
         model.check_levels(levels)
@@ -100,7 +101,7 @@ def decode(
             coded = Watched(pieces, bar)
             written = files.save(target, signals(coded))
         left_out = list(files.skipped())
-        report_files(f"{coded.rows} signals", out_file, written, {}, signals=coded.rows, skipped=left_out)
+        report_files(counted(coded.rows, "signal"), out_file, written, {}, signals=coded.rows, skipped=left_out)
     return report_skipped(left_out)
 
 
