@@ -124,7 +124,7 @@ def _too_short(records: Sequence[Record], rate: float, window: int) -> Iterator[
     for record in records[:MOST]:
         yield f"skipped {record.name}: {record.samples / rate:.1f} s are less than {half}"
     if len(records) > MOST:
-        yield f"skipped {counted(len(records) - MOST, 'more record')} of less than {half}"
+        yield f"skipped {counted(len(records) - MOST, 'more record')} of less than half a window"
 
 
 def windows(samples: int, length: int, frame: int, offset: int = 0) -> Iterator[tuple[int, int, int]]:

@@ -28,6 +28,11 @@ def test_models_that_come_along_are_found_by_name(tmp_path: Path, monkeypatch: p
     with pytest.raises(VqtoolError, match="there is no checkpoint or run `forecastr`") as caught:
         checkpoint_path(Path("forecastr"))
     assert "forecaster" in str(caught.value.hint)
+    (tmp_path / "runs" / "quakes").mkdir(parents=True)
+    for given, meant in ("runs/quake", "runs/quakes"), ("quakes", "runs/quakes"), ("kodec", "codec"):
+        with pytest.raises(VqtoolError) as caught:
+            checkpoint_path(Path(given))
+        assert caught.value.hint == f"did you mean `{meant}`?"
     (tmp_path / "forecaster").mkdir()  # a folder of that name is meant where there is one
     with pytest.raises(VqtoolError, match="no trained run in `forecaster`"):
         checkpoint_path(Path("forecaster"))

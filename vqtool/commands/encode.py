@@ -20,7 +20,7 @@ from vqtool.model.codes import check_codes, codes_metadata, load_codes, save_cod
 from vqtool.model.data import options_asked, report_notes, report_skipped
 from vqtool.model.load import capable
 from vqtool.model.model import Model
-from vqtool.model.runs import is_model
+from vqtool.model.runs import is_model, pretrained
 from vqtool.progress import Progress
 from vqtool.recipe.spec import paths_in
 from vqtool.tables import counted
@@ -86,7 +86,8 @@ def decode(
         if digest != metadata["model"]:
             raise VqtoolError(
                 f"`{source}` was written with another model than `{model.path}`",
-                hint=f"name the model that encoded it: vqtool decode CKPT {codes_file}",
+                hint=f"name the model that encoded it, a run or one that comes with vqtool "
+                f"({', '.join(one.name for one in pretrained())}): vqtool decode CKPT {codes_file}",
             )
         here.place(model)
 
