@@ -16,7 +16,7 @@ from tests.docs.setups import SETUPS
 from vqtool.command import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["first-hour", "collapse", "voltage", "seismic", *SETUPS]
+PAGES = ["first-hour", "collapse", "voltage", "seismic", "codec", "images", *SETUPS]
 NUMBER = re.compile(r"\d[\d,.e+-]*%?")  # figures are those of another machine
 BARS = re.compile("[▁▂▃▄▅▆▇█·]+")
 
@@ -51,7 +51,7 @@ def run_commands(block: str, folder: Path, short: str = "") -> None:
     Raises:
         AssertionError: it failed, or printed something else.
     """
-    for piece in re.split(r"(?m)^\$ ", block)[1:]:
+    for piece in re.split(r"(?m)^\$ ", block.replace("\\\n", ""))[1:]:
         command, *shown = piece.splitlines()
         program, *rest = command.split(maxsplit=1)
         assert program == "vqtool", command
