@@ -77,6 +77,8 @@ import torch
 
 x, my_radio = torch.rand(2, 1, 28, 28), lambda symbols: symbols
 ''',
+    "codec": "",
+    "images": "",
     "writing-a-plugin": """
 import re
 from pathlib import Path

@@ -16,7 +16,7 @@ from tests.docs.setups import SETUPS
 from vqtool.command import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["first-hour", "collapse", "voltage", "seismic", "codec", "images", *SETUPS]
+PAGES = ["first-hour", "collapse", "voltage", "seismic", *SETUPS]
 NUMBER = re.compile(r"\d[\d,.e+-]*%?")  # figures are those of another machine
 BARS = re.compile("[▁▂▃▄▅▆▇█·]+")
 
