@@ -208,7 +208,7 @@ def test_a_path_that_leads_nowhere_names_the_nearest_name(tmp_path: Path, monkey
     (tmp_path / "sub" / "AirPassengers.csv").touch()
     cases = {
         "sub/airpassenger.csv": ("there is no file `sub/airpassenger.csv`", "did you mean `sub/AirPassengers.csv`?"),
-        "sub/quite-another": ("there is no file `sub/quite-another`", "ls sub"),
+        "sub/quite-another": ("there is no file `sub/quite-another`", None),
         "none/a.csv": ("there is no file `none/a.csv`, and no folder `none`", None),
         "sub": ("`sub` is a folder, not a file", "ls sub"),
     }

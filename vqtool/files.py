@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vqtool.errors import VqtoolError
-from vqtool.suggest import did_you_mean
 
 PAGE_MARK = '<meta name="generator" content="vqtool">'  # by which a page of vqtool's is known again
 LONGEST = 1 << 24  # bytes of a header that is read to know a file by
@@ -40,10 +39,13 @@ def missing_file(path: Path, *, what: str = "file", where: str | None = None) ->
     if path.is_dir():
         return VqtoolError(f"`{path}` is a folder, not a {what}", hint=f"ls {path}", where=where)
     try:
-        beside = [str(path.with_name(name)) for name in os.listdir(path.parent)]
+        beside = {name.lower(): name for name in os.listdir(path.parent)}
     except OSError:
         return VqtoolError(f"there is no {what} `{path}`, and no folder `{path.parent}`", where=where)
-    hint = did_you_mean(str(path), beside, otherwise=f"ls {path.parent}")
+    import difflib  # half a dozen modules, needed here alone
+
+    near = difflib.get_close_matches(path.name.lower(), beside, n=1)
+    hint = f"did you mean `{path.with_name(beside[near[0]])}`?" if near else None
     return VqtoolError(f"there is no {what} `{path}`", hint=hint, where=where)
 
 

@@ -18,11 +18,6 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def counted(count: int, noun: str) -> str:
-    """A count and a noun, in the plural where it is not one."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def split_tables(splits: Mapping[str, Any]) -> Iterator[Table]:
     """A table per split: a row per metric, the model beside each baseline; details stay in the JSON."""
     for split, scores in splits.items():

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from vqtool.errors import VqtoolError
-from vqtool.files import missing_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,7 +129,7 @@ def arrays(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, NDArray
             promises more than the file can hold.
     """
     if not path.is_file():
-        raise missing_file(path)
+        raise VqtoolError(f"there is no file `{path.name}`", hint=f"ls {path.parent}", where=str(path))
     try:
         with path.open("rb") as file:
             begin = file.read(6)

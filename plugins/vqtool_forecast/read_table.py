@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqtool.errors import VqtoolError, missing_extra
-from vqtool.tables import counted as count_of
+from vqtool.errors import counted as count_of
 from vqtool.untrusted import RATIO, UNPACKED, no_twins
 from vqtool_forecast.dialect import MISSING, dialect_of, plain
 from vqtool_forecast.time_forms import COUNTED

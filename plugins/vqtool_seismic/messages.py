@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from vqtool.tables import counted
+from vqtool.errors import counted
 
 MOST = 5  # names or reasons in a message
 LONGEST_NAME, LONGEST = 60, 1000  # characters

@@ -13,8 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
-from vqtool.errors import VqtoolError, missing_extra
-from vqtool.tables import counted
+from vqtool.errors import VqtoolError, counted, missing_extra
 from vqtool.untrusted import is_pickle, pickled
 
 What = Literal["waveform", "event"]

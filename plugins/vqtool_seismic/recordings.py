@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from vqtool.errors import VqtoolError
+from vqtool.errors import VqtoolError, counted
 from vqtool.files import missing_file
 from vqtool.progress import progress_of
-from vqtool.tables import counted
 from vqtool_seismic.blocks import Block, Span
 from vqtool_seismic.channels import SLOWEST, Channels
 from vqtool_seismic.messages import MOST, in_brackets, listed

@@ -19,9 +19,8 @@ import numpy as np
 import torch
 
 from vqtool.api import CodedPiece, DataSpec, Files, Piece
-from vqtool.errors import VqtoolError
+from vqtool.errors import VqtoolError, counted
 from vqtool.files import replacing, text_cell
-from vqtool.tables import counted
 from vqtool_seismic.channels import SLOWEST
 from vqtool_seismic.messages import MOST, in_brief
 from vqtool_seismic.recordings import Recordings, Stretch, files_below, rate_notes, samples_of

@@ -28,7 +28,7 @@ def read(path: Path, wanted: Callable[[str], bool]) -> tuple[Columns, list[str]]
         VqtoolError: the file is missing, damaged, of another kind, or an array in it holds neither numbers nor text.
     """
     if not path.is_file():
-        raise missing_file(path)
+        raise VqtoolError(f"there is no file `{path.name}`", hint=missing_file(path).hint, where=str(path))
     kind = path.suffix.lower()
     if kind not in (*TEXT, ".mat"):
         return _npz(path, wanted)

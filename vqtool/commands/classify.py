@@ -16,14 +16,13 @@ from torch import Tensor
 from vqtool.api import Batch, Classifies, Piece
 from vqtool.commands import outputs
 from vqtool.console import out
-from vqtool.errors import VqtoolError
+from vqtool.errors import VqtoolError, counted
 from vqtool.files import missing_file, require_parent_dir, text_cell, write_atomic
 from vqtool.model.data import options_asked, report_notes, report_skipped
 from vqtool.model.load import from_checkpoint, with_overrides
 from vqtool.model.model import Model
 from vqtool.model.runs import checkpoint_path
 from vqtool.recipe.spec import paths_in
-from vqtool.tables import counted
 from vqtool.training.runtime import runtime
 
 SHOWN = 10  # rows of the table for people

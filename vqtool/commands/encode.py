@@ -13,7 +13,7 @@ from vqtool.api import CodedPiece, Decodes, Encodes, Files, Piece
 from vqtool.commands import outputs
 from vqtool.commands.pipes import PIPE, piped
 from vqtool.console import out
-from vqtool.errors import VqtoolError
+from vqtool.errors import VqtoolError, counted
 from vqtool.files import missing_file, require_parent_dir
 from vqtool.forms import damaged
 from vqtool.model.codes import check_codes, codes_metadata, load_codes, save_codes
@@ -23,7 +23,6 @@ from vqtool.model.model import Model
 from vqtool.model.runs import is_model, pretrained
 from vqtool.progress import Progress
 from vqtool.recipe.spec import paths_in
-from vqtool.tables import counted
 from vqtool.training.runtime import Runtime, runtime
 
 

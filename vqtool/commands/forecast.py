@@ -13,7 +13,7 @@ import torch
 from vqtool.api import Compares, Forecast, Forecasts
 from vqtool.commands import outputs
 from vqtool.console import out
-from vqtool.errors import VqtoolError
+from vqtool.errors import VqtoolError, counted
 from vqtool.files import missing_file, require_parent_dir
 from vqtool.forms import is_finite
 from vqtool.model.conformal import calibrated
@@ -22,7 +22,7 @@ from vqtool.model.format import is_of_vqtool
 from vqtool.model.load import capable
 from vqtool.model.model import Model
 from vqtool.recipe.spec import paths_in
-from vqtool.tables import counted, number
+from vqtool.tables import number
 from vqtool.training.refit import refit_windows
 from vqtool.training.runtime import Runtime, runtime
 

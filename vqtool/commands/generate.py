@@ -11,12 +11,11 @@ import torch
 from vqtool.api import Generates, Piece
 from vqtool.commands import outputs
 from vqtool.console import out
-from vqtool.errors import VqtoolError
+from vqtool.errors import VqtoolError, counted
 from vqtool.files import require_parent_dir
 from vqtool.model.data import options_asked, report_notes
 from vqtool.model.load import capable
 from vqtool.model.seeds import seed_of
-from vqtool.tables import counted
 from vqtool.training.runtime import runtime
 
 

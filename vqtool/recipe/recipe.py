@@ -101,7 +101,7 @@ def read_text(path: Path) -> str:
             raise VqtoolError(f"`{path}` has {path.stat().st_size:,} bytes: too many for a recipe")
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        beside = map(str, path.parent.glob("*.toml"))  # `voltage` is `voltage.toml`
+        beside = map(str, path.parent.glob("*.toml"))  # also where `.toml` was left off
         hint = did_you_mean(str(path), beside, otherwise="vqtool new NAME makes one")
         raise VqtoolError(f"there is no recipe `{path}`", hint=hint) from None
     except UnicodeDecodeError as error:
