@@ -19,6 +19,7 @@ from vqtool.files import (
     check_outputs,
     is_own,
     make_dir,
+    missing_file,
     replacing,
     require_parent_dir,
     text_cell,
@@ -199,3 +200,18 @@ def test_other_cells_are_as_they_were(name: str) -> None:
 def test_a_path_as_it_may_be_passed_on() -> None:
     assert as_given(Path("runs/a.csv")) == str(Path("runs/a.csv"))
     assert as_given(Path("/secret/of/a.csv")) == "a.csv"
+
+
+def test_a_path_that_leads_nowhere_names_the_nearest_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "AirPassengers.csv").touch()
+    cases = {
+        "sub/airpassenger.csv": ("there is no file `sub/airpassenger.csv`", "did you mean `sub/AirPassengers.csv`?"),
+        "sub/quite-another": ("there is no file `sub/quite-another`", None),
+        "none/a.csv": ("there is no file `none/a.csv`, and no folder `none`", None),
+        "sub": ("`sub` is a folder, not a file", "ls sub"),
+    }
+    for path, (message, hint) in cases.items():
+        error = missing_file(Path(path))
+        assert (error.message, error.hint) == (message, hint)

@@ -55,6 +55,11 @@ class VqtoolError(Exception):
         return self.where
 
 
+def counted(count: int, noun: str) -> str:
+    """A count and a noun, in the plural where it is not one."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 class MissingError(VqtoolError):
     """A library or a program that something optional needs is not installed."""
 

@@ -54,6 +54,7 @@ vqtool forecast runs/forecast-1 --steps 96 --data mine.csv --out next.csv""",
     "backtest": """\
 vqtool backtest --horizon 24 --n-windows 5 --data mine.csv""",
     "encode": """\
+vqtool encode codec talk.wav --out talk.vqc      the codec that comes along
 vqtool encode runs/codec-1 talk.wav --out talk.vqc
 vqtool encode runs/mine-1 signals.npz --out codes.safetensors
 vqtool encode runs/codec-1 - --raw 16000 --out -    from a pipe to a pipe""",

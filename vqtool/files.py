@@ -34,6 +34,21 @@ CAUSES = {
 }
 
 
+def missing_file(path: Path, *, what: str = "file", where: str | None = None) -> VqtoolError:
+    """The error of a path where no `what` is; it names the nearest name that is there."""
+    if path.is_dir():
+        return VqtoolError(f"`{path}` is a folder, not a {what}", hint=f"ls {path}", where=where)
+    try:
+        beside = {name.lower(): name for name in os.listdir(path.parent)}
+    except OSError:
+        return VqtoolError(f"there is no {what} `{path}`, and no folder `{path.parent}`", where=where)
+    import difflib  # half a dozen modules, needed here alone
+
+    near = difflib.get_close_matches(path.name.lower(), beside, n=1)
+    hint = f"did you mean `{path.with_name(beside[near[0]])}`?" if near else None
+    return VqtoolError(f"there is no {what} `{path}`", hint=hint, where=where)
+
+
 def check_outputs(
     *outputs: Path | None, inputs: Iterable[Path | None] = (), force: bool = False, folder: Path | None = None
 ) -> None:

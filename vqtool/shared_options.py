@@ -90,7 +90,7 @@ Refit = Annotated[bool, typer.Option("--refit", help="Train the model again on t
 Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Use only this held-out split.")]
 SeriesFile = Annotated[
     Path | None,
-    typer.Option("--data", metavar="FILE", help="The series (CSV or Parquet); by default the training data."),
+    typer.Option("--data", metavar="FILE", help="The series (CSV, Excel, Parquet, ...); by default the training data."),
 ]
 Cutoff = Annotated[str | None, typer.Option("--cutoff", metavar="TIME", help="Ignore the rows after this time.")]
 Freq = Annotated[

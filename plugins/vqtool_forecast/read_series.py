@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
-from vqtool.files import cell_text
+from vqtool.files import cell_text, missing_file
 from vqtool_forecast import covariates, frequency, outliers, rows_as_series, times
 from vqtool_forecast.columns import ROWS, ReadOptions, find_columns, series_columns
 from vqtool_forecast.numbers import read_numbers, series_values
@@ -43,7 +43,7 @@ def read_series(path: Path, options: ReadOptions, cutoff: str | None = None) -> 
     """
     cutoff = cutoff or options.until or None
     if not path.is_file():
-        raise VqtoolError(f"there is no file `{path}`")
+        raise missing_file(path)
     notes: list[str] = []
     with about_file(path):
         if kind_of(path) == ".tsf":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqtool.errors import VqtoolError, missing_extra
+from vqtool.errors import counted as count_of
 from vqtool.untrusted import RATIO, UNPACKED, no_twins
 from vqtool_forecast.dialect import MISSING, dialect_of, plain
 from vqtool_forecast.time_forms import COUNTED
@@ -101,7 +102,7 @@ def read_table(path: Path, notes: list[str], *, text: Collection[str] = (), enco
         frame = frame.drop(columns=empty)
     if len(frame) == 0 or frame.shape[1] < (1 if counted else 2):
         raise VqtoolError(
-            f"`{path.name}` has {len(frame)} rows and {frame.shape[1]} columns",
+            f"`{path.name}` has {count_of(len(frame), 'row')} and {count_of(frame.shape[1], 'column')}",
             hint=f"a column of times and one of values; {COUNTED}" if len(frame) else "a column of times and values",
         )
     return replace(table, frame=frame)

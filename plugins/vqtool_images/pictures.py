@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError
+from vqtool.files import missing_file
 from vqtool.untrusted import arrays
 from vqtool_images.cifar import cifar_folder
 from vqtool_images.idx import idx_array, idx_files
@@ -119,7 +120,7 @@ def archive(path: Path, report: Report, labelled: bool = True) -> tuple[dict[str
     Without labels, the images alone; then an .npy is read too.
     """
     if not path.is_file():
-        raise VqtoolError(f"there is no file or folder `{path}`")
+        raise missing_file(path, what="file or folder")
     _, names = arrays(path, lambda name: False)
     wanted = _roles(names)
     if not labelled:

@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from vqtool.errors import VqtoolError
-from vqtool_seismic.messages import MOST, counted, listed, shown
+from vqtool.errors import VqtoolError, counted
+from vqtool_seismic.messages import MOST, listed, shown
 from vqtool_seismic.traces import same_rate
 from vqtool_seismic.tracks import Track
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from vqtool.errors import counted
+
 MOST = 5  # names or reasons in a message
 LONGEST_NAME, LONGEST = 60, 1000  # characters
-
-
-def counted(number: int, noun: str) -> str:
-    """A number and a noun, in the plural where it is not one."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def shown(name: str) -> str:

@@ -13,9 +13,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
-from vqtool.errors import VqtoolError, missing_extra
+from vqtool.errors import VqtoolError, counted, missing_extra
 from vqtool.untrusted import is_pickle, pickled
-from vqtool_seismic.messages import counted
 
 What = Literal["waveform", "event"]
 NEVER = ("PICKLE",)  # ObsPy unpickles whatever names it in its first 100 bytes

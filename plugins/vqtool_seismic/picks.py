@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqtool.errors import VqtoolError
+from vqtool.files import missing_file
 from vqtool.untrusted import no_twins
 from vqtool_seismic.obspy_files import events
 from vqtool_seismic.traces import seconds_of
@@ -39,7 +40,7 @@ def read_picks(path: Path) -> list[Pick]:
     commas, semicolons or tabs. A pick that is listed twice counts once.
     """
     if not path.is_file():
-        raise VqtoolError(f"there is no file `{path}`", where="[data] picks")
+        raise missing_file(path, where="[data] picks")
     found = _from_table(path) if path.suffix.lower() == ".csv" else _from_events(path)
     if not found:
         raise VqtoolError(f"`{path}` holds no picks of P or S", where="[data] picks")

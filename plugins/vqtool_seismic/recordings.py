@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from vqtool.errors import VqtoolError
+from vqtool.errors import VqtoolError, counted
+from vqtool.files import missing_file
 from vqtool.progress import progress_of
 from vqtool_seismic.blocks import Block, Span
 from vqtool_seismic.channels import SLOWEST, Channels
-from vqtool_seismic.messages import MOST, counted, in_brackets, listed
+from vqtool_seismic.messages import MOST, in_brackets, listed
 from vqtool_seismic.obspy_files import UNKNOWN, WARNED, obspy, waveforms
 from vqtool_seismic.traces import COMPONENTS, Samples, bridged, length_at, resampled, same_rate, too_far
 from vqtool_seismic.tracks import HOLE, Track, is_number, tracks_of
@@ -347,7 +348,7 @@ def files_below(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise VqtoolError(f"there is no file or folder `{path}`")
+        raise missing_file(path, what="file or folder")
     found = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
     return sorted(file for file in found if file.suffix.lower() not in NO_WAVEFORMS)
 

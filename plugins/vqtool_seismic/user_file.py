@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from vqtool.api import CodedPiece, DataSpec, Files, Piece
-from vqtool.errors import VqtoolError
+from vqtool.errors import VqtoolError, counted
 from vqtool.files import replacing, text_cell
 from vqtool_seismic.channels import SLOWEST
-from vqtool_seismic.messages import MOST, counted, in_brief
+from vqtool_seismic.messages import MOST, in_brief
 from vqtool_seismic.recordings import Recordings, Stretch, files_below, rate_notes, samples_of
 from vqtool_seismic.seisbench_folder import SeisBenchFolder
 from vqtool_seismic.traces import Samples, Trace, too_far
@@ -77,7 +77,7 @@ class SeismogramFiles(Files):
         notes: list[str] = []
         found = list(_records(path, rate, self.components, notes))
         records = [record for record in found if record.samples * 2 >= spec.length]
-        notes += _too_short([record for record in found if record.samples * 2 < spec.length], rate)
+        notes += _too_short([record for record in found if record.samples * 2 < spec.length], rate, spec.length)
         if not records:
             raise VqtoolError(f"`{path}` holds nothing to encode", hint=in_brief(notes))
         total = sum(-(-windows_of(record, spec.length, frame) // WINDOWS) for record in records)
@@ -118,9 +118,10 @@ class SeismogramFiles(Files):
         raise VqtoolError(f"the tokens in `{path}` are for reading: seismograms cannot be made of them again")
 
 
-def _too_short(records: Sequence[Record], rate: float) -> Iterator[str]:
+def _too_short(records: Sequence[Record], rate: float, window: int) -> Iterator[str]:
+    half = f"half a window ({window / rate / 2:.1f} s)"
     for record in records[:MOST]:
-        yield f"skipped {record.name}: {record.samples / rate:.1f} s are less than half a window"
+        yield f"skipped {record.name}: {record.samples / rate:.1f} s are less than {half}"
     if len(records) > MOST:
         yield f"skipped {counted(len(records) - MOST, 'more record')} of less than half a window"
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError, missing_extra
-from vqtool.files import replacing
+from vqtool.files import missing_file, replacing
 
 Sound = NDArray[np.float32]  # [frames, channels]
 Mix = Literal["mean", "first", "each"]
@@ -255,7 +255,7 @@ def finite(sound: Sound, path: Path) -> Sound:
 def not_audio(path: Path, error: Exception) -> VqtoolError:
     """The error for a file that cannot be read."""
     if not path.is_file():
-        return VqtoolError(f"there is no file `{path}`")
+        return missing_file(path)
     if path.suffix.lower() in FOREIGN:
         return UnreadableError(
             f"`{path}`: {path.suffix} files cannot be read",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vqtool.api import DataSpec
 from vqtool.errors import VqtoolError
+from vqtool.files import missing_file
 from vqtool.progress import progress_of
 from vqtool_speech import audio
 from vqtool_speech.loudness import Loudness
@@ -286,7 +287,7 @@ def audio_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise VqtoolError(f"there is no folder or file `{path}`")
+        raise missing_file(path, what="file or folder")
     files = _files_of(path)
     found = [p for p in files if p.suffix.lower() in audio.SUFFIXES]
     if not found:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vqtool.api import CodedPiece, DataSpec, Piece
 from vqtool.errors import VqtoolError
-from vqtool.files import make_dir, replacing
+from vqtool.files import make_dir, missing_file, replacing
 from vqtool.progress import progress_of
 from vqtool_speech import audio
 from vqtool_speech.clips import (
@@ -129,6 +129,9 @@ class AudioFiles(StreamFiles):
         found = cls.inputs(path, decode=decode)
         if not decode:
             _check_names(found, path)
+        if not decode and not path.is_dir() and out.suffix.lower() not in ("", SUFFIX):
+            raise VqtoolError(f"the codes of a sound are a {SUFFIX} file, not `{out.name}`",
+                              hint=f"--out {out.with_suffix(SUFFIX)}")  # fmt: skip
         return [_place(out, name_below(path, file), path.is_dir(), ".wav" if decode else SUFFIX) for file in found]
 
     def save_codes(self, path: Path, pieces: Iterator[CodedPiece], model: Mapping[str, Any]) -> list[Path]:
@@ -294,7 +297,11 @@ def code_files(path: Path) -> list[Path]:
     """The .vqc files of a folder (and of the folders in it) by name, or the one file."""
     files = [path] if path.is_file() else sorted(path.rglob(f"*{SUFFIX}"))
     if not files:
-        raise VqtoolError(f"there is no .vqc file at `{path}`", hint="vqtool encode writes them")
+        raise (
+            missing_file(path)
+            if not path.exists()
+            else VqtoolError(f"there is no {SUFFIX} file in `{path}`", hint="vqtool encode writes them")
+        )
     return files
 
 

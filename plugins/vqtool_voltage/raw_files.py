@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqtool.errors import VqtoolError, missing_extra
+from vqtool.files import missing_file
 from vqtool.untrusted import arrays, is_pickle, no_twins
 
 Columns = dict[str, NDArray[Any]]
@@ -27,7 +28,7 @@ def read(path: Path, wanted: Callable[[str], bool]) -> tuple[Columns, list[str]]
         VqtoolError: the file is missing, damaged, of another kind, or an array in it holds neither numbers nor text.
     """
     if not path.is_file():
-        raise VqtoolError(f"there is no file `{path.name}`", hint=f"ls {path.parent}", where=str(path))
+        raise VqtoolError(f"there is no file `{path.name}`", hint=missing_file(path).hint, where=str(path))
     kind = path.suffix.lower()
     if kind not in (*TEXT, ".mat"):
         return _npz(path, wanted)

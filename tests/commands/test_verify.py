@@ -79,6 +79,7 @@ def test_people_see_what_it_does_and_how_to_fix_it(capsys):
         (f"{FOREIGN_MODULES}:Plain", None, [], "has no `Plain`"),
         (f"{FOREIGN_MODULES}:PlainVQ", None, [], "needs `dim`"),
         (f"{FOREIGN_MODULES}:PlainVQ", None, ["dim=true", "size=3"], "cannot be built"),
+        (f"{FOREIGN_MODULES}:PlainVQ", None, ["dimm=8"], "needs `dim`; .*'dimm'"),
         (f"{FOREIGN_MODULES}", None, [], "defines"),
         (f"{FOREIGN_MODULES}:MUTANTS", None, [], "not a torch module"),
         (f"{FOREIGN_MODULES}:PlainVQ", "ema", [], "with a role only"),
@@ -87,6 +88,15 @@ def test_people_see_what_it_does_and_how_to_fix_it(capsys):
 def test_a_users_mistake_is_one_error(target, kind, arguments, message):
     with pytest.raises(VqtoolError, match=message):
         verify(target, kind, arguments)
+
+
+def test_a_class_named_with_a_dot_is_shown_with_a_colon(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ema.py").touch()
+    for given, meant in ("ema.Quantizer", "ema.py:Quantizer"), ("some.package.Quantizer", "some.package:Quantizer"):
+        with pytest.raises(VqtoolError, match="neither a role nor") as caught:
+            verify(given)
+        assert caught.value.hint == f"vqtool verify {meant}"
 
 
 def test_a_file_that_does_not_even_import(tmp_path):

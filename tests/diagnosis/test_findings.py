@@ -10,6 +10,7 @@ import pytest
 
 from tests.diagnosis.reports import findings, pasted, report, text, with_history
 from vqtool.catalog import Limit, catalog
+from vqtool.diagnosis import fixes
 from vqtool.diagnosis.findings import EXPLAINS, diagnosed
 from vqtool.diagnosis.reading import codebook
 from vqtool.diagnosis.report import Finding, Report
@@ -308,6 +309,17 @@ def test_accuracies_of_both_paths_show_the_gap_where_the_deployed_one_is_worse()
     assert "at 12db" in one.cause
     better = {"accuracy.soft.12db": 0.4, "accuracy.hard.12db": 0.8}
     assert findings(report(measures=better)) == {}
+
+
+def test_a_table_of_someone_elses_is_not_taken_for_a_trained_map() -> None:
+    """A quantizer of a plugin has a table of its own: neither our codebook that moves, nor a map of a frozen one."""
+    own = report([ONE], recipe=text('kind = "gradient"'), terms=["codebook"], movable=False, mapped=False)
+    one = findings(own)["collapse"]
+    assert "gets no gradient" in one.cause
+    assert one.fix == (fixes.KMEANS,)
+    before = report([ONE], recipe=text('kind = "simvq"'), terms=["codebook"], movable=False)  # of an older version
+    for mapped in before, report([ONE], recipe=text('kind = "simvq"'), terms=["codebook"], movable=False, mapped=True):
+        assert "One trained map" in findings(mapped)["collapse"].cause
 
 
 def test_a_hot_code_and_a_lag_are_notes() -> None:

@@ -214,6 +214,17 @@ const dot = map.querySelector('circle[data-code="3"]'), box = dot.getBoundingCli
 dot.dispatchEvent(new MouseEvent("click", { clientX: box.left + box.width / 2, clientY: box.top + box.height / 2,
   bubbles: true }));
 note("dot", heading() + "/" + windows());
+const label = () => document.getElementById("dot-label"), inside = (a, b) =>
+  a.left >= b.left - 1 && a.right <= b.right + 1 && a.top >= b.top - 1 && a.bottom <= b.bottom + 1;
+const labelled = [...map.querySelectorAll("circle[data-code]")].map((each) => {
+  const b = each.getBoundingClientRect();
+  map.dispatchEvent(new PointerEvent("pointermove", { clientX: b.left + b.width / 2, clientY: b.top + b.height / 2 }));
+  return label().textContent === "code " + each.dataset.code &&
+    inside(label().getBoundingClientRect(), map.getBoundingClientRect());
+});
+note("labels", labelled.length + "/" + labelled.every(Boolean));
+map.dispatchEvent(new PointerEvent("pointerleave"));
+note("no label", label().textContent === "");
 bars.focus();
 bars.dispatchEvent(new KeyboardEvent("keydown", { key: "Home", bubbles: true }));
 bars.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
@@ -264,6 +275,8 @@ def test_in_a_browser_the_page_loads_and_a_click_shows_windows(tmp_path: Path) -
     assert result["start"] == result["first bar"] == f"Code {order[0]} of level0/4"
     assert result["last bar"].startswith("Code 15 of level0/")
     assert result["dot"] == "Code 3 of level0/4"
+    assert result["labels"] == "16/true", "each code has its label, whole inside of the map"
+    assert result["no label"] == "true"
     assert result["keys"] == "1/true"
     assert result["book"].endswith("of level1")
     assert result["number"] == "Code 5 of level1"

@@ -83,5 +83,12 @@ import torch
 
 x, my_radio = torch.rand(2, 1, 28, 28), lambda symbols: symbols
 ''',
-    "writing-a-plugin": "",
+    "images": "",
+    "writing-a-plugin": """
+import re
+from pathlib import Path
+
+page = (Path("recipes").resolve().parent / "docs/writing-a-plugin.md").read_text(encoding="utf-8")
+Path("bottle.py").write_text(re.search(r"```python\\n(from typing.*?)```", page, re.S)[1], encoding="utf-8")
+""",
 }  # fmt: skip

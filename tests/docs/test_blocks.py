@@ -52,7 +52,7 @@ def run_commands(block: str, folder: Path, short: str = "") -> None:
     Raises:
         AssertionError: it failed, or printed something else.
     """
-    for piece in re.split(r"(?m)^\$ ", block)[1:]:
+    for piece in re.split(r"(?m)^\$ ", block.replace("\\\n", ""))[1:]:
         command, *shown = piece.splitlines()
         program, *rest = command.split(maxsplit=1)
         assert program == "vqtool", command

@@ -244,6 +244,16 @@ def test_codebooks_would_start_from_what_the_quantizer_reads(model: Model) -> No
     assert torch.equal(known, seen[0][1])
 
 
+def test_a_file_given_in_the_place_of_a_model_and_a_file_that_is_not_there(tmp_path: Path) -> None:
+    data = file_of(tmp_path / "mine.csv", "D", STAMPS["D"])
+    done = within("forecast", str(data), "--steps", "6")
+    assert done.returncode == 2
+    assert f"hint: is it the series? --data {data}" in done.stderr
+    done = within("backtest", "--horizon", "6", "--data", str(tmp_path / "mime.csv"))
+    assert f"error: there is no file `{tmp_path / 'mime.csv'}`\n  hint: did you mean `{data}`?" in done.stderr
+    assert "taking `forecaster`" not in done.stderr  # before any model is looked for
+
+
 @pytest.mark.parametrize("freq", STAMPS)
 def test_any_frequency_is_forecast_where_nothing_was_trained(freq: str, tmp_path: Path) -> None:
     data = file_of(tmp_path / "mine.csv", freq, STAMPS[freq])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import vqtool
 from vqtool.errors import VqtoolError
 from vqtool.model.runs import checkpoint_path, pretrained, rows_of
 
@@ -26,6 +28,20 @@ def test_models_that_come_along_are_found_by_name(tmp_path: Path, monkeypatch: p
     with pytest.raises(VqtoolError, match="there is no checkpoint or run `forecastr`") as caught:
         checkpoint_path(Path("forecastr"))
     assert "forecaster" in str(caught.value.hint)
+    (tmp_path / "runs" / "quakes").mkdir(parents=True)
+    for given, meant in ("runs/quake", "runs/quakes"), ("quakes", "runs/quakes"), ("kodec", "codec"):
+        with pytest.raises(VqtoolError) as caught:
+            checkpoint_path(Path(given))
+        assert caught.value.hint == f"did you mean `{meant}`?"
     (tmp_path / "forecaster").mkdir()  # a folder of that name is meant where there is one
     with pytest.raises(VqtoolError, match="no trained run in `forecaster`"):
         checkpoint_path(Path("forecaster"))
+
+
+def test_models_that_come_along_are_evaluated_as_their_recipes_say() -> None:
+    """Not as the run that made them was told to: `vqtool evaluate codec` measures what the page of the codec shows."""
+    for one in pretrained():
+        recipe = vqtool.load(one.weights).recipe
+        wanted = tomllib.loads(recipe.text)["evaluate"]
+        assert list(recipe.evaluate.metrics or ()) == wanted["metrics"], one.name
+        assert list(recipe.evaluate.baselines) == wanted.get("baselines", []), one.name

@@ -69,6 +69,8 @@ def test_a_new_plugin_passes_its_tests_as_written(environment: Environment, tmp_
     done = environment.run("vqtool", "new", "plugin", "my-vq", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "example" not in "".join(p.read_text() for p in (tmp_path / "my-vq").rglob("*.py"))
+    assert "pip install -e '.[test]' && pytest" in (tmp_path / "my-vq" / "README.md").read_text()
+    assert 'test = ["pytest"]' in (tmp_path / "my-vq" / "pyproject.toml").read_text()
     tested = environment.run(
         "python", "-m", "pytest", "-q", "my-vq", "-k", "slope or nearest-code", cwd=tmp_path, PYTHONPATH="my-vq"
     )

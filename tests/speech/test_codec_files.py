@@ -69,6 +69,14 @@ def test_the_command_prints_the_rate_that_the_file_has(run: Path, tmp_path: Path
     assert result["bitrate.kbps"] == pytest.approx((tmp_path / "a.vqc").stat().st_size * 8 / 1.83 / 1000, rel=1e-3)
 
 
+def test_codes_are_not_written_under_the_name_of_a_sound(run: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.wav", 0.5 * voice(0.5, 8000, seed=50), 8000)
+    with pytest.raises(VqtoolError, match=r"are a .vqc file, not `a\.opus`") as caught:
+        encode(run, source, tmp_path / "a.opus")
+    assert caught.value.hint == f"--out {tmp_path / 'a.vqc'}"
+    assert not (tmp_path / "a.opus").exists()
+
+
 def test_there_and_back_has_the_length_the_place_and_the_level(run: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "a.wav", 0.5 * voice(1.83, 8000, seed=50), 8000)
     encode(run, source, tmp_path / "a.vqc")

@@ -16,8 +16,8 @@ from torch import Tensor
 from vqtool.api import Batch, Classifies, Piece
 from vqtool.commands import outputs
 from vqtool.console import out
-from vqtool.errors import VqtoolError
-from vqtool.files import require_parent_dir, text_cell, write_atomic
+from vqtool.errors import VqtoolError, counted
+from vqtool.files import missing_file, require_parent_dir, text_cell, write_atomic
 from vqtool.model.data import options_asked, report_notes, report_skipped
 from vqtool.model.load import from_checkpoint, with_overrides
 from vqtool.model.model import Model
@@ -78,7 +78,7 @@ def write_table(
     """
     require_parent_dir(asked.out_file)
     if not asked.input_file.exists():
-        raise VqtoolError(f"there is no file or folder `{asked.input_file}`")
+        raise missing_file(asked.input_file, what="file or folder")
     with runtime(asked.device, asked.precision) as here, torch.no_grad():
         of_data = [text for text in asked.overrides if text.startswith("data.")]
         model, read = from_checkpoint(checkpoint_path(asked.checkpoint), able=(protocol, verb))
@@ -114,7 +114,7 @@ def write_table(
     report_notes(files.remarks())
     left_out = list(files.skipped())
     if saved:
-        out.say(f"wrote {len(table.rows)} signals to {saved[0] if len(saved) == 1 else signals}")
+        out.say(f"wrote {counted(len(table.rows), 'signal')} to {saved[0] if len(saved) == 1 else signals}")
     written = [path for path in (*(saved or [asked.out_file]), *others) if path is not None]
     table.show(asked.out_file if signals is None else None, written, left_out)
     return report_skipped(left_out)
@@ -167,6 +167,6 @@ class Table:
         write_atomic(path, self.text().encode())
         shown = [[str(value)[:40] for value in row] for row in self.rows[:SHOWN]]
         out.table(f"the first {len(shown)} of {len(self.rows)}" if len(self.rows) > SHOWN else "", self.columns, shown)
-        out.say(f"wrote {len(self.rows)} rows to {path}")
+        out.say(f"wrote {counted(len(self.rows), 'row')} to {path}")
         out.print("\n".join(map(str, written)))
         out.document(document)

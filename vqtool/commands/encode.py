@@ -13,8 +13,8 @@ from vqtool.api import CodedPiece, Decodes, Encodes, Files, Piece
 from vqtool.commands import outputs, streams
 from vqtool.commands.pipes import PIPE, as_files, incoming, outgoing
 from vqtool.console import out
-from vqtool.errors import VqtoolError
-from vqtool.files import require_parent_dir
+from vqtool.errors import VqtoolError, counted
+from vqtool.files import missing_file, require_parent_dir
 from vqtool.forms import damaged
 from vqtool.model.codes import check_codes, codes_metadata, load_codes, save_codes
 from vqtool.model.data import options_asked, report_notes, report_skipped
@@ -42,7 +42,7 @@ def run(
     checkpoint, input_file = model_and_file(checkpoint, input_file, "encode")
     require_parent_dir(out_file)
     if input_file != PIPE and not input_file.exists():
-        raise VqtoolError(f"there is no file or folder `{input_file}`")
+        raise missing_file(input_file, what="file or folder")
     if raw is not None and input_file != PIPE:
         raise VqtoolError("`--raw` is for samples from stdin", hint=f"vqtool encode - --raw {raw} < {input_file}")
     arriving = incoming(input_file) if input_file == PIPE else contextlib.nullcontext()
@@ -104,7 +104,7 @@ def decode(
             if rows is not None:
                 report_notes(files.remarks())
                 left_out = list(files.skipped())
-                report_files(f"{rows} signals", out_file, [out_file], {}, signals=rows, skipped=left_out)
+                report_files(counted(rows, "signal"), out_file, [out_file], {}, signals=rows, skipped=left_out)
                 return came.exit_code or report_skipped(left_out)
         with as_files(codes_file, out_file, came, stdout, suffix=".raw" if raw else "") as (source, target):
             check_files(model, files, source, target, {}, decode=True, force=force, piped=stdout is not None)
@@ -123,7 +123,7 @@ def decode(
                 coded = Watched(pieces, bar)
                 written = files.save(target, signals(coded))
             left_out = list(files.skipped())
-            report_files(f"{coded.rows} signals", out_file, written, {}, signals=coded.rows, skipped=left_out)
+            report_files(counted(coded.rows, "signal"), out_file, written, {}, signals=coded.rows, skipped=left_out)
     return report_skipped(left_out) or (came.exit_code if came else 0)
 
 

@@ -13,11 +13,12 @@ import torch
 from vqtool.api import Compares, Forecast, Forecasts
 from vqtool.commands import outputs
 from vqtool.console import out
-from vqtool.errors import VqtoolError
-from vqtool.files import require_parent_dir
+from vqtool.errors import VqtoolError, counted
+from vqtool.files import missing_file, require_parent_dir
 from vqtool.forms import is_finite
 from vqtool.model.conformal import calibrated
 from vqtool.model.forecasting import Forecaster, SamplingOptions
+from vqtool.model.format import is_of_vqtool
 from vqtool.model.load import capable
 from vqtool.model.model import Model
 from vqtool.recipe.spec import paths_in
@@ -47,6 +48,10 @@ def opened(
     """A checkpoint, what forecasts with it, and where; `files` may be written, `sampling` are `SamplingOptions`."""
     how = SamplingOptions.of(**sampling)
     require_parent_dir(*files)
+    if data is not None and not data.exists():
+        raise missing_file(data)
+    if data is None and checkpoint is not None and checkpoint.is_file() and not is_of_vqtool(checkpoint):
+        raise VqtoolError(f"`{checkpoint}` is not a checkpoint", hint=f"is it the series? --data {checkpoint}")
     with runtime(device, precision) as here, torch.no_grad():
         model, _ = capable(checkpoint, Forecasts, "forecast")
         here.place(model)
@@ -216,9 +221,9 @@ def backtest(
     for note in rows.notes[reported:]:
         out.warn(note)
     cutoffs = sorted({one.cutoff for one in forecasts})
-    plural = "s" if n_windows > 1 else ""
-    out.say(f"{n_windows} window{plural} of {horizon} steps for each series, each {step} rows after the one before; "
-            f"cutoffs {cutoffs[0]} to {cutoffs[-1]}")  # fmt: skip
+    what = f"{counted(n_windows, 'window')} of {counted(horizon, 'step')} for each series"
+    several = f", each {counted(step, 'row')} after the one before; cutoffs {cutoffs[0]} to {cutoffs[-1]}"
+    out.say(what + (several if len(cutoffs) > 1 else f"; cutoff {cutoffs[0]}"))
     show_scores(scores)
     if found:
         rows_shown = [[one["id"], one["ds"], *(f"{one[name]:.5g}" for name in ("y", "median", "deviation"))]

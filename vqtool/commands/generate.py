@@ -11,7 +11,7 @@ import torch
 from vqtool.api import Generates, Piece
 from vqtool.commands import outputs
 from vqtool.console import out
-from vqtool.errors import VqtoolError
+from vqtool.errors import VqtoolError, counted
 from vqtool.files import require_parent_dir
 from vqtool.model.data import options_asked, report_notes
 from vqtool.model.load import capable
@@ -65,7 +65,8 @@ def run(
                 yield Piece({"x": signal, **piece.batch}, piece.metadata)
 
         files.save(out_file, generated())
-    out.say(f"wrote {count} signals" + (f", {samples} samples each" if samples > 1 else "") + f" to {out_file}")
+    each = f", {samples} samples each" if samples > 1 else ""
+    out.say(f"wrote {counted(count, 'signal')}{each} to {out_file}")
     out.print(str(out_file))
     out.document({"out": str(out_file), "signals": count, "samples": samples})
     return 0

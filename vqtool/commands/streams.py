@@ -17,6 +17,7 @@ from vqtool.errors import VqtoolError
 from vqtool.files import replacing
 from vqtool.model.codes import codes_metadata
 from vqtool.model.model import Model
+from vqtool.model.runs import pretrained
 
 
 class Counted:
@@ -54,10 +55,10 @@ def encode(
                 yield stream.encode(chunk).cpu()
             yield stream.flush().cpu()
 
-        counted = Counted(codes())
+        seen = Counted(codes())
         with replacing(out_file) if stdout is None else contextlib.nullcontext(stdout) as target:
-            figures = files.write_arriving_codes(target, signal, iter(counted), codes_metadata(model))
-    return counted.shape, figures
+            figures = files.write_arriving_codes(target, signal, iter(seen), codes_metadata(model))
+    return seen.shape, figures
 
 
 def decode(
@@ -75,11 +76,11 @@ def decode(
     check_digest(digest, metadata, model, source)
     stream = model.stream()
     outputs.check(*named(out_file), inputs=[*named(source), model.path], force=force, recipe=model.recipe)
-    counted = Counted(codes)
+    seen = Counted(codes)
     with came:
-        chunks = (stream.decode(moment[..., :levels]).cpu() for moment in counted)
+        chunks = (stream.decode(moment[..., :levels]).cpu() for moment in seen)
         files.write_arriving(out_file if stdout is None else stdout, signal, chunks, raw=raw)
-    return counted.shape[0]
+    return seen.shape[0]
 
 
 def check_digest(digest: str, metadata: Mapping[str, Any], model: Model, source: Path) -> None:
@@ -90,8 +91,12 @@ def check_digest(digest: str, metadata: Mapping[str, Any], model: Model, source:
     """
     if digest != metadata["model"]:
         shown = "stdin" if source == PIPE else source
-        raise VqtoolError(f"`{shown}` was written with another model than `{model.path}`",
-                          hint=f"name the model that encoded it: vqtool decode CKPT {source}")  # fmt: skip
+        ready = ", ".join(one.name for one in pretrained())
+        raise VqtoolError(
+            f"`{shown}` was written with another model than `{model.path}`",
+            hint=f"name the model that encoded it, a run or one that comes with vqtool ({ready}): "
+            f"vqtool decode CKPT {source}",
+        )
 
 
 def named(path: Path) -> list[Path]:

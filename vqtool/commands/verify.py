@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 import warnings
@@ -18,6 +19,7 @@ from typing import Any
 from vqtool.catalog import catalog
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.files import missing_file
 from vqtool.recipe.overrides import parse
 from vqtool.suggest import did_you_mean, listed
 
@@ -109,6 +111,14 @@ def guarded(what: str) -> Iterator[None]:
         raise VqtoolError(f"{what}: {type(error).__name__}: {error}", hint="VQTOOL_DEBUG=1 shows where") from error
 
 
+def dotted_hint(target: str) -> str | None:
+    """Where a class was named with a dot, as imports name it: how to name it here."""
+    place, _, name = target.rpartition(".")
+    if not name.isidentifier() or not place:
+        return None
+    return f"vqtool verify {place}.py:{name}" if Path(f"{place}.py").is_file() else f"vqtool verify {place}:{name}"
+
+
 def of_role(role: str, kind: str | None, options: dict[str, Any], how: How) -> list[tuple[str, Callable[[], Any]]]:
     """(name, check) of one kind or of every kind of a role."""
     cat = catalog()
@@ -117,7 +127,7 @@ def of_role(role: str, kind: str | None, options: dict[str, Any], how: How) -> l
             raise VqtoolError(f"there are no laws for the role `{role}` yet", hint=f"those are of {listed(WITH_LAWS)}")
         raise VqtoolError(
             f"`{role}` is neither a role nor FILE.py:CLASS nor package.module:CLASS",
-            hint=did_you_mean(role, cat.roles, otherwise="vqtool verify quantizer residual-ema"),
+            hint=dotted_hint(role) or did_you_mean(role, cat.roles, otherwise="vqtool verify quantizer residual-ema"),
         )
     if role == "quantizer":
         width(options)
@@ -205,7 +215,9 @@ def judged_foreign_module(found: Any, target: str, options: dict[str, Any], how:
     gaps = [] if made else signature_gaps(found, full)
     if gaps:
         needed = " ".join(f"--arg {gap}=..." for gap in gaps)
-        raise VqtoolError(f"`{target}` needs {listed(gaps)}", hint=f"vqtool verify {target} {needed}")
+        extra = tried(partial(inspect.signature(found).bind_partial, **full))  # `--arg dimm=64`
+        wrong = f"; {in_a_line(extra)}" if isinstance(extra, TypeError) else ""
+        raise VqtoolError(f"`{target}` needs {listed(gaps)}{wrong}", hint=f"vqtool verify {target} {needed}")
 
     def make() -> nn.Module:
         built: nn.Module = copied(found) if made else found(**full)
@@ -243,7 +255,7 @@ def imported(place: str) -> ModuleType:
         if place.endswith(".py"):
             path = Path(place)
             if not path.is_file():
-                raise VqtoolError(f"there is no file `{place}`")
+                raise missing_file(path)
             from vqtool.catalog.plugin_file import import_file
 
             sys.path.insert(0, str(path.resolve().parent))  # it may import its neighbours

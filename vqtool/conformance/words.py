@@ -24,13 +24,13 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # meaning, harm, fix, source
     "codes-are-codes": (
         "codes are integers in [0, K), one per token and codebook; of experts, one per token",
         "what reads the codes (a prior, a decoder, a file) reads nonsense or crashes",
-        "return the argmin indices as a long tensor [B, T, Q]",
+        "return the argmin indices as a long tensor [B, T, Q], and code vectors without a gradient (.detach())",
         "van den Oord et al. 2017 (arXiv 1711.00937), eq. 1",
     ),
     "forward-exact": (
         "the value that flows on is codebook[code], bit for bit",
         "the decoder is trained on values that decoding from codes never gives it",
-        "return the gathered vectors from a custom autograd function; x + (q - x).detach() rounds",
+        "return q.detach() + (x - x.detach()): its value is q; that of x + (q - x).detach() is rounded",
         "van den Oord et al. 2017 (arXiv 1711.00937), eq. 2",
     ),
     "decode-round-trip": (
@@ -54,7 +54,7 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # meaning, harm, fix, source
     "straight-through-gain": (
         "the gradient passes the quantizer unchanged, with gain exactly 1",
         "the encoder learns at another rate than the rest, Q times as fast for Q levels",
-        "apply straight-through once to the sum: z + (sum of codes - z).detach(), with detached residuals",
+        "apply straight-through once, to the sum of codes: sum.detach() + (z - z.detach()), with detached residuals",
         "Bengio et al. 2013 (arXiv 1308.3432); a sum over levels in a published codec had gain 8",
     ),
     "gradient-reaches-encoder": (

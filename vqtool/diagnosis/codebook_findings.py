@@ -112,11 +112,13 @@ def unused(report: Report, *books: Codebook) -> tuple[str, tuple[str, ...]]:
     if report.number("quantizer", "revive_below") == 0 and fixes.by_average(report):
         why = ". The encoder moved away from them, and nothing reinitialises dead codes: revive_below is 0"
         return why, again
-    if report.gives("codebook") and not report.quantizer.get("movable", True):
+    if report.gives("codebook") and report.quantizer.get("mapped", not report.quantizer.get("movable", True)):
         why = ". One trained map moves all codes at once, and it has not spread them over the encoder's outputs yet"
         return why, fixes.higher_rate(report)
     if report.gives("codebook"):
-        return ". A learned code that no input chooses gets no gradient, so it cannot come back", again
+        return ". A learned code that no input chooses gets no gradient, so it cannot come back", again or (
+            fixes.KMEANS,
+        )
     if fixes.too_slow(report) and fixes.by_average(report):
         steps = report.trained_with("steps")
         decay = report.option("quantizer", "decay")

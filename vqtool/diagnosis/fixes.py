@@ -29,6 +29,7 @@ DIVERSITY = {"diversity": 1.0, "log-perplexity": 0.4, "hf": 1.0}  # terms, and w
 HIGH = 0.02  # a learning rate above this throws an encoder about, with AdamW
 USUAL = 3e-3  # one that such models are trained with
 FORGOTTEN = 2.5  # time constants of the moving average after which a code that is not used has less than 0.1 left
+KMEANS = "start the codes with k-means over encoder outputs of many different inputs"
 P = ParamSpec("P")
 Fix = Callable[Concatenate[Report, P], tuple[str, ...]]
 
@@ -68,7 +69,7 @@ def by_average(report: Report) -> bool:
     return report.option("quantizer", "decay") is not None and report.option("quantizer", "codes") in (None, "ema")
 
 
-@in_words("start the codes with k-means over encoder outputs of many different inputs")
+@in_words(KMEANS)
 def better_start(report: Report) -> tuple[str, ...]:
     """Start the codes at cluster centres of the data."""
     random = report.option("quantizer", "start") == "random"

@@ -70,6 +70,7 @@
       draw(map, "circle", dot);
     }
     draw(map, "circle", { class: "chosen", id: "dot-chosen", r: radius + 4 });
+    draw(map, "text", { id: "dot-label" });
     showMapNote(null);
   }
 
@@ -79,6 +80,13 @@
     const use = book.counts ? "darker is more used, rings are dead, " : "";
     const plain = `${data.layout}; ${use}codes far away are drawn at the edge`;
     byId("map-note").textContent = index === null ? plain : `code ${number(index)}: ${share(index)}`;
+    const label = byId("dot-label");
+    label.textContent = index === null ? "" : `code ${number(index)}`;
+    if (index === null) return;
+    const [x, y, left] = [at(book.x[index]), 400 - at(book.y[index]), book.x[index] > 800];
+    label.setAttribute("x", left ? x - 12 : x + 12);
+    label.setAttribute("y", Math.max(16, y + 5)); // whole, at the upper edge too
+    label.setAttribute("text-anchor", left ? "end" : "start");
   }
 
   function share(index) {

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqtool.errors import VqtoolError
+from vqtool.files import missing_file
 from vqtool.forms import damaged
 from vqtool.model.format import BYTES, read_table
 from vqtool.untrusted import NUMPY, ZIP, array_headers, arrays, read_json
@@ -68,7 +69,7 @@ def tensors_of(path: Path) -> dict[str, Stored]:
     if path.is_dir():
         return _folder(path)
     if not path.exists():
-        raise VqtoolError(f"there is no file or folder `{path}`", hint=f"ls {path.parent}")
+        raise missing_file(path, what="file or folder")
     return _file(path)
 
 

@@ -22,6 +22,7 @@ from vqtool.model.format import (
     SUMMARY_FILE,
     stage_file,
 )
+from vqtool.suggest import did_you_mean
 from vqtool.untrusted import json_value
 
 RECORDS = (RECIPE_FILE, RESOLVED_FILE, ENVIRONMENT_FILE, METRICS_FILE, SUMMARY_FILE)
@@ -94,8 +95,11 @@ def checkpoint_path(given: Path | None) -> Path:
         if str(given) in known:
             return known[str(given)]
         names = f", or a model that comes with vqtool: {', '.join(known)}" if known else ""
-        raise VqtoolError(f"there is no checkpoint or run `{given}`",
-                          hint=f"a .safetensors file, a folder under runs/{names}")  # fmt: skip
+        beside = (str(path) for folder in {given.parent, Path("runs")} if folder.is_dir() for path in folder.iterdir())
+        hint = did_you_mean(
+            str(given), [*known, *beside], otherwise=f"a .safetensors file, a folder under runs/{names}"
+        )
+        raise VqtoolError(f"there is no checkpoint or run `{given}`", hint=hint)
     path = newest_in(given)
     if path is None:
         raise VqtoolError(f"there is no trained run in `{given}`", hint="vqtool train RECIPE")

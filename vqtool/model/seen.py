@@ -76,6 +76,7 @@ def quantizer_metadata(quantizer: Quantizer) -> dict[str, Any]:
         "initialised": quantizer.initialised,
         "fixed": quantizer.fixed,
         "movable": any(isinstance(m, Codebook) and m.kind in ("ema", "learned") for m in quantizer.modules()),
+        "mapped": any(isinstance(m, Codebook) and m.kind == "mapped" for m in quantizer.modules()),
         "terms": sorted(quantizer.terms),
         "knobs": sorted(quantizer.knobs),
     }

@@ -17,6 +17,7 @@ from vqtool.recipe.options import options_of
 from vqtool.recipe.places import Places, one_error
 from vqtool.recipe.resolved import table_of
 from vqtool.recipe.spec import Recipe
+from vqtool.suggest import did_you_mean
 from vqtool.untrusted import toml_table
 
 LARGEST = 2**20  # bytes of a recipe
@@ -100,10 +101,8 @@ def read_text(path: Path) -> str:
             raise VqtoolError(f"`{path}` has {path.stat().st_size:,} bytes: too many for a recipe")
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        hint = "vqtool new NAME makes one"
-        beside = path.with_name(f"{path.name}.toml")
-        if beside.is_file():
-            hint = f"did you mean `{beside}`?"
+        beside = map(str, path.parent.glob("*.toml"))  # also where `.toml` was left off
+        hint = did_you_mean(str(path), beside, otherwise="vqtool new NAME makes one")
         raise VqtoolError(f"there is no recipe `{path}`", hint=hint) from None
     except UnicodeDecodeError as error:
         raise VqtoolError(
