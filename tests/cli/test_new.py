@@ -13,7 +13,7 @@ from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.recipe import shipped
 
-BRING_YOUR_OWN = {"semcom-cifar", "semcom-text"}  # recipes of data whose licence does not let us ship a sample
+BRING_YOUR_OWN = {"semcom-cifar", "semcom-questions", "semcom-text"}  # recipes of data whose licence does not let us ship a sample
 
 
 @pytest.fixture
