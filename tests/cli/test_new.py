@@ -13,7 +13,8 @@ from vqtool.console import out
 from vqtool.errors import VqtoolError
 from vqtool.recipe import shipped
 
-BRING_YOUR_OWN = {"semcom-cifar", "semcom-questions", "semcom-text"}  # recipes of data whose licence does not let us ship a sample
+# recipes of data whose licence does not let us ship a sample
+BRING_YOUR_OWN = {"semcom-cifar", "semcom-questions", "semcom-text"}
 
 
 @pytest.fixture
