@@ -87,7 +87,7 @@ def test_other_commands_values(monkeypatch: pytest.MonkeyPatch) -> None:
     given = received(monkeypatch, "encode", "decode", "c", "codes", "--out", "o", function="decode")
     assert given == {
         "checkpoint": Path("c"), "codes_file": Path("codes"), "out_file": Path("o"), "levels": None, "device": "auto",
-        "force": False,
+        "raw": False, "force": False,
     }  # fmt: skip
     given = received(monkeypatch, "verify", "verify", "quantizer", "--arg", "dim=4", "--arg", "k=2")
     assert given == {

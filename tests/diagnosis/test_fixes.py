@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -78,7 +79,7 @@ def case(name: str, quantizer: str, disease: str, **more: object) -> Case:
 GUMBEL = 'kind = "product-gumbel"\ncodebook_size = 16\n'
 SLOW = 'kind = "ema"\ncodebook_size = 32\ndecay = 0.999\nrevive_below = 0.0\n'
 NEGATIVES = replace(CONTRASTIVE, disease="no-negatives")
-SICK: dict[str, tuple[Case, str]] = {  # (run, words of its cause)
+SICK: dict[str, tuple[Case, str]] = {  # (run, words of its cause, as a pattern)
     made.name: (made, words)
     for made, words in (
         (case("gumbel", 'kind = "gumbel"\ncodebook_size = 64\n', "collapse", losses="mse = 1.0", steps=100, lr=1e-2),
@@ -125,7 +126,7 @@ SICK: dict[str, tuple[Case, str]] = {  # (run, words of its cause)
         (replace(NEGATIVES, name="too-few-hidden", more="options = { span = 1, hidden = 0.05 }"), "Too few tokens"),
         (replace(NEGATIVES, name="too-few-drawn", more="options = { span = 2, negatives = 1 }"), "Too few tokens"),
         (case("wide", 'kind = "ema"\ncodebook_size = 128\ndecay = 0.9\n', "dimension-collapse", data=sines,
-              encoder=WIDE), "in about 2 of the 64 dimensions"),
+              encoder=WIDE), r"in about (1\.[89]|2|2\.[0-2]) of the 64 dimensions"),
         (case("no-commitment", SLOW, "perplexity-falling", losses="mse = 1.0", lr=1e-2, steps=200),
          "no commitment loss holds it near"),
         (case("weak-commitment", SLOW, "commitment-growing", losses="mse = 1.0, commitment = 0.0001", lr=1e-2,
@@ -181,7 +182,7 @@ def test_an_illness_has_its_cause_and_every_fix_cures_it(name: str, tmp_path: Pa
     run = sick.train(tmp_path / "sick")
     now = found(run / "tokenizer.safetensors")
     assert set(now) == {sick.disease}, "it is named, and nothing else is"
-    assert words in now[str(sick.disease)].cause
+    assert re.search(words, now[str(sick.disease)].cause)
     assert cured(sick, run, tmp_path) >= 1
 
 

@@ -169,7 +169,7 @@ def test_few_clips_are_shared_out_all_the_same(tmp_path: Path, clips: int) -> No
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:
-    with pytest.raises(VqtoolError, match="no folder"):
+    with pytest.raises(VqtoolError, match=r"there is no file or folder `.*none`"):
         wav(tmp_path / "none")
     with pytest.raises(VqtoolError, match="no audio files"):
         wav(tmp_path)
