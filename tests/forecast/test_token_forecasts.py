@@ -137,9 +137,11 @@ def test_the_direct_head_knows_its_quantiles(runs: dict[str, Path], tmp_path: Pa
 def test_quantiles_beyond_what_the_paths_can_tell_are_refused_before_the_work(
     runs: dict[str, Path], tmp_path: Path
 ) -> None:
+    unread = tmp_path / "empty.csv"
+    unread.touch()
     for run in (forecast, backtest):
         with pytest.raises(VqtoolError, match=r"5 sample paths give quantiles from 0.167 to 0.833, not 0.1$") as caught:
-            run(runs["prior"], tmp_path / "q.csv", 3, *([1] if run is backtest else []), samples=5, data=Path("none"))
+            run(runs["prior"], tmp_path / "q.csv", 3, *([1] if run is backtest else []), samples=5, data=unread)
         assert caught.value.hint == "at least --samples 9, or other --quantiles"
     narrow = forecast(runs["prior"], tmp_path / "q.csv", 3, quantiles="0.2,0.8", samples=5)
     assert list(narrow.columns) == ["unique_id", "ds", "median", "q0.2", "q0.8"]
