@@ -39,7 +39,7 @@ def test_models_that_come_along_are_found_by_name(tmp_path: Path, monkeypatch: p
 
 
 def test_models_that_come_along_are_evaluated_as_their_recipes_say() -> None:
-    """Not as the run that made them was told to: `vqtool evaluate codec` measures what the page of the codec shows."""
+    """Not as the run that made them was asked to: `vqtool evaluate codec` measures what the page of the codec shows."""
     for one in pretrained():
         recipe = vqtool.load(one.weights).recipe
         wanted = tomllib.loads(recipe.text)["evaluate"]
