@@ -132,3 +132,9 @@ def test_an_encoder_that_does_not_fit_says_so() -> None:
         for kind, name in ((NgramsEncoder, "ngrams"), (TextCnnEncoder, "textcnn")):
             with pytest.raises(VqtoolError, match=f"the encoder `{name}` needs one channel of ids"):
                 kind(*wiring, tokens=2)
+
+
+@pytest.mark.parametrize("kind", [NgramsEncoder, TextCnnEncoder])
+def test_samples_of_a_signal_are_no_ids(kind: Callable[..., Any]) -> None:
+    with pytest.raises(VqtoolError, match="reads ids, which are whole numbers, and these data are signals"):
+        kind(1, 8, tokens=2, dim=3)(torch.randn(2, 1, 8))

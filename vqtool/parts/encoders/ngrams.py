@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from vqtool.api import Condition, Encoder
-from vqtool.errors import VqtoolError
+from vqtool.layers.ids import ids_of, stride_of
 
 STEP = 1_000_003  # a prime: (a, b) and (b, a) fall into different buckets
 
@@ -40,12 +40,7 @@ class NgramsEncoder(Encoder):
         layers: Annotated[int, Ge(0), Doc("hidden layers before the tokens")] = 0,
     ) -> None:
         super().__init__()
-        if channels != 1 or not isinstance(length, int) or length % tokens:
-            raise VqtoolError(
-                f"the encoder `ngrams` needs one channel of ids, and a length that {tokens} tokens divide",
-                hint="change the data's length or encoder.tokens",
-            )
-        self.dim, self.tokens, self.stride = dim, tokens, length // tokens
+        self.dim, self.tokens, self.stride = dim, tokens, stride_of("ngrams", channels, length, tokens)
         self.buckets, self.longest, self.leave_out = buckets, longest, leave_out
         self.table = nn.Embedding(buckets, width)
         nn.init.normal_(self.table.weight, std=0.1)
@@ -53,7 +48,7 @@ class NgramsEncoder(Encoder):
         self.end = nn.Sequential(nn.Dropout(dropout), *hidden, nn.Linear(width, tokens * dim))
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
-        ids = x[:, 0].long()
+        ids = ids_of("ngrams", x)
         if self.training and self.leave_out:
             ids = ids * (torch.rand(ids.shape, device=x.device) >= self.leave_out)
         numbers, real = ids, ids > 0

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Interval, MinLen
 from torch import Tensor, nn
 
 from vqtool.api import Condition, Encoder
-from vqtool.errors import VqtoolError
+from vqtool.layers.ids import ids_of, stride_of
 
 
 class TextCnnEncoder(Encoder):
@@ -41,12 +41,7 @@ class TextCnnEncoder(Encoder):
         layers: Annotated[int, Ge(0), Doc("hidden layers before the tokens")] = 0,
     ) -> None:
         super().__init__()
-        if channels != 1 or not isinstance(length, int) or length % tokens:
-            raise VqtoolError(
-                f"the encoder `textcnn` needs one channel of ids, and a length that {tokens} tokens divide",
-                hint="change the data's length or encoder.tokens",
-            )
-        self.dim, self.tokens, self.stride = dim, tokens, length // tokens
+        self.dim, self.tokens, self.stride = dim, tokens, stride_of("textcnn", channels, length, tokens)
         self.buckets, self.leave_out = buckets, leave_out
         self.table = nn.Embedding(buckets, width)
         nn.init.normal_(self.table.weight, std=0.1)
@@ -57,7 +52,7 @@ class TextCnnEncoder(Encoder):
         self.end = nn.Sequential(nn.Dropout(dropout), *hidden, nn.Linear(found, tokens * dim))
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
-        ids = x[:, 0].long()
+        ids = ids_of("textcnn", x)
         real = ids > 0
         if self.training and self.leave_out:
             real = real & (torch.rand(ids.shape, device=x.device) >= self.leave_out)
