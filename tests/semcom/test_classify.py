@@ -15,6 +15,7 @@ from vqtool.errors import VqtoolError
 from vqtool.model.build import build
 from vqtool.model.data import open_data
 from vqtool.recipe import parse
+from vqtool.training.evaluate import evaluate_baselines, note_missing
 from vqtool_semcom.baselines.separate import Separate
 
 RECIPE = """
@@ -192,6 +193,21 @@ def test_the_separate_scheme_falls_off_a_cliff(recipe: Path) -> None:
     assert right["hard.-6db"] < 0.6
     with pytest.raises(VqtoolError, match="are too few or too many for a thumbnail"):
         Separate(data.spec, pixel_bits=60).prepare(model.parts)
+
+
+def test_a_baseline_that_no_metric_reads_is_left_out_with_a_note(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JPEG draws pictures, and a classifier's metrics read none."""
+    note_missing.cache_clear()
+    model, _ = built(recipe, 'evaluate.baselines=["pixels", { kind = "jpeg-at-capacity", design = 12 }]',
+                     'evaluate.metrics=["accuracy"]')  # fmt: skip
+    data = open_data(model.recipe)
+    found = evaluate_baselines(model, data, {"test": data.rows("test")})["test"]
+    assert list(found) == ["pixels"]
+    assert "accuracy.hard" in found["pixels"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("left out: the baseline `jpeg-at-capacity design=12`: no metric of this evaluation reads") == 1
 
 
 @pytest.mark.parametrize("kind", ["conv1d", "patch"])

@@ -191,8 +191,12 @@ def evaluate_baselines(model: Model, data: Data, splits: Mapping[str, Rows]) -> 
         learned = Scores(model)
         if learned.learns():
             shown(learned, estimate, train, here, learn=True)
-        for split, rows in splits.items():
-            found[split][name] = shown(learned.copy(), estimate, rows, here).compute()
+        figures = {split: shown(learned.copy(), estimate, rows, here).compute() for split, rows in splits.items()}
+        if not any(figures.values()):
+            note_missing(f"the baseline `{name}`: no metric of this evaluation reads what it gives", None)
+            continue
+        for split, values in figures.items():
+            found[split][name] = values
     return found
 
 
