@@ -138,3 +138,10 @@ def test_an_encoder_that_does_not_fit_says_so() -> None:
 def test_samples_of_a_signal_are_no_ids(kind: Callable[..., Any]) -> None:
     with pytest.raises(VqtoolError, match="reads ids, which are whole numbers, and these data are signals"):
         kind(1, 8, tokens=2, dim=3)(torch.randn(2, 1, 8))
+
+
+@pytest.mark.parametrize("kind", [NgramsEncoder, TextCnnEncoder])
+def test_ids_may_be_stored_as_floats(kind: Callable[..., Any]) -> None:
+    encoder = kind(1, 8, tokens=2, dim=3).eval()
+    x = torch.tensor([[[4, 8, 15, 16, 23, 42, 0, 0]]])
+    torch.testing.assert_close(encoder(x.float()), encoder(x))

@@ -22,12 +22,12 @@ def stride_of(kind: str, channels: int, length: int | tuple[int, ...], tokens: i
 
 
 def ids_of(kind: str, x: Tensor) -> Tensor:
-    """The ids [B, L] of windows [B, 1, L].
+    """The ids [B, L] of windows [B, 1, L]; whole numbers that are stored as floats are ids too.
 
     Raises:
-        VqtoolError: they are samples of a signal, which as whole numbers would mean nothing.
+        VqtoolError: they are samples of a signal, which cut to whole numbers would mean nothing.
     """
-    if x.is_floating_point():
+    if x.is_floating_point() and bool((x != x.round()).any()):
         raise VqtoolError(
             f"the encoder `{kind}` reads ids, which are whole numbers, and these data are signals",
             hint="data of sentences: labelled-sentences; for signals: conv1d, patch",
