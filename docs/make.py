@@ -224,7 +224,7 @@ def gpu_figures(figures: dict[str, Any]) -> str:
     """What `tests/gpu.py` found, part by part; a part that failed says so."""
     if not figures:
         return "No figure was measured on a GPU.\n"
-    on = any((figures.get("kernels") or {}).values())
+    on = any(True in part.values() for part in (figures.get("kernels") or {}).values() if part)
     lines = [
         f"Measured on one {figures['machine']} with torch {figures['torch']} on {figures['date']},",
         f"{'with' if on else 'without'} the kernels; float32, TF32 off, medians by CUDA events. Ratios are to ours.\n",

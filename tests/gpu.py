@@ -2,9 +2,9 @@
 
 `--part NAME` measures one part alone, so that it can be run in pieces of four minutes at most; each part adds to the
 file what it found, and a part that fails leaves its error there. `python docs/make.py` makes the page of figures from
-the file. With VQTOOL_KERNELS=on, or certified, everything runs with the Triton kernels. `--device cpu` runs all of it
-in small, to see that it works: with TRITON_INTERPRET=1 as well the kernels are interpreted. Needs torch, what vqtool
-depends on, and triton for the kernels; no pytest.
+the file. The Triton kernels are used where their check agrees, and with VQTOOL_KERNELS=off nowhere. `--device cpu` runs
+all of it in small, to see that it works: with VQTOOL_KERNELS=on and TRITON_INTERPRET=1 the kernels are interpreted.
+Needs torch, what vqtool depends on, and triton for the kernels; no pytest.
 """
 
 from __future__ import annotations
@@ -350,8 +350,7 @@ def main(arguments: list[str]) -> None:
             figures[name] = PARTS[name](where)
         except Exception as error:
             figures[name] = {"error": problem(error)}
-        on = os.environ.get("VQTOOL_KERNELS") in switch.ASKED
-        figures.setdefault("kernels", {})[name] = on and {
+        figures.setdefault("kernels", {})[name] = {
             f"{check}: {dim} features, {levels} levels, {groups} groups": ok
             for (_, _, dim, levels, groups, check), ok in switch._trusted.items()
         }

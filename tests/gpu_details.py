@@ -72,10 +72,12 @@ def profiles(where: Where) -> Iterator[tuple[str, Callable[[], Any]]]:
         Case("residual-ema", 4096, 1024, 128, books=8),
         Case("product-gumbel", 4096, 320, 256, books=2),
     ]
-    for asked, case in itertools.product(("on", "certified", ""), [Case("ema", 128, 16, 8)] if where.tiny else cases):
+    for asked, case in itertools.product(
+        ("on", "certified", "off"), [Case("ema", 128, 16, 8)] if where.tiny else cases
+    ):
         for mode in case.modes:
             yield (
-                f"{asked or 'without'} {case.name} {mode}",
+                f"{'without' if asked == 'off' else asked} {case.name} {mode}",
                 lambda asked=asked, case=case, mode=mode: taken(where, asked, case, mode),
             )
 

@@ -95,15 +95,58 @@ def test_a_quantizer_goes_on_as_without_kernels_where_they_fail(monkeypatch: pyt
     assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
-def test_they_are_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switch, "agrees", lambda *_: pytest.fail("checked without being asked for"))
-    for value in ("", "off", "1"):
-        monkeypatch.setenv("VQTOOL_KERNELS", value)
-        monkeypatch.setattr(switch, "_trusted", {})
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch, generation: tuple[int, int], cuda: str | None = "13.0") -> None:
+    """A GPU of a generation, of another make if there is no version of CUDA; nothing is said in the environment."""
+    monkeypatch.delenv("VQTOOL_KERNELS", raising=False)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: generation)
+
+
+@pytest.mark.parametrize(
+    ("generation", "cuda", "used"),
+    [((9, 0), "13.0", True), ((8, 0), "12.4", True), ((7, 5), "12.4", False), ((9, 4), None, False)],
+)
+def test_unasked_they_run_where_they_were_compiled_for(
+    generation: tuple[int, int], cuda: str | None, used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_gpu(monkeypatch, generation, cuda)
+    monkeypatch.setattr(switch, "ops", kernels())
+    trust_on_the_cpu(monkeypatch)
+    assert switch.trusted("cuda", 0, 8, 1) is used
+    assert not switch.trusted("cpu", 0, 8, 1)
+
+
+def test_unasked_they_are_no_part_of_compiled_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_a_gpu(monkeypatch, (9, 0))
+    monkeypatch.setattr(switch, "agrees", lambda *_: True)
+    assert not switch.trusted("cuda", 0, 8, 1, compiled=True)
+    assert switch.trusted("cuda", 0, 8, 1)
+    assert not switch.trusted("cuda", 0, 8, 1, compiled=True)
+    monkeypatch.setenv("VQTOOL_KERNELS", "on")
+    assert switch.trusted("cuda", 0, 8, 1, compiled=True)
+
+
+def test_off_is_off_and_another_word_is_said_to_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_a_gpu(monkeypatch, (9, 0))
+    monkeypatch.setattr(switch, "agrees", lambda *_: pytest.fail("checked though it is off"))
+    monkeypatch.setenv("VQTOOL_KERNELS", "off")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         assert not switch.trusted("cuda", 0, 8, 1)
-    monkeypatch.delenv("VQTOOL_KERNELS")
-    monkeypatch.setattr(switch, "_trusted", {})
-    assert not switch.trusted("cuda", 0, 8, 1)
+    monkeypatch.setenv("VQTOOL_KERNELS", "1")
+    with pytest.warns(UserWarning, match="auto, on, certified or off, not `1`"):
+        assert not switch.trusted("cuda", 0, 16, 1)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 64])
+def test_the_check_does_not_ask_for_codes_that_rounding_decides(dim: int) -> None:
+    x, mask, tables, *_ = switch.trial_inputs(dim, 3, 1)
+    codes = operators.quantize(x, mask, tables, 1, False)[0]
+    whole = operators.quantize(x.double(), mask, tables.double(), 1, False)[0]
+    moved = operators.quantize(x * (1 + 1e-6), mask, tables, 1, False)[0]
+    assert torch.equal(codes, whole)
+    assert torch.equal(codes, moved)
+    assert int(mask.sum()) > switch.CHECKED / 2
 
 
 def test_without_triton_it_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:

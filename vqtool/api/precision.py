@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +21,61 @@ def own_precision(z: Tensor) -> contextlib.AbstractContextManager[None]:
     if device != "meta" and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return contextlib.nullcontext()
+
+
+def exact(z: Tensor) -> contextlib.AbstractContextManager[None]:
+    """As `own_precision`, and products keep all of float32, whatever `torch.set_float32_matmul_precision` allows.
+
+    With TF32 or bfloat16 some tokens would have another code as their nearest. A compiled graph takes the setting that
+    holds when it runs: there is a warning instead.
+    """
+    if not torch.compiler.is_compiling():
+        return whole_products(z)
+    warn_of_rounding()
+    return own_precision(z)
+
+
+@contextlib.contextmanager
+def whole_products(z: Tensor) -> Iterator[None]:
+    """No autocast on the device of `z`, and no product of float32 that is rounded to TF32 or bfloat16."""
+    backend: Any = None
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # it was set for single backends, of which PyTorch then gives no sum
+        backend = getattr(torch.backends, "cuda" if z.device.type == "cuda" else "mkldnn").matmul
+        before = backend.fp32_precision
+    try:
+        set_precision(backend, "highest" if backend is None else "ieee")
+        with own_precision(z):
+            yield
+    finally:
+        set_precision(backend, before)
+
+
+def set_precision(backend: Any, precision: str) -> None:
+    """How products of float32 may be rounded, by a backend or by all; a setting that holds is not made again."""
+    if backend is not None:
+        backend.fp32_precision = precision
+    elif torch.get_float32_matmul_precision() != precision:
+        torch.set_float32_matmul_precision(precision)
+
+
+def warn_of_rounding() -> None:
+    """Say once that products may be rounded; run while a graph is compiled, and no part of it."""
+    try:
+        whole = torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:
+        whole = False
+    if not whole:
+        warnings.warn(
+            "compiled quantizers search with the precision of torch.set_float32_matmul_precision: near ties may get "
+            "another code; 'highest' keeps them exact",
+            stacklevel=2,
+        )
+
+
+# what torch.compiler.assume_constant_result does; the decorator imports torch._dynamo: two seconds
+warn_of_rounding._dynamo_marked_constant = True  # type: ignore[attr-defined]  # a function takes attributes
 
 
 def in_float32(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vqtool.api import CodebookStats, Estimator, Quantized, Quantizer, Route
-from vqtool.api.precision import own_precision
+from vqtool.api.precision import exact
 from vqtool.errors import VqtoolError
 from vqtool.quantizers.core.checked import Checked
 from vqtool.quantizers.core.codebook import Codebook, not_started, update_all
@@ -119,7 +119,7 @@ class Composable(Quantizer, metaclass=Checked):
         Raises:
             VqtoolError: the shape does not fit the layout, or the codebooks were never started, in evaluation.
         """
-        with own_precision(z):
+        with exact(z):
             batch, mask = windows(z, mask, self.layout, self.dim, type(self).__name__)
             if not self.initialised:
                 self.start_on(batch, mask)
@@ -212,7 +212,7 @@ class Composable(Quantizer, metaclass=Checked):
         if not self.initialised:
             raise not_started()
         flat = codes.reshape(-1, codes.shape[-1]).long()
-        with own_precision(flat):
+        with exact(flat):
             value = self.decode_tokens(flat).view(*codes.shape[:-1], self.dim)
         return value if self.layout[-1] == "D" or self.layout == "BHWC" else value.movedim(-1, 1)
 
@@ -229,7 +229,7 @@ class Composable(Quantizer, metaclass=Checked):
         bias = getattr(self.outwards, "bias", None)
         if tables is None or (bias is not None and not self.maps.startswith("affine")):
             return None
-        with torch.no_grad(), own_precision(tables[0]):
+        with torch.no_grad(), exact(tables[0]):
             if self.outwards is None:
                 return tuple(t.detach() for t in tables)
             first, *rest = (self.outwards(t).detach() for t in tables)  # a bias is there once in the sum
@@ -252,7 +252,8 @@ class Composable(Quantizer, metaclass=Checked):
     @torch.no_grad()
     def start_on_points(self, points: Tensor, generator: torch.Generator) -> None:
         """Start from latents [N, D]."""
-        self.start_from(points if self.inwards is None else self.inwards(points.to(self.own_dtype)), generator)
+        with exact(points):
+            self.start_from(points if self.inwards is None else self.inwards(points.to(self.own_dtype)), generator)
 
     def start_on(self, batch: Tensor, mask: Tensor | None) -> None:
         """Start from the first training batch [B, T, D] of all ranks; an error in evaluation."""

@@ -67,8 +67,9 @@ def prepared(tables: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     near, half = torch.empty_like(tables), tables.new_empty(levels, size)
     centre, scale = tables.new_empty(levels, dim), tables.new_empty(levels)
     features = width(dim)
-    kernels.prepare[(levels,)](tables, near, half, centre, scale, size, D=dim, DP=features,
-                               BLOCK_K=(8192 if features <= 128 else 2048) // features, num_warps=8)  # fmt: skip
+    rows = (8192 if features <= 128 else 2048) // features
+    kernels.prepare[(levels,)](tables, near, half, centre, scale, size, D=dim, DP=features, BLOCK_K=rows,
+                               num_warps=8, maxnreg=128)  # fmt: skip
     return near, half, centre, scale
 
 

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from vqtool.api.precision import exact
 from vqtool.api.quantizer import CodebookStats
 from vqtool.quantizers.gpu import operators
 
 WIDEST = 512  # features
 ASKED = ("on", "certified")  # VQTOOL_KERNELS; the second takes products in bfloat16 where that gives the same codes
+UNASKED = "auto"  # where nothing is said: on GPUs that kernels were compiled for, but not in compiled graphs
+COMPILED_FOR = (8, 0)  # the oldest generation of GPUs for which the tests compile them
 TYPES = (torch.float32, torch.bfloat16, torch.float16)  # of tokens, computed as float32
 CHECKED = 256  # tokens of the check before first use
 LARGE = 2100  # codes of a codebook whose tokens are sorted to be summed
@@ -28,9 +31,9 @@ _noted: set[str] = set()
 def usable(x: Tensor, levels: int = 1, groups: int = 1, check: str = "pass") -> bool:
     """Whether kernels take rows like those of `x` [N, groups x D]: on CUDA with Triton, after a check; not in exports.
 
-    Only with VQTOOL_KERNELS=on or certified in the environment, until they have been measured on a GPU. An exported
-    program has to run where vqtool is not. On a CPU they run in Triton's interpreter, with TRITON_INTERPRET=1 as well:
-    for tests.
+    VQTOOL_KERNELS=off in the environment turns them off; with `on` or `certified` compiled graphs hold them too. An
+    exported program has to run where vqtool is not. On a CPU they run in Triton's interpreter, with VQTOOL_KERNELS=on
+    and TRITON_INTERPRET=1: for tests.
     """
     kind = x.device.type
     if kind not in ("cuda", "cpu") or x.dtype not in TYPES or torch.compiler.is_exporting():
@@ -38,7 +41,8 @@ def usable(x: Tensor, levels: int = 1, groups: int = 1, check: str = "pass") -> 
     if kind == "cpu" and not interpreted():
         return False
     dim, several = x.shape[-1] // groups, min(groups, 2)
-    return trusted(kind, x.device.index or 0, dim, levels, several, check) and len(x) > 0
+    compiled = torch.compiler.is_compiling()
+    return trusted(kind, x.device.index or 0, dim, levels, several, check, compiled) and len(x) > 0
 
 
 def whole(x: Tensor, levels: int, groups: int) -> Any:
@@ -58,11 +62,15 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1" or note("GPU kernels need CUDA: quantizers run without")
 
 
-def trusted(kind: str, index: int, dim: int, levels: int, groups: int = 1, check: str = "pass") -> bool:
+def trusted(
+    kind: str, index: int, dim: int, levels: int, groups: int = 1, check: str = "pass", compiled: bool = False
+) -> bool:
     """Whether kernels gave on this device what plain PyTorch gives, when they were first asked for such a size."""
     key = (kind, index, dim, levels, groups, check)
+    if compiled and os.environ.get("VQTOOL_KERNELS") not in ASKED:
+        return False
     if key not in _trusted:
-        if os.environ.get("VQTOOL_KERNELS") not in ASKED:
+        if not wanted(kind, index):
             _trusted[key] = False
         elif importlib.util.find_spec("triton") is None:
             _trusted[key] = note("Triton is not installed: quantizers run without kernels")
@@ -75,6 +83,17 @@ def trusted(kind: str, index: int, dim: int, levels: int, groups: int = 1, check
                 torch.device(f"{kind}:{index}" if kind == "cuda" else kind), dim, levels, groups, check
             )
     return _trusted[key]
+
+
+def wanted(kind: str, index: int) -> bool:
+    """Whether VQTOOL_KERNELS asks for kernels, or leaves them to GPUs that they were compiled for."""
+    said = os.environ.get("VQTOOL_KERNELS") or UNASKED
+    if said == UNASKED:
+        nvidia = kind == "cuda" and torch.version.cuda is not None
+        return nvidia and torch.cuda.get_device_capability(index) >= COMPILED_FOR
+    if said not in (*ASKED, "off"):
+        return note(f"VQTOOL_KERNELS is auto, on, certified or off, not `{said}`: quantizers run without GPU kernels")
+    return said in ASKED
 
 
 # what torch.compiler.assume_constant_result does; the decorator imports torch._dynamo: two seconds
@@ -94,12 +113,12 @@ def note(text: str) -> bool:
 def agrees(device: torch.device, dim: int, levels: int, groups: int = 1, check: str = "pass") -> bool:
     """Whether kernels and plain PyTorch agree on a few tokens, masked ones and NaN among them; else a note."""
     try:
-        with torch.autocast(device.type, enabled=False):
-            given = [t.to(device) for t in trial_inputs(dim, levels, groups)]
-            found, wanted = (TRIALS[check](by, *given, groups) for by in (ops, operators))
+        given = [t.to(device) for t in trial_inputs(dim, levels, groups)]
+        with exact(given[0]):
+            found, plain = (TRIALS[check](by, *given, groups) for by in (ops, operators))
         close = all(
             torch.allclose(a, b, rtol=1e-4, atol=1e-4, equal_nan=True) if a.is_floating_point() else torch.equal(a, b)
-            for a, b in zip(found, wanted, strict=True)
+            for a, b in zip(found, plain, strict=True)
         )
     except Exception as error:  # a compiler that is missing or too old is no reason to stop
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -108,11 +127,17 @@ def agrees(device: torch.device, dim: int, levels: int, groups: int = 1, check: 
 
 
 def trial_inputs(dim: int, levels: int, groups: int) -> tuple[Tensor, ...]:
-    """Tokens [N, groups x D], a mask, codebooks, a gradient and a number for a trial; always the same."""
+    """Tokens [N, groups x D], a mask, codebooks, a gradient and a number for a trial; always the same.
+
+    Tokens that are nearly as close to a second code are masked: there the order of a sum decides, and no fault does.
+    """
     generator = torch.Generator().manual_seed(0)
     x, upstream = (torch.randn(CHECKED, groups * dim, generator=generator) for _ in range(2))
     tables = torch.randn(groups * levels, 300, dim, generator=generator) + 3
-    x, mask = x + 3, torch.rand(CHECKED, generator=generator) > 0.2
+    x, mask = (x + 3).bfloat16().float(), torch.rand(CHECKED, generator=generator) > 0.2
+    shaken = [x + by * upstream.sign() for by in (0, 1e-3, -1e-3)]
+    codes = [operators.quantize(some.double(), mask, tables.double(), groups, False)[0] for some in shaken]
+    mask &= (torch.stack(codes) == operators.quantize(x, mask, tables, groups, False)[0]).all(2).all(0)
     x[7, -1], x[9] = torch.nan, torch.inf
     return x, mask, tables, upstream, torch.tensor(0.5)
 
