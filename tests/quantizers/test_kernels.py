@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.quantizers import test_operators
 from tests.quantizers.kernel_laws import SERVED
 from tests.quantizers.test_laws import SLOW
 from vqtool.catalog import catalog
@@ -344,18 +343,6 @@ def test_nothing_of_the_size_of_tokens_times_codes_is_made(monkeypatch):
     for seen, kept in ((search, (x, tables, found)), (whole, (x, tables, *made, *sums))):
         known = {one.untyped_storage().data_ptr() for one in kept}
         assert 0 < sum(one.nbytes() for place, one in seen.storages.items() if place not in known) <= 8 * 2**20
-
-
-@pytest.mark.parametrize(
-    ("case", "train", "encode"), [("vq", 4, 1), ("residual 8", 5, 2), ("grouped 4", 5, 2), ("grouped residual", 5, 2)]
-)
-def test_operators_with_kernels_as_one_each(case, train, encode, monkeypatch):
-    monkeypatch.setattr(switch, "usable", lambda x, *sizes: x.device.type == "meta")
-    make, shape = test_operators.CASES[case]
-    monkeypatch.setattr(test_operators, "CASES", {})
-    quantizer_step = test_operators.step
-    assert quantizer_step(make, shape) <= train
-    assert quantizer_step(make, shape, train=False) <= encode
 
 
 @pytest.mark.skipif(

@@ -63,7 +63,17 @@ def step(make, shape, train=True):
 @pytest.mark.parametrize(
     ("case", "train", "encode"), [("vq", 134, 56), ("residual 8", 211, 120), ("grouped 4", 142, 58)]
 )
-def test_without_kernels(case, train, encode):
+def test_without_kernels(case, train, encode, monkeypatch):
+    monkeypatch.setenv("VQTOOL_KERNELS", "off")
+    assert step(*CASES[case]) <= train
+    assert step(*CASES[case], train=False) <= encode
+
+
+@pytest.mark.parametrize(
+    ("case", "train", "encode"), [("vq", 4, 1), ("residual 8", 5, 2), ("grouped 4", 5, 2), ("grouped residual", 5, 2)]
+)
+def test_with_kernels_each_is_one_operator(case, train, encode, monkeypatch):
+    monkeypatch.delenv("VQTOOL_KERNELS", raising=False)
     assert step(*CASES[case]) <= train
     assert step(*CASES[case], train=False) <= encode
 

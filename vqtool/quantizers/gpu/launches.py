@@ -203,7 +203,7 @@ def follow_stack(
     by_code.follow[(triton.cdiv(size, rows), books)](
         codes, weights, counts.contiguous(), sums.contiguous(), samples.contiguous(), after, size, many, decay,
         1 - decay, below, FORGOTTEN, D=dim, DP=features, BLOCK_K=rows, SPAN=1024, SLAB=16,
-        BLOCK_S=int(triton.next_power_of_2(max(1, many))), REVIVE=below > 0 and many > 0,
+        BLOCK_S=int(triton.next_power_of_2(max(1, many))), REVIVE=below > 0 and many > 0, maxnreg=128,
     )  # fmt: skip
     weights.copy_(after)
 

@@ -33,14 +33,16 @@ def usable(x: Tensor, levels: int = 1, groups: int = 1, check: str = "pass") -> 
 
     VQTOOL_KERNELS=off in the environment turns them off; with `on` or `certified` compiled graphs hold them too. An
     exported program has to run where vqtool is not. On a CPU they run in Triton's interpreter, with VQTOOL_KERNELS=on
-    and TRITON_INTERPRET=1: for tests.
+    and TRITON_INTERPRET=1: for tests. The meta device, which has shapes alone, takes the operators that a GPU would.
     """
     kind = x.device.type
-    if kind not in ("cuda", "cpu") or x.dtype not in TYPES or torch.compiler.is_exporting():
+    if kind not in ("cuda", "cpu", "meta") or x.dtype not in TYPES or torch.compiler.is_exporting():
         return False
     if kind == "cpu" and not interpreted():
         return False
     dim, several = x.shape[-1] // groups, min(groups, 2)
+    if kind == "meta":
+        return os.environ.get("VQTOOL_KERNELS") != "off" and 0 < dim <= WIDEST and len(x) > 0
     compiled = torch.compiler.is_compiling()
     return trusted(kind, x.device.index or 0, dim, levels, several, check, compiled) and len(x) > 0
 
