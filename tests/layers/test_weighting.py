@@ -30,6 +30,14 @@ def test_the_inverse_finds_what_was_weighed(exponent: float) -> None:
     torch.testing.assert_close(weighting.inverse(weighting(x)), x, rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.parametrize("exponent", [0.0, 0.6])
+def test_a_tilt_makes_tokens_smaller_band_by_band_and_is_undone(exponent: float) -> None:
+    plain, tilted, x = Weighting(6, exponent), Weighting(6, exponent, 20.0), uneven()
+    ratio = (plain(x) / tilted(x)).unflatten(1, (6, 4)).log10() * 20
+    torch.testing.assert_close(ratio, torch.arange(0, 24, 4.0)[None, :, None, None].expand_as(ratio), atol=1e-4, rtol=0)
+    torch.testing.assert_close(tilted.inverse(tilted(x)), x, rtol=1e-4, atol=1e-9)
+
+
 def test_without_an_exponent_nothing_is_weighed() -> None:
     x = uneven()
     assert torch.equal(Weighting(6, 0.0)(x), x)

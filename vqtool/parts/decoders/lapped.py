@@ -13,7 +13,7 @@ from vqtool.errors import VqtoolError
 from vqtool.layers.activation import Activation
 from vqtool.layers.lapped import Synthesis
 from vqtool.layers.refine import Refine
-from vqtool.layers.weighting import Exponent, Weighting, shared_options
+from vqtool.layers.weighting import Exponent, Tilt, Weighting, shared_options
 
 
 class LappedDecoder(Decoder):
@@ -38,14 +38,15 @@ class LappedDecoder(Decoder):
         activation: Annotated[Activation, Doc("the nonlinearity of the residual network")] = "gelu",
         weighting: Annotated[Literal["none", "envelope"], Doc("as the encoder's")] = "none",
         exponent: Exponent = 0.6,
+        tilt: Tilt = 0.0,
     ) -> None:
         super().__init__()
         expect_windows(length, "the decoder `lapped`", otherwise="conv2d")
-        self.bands, self.shared = bands, shared_options(bands, weighting, exponent)
+        self.bands, self.shared = bands, shared_options(bands, weighting, exponent, tilt)
         self.refine = Refine(
             bands * dim, width=width, blocks=blocks, kernel=kernel, condition_dim=condition_dim, act=activation
         )
-        self.weighting = Weighting(bands, exponent) if weighting == "envelope" else None
+        self.weighting = Weighting(bands, exponent, tilt) if weighting == "envelope" else None
         self.map = Synthesis(channels, stride * bands, bands * dim, span)
 
     def check_encoder(self, encoder: Encoder) -> None:

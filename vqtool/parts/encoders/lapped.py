@@ -13,7 +13,7 @@ from vqtool.errors import VqtoolError
 from vqtool.layers.activation import Activation
 from vqtool.layers.lapped import Analysis
 from vqtool.layers.refine import Refine
-from vqtool.layers.weighting import Exponent, Weighting, shared_options
+from vqtool.layers.weighting import Exponent, Tilt, Weighting, shared_options
 
 
 class LappedEncoder(Encoder):
@@ -25,8 +25,8 @@ class LappedEncoder(Encoder):
     at the rate of the hops, so it is fast.
 
     With `weighting = "envelope"` each token is divided by the energy of its neighbourhood in time and frequency, to the
-    power of `exponent` / 2, so that errors follow the signal. The decoder needs both options and `bands` as they are
-    here: it finds the energies from the tokens alone.
+    power of `exponent` / 2, so that errors follow the signal, and with `tilt` less and less towards high bands. The
+    decoder needs these options and `bands` as they are here: it finds the energies from the tokens alone.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class LappedEncoder(Encoder):
             Literal["none", "envelope"], Doc("what tokens are divided by: nothing, or a power of the energy around")
         ] = "none",
         exponent: Exponent = 0.6,
+        tilt: Tilt = 0.0,
     ) -> None:
         super().__init__()
         expect_windows(length, "the encoder `lapped`", otherwise="conv2d")
@@ -62,8 +63,8 @@ class LappedEncoder(Encoder):
         self.hop, self.bands, self.stride = hop, bands, hop // bands
         self.dim = dim or channels * self.stride
         self.map = Analysis(channels, hop, bands * self.dim, span)
-        self.shared = shared_options(bands, weighting, exponent)
-        self.weighting = Weighting(bands, exponent) if weighting == "envelope" else None
+        self.shared = shared_options(bands, weighting, exponent, tilt)
+        self.weighting = Weighting(bands, exponent, tilt) if weighting == "envelope" else None
         self.refine = Refine(
             bands * self.dim, width=width, blocks=blocks, kernel=kernel, condition_dim=condition_dim, act=activation
         )
