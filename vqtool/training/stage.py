@@ -45,7 +45,7 @@ class StageModule(nn.Module):
         self.reads = {name: reads(loss.forward) for name, loss in self.losses.items()}
         self.opposed = [name for name, (needs, takes) in self.reads.items() if (needs | takes) & VERDICTS]
         self.balance = Balance(self.opposed) if self.opponent and stage.train.discriminator.balance else None
-        self.spec = model.spec
+        self.spec, self.rates = model.spec, stage.train.rates
         self._check_names(stage, model.spec)
         check_lengths(model, stage)
 
@@ -163,9 +163,10 @@ class StageModule(nn.Module):
         return {LOSSES + name: value for name, value in self.losses.state_dict().items()}
 
     def trained(self) -> list[nn.Module]:
-        """The modules whose parameters this stage changes."""
+        """The modules that this stage changes: a part whose rate is 0 stays, codes that follow an average with it."""
         roles = [*self.task.trains, *([DISCRIMINATOR] if self.opponent else [])]
-        return [self.parts[role] for role in roles if role in self.parts] + list(self.losses.values())
+        learning = [role for role in roles if role in self.parts and self.rates.get(role, 1.0) > 0]
+        return [self.parts[role] for role in learning] + list(self.losses.values())
 
     def compile_parts(self) -> None:
         """Compile what the task trains, each part by itself; a quantizer's codes stay those of its plain arithmetic."""
