@@ -342,10 +342,10 @@ def new(
 @command("show")
 def show(
     path: Annotated[
-        Path, typer.Argument(metavar="FILE|RUN", help="A checkpoint, a run's folder, or any file or folder of weights.")
+        Path, typer.Argument(metavar="FILE|RUN", help="A checkpoint, a run, codes, or any file or folder of weights.")
     ],
 ) -> None:
-    """Show what a checkpoint, a run or any file of tensors contains."""
+    """Show what a checkpoint, a run, a file of codes or any file of tensors contains."""
 
 
 @command("plugins")

@@ -89,7 +89,8 @@ vqtool new mine --from codec      mine.toml, with its sample data
 vqtool new plugin my-vq           a quantizer, a loss and a data set""",
     "show": """\
 vqtool show runs/codec-1
-vqtool show model.safetensors""",
+vqtool show model.safetensors
+vqtool show talk.vqc              codes in a format of a plugin""",
     "plugins": """\
 vqtool plugins quantizer          the kinds of quantizer
 vqtool plugins quantizer fsq      the options of one""",
