@@ -345,7 +345,7 @@ def show(
         Path, typer.Argument(metavar="FILE|RUN", help="A checkpoint, a run, codes, or any file or folder of weights.")
     ],
 ) -> None:
-    """Show what a checkpoint, a run, a file of codes or any file of tensors contains."""
+    """Show what a checkpoint, a run, codes or other tensors hold."""
 
 
 @command("plugins")
