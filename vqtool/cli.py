@@ -181,6 +181,7 @@ def forecast(
     plot: opt.ForecastPlot = None,
     conformal: opt.Conformal = False,
     explain: opt.Explain = False,
+    method: opt.Method = None,
 ) -> None:
     """Forecast series, in their own units and with their time stamps."""
 

@@ -50,6 +50,7 @@ vqtool generate runs/mine-1 --condition given.npz --out signals.npz \\
     "forecast": """\
 vqtool forecast --steps 30 --data mine.csv
 vqtool forecast --steps 30 --data mine.csv --plot fan.png --explain
+vqtool forecast --steps 30 --data mine.csv --method theta
 vqtool forecast runs/forecast-1 --steps 96 --data mine.csv --out next.csv""",
     "backtest": """\
 vqtool backtest --horizon 24 --n-windows 5 --data mine.csv""",

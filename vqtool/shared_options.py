@@ -89,6 +89,12 @@ Conformal = Annotated[
     bool, typer.Option("--conformal", help="Set the quantiles by how far past forecasts of this file were off.")
 ]
 Explain = Annotated[bool, typer.Option("--explain", help="Show what each forecast is made of.")]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method", metavar="NAME", help="Forecast by a method that the model compares itself with, such as naive."
+    ),
+]
 Anomalies = Annotated[
     int, typer.Option("--anomalies", min=0, metavar="N", help="Show the N values farthest outside their forecasts.")
 ]
