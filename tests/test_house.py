@@ -67,7 +67,7 @@ MAY = {
     "command": {"commands", "catalog", "examples", "shared_options"} | GROUND,
     "completion": {"catalog", "recipe", "bench"},
     "examples": set(),
-    "shared_options": {"completion"},
+    "shared_options": {"completion", "files"},
     "cli": {"command", "completion", "shared_options"} | GROUND,
     "__main__": {"cli"},
     "": GROUND | {"quantizers", "library", "foreign"},

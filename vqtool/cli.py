@@ -181,6 +181,7 @@ def forecast(
     plot: opt.ForecastPlot = None,
     conformal: opt.Conformal = False,
     explain: opt.Explain = False,
+    method: opt.Method = None,
 ) -> None:
     """Forecast series, in their own units and with their time stamps."""
 
@@ -342,10 +343,10 @@ def new(
 @command("show")
 def show(
     path: Annotated[
-        Path, typer.Argument(metavar="FILE|RUN", help="A checkpoint, a run's folder, or any file or folder of weights.")
+        Path, typer.Argument(metavar="FILE|RUN", help="A checkpoint, a run, codes, or any file or folder of weights.")
     ],
 ) -> None:
-    """Show what a checkpoint, a run or any file of tensors contains."""
+    """Show what a checkpoint, a run, codes or other tensors hold."""
 
 
 @command("plugins")

@@ -50,6 +50,7 @@ vqtool generate runs/mine-1 --condition given.npz --out signals.npz \\
     "forecast": """\
 vqtool forecast --steps 30 --data mine.csv
 vqtool forecast --steps 30 --data mine.csv --plot fan.png --explain
+vqtool forecast --steps 30 --data mine.csv --method theta
 vqtool forecast runs/forecast-1 --steps 96 --data mine.csv --out next.csv""",
     "backtest": """\
 vqtool backtest --horizon 24 --n-windows 5 --data mine.csv""",
@@ -89,7 +90,8 @@ vqtool new mine --from codec      mine.toml, with its sample data
 vqtool new plugin my-vq           a quantizer, a loss and a data set""",
     "show": """\
 vqtool show runs/codec-1
-vqtool show model.safetensors""",
+vqtool show model.safetensors
+vqtool show talk.vqc              codes in a format of a plugin""",
     "plugins": """\
 vqtool plugins quantizer          the kinds of quantizer
 vqtool plugins quantizer fsq      the options of one""",

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from vqtool.errors import VqtoolError
 
+PIPE = Path("-")  # stdin or stdout
 PAGE_MARK = '<meta name="generator" content="vqtool">'  # by which a page of vqtool's is known again
 LONGEST = 1 << 24  # bytes of a header that is read to know a file by
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -32,6 +33,20 @@ CAUSES = {
     errno.EPERM: "you have no permission to write there: choose another folder",
     errno.ELOOP: "its symbolic links lead in a circle",
 }
+
+
+class Folder(type(Path())):  # type: ignore[misc]  # the class of paths on this system
+    """An output whose name ends with a slash: it means a folder, which need not be there."""
+
+
+def as_output(text: str) -> Path:
+    """An output as the command line names it."""
+    return Folder(text) if text.endswith(("/", os.sep)) else Path(text)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether an output means a folder."""
+    return isinstance(path, Folder) or path.is_dir()
 
 
 def missing_file(path: Path, *, what: str = "file", where: str | None = None) -> VqtoolError:
@@ -108,6 +123,8 @@ def destination(path: Path) -> Path:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
+        if isinstance(path, Folder):
+            raise VqtoolError(f"`{path}{os.sep}` names a folder", hint="give the name of a file in it") from None
         return Path(os.path.realpath(path))
     except OSError as error:
         raise cannot_write(path, error) from error

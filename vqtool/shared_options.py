@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from vqtool import completion
+from vqtool.files import as_output
 
 MAX_STEPS = 100_000  # of a forecast: more is a typing error, and would fill the memory
 DECILES = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
@@ -16,6 +17,11 @@ DECILES = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9"
 def repeated(*names: str, **details: Any) -> Any:
     """An option that may be given many times; an empty list where it is not."""
     return typer.Option(*names, default_factory=list, show_default=False, **details)
+
+
+def written(*names: str, **details: Any) -> Any:
+    """An option that names a file to write: a slash at its end is kept, since it means a folder."""
+    return typer.Option(*names, parser=as_output, **details)
 
 
 # --- what to read ----------------------------------------------------------------------------------------------------
@@ -83,6 +89,12 @@ Conformal = Annotated[
     bool, typer.Option("--conformal", help="Set the quantiles by how far past forecasts of this file were off.")
 ]
 Explain = Annotated[bool, typer.Option("--explain", help="Show what each forecast is made of.")]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method", metavar="NAME", help="Forecast by a method that the model compares itself with, such as naive."
+    ),
+]
 Anomalies = Annotated[
     int, typer.Option("--anomalies", min=0, metavar="N", help="Show the N values farthest outside their forecasts.")
 ]
@@ -170,34 +182,32 @@ Quantiles = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", help="Overwrite existing files; vqtool's own codes and pages need no --force.")
 ]
-OutFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.")]
+OutFile = Annotated[Path, written("--out", metavar="FILE", help="File to write, or a folder for it.")]
 OutDir = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder to write to; by default the checkpoint's.")
 ]
 ForecastFile = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="File to write the forecasts to (CSV or Parquet).")
+    Path | None, written("--out", metavar="FILE", help="File to write the forecasts to (CSV or Parquet).")
 ]
 ForecastPlot = Annotated[
-    Path | None, typer.Option("--plot", metavar="FILE", help="Plot histories, medians and quantile fans (PNG).")
+    Path | None, written("--plot", metavar="FILE", help="Plot histories, medians and quantile fans (PNG).")
 ]
 Sweep = Annotated[
     str | None, typer.Option("--sweep", metavar="KEY=A:B:STEP", help="Evaluate at every value from A to B.")
 ]
-SweepPlot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Plot the sweep: .png, .svg or .pdf.")]
+SweepPlot = Annotated[Path | None, written("--plot", metavar="FILE", help="Plot the sweep: .png, .svg or .pdf.")]
 Axes = Annotated[str | None, typer.Option("--axes", metavar="X,Y", help="Plot metric Y over metric X.")]
-ReportFile = Annotated[
-    Path | None, typer.Option("--report", metavar="FILE.html", help="Write an interactive HTML report.")
-]
+ReportFile = Annotated[Path | None, written("--report", metavar="FILE.html", help="Write an interactive HTML report.")]
 Against = Annotated[
     Path | None, typer.Option("--against", metavar="MODEL", help="Show what changed since this checkpoint or model.")
 ]
 ReportPlot = Annotated[
-    Path | None, typer.Option("--plot", metavar="FILE", help="Plot code use and code vectors: .png, .svg or .pdf.")
+    Path | None, written("--plot", metavar="FILE", help="Plot code use and code vectors: .png, .svg or .pdf.")
 ]
 Tsne = Annotated[bool, typer.Option("--tsne", help="Lay out code vectors with t-SNE instead of PCA.")]
 
 TableFile = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE.csv", help="File to write the table to; by default shown.")
+    Path | None, written("--out", metavar="FILE.csv", help="File to write the table to; by default shown.")
 ]
 NoiseSeed = Annotated[int, typer.Option("--seed", help="Seed for noise, where the model has any.")]
 
@@ -307,7 +317,7 @@ NoDiscriminator = Annotated[
     bool, typer.Option("--no-discriminator", help="Fine-tune, and write the checkpoint, without a discriminator.")
 ]
 ImprovedFile = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="File to write; by default beside the checkpoint.")
+    Path | None, written("--out", metavar="FILE", help="File to write; by default beside the checkpoint.")
 ]
 Conditions = Annotated[
     Path, typer.Option("--condition", metavar="FILE", help="The conditions to generate signals for.")

@@ -27,7 +27,7 @@ def transmit(
     ],
     out_file: Annotated[
         Path | None,
-        typer.Option(
+        opt.written(
             "--out",
             metavar="OUT",
             help="FILE.csv for the table; or a new folder, FILE.png or FILE.npz for the pictures that arrive. "
@@ -54,11 +54,11 @@ def transmit(
         ),
     ] = None,
     bits_file: Annotated[
-        Path | None, typer.Option("--bits", metavar="FILE", help="Write the bits: .txt, a line an input, or .npy.")
+        Path | None, opt.written("--bits", metavar="FILE", help="Write the bits: .txt, a line an input, or .npy.")
     ] = None,
     symbols_file: Annotated[
         Path | None,
-        typer.Option(
+        opt.written(
             "--symbols",
             metavar="FILE",
             help="Write the complex baseband as sent: .npy, or .cf32 (raw); .npz also as received.",

@@ -30,6 +30,8 @@ FAR, SIZES = 10.0, 0.01  # a history so far off, in training deviations, or so s
 class SeriesFiles(TableFiles):
     """Reads a user's series as the training data were read, and writes series back in their own units."""
 
+    endings = (".safetensors", ".csv")
+
     def open(self, path: Path, *, condition: bool = False) -> Iterator[Piece]:
         """Each series cut into histories end to end, to be encoded; what does not fill one at the start is left out."""
         if condition:

@@ -33,6 +33,8 @@ class PictureFiles(Files):
     another size are scaled where the recipe, or `-s data.size=N`, says so. Decoded values are limited to [0, 1].
     """
 
+    endings = (".safetensors", "")
+
     def __init__(
         self, spec: DataSpec, options: Mapping[str, Any] | None = None, asked: Mapping[str, Any] | None = None
     ) -> None:

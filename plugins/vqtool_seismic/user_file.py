@@ -50,6 +50,7 @@ class SeismogramFiles(Files):
     """Everything that ObsPy reads, and SeisBench folders; codes as tables for reading, which cannot be decoded."""
 
     own_codes = True
+    endings = (".csv", "")  # these cannot be decoded
 
     def __init__(
         self, spec: DataSpec, options: Mapping[str, Any] | None = None, asked: Mapping[str, Any] | None = None

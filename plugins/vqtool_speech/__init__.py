@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vqtool.catalog import Component, Pretrained, hookimpl, scan
+from vqtool.catalog import Component, FileFormat, Pretrained, hookimpl, scan
 
 
 @hookimpl
@@ -17,3 +17,9 @@ def vqtool_pretrained() -> list[Pretrained]:
     """The speech codec."""
     folder = Path(__file__).parent / "pretrained"
     return [Pretrained("codec", folder / "codec.safetensors", folder / "finetune.toml")]
+
+
+@hookimpl
+def vqtool_file_formats() -> list[FileFormat]:
+    """Codes of sounds, as files and as streams."""
+    return [FileFormat(b"VQC", "vqtool_speech.shown:what_is_in")]

@@ -49,6 +49,7 @@ class AudioFiles(StreamFiles):
     """Audio files and folders of them; codes as .vqc files."""
 
     own_codes = True
+    endings = (SUFFIX, ".wav")
 
     def __init__(self, spec: DataSpec, options: Metadata | None = None, asked: Mapping[str, Any] | None = None) -> None:
         """Files become clips as those of the training data did, but for `asked["mix"]`."""

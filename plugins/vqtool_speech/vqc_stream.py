@@ -34,13 +34,15 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from vqtool.api import Source
 from vqtool_speech.spool import Numbers, are_levels
 from vqtool_speech.vqc import LONGEST, MAGIC, RATES, damaged, from_bits, samples_at, to_bits
+
+if TYPE_CHECKING:  # it would import torch, which `vqtool show` does without
+    from vqtool.api import Source
 
 STREAM = MAGIC + b"\x03"
 HEADER = struct.Struct("<4s4BHII8s")

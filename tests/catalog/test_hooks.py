@@ -110,11 +110,11 @@ def test_debugging_shows_the_traceback_and_continues(
     assert "RuntimeError: seen" in output
 
 
-def test_there_are_nine_hooks_each_with_its_meaning() -> None:
+def test_there_are_ten_hooks_each_with_its_meaning() -> None:
     from vqtool.catalog import hookspecs
 
     names = Hooks().names()
-    assert len(names) == 9
+    assert len(names) == 10
     assert all(getattr(hookspecs, name).__doc__ for name in names)
 
 

@@ -118,6 +118,30 @@ def test_a_file_that_is_there_is_kept_without_force(key: tuple[str, str], run: P
     assert out.read_text() == "weeks of work"
 
 
+PER_INPUT = {("encode", "out_file"): "mine.safetensors", ("decode", "out_file"): "mine.npz",
+             ("generate", "out_file"): "mine.npz"}  # fmt: skip
+OF_ONE_KIND = {("classify", "out_file"): "is a .csv file", ("transmit", "out_file"): "is a .csv file",
+               ("transmit", "bits_file"): "is not one of .txt", ("transmit", "symbols_file"): "is not one of .npy",
+               }  # fmt: skip
+
+
+@pytest.mark.parametrize("key", [key for key in WRITES if not WRITES[key][-1].startswith("OUT/")], ids="-".join)
+def test_a_slash_at_the_end_means_a_folder(key: tuple[str, str], run: Path, tmp_path: Path) -> None:
+    """Of a file for each input it is in that folder; a file of the folder's name is written by no command."""
+    data = tmp_path / "mine.npy"
+    data.write_text("mine")
+    out = tmp_path / "new"
+    words = [str({"CKPT": run, "FILE": data}.get(word, word)) for word in WRITES[key]]
+    if key in PER_INPUT:
+        out.mkdir()
+        (out / PER_INPUT[key]).write_text("weeks of work")
+    done = vqtool(key[0], *words[:-1], f"{out}/", "--plugin", PLUGIN)
+    said = f"`{out / PER_INPUT[key]}` exists already" if key in PER_INPUT else f"`{out}/` names a folder"
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert OF_ONE_KIND.get(key, said) in done.stderr
+    assert out.exists() == (key in PER_INPUT)
+
+
 def test_a_converted_quantizer_replaces_neither_its_source_nor_the_model_it_goes_into(run: Path) -> None:
     source, into = run / "tokenizer.safetensors", run / "last.safetensors"
     before = {path: path.read_bytes() for path in (source, into)}

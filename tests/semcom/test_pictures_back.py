@@ -179,6 +179,8 @@ def test_its_ends_apart_and_its_codes(home: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(model.decode(model.encode(x)), whole, atol=1e-3, rtol=1e-3)
     model.parts.quantizer.temperature = 5.0
     assert not torch.allclose(model.transmit(x, 60.0, soft=True), whole, atol=1e-2)
+    with pytest.raises(VqtoolError, match="that takes a model that classifies"):
+        model.transmit(x, 60.0, doubt=0.5)
     paths = document("export", home / "run", "--to", "pt2", "-o", tmp_path)["paths"]
     assert {name: (one["inputs"], one["outputs"]) for name, one in paths.items()} == {
         "encode": (["x"], ["codes"]), "decode": (["codes"], ["x_hat"]), "transmit": (["x"], ["bits", "symbols"]),

@@ -15,6 +15,7 @@ from tests.semcom.test_channels import quantized
 from tests.semcom.test_classify import RECIPE, built
 from vqtool.api import Parts
 from vqtool.errors import VqtoolError
+from vqtool.model.load import load
 from vqtool.parts.tasks.classify import Classify, entropy_bits
 from vqtool_semcom.bit_channel import first_levels
 from vqtool_semcom.channels.awgn import Awgn
@@ -185,3 +186,24 @@ def test_one_checkpoint_at_several_rates(pictures: Callable[..., Path], tmp_path
     assert found["token_errors.12db"] < 0.2  # of the codes that were sent
     refused = within("transmit", tmp_path / "run", tmp_path / "pictures.npz", "--doubt", 0.5, "--soft")
     assert (refused.returncode, "--soft sends all levels at once" in refused.stderr) == (2, True)
+    as_in_python(load(tmp_path / "run"), tmp_path, sure, whole)
+
+
+def as_in_python(model: Any, home: Path, sure: list[dict[str, Any]], whole: list[dict[str, Any]]) -> None:
+    """`model.transmit(..., doubt=...)` is what `vqtool transmit --doubt` gave, and refuses the same."""
+    (piece,) = model.files().open(home / "pictures.npz")
+    for doubt, answers in ((0.5, sure), (0.0, whole)):
+        torch.manual_seed(0)
+        got = model.transmit(piece.batch["x"], 3.0, doubt=doubt).softmax(-1).max(-1).values
+        torch.testing.assert_close(got, torch.tensor([row["probability"] for row in answers]), atol=1e-5, rtol=0)
+    assert [row["probability"] for row in sure] != [row["probability"] for row in whole]
+    x = piece.batch["x"][:2]
+    for asked, said in (
+        ({"snr_db": 3.0, "doubt": 0.5, "soft": True}, "`soft` sends all levels at once"),
+        ({"doubt": 0.5}, "`doubt` needs an `snr_db`"),
+        ({"snr_db": 3.0, "doubt": -1}, "from 0 on, not -1"),
+        ({"snr_db": 3.0, "doubt": float("nan")}, "from 0 on, not nan"),
+        ({"snr_db": 3.0, "doubt": "much"}, "from 0 on, not 'much'"),
+    ):
+        with pytest.raises(VqtoolError, match=said):
+            model.transmit(x, **asked)

@@ -90,6 +90,8 @@ class Files:
     """
 
     own_codes: ClassVar[bool] = False
+    # of the files of codes and of signals where `--out` is a folder; "" where a folder is written itself
+    endings: ClassVar[tuple[str, str]] = (".safetensors", ".npz")
 
     def __init_subclass__(cls, **more: Any) -> None:
         """Let the methods that take a path take its name, too."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vqtool.catalog.component import Component, scan
+from vqtool.catalog.file_format import FileFormat
 from vqtool.catalog.limit import Limit
 from vqtool.catalog.pretrained import Pretrained
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 _HOMES = {"hookimpl": "hookspecs", "Catalog": "discovery", "catalog": "discovery", "use_files": "discovery",
           "nested_options": "loading"}  # fmt: skip
 
-__all__ = ["Catalog", "Component", "Limit", "Pretrained", "catalog", "hookimpl", "nested_options", "scan", "use_files"]
+__all__ = ["Catalog", "Component", "FileFormat", "Limit", "Pretrained", "catalog", "hookimpl", "nested_options", "scan",
+           "use_files"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

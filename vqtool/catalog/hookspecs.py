@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pluggy
 
 from vqtool.catalog.component import Component
+from vqtool.catalog.file_format import FileFormat
 from vqtool.catalog.limit import Limit
 from vqtool.catalog.pretrained import Pretrained
 
@@ -41,6 +42,12 @@ def vqtool_limits() -> Iterable[Limit]:
 @hookspec
 def vqtool_pretrained() -> Iterable[Pretrained]:
     """Yield the trained models in this plugin's package: where no run can do what is asked, they are tried in order."""
+    return ()
+
+
+@hookspec
+def vqtool_file_formats() -> Iterable[FileFormat]:
+    """Yield the formats of this plugin's own files, which `vqtool show` then describes; must not import torch."""
     return ()
 
 

@@ -86,10 +86,12 @@ def write_table(
         model = with_overrides(model, read, [text for text in asked.overrides if text not in of_data])
         files = model.files(options)
         signals = signals_to(asked.out_file, isinstance(model.capable(protocol, verb), Classifies))
+        if signals is not None:
+            signals = outputs.placed(files, asked.input_file, signals, decode=True)
         targets = [asked.out_file] if signals is None else files.outputs(asked.input_file, signals, decode=True)
         inputs = [*files.inputs(asked.input_file), model.path, *paths_in(options)]
         outputs.check(*targets, *others, inputs=inputs, force=asked.force, recipe=model.recipe,
-                      folder=signals if targets != [asked.out_file] else None)  # fmt: skip
+                      folder=signals if targets != [signals or asked.out_file] else None)  # fmt: skip
         check(model)
         here.place(model)
         torch.manual_seed(asked.seed)

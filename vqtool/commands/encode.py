@@ -11,10 +11,10 @@ import torch
 
 from vqtool.api import CodedPiece, Decodes, Encodes, Files, Piece
 from vqtool.commands import outputs, streams
-from vqtool.commands.pipes import PIPE, as_files, incoming, outgoing
+from vqtool.commands.pipes import as_files, incoming, outgoing
 from vqtool.console import out
 from vqtool.errors import VqtoolError, counted
-from vqtool.files import missing_file, require_parent_dir
+from vqtool.files import PIPE, missing_file, require_parent_dir
 from vqtool.forms import damaged
 from vqtool.model.codes import check_codes, codes_metadata, load_codes, save_codes
 from vqtool.model.data import options_asked, report_notes, report_skipped
@@ -53,6 +53,7 @@ def run(
         files = model.files(asked)
         before = b"" if raw is None else files.raw_header(raw)
         here.place(model)
+        out_file = outputs.placed(files, input_file, out_file, decode=False)
         if came is not None:
             read = paths_in(asked)
             streamed = streams.encode(
@@ -99,6 +100,7 @@ def decode(
         if raw:
             files.raw_header(1)
         here.place(model)
+        out_file = outputs.placed(files, codes_file, out_file, decode=True)
         if came is not None:
             rows = streams.decode(model, files, came, codes_file, out_file, stdout, levels=levels, raw=raw, force=force)
             if rows is not None:

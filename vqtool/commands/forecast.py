@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -70,15 +71,22 @@ def run(
     plot: Path | None,
     conformal: bool = False,
     explain: bool = False,
+    method: str | None = None,
     force: bool = False,
     **asked: Any,
 ) -> int:
     """Forecast every series of the file; `asked` is what `opened` takes. Returns the exit code."""
+    if explain and method is not None:
+        raise VqtoolError("--explain is of the model's forecasts, not of a method's", hint="leave one of them out")
     with opened(out_file, plot, data=data, force=force, **asked) as (model, forecaster, here):
+        forecaster.method = method
         rows = forecaster.histories(data, steps=steps, cutoff=cutoff)
         forecasts = forecaster.forecasts(rows, steps, here.device)
         if conformal:
             forecasts = calibrated(forecasts, forecaster, data, cutoff, here.device)
+        elif method is not None:
+            out.say(f"`{method}` has no quantiles of its own: --conformal sets them by its past errors on this file")
+            forecasts = [dataclasses.replace(one, quantiles={}) for one in forecasts]
         weights = forecaster.weights(rows, steps, here.device) if explain else []
         if explain and not any(weights):
             out.warn("--explain: this model's forecasts are not made of simpler ones")
@@ -90,11 +98,12 @@ def run(
     show(forecasts, out_file)
     show_weights(forecasts, weights)
     if last:
-        show_last_window(last)
+        show_last_window(last, method or "model")
     for file in (out_file, plot):
         if file is not None:
             out.say(f"wrote {file}")
-    document: dict[str, Any] = {"checkpoint": str(model.path), "series": [as_json(one) for one in forecasts]}
+    document: dict[str, Any] = {"checkpoint": str(model.path), "method": method or "model",
+                                "series": [as_json(one) for one in forecasts]}  # fmt: skip
     for series, each in zip(document["series"], weights, strict=False):
         series["weights"] = each
     out.document(document | ({"last_window": last} if last else {}))
@@ -119,15 +128,18 @@ def last_window(
     each = {"model": scores["model"], **scores["baselines"]}
     metric = BY_SERIES if is_finite(each["model"].get(BY_SERIES)) else "mae"  # a history of a season has no MASE
     errors = {name: figures[metric] for name, figures in each.items()}
-    return {"horizon": steps, "metric": metric, "errors": errors, "best": min(errors, key=lambda name: errors[name])}
+    return {"horizon": steps, "metric": metric, "errors": errors, "best": better_than_the_model(scores) or "model"}
 
 
-def show_last_window(last: Mapping[str, Any]) -> None:
-    """One row: who would have been right on the end of this file."""
+def show_last_window(last: Mapping[str, Any], used: str) -> None:
+    """One row: who would have been right on the end of this file; `used` made the forecast that is shown."""
     errors = sorted(last["errors"].items(), key=lambda item: item[1])
     title = f"{last['metric'].upper()} on the last {last['horizon']} steps of this file, forecast from what came before"
     out.table(title, [name for name, _ in errors], [[number(value) for _, value in errors]])
-    out.say(f"best on this file: {last['best']}" + ("" if last["best"] == "model" else "; the model is not"))
+    best = last["best"]
+    other = f"the {used} is not" if used == "model" else f"{used} is not"
+    how = "leave --method out for its forecast" if best == "model" else f"--method {best} gives its forecast"
+    out.say(f"best on this file: {best}" + ("" if best == used else f"; {other} ({how})"))
 
 
 def show_weights(forecasts: Sequence[Forecast], weights: Sequence[Mapping[str, float]]) -> None:
@@ -225,6 +237,8 @@ def backtest(
     several = f", each {counted(step, 'row')} after the one before; cutoffs {cutoffs[0]} to {cutoffs[-1]}"
     out.say(what + (several if len(cutoffs) > 1 else f"; cutoff {cutoffs[0]}"))
     show_scores(scores)
+    if isinstance(forecaster.task, Compares) and (best := better_than_the_model(scores["overall"])):
+        out.say(f"{best} is ahead of the model on this file: `vqtool forecast --method {best}` gives its forecast")
     if found:
         rows_shown = [[one["id"], one["ds"], *(f"{one[name]:.5g}" for name in ("y", "median", "deviation"))]
                       for one in found]  # fmt: skip
@@ -236,6 +250,14 @@ def backtest(
     document = {"checkpoint": str(model.path), "horizon": horizon, "n_windows": n_windows, "step_size": step}
     out.document(document | {"refit": refit, "cutoffs": cutoffs} | scores | ({"anomalies": found} if anomalies else {}))
     return 0
+
+
+def better_than_the_model(scores: Mapping[str, Any]) -> str | None:
+    """The baseline with the least error, where that is less than the model's."""
+    each = {"model": scores["model"], **scores["baselines"]}
+    metric = BY_SERIES if is_finite(each["model"].get(BY_SERIES)) else "mae"
+    best = min(each, key=lambda name: each[name][metric])
+    return None if best == "model" else best
 
 
 def most_deviating(forecasts: Sequence[Forecast], count: int) -> list[dict[str, Any]]:

@@ -46,8 +46,9 @@ def run(
     count = 0
     with runtime(device, precision) as here, torch.no_grad():
         model, task = capable(checkpoint, Generates, "generate")
-        outputs.check(out_file, inputs=[model.path, condition], force=force, recipe=model.recipe)
         files = model.files(options_asked(model.recipe, overrides))
+        out_file = outputs.placed(files, condition, out_file, decode=True)
+        outputs.check(out_file, inputs=[model.path, condition], force=force, recipe=model.recipe)
         here.place(model)
 
         def generated() -> Iterator[Piece]:

@@ -13,9 +13,9 @@ from typing import BinaryIO, Self
 
 from vqtool.console import out
 from vqtool.errors import VqtoolError
+from vqtool.files import PIPE
 from vqtool.training.runtime import Signals
 
-PIPE = Path("-")
 BLOCK = 2**13  # bytes that are read at a time: of sound about a quarter of a second
 
 

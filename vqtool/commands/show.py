@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vqtool.catalog import FileFormat, catalog
 from vqtool.console import out, table_text
 from vqtool.errors import VqtoolError
 from vqtool.forms import RESOLVED, read_json
@@ -33,7 +35,28 @@ def run(*, path: Path) -> int:
         return show_run(path)
     if path.is_file() and is_of_vqtool(path):
         return show_checkpoint(path)
+    if path.is_file() and (target := format_of_plugin(path)):
+        return show_file_of_plugin(path, target)
     return show_foreign(path)
+
+
+def format_of_plugin(path: Path) -> str | None:
+    """What describes a file in a plugin's own format; None of any other file."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    formats = catalog().hooks.collect("vqtool_file_formats", FileFormat)
+    return next((one.target for one in formats if head.startswith(one.head)), None)
+
+
+def show_file_of_plugin(path: Path, target: str) -> int:
+    """Show what the plugin says of its file."""
+    module, _, function = target.partition(":")
+    said = getattr(importlib.import_module(module), function)(path)
+    holds = {"file": str(path), "bytes": path.stat().st_size, **said}
+    rows = [[name, f"{value:.3f}" if isinstance(value, float) else value] for name, value in holds.items()]
+    out.print(table_text("", ["", ""], rows, out.result_stream).strip())
+    out.document(holds)
+    return 0
 
 
 def show_foreign(path: Path) -> int:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from vqtool.api import Files
 from vqtool.commands import outputs
-from vqtool.commands.pipes import PIPE, Incoming
+from vqtool.commands.pipes import Incoming
 from vqtool.console import out
 from vqtool.errors import VqtoolError
-from vqtool.files import replacing
+from vqtool.files import PIPE, replacing
 from vqtool.model.codes import codes_metadata
 from vqtool.model.model import Model
 from vqtool.model.runs import pretrained

@@ -6,13 +6,15 @@ import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqtool.conformance.foreign_module import ForeignModule, Seen, leaves
-from vqtool.conformance.law import NotApplicable
+from vqtool.conformance.law import NotApplicable, tried
+from vqtool.conformance.own_quantizers import refuses
 from vqtool.conformance.subject import rows_for, state_of
 
 EXPLAINED, CANDIDATE = 0.01, 0.2  # share of tokens without their nearest code: it is the rule; it may be, with faults
@@ -169,7 +171,11 @@ def found_levels(foreign: ForeignModule) -> list[Level]:
                 module = foreign.warmed_up(steps, train=False)
                 before = copies(module)
                 with torch.no_grad():
-                    seen = foreign.see(module, foreign.tokens(windows=windows))
+                    seen = tried(partial(foreign.see, module, foreign.tokens(windows=windows)))
+                if isinstance(seen, BaseException):
+                    if not steps and refuses(module, seen):
+                        continue
+                    raise seen
                 levels = find_levels(module, {**copies(module), **before}, seen)
         foreign.notes["levels"] = levels
     return list(foreign.notes["levels"])

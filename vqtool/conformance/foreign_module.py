@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqtool.conformance.law import NotApplicable
+from vqtool.conformance.own_quantizers import OwnUpdates, holds_own, step_own
 from vqtool.errors import VqtoolError
 
 LAYOUTS = ("BTD", "BDT", "BDHW", "ND", "BHWD", "BDTHW", "BTHWD")
@@ -127,6 +128,8 @@ class ForeignModule:
         with seeded(self.seed + seed), filled_memory():
             module = self.make().train(train)
         fill_unset(module, seed)
+        if self.update is None and holds_own(module):
+            OwnUpdates(module)
         return module
 
     def tokens(self, salt: int = 0, *, windows: int = WINDOWS, scale: float = 1.0, offset: float = 0.0) -> Tensor:
@@ -186,9 +189,9 @@ class ForeignModule:
 
     def after(self, module: nn.Module) -> None:
         """The update that follows a training pass, if there is one."""
-        if self.update is not None and module.training:
+        if module.training:
             with seeded(0):
-                self.update(module)
+                (self.update or step_own)(module)
 
     def warmed_up(
         self, steps: int = 2, *, train: bool = True, scale: float = 1.0, offset: float = 0.0, seed: int = 0

@@ -21,6 +21,7 @@ from vqtool.conformance.foreign_laws import needs_forward
 from vqtool.conformance.foreign_module import ForeignModule, Seen, perplexity
 from vqtool.conformance.gradient_laws import gradient_of
 from vqtool.conformance.law import Laws, NotApplicable, Verdict, broken, kept, not_applicable, within
+from vqtool.conformance.own_quantizers import holds_own
 from vqtool.conformance.subject import changed, rows_for, snapshot
 
 LAWS: Laws[ForeignModule] = Laws()
@@ -135,7 +136,8 @@ def codebook_learns(foreign: ForeignModule) -> Verdict:
     seen = foreign.step(module, x.clone().requires_grad_())
     moves = [not torch.equal(a, b) for a, b in zip(start, rows_now(foreign, module), strict=True)]
     if any(moves):
-        note = "of its codebooks moved in a training pass; where to, ema-follows-inputs judges"
+        by = ", updated as by vqtool.attach" if foreign.update is None and holds_own(module) else ""
+        note = f"of its codebooks moved in a training pass{by}; where to, ema-follows-inputs judges"
         return kept(sum(moves), f"{sum(moves)} of {len(moves)} {note}")
     if not all(b.name in named and named[b.name].requires_grad for b in books):
         return rests(foreign, module, seen, snapshot_before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,3 +68,21 @@ def fields_of(value: Any, name: str) -> Batch:
             ) from error
         fields[each] = tensor.float() if tensor.is_floating_point() else tensor
     return fields
+
+
+def check_transmit(snr_db: float | None, soft: bool, doubt: float | None) -> None:
+    """What a user asks of a link.
+
+    Raises:
+        VqtoolError: a number makes no sense, or options exclude each other.
+    """
+    if snr_db is None and soft:
+        raise VqtoolError("`soft` needs an `snr_db`: what a sender sends are codes")
+    if snr_db is None and doubt is not None:
+        raise VqtoolError("`doubt` needs an `snr_db`: it is the other end that asks for more")
+    if soft and doubt is not None:
+        raise VqtoolError("`soft` sends all levels at once", hint="leave `soft` or `doubt` out")
+    if snr_db is not None and not (isinstance(snr_db, int | float) and math.isfinite(snr_db)):
+        raise VqtoolError(f"`snr_db` should be a number of decibels, not {snr_db!r}")
+    if doubt is not None and not (isinstance(doubt, int | float) and doubt >= 0):
+        raise VqtoolError(f"`doubt` should be a number of bits from 0 on, not {doubt!r}")

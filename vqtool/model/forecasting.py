@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from vqtool.model.data import check_found, options_asked, report_notes, user_fil
 from vqtool.model.seeds import seed_of
 from vqtool.recipe import Recipe
 from vqtool.sequence.forecasting import check_paths
+from vqtool.suggest import did_you_mean, listed
 
 ROWS = 32  # histories that are forecast at once; a row's result does not depend on it
 
@@ -101,6 +103,7 @@ class Forecaster:
     def __init__(self, recipe: Recipe, spec: DataSpec, parts: Parts, task: Any, how: SamplingOptions,
                  overrides: Sequence[str] = (), **options: str | None) -> None:  # fmt: skip
         self.recipe, self.parts, self.task, self.how = recipe, parts, task, how
+        self.method: str | None = None  # a forecast that the model compares with, to be given in place of its own
         if warning := how.check(task):
             out.warn(warning)
         set_by_name = [f'data.{name}="{value}"' for name, value in options.items() if value is not None]
@@ -136,8 +139,11 @@ class Forecaster:
     def forecasts(self, rows: Histories, steps: int, device: torch.device, *, compare: bool = False) -> list[Forecast]:
         """Forecasts of all rows, a few rows at a time; the parts are on the `device`, in evaluation mode.
 
-        With `compare`, those that the model knows to compare with stand beside each as its `baselines`.
+        With `compare`, those that the model knows to compare with stand beside each as its `baselines`. Else the
+        `method` that was chosen gives the medians; the quantiles are the model's, for want of others.
         """
+        if self.method is not None and not compare:
+            return [self._by_method(one) for one in self.forecasts(rows, steps, device, compare=True)]
         parts, task, how = self.parts, self.task, self.how
         forecasts: list[Forecast] = []
         n, known = len(rows.keys), isinstance(task, QuantileForecaster) and not how.greedy
@@ -157,6 +163,13 @@ class Forecaster:
             else:
                 forecasts += rows.forecasts(some, paths, how.quantiles, known=known)
         return forecasts
+
+    def _by_method(self, one: Forecast) -> Forecast:
+        name = str(self.method)
+        if name not in one.baselines:
+            hint = did_you_mean(name, one.baselines, otherwise=f"it knows {listed(one.baselines) or 'none'}")
+            raise VqtoolError(f"this model compares with no method `{name}`", hint=hint, where="--method")
+        return dataclasses.replace(one, median=one.baselines[name], baselines={})
 
     def weights(self, rows: Histories, steps: int, device: torch.device) -> list[dict[str, float]]:
         """What each row's forecast is a weighted mean of, the largest weight first; empty where that is not known."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +30,7 @@ from vqtool.api.task import (
 from vqtool.errors import VqtoolError
 from vqtool.model.checkpoint import layout
 from vqtool.model.data import user_files
-from vqtool.model.fields import batch_of, fields_of
+from vqtool.model.fields import batch_of, check_transmit, fields_of
 from vqtool.model.forecasting import Forecaster, SamplingOptions, as_file, data_frame, quantile_levels
 from vqtool.model.format import PARTS
 from vqtool.model.precision import compute_in, require_precision
@@ -270,9 +269,11 @@ class Model:
     @overload
     def transmit(self, x: Tensor | Batch, snr_db: None = None, *, soft: bool = False) -> dict[str, Tensor]: ...
     @overload
-    def transmit(self, x: Tensor | Batch, snr_db: float, *, soft: bool = False) -> Tensor: ...
     def transmit(
-        self, x: Tensor | Batch, snr_db: float | None = None, *, soft: bool = False
+        self, x: Tensor | Batch, snr_db: float, *, soft: bool = False, doubt: float | None = None
+    ) -> Tensor: ...
+    def transmit(
+        self, x: Tensor | Batch, snr_db: float | None = None, *, soft: bool = False, doubt: float | None = None
     ) -> Tensor | dict[str, Tensor]:
         """What the model sends for `x`; or, at a signal-to-noise ratio in dB, what the other end reads.
 
@@ -282,21 +283,19 @@ class Model:
             x: [B, C, L] or [B, C, H, W], or a dict of fields.
             snr_db: of the model's own channel. Without it nothing is disturbed, and `receive` takes what arrives.
             soft: by expectations in place of the codes that are deployed.
+            doubt: send the levels of the quantizer one after the other, the next only for the rows whose classes have
+                an entropy above this many bits.
 
         Returns:
             Logits [B, classes], or signals [B, C, L] of a model that reconstructs; without `snr_db` what the sender
             puts out, by the channel's own names.
         """
         task = self.capable(Transmits, "transmit")
-        if snr_db is None:
-            if soft:
-                raise VqtoolError("`soft` needs an `snr_db`: what a sender sends are codes")
-            with self._computing(x) as batch:
-                return task.send(self.parts, batch)
-        if not (isinstance(snr_db, int | float) and math.isfinite(snr_db)):
-            raise VqtoolError(f"`snr_db` should be a number of decibels, not {snr_db!r}")
+        check_transmit(snr_db, soft, doubt)
         with self._computing(x) as batch:
-            return task.transmit(self.parts, batch, snr_db, soft=soft)[0]
+            if snr_db is None:
+                return task.send(self.parts, batch)
+            return task.transmit(self.parts, batch, snr_db, soft=soft, doubt=doubt)[0]
 
     def receive(self, **arrived: Any) -> Tensor:
         """Logits [B, classes] or signals [B, C, L] from what arrived through a channel of one's own.
