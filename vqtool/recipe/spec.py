@@ -48,7 +48,7 @@ class TrainOptions(BaseModel):
     batch: Annotated[int, Ge(1)] = Field(64, description="rows per step, over all ranks and micro-batches")
     lr: Annotated[float, Gt(0)] = Field(1e-3, description="learning rate at its peak")
     rates: dict[str, Annotated[float, Ge(0)]] = Field(
-        {}, description="share of lr that a part learns at, by role: `{ encoder = 0.1 }`; 1 for the others, 0 keeps it as it is"
+        {}, description="share of lr that a part learns at, by role: `{ encoder = 0.1 }`; 1 for the others, 0: it stays"
     )
     weight_decay: Annotated[float, Ge(0)] = Field(0.0, description="decay of weights per step, times lr (AdamW)")
     betas: tuple[Annotated[float, Interval(ge=0, lt=1)], Annotated[float, Interval(ge=0, lt=1)]] = Field(
