@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import vqtool
 from vqtool.api import CodebookStats
-from vqtool.quantizers import VQ, Residual
+from vqtool.quantizers import LFQ, VQ, Residual
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # many codes start from few tokens
 
@@ -156,3 +156,11 @@ def test_an_instance_that_was_trained_stays_as_it_is_and_keeps_every_law() -> No
     assert broken(module) == {}
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     attached.detach()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("dim", [4, 6, 12])
+def test_a_value_behind_untrained_maps_is_no_aim_of_the_commitment(dim: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    found = vqtool.verify(LFQ(dim), laws=["commitment-reaches-encoder"])
+    assert [one.verdict.status for one in found] == ["kept"]

@@ -63,6 +63,8 @@ def commitment_reaches_encoder(foreign: ForeignModule) -> Verdict:
     if levels and (levels[0].map.shape[1] != x.shape[1] or not levels[0].plain):
         return kept(float(gradient.norm()), size)
     aim = levels[0].values(before[0], columns(foreign, seen)[0]) if levels else seen.value.detach()
+    if not levels and float((x.detach() - aim).norm()) > float(x.detach().norm()):
+        return kept(float(gradient.norm()), size)  # behind maps that have yet to learn: its value is near no input
     away = cosine(gradient, x.detach() - aim)
     turned = cosine(gradient, angle_gradient(x, aim))
     if away < AWAY or (turned < AWAY and away < -AWAY):
