@@ -89,7 +89,7 @@ class Flees(VQ):
 
 
 def broken(module: nn.Module, **how: object) -> dict[str, str | None]:
-    report = vqtool.verify(module, **how)  # type: ignore[arg-type]
+    report = vqtool.verify(module, **how)  # type: ignore[arg-type]  # options by name
     return {one.law.id: one.grade for one in report if one.verdict.status == "broken"}
 
 

@@ -165,6 +165,7 @@ class Forecaster:
         return forecasts
 
     def _by_method(self, one: Forecast) -> Forecast:
+        """The same forecast with the medians of `method`; an error names those that there are."""
         name = str(self.method)
         if name not in one.baselines:
             hint = did_you_mean(name, one.baselines, otherwise=f"it knows {listed(one.baselines) or 'none'}")
