@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import vqtool
 from vqtool.api import CodebookStats
+from vqtool.catalog import catalog
 from vqtool.quantizers import LFQ, VQ, Residual
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # many codes start from few tokens
@@ -164,3 +165,12 @@ def test_a_value_behind_untrained_maps_is_no_aim_of_the_commitment(dim: int, see
     torch.manual_seed(seed)
     found = vqtool.verify(LFQ(dim), laws=["commitment-reaches-encoder"])
     assert [one.verdict.status for one in found] == ["kept"]
+
+
+@pytest.mark.parametrize("kind", ["mixture-ema", "residual-waterfill"])
+@pytest.mark.parametrize("dim", [6, 16])
+def test_windows_that_choose_together_and_losses_of_another_aim_are_no_fault(kind: str, dim: int) -> None:
+    """An expert that no token takes has no share in the commitment; the loss of a rate pulls beside it."""
+    torch.manual_seed(0)
+    quantizer = catalog().load("quantizer", kind)(dim)
+    assert broken(quantizer, laws=["commitment-reaches-encoder", "token-permutation"]) == {}

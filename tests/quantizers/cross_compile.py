@@ -1,6 +1,7 @@
-"""Compiles every launch for GPUs that are not there, as JSON: `python -m tests.quantizers.cross_compile 90 64 1 1`.
+"""Compiles every launch for GPUs that are not there, as JSON.
 
-The numbers are the GPU's generation, and the features, levels and groups.
+`python -m tests.quantizers.cross_compile 90 64 1 1 704 304`: the numbers are the GPU's generation, the
+features, levels and groups, and how many tokens and codes there are.
 
 The launches run as they are, with tensors on the CPU; instead of starting, a kernel is compiled by Triton and by the
 assembler that comes with it, which says how many registers it takes and how many bytes do not fit into them.
@@ -52,10 +53,12 @@ class Compiled:
             value = arguments[name]
             if isinstance(value, torch.Tensor):
                 kinds[name], attributes[place,] = TYPES[value.dtype], [["tt.divisibility", 16]]
-            elif name in given:
+            elif name in given or (isinstance(value, int) and value == 1):  # Triton builds a one in
                 kinds[name], fixed[place,] = "constexpr", value
             else:
                 kinds[name] = "fp32" if isinstance(value, float) else "i32"
+                if value % 16 == 0:
+                    attributes[place,] = [["tt.divisibility", 16]]
         source = ASTSource(fn=self.kernel, signature=kinds, constexprs=fixed, attrs=attributes)
         made = triton.compile(source, target=GPUTarget("cuda", self.capability, 32), options=options)
         with tempfile.TemporaryDirectory() as folder:
@@ -75,7 +78,7 @@ class Compiled:
         })  # fmt: skip
 
 
-def compiled(capability, dim, levels, groups):
+def compiled(capability, dim, levels, groups, tokens, size):
     found = []
     for room in (kernels, wide, codes, choice):
         for name, kernel in list(vars(room).items()):
@@ -85,11 +88,11 @@ def compiled(capability, dim, levels, groups):
     launches.fast = lambda x, dim: min(1, fast(x, dim))  # not emulated
     launches.capability = lambda x: divmod(capability, 10)
     torch.searchsorted = lambda sorted_codes, *_: sorted_codes
-    x, tables = torch.randn(700, groups * dim), torch.randn(groups * levels, 300, dim)
+    x, tables = torch.randn(tokens, groups * dim), torch.randn(groups * levels, size, dim)
     torch.Tensor.topk = lambda keys, many, axis, **_: torch.return_types.topk(
         (keys[:, :many], torch.zeros(len(keys), many, dtype=torch.long))
     )
-    mask = torch.ones(700, dtype=torch.bool)
+    mask = torch.ones(tokens, dtype=torch.bool)
     for trial in switch.TRIALS.values():
         trial(launches, x, mask, tables, torch.randn_like(x), torch.tensor(0.5), groups)
     return found

@@ -351,14 +351,18 @@ def test_nothing_of_the_size_of_tokens_times_codes_is_made(monkeypatch):
     reason="Triton's assembler for NVIDIA is not there",
 )
 @pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize(("dim", "levels", "groups"), [(64, 1, 1), (128, 8, 1), (320, 2, 1), (64, 1, 4)])
+@pytest.mark.parametrize(
+    ("dim", "levels", "groups", "tokens", "size"),  # multiples of 16, as Triton knows them, and others
+    [(64, 1, 1, 704, 304), (64, 1, 4, 700, 300), (128, 8, 1, 704, 304), (320, 2, 1, 700, 300), (32, 2, 3, 704, 304),
+     (32, 1, 1, 700, 300), (8, 1, 1, 704, 304), (16, 2, 1, 1, 1)],
+)  # fmt: skip
 @pytest.mark.parametrize("asked", ["on", "certified"])
-def test_kernels_fit_into_registers_and_add_without_atomics(capability, dim, levels, groups, asked):
+def test_kernels_fit_into_registers_and_add_without_atomics(capability, dim, levels, groups, tokens, size, asked):
     if asked == "certified" and dim > 64:
         pytest.skip("more features are not done in bfloat16 first")
     plain = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     plain["VQTOOL_KERNELS"] = asked
-    sizes = map(str, (capability, dim, levels, groups))
+    sizes = map(str, (capability, dim, levels, groups, tokens, size))
     command = [sys.executable, "-m", "tests.quantizers.cross_compile", *sizes]
     said = subprocess.run(command, env=plain, capture_output=True, text=True)
     assert said.returncode == 0, said.stderr[-2000:]
@@ -366,7 +370,6 @@ def test_kernels_fit_into_registers_and_add_without_atomics(capability, dim, lev
     assert {row["kernel"] for row in found} >= {"choose", "choose_back"}
     searches = [row for row in found if row["kernel"].startswith("quantize")]
     assert len(searches) == 3  # the levels; the search alone; narrow tokens of other strides
-    assert {name for row in searches for name in row["products"]} == {
-        "wgmma.mma_async" if capability == 90 else "mma.sync"
-    }
+    by_tensor_cores = {"wgmma.mma_async" if capability == 90 else "mma.sync"} if dim > 16 else set()
+    assert {name for row in searches for name in row["products"]} == by_tensor_cores
     assert [row for row in found if row["spilled"] or row["registers"] > 255 or row["atomics"]] == []

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vqtool.api import Quantizer
 from vqtool.conformance.codebooks import copies
 from vqtool.conformance.foreign_laws import needs_forward
 from vqtool.conformance.foreign_module import TOKENS, WINDOWS, ForeignModule, Seen, token_axes
@@ -144,6 +145,8 @@ def reads_neighbours(module: nn.Module) -> str | None:
     """The name of a layer that mixes tokens on purpose."""
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     for name, sub in module.named_modules():
+        if isinstance(sub, Quantizer) and sub.topology == "routed":  # a window's tokens choose their codebook together
+            return name or type(sub).__name__
         if isinstance(sub, kinds) and max(sub.kernel_size) > 1:
             return name
         if MIXING.search(type(sub).__name__) and sub is not module:

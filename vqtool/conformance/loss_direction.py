@@ -43,7 +43,7 @@ def commitment_reaches_encoder(foreign: ForeignModule) -> Verdict:
     if seen.loss is None:
         like = distance_like(foreign)
         return broken(0.0, "its loss carries no gradient at all") if like else not_applicable("it returns no loss")
-    gradient = gradient_of(seen.loss, x)
+    gradient = torch.autograd.grad(seen.loss, x, retain_graph=True, allow_unused=True)[0]
     size = "size of the loss's gradient by the encoder's output"
     if gradient is None or float(gradient.abs().max()) == 0:
         cut = found_levels(foreign) and cut_before_codes(foreign)
@@ -103,13 +103,16 @@ def shares(foreign: ForeignModule, before: list[Tensor], x: Tensor, seen: Seen, 
         rest = rest - level.values(table, codes)
         parts.append((rest * own * (codes >= 0)[:, None]).reshape(-1))
     design = torch.stack(parts, 1)
+    design = design[:, design.abs().amax(0) > 0]  # a level that no token took has no share to find
     return torch.linalg.lstsq(design, gradient.reshape(-1, 1).double(), driver="gelsd").solution.squeeze(1)
 
 
 def every_level(foreign: ForeignModule, before: list[Tensor], x: Tensor, seen: Seen, gradient: Tensor) -> Verdict:
-    """Whether each level's residual has its share in the gradient of the loss."""
-    found = shares(foreign, before, x, seen, gradient)
-    least = float((found / found.abs().max()).min())
+    """Whether each level's residual has its share in the gradient of the losses, or of one that has no other aim."""
+    losses = [t.sum() for t in seen.losses if t.requires_grad]
+    each = [torch.autograd.grad(loss, x, retain_graph=True, allow_unused=True)[0] for loss in losses]
+    found = [shares(foreign, before, x, seen, some) for some in (gradient, *each) if some is not None]
+    least = max((float((level / level.abs().max()).min()) for level in found if bool(level.any())), default=0.0)
     note = "smallest share of a level in the loss's gradient, to the largest"
     return broken(least, note) if least < 1e-2 else kept(least, note)
 

@@ -15,7 +15,6 @@ from vqtool.quantizers.core.search import scaled
 from vqtool.quantizers.gpu import choice, kernels, operators, wide
 from vqtool.quantizers.gpu import codes as by_code
 
-RESIDENT = 128  # features of a tile that registers hold
 SLAB = 64  # features of a sum that registers hold
 SMALL = 2**19  # numbers of a codebook that one program prepares by itself; larger ones take many launches
 BY_PRODUCT = 2048  # codes up to which sums by code are a product; of more, tokens are sorted by their codes
@@ -47,15 +46,14 @@ def fast(x: Tensor, dim: int) -> int:
 def tiles(x: Tensor, dim: int, levels: int) -> dict[str, int]:
     """Tile sizes of the search, which spill no register on sm_80 and sm_90: see tests/quantizers/test_kernels.py."""
     features, hopper = width(dim), capability(x) >= (9, 0)
-    if features > RESIDENT or (levels > 1 and features > 64 - 32 * hopper):  # slab by slab, by `wide.py`
-        rows, codes, slab, warps = 64, 64 if hopper else 32, 32, 8
+    resident = (128 if levels == 1 else 32) if hopper else 64  # features of a tile that registers hold
+    if features > resident:  # slab by slab, by `wide.py`
+        rows, codes, slab = 64, 64 if hopper else 32, 32
     elif hopper:
-        rows, codes, slab, warps = 128 if features <= 64 and levels == 1 else 64, 64, features, 8
+        rows, codes, slab = 128 if features in (32, 64) and levels == 1 else 64, 64, features
     else:
-        few = {64: (64, 32, 4 if levels == 1 else 8), 128: (32, 64, 8)}
-        rows, codes, warps = few.get(features, (128 if levels == 1 else 64, 64, 8))
-        slab = features
-    return {"BLOCK_N": rows, "BLOCK_K": codes, "DP": slab, "num_warps": warps, "num_stages": 2}
+        rows, codes, slab = 64, 64 if features == 16 else 32, features
+    return {"BLOCK_N": rows, "BLOCK_K": codes, "DP": slab, "num_warps": 8, "num_stages": 2}
 
 
 def prepared(tables: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -67,7 +65,7 @@ def prepared(tables: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     near, half = torch.empty_like(tables), tables.new_empty(levels, size)
     centre, scale = tables.new_empty(levels, dim), tables.new_empty(levels)
     features = width(dim)
-    rows = (8192 if features <= 128 else 2048) // features
+    rows = min(256, (8192 if features <= 128 else 2048) // features)
     kernels.prepare[(levels,)](tables, near, half, centre, scale, size, D=dim, DP=features, BLOCK_K=rows,
                                num_warps=8, maxnreg=128)  # fmt: skip
     return near, half, centre, scale
@@ -184,7 +182,7 @@ def pass_back(
 def by_rows(count: int, dim: int) -> tuple[tuple[int, int], dict[str, int]]:
     """The grid of a kernel that takes tokens [N, D] number by number, and its tiles."""
     features = min(width(dim), 512)
-    rows = 4096 // features
+    rows = 2048 // features
     return (triton.cdiv(count, rows), triton.cdiv(dim, features)), {"D": dim, "DP": features, "BLOCK_N": rows}
 
 
@@ -199,7 +197,7 @@ def follow_stack(
     """`core/averages.py: follow` of codebooks [B, K, D]."""
     (books, size, dim), many, after = codes.shape, samples.shape[1], torch.empty_like(weights)
     features = width(dim)
-    rows = min(32, 2048 // features)
+    rows = min(16, 2048 // features)
     by_code.follow[(triton.cdiv(size, rows), books)](
         codes, weights, counts.contiguous(), sums.contiguous(), samples.contiguous(), after, size, many, decay,
         1 - decay, below, FORGOTTEN, D=dim, DP=features, BLOCK_K=rows, SPAN=1024, SLAB=16,
