@@ -117,7 +117,7 @@ def dialect_of(
     """What a file's first lines say of the rest; what was assumed is noted. Without `header` the first line is data.
 
     Raises:
-        VqtoolError: the first line is a comment or data, or two columns have one name.
+        VqtoolError: the first line is data, or two columns have one name.
     """
     encoding = encoding_of(source, asked, notes)
     lines = _first_lines(source, encoding)
@@ -130,10 +130,13 @@ def dialect_of(
     if not full:
         raise ValueError("no columns to parse from file")
     first = lines[full[0]]
-    if re.match(r"#[^,;\t]", first) and header and not _names_in_a_comment([lines[i] for i in full]):
-        raise VqtoolError(
-            f"the first line begins with `#`: `{first[:40]}`", hint="the header comes first: delete lines of comment"
-        )
+    if comments := _comments([lines[i] for i in full], header):
+        notes.append(f"lines of comment before the table skipped: {comments}, the first `{first[:40]}`")
+        skip += full[:comments]
+        full = full[comments:]
+        if not full:
+            raise ValueError("nothing but lines of comment")
+        first = lines[full[0]]
     found = separator or _separator([lines[i] for i in full])
     if begin := _preamble([lines[i] for i in full], found):
         notes.append(f"{begin} lines before the table skipped, the first `{first[:40]}`")
@@ -162,11 +165,18 @@ def dialect_of(
     return Dialect(encoding, found, names, sorted(skip), trailing)
 
 
+def _comments(lines: list[str], header: bool) -> int:
+    """How many lines that begin with `#` stand before the names, of which there may be some behind a `#` as well."""
+    many = next((i for i, line in enumerate(lines) if not re.match(r"#([^,;\t]|$)", line)), len(lines))
+    return many - 1 if many and header and _names_in_a_comment(lines[many - 1 :]) else many
+
+
 def _names_in_a_comment(lines: list[str]) -> bool:
     """Whether `#date,load` stands before lines of data of as many cells."""
     mark = _separator(lines)
     rows = [_fields(line, mark) for line in lines[:3]]
-    return len(rows[0]) > 1 and len({len(row) for row in rows}) == 1 and any(_is_plain(cell) for cell in rows[1])
+    same = len(rows) > 1 and len({len(row) for row in rows}) == 1
+    return same and len(rows[0]) > 1 and any(_is_plain(cell) for cell in rows[1])
 
 
 def _header_lines(rows: list[list[str]]) -> int:

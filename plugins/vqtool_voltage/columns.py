@@ -37,7 +37,7 @@ USUAL = {
     "dt": "dt delta_t time_step timestep sampling_time sample_time ts sampling_period",
     "sample_rate": "sample_rate fs sampling_rate sampling_frequency samplerate",
     "periods": "periods n_periods cycles n_cycles",
-    "time": "time t time_s times",
+    "time": "time t time_s times second seconds sec",
     "waveform": "waveform waveform_id id unique_id record record_id measurement measurement_id cycle_id run row",
 }
 WORDS = {word for words in USUAL.values() for word in words.split()}
@@ -93,7 +93,9 @@ def load(path: Path, needed: Sequence[str], reading: Reading, notes: list[str], 
     Raises:
         VqtoolError: one of `needed` is missing, two arrays could be the same thing, or the file cannot be read.
     """
-    raw, names = read(path, lambda name: name in keep or name in reading.names.values() or _split(name)[0] in WORDS)
+    raw, names = read(
+        path, lambda name: name in keep or name in reading.names.values() or _split(name)[0] in WORDS, notes
+    )
     found = _found(raw, reading, path, names)
     missing = [ours for ours in needed if ours not in found]
     if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,10 +20,18 @@ TEXT = (".csv", ".tsv", ".txt")
 SAVE = "save it with numpy.savez(file, v=..., i_p=..., freq_hz=..., temp_c=..., material=...), or as .csv or .mat"
 NUMBERED = re.compile(r"(.*?)[\s_.\-\[(]*(\d+)[\])]*")  # v_0, v0, v[0], v.0, v(0)
 FEWEST = 8  # numbered columns that make a waveform
+HEAD = 200  # lines in which a table begins
+NUMBER = re.compile(r"[-+]?(\d[\d.,]*|[.,]\d+)(e[-+]?\d+)?|nan|", re.IGNORECASE)
+UNITS = {"": "", "s": "s", "second": "s", "seconds": "s", "ms": "ms", "us": "us", "µs": "us", "ns": "ns"} | {
+    "v": "V", "volt": "V", "volts": "V", "mv": "mV", "kv": "kV", "a": "A", "amp": "A", "ampere": "A", "amperes": "A",
+    "ma": "mA", "ka": "kA", "hz": "Hz", "khz": "kHz", "mhz": "MHz", "c": "C", "°c": "C", "k": "K",
+}  # fmt: skip
 
 
-def read(path: Path, wanted: Callable[[str], bool]) -> tuple[Columns, list[str]]:
+def read(path: Path, wanted: Callable[[str], bool], notes: list[str]) -> tuple[Columns, list[str]]:
     """The `wanted` arrays of a file by their names, and all names; columns v_0, v_1, ... of a table are one array `v`.
+
+    Lines before a table that are skipped are noted.
 
     Raises:
         VqtoolError: the file is missing, damaged, of another kind, or an array in it holds neither numbers nor text.
@@ -32,7 +41,7 @@ def read(path: Path, wanted: Callable[[str], bool]) -> tuple[Columns, list[str]]
     kind = path.suffix.lower()
     if kind not in (*TEXT, ".mat"):
         return _npz(path, wanted)
-    found = _mat(path) if kind == ".mat" else _numbered(_table(path))
+    found = _mat(path) if kind == ".mat" else _numbered(_table(path, notes))
     return {name: column for name, column in found.items() if wanted(name)}, list(found)
 
 
@@ -48,20 +57,23 @@ def _npz(path: Path, wanted: Callable[[str], bool]) -> tuple[Columns, list[str]]
     return dict(found), names
 
 
-def _table(path: Path) -> Columns:
-    """The columns of a text table, whose separator and decimal mark are recognised."""
+def _table(path: Path, notes: list[str]) -> Columns:
+    """The columns of a text table, whose separator, decimal mark and first line are recognised."""
     try:
         import pandas as pd
     except ImportError as error:
         raise missing_extra("pandas", "voltage", f"reading `{path.name}`") from error
     try:
         lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        units = _without_preamble(lines, path, notes)
         head = next((line for line in lines if line.strip()), "")
-        mark = max(("\t", ";", ","), key=head.count) if re.search("[\t;,]", head) else r"\s+"
+        mark = _mark(head)
         decimal = "," if mark != "," and re.search(r"\d,\d", "".join(lines[1:3])) else "."
         no_twins([name.strip().strip('"') for name in re.split(mark, head)], path)
-        table = pd.read_csv(path, sep=mark, decimal=decimal, encoding="utf-8-sig", encoding_errors="replace",
-                            skipinitialspace=True, keep_default_na=True)  # fmt: skip
+        table = pd.read_csv(io.StringIO("\n".join(lines)), sep=mark, decimal=decimal, skipinitialspace=True,
+                            keep_default_na=True)  # fmt: skip
+        if len(units) == len(table.columns):
+            table.columns = [f"{name} [{unit}]" if unit else name for name, unit in zip(table, units, strict=True)]
     except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise VqtoolError(f"`{path.name}` cannot be read as a table: {reason}", hint=SAVE, where=str(path)) from error
@@ -70,6 +82,42 @@ def _table(path: Path) -> Columns:
         what = "has no rows" if len(table) == 0 else "begins with numbers where the names of its columns should be"
         raise VqtoolError(f"`{path.name}` {what}", hint="add a first line such as v,i_p,freq_hz", where=str(path))
     return {name: _plain(table[column].to_numpy()) for name, column in zip(names, table.columns, strict=True)}
+
+
+def _mark(line: str) -> str:
+    """What separates the cells of a line."""
+    return max(("\t", ";", ","), key=line.count) if re.search("[\t;,]", line) else r"\s+"
+
+
+def _without_preamble(lines: list[str], path: Path, notes: list[str]) -> list[str]:
+    """Leave the names and the data of a text table in `lines`; the units below the names, where there are any.
+
+    An oscilloscope writes settings before its table, and a simulator comments behind `%` or `#`, with the names in the
+    last of them. The data are the lines up to the last that have numbers in the same places; the line before them has
+    the names, or units below the names.
+    """
+    full = [i for i, line in enumerate(lines[:HEAD]) if line.strip()]
+    bare = {i: re.sub(r"^\s*[#%]+\s*", "", lines[i]) for i in full}
+    cells = {i: [cell.strip(' "') for cell in re.split(_mark(bare[i]), bare[i].strip())] for i in full}
+    kinds = {i: [NUMBER.fullmatch(cell) is not None for cell in cells[i]] for i in full}
+    others = [at for at, i in enumerate(full) if kinds[i] != kinds[full[-1]]]
+    if not others or full[others[-1]] == full[-1]:
+        return []
+    above, data = full[: others[-1] + 1], full[others[-1] + 1]
+    named = [
+        i for i in above if len(cells[i]) == len(cells[data]) and not any(NUMBER.fullmatch(c) for c in cells[i] if c)
+    ]
+    if not any(kinds[data]) or above[-1] not in named:
+        return []
+    units = [UNITS.get(cell.strip("()[]").lower()) for cell in cells[above[-1]]]
+    below = None not in units and named[-2:-1] == above[-2:-1] != []
+    names = above[-2] if below else above[-1]
+    if skipped := above[: -2 if below else -1]:
+        notes.append(
+            f"{path.name}: {len(skipped)} lines before the table skipped, the first `{lines[skipped[0]][:40]}`"
+        )
+    lines[:data] = [bare[names]]
+    return [str(unit) for unit in units] if below else []
 
 
 def _plain(column: NDArray[Any]) -> NDArray[Any]:

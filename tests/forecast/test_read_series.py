@@ -69,12 +69,17 @@ def test_numbers_that_are_written_in_two_ways_are_not_guessed(tmp_path: Path) ->
         read_series(path, ReadOptions())
 
 
-def test_a_line_of_comment_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("comment", ["# of the station, north\n", "# logger 3\n#\n# unit: V; 5 min\n"])
+@pytest.mark.parametrize("names", ["", "# ", "#"])
+def test_lines_of_comment_are_skipped_and_named(comment: str, names: str, tmp_path: Path) -> None:
+    """The names may stand behind a `#` themselves."""
     path = tmp_path / "it.csv"
-    path.write_text("# of the station, north\n" + frame(50).to_csv(index=False))
-    with pytest.raises(VqtoolError, match="first line begins with `#`: `# of the station, north`") as caught:
-        read_series(path, ReadOptions())
-    assert caught.value.hint == "the header comes first: delete lines of comment"
+    path.write_text(comment + names + frame(50).to_csv(index=False))
+    plain, _, _ = read_series(written(tmp_path, frame(50), "plain.csv"), ReadOptions())
+    series, _, notes = read_series(path, ReadOptions())
+    assert [one.id for one in series] == [one.id for one in plain]
+    np.testing.assert_array_equal(series[0].values, plain[0].values)
+    assert notes[0].startswith(f"lines of comment before the table skipped: {comment.count('#')}, the first `# ")
 
 
 def test_real_time_stamps_and_integers(tmp_path: Path) -> None:

@@ -114,6 +114,28 @@ def test_a_sample_a_line_is_cut_by_a_number_or_by_the_time(reference, tmp_path, 
     assert any("1280 lines are 40 waveforms of 32 samples" in note for note in data.notes)
 
 
+@pytest.mark.parametrize(
+    ("before", "names", "scale", "skipped"),
+    [
+        ("Model,M1,\nVertical Offset,0.0,\nVertical Scale,1.0,\nInterval,1e-6,\nRecord Length,5000,\n\n", "", 1, 5),
+        ("# written by hand\n# ", "", 1, 1),
+        ("%", "", 1, 0),
+        ("", "x-axis,1,2\nsecond,Volt,Ampere\n", [1e-6, 1, 1], 1),
+        ("Labels,,\n", "t,u,i\n(us),(mV),(A)\n", [1, 1e3, 1], 1),
+    ],
+)
+def test_lines_before_a_table_are_skipped_and_units_below_its_names_read(tmp_path, before, names, scale, skipped):
+    """As oscilloscopes, simulators and `numpy.savetxt` write them."""
+    table = pd.read_csv(long(tmp_path / "mine.csv", numbered=False, timed=True))[["time_us", "u", "i"]]
+    plain, path = tmp_path / "plain.csv", tmp_path / "scope.csv"
+    table.to_csv(plain, index=False)
+    path.write_text(before + names + (table * scale).to_csv(index=False, header=not names))
+    data = opened(path)
+    same(data, opened(plain))
+    said = [note for note in data.notes if "before the table skipped" in note]
+    assert [f" {skipped} lines" in note for note in said] == [True] * (skipped > 0)
+
+
 def test_a_sample_a_line_without_either_is_asked_about_and_the_hint_serves(reference, tmp_path):
     path = long(tmp_path / "mine.csv", numbered=False, timed=False)
     with pytest.raises(VqtoolError, match="ends and the next begins cannot be seen") as caught:
