@@ -120,7 +120,7 @@ def format_of(path: str, changed: int, what: What) -> str:
     if is_pickle(Path(path)):
         raise pickled(Path(path))
     with open(path, "rb") as file:
-        packing = PACKED.get(file.read(2))
+        packing = PACKED.get(file.read(2)) if not path.endswith(".npz") else None  # arrays, not seismograms
     usual = "miniSEED, SAC and others" if what == "waveform" else "QuakeML and others, or a .csv table"
     hint = f"it is packed: unpack the {packing} file first" if packing else f"ObsPy reads {usual}"
     raise VqtoolError(f"`{Path(path).name}` is {UNKNOWN}", hint=hint, where=path)
