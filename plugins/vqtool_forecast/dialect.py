@@ -210,11 +210,13 @@ def _is_plain(cell: str) -> bool:
 
 
 def _first_lines(source: io.BytesIO | Path, encoding: str) -> list[str]:
+    """Those that are looked at, and all lines of comment before them."""
     head = next(_chunks(source), b"")
-    text = codecs.getincrementaldecoder(encoding)("strict").decode(head, final=len(head) < 2**20)
-    return text.lstrip("\ufeff").splitlines()[:LINES] if text.count("\n") < LINES else [
-        line.rstrip("\r") for line in text.lstrip("\ufeff").split("\n", LINES)[:LINES]
-    ]  # fmt: skip
+    text = codecs.getincrementaldecoder(encoding)("strict").decode(head, final=len(head) < 2**20).lstrip("\ufeff")
+    few = text.count("\n") < LINES
+    lines = text.splitlines() if few else [line.rstrip("\r") for line in text.split("\n")]
+    begin = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), 0)
+    return lines[: begin + LINES]
 
 
 def _unquoted(lines: list[str]) -> list[str]:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from vqtool.errors import VqtoolError
-from vqtool_voltage.raw_files import Columns, read
+from vqtool_voltage.raw_files import NUMBER, Columns, read
+from vqtool_voltage.units import UNITS, unit_of
 
 OURS = {
     "voltage": "v",
@@ -41,15 +42,6 @@ USUAL = {
     "waveform": "waveform waveform_id id unique_id record record_id measurement measurement_id cycle_id run row",
 }
 WORDS = {word for words in USUAL.values() for word in words.split()}
-UNITS: dict[str, dict[str, float]] = {
-    "v": {"V": 1.0, "mV": 1e-3, "kV": 1e3},
-    "i_p": {"A": 1.0, "mA": 1e-3, "uA": 1e-6, "kA": 1e3},
-    "freq_hz": {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6},
-    "temp_c": {"C": 1.0, "K": 1.0},
-    "dt": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9},
-    "time": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9},
-    "sample_rate": {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6},
-}
 KELVIN = 273.15
 ASKED = ("names", "voltage_unit", "current_unit", "frequency_unit", "temperature_unit")
 OPTION = {"v": "voltage_unit", "i_p": "current_unit", "freq_hz": "frequency_unit", "temp_c": "temperature_unit"}
@@ -91,7 +83,8 @@ def load(path: Path, needed: Sequence[str], reading: Reading, notes: list[str], 
     `current [mA]` or `freq_khz`.
 
     Raises:
-        VqtoolError: one of `needed` is missing, two arrays could be the same thing, or the file cannot be read.
+        VqtoolError: one of `needed` is missing, two arrays could be the same thing, a word stands among numbers, or the
+            file cannot be read.
     """
     raw, names = read(
         path, lambda name: name in keep or name in reading.names.values() or _split(name)[0] in WORDS, notes
@@ -103,6 +96,8 @@ def load(path: Path, needed: Sequence[str], reading: Reading, notes: list[str], 
     columns: Columns = {name: raw[name] for name in keep if name in raw}
     renamed = []
     for ours, (name, unit) in found.items():
+        if ours in UNITS:
+            _refuse_words(raw[name], name, path)
         columns[ours] = raw[name]
         unit = reading.given.get(ours, unit or reading.inherited.get(ours, ""))
         if name != ours or unit not in ("", *list(UNITS.get(ours, ("",)))[:1]):
@@ -146,17 +141,25 @@ def _found(raw: Columns, reading: Reading, path: Path, names: Sequence[str]) -> 
     return found
 
 
+def _refuse_words(column: Any, name: str, path: Path) -> None:
+    """Raise an error for the first cell of a column of numbers that is a word."""
+    if column.dtype.kind != "U":
+        return
+    for row, cell in enumerate(column.reshape(-1)):
+        if NUMBER.fullmatch(cell.strip()) is None:
+            message = f"`{cell[:40]}` in row {row + 1} of `{name}` is not a number"
+            raise VqtoolError(message, hint="correct it, or leave the line out", where=str(path))
+
+
 def _split(name: str) -> tuple[str, str]:
     """A name as `USUAL` has it, and its unit: `Current [mA]`, `current_ma` and `current (mA)` are current in mA."""
-    known = {unit.lower(): unit for units in UNITS.values() for unit in units}
-    known |= {"µs": "us", "μs": "us", "°c": "C", "degc": "C", "kelvin": "K", "µa": "uA"}
     match = re.fullmatch(r"\s*(.*?)\s*[\[(/]\s*([^\])]+?)\s*[\])]?\s*", name)
-    if match is not None and match[2].lower() in known:
-        return _word(match[1]), known[match[2].lower()]
+    if match is not None and (unit := unit_of(match[2])):
+        return _word(match[1]), unit
     plain = _word(name)
     stem, _, last = plain.rpartition("_")
-    if plain not in WORDS and stem in WORDS and last in known:
-        return stem, known[last]
+    if plain not in WORDS and stem in WORDS and (unit := unit_of(last)):
+        return stem, unit
     return plain, ""
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vqtool.errors import VqtoolError, missing_extra
 from vqtool.files import missing_file
 from vqtool.untrusted import arrays, is_pickle, no_twins
+from vqtool_voltage.units import unit_of
 
 Columns = dict[str, NDArray[Any]]
 TEXT = (".csv", ".tsv", ".txt")
@@ -21,11 +22,7 @@ SAVE = "save it with numpy.savez(file, v=..., i_p=..., freq_hz=..., temp_c=..., 
 NUMBERED = re.compile(r"(.*?)[\s_.\-\[(]*(\d+)[\])]*")  # v_0, v0, v[0], v.0, v(0)
 FEWEST = 8  # numbered columns that make a waveform
 HEAD = 200  # lines in which a table begins
-NUMBER = re.compile(r"[-+]?(\d[\d.,]*|[.,]\d+)(e[-+]?\d+)?|nan|", re.IGNORECASE)
-UNITS = {"": "", "s": "s", "second": "s", "seconds": "s", "ms": "ms", "us": "us", "µs": "us", "ns": "ns"} | {
-    "v": "V", "volt": "V", "volts": "V", "mv": "mV", "kv": "kV", "a": "A", "amp": "A", "ampere": "A", "amperes": "A",
-    "ma": "mA", "ka": "kA", "hz": "Hz", "khz": "kHz", "mhz": "MHz", "c": "C", "°c": "C", "k": "K",
-}  # fmt: skip
+NUMBER = re.compile(r"[-+]?(\d[\d.,]*|[.,]\d+)(e[-+]?\d+)?|nan|", re.IGNORECASE)  # or an empty cell
 
 
 def read(path: Path, wanted: Callable[[str], bool], notes: list[str]) -> tuple[Columns, list[str]]:
@@ -107,17 +104,21 @@ def _without_preamble(lines: list[str], path: Path, notes: list[str]) -> list[st
     named = [
         i for i in above if len(cells[i]) == len(cells[data]) and not any(NUMBER.fullmatch(c) for c in cells[i] if c)
     ]
-    if not any(kinds[data]) or above[-1] not in named:
+    broken = any(kinds[i] == kinds[data] for i in above)  # data that a line without numbers interrupts
+    if not any(kinds[data]) or above[-1] not in named or broken:
         return []
-    units = [UNITS.get(cell.strip("()[]").lower()) for cell in cells[above[-1]]]
-    below = None not in units and named[-2:-1] == above[-2:-1] != []
+    words = [cell.strip("()[]") for cell in cells[above[-1]]]
+    units = [unit_of(word) for word in words]
+    below = (
+        all(unit or not word for unit, word in zip(units, words, strict=True)) and above[-2:-1] == named[-2:-1] != []
+    )
     names = above[-2] if below else above[-1]
     if skipped := above[: -2 if below else -1]:
         notes.append(
             f"{path.name}: {len(skipped)} lines before the table skipped, the first `{lines[skipped[0]][:40]}`"
         )
     lines[:data] = [bare[names]]
-    return [str(unit) for unit in units] if below else []
+    return units if below else []
 
 
 def _plain(column: NDArray[Any]) -> NDArray[Any]:

@@ -69,7 +69,7 @@ def test_numbers_that_are_written_in_two_ways_are_not_guessed(tmp_path: Path) ->
         read_series(path, ReadOptions())
 
 
-@pytest.mark.parametrize("comment", ["# of the station, north\n", "# logger 3\n#\n# unit: V; 5 min\n"])
+@pytest.mark.parametrize("comment", ["# of the station, north\n", "# logger 3\n#\n# unit: V; 5 min\n", "# x\n" * 50])
 @pytest.mark.parametrize("names", ["", "# ", "#"])
 def test_lines_of_comment_are_skipped_and_named(comment: str, names: str, tmp_path: Path) -> None:
     """The names may stand behind a `#` themselves."""
@@ -80,6 +80,14 @@ def test_lines_of_comment_are_skipped_and_named(comment: str, names: str, tmp_pa
     assert [one.id for one in series] == [one.id for one in plain]
     np.testing.assert_array_equal(series[0].values, plain[0].values)
     assert notes[0].startswith(f"lines of comment before the table skipped: {comment.count('#')}, the first `# ")
+
+
+@pytest.mark.parametrize("text", ["# of the station\n", "# a\n# date,load\n" * 40])
+def test_nothing_but_lines_of_comment_is_one_error(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "it.csv"
+    path.write_text(text)
+    with pytest.raises(VqtoolError, match=r"`it.csv` cannot be read: nothing but lines of comment"):
+        read_series(path, ReadOptions())
 
 
 def test_real_time_stamps_and_integers(tmp_path: Path) -> None:

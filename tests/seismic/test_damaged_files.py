@@ -29,6 +29,10 @@ def test_a_packed_file_is_refused_with_what_to_do(mseed: Make, tmp_path: Path) -
     with pytest.raises(VqtoolError, match=r"`a\.mseed\.gz` is of no format that ObsPy knows") as caught:
         Recordings(tmp_path / "a.mseed.gz")
     assert "unpack the gzip file" in str(caught.value.hint)
+    np.savez(tmp_path / "arrays.npz", x=np.zeros((3, 100)))
+    with pytest.raises(VqtoolError, match="is of no format that ObsPy knows") as caught:
+        Recordings(tmp_path / "arrays.npz")
+    assert "unpack" not in str(caught.value.hint)
 
 
 def test_damage_that_only_reading_finds_names_the_file(mseed: Make) -> None:

@@ -136,6 +136,16 @@ def test_lines_before_a_table_are_skipped_and_units_below_its_names_read(tmp_pat
     assert [f" {skipped} lines" in note for note in said] == [True] * (skipped > 0)
 
 
+@pytest.mark.parametrize("line", [1, 40, 700])
+def test_a_line_of_words_among_the_data_is_named_and_nothing_before_it_skipped(tmp_path, line):
+    path = long(tmp_path / "mine.csv", numbered=False, timed=True)
+    lines = path.read_text().splitlines()
+    lines.insert(line + 1, "off,off,off,off,soft,off")
+    path.write_text("\n".join(lines))
+    with pytest.raises(VqtoolError, match=rf"`off` in row {line + 1} of `\w+` is not a number"):
+        opened(path)
+
+
 def test_a_sample_a_line_without_either_is_asked_about_and_the_hint_serves(reference, tmp_path):
     path = long(tmp_path / "mine.csv", numbered=False, timed=False)
     with pytest.raises(VqtoolError, match="ends and the next begins cannot be seen") as caught:
